@@ -1,0 +1,314 @@
+"""Flight: one download, many readers.
+
+A thread of its own receives, hashes and writes into a spool; every reader, the first included, follows the growing file
+at an offset of its own. Reader and download are strangers: none waits for another's client.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName
+from cache.store.base import BlobStore, Extent
+from cache.store.filesystem import read_exactly
+from cache.store.spool import DigestMismatch, Spool
+from cache.tasks import Tasks
+from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
+from cache.values import Source
+
+log = structlog.get_logger()
+
+TAIL = 32 * 1024
+"""Bytes at the end of every response that wait for the verdict, so that a wrong body never completes."""
+
+BUFFER = 1024 * 1024
+KEEP_SIZE = 64 * 1024 * 1024
+KEEP_SHARE = 0.25
+ABANDON_AFTER = 5.0
+STOP_WITHIN = 3.0
+
+
+class State(Enum):
+    WAITING = "waiting"
+    STREAMING = "streaming"
+    VERIFIED = "verified"
+    COMMITTED = "committed"
+    FAILED = "failed"
+
+
+class Incoming(Protocol):
+    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread."""
+
+    size: int | None
+
+    def receive_into(self, buffer: memoryview) -> int: ...
+    def abort(self) -> None: ...
+
+
+Fetch = Callable[[], AbstractContextManager[Incoming]]
+
+
+class Flight:
+    """One running download of one blob from one source. It belongs to the app, whoever reads it.
+
+    WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED from any of the first three. `size` is known from STREAMING
+    on, if the upstream tells it.
+    """
+
+    def __init__(self, source: Source, image: RepositoryName, digest: Digest) -> None:
+        self.source = source
+        self.image = image
+        self.images = {image}
+        self.digest = digest
+        self.state = State.WAITING
+        self.size: int | None = None
+        self.written = 0
+        self.error: UpstreamError | None = None
+        self._followers = 0
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._wake_scheduled = False
+        self._descriptor: int | None = None
+        self._incoming: Incoming | None = None
+        self._aborted = False
+        self._over = False
+        self._desertion: asyncio.TimerHandle | None = None
+
+    @property
+    def verified(self) -> bool:
+        return self.state in (State.VERIFIED, State.COMMITTED)
+
+    def follow(self) -> "Follower":
+        """A reader of its own; close it. Its size and descriptor are there after `started`."""
+        self._followers += 1
+        if self._desertion is not None:
+            self._desertion.cancel()
+            self._desertion = None
+        return Follower(self)
+
+    def leave(self) -> None:
+        """A follower was closed. A download that nobody reads goes on if it is worth finishing, else ends soon."""
+        self._followers -= 1
+        if not self._followers and not self._over:
+            self._desertion = self._loop.call_later(ABANDON_AFTER, self._abandon)
+        self._release()
+
+    def land(self) -> None:
+        """The outcome is final and was recorded; what is open is closed with the last follower."""
+        self._over = True
+        if self._desertion is not None:
+            self._desertion.cancel()
+        self._release()
+
+    def _abandon(self) -> None:
+        if not self._followers and not worth_finishing(self.size, self.written):
+            self.abort()
+
+    def _release(self) -> None:
+        if self._over and not self._followers and self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def changed(self) -> None:
+        """Returns after the next change of state or of `written`; any change that was missed is seen before waiting."""
+        future = self._loop.create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def abort(self) -> None:
+        self._aborted = True
+        if self._incoming is not None:
+            self._incoming.abort()
+
+    def descriptor(self) -> int:
+        """For reads at an offset of the growing file; there from STREAMING on, and as long as somebody follows."""
+        if self._descriptor is None:
+            raise ValueError("the flight has not started")
+        return self._descriptor
+
+    def fly(self, fetch: Fetch, spools: Path, store: BlobStore, landed: Callable[[], None]) -> None:
+        """The body of the thread. `landed` is called in the loop when the outcome is known and the spool is closed."""
+        try:
+            self._fill(fetch, spools, store)
+        except UpstreamError as error:
+            self._tell(State.FAILED, error)
+        except DigestMismatch as error:
+            self._tell(State.FAILED, Corrupt(f"{self.source.origin.host}: {error}"))
+        except OSError as error:
+            self._tell(State.FAILED, Unavailable(f"the blob cannot be written here ({error.strerror or error})"))
+        except Exception as error:  # a thread's last resort: whoever waits must hear of it
+            log.exception("fill_failed", digest=str(self.digest), source=str(self.source))
+            self._tell(State.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
+        finally:
+            self._call(landed)
+
+    def _fill(self, fetch: Fetch, spools: Path, store: BlobStore) -> None:
+        buffer = memoryview(bytearray(BUFFER))
+        with Spool.create(spools, self.digest) as spool:
+            with fetch() as incoming:
+                self._incoming, self._descriptor, self.size = incoming, spool.open(), incoming.size
+                self._tell(State.STREAMING)
+                while not self._aborted and (count := incoming.receive_into(buffer)):
+                    spool.append(buffer[:count])
+                    self.written = spool.size
+                    self._signal()
+            if self._aborted:
+                raise Unavailable("every client has left")
+            spool.seal(self.size)
+            self.size = spool.size
+            self._tell(State.VERIFIED)
+            spool.commit(store)
+            self._tell(State.COMMITTED)
+
+    def _tell(self, state: State, error: UpstreamError | None = None) -> None:
+        if self.verified and state is State.FAILED:
+            # The bytes are right, they only did not come to rest: who reads them reads on.
+            log.error("commit_failed", digest=str(self.digest), reason=error.reason if error else "")
+            return
+        self.error = error
+        self.state = state
+        self._signal()
+
+    def _signal(self) -> None:
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._call(self._wake)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody is left to hear of it
+            self._loop.call_soon_threadsafe(callback)
+
+    def _wake(self) -> None:
+        self._wake_scheduled = False
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Follower:
+    """An OpenBlob over a growing file. Raises the flight's UpstreamError where that failed."""
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._closed = False
+        self.digest = flight.digest
+
+    @property
+    def size(self) -> int | None:
+        return self._flight.size
+
+    def fileno(self) -> int:
+        return self._flight.descriptor()
+
+    async def started(self) -> None:
+        """Returns when the upstream has answered."""
+        while self._flight.state is State.WAITING:
+            await self._flight.changed()
+        self._raise_if_failed()
+
+    async def verified(self) -> None:
+        while not self._flight.verified:
+            self._raise_if_failed()
+            await self._flight.changed()
+
+    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
+        flight, offset = self._flight, start
+        while True:
+            self._raise_if_failed()
+            verified, end = flight.verified, flight.written
+            limit = stop if stop is not None else flight.size
+            if verified:
+                end = end if limit is None else min(end, limit)
+            elif limit is None:
+                end -= TAIL
+            else:
+                end = min(end, limit - TAIL)
+            if offset < end:
+                yield Extent(offset, end)
+                offset = end
+            elif verified:
+                return
+            else:
+                await flight.changed()
+
+    async def read(self, extent: Extent) -> bytes:
+        return await read_exactly(self.fileno(), extent)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._flight.leave()
+
+    def _raise_if_failed(self) -> None:
+        if self._flight.error is not None:
+            raise self._flight.error.again()
+
+
+class Flights:
+    """The running downloads of this process, one per source and digest."""
+
+    def __init__(
+        self, store: BlobStore, spools: Path, tasks: Tasks, arrived: Callable[[Flight], Awaitable[None]]
+    ) -> None:
+        """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come."""
+        self._store = store
+        self._spools = spools
+        self._tasks = tasks
+        self._arrived = arrived
+        self._running: dict[tuple[Source, Digest], Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def find(self, source: Source, digest: Digest) -> Flight | None:
+        """The one that may be joined; what has failed is over, even while it is being cleaned up."""
+        flight = self._running.get((source, digest))
+        return None if flight is None or flight.state is State.FAILED else flight
+
+    def join(self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch) -> tuple[Flight, bool]:
+        """The flight, and whether this call began it. Only for an image whose right to the digest was proved, or
+        where none is running: then the fetch itself is the proof."""
+        flight = self.find(source, digest)
+        if flight is not None:
+            flight.images.add(image)
+            return flight, False
+        flight = self._running[source, digest] = Flight(source, image, digest)
+        self._tasks.start(self._own(flight, fetch), f"flight {digest}")
+        return flight, True
+
+    async def _own(self, flight: Flight, fetch: Fetch) -> None:
+        """From take-off to record, whatever its clients do."""
+        landed = asyncio.Event()
+        threading.Thread(
+            target=flight.fly, args=(fetch, self._spools, self._store, landed.set), name="fill", daemon=True
+        ).start()
+        try:
+            await landed.wait()
+            if flight.state is State.COMMITTED:
+                await self._arrived(flight)
+            elif flight.error is not None:
+                log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
+        finally:
+            if self._running.get((flight.source, flight.digest)) is flight:
+                del self._running[flight.source, flight.digest]
+            flight.abort()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN):
+                    await landed.wait()
+            flight.land()
+
+
+def worth_finishing(size: int | None, written: int) -> bool:
+    """Whether a download goes on although nobody reads it any more."""
+    return size is not None and (size <= KEEP_SIZE or written >= size * KEEP_SHARE)

@@ -1,0 +1,35 @@
+"""Index: tag pointers, links, manifests and sizes of what was pulled through."""
+
+from datetime import datetime
+from typing import Protocol
+
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.values import BlobInfo, Link, Origin, Source, TagPointer
+
+Fact = TagPointer | Link | Manifest | BlobInfo
+
+
+class Index(Protocol):
+    async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None: ...
+
+    async def find_manifest(self, digest: Digest) -> Manifest | None:
+        """The document alone; whether somebody may have it is told by `linked`."""
+
+    async def linked(self, link: Link) -> bool: ...
+
+    async def known_at(self, origin: Origin, digest: Digest) -> bool:
+        """Whether any image of this origin, with whatever credential, has a link to the digest."""
+
+    async def record(self, *facts: Fact) -> None:
+        """All of them or none, in one transaction; a newer pointer takes the place of an older one."""
+
+    async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
+        """One tag's pointer; without a tag every pointer and link of the image."""
+
+
+class Usage(Protocol):
+    """When something was last used; may vanish."""
+
+    def touch(self, digest: Digest, now: datetime) -> None: ...

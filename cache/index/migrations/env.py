@@ -1,0 +1,6 @@
+"""What Alembic runs for every command: all revisions in the one transaction that the caller opened."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+context.run_migrations()

@@ -1,0 +1,54 @@
+"""The tables of cache.db. Times are seconds since 1970; digests and origins are their own text."""
+
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+
+metadata = MetaData()
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("origin", String, nullable=False),
+    Column("credential", String, nullable=False),
+    Column("name", String, nullable=False),
+)
+pointers = Table(
+    "pointers",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("tag", String, primary_key=True),
+    Column("media_type", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("checked_at", Float, nullable=False),
+)
+links = Table(
+    "links",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+)
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("media_type", String, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+)
+# What was changed or forgotten, so that other processes drop it from their memory: a tag, or a whole image.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("writer", String, nullable=False),
+    Column("origin", String, nullable=False),
+    Column("credential", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("tag", String),
+)

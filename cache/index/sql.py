@@ -1,0 +1,267 @@
+"""SqlIndex: the index in an SQLite file, with what was asked for lately in memory.
+
+What is in memory is answered without a thread or a statement. Another process's commit shows in the file's version;
+then the rows after the last seen one say what to drop.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from cachetools import LRUCache
+from sqlalchemy import Connection, create_engine, delete, exists, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.pool import QueuePool
+
+from cache.index.base import Fact
+from cache.index.schema import blobs, changes, images, links, manifests, pointers
+from cache.index.sqlite import WRITES, Watcher, explained, listen, migrate, url
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.values import BlobInfo, Link, Origin, Source, TagPointer
+
+T = TypeVar("T")
+MIGRATIONS = "cache.index:migrations"
+_POINTERS = 50_000
+_LINKS = 100_000
+_MANIFEST_BYTES = 64 * 1024 * 1024
+_CHANGES_KEPT = 10_000
+
+
+class SqlIndex:
+    """Opens the file, making and migrating it at need. For one event loop. Raises DatabaseUnusable."""
+
+    def __init__(self, path: Path) -> None:
+        migrate(path, MIGRATIONS)
+        self.path = path
+        self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
+        listen(self._engine, synchronous="NORMAL")
+        self._readers = ThreadPoolExecutor(2, "index-read")
+        self._writer = ThreadPoolExecutor(1, "index-write")
+        self._name = secrets.token_hex(8)
+        self._pointers: LRUCache[tuple[Source, RepositoryName, Tag], TagPointer] = LRUCache(_POINTERS)
+        self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
+        self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
+        self._watcher = Watcher(path)
+        self._version = self._watcher.version()
+        self._generation = 0
+        with self._engine.connect() as connection:
+            self._seen = connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
+
+    def close(self) -> None:
+        self._readers.shutdown()
+        self._writer.shutdown()
+        self._watcher.close()
+        self._engine.dispose()
+
+    async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
+        key = (source, image, tag)
+        self._drop_what_others_changed()
+        if (held := self._pointers.get(key)) is not None:
+            return held
+        generation = self._generation
+        found = await self._read(lambda connection: _select_pointer(connection, *key))
+        if found is not None and generation == self._generation:
+            self._pointers[key] = found
+        return found
+
+    async def find_manifest(self, digest: Digest) -> Manifest | None:
+        self._drop_what_others_changed()
+        if (held := self._manifests.get(digest)) is not None:
+            return held
+        generation = self._generation
+        found = await self._read(lambda connection: _select_manifest(connection, digest))
+        if found is not None and generation == self._generation:
+            self._hold(found)
+        return found
+
+    async def linked(self, link: Link) -> bool:
+        self._drop_what_others_changed()
+        if link in self._links:
+            return self._links[link]
+        generation = self._generation
+        found = await self._read(lambda connection: _select_link(connection, link))
+        if found and generation == self._generation:
+            self._links[link] = True
+        return found
+
+    async def known_at(self, origin: Origin, digest: Digest) -> bool:
+        wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(origin))
+        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))))
+
+    async def record(self, *facts: Fact) -> None:
+        await self._write(lambda connection: _record(connection, facts, self._name))
+        for fact in facts:
+            match fact:
+                case TagPointer():
+                    self._pointers[fact.source, fact.image, fact.tag] = fact
+                case Link():
+                    self._links[fact] = True
+                case Manifest():
+                    self._hold(fact)
+
+    async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
+        await self._write(lambda connection: _forget(connection, source, image, tag, self._name))
+        self._drop(source, image, tag)
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._transact, query, {})
+
+    async def _write(self, statements: Callable[[Connection], T]) -> T:
+        self._generation += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, self._transact, statements, WRITES)
+        finally:
+            self._generation += 1
+
+    def _transact(self, work: Callable[[Connection], T], options: dict[str, Any]) -> T:
+        with explained(self.path), self._engine.execution_options(**options).begin() as connection:
+            return work(connection)
+
+    def _hold(self, manifest: Manifest) -> None:
+        if len(manifest.raw) * 16 <= _MANIFEST_BYTES:
+            self._manifests[manifest.descriptor.digest] = manifest
+
+    def _drop_what_others_changed(self) -> None:
+        version = self._watcher.version()
+        if version == self._version:
+            return
+        self._version = version
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                select(changes).where(changes.c.seq > self._seen).order_by(changes.c.seq).limit(_CHANGES_KEPT)
+            ).all()
+        if rows and (rows[0].seq > self._seen + 1 or len(rows) == _CHANGES_KEPT):
+            self._drop_all()
+        for row in rows:
+            self._seen = row.seq
+            if row.writer != self._name:
+                tag = Tag(row.tag) if row.tag is not None else None
+                self._drop(Source(_origin(row.origin), row.credential), RepositoryName(row.name), tag)
+
+    def _drop(self, source: Source, image: RepositoryName, tag: Tag | None) -> None:
+        self._generation += 1
+        if tag is not None:
+            self._pointers.pop((source, image, tag), None)
+            return
+        for key in [key for key in self._pointers if key[:2] == (source, image)]:
+            del self._pointers[key]
+        for link in [link for link in self._links if (link.source, link.image) == (source, image)]:
+            del self._links[link]
+        self._manifests.clear()
+
+    def _drop_all(self) -> None:
+        self._generation += 1
+        self._pointers.clear()
+        self._links.clear()
+        self._manifests.clear()
+
+
+def _origin(text: str) -> Origin:
+    parts = urlsplit(text)
+    return Origin(parts.scheme, parts.hostname or "", parts.port or 0)
+
+
+def _image_id(connection: Connection, source: Source, image: RepositoryName) -> int | None:
+    return connection.scalar(
+        select(images.c.id).where(
+            images.c.origin == str(source.origin),
+            images.c.credential == source.credential,
+            images.c.name == image.text,
+        )
+    )
+
+
+def _select_pointer(connection: Connection, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
+    row = connection.execute(
+        select(pointers).where(pointers.c.image_id == _image_id(connection, source, image), pointers.c.tag == tag.text)
+    ).one_or_none()
+    if row is None:
+        return None
+    target = Descriptor(row.media_type, Digest.parse(row.digest), row.size)
+    return TagPointer(source, image, tag, target, datetime.fromtimestamp(row.checked_at, UTC))
+
+
+def _select_manifest(connection: Connection, digest: Digest) -> Manifest | None:
+    row = connection.execute(select(manifests).where(manifests.c.digest == str(digest))).one_or_none()
+    if row is None or not digest.holds_for(row.raw):
+        return None
+    return Manifest.parse(row.media_type, row.raw, digest.algorithm)
+
+
+def _select_link(connection: Connection, link: Link) -> bool:
+    wanted = (
+        links.join(images)
+        .select()
+        .where(
+            links.c.digest == str(link.digest),
+            images.c.origin == str(link.source.origin),
+            images.c.credential == link.source.credential,
+            images.c.name == link.image.text,
+        )
+    )
+    return bool(connection.scalar(select(exists(wanted))))
+
+
+def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
+    for fact in facts:
+        match fact:
+            case TagPointer(source, image, tag, target, checked_at):
+                values = {
+                    "media_type": target.media_type,
+                    "digest": str(target.digest),
+                    "size": target.size,
+                    "checked_at": checked_at.timestamp(),
+                }
+                key = {"image_id": _ensure_image(connection, source, image), "tag": tag.text}
+                statement = upsert(pointers).values(**key, **values)
+                connection.execute(statement.on_conflict_do_update(set_=values))
+                _note_change(connection, source, image, tag, writer)
+            case Link(source, image, digest):
+                row = {"image_id": _ensure_image(connection, source, image), "digest": str(digest)}
+                connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
+            case Manifest(descriptor, raw):
+                document = {"digest": str(descriptor.digest), "media_type": descriptor.media_type, "raw": raw}
+                connection.execute(upsert(manifests).values(**document).on_conflict_do_nothing())
+            case BlobInfo(digest, size):
+                blob = {"digest": str(digest), "size": size}
+                connection.execute(upsert(blobs).values(**blob).on_conflict_do_update(set_={"size": size}))
+
+
+def _ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
+    found = _image_id(connection, source, image)
+    if found is not None:
+        return found
+    row = {"origin": str(source.origin), "credential": source.credential, "name": image.text}
+    return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
+
+
+def _forget(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
+    image_id = _image_id(connection, source, image)
+    if image_id is None:
+        return
+    gone = delete(pointers).where(pointers.c.image_id == image_id)
+    connection.execute(gone if tag is None else gone.where(pointers.c.tag == tag.text))
+    if tag is None:
+        connection.execute(delete(links).where(links.c.image_id == image_id))
+    _note_change(connection, source, image, tag, writer)
+
+
+def _note_change(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
+    row = {
+        "writer": writer,
+        "origin": str(source.origin),
+        "credential": source.credential,
+        "name": image.text,
+        "tag": tag.text if tag is not None else None,
+    }
+    seq = connection.execute(insert(changes).values(**row).returning(changes.c.seq)).scalar_one()
+    if seq % 1000 == 0:
+        connection.execute(delete(changes).where(changes.c.seq <= seq - _CHANGES_KEPT))

@@ -1,0 +1,130 @@
+"""How an SQLite file is opened, migrated and watched; it knows no table."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+BUSY_TIMEOUT_MS = 5_000
+WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
+"""Execution options of an engine that writes: it takes its turn when a transaction begins, not in the midst of it."""
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be opened, read or written; the text says why, and what a person can do about it."""
+
+
+class Watcher:
+    """Tells whether anybody else has committed, here or in another process; for one thread."""
+
+    def __init__(self, path: Path) -> None:
+        engine = create_engine(url("sqlite", path), poolclass=NullPool)
+        listen(engine)
+        with explained(path):
+            self._pooled = engine.raw_connection()
+        self._connection = cast(sqlite3.Connection, self._pooled.driver_connection)
+
+    def version(self) -> int:
+        """A number that differs from the last one after any commit; about 2 µs. Ask before reading what it guards."""
+        [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
+        return int(version)
+
+    def close(self) -> None:
+        self._pooled.close()
+
+
+def migrate(path: Path, script_location: str) -> None:
+    """Make the database at need and bring it to the newest revision; several processes may do so at once.
+
+    Synchronous, for the start of a process. The folder must exist. Raises DatabaseUnusable.
+    """
+    engine = create_engine(url("sqlite", path, mode="rwc"), poolclass=NullPool)
+    listen(engine)
+    event.listen(engine, "connect", _write_ahead)
+    with explained(path), _alone(path):
+        config = Config()
+        config.set_main_option("script_location", script_location)
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == ScriptDirectory.from_config(config).get_current_head():
+            return
+        with engine.execution_options(**WRITES).begin() as connection:
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise DatabaseUnusable(
+                    f"{path} has revision {current}, which this version does not know: "
+                    "use the version that wrote it, or restore a backup"
+                ) from error
+
+
+def url(driver: str, path: Path, mode: str = "rw") -> URL:
+    """An SQLite URI; with mode rw a missing file is an error and not a new, empty database."""
+    return URL.create(driver, database=path.absolute().as_uri(), query={"mode": mode, "uri": "true"})
+
+
+def listen(engine: Engine, synchronous: str = "FULL") -> None:
+    """`synchronous`: FULL survives a power cut with all that was committed, NORMAL may lose the last of it."""
+
+    def configure(connection: Any, _record: object) -> None:
+        # The driver opens no transactions by itself: `_begin` does, and so DDL is part of them too.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA synchronous={synchronous}")
+        cursor.close()
+
+    event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", _begin)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Translate what SQLite says about its file; what it says about our statements stays as it is."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        reason = str(error.orig) if isinstance(error, DatabaseError) else str(error)
+        remedy = "try again" if "locked" in reason else "look at the file, its owner and the space on its disk"
+        raise DatabaseUnusable(f"{path} cannot be used ({reason}): {remedy}") from error
+
+
+def _write_ahead(connection: Any, _record: object) -> None:
+    # The mode is kept in the file; switching to it ignores the busy timeout, hence only `migrate` does, alone.
+    connection.execute("PRAGMA journal_mode=WAL").close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock file beside `path`, then hold it; the file is never deleted."""
+    try:
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DatabaseUnusable(
+            f"{path.parent} cannot be written ({error.strerror}): give --data a folder that belongs to you"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

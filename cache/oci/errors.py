@@ -1,0 +1,112 @@
+"""RegistryError and the error codes of the OCI distribution specification, one class each.
+
+Nothing else crosses into HTTP. The codes are those of the distribution specification ("Error Codes") and of the
+distribution project, which clients also know.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class RegistryError(Exception):
+    """A refusal with a code that clients know.
+
+    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the answer.
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "unknown error"
+
+    def __init__(self, detail: object = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail if detail is not None else self.message)
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.message if self.detail is None else f"{self.message}: {self.detail}"
+
+
+class NameInvalid(RegistryError):
+    code, status, message = "NAME_INVALID", 400, "invalid repository name"
+
+
+class NameUnknown(RegistryError):
+    code, status, message = "NAME_UNKNOWN", 404, "repository name not known to registry"
+
+
+class TagInvalid(RegistryError):
+    code, status, message = "TAG_INVALID", 400, "manifest tag did not match the grammar of tags"
+
+
+class DigestInvalid(RegistryError):
+    code, status, message = "DIGEST_INVALID", 400, "provided digest is not valid"
+
+
+class ManifestInvalid(RegistryError):
+    code, status, message = "MANIFEST_INVALID", 400, "manifest invalid"
+
+
+class ManifestUnknown(RegistryError):
+    code, status, message = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
+
+
+class BlobUnknown(RegistryError):
+    code, status, message = "BLOB_UNKNOWN", 404, "blob unknown to registry"
+
+
+class RangeInvalid(RegistryError):
+    code, status, message = "RANGE_INVALID", 416, "requested range not satisfiable"
+
+
+class Denied(RegistryError):
+    code, status, message = "DENIED", 403, "requested access to the resource is denied"
+
+
+class Unauthorized(RegistryError):
+    code, status, message = "UNAUTHORIZED", 401, "authentication required"
+
+
+class Unsupported(RegistryError):
+    code, status, message = "UNSUPPORTED", 405, "the operation is unsupported"
+
+
+class EndpointUnknown(RegistryError):
+    """The path is none of the specification's; same code as Unsupported, because the specification has no other."""
+
+    code, status, message = "UNSUPPORTED", 404, "no such endpoint"
+
+
+class UpstreamInvalid(RegistryError):
+    """The upstream answered with something that must not be passed on: wrong bytes, HTML, a wrong length."""
+
+    code, status, message = "UNKNOWN", 502, "the upstream registry gave a wrong answer"
+
+
+class UpstreamUnavailable(RegistryError):
+    """Nothing cached can answer and the upstream cannot either; always with Retry-After."""
+
+    code, status, message = "UNAVAILABLE", 503, "the upstream registry is not available"
+
+    def __init__(self, detail: object = None, retry_after: int = 5) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after)})
+
+
+class StoreUnavailable(RegistryError):
+    """This server's own storage does not answer."""
+
+    code, status, message = "UNAVAILABLE", 503, "the registry is not available"
+
+    def __init__(self, detail: object = None) -> None:
+        super().__init__(detail, {"Retry-After": "5"})
+
+
+def error_codes() -> dict[str, list[int]]:
+    """Every code with the statuses it may come with; the README is held to this."""
+    table: dict[str, set[int]] = {}
+    pending: list[type[RegistryError]] = [RegistryError]
+    while pending:
+        error = pending.pop()
+        table.setdefault(error.code, set()).add(error.status)
+        pending += error.__subclasses__()
+    return {code: sorted(statuses) for code, statuses in sorted(table.items())}

@@ -1,0 +1,121 @@
+"""Manifest: a document byte for byte, and what it refers to (image-spec, manifest.md and image-index.md)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import ManifestInvalid
+from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST, is_index, is_manifest
+
+SIZE_LIMIT = 4 * 1024 * 1024
+"""Bytes; registries SHOULD accept at least this much and may refuse more (distribution-spec, "Pushing Manifests")."""
+
+DESCRIPTOR_LIMIT = 1000
+DEPTH_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`raw` is what was received and is never written anew, so its digest holds for ever."""
+
+    descriptor: Descriptor
+    raw: bytes
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] = ()
+    children: tuple[Descriptor, ...] = ()
+    subject: Descriptor | None = None
+
+    @classmethod
+    def parse(cls, media_type: str, raw: bytes, algorithm: str = "sha256") -> "Manifest":
+        """Raises ManifestInvalid for what is not exactly one of image and index, as its media type says.
+
+        A document with both `manifests` and `config` or `layers` may be read in two ways, and one that names a media
+        type of its own must name the one it came with (image-spec, "Media Types Conflicts").
+        """
+        if not is_manifest(media_type):
+            raise ManifestInvalid(f"media type {media_type[:100]!r} is none of a manifest or an index")
+        if len(raw) > SIZE_LIMIT:
+            raise ManifestInvalid(f"a manifest has at most {SIZE_LIMIT} bytes")
+        document = _load(raw)
+        _check_kind(document, media_type)
+        own = Descriptor(media_type, Digest.of(raw, algorithm), len(raw))
+        subject = Descriptor.parse(document["subject"], "subject") if document.get("subject") is not None else None
+        if is_index(media_type):
+            return cls(own, raw, children=_descriptors(document, "manifests"), subject=subject)
+        config = Descriptor.parse(document.get("config"), "config")
+        return cls(own, raw, config=config, layers=_descriptors(document, "layers"), subject=subject)
+
+    def references(self) -> tuple[Descriptor, ...]:
+        """All that must be there for a complete pull: config, layers and children; not the subject.
+
+        Whether one is a manifest or a blob is told by its own media type: build caches are indexes that list layers.
+        """
+        return (*((self.config,) if self.config else ()), *self.layers, *self.children)
+
+
+def _load(raw: bytes) -> Mapping[str, Any]:
+    """UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32 from bytes."""
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ManifestInvalid("the document is nested too deeply") from error
+    except ValueError as error:
+        raise ManifestInvalid(f"not a JSON document: {error}") from error
+    if not isinstance(document, dict):
+        raise ManifestInvalid("the document must be a JSON object")
+    if _depth(document) > DEPTH_LIMIT:
+        raise ManifestInvalid(f"the document is nested more than {DEPTH_LIMIT} deep")
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers may take different ones of two equal keys, so a document that has them is refused."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return document
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    return depth
+
+
+def _check_kind(document: Mapping[str, Any], media_type: str) -> None:
+    version = document.get("schemaVersion")
+    if not isinstance(version, int) or version != 2:
+        raise ManifestInvalid("schemaVersion must be 2")
+    named = document.get("mediaType", media_type)
+    if named != media_type:
+        raise ManifestInvalid(f"mediaType is {str(named)[:100]!r}, but the document came as {media_type!r}")
+    if "mediaType" not in document and media_type not in (OCI_MANIFEST, OCI_INDEX):
+        raise ManifestInvalid("mediaType is missing")
+    index_keys, image_keys = {"manifests"} & document.keys(), {"config", "layers", "fsLayers"} & document.keys()
+    if index_keys and image_keys:
+        raise ManifestInvalid("the document is an image and an index at once")
+    if not (index_keys if is_index(media_type) else image_keys):
+        raise ManifestInvalid(f"the document does not have the fields of {media_type}")
+
+
+def _descriptors(document: Mapping[str, Any], key: str) -> tuple[Descriptor, ...]:
+    entries = document.get(key)
+    if not isinstance(entries, list):
+        raise ManifestInvalid(f"{key} must be a list")
+    if len(entries) > DESCRIPTOR_LIMIT:
+        raise ManifestInvalid(f"{key} has {len(entries)} entries, more than {DESCRIPTOR_LIMIT}")
+    return tuple(Descriptor.parse(entry, f"{key}[{place}]") for place, entry in enumerate(entries))

@@ -1,0 +1,26 @@
+"""The media types of manifests and what they tell."""
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCTET_STREAM = "application/octet-stream"
+
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+"""What an upstream is asked for, always all of it: what a tag points to must not depend on who asks."""
+
+
+def is_index(media_type: str) -> bool:
+    return media_type in INDEXES
+
+
+def is_manifest(media_type: str) -> bool:
+    """True for every document that is served under `manifests/`: images and indexes."""
+    return media_type in INDEXES or media_type in MANIFESTS
+
+
+def essence(content_type: str) -> str:
+    """`type/subtype` of a Content-Type without its parameters, lower case (RFC 9110, section 8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()

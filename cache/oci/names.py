@@ -1,0 +1,56 @@
+"""Repository names, tags and references, as the distribution specification spells them ("Pulling manifests")."""
+
+import re
+from dataclasses import dataclass
+
+from cache.oci.digest import Digest
+from cache.oci.errors import NameInvalid, TagInvalid
+
+NAME_LIMIT = 255
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RepositoryName:
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "RepositoryName":
+        """Raises NameInvalid; the length limit of 255 includes every component and slash."""
+        if len(text) > NAME_LIMIT:
+            raise NameInvalid(f"a repository name has at most {NAME_LIMIT} characters, this one has {len(text)}")
+        if not _NAME.fullmatch(text):
+            raise NameInvalid(
+                f"{text!r} must be lower-case letters and digits, "
+                "parted by one of . _ __ - within and / between components"
+            )
+        return cls(text)
+
+    @property
+    def components(self) -> list[str]:
+        return self.text.split("/")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Tag":
+        """Raises TagInvalid."""
+        if not _TAG.fullmatch(text):
+            raise TagInvalid(f"{text[:150]!r} must be 1 to 128 of letters, digits, . _ - and not begin with . or -")
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_reference(text: str) -> Tag | Digest:
+    """A digest if there is a colon (no tag has one), else a tag. Raises DigestInvalid or TagInvalid."""
+    return Digest.parse(text) if ":" in text else Tag.parse(text)

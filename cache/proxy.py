@@ -1,0 +1,403 @@
+"""ProxiedRepository: the use cases of pulling through. The cache is asked before the network, always.
+
+Bytes are shared by all; the right to them is not. An image has the right to a digest when there is a link, and a link
+is won by asking the upstream with the credential of the image's own source.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from cache.flight import Fetch, Flight, Flights, Follower
+from cache.freshness import Freshness, freshness, may_be_stale
+from cache.index.base import Fact, Index, Usage
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    UpstreamInvalid,
+    UpstreamUnavailable,
+)
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.store.base import BlobStore, Extent, OpenBlob
+from cache.tasks import Shared, Tasks
+from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
+from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
+from cache.values import BlobInfo, Link, Outcome, TagPointer
+
+T = TypeVar("T")
+
+ANSWER_WITHIN = 20.0
+"""Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
+
+REVALIDATE_WITHIN = 2.0
+RETRY_AFTER = 5
+RETRY_AFTER_LIMIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a lookup ended; `age` and `warning` are there when it was answered STALE."""
+
+    outcome: Outcome
+    age: timedelta | None = None
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundManifest:
+    manifest: Manifest
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTarget:
+    descriptor: Descriptor
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBlob:
+    """An open blob, which the caller closes."""
+
+    blob: OpenBlob
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSize:
+    """Bytes of a blob; None where the upstream did not say."""
+
+    size: int | None
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class TagRules:
+    ttl: timedelta
+    grace: timedelta
+
+
+class PullThrough:
+    """What all proxied repositories of a process share."""
+
+    def __init__(
+        self,
+        index: Index,
+        usage: Usage,
+        store: BlobStore,
+        flights: Flights,
+        tasks: Tasks,
+        rules: TagRules,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.index = index
+        self.usage = usage
+        self.store = store
+        self.flights = flights
+        self.rules = rules
+        self.clock = clock
+        self._shared: Shared[Hashable, Any] = Shared(tasks)
+
+    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        """One task for all who want the same of an upstream; its errors are values."""
+        return self._shared.join(key, lambda: _settled(work), str(key))
+
+
+async def record_arrival(index: Index, flight: Flight) -> None:
+    """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
+    links = [Link(flight.source, image, flight.digest) for image in flight.images]
+    await index.record(BlobInfo(flight.digest, flight.written), *links)
+
+
+class ProxiedRepository:
+    """One image of one upstream, seen with one credential. Raises only RegistryError."""
+
+    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName) -> None:
+        self._all = shared
+        self._client = client
+        self._source = client.source
+        self._image = image
+
+    async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        if isinstance(reference, Digest):
+            return await self._manifest_by_digest(reference)
+        pointer = await self._all.index.find_pointer(self._source, self._image, reference)
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer and held:
+            if freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+                return FoundManifest(held, Answer(Outcome.HIT))
+            return await self._revalidated(pointer, held)
+        return await self._fetched_manifest(reference)
+
+    async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
+        """A HEAD downloads nothing that is not here, but what it learns of a tag is kept."""
+        if isinstance(reference, Digest):
+            return await self._stat_digest(reference)
+        pointer = await self._all.index.find_pointer(self._source, self._image, reference)
+        if pointer and freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+            return FoundTarget(pointer.target, Answer(Outcome.HIT))
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer and held:
+            found = await self._revalidated(pointer, held)
+            return FoundTarget(found.manifest.descriptor, found.answer)
+        target, first = await self._ask(("head", reference), lambda: self._head_tag(reference), ManifestUnknown)
+        return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def blob(self, digest: Digest) -> FoundBlob:
+        """Open when this returns, though its bytes may still be arriving."""
+        link = Link(self._source, self._image, digest)
+        if await self._all.index.linked(link) and (stored := self._all.store.open(digest)):
+            self._all.usage.touch(digest, self._all.clock())
+            return FoundBlob(stored, Answer(Outcome.HIT))
+        if await self._bytes_of_own_origin(digest):
+            await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
+            if stored := self._all.store.open(digest):
+                return FoundBlob(stored, Answer(Outcome.REVALIDATED))
+        follower, first = await self._within(self._follow(digest), BlobUnknown)
+        return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def stat_blob(self, digest: Digest) -> FoundSize:
+        """A HEAD never starts a download."""
+        link = Link(self._source, self._image, digest)
+        info = self._all.store.stat(digest)
+        if info and await self._all.index.linked(link):
+            return FoundSize(info.size, Answer(Outcome.HIT))
+        if info and await self._bytes_of_own_origin(digest):
+            await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
+            return FoundSize(info.size, Answer(Outcome.REVALIDATED))
+        size = await self._within(self._client.head_blob(self._image, digest), BlobUnknown)
+        return FoundSize(size, Answer(Outcome.MISS))
+
+    async def tags(self, count: int | None, last: str | None) -> TagPage:
+        return await self._within(self._client.tags(self._image, count, last), NameUnknown)
+
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        return await self._within(self._client.referrers(self._image, digest, artifact_type), NameUnknown)
+
+    async def _held_manifest(self, digest: Digest) -> Manifest | None:
+        if not await self._all.index.linked(Link(self._source, self._image, digest)):
+            return None
+        held = await self._all.index.find_manifest(digest)
+        if held is not None:
+            self._all.usage.touch(digest, self._all.clock())
+        return held
+
+    async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
+        if held := await self._held_manifest(digest):
+            return FoundManifest(held, Answer(Outcome.HIT))
+        if await self._manifest_of_own_origin(digest):
+            await self._stat_digest(digest)
+            if held := await self._held_manifest(digest):
+                return FoundManifest(held, Answer(Outcome.REVALIDATED))
+        return await self._fetched_manifest(digest)
+
+    async def _stat_digest(self, digest: Digest) -> FoundTarget:
+        if held := await self._held_manifest(digest):
+            return FoundTarget(held.descriptor, Answer(Outcome.HIT))
+        here = await self._manifest_of_own_origin(digest)
+        target, first = await self._ask(("head", digest), lambda: self._head_digest(digest), ManifestUnknown)
+        if here:
+            await self._all.index.record(Link(self._source, self._image, digest))
+            return FoundTarget(here.descriptor, Answer(Outcome.REVALIDATED))
+        return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
+        manifest, first = await self._ask(("get", reference), lambda: self._get(reference), ManifestUnknown)
+        return FoundManifest(manifest, Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
+        """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
+        rules = self._all.rules
+        usable = may_be_stale(pointer, self._all.clock(), rules.ttl, rules.grace)
+        task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer))
+        await asyncio.wait({task}, timeout=REVALIDATE_WITHIN if usable else ANSWER_WITHIN)
+        result = task.result() if task.done() else Unavailable(f"{self._client.host} did not answer in time")
+        match result:
+            case None:
+                return FoundManifest(held, Answer(Outcome.REVALIDATED))
+            case Manifest():
+                return FoundManifest(result, Answer(Outcome.MISS if first else Outcome.COALESCED))
+            case Outage() if usable:
+                age = self._all.clock() - pointer.checked_at
+                return FoundManifest(held, Answer(Outcome.STALE, age, result.reason))
+            case _:
+                raise _refusal(result, ManifestUnknown)
+
+    async def _follow(self, digest: Digest) -> tuple[Follower, bool]:
+        """Joins the running download or begins one; returns when the upstream has answered."""
+        proved = False
+        while True:
+            flight = self._all.flights.find(self._source, digest)
+            if flight and self._image not in flight.images and not proved:
+                await self._client.head_blob(self._image, digest)
+                proved = True
+                continue
+            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest))
+            follower = flight.follow()
+            try:
+                await follower.started()
+            except (NotFound, Denied) as error:
+                follower.close()
+                if flight.image == self._image:
+                    await self._note_refusal(error)
+                    raise
+            except BaseException:
+                follower.close()
+                raise
+            else:
+                self._all.usage.touch(digest, self._all.clock())
+                return follower, first
+
+    def _fetch(self, digest: Digest) -> Fetch:
+        return lambda: self._client.open_blob(self._image, digest)
+
+    # What follows runs in tasks that are shared by requests.
+
+    async def _get(self, reference: Tag | Digest) -> Manifest:
+        manifest = await self._client.get_manifest(self._image, reference)
+        await self._record(manifest, reference)
+        return manifest
+
+    async def _record(self, manifest: Manifest, reference: Tag | Digest) -> None:
+        facts: list[Fact] = [manifest, Link(self._source, self._image, manifest.descriptor.digest)]
+        if isinstance(reference, Tag):
+            facts.append(self._pointer(reference, manifest.descriptor))
+        await self._all.index.record(*facts)
+
+    def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
+        return TagPointer(self._source, self._image, tag, target, self._all.clock())
+
+    async def _revalidate(self, pointer: TagPointer) -> Manifest | None:
+        """None when the tag still points to what we hold."""
+        target = await self._client.head_manifest(self._image, pointer.tag)
+        if target and target.digest == pointer.target.digest:
+            await self._all.index.record(replace(pointer, checked_at=self._all.clock()))
+            return None
+        manifest = await self._client.get_manifest(self._image, target.digest if target else pointer.tag)
+        await self._record(manifest, pointer.tag)
+        return manifest
+
+    async def _head_tag(self, tag: Tag) -> Descriptor:
+        target = await self._client.head_manifest(self._image, tag)
+        if target is None:
+            return (await self._get(tag)).descriptor
+        await self._all.index.record(self._pointer(tag, target))
+        return target
+
+    async def _head_digest(self, digest: Digest) -> Descriptor:
+        target = await self._client.head_manifest(self._image, digest)
+        if target is None or target.digest != digest:
+            return (await self._get(digest)).descriptor
+        return target
+
+    async def _link_by_head(self, link: Link) -> None:
+        await self._client.head_blob(self._image, link.digest)
+        await self._all.index.record(link)
+
+    async def _bytes_of_own_origin(self, digest: Digest) -> bool:
+        """Whether one question upstream is enough for a link: bytes that came from elsewhere prove nothing here."""
+        return self._all.store.stat(digest) is not None and await self._all.index.known_at(self._source.origin, digest)
+
+    async def _manifest_of_own_origin(self, digest: Digest) -> Manifest | None:
+        known = await self._all.index.known_at(self._source.origin, digest)
+        return await self._all.index.find_manifest(digest) if known else None
+
+    async def _note_refusal(self, error: UpstreamError, tag: Tag | None = None) -> None:
+        """A refusal of a fresh token takes the rights away that the credential had; a tag that is gone is forgotten."""
+        if isinstance(error, Denied) and self._client.has_credential:
+            await self._all.index.forget(self._source, self._image)
+        elif tag is not None:
+            await self._all.index.forget(self._source, self._image, tag)
+
+    def _share(
+        self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]]
+    ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        async def noting() -> T:
+            try:
+                return await work()
+            except (NotFound, Denied) as error:
+                await self._note_refusal(error, what[1] if isinstance(what[1], Tag) else None)
+                raise
+
+        return self._all.share((self._source, self._image, *what), noting)
+
+    async def _ask(
+        self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]], unknown: type[RegistryError]
+    ) -> tuple[T, bool]:
+        task, first = self._share(what, work)
+        result = await self._within(asyncio.shield(task), unknown)
+        if isinstance(result, UpstreamError):
+            raise _refusal(result, unknown)
+        return result, first
+
+    async def _within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return await work
+        except TimeoutError as error:
+            late = Unavailable(f"{self._client.host} did not answer within {ANSWER_WITHIN:.0f} s")
+            raise _refusal(late, unknown) from error
+        except UpstreamError as error:
+            raise _refusal(error, unknown) from error
+
+
+class _Arriving:
+    """A follower whose failures speak the language of the registry."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self.digest = follower.digest
+
+    @property
+    def size(self) -> int | None:
+        return self._follower.size
+
+    def fileno(self) -> int:
+        return self._follower.fileno()
+
+    async def verified(self) -> None:
+        try:
+            await self._follower.verified()
+        except UpstreamError as error:
+            raise _refusal(error, BlobUnknown) from error
+
+    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
+        try:
+            async for extent in self._follower.ready(start, stop):
+                yield extent
+        except UpstreamError as error:
+            raise _refusal(error, BlobUnknown) from error
+
+    async def read(self, extent: Extent) -> bytes:
+        return await self._follower.read(extent)
+
+    def close(self) -> None:
+        self._follower.close()
+
+
+async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
+    try:
+        return await work()
+    except UpstreamError as error:
+        return error
+
+
+def _refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
+    """The one place where an upstream's failure becomes ours."""
+    match error:
+        case NotFound() | Denied():
+            return unknown("the upstream registry has no such image, or does not show it to this gateway")
+        case RateLimited():
+            seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
+            return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
+        case Corrupt():
+            return UpstreamInvalid(error.reason)
+        case _:
+            return UpstreamUnavailable(error.reason, RETRY_AFTER)

@@ -1,0 +1,80 @@
+"""Spool: a local file that is hashed as it grows, may be read while it grows, and is gone unless committed."""
+
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cache.oci.digest import Digest
+from cache.store.base import BlobStore
+
+
+class DigestMismatch(Exception):
+    """What arrived is not what was promised."""
+
+
+class Spool:
+    """The only writer of blobs. Its methods block: a thread of its own calls them.
+
+    A spool is appended to and never rewritten, so every reader may trust the bytes below `size`.
+    """
+
+    def __init__(self, path: Path, expected: Digest) -> None:
+        self.path = path
+        self.size = 0
+        self._expected = expected
+        self._hasher = expected.hasher()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._sealed = False
+        self._committed = False
+
+    @classmethod
+    def create(cls, directory: Path, expected: Digest) -> Self:
+        return cls(directory / f"{expected.algorithm}-{expected.hex}.{secrets.token_hex(4)}.part", expected)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def append(self, chunk: bytes | memoryview) -> None:
+        """Writes and hashes; raises OSError, after which the spool must be given up."""
+        view = memoryview(chunk)
+        self._hasher.update(view)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self.size += len(chunk)
+
+    def open(self) -> int:
+        """A descriptor for reading, of the caller's own, which outlives the spool."""
+        return os.dup(self._descriptor)
+
+    def seal(self, size: int | None) -> None:
+        """Raises DigestMismatch unless the digest holds, and the length where one was promised."""
+        if size is not None and size != self.size:
+            raise DigestMismatch(f"{self.size} bytes arrived where {size} were promised for {self._expected}")
+        if self._hasher.hexdigest() != self._expected.hex:
+            raise DigestMismatch(f"the {self.size} bytes that arrived do not have the digest {self._expected}")
+        self._sealed = True
+
+    def commit(self, store: BlobStore) -> None:
+        """Durable and named; only what was sealed."""
+        if not self._sealed:
+            raise ValueError("a spool is committed after it was sealed")
+        os.fsync(self._descriptor)
+        store.adopt(self.path, self._expected)
+        self._committed = True
+
+
+def sweep(directory: Path) -> int:
+    """Deletes the spools that an earlier process left behind; returns how many."""
+    leftovers = [path for path in directory.iterdir() if path.suffix == ".part"]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,0 +1,1 @@
+"""Another registry, seen as its client."""

@@ -1,0 +1,207 @@
+"""Challenges (RFC 9110, section 11) and the token dance of registries (distribution project, "Token Authentication").
+
+A token is asked for only when a registry wants one, once for all who wait, and again shortly before it expires.
+A credential goes to the upstream itself and to the hosts that are named as its token service, to nobody else.
+"""
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
+
+from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.exchange import Drop, Flow, Open, Read, Wait
+from cache.upstream.quota import retry_after
+from cache.upstream.urls import origin_of
+from cache.values import Origin
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_CHALLENGE_START = re.compile(rf"\s*({_TOKEN})(?:\s+(?=[^\s=,]+\s*=)|\s*(?=,|$))")
+_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?:,|$)')
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
+_ANSWER_LIMIT = 256 * 1024
+_SHORTEST_LIFE = 60
+_RENEW_BEFORE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Credential({self.username!r})"
+
+    def basic(self) -> str:
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """The challenges of a WWW-Authenticate value, schemes and parameter names in lower case; [] where it is none."""
+    challenges: list[Challenge] = []
+    place = 0
+    while place < len(header) and (start := _CHALLENGE_START.match(header, place)):
+        place = start.end()
+        parameters: dict[str, str] = {}
+        while (parameter := _PARAMETER.match(header, place)) is not None:
+            name, quoted, plain = parameter.groups()
+            parameters.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if plain is None else plain)
+            place = parameter.end()
+        challenges.append(Challenge(start[1].lower(), parameters))
+        place += header[place : place + 1] == ","
+    return challenges
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str
+    renew_at: float
+
+
+class Tokens:
+    """What one source's requests carry as Authorization; shared by tasks and threads."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        token_hosts: frozenset[str],
+        credential: Callable[[], Credential | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._origin = origin
+        self._token_hosts = token_hosts
+        self._credential = credential
+        self._clock = clock
+        self._challenge: Challenge | None = None
+        self._held: dict[str, _Token] = {}
+        self._pending: dict[str, Future[UpstreamError | None]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def has_credential(self) -> bool:
+        return self._credential() is not None
+
+    def authorization(self, scope: str) -> Flow[str | None]:
+        """What to send with a first request; None while this upstream has not asked for anything."""
+        if self._challenge is None:
+            return None
+        return (yield from self._fresh(scope, refused=None))
+
+    def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
+        """What to send after a 401 to `refused`; None where there is nothing better to send.
+
+        Raises Unavailable when the token service fails or refuses our credential, RateLimited, or Denied when it
+        refuses a stranger.
+        """
+        challenges = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
+        challenge = challenges.get("bearer") or challenges.get("basic")
+        if challenge is None:
+            return None
+        self._challenge = challenge
+        return (yield from self._fresh(scope, refused))
+
+    def _fresh(self, scope: str, refused: str | None) -> Flow[str | None]:
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        if challenge.scheme == "basic":
+            credential = self._credential()
+            header = credential.basic() if credential else None
+            return None if header == refused else header
+        while True:
+            with self._lock:
+                held = self._held.get(scope)
+                if held and held.header != refused and self._clock() < held.renew_at:
+                    return held.header
+                pending = self._pending.get(scope)
+                if pending is None:
+                    mine = self._pending[scope] = Future()
+            if pending is not None:
+                failure = yield Wait(pending)
+                if failure:
+                    raise failure.again()
+                refused = None
+                continue
+            outcome: UpstreamError | None = None
+            try:
+                token = yield from self._fetch(challenge, scope)
+                with self._lock:
+                    self._held[scope] = token
+                    self._forget_expired()
+                return token.header
+            except UpstreamError as error:
+                outcome = error
+                raise
+            finally:
+                with self._lock:
+                    del self._pending[scope]
+                mine.set_result(outcome)
+
+    def _fetch(self, challenge: Challenge, scope: str) -> Flow[_Token]:
+        realm = challenge.parameters.get("realm", "")
+        host = self._check_realm(realm)
+        query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
+        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query | {'scope': scope})}"
+        credential = self._credential()
+        headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
+        response = yield Open("GET", url, headers)
+        if response.status_code != 200:
+            yield Drop(response)
+            if response.status_code == 429:
+                raise RateLimited(f"token service {host} says too many requests", retry_after(response.headers))
+            if response.status_code in (401, 403) and credential is None:
+                raise Denied(f"token service {host} gives nothing to strangers")
+            whom = f" to user {credential.username}" if credential else ""
+            raise Unavailable(f"token service {host} answered {response.status_code}{whom}")
+        answer = yield Read(response, _ANSWER_LIMIT)
+        return self._token(answer, host)
+
+    def _token(self, answer: bytes | None, host: str) -> _Token:
+        try:
+            document = json.loads(answer or b"")
+            token = document.get("token") or document.get("access_token")
+            life = document.get("expires_in")
+        except (ValueError, AttributeError, RecursionError):
+            token, life = None, None
+        if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
+            raise Unavailable(f"token service {host} gave an answer without a token")
+        seconds = life if isinstance(life, int | float) and 0 < life < 1e9 else _SHORTEST_LIFE
+        return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
+
+    def _check_realm(self, realm: str) -> str:
+        """The realm's host for messages; raises Unavailable for one that may not see the credential."""
+        try:
+            parts = urlsplit(realm)
+            origin = origin_of(realm)
+        except ValueError as error:
+            raise Unavailable(f"{self._origin.host} names a token service that is no URL") from error
+        if parts.username is not None or parts.fragment:
+            raise Unavailable(f"{self._origin.host} names a strange token service at {origin.host}")
+        if origin == self._origin:
+            return origin.host
+        declared = {parts.hostname} if origin.port == (443 if origin.scheme == "https" else 80) else set()
+        declared |= {f"{parts.hostname}:{origin.port}"}
+        if origin.scheme != self._origin.scheme and origin.scheme != "https":
+            raise Unavailable(f"{self._origin.host} uses https, but names a token service without it at {origin.host}")
+        if not declared & self._token_hosts:
+            raise Unavailable(
+                f"{self._origin.host} names a token service at {origin.host}:{origin.port}, which is not among the "
+                "upstream's token_hosts"
+            )
+        return origin.host
+
+    def _forget_expired(self) -> None:
+        if len(self._held) > 1000:
+            now = self._clock()
+            self._held = {scope: token for scope, token in self._held.items() if now < token.renew_at}

@@ -1,0 +1,294 @@
+"""UpstreamClient: what a pull-through cache asks of another registry (distribution-spec, "Endpoints")."""
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import DigestInvalid, ManifestInvalid
+from cache.oci.manifest import SIZE_LIMIT, Manifest
+from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.upstream.auth import Tokens
+from cache.upstream.egress import Egress, Response, raw_chunks
+from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable
+from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
+from cache.upstream.quota import retry_after
+from cache.upstream.urls import origin_of, redirect_target
+from cache.values import Source
+
+REDIRECT_LIMIT = 5
+PROGRESS_TIMEOUT = 30.0
+_REDIRECTS = (301, 302, 303, 307, 308)
+_ACCEPT = ", ".join(ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    tags: list[str]
+    last: str | None
+    """Where the next page begins, as the upstream said; None on the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    manifests: list[dict[str, Any]]
+    filtered: bool
+    """Whether the upstream applied the filter by artifact type itself."""
+
+
+class BlobStream:
+    """The bytes of one blob as they arrive, for a thread that fills a spool."""
+
+    def __init__(self, response: Response) -> None:
+        self.size = _content_length(response)
+        self._chunks = raw_chunks(response)
+        self._leftover = b""
+        self._remaining = self.size
+        self._connection = _connection(response)
+        self._socket = _plaintext(response, self._connection) if self.size is not None else None
+        self._started = False
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Fills some of the buffer; 0 at the end. Raises Unavailable when the stream breaks off or stalls.
+
+        With a known length the bytes come straight from the socket into the buffer, which is several times as fast as
+        through the HTTP library; what that has read ahead is exactly its first chunk.
+        """
+        if self._leftover or not self._started or self._socket is None:
+            return self._from_library(buffer)
+        if not self._remaining:
+            return 0
+        try:
+            count = self._socket.recv_into(buffer[: self._remaining])
+        except TimeoutError as error:
+            raise Unavailable(f"no byte arrived for {PROGRESS_TIMEOUT:.0f} s") from error
+        except OSError as error:
+            raise Unavailable(f"the connection broke ({error})") from error
+        if not count:
+            raise Unavailable(f"the connection ended {self._remaining} bytes early")
+        self._remaining -= count
+        return count
+
+    def _from_library(self, buffer: memoryview) -> int:
+        if not self._leftover:
+            self._started = True
+            self._leftover = next(self._chunks, b"")
+        count = min(len(buffer), len(self._leftover))
+        buffer[:count] = self._leftover[:count]
+        self._leftover = self._leftover[count:]
+        if self._remaining is not None:
+            self._remaining -= count
+        if not self._leftover and self._socket is not None:
+            self._socket.settimeout(PROGRESS_TIMEOUT)
+        return count
+
+    def abort(self) -> None:
+        """From another thread: wakes one that waits for bytes, which then sees the connection end."""
+        if self._connection is not None:
+            # Not the TLS object's own shutdown, which would leave ciphertext to be read as the body.
+            with suppress(OSError):
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+
+class UpstreamClient:
+    """One upstream, asked with one credential. Raises only UpstreamError."""
+
+    def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens) -> None:
+        self.source = source
+        self._url = url.rstrip("/")
+        self._egress = egress
+        self._tokens = tokens
+
+    @property
+    def host(self) -> str:
+        return self.source.origin.host
+
+    @property
+    def has_credential(self) -> bool:
+        return self._tokens.has_credential
+
+    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+        """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""
+        flow = self._ask(image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
+        response = await carry_out(flow, self._egress)
+        await response.aclose()
+        media_type, size = essence(response.headers.get("content-type", "")), _content_length(response)
+        if not is_manifest(media_type) or size is None:
+            return None
+        try:
+            return Descriptor(media_type, Digest.parse(response.headers.get("docker-content-digest", "")), size)
+        except DigestInvalid:
+            return None
+
+    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        """Verified: against the digest that was asked for, else against the one that the upstream names."""
+        return await carry_out(self._get_manifest(image, reference), self._egress)
+
+    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+        """Its bytes; None where the upstream does not say."""
+        response = await carry_out(self._ask(image, "HEAD", f"blobs/{digest}"), self._egress)
+        await response.aclose()
+        return _content_length(response)
+
+    @contextmanager
+    def open_blob(self, image: RepositoryName, digest: Digest) -> Iterator[BlobStream]:
+        """Blocks; for a thread. The connection is not used again."""
+        response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}"), self._egress)
+        try:
+            if essence(response.headers.get("content-type", "")) == "text/html":
+                raise Corrupt(f"{self.host} answered with a page of HTML for a blob")
+            yield BlobStream(response)
+        finally:
+            response.close()
+
+    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+        query = {"n": str(count)} if count is not None else {}
+        query |= {"last": last} if last is not None else {}
+        path = "tags/list" + (f"?{urlencode(query)}" if query else "")
+        document, response = await carry_out(self._get_json(image, path), self._egress)
+        names = document.get("tags") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Corrupt(f"{self.host} answered with something that is no list of tags")
+        return TagPage(names, _next_page(response, names))
+
+    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        """By the referrers API, or by the tag that stands in for it where there is none (distribution-spec 1.1)."""
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type is not None else ""
+        try:
+            flow = self._get_json(image, f"referrers/{digest}{query}", OCI_INDEX)
+            document, response = await carry_out(flow, self._egress)
+            applied = response.headers.get("oci-filters-applied", "")
+        except NotFound:
+            tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+            try:
+                document, applied = json.loads((await self.get_manifest(image, tag)).raw), ""
+            except NotFound:
+                return ReferrersPage([], filtered=False)
+        manifests = document.get("manifests") or []
+        if not isinstance(manifests, list) or not all(isinstance(entry, dict) for entry in manifests):
+            raise Corrupt(f"{self.host} answered with something that is no list of referrers")
+        return ReferrersPage(manifests, "artifactType" in applied)
+
+    def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
+        response = yield from self._ask(image, "GET", f"manifests/{reference}", {"Accept": _ACCEPT})
+        media_type = essence(response.headers.get("content-type", ""))
+        if not is_manifest(media_type):
+            yield Drop(response)
+            raise Corrupt(f"{self.host} answered with {media_type[:60] or 'no media type'} for a manifest")
+        try:
+            raw = yield Read(response, SIZE_LIMIT)
+        except Unavailable as error:
+            raise Corrupt(f"a manifest broke off: {error.reason}") from error
+        if raw is None:
+            raise Corrupt(f"{self.host} gave a manifest of more than {SIZE_LIMIT} bytes")
+        promised = reference if isinstance(reference, Digest) else self._promised(response)
+        if promised and not promised.holds_for(raw):
+            raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}")
+        try:
+            return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
+        except ManifestInvalid as error:
+            raise Corrupt(f"{self.host} gave an invalid manifest: {error.detail}") from error
+
+    def _promised(self, response: Response) -> Digest | None:
+        header = response.headers.get("docker-content-digest")
+        try:
+            return Digest.parse(header) if header else None
+        except DigestInvalid as error:
+            raise Corrupt(f"{self.host} gave a manifest with a digest that is none") from error
+
+    def _get_json(
+        self, image: RepositoryName, path: str, accept: str = "application/json"
+    ) -> Flow[tuple[dict[str, Any], Response]]:
+        response = yield from self._ask(image, "GET", path, {"Accept": accept})
+        try:
+            document = json.loads((yield Read(response, SIZE_LIMIT)) or b"")
+        except (ValueError, RecursionError) as error:
+            raise Corrupt(f"{self.host} answered with something that is no JSON") from error
+        if not isinstance(document, dict):
+            raise Corrupt(f"{self.host} answered with something that is no JSON object")
+        return document, response
+
+    def _ask(
+        self, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> Flow[Response]:
+        """An answer of 2xx, after tokens and redirects; everything else is raised."""
+        scope = f"repository:{image}:pull"
+        url = f"{self._url}/v2/{quote(image.text)}/{path}"
+        plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
+        authorization = yield from self._tokens.authorization(scope)
+        response = yield from self._walk(method, url, plain, authorization)
+        if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
+            yield Drop(response)
+            wanted = ", ".join(response.headers.get_list("www-authenticate"))
+            renewed = yield from self._tokens.renewed(scope, authorization, wanted)
+            if renewed is None:
+                raise Denied(f"{self.host} refuses access to {image}")
+            response = yield from self._walk(method, url, plain, renewed)
+        if 200 <= response.status_code < 300:
+            return response
+        yield Drop(response)
+        raise self._refusal(response, image)
+
+    def _walk(self, method: str, url: str, plain: Mapping[str, str], authorization: str | None) -> Flow[Response]:
+        """Follows redirects. The credential goes to the upstream's own origin and to no other."""
+        for _ in range(REDIRECT_LIMIT + 1):
+            if not self._egress.allows(url):
+                raise Unavailable(f"{self.host} leads to {urlsplit(url).hostname}, which is not an allowed host")
+            own = origin_of(url) == self.source.origin
+            headers = {"Host": urlsplit(url).netloc, **plain}
+            credential = {"Authorization": authorization} if own and authorization else {}
+            response: Response = yield Open(method, url, headers | credential)
+            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                return response
+            yield Drop(response)
+            try:
+                url = redirect_target(url, response.headers["location"])
+            except ValueError as error:
+                raise Unavailable(f"{urlsplit(url).hostname} redirects to where nobody may follow: {error}") from error
+        raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
+
+    def _refusal(self, response: Response, image: RepositoryName) -> Exception:
+        status, origin = response.status_code, origin_of(str(response.url))
+        if origin != self.source.origin:
+            return Unavailable(f"{origin.host}, to which {self.host} redirects, answered {status}")
+        if status in (404, 410):
+            return NotFound(f"{self.host} has no such thing in {image}")
+        if status in (401, 403):
+            return Denied(f"{self.host} refuses access to {image}")
+        if status == 429:
+            return RateLimited(f"{self.host} says too many requests", retry_after(response.headers))
+        return Unavailable(f"{self.host} answered {status}")
+
+
+def _content_length(response: Response) -> int | None:
+    value = response.headers.get("content-length", "")
+    if "transfer-encoding" in response.headers or not (value.isascii() and value.isdigit() and len(value) < 19):
+        return None
+    return int(value)
+
+
+def _connection(response: Response) -> socket.socket | None:
+    stream = response.extensions.get("network_stream")
+    found = stream.get_extra_info("socket") if stream is not None else None
+    return found if isinstance(found, socket.socket) else None
+
+
+def _plaintext(response: Response, connection: socket.socket | None) -> socket.socket | None:
+    """The socket where the body itself can be read from it; None where its bytes are still encrypted."""
+    return connection if isinstance(connection, ssl.SSLSocket) == (response.url.scheme == "https") else None
+
+
+def _next_page(response: Response, names: list[str]) -> str | None:
+    """Only that there is a next page is taken from the upstream; where it begins is the last name of this one."""
+    return (
+        names[-1]
+        if names and 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')
+        else None
+    )

@@ -1,0 +1,248 @@
+"""The one HTTP client factory of the project: which hosts may be reached, and how their failures are named.
+
+It knows no registry. Nothing else imports the HTTP library; redirects are not followed and cookies not kept here.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AI_ADDRCONFIG, SOCK_STREAM, gaierror, getaddrinfo
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore2
+import httpx2
+
+from cache.upstream.addresses import first_private
+from cache.upstream.errors import Unavailable
+
+Response = httpx2.Response
+Resolver = Callable[[str, int], list[str]]
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 15.0
+_ATTEMPT_TIMEOUT = 2.0
+_CONNECTIONS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a client may go.
+
+    Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one
+    the addresses are the proxy's business, so only `hosts` may be reached.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    private_addresses: bool = False
+    ca_file: Path | None = None
+    proxy: str = ""
+    connect_timeout: float = CONNECT_TIMEOUT
+    read_timeout: float = READ_TIMEOUT
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """All addresses of a host, in the system's order of preference."""
+    return list(
+        dict.fromkeys(str(entry[4][0]) for entry in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_ADDRCONFIG))
+    )
+
+
+class Egress:
+    """The two clients of one upstream: asynchronous for small answers, blocking for the threads that fill spools."""
+
+    def __init__(self, reach: Reach, resolver: Resolver = resolve) -> None:
+        self._reach = reach
+        context = ssl.create_default_context(cafile=reach.ca_file)
+        options: dict[str, Any] = {
+            "timeout": httpx2.Timeout(reach.read_timeout, connect=reach.connect_timeout),
+            "follow_redirects": False,
+            "trust_env": False,
+        }
+        check = _AddressCheck(reach, resolver)
+        self._async = httpx2.AsyncClient(transport=_AsyncTransport(context, check), **options)
+        self._sync = httpx2.Client(transport=_SyncTransport(context, check), **options)
+        for client in (self._async, self._sync):
+            client.headers.clear()
+
+    def allows(self, url: str) -> bool:
+        """Whether the host may be asked at all; its addresses are checked when it is connected to."""
+        if not self._reach.proxy:
+            return True
+        parts = urlsplit(url)
+        return {parts.netloc, parts.hostname} & self._reach.hosts != set()
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        """The answer, its body still to be read; close it. Raises Unavailable."""
+        with _named(url):
+            return await self._async.send(self._async.build_request(method, url, headers=headers), stream=True)
+
+    def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        with _named(url):
+            return self._sync.send(self._sync.build_request(method, url, headers=headers), stream=True)
+
+    async def close(self) -> None:
+        await self._async.aclose()
+        self._sync.close()
+
+
+async def body(response: Response, limit: int) -> bytes | None:
+    """All bytes as they came over the wire, or None where there are more than `limit`. Closes the response."""
+    parts, size = [], 0
+    try:
+        with _named(str(response.url)):
+            async for part in response.aiter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    return None
+    finally:
+        await response.aclose()
+    return b"".join(parts)
+
+
+def body_blocking(response: Response, limit: int) -> bytes | None:
+    parts, size = [], 0
+    try:
+        for part in raw_chunks(response):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                return None
+    finally:
+        response.close()
+    return b"".join(parts)
+
+
+def raw_chunks(response: Response) -> Iterator[bytes]:
+    """The body as it came over the wire. Raises Unavailable when it breaks off."""
+    with _named(str(response.url)):
+        yield from response.iter_raw()
+
+
+@contextmanager
+def _named(url: str) -> Iterator[None]:
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        yield
+    except httpx2.ConnectTimeout as error:
+        raise Unavailable(f"{host} did not accept a connection in time") from error
+    except httpx2.TimeoutException as error:
+        raise Unavailable(f"{host} did not answer in time") from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
+
+
+class _AddressCheck:
+    def __init__(self, reach: Reach, resolver: Resolver) -> None:
+        self.reach = reach
+        self._resolver = resolver
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """Raises httpcore's ConnectError for a name that has no address, or one that may not be reached."""
+        if self.reach.proxy:
+            return [host]
+        try:
+            addresses = self._resolver(host, port)
+        except (gaierror, UnicodeError) as error:
+            raise httpcore2.ConnectError(f"the name cannot be resolved ({error})") from error
+        if not addresses:
+            raise httpcore2.ConnectError("the name has no address")
+        if not self.reach.private_addresses and (private := first_private(addresses)):
+            raise httpcore2.ConnectError(
+                f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
+            )
+        return addresses
+
+
+def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str, float | None]]:
+    """Every address but the last gets a short time, so that a dead one does not use up the whole."""
+    short = _ATTEMPT_TIMEOUT if timeout is None else min(timeout, _ATTEMPT_TIMEOUT)
+    return [(address, short) for address in addresses[:-1]] + [(addresses[-1], timeout)]
+
+
+class _CheckedBackend(httpcore2.NetworkBackend):
+    """Connects to an address that was checked; TLS and Host keep the name, which the pool takes from the URL."""
+
+    def __init__(self, check: _AddressCheck) -> None:
+        self._check = check
+        self._inner = httpcore2.SyncBackend()
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
+        failure: Exception | None = None
+        for address, limit in _attempts(self._check.addresses(host, port), timeout):
+            try:
+                return self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore2.ConnectError("no address")
+
+
+class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self, check: _AddressCheck) -> None:
+        self._check = check
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(  # the library's signature has the timeout
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await asyncio.to_thread(self._check.addresses, host, port)
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+        failure: Exception | None = None
+        for address, limit in _attempts(addresses, timeout):
+            try:
+                return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore2.ConnectError("no address")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _SyncTransport(httpx2.HTTPTransport):
+    """The library's transport over a pool of ours: its constructor takes no network backend."""
+
+    def __init__(self, context: ssl.SSLContext, check: _AddressCheck) -> None:
+        options = _pool_options(context) | {"network_backend": _CheckedBackend(check)}
+        proxy = _proxy_options(check.reach.proxy)
+        self._pool = httpcore2.HTTPProxy(**proxy, **options) if proxy else httpcore2.ConnectionPool(**options)
+
+
+class _AsyncTransport(httpx2.AsyncHTTPTransport):
+    def __init__(self, context: ssl.SSLContext, check: _AddressCheck) -> None:
+        options = _pool_options(context) | {"network_backend": _CheckedAsyncBackend(check)}
+        proxy = _proxy_options(check.reach.proxy)
+        self._pool = httpcore2.AsyncHTTPProxy(**proxy, **options) if proxy else httpcore2.AsyncConnectionPool(**options)
+
+
+def _proxy_options(url: str) -> dict[str, Any]:
+    """The arguments of the pool for an outbound proxy; a name and password in its URL become its credential."""
+    if not url:
+        return {}
+    proxy = httpx2.Proxy(url)
+    parts = proxy.url
+    target = httpcore2.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
+    return {"proxy_url": target, "proxy_auth": proxy.raw_auth}
+
+
+def _pool_options(context: ssl.SSLContext) -> dict[str, Any]:
+    return {
+        "ssl_context": context,
+        "max_connections": _CONNECTIONS,
+        "max_keepalive_connections": 20,
+        "keepalive_expiry": 30.0,
+        "http1": True,
+        "http2": False,
+    }

@@ -1,0 +1,44 @@
+"""What may go wrong with an upstream; the only errors that leave cache.upstream."""
+
+from typing import Self
+
+
+class UpstreamError(Exception):
+    """`reason` is for people: it names hosts, never URLs with queries and never credentials."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def again(self) -> Self:
+        """A fresh exception with the same meaning, for one more of those who waited for the same thing."""
+        return type(self)(self.reason)
+
+
+class NotFound(UpstreamError):
+    """The registry itself says that there is no such thing."""
+
+
+class Denied(UpstreamError):
+    """The registry itself refuses, to a token that is fresh or to nobody."""
+
+
+class Outage(UpstreamError):
+    """Everything that may be better later: what is cached may be served stale."""
+
+
+class Unavailable(Outage):
+    """No usable answer: refused, timed out, TLS, DNS, 5xx, or a token service that does not give tokens."""
+
+
+class RateLimited(Outage):
+    def __init__(self, reason: str, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+    def again(self) -> Self:
+        return type(self)(self.reason, self.retry_after)
+
+
+class Corrupt(Outage):
+    """An answer that must not be passed on: wrong digest or length, HTML, a document that is no manifest."""

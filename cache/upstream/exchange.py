@@ -1,0 +1,115 @@
+"""How a conversation with an upstream is written once and carried out twice.
+
+A flow is a generator that yields steps and is sent their results. It decides; the two drivers below do what it says,
+one for tasks and one for threads.
+"""
+
+import asyncio
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from cache.upstream.egress import Egress, Response, body, body_blocking
+from cache.upstream.errors import UpstreamError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Send a request; the result is the Response, its body unread. Whoever gets it closes it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read what is left of a response and close it; the result is its bytes, None where they pass the limit."""
+
+    response: Response
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Close a response unread."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until another flow has done what both need; the result is the error that it met, if any."""
+
+    future: "Future[UpstreamError | None]"
+
+
+Step = Open | Read | Drop | Wait
+Flow = Generator[Step, Any, T]
+
+_WAIT_LIMIT = 30.0
+
+
+async def carry_out(flow: Flow[T], egress: Egress) -> T:
+    """Runs a flow in a task. Errors of a step are raised inside the flow."""
+    reply: Any = None
+    failure: Exception | None = None
+    try:
+        while True:
+            step = flow.throw(failure) if failure else flow.send(reply)
+            reply, failure = None, None
+            try:
+                reply = await _perform(step, egress)
+            except Exception as error:  # the flow decides what an error means
+                failure = error
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+
+
+def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
+    """Runs a flow in a thread."""
+    reply: Any = None
+    failure: Exception | None = None
+    try:
+        while True:
+            step = flow.throw(failure) if failure else flow.send(reply)
+            reply, failure = None, None
+            try:
+                reply = _perform_blocking(step, egress)
+            except Exception as error:  # the flow decides what an error means
+                failure = error
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        flow.close()
+
+
+async def _perform(step: Step, egress: Egress) -> Any:
+    match step:
+        case Open(method, url, headers):
+            return await egress.send(method, url, headers)
+        case Read(response, limit):
+            return await body(response, limit)
+        case Drop(response):
+            return await response.aclose()
+        case Wait(future):
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), _WAIT_LIMIT)
+
+
+def _perform_blocking(step: Step, egress: Egress) -> Any:
+    match step:
+        case Open(method, url, headers):
+            return egress.send_blocking(method, url, headers)
+        case Read(response, limit):
+            return body_blocking(response, limit)
+        case Drop(response):
+            return response.close()
+        case Wait(future):
+            return future.result(_WAIT_LIMIT)

@@ -1,0 +1,32 @@
+"""Origins and redirect targets; pure."""
+
+from urllib.parse import urljoin, urlsplit
+
+from cache.values import Origin
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(url: str) -> Origin:
+    """Raises ValueError for anything but an absolute http or https URL with a host."""
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"not an http or https URL with a host: {parts.scheme}://{parts.hostname}")
+    return Origin(parts.scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[parts.scheme])
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Where a redirect leads (RFC 9110, section 10.2.2).
+
+    Raises ValueError for what is not to be followed: no URL, another scheme, a user's name in it, https left for http.
+    """
+    target = urljoin(url, location)
+    if any(ord(character) <= 32 or ord(character) == 127 for character in target):
+        raise ValueError("the location is no URL")
+    parts = urlsplit(target)
+    origin = origin_of(target)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the location holds a user name")
+    if origin.scheme == "http" and urlsplit(url).scheme == "https":
+        raise ValueError("the location leaves https for http")
+    return parts._replace(fragment="").geturl()

@@ -1,0 +1,76 @@
+"""What cache/ speaks of beside the words of the specification; pure values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Where an upstream lives: scheme, host and port, all explicit (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scheme}://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.scheme}://{self.host}:{self.port}"
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """An upstream as seen by one credential: the key of pointers, links, flights and back-off.
+
+    Never the configured name of an upstream: two names for one origin share what they hold, and an upstream that is
+    moved to another origin starts anew. `credential` is an id, empty for anonymous; no secret.
+    """
+
+    origin: Origin
+    credential: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin}#{self.credential}" if self.credential else str(self.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class TagPointer:
+    """Tag → manifest, as the upstream said at `checked_at`. The manifest itself may not be here yet."""
+
+    source: Source
+    image: RepositoryName
+    tag: Tag
+    target: Descriptor
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The right of an image to a digest, won from its source."""
+
+    source: Source
+    image: RepositoryName
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    digest: Digest
+    size: int
+
+
+class Outcome(Enum):
+    """What a lookup came to; the value is that of the X-Cache header."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    STALE = "STALE"
+    REVALIDATED = "REVALIDATED"
+    COALESCED = "COALESCED"

@@ -1,0 +1,1 @@
+"""The gateway: who asks, in which dialect, and what is recorded about it."""

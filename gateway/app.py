@@ -1,0 +1,159 @@
+"""The composition root: every constructor call, and what lives as long as the app."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from cache.flight import Flights
+from cache.index.sql import SqlIndex
+from cache.index.sqlite import DatabaseUnusable
+from cache.index.usage import UsageFile
+from cache.oci.errors import RegistryError
+from cache.proxy import PullThrough, TagRules, record_arrival
+from cache.store.filesystem import FilesystemStore
+from cache.store.spool import sweep
+from cache.tasks import Tasks
+from gateway import ops
+from gateway.db.engine import DATABASE_FILE, Database
+from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.http import errors
+from gateway.http.middleware import AccessLog, DrainedRefusals
+from gateway.namespaces import Namespaces
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.upstreams import Upstream, Upstreams
+from gateway.v2 import routes as v2
+from gateway.v2.access import Options
+
+log = structlog.get_logger()
+
+USAGE_FLUSH_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFolder:
+    """Where pulled-through content lies below the data folder."""
+
+    data: Path
+
+    @property
+    def index(self) -> Path:
+        return self.data / "cache.db"
+
+    @property
+    def usage(self) -> Path:
+        return self.data / "usage.db"
+
+    @property
+    def blobs(self) -> Path:
+        return self.data / "cache"
+
+    @property
+    def spools(self) -> Path:
+        return self.data / "spool"
+
+    def make(self) -> None:
+        for folder in (self.blobs, self.spools):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@asynccontextmanager
+async def running(settings: Settings, external_url: str) -> AsyncIterator[ASGIApp]:
+    """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
+    async with open_services(settings) as services:
+        await services.namespaces.refresh_if_changed()
+        yield create_app(services, Options(external_url, open_proxy_allowed(settings, external_url)))
+
+
+def create_app(services: Services, options: Options) -> ASGIApp:
+    app = Starlette(
+        routes=[*v2.routes(services, options), *ops.routes(services)],
+        middleware=[Middleware(v2.CheckedPaths)],
+        exception_handlers={
+            RegistryError: errors.on_registry_error,
+            DatabaseUnusable: errors.on_database_unusable,
+            404: errors.on_not_found,
+            405: errors.on_method_not_allowed,
+        },
+    )
+    app.router.redirect_slashes = False
+    return AccessLog(DrainedRefusals(app))
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    folder = CacheFolder(settings.data)
+    folder.make()
+    if leftovers := sweep(folder.spools):
+        log.info("spools_swept", count=leftovers)
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    index, usage, tasks = SqlIndex(folder.index), UsageFile(folder.usage), Tasks()
+    store = FilesystemStore(folder.blobs)
+    flights = Flights(store, folder.spools, tasks, lambda flight: record_arrival(index, flight))
+    rules = TagRules(settings.cache.ttl, settings.cache.grace)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now)
+    async with Database.open(settings.data / DATABASE_FILE) as database:
+        tasks.start(_flush_often(usage), "usage")
+        try:
+            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through)
+        finally:
+            await tasks.close()
+            await upstreams.close()
+            index.close()
+            usage.flush()
+
+
+def configured_upstreams(settings: Settings) -> list[Upstream]:
+    return [
+        Upstream(
+            name=name,
+            url=upstream.url,
+            token_hosts=frozenset(upstream.token_hosts),
+            private_addresses=upstream.private_addresses,
+            username=upstream.username,
+            password_file=upstream.password_file,
+            groups=frozenset(upstream.groups),
+            ca_file=upstream.ca_file,
+            proxy=upstream.proxy,
+            allow=upstream.allow,
+            deny=upstream.deny,
+        )
+        for name, upstream in settings.upstreams.items()
+    ]
+
+
+def open_proxy_allowed(settings: Settings, external_url: str) -> bool:
+    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone."""
+    if settings.allow_open_proxy:
+        return True
+    return is_loopback(settings.host) and is_loopback(urlsplit(external_url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _flush_often(usage: UsageFile) -> None:
+    while True:
+        await asyncio.sleep(USAGE_FLUSH_SECONDS)
+        try:
+            await asyncio.to_thread(usage.flush)
+        except Exception as error:  # counting is not worth a server
+            log.warning("usage_not_written", reason=str(error))

@@ -1,0 +1,90 @@
+"""The command line: `registry-gateway` and what it can do."""
+
+import asyncio
+import os
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from gateway import supervisor
+from gateway.commands import config as config_commands
+from gateway.commands import folder
+from gateway.commands import group as group_commands
+from gateway.commands.output import ConfigFile, DataFolder, refusals
+from gateway.settings import load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(config_commands.app, name="config")
+app.add_typer(group_commands.app, name="group")
+
+
+class LogFormat(StrEnum):
+    """How log lines are written: for people, for machines."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def main() -> None:
+    app(prog_name="registry-gateway")
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        print(f"registry-gateway {version('registry-gateway')}")
+    except PackageNotFoundError:
+        print("registry-gateway, version unknown: run from a folder that is not installed")
+    raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """An OCI registry gateway: pull through a group prefix, cached, verified before it completes."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; 0 takes any free one. [default: 8080]")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="How many processes serve. 0: one per core.")] = None,
+    external_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Under which URL clients reach it. [default: as bound]")
+    ] = None,
+    allow_open_proxy: Annotated[
+        bool | None, typer.Option("--allow-open-proxy", help="Serve anonymous pulls beyond this machine.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="F", help="The certificate chain, in PEM.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="F", help="Its private key, in PEM.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="For people or for machines. [default: console]")] = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Serve until stopped; makes the data folder, and the group `hub` in a new one."""
+    flags: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "workers": workers,
+        "external_url": external_url,
+        "allow_open_proxy": allow_open_proxy,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "log_format": log_format,
+    }
+    with refusals():
+        settings = load(config, os.environ, flags).settings
+        asyncio.run(folder.make(settings.data))
+    raise typer.Exit(supervisor.serve(settings))

@@ -1,0 +1,52 @@
+"""The data folder as commands find or make it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.commands.output import Refused
+from gateway.db import groups
+from gateway.db.engine import DATABASE_FILE, Database, migrate
+
+
+@asynccontextmanager
+async def open_made(data: Path) -> AsyncIterator[Database]:
+    """The database, which is made at need with all that a new one holds. Raises Refused, DatabaseUnusable."""
+    _make(data)
+    async with Database.open(data / DATABASE_FILE) as database:
+        await groups.prepare(database, datetime.now(UTC))
+        yield database
+
+
+@asynccontextmanager
+async def open_existing(data: Path) -> AsyncIterator[Database]:
+    """The database, which must be there. Raises Refused, DatabaseUnusable."""
+    _require(data)
+    async with Database.open(data / DATABASE_FILE) as database:
+        yield database
+
+
+async def make(data: Path) -> None:
+    """Make folder and database at need, with all that a new one holds. Raises Refused, DatabaseUnusable."""
+    async with open_made(data):
+        pass
+
+
+def _make(data: Path) -> None:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"data folder {data.absolute()} cannot be made ({error.strerror}): give --data another one"
+        ) from error
+    migrate(data / DATABASE_FILE)
+
+
+def _require(data: Path) -> None:
+    if not (data / DATABASE_FILE).is_file():
+        raise Refused(
+            f"there is no data folder {data.absolute()}: name the right one with --data, "
+            "or make it with `registry-gateway serve`"
+        )
+    migrate(data / DATABASE_FILE)

@@ -1,0 +1,1 @@
+"""Facts: what the gateway knows in SQL, and the secrets it keeps sealed there."""

@@ -1,0 +1,102 @@
+"""Secrets that rest in the database, sealed with a key that does not (AES-256-GCM, NIST SP 800-38D)."""
+
+import os
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEYS_DIRECTORY = "keys"
+KEY_FILE = "sealing.keys"
+_FORM = "v1"
+_NONCE_BYTES = 12
+
+
+class SealBroken(Exception):
+    """A sealed secret cannot be opened; the text says why, and what a person can do about it. It holds no secret."""
+
+
+class Sealer:
+    """Seals and opens with the keys of one file: a line for each key, its id and the key; the first one seals.
+
+    The file is made when it is first needed, and read then; a new key is put before the others by hand.
+    """
+
+    def __init__(self, keys_directory: Path) -> None:
+        self._file = keys_directory / KEY_FILE
+        self._keys: dict[str, AESGCM] = {}
+
+    def seal(self, secret: str, context: str) -> str:
+        """Text that only `open` with the same context turns back. Raises SealBroken for an unusable key file."""
+        if not self._keys:
+            _make(self._file)
+            self._keys = _read(self._file)
+        key_id, key = next(iter(self._keys.items()))
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + key.encrypt(nonce, secret.encode(), context.encode())
+        return f"{_FORM}.{key_id}.{urlsafe_b64encode(sealed).decode()}"
+
+    def open(self, sealed: str, context: str) -> str:
+        """The secret. Raises SealBroken when the key is gone, or text and context do not belong together."""
+        form, _, rest = sealed.partition(".")
+        key_id, _, text = rest.partition(".")
+        if not self._keys:
+            self._keys = _read(self._file)
+        if form != _FORM or key_id not in self._keys:
+            raise SealBroken(
+                f"no key {key_id!r} in {self._file}, with which a password was sealed: "
+                "restore that file, or set the password again"
+            )
+        try:
+            data = urlsafe_b64decode(text)
+            return self._keys[key_id].decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], context.encode()).decode()
+        except (InvalidTag, ValueError) as error:
+            raise SealBroken(f"a sealed password ({context}) was altered: set the password again") from error
+
+
+def _make(file: Path) -> None:
+    """Make the file with one new key unless it is there; of several processes one wins, and all use its key."""
+    if file.exists():
+        return
+    line = f"{secrets.token_hex(4)} {urlsafe_b64encode(AESGCM.generate_key(256)).decode()}\n"
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+                stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            with suppress(FileExistsError):
+                os.link(draft, file)
+        finally:
+            draft.unlink(missing_ok=True)
+        _sync_directory(file.parent)
+    except OSError as error:
+        raise SealBroken(f"{file} cannot be made ({error.strerror}): give the data folder to this user") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: Path) -> dict[str, AESGCM]:
+    try:
+        lines = [line.split() for line in file.read_text().splitlines() if line.strip()]
+        keys = {key_id: AESGCM(urlsafe_b64decode(key)) for key_id, key in lines}
+    except OSError as error:
+        raise SealBroken(
+            f"{file} cannot be read ({error.strerror}): restore that file, or set the passwords again"
+        ) from error
+    except ValueError as error:
+        raise SealBroken(f"{file} is damaged: restore that file, or delete it and set the passwords again") from error
+    if not keys:
+        raise SealBroken(f"{file} is empty: restore that file, or delete it and set the passwords again")
+    return keys

@@ -1,0 +1,31 @@
+"""RegistryError → the JSON of the OCI distribution specification, with its status and headers."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
+from gateway.http.responses import API_VERSION
+
+
+def error_response(error: RegistryError) -> Response:
+    entry = {"code": error.code, "message": error.message, "detail": error.detail}
+    headers = {**API_VERSION, "X-Content-Type-Options": "nosniff", **error.headers}
+    return JSONResponse({"errors": [entry]}, error.status, headers)
+
+
+async def on_registry_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RegistryError):
+        raise TypeError("only for RegistryError") from error
+    return error_response(error)
+
+
+async def on_database_unusable(request: Request, error: Exception) -> Response:
+    return error_response(StoreUnavailable("this server's own database does not answer; its log says why"))
+
+
+async def on_not_found(request: Request, error: Exception) -> Response:
+    return error_response(EndpointUnknown(f"there is nothing at {request.url.path[:300]!r}"))
+
+
+async def on_method_not_allowed(request: Request, error: Exception) -> Response:
+    return error_response(Unsupported(f"{request.method} is not a method of this path"))

@@ -1,0 +1,139 @@
+"""BlobResponse and ManifestResponse: what the pull endpoints answer, with every header that is due."""
+
+from collections.abc import Iterator, Mapping
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from cache.flight import TAIL
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import RangeInvalid, RegistryError
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCTET_STREAM
+from cache.proxy import Answer
+from cache.store.base import Extent, OpenBlob
+from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
+from gateway.http.disconnect import while_connected
+
+API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
+PIECE = 1024 * 1024
+
+
+class BlobResponse:
+    """A blob or a part of it, sent as its bytes become ready. Closes the blob.
+
+    Where they never become ready the response ends short and its connection closes, so that no client takes it for
+    complete. A whole small blob waits for the verdict before the first header, and fails with a clear status.
+    """
+
+    def __init__(self, blob: OpenBlob, answer: Answer, request: Headers) -> None:
+        self._blob = blob
+        self._answer = answer
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await while_connected(receive, self._respond(scope, send))
+        finally:
+            self._blob.close()
+
+    async def _respond(self, scope: Scope, send: Send) -> None:
+        blob, etag = self._blob, f'"{self._blob.digest}"'
+        headers = blob_headers(blob.digest, self._answer)
+        if matches(self._request.get("if-none-match"), etag):
+            await _start(send, 304, headers)
+            await send({"type": "http.response.body"})
+            return
+        part = self._part(etag)
+        if part is None and await self._must_be_verified(scope):
+            await blob.verified()
+        if part is not None:
+            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{blob.size}"
+        if blob.size is not None:
+            headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
+        await _start(send, 206 if part else 200, headers)
+        await self._send_body(send, part)
+
+    def _part(self, etag: str) -> ByteRange | None:
+        """Raises RangeInvalid. Of a blob whose size nobody knows there are no parts yet."""
+        if self._blob.size is None or not range_applies(self._request.get("if-range"), etag):
+            return None
+        try:
+            return parse_range(self._request.get("range"), self._blob.size)
+        except Unsatisfiable as error:
+            size = self._blob.size
+            raise RangeInvalid(f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}) from error
+
+    async def _must_be_verified(self, scope: Scope) -> bool:
+        """Small blobs, and those whose end an HTTP/1.0 client could only tell by the close of the connection."""
+        size = self._blob.size
+        return scope["http_version"] == "1.0" if size is None else size <= TAIL
+
+    async def _send_body(self, send: Send, part: ByteRange | None) -> None:
+        try:
+            async for extent in self._blob.ready(part.start if part else 0, part.stop if part else None):
+                for piece in _pieces(extent):
+                    data = await self._blob.read(piece)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+        except (RegistryError, EOFError):
+            return  # The headers are out: to end short is all that is left to say.
+        await send({"type": "http.response.body"})
+
+
+class ManifestResponse:
+    """A manifest byte for byte, or that the client has it already; only its headers for HEAD."""
+
+    def __init__(self, descriptor: Descriptor, manifest: Manifest | None, answer: Answer, request: Headers) -> None:
+        self._descriptor = descriptor
+        self._raw = manifest.raw if manifest else b""
+        self._headers = _content_headers(descriptor.digest, descriptor.media_type, answer)
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if matches(self._request.get("if-none-match"), self._headers["ETag"]):
+            await _start(send, 304, self._headers)
+            await send({"type": "http.response.body"})
+            return
+        await _start(send, 200, self._headers | {"Content-Length": str(self._descriptor.size)})
+        await send({"type": "http.response.body", "body": self._raw})
+
+
+def blob_headers(digest: Digest, answer: Answer) -> dict[str, str]:
+    """Without a length; a blob is nothing that a browser should show."""
+    headers = _content_headers(digest, OCTET_STREAM, answer)
+    return headers | {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
+
+
+def answer_headers(answer: Answer) -> dict[str, str]:
+    headers = {"X-Cache": answer.outcome.value}
+    if answer.age is not None:
+        headers["Age"] = str(max(0, int(answer.age.total_seconds())))
+    if answer.warning:
+        headers["Warning"] = f'299 - "{_quotable(answer.warning)}"'
+    return headers
+
+
+def _content_headers(digest: Digest, media_type: str, answer: Answer) -> dict[str, str]:
+    return {
+        "Content-Type": media_type,
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
+        **API_VERSION,
+        **answer_headers(answer),
+    }
+
+
+def _quotable(text: str) -> str:
+    """Fit for a quoted string in a header (RFC 9110, section 5.6.4)."""
+    return "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
+
+
+def _pieces(extent: Extent) -> Iterator[Extent]:
+    for start in range(extent.start, extent.stop, PIECE):
+        yield Extent(start, min(start + PIECE, extent.stop))
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})

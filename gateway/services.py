@@ -1,0 +1,14 @@
+"""Services: the frozen bundle that handlers receive."""
+
+from dataclasses import dataclass
+
+from cache.proxy import PullThrough
+from gateway.namespaces import Namespaces
+from gateway.upstreams import Upstreams
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    namespaces: Namespaces
+    upstreams: Upstreams
+    pull_through: PullThrough

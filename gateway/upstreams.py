@@ -1,0 +1,111 @@
+"""Upstreams: the clients of all configured upstreams, each with the credential that a group may use."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from cache.oci.names import RepositoryName
+from cache.upstream.auth import Credential, Tokens
+from cache.upstream.client import UpstreamClient
+from cache.upstream.egress import Egress, Reach
+from cache.upstream.errors import Unavailable
+from cache.upstream.urls import origin_of
+from cache.values import Source
+from gateway.db.groups import Group
+from gateway.db.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One configured upstream; `password_file` belongs to `username`, both or neither are there."""
+
+    name: str
+    url: str
+    token_hosts: frozenset[str] = frozenset()
+    private_addresses: bool = False
+    username: str = ""
+    password_file: Path | None = None
+    groups: frozenset[str] = frozenset()
+    ca_file: Path | None = None
+    proxy: str = ""
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+
+    def permits(self, image: RepositoryName) -> bool:
+        """By its globs on the name without tag, in which `*` crosses slashes; deny wins."""
+        if any(fnmatchcase(image.text, glob) for glob in self.deny):
+            return False
+        return any(fnmatchcase(image.text, glob) for glob in self.allow)
+
+    def lends_to(self, group: Group) -> bool:
+        """Whether the configured credential serves a group: one that is named, or without names all that ask for a
+        login. An open group must not show the world what the server's own account may read."""
+        if not self.username:
+            return False
+        return group.path in self.groups or (not self.groups and not group.anonymous_pull)
+
+
+class Upstreams:
+    """Clients are made when they are first needed and kept; they share one egress per upstream."""
+
+    def __init__(self, configured: Iterable[Upstream], sealer: Sealer) -> None:
+        self._configured = {upstream.name: upstream for upstream in configured}
+        self._sealer = sealer
+        self._egress: dict[str, Egress] = {}
+        self._clients: dict[tuple[str, str, str | None], UpstreamClient] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._configured)
+
+    def get(self, name: str) -> Upstream:
+        return self._configured[name]
+
+    def source(self, group: Group, name: str) -> Source:
+        """As whom a group sees an upstream: what it pulled with one credential is not there for another."""
+        upstream = self._configured[name]
+        origin = origin_of(upstream.url)
+        if group.upstream_username is not None and name == group.default_upstream:
+            return Source(origin, f"group:{group.id}:{group.upstream_username}")
+        return Source(origin, f"user:{upstream.username}" if upstream.lends_to(group) else "")
+
+    def client(self, group: Group, name: str) -> UpstreamClient:
+        source = self.source(group, name)
+        sealed = group.upstream_password_sealed if source.credential.startswith("group:") else None
+        key = (name, source.credential, sealed)
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = self._make(source, self._configured[name], group)
+        return client
+
+    async def close(self) -> None:
+        for egress in self._egress.values():
+            await egress.close()
+
+    def _make(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
+        egress = self._egress.get(upstream.name)
+        if egress is None:
+            own = source.origin
+            hosts = {f"{own.host}:{own.port}", own.host, *upstream.token_hosts}
+            reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
+            egress = self._egress[upstream.name] = Egress(reach)
+        tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
+        return UpstreamClient(source, upstream.url, egress, tokens)
+
+    def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
+        if not source.credential:
+            return lambda: None
+        if source.credential.startswith("group:"):
+            login = group.open_login(self._sealer)
+            return lambda: Credential(login.username, login.password) if login else None
+        return lambda: Credential(upstream.username, _read_password(upstream))
+
+
+def _read_password(upstream: Upstream) -> str:
+    """Read each time it is needed, which is seldom, so that a changed file is used at once. Raises Unavailable."""
+    try:
+        return upstream.password_file.read_text().strip("\r\n") if upstream.password_file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Unavailable(f"the password_file of upstream {upstream.name} cannot be read ({reason})") from error

@@ -1,0 +1,88 @@
+"""Pulling: manifests, blobs, tags and referrers (distribution-spec, "Pull" and "Content Discovery")."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from cache.oci.errors import RegistryError
+from cache.oci.media_types import OCI_INDEX
+from gateway.auth.permissions import Action
+from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
+from gateway.v2.access import Access
+
+TAG_PAGE_LIMIT = 1000
+
+
+class PageInvalid(RegistryError):
+    """The `n` of a list of tags is no number; the code is the one that the distribution project uses."""
+
+    code, status, message = "PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"
+
+
+class Pull:
+    """The handlers; each reads as the sentence in the specification."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def get_manifest(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        found = await repository.manifest(request.path_params["reference"])
+        return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
+
+    async def head_manifest(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        found = await repository.stat_manifest(request.path_params["reference"])
+        return ManifestResponse(found.descriptor, None, found.answer, request.headers)
+
+    async def get_blob(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        found = await repository.blob(request.path_params["digest"])
+        return BlobResponse(found.blob, found.answer, request.headers)
+
+    async def head_blob(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        digest = request.path_params["digest"]
+        found = await repository.stat_blob(digest)
+        length = {"Content-Length": str(found.size)} if found.size is not None else {}
+        return Response(headers=blob_headers(digest, found.answer) | length)
+
+    async def list_tags(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        count = _page_size(request.query_params.get("n"))
+        page = await repository.tags(count, request.query_params.get("last"))
+        headers = dict(API_VERSION)
+        if page.last is not None:
+            query = urlencode({"n": count or len(page.tags), "last": page.last})
+            url = f"{self._access.options.external_url}/v2/{request.path_params['name']}/tags/list?{query}"
+            headers["Link"] = f'<{url}>; rel="next"'
+        return JSONResponse({"name": str(request.path_params["name"]), "tags": page.tags}, headers=headers)
+
+    async def list_referrers(self, request: Request) -> ASGIApp:
+        repository = await self._access.open_repository(request, Action.PULL)
+        wanted = request.query_params.get("artifactType")
+        page = await repository.referrers(request.path_params["digest"], wanted)
+        manifests = page.manifests
+        if wanted is not None and not page.filtered:
+            manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
+        index: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+        headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
+        return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
+
+    async def refuse_write(self, request: Request) -> ASGIApp:
+        """Raises what stands against it; there is nothing here that can be written to."""
+        await self._access.open_repository(request, Action.PUSH)
+        raise AssertionError("a repository was opened for writing")
+
+
+def _page_size(text: str | None) -> int | None:
+    """Raises PageInvalid. More than TAG_PAGE_LIMIT are not given at once."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise PageInvalid(f"n must be a number, not {text[:50]!r}")
+    return min(int(text), TAG_PAGE_LIMIT)

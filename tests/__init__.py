@@ -1,0 +1,1 @@
+"""Tests; a package, so that `tests/cache` never shadows the package `cache`."""

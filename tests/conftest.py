@@ -1,0 +1,172 @@
+"""Fixtures that put the parts together. Nothing starts, and nothing is written, before a test asks for it."""
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.certs import Authority
+from tests.parts.clients import Podman, Skopeo
+from tests.parts.gateway import Gateway
+from tests.parts.hub import Hub
+from tests.parts.images import ImageLayout, Images
+from tests.parts.liar import Liar
+from tests.parts.registry import Registry
+
+GATEWAYS = pytest.StashKey[list[Gateway]]()
+LOG_TAIL = 8_000
+
+GatewayFactory = Callable[..., Gateway]
+Publish = Callable[..., ImageLayout]
+
+
+@pytest.fixture(scope="session")
+def workplace() -> Iterator[Path]:
+    """A folder for what all tests share, gone when they are done (pytest's own would be kept for three runs)."""
+    with tempfile.TemporaryDirectory(prefix="gateway-tests-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def scratch(workplace: Path) -> Iterator[Path]:
+    """A folder for one test's large files, gone after it."""
+    with tempfile.TemporaryDirectory(dir=workplace) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def images(workplace: Path) -> Images:
+    """The test images, each made on first use: `images.tiny`, `.other`, `.mid`, `.big`, `.multi`, `.referrer`."""
+    return Images(workplace / "images")
+
+
+@pytest.fixture(scope="session")
+def authority(workplace: Path) -> Authority:
+    """The certificate authority behind every TLS port of the tests."""
+    return Authority(workplace / "certs")
+
+
+@pytest.fixture(scope="session")
+def registry(workplace: Path) -> Iterator[Registry]:
+    """The real registry that all tests share. A test that moves tags or deletes uses names of its own."""
+    registry = Registry(workplace / "registry")
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="session")
+def published(images: Images, registry: Registry) -> Publish:
+    """`published("tiny")` makes `library/tiny:latest` exist in the shared registry; the image's layout.
+
+    `published("tiny", repository="acme/app", tag="v1")` for another name.
+    """
+
+    def publish(image: str, *, repository: str = "", tag: str = "latest") -> ImageLayout:
+        layout = images[image]
+        registry.push(layout, repository or f"library/{image}", tag)
+        return layout
+
+    return publish
+
+
+@pytest.fixture(scope="session")
+def plain_hub_servers(registry: Registry) -> Iterator[Hub]:
+    hub = Hub(registry.url, registry.folder)
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(scope="session")
+def tls_hub_servers(registry: Registry, authority: Authority) -> Iterator[Hub]:
+    hub = Hub(registry.url, registry.folder, authority)
+    hub.start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def hub(plain_hub_servers: Hub) -> Iterator[Hub]:
+    """A Docker Hub over plain http, with fresh knobs and an empty log for every test."""
+    plain_hub_servers.reset()
+    yield plain_hub_servers
+    plain_hub_servers.reset()
+
+
+@pytest.fixture
+def tls_hub(tls_hub_servers: Hub) -> Iterator[Hub]:
+    """A Docker Hub over TLS, with fresh knobs and an empty log for every test."""
+    tls_hub_servers.reset()
+    yield tls_hub_servers
+    tls_hub_servers.reset()
+
+
+@pytest.fixture
+def liar() -> Iterator[Liar]:
+    """A scripted upstream over plain http, empty and honest."""
+    with Liar() as liar:
+        yield liar
+
+
+@pytest.fixture
+def tls_liar(authority: Authority) -> Iterator[Liar]:
+    """A scripted upstream over TLS, empty and honest."""
+    with Liar(authority) as liar:
+        yield liar
+
+
+@pytest.fixture
+def canary() -> Iterator[Liar]:
+    """A listener that nobody may reach; the test fails at its end if somebody did."""
+    with Liar() as listener:
+        yield listener
+    assert listener.connections == 0, f"the canary was reached: {listener.requests.select()}"
+
+
+@pytest.fixture
+def skopeo(scratch: Path) -> Skopeo:
+    return Skopeo(scratch / "skopeo")
+
+
+@pytest.fixture
+def podman(scratch: Path) -> Iterator[Podman]:
+    podman = Podman(scratch / "podman")
+    yield podman
+    podman.close()
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest, scratch: Path) -> Iterator[GatewayFactory]:
+    """`gateway({"upstreams": {"docker.io": hub.settings()}})` starts our server; it is stopped after the test.
+
+    Keywords: `name` (its folder; the same name again means the same data), `start=False`, and those of Gateway.
+    """
+    started = request.node.stash.setdefault(GATEWAYS, [])
+
+    def start(
+        config: str | Mapping[str, Any] = "", *, name: str = "gateway", start: bool = True, **options: Any
+    ) -> Gateway:
+        server = Gateway(scratch / name, config, **options)
+        started.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of our servers beside a failure."""
+    report = yield
+    if report.failed:
+        for server in item.stash.get(GATEWAYS, []):
+            report.sections.append((f"log of {server.directory.name}", server.log_text()[-LOG_TAIL:]))
+    return report

@@ -1,0 +1,329 @@
+"""The commands as they are typed: what they print, what they refuse, and with which exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway import supervisor
+from gateway.cli import app
+from gateway.db.sealing import KEY_FILE
+from gateway.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Terminal:
+    """A user at a prompt in a folder of the test's own, with one upstream beside the built-in one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.config = folder / "gateway.toml"
+        self.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
+
+    def run(self, *words: str, data: Path | None = None) -> tuple[int, str, str]:
+        options = ["--config", str(self.config), "--data", str(data or self.data)]
+        result = CliRunner().invoke(app, [*words, *options])
+        return result.exit_code, result.stdout, result.stderr
+
+    def done(self, *words: str) -> str:
+        code, out, err = self.run(*words)
+        assert (code, err) == (0, "")
+        return out
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.done(*words, "--json"))
+
+    def refused(self, *words: str, data: Path | None = None) -> str:
+        code, out, err = self.run(*words, data=data)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        return err.removeprefix("registry-gateway: ").rstrip("\n")
+
+    def password(self, content: bytes) -> str:
+        (self.folder / "password").write_bytes(content)
+        return str(self.folder / "password")
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in ("GATEWAY_DATA", "GATEWAY_HOST", "GATEWAY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return Terminal(tmp_path)
+
+
+# group
+
+
+def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
+    assert (
+        terminal.done("group", "create", "ci")
+        == "created group ci: private, dependency proxy on, default upstream docker.io\n"
+    )
+    assert terminal.data.stat().st_mode & 0o777 == 0o700
+    ci, hub = terminal.json("group", "list")
+    assert hub["created_at"] <= ci["created_at"]
+    assert [{k: v for k, v in group.items() if k != "created_at"} for group in (ci, hub)] == [
+        {
+            "id": 2,
+            "path": "ci",
+            "visibility": "private",
+            "proxy": {
+                "enabled": True,
+                "anonymous_pull": False,
+                "default_upstream": "docker.io",
+                "upstream_username": None,
+            },
+        },
+        {
+            "id": 1,
+            "path": "hub",
+            "visibility": "public",
+            "proxy": {
+                "enabled": True,
+                "anonymous_pull": True,
+                "default_upstream": "docker.io",
+                "upstream_username": None,
+            },
+        },
+    ]
+
+
+def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -> None:
+    login = ("--upstream-username", "u", "--upstream-password-file", terminal.password(b"s3cret\r\n"))
+    chosen = terminal.json(
+        *("group", "create", "open", "--visibility", "public", "--anonymous-pull", "--default-upstream", "quay.io"),
+        *login,
+    )
+    assert chosen["visibility"] == "public"
+    assert chosen["proxy"] == {
+        "enabled": True,
+        "anonymous_pull": True,
+        "default_upstream": "quay.io",
+        "upstream_username": "u",
+    }
+    changed = terminal.json(
+        *("group", "update", "open", "--visibility", "internal", "--no-proxy", "--no-anonymous-pull"),
+        *("--default-upstream", "docker.io", "--upstream-username", ""),
+    )
+    assert changed == terminal.json("group", "show", "open")
+    assert changed["visibility"] == "internal"
+    assert changed["proxy"] == {
+        "enabled": False,
+        "anonymous_pull": False,
+        "default_upstream": "docker.io",
+        "upstream_username": None,
+    }
+    assert terminal.json("group", "update", "open") == changed
+
+
+def test_people_are_shown_plain_lines_away_from_a_terminal(terminal: Terminal) -> None:
+    terminal.done("group", "create", "ci", "--no-proxy")
+    assert terminal.done("group", "list").splitlines() == [
+        "ci\tprivate\toff\tdocker.io\tnone",
+        "hub\tpublic\ton, anonymous pull\tdocker.io\tnone",
+    ]
+    shown = terminal.done("group", "show", "hub").splitlines()
+    assert shown[:3] == ["path\thub", "visibility\tpublic", "dependency proxy\ton, anonymous pull"]
+    assert terminal.done("group", "update", "ci", "--proxy").startswith(
+        "updated group ci: private, dependency proxy on,"
+    )
+    assert terminal.done("group", "delete", "ci").startswith("deleted group ci: ")
+    assert terminal.done("group", "list").startswith("hub\t")
+
+
+def test_a_deleted_hub_stays_away(terminal: Terminal) -> None:
+    terminal.done("group", "create", "ci")
+    assert terminal.json("group", "delete", "hub")["path"] == "hub"
+    terminal.done("group", "create", "cd")
+    assert [group["path"] for group in terminal.json("group", "list")] == ["cd", "ci"]
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "a"), ("update", "a"), ("delete", "a")])
+def test_only_create_makes_a_data_folder(terminal: Terminal, words: tuple[str, ...]) -> None:
+    reason = f"there is no data folder {terminal.data}: name the right one with --data, or make it with `registry-gatew"
+    assert terminal.refused("group", *words).startswith(reason)
+    assert not terminal.data.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("create", "a"), "group 'a' exists already: choose another path, or update it"),
+        (("create", "x/y"), "group 'x/y' needs the group 'x' above it: create that first"),
+        (("create", "V2"), "group path 'V2' has capitals, which registry names must not: use 'v2'"),
+        (("create", "v2"), "group path 'v2' holds the reserved word 'v2': use another name"),
+        (("show", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
+        (("update", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
+        (("delete", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
+        (("delete", "a"), "group 'a' holds a/b: delete or move what is inside it first"),
+        (
+            ("update", "a", "--anonymous-pull"),
+            "group 'a' cannot be private and allow anonymous pull: give --visibility public, or --no-anonymous-pull",
+        ),
+        (
+            ("update", "hub", "--visibility", "internal"),
+            "group 'hub' cannot be internal and allow anonymous pull: give --visibility public, or --no-anonymous-pull",
+        ),
+        (
+            ("create", "c", "--default-upstream", "ghcr.io"),
+            "upstream 'ghcr.io' is not configured, only docker.io, quay.io: "
+            'add [upstreams."ghcr.io"] with its url to the settings, or take one of these',
+        ),
+        (
+            ("update", "a", "--default-upstream", "hub"),
+            "'hub' is no name of an upstream: it is a lower-case host name with a dot, or localhost, without a port",
+        ),
+        (
+            ("update", "a", "--upstream-username", "u"),
+            "the upstream login 'u' needs a password: give --upstream-password-file",
+        ),
+        (
+            ("update", "a", "--upstream-password-file", str(REPOSITORY / "pyproject.toml")),
+            "the upstream password needs a user name: give --upstream-username",
+        ),
+        (
+            ("update", "a", "--upstream-username", "", "--upstream-password-file", str(REPOSITORY / "pyproject.toml")),
+            "the upstream login of group 'a' needs both a user name and a password",
+        ),
+        (
+            ("update", "a", "--upstream-username", "u", "--upstream-password-file", "/nowhere/password"),
+            "password file /nowhere/password cannot be read (No such file or directory): give another one",
+        ),
+        (
+            ("update", "a", "--upstream-username", "u", "--upstream-password-file", "/dev/null"),
+            "password file /dev/null is empty: write the password into it",
+        ),
+    ],
+)
+def test_what_is_refused_says_what_and_why_and_what_to_do(
+    terminal: Terminal, words: tuple[str, ...], reason: str
+) -> None:
+    terminal.done("group", "create", "a")
+    terminal.done("group", "create", "a/b")
+    before = terminal.json("group", "list")
+    assert terminal.refused("group", *words) == reason
+    assert terminal.json("group", "list") == before
+
+
+def test_a_password_can_be_changed_without_its_user_name(terminal: Terminal) -> None:
+    login = ("--upstream-username", "u", "--upstream-password-file")
+    terminal.done("group", "create", "a", *login, terminal.password(b"old"))
+    changed = terminal.json("group", "update", "a", "--upstream-password-file", terminal.password(b"new"))
+    assert changed["proxy"]["upstream_username"] == "u"
+
+
+def test_a_login_does_not_move_to_another_upstream(terminal: Terminal) -> None:
+    login = ("--upstream-username", "u", "--upstream-password-file", terminal.password(b"p"))
+    terminal.done("group", "create", "a", *login)
+    reason = terminal.refused("group", "update", "a", "--default-upstream", "quay.io")
+    assert reason.startswith(
+        "group 'a' has a login for docker.io, which quay.io must not see: give --upstream-username"
+    )
+    assert terminal.json("group", "update", "a", "--default-upstream", "quay.io", *login)["id"] == 2
+
+
+def test_a_damaged_key_file_is_named(terminal: Terminal) -> None:
+    login = ("--upstream-username", "u", "--upstream-password-file", terminal.password(b"p"))
+    terminal.done("group", "create", "a", *login)
+    (terminal.data / "keys" / KEY_FILE).write_text("damaged")
+    assert terminal.refused("group", "update", "a", *login).startswith(f"{terminal.data}/keys/{KEY_FILE} is damaged: ")
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(terminal: Terminal) -> None:
+    inside = terminal.config / "data"
+    reason = f"data folder {inside} cannot be made (Not a directory): give --data another one"
+    assert terminal.refused("group", "create", "a", data=inside) == reason
+
+
+def test_four_at_once_on_a_fresh_folder_all_succeed(terminal: Terminal) -> None:
+    command = [sys.executable, "-W", "error", "-m", "gateway", "group", "create", "--data", str(terminal.data)]
+    running = [
+        subprocess.Popen([*command, f"g{number}"], cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for number in range(4)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in running] == [(b"", 0)] * 4
+    assert [group["path"] for group in terminal.json("group", "list")] == ["g0", "g1", "g2", "g3", "hub"]
+
+
+# config
+
+
+def test_config_shows_every_setting_with_its_source(terminal: Terminal) -> None:
+    shown = {row["name"]: row for row in terminal.json("config", "show")}
+    assert shown["data"] == {"name": "data", "value": str(terminal.data), "source": "flag --data"}
+    assert shown["port"] == {"name": "port", "value": 8080, "source": "default"}
+    assert shown['upstreams."quay.io".url']["source"] == f"file {terminal.config}"
+    assert "port\t8080\tdefault" in terminal.done("config", "show").splitlines()
+    assert terminal.json("config", "check") == list(shown.values())
+    assert terminal.done("config", "check") == "the settings are valid: 2 given, the others at their defaults\n"
+    assert not terminal.data.exists()
+
+
+@pytest.mark.parametrize("words", [("config", "show"), ("config", "check"), ("group", "list"), ("serve",)])
+def test_settings_that_cannot_be_used_are_refused(terminal: Terminal, words: tuple[str, ...]) -> None:
+    terminal.config.write_text("portt = 1\n")
+    assert "portt" in terminal.refused(*words)
+    assert not terminal.data.exists()
+
+
+# serve and the whole
+
+
+def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        served.append(settings)
+        return 1
+
+    monkeypatch.setattr(supervisor, "serve", serve)
+    flags = ["--host", "127.0.0.2", "--port", "0", "--workers", "1", "--external-url", "https://registry.example.com"]
+    flags += ["--allow-open-proxy", "--tls-cert", "cert.pem", "--tls-key", "key.pem", "--log-format", "json"]
+    assert terminal.run("serve", *flags) == (1, "", "")
+    [settings] = served
+    assert settings.model_dump(exclude={"upstreams", "cache"}) == {
+        "host": "127.0.0.2",
+        "port": 0,
+        "data": terminal.data,
+        "external_url": "https://registry.example.com",
+        "workers": 1,
+        "allow_open_proxy": True,
+        "tls_cert": Path("cert.pem"),
+        "tls_key": Path("key.pem"),
+        "log_format": "json",
+    }
+    assert [group["path"] for group in terminal.json("group", "list")] == ["hub"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", "--port", "many"),
+        ("serve", "--log-format", "xml"),
+        ("serve", "--json"),
+        ("group", "create"),
+        ("group", "create", "a", "--visibility", "secret"),
+        ("group", "rename", "a"),
+        ("unknown",),
+    ],
+)
+def test_wrong_usage_has_an_exit_code_of_its_own(terminal: Terminal, words: tuple[str, ...]) -> None:
+    code, out, err = terminal.run(*words)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+    assert not terminal.data.exists()
+
+
+def test_the_module_is_the_command() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "gateway", *words], cwd=REPOSITORY, capture_output=True, text=True)
+
+    assert run("--version").stdout.startswith("registry-gateway")
+    shown = run("--help").stdout
+    assert shown.startswith("Usage: registry-gateway ")
+    assert all(command in shown for command in ("serve", "config", "group"))

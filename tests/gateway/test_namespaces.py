@@ -1,0 +1,155 @@
+"""Where names lead, as a table; and the tree in memory against a database that others write."""
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cache.oci.errors import NameUnknown
+from cache.oci.names import RepositoryName
+from gateway.db import groups
+from gateway.db.engine import Database, migrate
+from gateway.db.groups import Group, Visibility
+from gateway.namespaces import Namespaces, NativeLocation, ProxiedLocation, locate
+
+NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+UPSTREAMS = ("quay.io", "docker.io", "localhost")
+HUB = Group(1, "hub", Visibility.PUBLIC, True, True, "docker.io", None, None, NOW)
+TREE = {
+    "hub": HUB,
+    "a/b": replace(HUB, id=2, path="a/b", default_upstream="quay.io"),
+    "off": replace(HUB, id=3, path="off", proxy_enabled=False),
+    "lost": replace(HUB, id=4, path="lost", default_upstream="gone.example.com"),
+    "alias": replace(HUB, id=5, path="alias", default_upstream="index.docker.io"),
+}
+
+
+def where(text: str) -> ProxiedLocation | NativeLocation:
+    return locate(RepositoryName.parse(text), TREE, UPSTREAMS)
+
+
+@pytest.mark.parametrize(
+    ("group", "written", "upstream", "image"),
+    [
+        ("hub", "alpine", "docker.io", "library/alpine"),
+        ("hub", "library/alpine", "docker.io", "library/alpine"),
+        ("hub", "docker.io/alpine", "docker.io", "library/alpine"),
+        ("hub", "docker.io/library/alpine", "docker.io", "library/alpine"),
+        ("hub", "index.docker.io/alpine", "docker.io", "library/alpine"),
+        ("hub", "index.docker.io/library/alpine", "docker.io", "library/alpine"),
+        ("alias", "alpine", "docker.io", "library/alpine"),
+        ("hub", "bitnami/redis", "docker.io", "bitnami/redis"),
+        ("hub", "quay.io/prometheus/busybox", "quay.io", "prometheus/busybox"),
+        ("hub", "quay.io/one", "quay.io", "one"),
+        ("hub", "localhost/one/two", "localhost", "one/two"),
+        ("a/b", "one", "quay.io", "one"),
+        ("a/b", "one/two/three", "quay.io", "one/two/three"),
+        ("a/b", "docker.io/one", "docker.io", "library/one"),
+        ("hub", "with.dot", "docker.io", "library/with.dot"),
+        ("hub", "localhost", "docker.io", "library/localhost"),
+        ("hub", "one/with.dot", "docker.io", "one/with.dot"),
+        ("hub", "quay.io/docker.io/one", "quay.io", "docker.io/one"),
+        ("hub", "x/dependency_proxy/containers/y", "docker.io", "x/dependency_proxy/containers/y"),
+    ],
+)
+def test_an_image_has_one_upstream_and_one_name_there(group: str, written: str, upstream: str, image: str) -> None:
+    expected = ProxiedLocation(TREE[group], upstream, RepositoryName.parse(image))
+    assert where(f"{group}/dependency_proxy/containers/{written}") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alpine",
+        "hub/alpine",
+        "dependency_proxy/containers/alpine",
+        "hub/dependency_proxy",
+        "a/dependency_proxy/containers",
+    ],
+)
+def test_a_name_without_the_separator_is_our_own(text: str) -> None:
+    assert where(text) == NativeLocation(RepositoryName.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("nobody/dependency_proxy/containers/x", "there is no group 'nobody': create it, or pull through another"),
+        ("a/dependency_proxy/containers/x", "there is no group 'a': create it, or pull through another"),
+        ("off/dependency_proxy/containers/x", "the dependency proxy of group 'off' is off: enable it, or pull through"),
+        (
+            "hub/dependency_proxy/containers/ghcr.io/x",
+            r"upstream 'ghcr\.io' is not configured: configured are docker\.io, localhost, quay\.io$",
+        ),
+        (
+            "lost/dependency_proxy/containers/x",
+            r"upstream 'gone\.example\.com' is not configured: configured are docker",
+        ),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_unknown_with_a_reason(text: str, reason: str) -> None:
+    with pytest.raises(NameUnknown, match=reason):
+        where(text)
+
+
+# The tree in memory
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    migrate(tmp_path / "gateway.db")
+    async with Database.open(tmp_path / "gateway.db") as database:
+        await groups.prepare(database, NOW)
+        yield database
+
+
+def create_elsewhere(path: Path) -> None:
+    """What another process does: open, create, close."""
+
+    async def create() -> None:
+        async with Database.open(path) as database, database.write() as connection:
+            await groups.create(connection, "other", NOW)
+
+    asyncio.run(create())
+
+
+async def test_the_tree_is_empty_until_it_is_read(database: Database) -> None:
+    namespaces = Namespaces(database, UPSTREAMS)
+    assert namespaces.group("hub") is None
+    await namespaces.refresh_if_changed()
+    assert namespaces.group("hub") == HUB
+    found = namespaces.locate(RepositoryName.parse("hub/dependency_proxy/containers/x"))
+    assert found == ProxiedLocation(HUB, "docker.io", RepositoryName.parse("library/x"))
+
+
+async def test_what_another_process_commits_is_seen_at_the_next_refresh(tmp_path: Path, database: Database) -> None:
+    namespaces = Namespaces(database, UPSTREAMS)
+    await namespaces.refresh_if_changed()
+    other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(tmp_path / "gateway.db",))
+    other.start()
+    await asyncio.to_thread(other.join)
+    assert other.exitcode == 0
+    assert namespaces.group("other") is None
+    await namespaces.refresh_if_changed()
+    assert namespaces.group("other") is not None
+
+
+async def test_what_this_process_commits_is_seen_at_the_next_refresh(database: Database) -> None:
+    namespaces = Namespaces(database, UPSTREAMS)
+    await namespaces.refresh_if_changed()
+    async with database.write() as connection:
+        await groups.delete(connection, "hub")
+    await namespaces.refresh_if_changed()
+    with pytest.raises(NameUnknown, match="there is no group 'hub'"):
+        namespaces.locate(RepositoryName.parse("hub/dependency_proxy/containers/x"))
+
+
+async def test_a_refresh_without_a_change_does_not_leave_the_task(database: Database) -> None:
+    namespaces = Namespaces(database, UPSTREAMS)
+    await namespaces.refresh_if_changed()
+    with pytest.raises(StopIteration):
+        namespaces.refresh_if_changed().send(None)

@@ -1,0 +1,236 @@
+"""The clients people use, run with homes and storage of their own: skopeo and podman."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .images import ImageLayout, digest_of
+from .processes import binary, plain_environment
+
+LONGEST_RUN = 300
+ACCEPT_ANY = {"default": [{"type": "insecureAcceptAnything"}]}
+
+
+class ClientFailed(Exception):
+    """A client ended with another status than 0; the message holds its words."""
+
+    def __init__(self, completed: "subprocess.CompletedProcess[str]") -> None:
+        super().__init__(f"{' '.join(completed.args)}: status {completed.returncode}\n{completed.stderr.strip()}")
+        self.completed = completed
+
+    @property
+    def stderr(self) -> str:
+        return str(self.completed.stderr)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a client wrote to a folder (skopeo's `dir:`): the top manifest as it came, and every other file."""
+
+    path: Path
+
+    @cached_property
+    def manifest_bytes(self) -> bytes:
+        return (self.path / "manifest.json").read_bytes()
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.manifest_bytes)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Every blob and manifest by the digest of the bytes on disk, whatever the file is called."""
+        return {digest_of_file(file): file for file in sorted(self.path.iterdir()) if file.name != "version"}
+
+    def missing(self, layout: ImageLayout) -> list[str]:
+        """Digests of the layout that did not arrive byte for byte: empty after a whole pull."""
+        return [digest for digest in layout.blobs if digest not in self.files]
+
+
+class PrivateHome:
+    """Folders and environment for a client, so that it neither sees nor leaves anything elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        home, runtime, temporary = (directory / name for name in ("home", "runtime", "tmp"))
+        settings = home / ".config" / "containers"
+        for folder in (settings, runtime, temporary, home / ".docker"):
+            folder.mkdir(parents=True, exist_ok=True)
+        runtime.chmod(0o700)
+        (settings / "policy.json").write_text(json.dumps(ACCEPT_ANY))
+        (settings / "registries.conf").write_text("unqualified-search-registries = []\n")
+        (home / ".docker" / "config.json").write_text("{}")
+        self.environment = plain_environment(
+            HOME=str(home),
+            XDG_RUNTIME_DIR=str(runtime),
+            TMPDIR=str(temporary),
+            DOCKER_CONFIG=str(home / ".docker"),
+            CONTAINERS_REGISTRIES_CONF=str(settings / "registries.conf"),
+        )
+
+    def run(self, argv: list[str], *, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run a client to its end; raises ClientFailed unless `check` is False."""
+        forget_blob_locations()
+        completed = subprocess.run(
+            argv,
+            env=self.environment,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_RUN,
+            check=False,
+        )
+        if check and completed.returncode != 0:
+            raise ClientFailed(completed)
+        return completed
+
+
+class Skopeo:
+    """skopeo with a home in `directory`. References are skopeo's: `docker://…`, `oci:…`, `dir:…`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._program = binary("skopeo", "skopeo")
+        self._home = PrivateHome(directory)
+
+    def copy(
+        self,
+        source: str,
+        destination: str,
+        *,
+        every_platform: bool = True,
+        credential: str | None = None,
+        trusted: Path | None = None,
+        platform: tuple[str, str] | None = None,
+        check: bool = True,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Copy with all digests kept.
+
+        `credential` is USER:PASSWORD at the registry; `trusted` a folder of CA certificates (None: neither TLS nor
+        certificates are insisted on); `platform` (os, architecture) picks one of an index when `every_platform` is off.
+        """
+        picked = [f"--override-os={platform[0]}", f"--override-arch={platform[1]}"] if platform else []
+        argv = [self._program, "--insecure-policy", *picked, "copy", "--quiet", "--preserve-digests"]
+        if every_platform:
+            argv.append("--all")
+        for side, reference in (("src", source), ("dest", destination)):
+            if reference.startswith("docker://"):
+                argv += [f"--{side}-{option}" for option in self._access(credential, trusted)]
+        return self._home.run([*argv, source, destination], check=check)
+
+    def pull(
+        self,
+        reference: str,
+        directory: Path,
+        *,
+        every_platform: bool = True,
+        credential: str | None = None,
+        trusted: Path | None = None,
+        platform: tuple[str, str] | None = None,
+    ) -> Pulled:
+        """Pull HOST:PORT/NAME:TAG into a new folder, manifests as they came."""
+        directory.mkdir(parents=True)
+        self.copy(
+            f"docker://{reference}",
+            f"dir:{directory}",
+            every_platform=every_platform,
+            credential=credential,
+            trusted=trusted,
+            platform=platform,
+        )
+        return Pulled(directory)
+
+    def inspect_raw(self, reference: str, *, credential: str | None = None, trusted: Path | None = None) -> bytes:
+        """The manifest of HOST:PORT/NAME:TAG, byte for byte."""
+        options = [f"--{option}" for option in self._access(credential, trusted)]
+        argv = [self._program, "--insecure-policy", "inspect", "--raw", *options, f"docker://{reference}"]
+        return self._home.run(argv).stdout.encode()
+
+    def tags(self, reference: str, *, credential: str | None = None, trusted: Path | None = None) -> list[str]:
+        options = [f"--{option}" for option in self._access(credential, trusted)]
+        listed = self._home.run([self._program, "list-tags", *options, f"docker://{reference}"])
+        tags: list[str] = json.loads(listed.stdout)["Tags"]
+        return tags
+
+    @staticmethod
+    def _access(credential: str | None, trusted: Path | None) -> list[str]:
+        verify = [f"cert-dir={trusted}"] if trusted else ["tls-verify=false"]
+        return [*verify, f"creds={credential}" if credential else "no-creds"]
+
+
+class Podman:
+    """podman with storage of its own below `directory`; `close` removes it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._home = PrivateHome(directory / "private")
+        self._argv = [
+            binary("podman", "podman"),
+            f"--root={directory / 'root'}",
+            f"--runroot={directory / 'run'}",
+            f"--tmpdir={directory / 'libpod'}",
+            "--storage-driver=vfs",
+            "--events-backend=none",
+            "--cgroup-manager=cgroupfs",
+        ]
+
+    def run(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Any podman command."""
+        return self._home.run([*self._argv, *words], check=check)
+
+    def pull(self, reference: str, *, credential: str | None = None, check: bool = True) -> str:
+        """Pull HOST:PORT/NAME:TAG; the image's id (the digest of its config, hex only)."""
+        access = [f"--creds={credential}"] if credential else []
+        return self.run("pull", "--quiet", "--tls-verify=false", *access, reference, check=check).stdout.strip()
+
+    def push(self, image: str, reference: str, *, credential: str | None = None) -> str:
+        """Push a local image; the digest of the manifest that podman made for it."""
+        access = [f"--creds={credential}"] if credential else []
+        record = self._directory / "pushed-digest"
+        self.run("push", "--quiet", "--tls-verify=false", f"--digestfile={record}", *access, image, reference)
+        return record.read_text().strip()
+
+    def images(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = json.loads(self.run("images", "--format=json").stdout)
+        return listed
+
+    def digest(self, reference: str) -> str:
+        """The digest of the manifest that podman remembers for a local image."""
+        inspected = json.loads(self.run("image", "inspect", reference).stdout)
+        return str(inspected[0]["Digest"])
+
+    def login(self, host: str, user: str, password: str, *, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        words = ["login", "--tls-verify=false", f"--username={user}", f"--password={password}", host]
+        return self.run(*words, check=check)
+
+    def remove_all(self) -> None:
+        """Forget every image, so that the next pull transfers everything again."""
+        self.run("rmi", "--all", "--force")
+
+    def close(self) -> None:
+        self.run("rmi", "--all", "--force", check=False)
+        if os.geteuid() != 0:  # rootless storage holds files of other ids; only podman's user namespace may remove them
+            self.run("unshare", "rm", "-rf", str(self._directory / "root"), check=False)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def forget_blob_locations() -> None:
+    """Remove the list of known blobs that skopeo and podman share as root, wherever HOME is.
+
+    With it a second run would mount or skip what the first one sent, and a test would see another conversation.
+    """
+    if os.geteuid() == 0:
+        with contextlib.suppress(FileNotFoundError):
+            Path("/var/lib/containers/cache/blob-info-cache-v1.boltdb").unlink()
+
+
+def digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

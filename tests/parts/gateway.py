@@ -1,0 +1,122 @@
+"""Our own server as its users run it: a process started from the command line, with a config file and a data folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .processes import HOST, Process, answers_http, free_port, plain_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_COMMAND = 120
+
+
+class Gateway:
+    """`python -m gateway serve` over `directory`, which holds config, data and log.
+
+    `config` is TOML text or the same as nested dicts; `arguments` are further words for `serve`. `start` returns when
+    `/-/ready` answers 200. Port and data outlive `stop`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: str | Mapping[str, Any] = "",
+        *,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.config_file = directory / "gateway.toml"
+        self.port = free_port()
+        directory.mkdir(parents=True, exist_ok=True)
+        self.configure(config)
+        self._environment = plain_environment(
+            PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1", **(environment or {})
+        )
+        words = ["serve", *self._where, f"--host={HOST}", f"--port={self.port}", *arguments]
+        self.process = Process(
+            [sys.executable, "-m", "gateway", *words],
+            log=directory / "gateway.log",
+            environment=self._environment,
+            directory=directory,
+        )
+
+    @property
+    def _where(self) -> list[str]:
+        return ["--config", str(self.config_file), "--data", str(self.data)]
+
+    @property
+    def host(self) -> str:
+        """HOST:PORT, as an image reference begins."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def proxied(self, image: str, group: str = "hub") -> str:
+        """The reference by which a client pulls an image of the upstream through a group."""
+        return f"{self.host}/{group}/dependency_proxy/containers/{image}"
+
+    def proxied_url(self, path: str, group: str = "hub") -> str:
+        """The URL of a proxied image's resource: `path` is such as `library/tiny/manifests/latest`."""
+        return f"{self.url}/v2/{group}/dependency_proxy/containers/{path}"
+
+    def configure(self, config: str | Mapping[str, Any]) -> None:
+        """Write another config file; it counts from the next start."""
+        self.config_file.write_text(config if isinstance(config, str) else toml(config))
+
+    def start(self, within: float = 30) -> None:
+        self.process.start(answers_http(f"{self.url}/-/ready"), within)
+
+    def stop(self) -> int | None:
+        """Ask it to end, by SIGTERM; its exit status."""
+        return self.process.stop(patience=70)
+
+    def kill(self) -> None:
+        """End it and all its workers at once, by SIGKILL."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def log_text(self) -> str:
+        return self.process.log_text()
+
+    def cli(self, *words: str, standard_input: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a command on the same config and data, whether the server runs or not."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *words, *self._where],
+            env=self._environment,
+            cwd=self.directory,
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_COMMAND,
+            check=False,
+        )
+
+    def json(self, *words: str) -> Any:
+        """What a command prints with `--json`; raises AssertionError with its words where it fails."""
+        completed = self.cli(*words, "--json")
+        assert completed.returncode == 0, f"{' '.join(words)}: status {completed.returncode}\n{completed.stderr}"
+        return json.loads(completed.stdout)
+
+
+def toml(config: Mapping[str, Any], prefix: str = "") -> str:
+    """Nested dicts as TOML: dicts become tables, lists of dicts arrays of tables, the rest values."""
+    values, tables = [], []
+    for key, value in config.items():
+        name = prefix + json.dumps(key)
+        if isinstance(value, Mapping):
+            tables.append(f"\n[{name}]\n{toml(value, name + '.')}")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            tables += [f"\n[[{name}]]\n{toml(item, name + '.')}" for item in value]
+        else:
+            values.append(f"{json.dumps(key)} = {json.dumps(value)}\n")
+    return "".join(values + tables)

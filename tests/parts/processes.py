@@ -1,0 +1,232 @@
+"""Subprocesses that a test owns: started, waited for, and ended with everything they started themselves."""
+
+import atexit
+import contextlib
+import http.client
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+LOG_TAIL = 4_000
+
+_handed_out: set[int] = set()
+_handing_out = threading.Lock()
+_running: "weakref.WeakSet[Process]" = weakref.WeakSet()
+
+
+class PartFailed(Exception):
+    """A part did not do what every test relies on; the message holds the end of its log."""
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on and that this process has not handed out before.
+
+    It lies below the range from which the kernel takes the ports of outgoing connections: a server that is stopped
+    for a while finds its port free again.
+    """
+    with _handing_out:
+        while True:
+            port = random.choice(PORTS)
+            if port not in _handed_out and not answers_tcp(port)():
+                _handed_out.add(port)
+                return port
+
+
+def listen(port: int, backlog: int = 512) -> socket.socket:
+    """A listening socket on 127.0.0.1; raises OSError where the port is taken."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def binary(name: str, package: str) -> str:
+    """The path of a program, or an error that names the Debian package to install."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise PartFailed(f"{name} is not installed; tests need it: apt-get install {package}")
+    return found
+
+
+def plain_environment(**extra: str) -> dict[str, str]:
+    """The environment without what would redirect a part: proxies, foreign CA files, settings of our own server."""
+    foreign = ("GATEWAY_", "AWS_", "SSL_CERT_", "DOCKER_", "CONTAINERS_", "REGISTRY_", "XDG_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and not name.lower().endswith("_proxy")
+    }
+    return kept | extra
+
+
+def answers_tcp(port: int) -> Callable[[], bool]:
+    """Whether somebody accepts connections on the port."""
+
+    def ready() -> bool:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    return ready
+
+
+def answers_http(url: str, status: int = 200) -> Callable[[], bool]:
+    """Whether GET of a plain http URL is answered with the status."""
+    address = urlsplit(url)
+
+    def ready() -> bool:
+        connection = http.client.HTTPConnection(address.hostname or HOST, address.port, timeout=2)
+        try:
+            connection.request("GET", address.path or "/")
+            return connection.getresponse().status == status
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return ready
+
+
+def wait_until(condition: Callable[[], bool], within: float = 10, what: str = "") -> None:
+    """Return when the condition holds; raise TimeoutError after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what or f"condition did not hold within {within} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A program in a process group of its own, its output in a log file.
+
+    `stop` ends it by SIGTERM, then SIGKILL, together with whatever is left of its group; `start` may be called again.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        self.argv = [str(word) for word in argv]
+        self.log = log
+        self._environment = dict(plain_environment() if environment is None else environment)
+        self._directory = directory
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise PartFailed(f"{self.argv[0]} is not running")
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def start(self, ready: Callable[[], bool], within: float = 20) -> None:
+        """Start it and wait until `ready()`; raises PartFailed with the log's end if it dies or takes longer."""
+        if self.running:
+            raise PartFailed(f"{self.argv[0]} runs already")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._child = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd=self._directory,
+                start_new_session=True,
+            )
+        _running.add(self)
+        deadline = time.monotonic() + within
+        while not ready():
+            status = self._child.poll()
+            if status is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            self.stop(patience=0)
+            reason = f"was not ready within {within} s" if status is None else f"ended with status {status}"
+            raise PartFailed(f"{' '.join(self.argv)}\n{reason}; its log ends:\n{self.log_text()[-LOG_TAIL:]}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program alone, not to its children."""
+        os.kill(self.pid, number)
+
+    def wait(self, within: float = 20) -> int:
+        """Wait for the program to end by itself; its exit status (negative: a signal)."""
+        if self._child is None:
+            raise PartFailed(f"{self.argv[0]} is not running")
+        return self._child.wait(within)
+
+    def stop(self, patience: float = 10) -> int | None:
+        """End it and its group; the exit status, or None where it never ran."""
+        child = self._child
+        if child is None:
+            return None
+        if child.poll() is None and patience > 0:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(patience)
+        kill_group(child.pid)
+        status = child.wait()
+        self._child = None
+        _running.discard(self)
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL for the whole group, as when the machine loses power for these processes."""
+        self.stop(patience=0)
+
+    def children(self) -> list[int]:
+        """Process ids of the program's direct children."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def kill_group(leader: int) -> None:
+    """End every process of a group, and return when none of them runs any more."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+    wait_until(lambda: not group_members(leader), what=f"processes of group {leader} outlive SIGKILL")
+
+
+def group_members(leader: int) -> list[int]:
+    """The running processes of a group; zombies, which only wait for their parent, are left out."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]  # proc(5)
+            if int(group) == leader and state not in "ZX":
+                members.append(int(stat.parent.name))
+    return members
+
+
+@atexit.register
+def _stop_all() -> None:
+    for process in list(_running):
+        process.stop(patience=2)

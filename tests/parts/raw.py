@@ -1,0 +1,264 @@
+"""A raw HTTP/1.1 client: one connection per request, and an exact judgement whether a body arrived whole."""
+
+import contextlib
+import hashlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+READ = 256 * 1024
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
+
+
+class BrokenHead(Exception):
+    """The connection ended, or spoke something else, before a whole response head arrived."""
+
+
+@dataclass(frozen=True)
+class RawHeaders:
+    """Response headers in order of arrival; names are compared without case."""
+
+    lines: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str | None:
+        """The value; repeated lines joined by a comma; None where there is none."""
+        found = self.all(name)
+        return ", ".join(found) if found else None
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.lines if key.lower() == name.lower()]
+
+    def __getitem__(self, name: str) -> str:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+
+@dataclass(frozen=True)
+class RawResponse:
+    """A response as far as it came.
+
+    `complete`: the framing says that it is whole (a close-delimited body never is). `reset`: it ended by an error.
+    """
+
+    status: int
+    headers: RawHeaders
+    body: bytes
+    complete: bool
+    reset: bool
+    seconds: float
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + hashlib.sha256(self.body).hexdigest()
+
+
+class RawStream:
+    """A response whose head has been read and whose body is read by the test, at the test's pace."""
+
+    def __init__(self, connection: socket.socket, method: str, begun: float) -> None:
+        self._connection = connection
+        self._begun = begun
+        self._buffer = bytearray()
+        self._ended = False
+        self.complete = False
+        self.reset = False
+        self.received = 0
+        self.first_byte_after: float | None = None
+        self.status, self.headers = self._head()
+        coding = (self.headers.get("transfer-encoding") or "").lower()
+        length = self.headers.get("content-length")
+        bodiless = method == "HEAD" or self.status in (204, 304)
+        if bodiless:
+            self._left: int | None = 0
+        else:
+            self._left = int(length) if length is not None and "chunked" not in coding else None
+        self._body = self._chunks() if "chunked" in coding and not bodiless else self._plain()
+        self._pending = b""
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` body bytes; fewer only where the body ended."""
+        parts = [self._pending]
+        count = len(self._pending)
+        while count < size:
+            part = next(self._body, b"")
+            if not part:
+                break
+            parts.append(part)
+            count += len(part)
+        whole = b"".join(parts)
+        self._pending = whole[size:]
+        return whole[:size]
+
+    def read_all(self) -> bytes:
+        """The rest of the body, however it ended."""
+        rest = b"".join([self._pending, *self._body])
+        self._pending = b""
+        return rest
+
+    def drain(self) -> str:
+        """Read the rest and keep nothing; its sha256 digest (of what has not been read before)."""
+        hasher = hashlib.sha256(self._pending)
+        for part in self._body:
+            hasher.update(part)
+        self._pending = b""
+        return "sha256:" + hasher.hexdigest()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def abort(self) -> None:
+        """Leave as a killed client does: by RST."""
+        linger = (1).to_bytes(4, "little") + bytes(4)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._connection.close()
+
+    def __enter__(self) -> "RawStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fill(self) -> bool:
+        """Take more bytes from the connection; False where there will be none."""
+        if self._ended:
+            return False
+        try:
+            part = self._connection.recv(READ)
+        except TimeoutError:
+            raise
+        except OSError:  # reset, or TLS ended without saying so
+            part, self.reset = b"", True
+        self._buffer += part
+        self._ended = not part
+        return bool(part)
+
+    def _line(self) -> bytes | None:
+        """The next line without its end, or None where the connection ended before it did."""
+        while b"\r\n" not in self._buffer:
+            if not self._fill():
+                return None
+        line, _, _ = self._buffer.partition(b"\r\n")
+        del self._buffer[: len(line) + 2]
+        return bytes(line)
+
+    def _head(self) -> tuple[int, RawHeaders]:
+        while True:
+            first = self._line()
+            if first is None or not first.startswith(b"HTTP/1."):
+                raise BrokenHead(repr(bytes(self._buffer[:200]) if first is None else first[:200]))
+            lines = []
+            while line := self._line():
+                name, _, value = line.decode("latin-1").partition(":")
+                lines.append((name.strip(), value.strip()))
+            if line is None:
+                raise BrokenHead(repr(first))
+            status = int(first.split()[1])
+            if status >= 200:
+                return status, RawHeaders(tuple(lines))
+
+    def _take(self, limit: int | None) -> bytes:
+        """Some body bytes, at most `limit`; empty where the connection ended."""
+        if not self._buffer and not self._fill():
+            return b""
+        if self.first_byte_after is None:
+            self.first_byte_after = time.monotonic() - self._begun
+        part = bytes(self._buffer[:limit])
+        del self._buffer[: len(part)]
+        self.received += len(part)
+        return part
+
+    def _plain(self) -> Iterator[bytes]:
+        while self._left is None or self._left > 0:
+            part = self._take(self._left)
+            if not part:
+                return
+            if self._left is not None:
+                self._left -= len(part)
+            yield part
+        self.complete = True
+
+    def _chunks(self) -> Iterator[bytes]:
+        while (line := self._line()) is not None:
+            left = int(line.partition(b";")[0], 16)
+            if left == 0:
+                while line := self._line():
+                    pass
+                self.complete = line == b""
+                return
+            while left > 0:
+                part = self._take(left)
+                if not part:
+                    return
+                left -= len(part)
+                yield part
+            if self._line() != b"":
+                return
+
+
+def open_stream(
+    method: str,
+    url: str,
+    headers: Headers = (),
+    body: bytes = b"",
+    *,
+    context: ssl.SSLContext | None = None,
+    timeout: float = 30,
+) -> RawStream:
+    """Send a request and read the response's head; the caller reads the body and closes.
+
+    Repeated header lines are given as pairs. Raises BrokenHead, and TimeoutError where nothing came for `timeout` s.
+    """
+    address = urlsplit(url)
+    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    given = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    names = {name.lower() for name, _ in given}
+    defaults = [("Host", address.netloc), ("Connection", "close")]
+    if body and "transfer-encoding" not in names:
+        defaults.append(("Content-Length", str(len(body))))
+    lines = [(name, value) for name, value in defaults if name.lower() not in names] + given
+    target = (address.path or "/") + (f"?{address.query}" if address.query else "")
+    head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
+    begun = time.monotonic()
+    connection = socket.create_connection((host, port), timeout=timeout)
+    try:
+        if address.scheme == "https":
+            connection = (context or ssl.create_default_context()).wrap_socket(connection, server_hostname=host)
+        with contextlib.suppress(ConnectionError):  # the server may answer and close before it has read everything
+            connection.sendall(head.encode("latin-1") + body)
+        return RawStream(connection, method, begun)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def request(
+    method: str,
+    url: str,
+    headers: Headers = (),
+    body: bytes = b"",
+    *,
+    context: ssl.SSLContext | None = None,
+    timeout: float = 30,
+) -> RawResponse:
+    """One request on a connection of its own, read to its end."""
+    begun = time.monotonic()
+    with open_stream(method, url, headers, body, context=context, timeout=timeout) as stream:
+        content = stream.read_all()
+        seconds = time.monotonic() - begun
+        return RawResponse(stream.status, stream.headers, content, stream.complete, stream.reset, seconds)
+
+
+def get(url: str, headers: Headers = (), *, context: ssl.SSLContext | None = None, timeout: float = 30) -> RawResponse:
+    return request("GET", url, headers, context=context, timeout=timeout)
+
+
+def head(url: str, headers: Headers = (), *, context: ssl.SSLContext | None = None, timeout: float = 30) -> RawResponse:
+    return request("HEAD", url, headers, context=context, timeout=timeout)
