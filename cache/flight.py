@@ -267,6 +267,15 @@ class Flights:
         self._tasks = tasks
         self._arrived = arrived
         self._running: dict[tuple[Source, Digest], Flight] = {}
+        self._owners: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Ends what is still arriving, and lets what has arrived be recorded."""
+        for flight in self._running.values():
+            if not flight.verified:
+                flight.abort()
+        if self._owners:
+            await asyncio.wait(self._owners, timeout=STOP_WITHIN)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -284,7 +293,9 @@ class Flights:
             flight.images.add(image)
             return flight, False
         flight = self._running[source, digest] = Flight(source, image, digest)
-        self._tasks.start(self._own(flight, fetch), f"flight {digest}")
+        owner = self._tasks.start(self._own(flight, fetch), f"flight {digest}")
+        self._owners.add(owner)
+        owner.add_done_callback(self._owners.discard)
         return flight, True
 
     async def _own(self, flight: Flight, fetch: Fetch) -> None:

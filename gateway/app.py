@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -26,6 +24,7 @@ from cache.tasks import Tasks
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.folders import CacheFolder
 from gateway.http import errors
 from gateway.http.middleware import AccessLog, DrainedRefusals
 from gateway.namespaces import Namespaces
@@ -38,33 +37,6 @@ from gateway.v2.access import Options
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class CacheFolder:
-    """Where pulled-through content lies below the data folder."""
-
-    data: Path
-
-    @property
-    def index(self) -> Path:
-        return self.data / "cache.db"
-
-    @property
-    def usage(self) -> Path:
-        return self.data / "usage.db"
-
-    @property
-    def blobs(self) -> Path:
-        return self.data / "cache"
-
-    @property
-    def spools(self) -> Path:
-        return self.data / "spool"
-
-    def make(self) -> None:
-        for folder in (self.blobs, self.spools):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @asynccontextmanager
@@ -107,6 +79,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through)
         finally:
+            await flights.close()
             await tasks.close()
             await upstreams.close()
             index.close()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cachetools import LRUCache
-from sqlalchemy import Connection, create_engine, delete, exists, func, insert, select
+from sqlalchemy import Connection, Row, create_engine, delete, exists, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
@@ -144,7 +144,7 @@ class SqlIndex:
             self._seen = row.seq
             if row.writer != self._name:
                 tag = Tag(row.tag) if row.tag is not None else None
-                self._drop(Source(_origin(row.origin), row.credential), RepositoryName(row.name), tag)
+                self._drop(Source(origin_from(row.origin), row.credential), RepositoryName(row.name), tag)
 
     def _drop(self, source: Source, image: RepositoryName, tag: Tag | None) -> None:
         self._generation += 1
@@ -164,12 +164,12 @@ class SqlIndex:
         self._manifests.clear()
 
 
-def _origin(text: str) -> Origin:
+def origin_from(text: str) -> Origin:
     parts = urlsplit(text)
     return Origin(parts.scheme, parts.hostname or "", parts.port or 0)
 
 
-def _image_id(connection: Connection, source: Source, image: RepositoryName) -> int | None:
+def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:
     return connection.scalar(
         select(images.c.id).where(
             images.c.origin == str(source.origin),
@@ -181,10 +181,12 @@ def _image_id(connection: Connection, source: Source, image: RepositoryName) -> 
 
 def _select_pointer(connection: Connection, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
     row = connection.execute(
-        select(pointers).where(pointers.c.image_id == _image_id(connection, source, image), pointers.c.tag == tag.text)
+        select(pointers).where(pointers.c.image_id == find_image(connection, source, image), pointers.c.tag == tag.text)
     ).one_or_none()
-    if row is None:
-        return None
+    return to_pointer(row, source, image, tag) if row else None
+
+
+def to_pointer(row: Row[Any], source: Source, image: RepositoryName, tag: Tag) -> TagPointer:
     target = Descriptor(row.media_type, Digest.parse(row.digest), row.size)
     return TagPointer(source, image, tag, target, datetime.fromtimestamp(row.checked_at, UTC))
 
@@ -223,7 +225,7 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                 key = {"image_id": _ensure_image(connection, source, image), "tag": tag.text}
                 statement = upsert(pointers).values(**key, **values)
                 connection.execute(statement.on_conflict_do_update(set_=values))
-                _note_change(connection, source, image, tag, writer)
+                note_change(connection, source, image, tag, writer)
             case Link(source, image, digest):
                 row = {"image_id": _ensure_image(connection, source, image), "digest": str(digest)}
                 connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
@@ -236,7 +238,7 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
 
 
 def _ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
-    found = _image_id(connection, source, image)
+    found = find_image(connection, source, image)
     if found is not None:
         return found
     row = {"origin": str(source.origin), "credential": source.credential, "name": image.text}
@@ -244,17 +246,17 @@ def _ensure_image(connection: Connection, source: Source, image: RepositoryName)
 
 
 def _forget(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
-    image_id = _image_id(connection, source, image)
+    image_id = find_image(connection, source, image)
     if image_id is None:
         return
     gone = delete(pointers).where(pointers.c.image_id == image_id)
     connection.execute(gone if tag is None else gone.where(pointers.c.tag == tag.text))
     if tag is None:
         connection.execute(delete(links).where(links.c.image_id == image_id))
-    _note_change(connection, source, image, tag, writer)
+    note_change(connection, source, image, tag, writer)
 
 
-def _note_change(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
+def note_change(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
     row = {
         "writer": writer,
         "origin": str(source.origin),

@@ -1,0 +1,152 @@
+"""Inventory: what the index holds, for those who list it and take from it. It blocks; for commands and sweeps."""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, create_engine, delete, func, select, tuple_
+from sqlalchemy.pool import NullPool
+
+from cache.index.schema import blobs, images, links, manifests, pointers
+from cache.index.sql import find_image, note_change, origin_from, to_pointer
+from cache.index.sqlite import WRITES, explained, listen, url
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.values import Source, TagPointer
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    bytes: int
+    blobs: int
+    manifests: int
+    images: int
+    tags: int
+
+
+class Inventory:
+    """Over the file of a SqlIndex, whether a server has it open or not. Raises DatabaseUnusable."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = create_engine(url("sqlite", path), poolclass=NullPool)
+        listen(self._engine, synchronous="NORMAL")
+        self._name = secrets.token_hex(8)
+
+    def totals(self) -> Totals:
+        """Bytes are those of blobs and manifests, each counted once."""
+        with self._reading() as connection:
+            size = connection.scalar(select(func.coalesce(func.sum(blobs.c.size), 0))) or 0
+            size += connection.scalar(select(func.coalesce(func.sum(func.length(manifests.c.raw)), 0))) or 0
+            counts = [
+                connection.scalar(select(func.count()).select_from(table)) or 0
+                for table in (blobs, manifests, images, pointers)
+            ]
+        return Totals(size, *counts)
+
+    def pointers(self, source: Source | None = None, image: RepositoryName | None = None) -> list[TagPointer]:
+        """Of everything, or of one image; by image and tag."""
+        statement = select(images.c.origin, images.c.credential, images.c.name, pointers).join_from(pointers, images)
+        if source is not None:
+            key = (str(source.origin), source.credential, str(image))
+            statement = statement.where(tuple_(images.c.origin, images.c.credential, images.c.name) == key)
+        with self._reading() as connection:
+            rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()
+        return [to_pointer(row, _source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
+
+    def linked(self, source: Source, image: RepositoryName) -> set[Digest]:
+        with self._reading() as connection:
+            image_id = find_image(connection, source, image)
+            rows = connection.scalars(select(links.c.digest).where(links.c.image_id == image_id))
+            return {Digest.parse(digest) for digest in rows}
+
+    def manifest(self, digest: Digest) -> Manifest | None:
+        with self._reading() as connection:
+            row = connection.execute(select(manifests).where(manifests.c.digest == str(digest))).one_or_none()
+        return Manifest.parse(row.media_type, row.raw, digest.algorithm) if row else None
+
+    def closure(self, digest: Digest) -> set[Digest]:
+        """The digest and all that it refers to, as far as the manifests are here."""
+        found: set[Digest] = set()
+        pending = [digest]
+        while pending:
+            current = pending.pop()
+            if current in found:
+                continue
+            found.add(current)
+            if manifest := self.manifest(current):
+                pending += [reference.digest for reference in manifest.references()]
+        return found
+
+    def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Bytes of those that are here."""
+        sizes: dict[Digest, int] = {}
+        with self._reading() as connection:
+            for batch in _batches(digests):
+                held = select(blobs.c.digest, blobs.c.size).where(blobs.c.digest.in_(batch))
+                documents = select(manifests.c.digest, func.length(manifests.c.raw)).where(
+                    manifests.c.digest.in_(batch)
+                )
+                for digest, size in [*connection.execute(held).all(), *connection.execute(documents).all()]:
+                    sizes[Digest.parse(digest)] = size
+        return sizes
+
+    def remove(
+        self, source: Source, image: RepositoryName, tags: Iterable[Tag], digests: Iterable[Digest]
+    ) -> set[Digest]:
+        """Takes pointers and links from an image; returns the blobs that nobody has a link to any more.
+
+        Their rows are gone when this returns, so their files may follow: the other way round, a crash in between would
+        leave rows that promise what is not there.
+        """
+        with self._writing() as connection:
+            image_id = find_image(connection, source, image)
+            if image_id is None:
+                return set()
+            gone = [tag.text for tag in tags]
+            connection.execute(delete(pointers).where(pointers.c.image_id == image_id, pointers.c.tag.in_(gone)))
+            for batch in _batches(digests):
+                connection.execute(delete(links).where(links.c.image_id == image_id, links.c.digest.in_(batch)))
+            note_change(connection, source, image, None, self._name)
+            return _collect(connection, digests)
+
+    def images(self) -> list[tuple[Source, RepositoryName]]:
+        with self._reading() as connection:
+            return [(_source(row), RepositoryName(row.name)) for row in connection.execute(select(images)).all()]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with explained(self._path), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with explained(self._path), self._engine.execution_options(**WRITES).begin() as connection:
+            yield connection
+
+
+def _source(row: Row[Any]) -> Source:
+    return Source(origin_from(row.origin), row.credential)
+
+
+def _collect(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:
+    orphans: set[Digest] = set()
+    for batch in _batches(digests):
+        held = set(connection.scalars(select(links.c.digest).where(links.c.digest.in_(batch))))
+        free = [digest for digest in batch if digest not in held]
+        connection.execute(delete(manifests).where(manifests.c.digest.in_(free)))
+        rows = connection.scalars(delete(blobs).where(blobs.c.digest.in_(free)).returning(blobs.c.digest))
+        orphans |= {Digest.parse(digest) for digest in rows}
+    return orphans
+
+
+def _batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
+    texts = sorted({str(digest) for digest in digests})
+    for start in range(0, len(texts), _BATCH):
+        yield texts[start : start + _BATCH]

@@ -1,0 +1,258 @@
+"""`cache`: what was pulled through, how fresh it is, and taking it out again."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from cache.eviction import evict_image
+from cache.freshness import may_be_stale
+from cache.index.inventory import Inventory
+from cache.index.sql import MIGRATIONS
+from cache.index.sqlite import migrate
+from cache.index.usage import UsageFile
+from cache.oci.digest import Digest
+from cache.oci.errors import RegistryError
+from cache.oci.names import RepositoryName, Tag, parse_reference
+from cache.store.filesystem import FilesystemStore
+from cache.values import Source, TagPointer
+from gateway.app import configured_upstreams
+from gateway.commands.config import load_settings
+from gateway.commands.folder import open_existing
+from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.db import groups
+from gateway.db.groups import HUB
+from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.folders import CacheFolder
+from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.settings import Settings, format_duration
+from gateway.upstreams import Upstreams
+
+LATEST = Tag("latest")
+
+app = typer.Typer(no_args_is_help=True, help="Show and empty the cache.", rich_markup_mode=None)
+
+ImageName = Annotated[str, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")]
+GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which it was pulled.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the words of a command name, as the cache knows it."""
+
+    source: Source
+    name: RepositoryName
+    reference: Tag | Digest | None
+
+
+@app.command()
+def status(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Show how much is cached."""
+    with refusals():
+        totals = _inventory(load_settings(config, data)).totals()
+    document: dict[str, object] = {
+        "bytes": totals.bytes,
+        "blobs": totals.blobs,
+        "manifests": totals.manifests,
+        "images": totals.images,
+        "tags": totals.tags,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        print_table(["", "Cached"], [(name, str(value)) for name, value in document.items()])
+
+
+@app.command("list")
+def list_all(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """List the tags that are cached, with their age and size."""
+    with refusals():
+        settings = load_settings(config, data)
+        inventory = _inventory(settings)
+        used = UsageFile(CacheFolder(settings.data).usage).last_used()
+        documents = [_describe(pointer, inventory, used, settings) for pointer in inventory.pointers()]
+    if as_json:
+        print_json(documents)
+    else:
+        columns = ["image", "tag", "digest", "bytes", "state", "last_used"]
+        print_table([column.capitalize() for column in columns], [[str(d[c]) for c in columns] for d in documents])
+
+
+@app.command()
+def explain(
+    image: ImageName,
+    group: GroupOption = HUB,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is cached of an image, how old it is, and how a pull would be answered."""
+    with refusals():
+        settings = load_settings(config, data)
+        inventory = _inventory(settings)
+        named = _named(settings, image, group)
+        used = UsageFile(CacheFolder(settings.data).usage).last_used()
+        document = _explain(named, inventory, used, settings)
+    if as_json:
+        print_json(document)
+    else:
+        print_table(["", "Value"], [(key, str(value)) for key, value in document.items()])
+
+
+@app.command()
+def evict(
+    image: Annotated[str | None, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Take out all that is cached.", show_default=False)] = False,
+    group: GroupOption = HUB,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an image, a tag or everything out of the cache; the next pull fetches it again."""
+    if (image is None) == (not everything):
+        raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
+    with refusals():
+        settings = load_settings(config, data)
+        inventory = _inventory(settings)
+        named = [] if image is None else [_named(settings, image, group)]
+        targets = [Image(*key, None) for key in inventory.images()] if everything else named
+        tags, freed = _evict(targets, inventory, settings)
+        if named and not (tags or freed):
+            raise Refused(
+                f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is"
+            )
+    if as_json:
+        print_json({"tags": tags, "bytes": freed})
+    else:
+        print(f"evicted {tags} tags and {freed} bytes")
+
+
+def _evict(targets: list[Image], inventory: Inventory, settings: Settings) -> tuple[int, int]:
+    store = FilesystemStore(CacheFolder(settings.data).blobs)
+    tags = freed = 0
+    with _progress("evicting") as advance:
+        for target in targets:
+            counts = evict_image(inventory, store, target.source, target.name, target.reference, advance)
+            tags, freed = tags + counts[0], freed + counts[1]
+    return tags, freed
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A line that counts bytes on a terminal, nothing elsewhere."""
+    with Progress("{task.description}", "{task.completed} bytes", disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda size: progress.advance(task, size)
+
+
+def _inventory(settings: Settings) -> Inventory:
+    """Raises Refused where there is no data folder."""
+    folder = CacheFolder(settings.data)
+    asyncio.run(_require(settings.data))
+    migrate(folder.index, MIGRATIONS)
+    return Inventory(folder.index)
+
+
+async def _require(data: Path) -> None:
+    async with open_existing(data):
+        pass
+
+
+def _named(settings: Settings, text: str, group: str) -> Image:
+    """Raises Refused for what is no image's name, or leads to no upstream."""
+    try:
+        name, reference = _split(text)
+        tree = asyncio.run(_groups(settings.data))
+        location = locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"), tree, list(settings.upstreams))
+    except RegistryError as error:
+        raise Refused(str(error)) from error
+    if not isinstance(location, ProxiedLocation):
+        raise Refused(f"{text} is no image of an upstream")
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
+
+
+def _split(text: str) -> tuple[str, Tag | Digest | None]:
+    """Name and reference of `NAME[:TAG|@DIGEST]`; with both the digest counts, as it does for clients."""
+    name, at, digest = text.partition("@")
+    name, _, tag = name.partition(":")
+    return name, parse_reference(digest) if at else (Tag.parse(tag) if tag else None)
+
+
+async def _groups(data: Path) -> dict[str, groups.Group]:
+    async with open_existing(data) as database, database.read() as connection:
+        return {group.path: group for group in await groups.list_all(connection)}
+
+
+def _explain(named: Image, inventory: Inventory, used: dict[Digest, datetime], settings: Settings) -> dict[str, object]:
+    """Of one tag, `latest` where none is named, or of one digest."""
+    if isinstance(named.reference, Digest):
+        held = named.reference in inventory.linked(named.source, named.name)
+        return _describe_digest(named, named.reference, held, inventory, used)
+    tag = named.reference or LATEST
+    pointer = next((p for p in inventory.pointers(named.source, named.name) if p.tag == tag), None)
+    if pointer is not None:
+        return _describe(pointer, inventory, used, settings)
+    reason = f"nothing is cached: the next pull asks {named.source.origin.host}"
+    absent = {"digest": None, "bytes": 0, "checked_at": None, "last_used": None, "state": "absent", "reason": reason}
+    return {"upstream": str(named.source.origin), "image": str(named.name), "tag": str(tag), **absent}
+
+
+def _describe(
+    pointer: TagPointer, inventory: Inventory, used: dict[Digest, datetime], settings: Settings
+) -> dict[str, object]:
+    digest = pointer.target.digest
+    linked = inventory.linked(pointer.source, pointer.image)
+    closure = inventory.closure(digest) & linked
+    now = datetime.now(UTC)
+    state, reason = _state(pointer, digest in linked and inventory.manifest(digest) is not None, now, settings)
+    last = max((used[d] for d in closure if d in used), default=None)
+    return {
+        "upstream": str(pointer.source.origin),
+        "image": str(pointer.image),
+        "tag": str(pointer.tag),
+        "digest": str(digest),
+        "bytes": sum(inventory.sizes(closure).values()),
+        "checked_at": pointer.checked_at.isoformat(timespec="seconds"),
+        "last_used": last.isoformat(timespec="seconds") if last else None,
+        "state": state,
+        "reason": reason,
+    }
+
+
+def _describe_digest(
+    named: Image, digest: Digest, linked: bool, inventory: Inventory, used: dict[Digest, datetime]
+) -> dict[str, object]:
+    size = sum(inventory.sizes(inventory.closure(digest)).values()) if linked else 0
+    last = used.get(digest)
+    here = linked and digest in inventory.sizes([digest])
+    return {
+        "upstream": str(named.source.origin),
+        "image": str(named.name),
+        "tag": "",
+        "digest": str(digest),
+        "bytes": size,
+        "checked_at": None,
+        "last_used": last.isoformat(timespec="seconds") if last else None,
+        "state": "fresh" if here else "absent",
+        "reason": "a digest that is here is served without asking" if here else "the next pull asks the upstream",
+    }
+
+
+def _state(pointer: TagPointer, held: bool, now: datetime, settings: Settings) -> tuple[str, str]:
+    ttl, grace = settings.cache.ttl, settings.cache.grace
+    age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {int((now - pointer.checked_at).total_seconds())} s ago"
+    if not held:
+        return "known", f"a HEAD told where it points ({age}), but its manifest was never pulled"
+    if now - pointer.checked_at < ttl:
+        return "fresh", f"confirmed {age}, within the ttl of {format_duration(ttl)}: served without asking"
+    if may_be_stale(pointer, now, ttl, grace):
+        return "stale", f"confirmed {age}: the upstream is asked, and where it fails this is served as STALE"
+    return "expired", f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"

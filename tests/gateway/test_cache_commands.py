@@ -1,0 +1,111 @@
+"""`cache …` against a real server and its data, running and stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.parts import raw
+from tests.parts.gateway import Gateway
+from tests.parts.hub import Hub
+from tests.parts.images import Images
+
+ACCEPT = [("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json")]
+
+
+@pytest.fixture
+def served(gateway: Callable[..., Gateway], hub: Hub, published: Callable[..., str]) -> Gateway:
+    published("tiny")
+    published("multi")
+    return gateway({"upstreams": {"docker.io": hub.settings()}})
+
+
+def pull(server: Gateway, images: Images, name: str) -> None:
+    assert raw.get(server.proxied_url(f"{name}/manifests/latest"), ACCEPT).status == 200
+    for digest in images[name].blobs:
+        kind = "manifests" if digest in images[name].manifests else "blobs"
+        assert raw.get(server.proxied_url(f"{name}/{kind}/{digest}"), ACCEPT).complete
+
+
+def stored(server: Gateway) -> list[Path]:
+    return [path for path in (server.data / "cache").rglob("*") if path.is_file()]
+
+
+def test_an_empty_cache_counts_nothing(served: Gateway) -> None:
+    assert served.json("cache", "status") == {"bytes": 0, "blobs": 0, "manifests": 0, "images": 0, "tags": 0}
+    assert served.json("cache", "list") == []
+
+
+def test_status_and_list_tell_what_was_pulled(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    served.stop()
+    tiny = images.tiny
+    size = sum(path.stat().st_size for path in tiny.blobs.values())
+    assert served.json("cache", "status") == {
+        "bytes": size,
+        "blobs": len(tiny.blobs) - 1,
+        "manifests": 1,
+        "images": 1,
+        "tags": 1,
+    }
+    [row] = served.json("cache", "list")
+    assert (row["image"], row["tag"], row["digest"], row["bytes"]) == ("library/tiny", "latest", tiny.digest, size)
+    assert row["state"] == "fresh"
+    assert row["last_used"] is not None
+
+
+def test_explain_says_why_a_pull_would_be_answered_as_it_is(served: Gateway, images: Images) -> None:
+    assert served.json("cache", "explain", "tiny")["state"] == "absent"
+    assert raw.head(served.proxied_url("tiny/manifests/latest"), ACCEPT).status == 200
+    assert served.json("cache", "explain", "tiny:latest")["state"] == "known"
+    pull(served, images, "tiny")
+    explained = served.json("cache", "explain", "docker.io/library/tiny")
+    assert explained["state"] == "fresh"
+    assert "ttl" in explained["reason"]
+    assert served.json("cache", "explain", f"tiny@{images.tiny.digest}")["state"] == "fresh"
+
+
+def test_evicting_a_tag_takes_its_bytes_and_leaves_the_other_image(served: Gateway, images: Images, hub: Hub) -> None:
+    pull(served, images, "tiny")
+    pull(served, images, "multi")
+    gone = served.json("cache", "evict", "tiny:latest")
+    assert gone == {"tags": 1, "bytes": sum(path.stat().st_size for path in images.tiny.blobs.values())}
+    assert {path.name for path in stored(served)} == {
+        digest.partition(":")[2] for digest in images.multi.blobs if digest not in images.multi.manifests
+    }
+    hub.log.clear()
+    answer = raw.get(served.proxied_url("multi/manifests/latest"), ACCEPT)
+    assert answer.headers["x-cache"] == "HIT"
+    assert raw.get(served.proxied_url("tiny/manifests/latest"), ACCEPT).headers["x-cache"] == "MISS"
+
+
+def test_evicting_all_empties_the_cache_of_a_running_server(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    pull(served, images, "multi")
+    assert served.json("cache", "evict", "--all")["tags"] == 2
+    assert stored(served) == []
+    assert served.json("cache", "status")["bytes"] == 0
+    pull(served, images, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["evict", "tiny"], 1, "nothing of tiny is cached"),
+        (["evict"], 2, "--all"),
+        (["explain", "TINY"], 1, "lower-case"),
+        (["explain", "tiny@sha256:12"], 1, "64"),
+        (["explain", "quay.io/a/b"], 1, "not configured"),
+        (["explain", "tiny", "--group", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(served: Gateway, words: list[str], status: int, said: str) -> None:
+    done = served.cli("cache", *words)
+    assert done.returncode == status
+    assert said in done.stderr
+
+
+def test_without_a_data_folder_there_is_nothing_to_list(gateway: Callable[..., Gateway]) -> None:
+    done = gateway({}, start=False).cli("cache", "list")
+    assert done.returncode == 1
+    assert "no data folder" in done.stderr

@@ -1,0 +1,115 @@
+"""The layers and who may import which third party, read from the code itself."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module imports only from its own folder and from lower layers; folders of one layer never import each other.
+LAYERS = [
+    ["cache.oci"],
+    ["cache.values"],
+    ["cache.tasks"],
+    ["cache.store", "cache.upstream", "cache.index", "cache.freshness"],
+    ["cache.flight"],
+    ["cache.proxy", "cache.eviction"],
+    ["gateway.db", "gateway.folders"],
+    ["gateway.auth"],
+    ["gateway.namespaces", "gateway.upstreams"],
+    ["gateway.services"],
+    ["gateway.http"],
+    ["gateway.v2", "gateway.ops"],
+    ["gateway.app", "gateway.supervisor", "gateway.commands", "gateway.cli", "gateway.logs", "gateway.settings"],
+]
+TOP = set(LAYERS[-1])
+
+# Third parties that only some rooms may know; the rest is free.
+PINNED = {
+    "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.app", "gateway.supervisor"],
+    "hypercorn": ["gateway.supervisor", "gateway.http.zerocopy"],
+    "httpx2": ["cache.upstream.egress"],
+    "httpcore2": ["cache.upstream.egress"],
+    "sqlalchemy": ["gateway.db", "cache.index"],
+    "alembic": ["gateway.db", "cache.index"],
+    "sqlite3": ["cache.index"],
+    "aiofiles": ["cache.store"],
+    "cachetools": ["cache.index", "gateway.namespaces", "gateway.auth"],
+    "cryptography": ["gateway.db.sealing"],
+    "typer": ["gateway.cli", "gateway.commands"],
+    "rich": ["gateway.cli", "gateway.commands"],
+    "pydantic": ["gateway.settings"],
+    "pydantic_core": ["gateway.settings"],
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("cache", "gateway"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "migrations" not in path.parts:
+                yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def imports(path: Path, module: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def place(module: str) -> tuple[int, str]:
+    """The layer and the room of a module."""
+    for level, rooms in enumerate(LAYERS):
+        for room in rooms:
+            if inside(module, room):
+                return level, room
+    raise AssertionError(f"{module} stands in no layer: give it a place in LAYERS")
+
+
+def is_package(module: str) -> bool:
+    return module in ("cache", "gateway", "gateway.__main__")
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules() if not is_package(m)])
+def test_a_module_imports_its_own_room_and_lower_layers_only(module: str, path: Path) -> None:
+    level, room = place(module)
+    for name in imports(path, module):
+        if not name.startswith(("cache.", "gateway.")) or is_package(name):
+            continue
+        other_level, other_room = place(name)
+        assert other_level < level or other_room == room or {room, other_room} <= TOP, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules()])
+def test_a_pinned_third_party_stays_in_its_rooms(module: str, path: Path) -> None:
+    for name in imports(path, module):
+        rooms = PINNED.get(name.partition(".")[0])
+        assert rooms is None or any(inside(module, room) for room in rooms), f"{module} imports {name}"
+
+
+def test_the_words_import_the_standard_library_alone() -> None:
+    for module, path in modules():
+        if inside(module, "cache.oci") or module == "cache.values":
+            for name in imports(path, module):
+                top = name.partition(".")[0]
+                assert top in sys.stdlib_module_names or top == "cache", f"{module} imports {name}"
+
+
+def test_settings_are_known_to_the_top_layer_alone() -> None:
+    for module, path in modules():
+        if not is_package(module) and not any(inside(module, room) for room in TOP):
+            assert not any(inside(name, "gateway.settings") for name in imports(path, module)), module
+
+
+def test_nothing_else_stands_at_the_top_level() -> None:
+    allowed = {"pyproject.toml", "README.md", "gateway", "cache", "tests", "helm", "registry-data"}
+    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
