@@ -27,6 +27,7 @@ from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
 from gateway.http import errors
 from gateway.http.middleware import AccessLog, DrainedRefusals
+from gateway.http.stalls import StalledClients
 from gateway.namespaces import Namespaces
 from gateway.services import Services
 from gateway.settings import Settings
@@ -54,12 +55,13 @@ def create_app(services: Services, options: Options) -> ASGIApp:
         exception_handlers={
             RegistryError: errors.on_registry_error,
             DatabaseUnusable: errors.on_database_unusable,
+            Exception: errors.on_unexpected,
             404: errors.on_not_found,
             405: errors.on_method_not_allowed,
         },
     )
     app.router.redirect_slashes = False
-    return AccessLog(DrainedRefusals(app))
+    return StalledClients(AccessLog(DrainedRefusals(app)))
 
 
 @asynccontextmanager

@@ -12,22 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
-from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config
-from starlette.types import ASGIApp
 
 from cache.index.sqlite import DatabaseUnusable
 from gateway import logs
 from gateway.app import open_proxy_allowed, running
 from gateway.db.groups import HUB
+from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable
 from gateway.settings import Settings
 
 log = structlog.get_logger()
 
 GRACE_SECONDS = 60.0
-BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 10
-HEADER_BYTES = 32 * 1024
 
 
 class CannotServe(Exception):
@@ -43,7 +38,7 @@ def serve(settings: Settings) -> int:
             _warn(settings, url)
             with _announced(settings.data, url):
                 asyncio.run(_run(settings, listener, url))
-    except (CannotServe, DatabaseUnusable) as error:
+    except (CannotServe, DatabaseUnusable, TlsUnusable) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
     return 0
@@ -54,33 +49,9 @@ async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    files = TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     async with running(settings, url) as app:
-        serving = asyncio.ensure_future(_serve_app(app, settings, listener, stop))
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({serving}, timeout=GRACE_SECONDS)
-        finally:
-            stopping.cancel()
-            serving.cancel()
-            outcome = await asyncio.gather(serving, return_exceptions=True)
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-
-
-async def _serve_app(app: ASGIApp, settings: Settings, listener: socket.socket, stop: asyncio.Event) -> None:
-    config = Config()
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.backlog = BACKLOG
-    config.accesslog = config.errorlog = None  # the app logs its own requests and failures
-    config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.h11_max_incomplete_size = HEADER_BYTES
-    config.graceful_timeout = GRACE_SECONDS
-    config.alpn_protocols = ["http/1.1"]
-    if settings.tls_cert and settings.tls_key:
-        config.certfile, config.keyfile = str(settings.tls_cert), str(settings.tls_key)
-    await hypercorn_serve(app, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        await Server(app, files).serve(listener, stop, GRACE_SECONDS)
 
 
 @contextmanager

@@ -13,6 +13,15 @@ def error_response(error: RegistryError) -> Response:
     return JSONResponse({"errors": [entry]}, error.status, headers)
 
 
+def unexpected_response() -> Response:
+    """For what nobody caught; the cause is for the log alone."""
+    return error_response(RegistryError("this server failed; its log has the cause beside the request id of this answer"))
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    return unexpected_response()
+
+
 async def on_registry_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RegistryError):
         raise TypeError("only for RegistryError") from error

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cache.oci.errors import RegistryError
-from gateway.http.errors import error_response
+from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
 
 log = structlog.get_logger("access")
@@ -53,7 +52,7 @@ class AccessLog:
         except Exception:  # the seam to the server, which would only print it
             structlog.get_logger().exception("request_failed", request_id=request_id.decode())
             if not seen.status:
-                await error_response(RegistryError("the log has the request id of this answer"))(scope, receive, noting)
+                await unexpected_response()(scope, receive, noting)
         finally:
             log.info(
                 "request",

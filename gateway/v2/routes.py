@@ -5,7 +5,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cache.oci.errors import NameInvalid
 from gateway.http import params
+from gateway.http.errors import error_response
 from gateway.http.responses import API_VERSION
 from gateway.services import Services
 from gateway.v2.access import Access, Options
@@ -46,6 +48,10 @@ class CheckedPaths:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v2/"):
-            params.check_raw_path(scope["raw_path"])
-        await self._app(scope, receive, send)
+        app = self._app
+        if scope["type"] == "http" and scope["path"].startswith("/v2"):
+            try:
+                params.check_raw_path(scope["raw_path"])
+            except NameInvalid as error:  # nobody further out would make an answer of it
+                app = error_response(error)
+        await app(scope, receive, send)

@@ -1,0 +1,101 @@
+"""Clients that stall: those who send a body too slowly, and those who do not take what they asked for; pure ASGI."""
+
+import asyncio
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.connection import transport_of, unsent
+
+log = structlog.get_logger()
+
+BODY_WINDOW = 30.0
+BODY_BYTES = 30 * 1024
+"""A request body brings at least this many bytes in each window of seconds, or its end."""
+
+ANSWER_PATIENCE = 60.0
+_LOOK_EVERY = 15.0
+_BIG = 64 * 1024
+
+
+class StalledClients:
+    """Ends connections that make no progress. Outermost, since it needs the server's own `send`."""
+
+    def __init__(self, app: ASGIApp, patience: float = ANSWER_PATIENCE, window: float = BODY_WINDOW) -> None:
+        self._app = app
+        self._patience = patience
+        self._window = window
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = transport_of(send)
+        if scope["type"] != "http" or transport is None:
+            await self._app(scope, receive, send)
+            return
+        body = _Body(receive, transport, self._window)
+        answer = _Answer(send, transport, self._patience)
+        await self._app(scope, body.receive, answer.send)
+
+
+class _Body:
+    """A `receive` that takes a body only as long as it keeps coming; then the client counts as gone."""
+
+    def __init__(self, receive: Receive, transport: asyncio.WriteTransport, window: float) -> None:
+        self._receive = receive
+        self._transport = transport
+        self._window = window
+        self._ends = 0.0
+        self._taken = 0
+        self._over = False
+
+    async def receive(self) -> Message:
+        if self._over:
+            return await self._receive()  # waits for the disconnect, as long as the answer takes
+        loop = asyncio.get_running_loop()
+        self._ends = self._ends or loop.time() + self._window
+        try:
+            async with asyncio.timeout_at(self._ends):
+                message = await self._receive()
+        except TimeoutError:
+            log.info("stalled_body", bytes_in_window=self._taken)
+            self._over = True
+            self._transport.abort()
+            return {"type": "http.disconnect"}
+        self._taken += len(message.get("body", b""))
+        self._over = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._taken >= BODY_BYTES:
+            self._ends, self._taken = loop.time() + self._window, 0
+        return message
+
+
+class _Answer:
+    """A `send` that watches whether the client takes what it is sent."""
+
+    def __init__(self, send: Send, transport: asyncio.WriteTransport, patience: float) -> None:
+        self._send = send
+        self._transport = transport
+        self._patience = patience
+        self._unsent = 0
+        self._moved_at = 0.0
+
+    async def send(self, message: Message) -> None:
+        if len(message.get("body", b"")) < _BIG and not self._transport.get_write_buffer_size():
+            await self._send(message)
+            return
+        loop = asyncio.get_running_loop()
+        self._unsent, self._moved_at = -1, loop.time()
+        self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)
+        try:
+            await self._send(message)
+        finally:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = unsent(self._transport)
+        if left != self._unsent:
+            self._unsent, self._moved_at = left, loop.time()
+        elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:
+            log.info("stalled_answer", unsent=left)
+            self._transport.abort()
+            return
+        self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)

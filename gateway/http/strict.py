@@ -1,0 +1,103 @@
+"""Which request heads are accepted (RFC 9112), stricter than the parser is by itself.
+
+Two readers that take one head for two different requests are how requests are smuggled past a reverse proxy. What a
+well-behaved client never sends is therefore answered 400 and the connection closed. Once parsed, most of it cannot be
+seen any more, so the check stands before the parser: h11 keeps a table of who reads what, and `install` puts ours in.
+"""
+
+import re
+
+from h11 import CLIENT, IDLE, LocalProtocolError, Request
+from h11._readers import READERS, maybe_read_from_IDLE_client
+from h11._receivebuffer import ReceiveBuffer
+
+HEAD_LIMIT = 32 * 1024
+HEADER_LIMIT = 100
+TARGET_LIMIT = 8 * 1024
+AUTHORIZATION_LIMIT = 8 * 1024
+LENGTH_DIGITS = 18
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (\S+) HTTP/(\d\.\d)")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_DIGITS = re.compile(rb"[0-9]+")
+
+
+class HeadRefused(Exception):
+    """The head is not accepted; `status` says as what."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def check_head(head: bytes) -> None:
+    """Raises HeadRefused. `head` is all up to, not including, the empty line that ends it."""
+    if len(head) > HEAD_LIMIT:
+        raise HeadRefused(f"a head of more than {HEAD_LIMIT} bytes", 431)
+    lines = head.split(b"\r\n")
+    if any(b"\n" in line or b"\r" in line or b"\0" in line for line in lines):
+        raise HeadRefused("a line does not end with CRLF alone")
+    _check_request_line(lines[0])
+    if len(lines) - 1 > HEADER_LIMIT:
+        raise HeadRefused(f"more than {HEADER_LIMIT} header lines", 431)
+    fields: dict[bytes, list[bytes]] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise HeadRefused("a header line that is folded, or has no name")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    _check_framing(fields, lines[0].endswith(b"/1.0"))
+    hosts = fields.get(b"host", [])
+    if len(hosts) > 1 or any(not _HOST.fullmatch(host) for host in hosts):
+        raise HeadRefused("more than one Host, or one that is none")
+    if any(len(value) > AUTHORIZATION_LIMIT for value in fields.get(b"authorization", [])):
+        raise HeadRefused(f"an Authorization of more than {AUTHORIZATION_LIMIT} bytes", 431)
+
+
+def _check_request_line(line: bytes) -> None:
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise HeadRefused("the request line is none")
+    target, version = match.groups()
+    if version not in (b"1.0", b"1.1"):
+        raise HeadRefused("only HTTP/1.x is spoken here", 505)
+    if len(target) > TARGET_LIMIT:
+        raise HeadRefused(f"a target of more than {TARGET_LIMIT} bytes", 414)
+    if not target.startswith(b"/") or target.startswith(b"//"):
+        raise HeadRefused("the target must begin with exactly one slash")
+
+
+def _check_framing(fields: dict[bytes, list[bytes]], old: bool) -> None:
+    """How the body ends must be said once and in one way (RFC 9112, section 6.3)."""
+    lengths, codings = fields.get(b"content-length", []), fields.get(b"transfer-encoding", [])
+    if lengths and codings:
+        raise HeadRefused("Content-Length together with Transfer-Encoding")
+    if len(lengths) > 1 or any(len(text) > LENGTH_DIGITS or not _DIGITS.fullmatch(text) for text in lengths):
+        raise HeadRefused("Content-Length is not one number")
+    if codings and (old or [coding.lower() for coding in codings] != [b"chunked"]):
+        raise HeadRefused("Transfer-Encoding is not just chunked")
+
+
+def read_request(buffer: ReceiveBuffer) -> Request | None:
+    """What h11 calls for the head of a request: None while it is not whole."""
+    data = bytes(buffer)
+    end = _HEAD_END.search(data)
+    if end is not None:
+        try:
+            check_head(data[: end.start()].removesuffix(b"\r"))
+        except HeadRefused as refusal:
+            raise LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
+    request = maybe_read_from_IDLE_client(buffer)
+    if request is None or not any(name == b"upgrade" for name, _ in request.headers):
+        return request
+    # No other protocol is spoken here, and to go on in this one is what a server may do (RFC 9110, section 7.8).
+    headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+    return Request(
+        method=request.method, target=request.target, headers=headers, http_version=request.http_version, _parsed=True
+    )
+
+
+def install() -> None:
+    """For this process's servers; clients read responses, which are not touched."""
+    READERS[CLIENT, IDLE] = read_request

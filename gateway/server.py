@@ -1,0 +1,173 @@
+"""Server: accepts connections for one process, bounded in number, and ends them gracefully.
+
+Hypercorn speaks HTTP on each connection. Its own accept loop has no cap, waits for TLS goodbyes that never come, and
+offers HTTP/2, whose streams it does not end when their body fails.
+"""
+
+import asyncio
+import os
+import resource
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp
+
+from gateway.http import strict
+
+log = structlog.get_logger()
+
+KEEP_ALIVE_SECONDS = 10
+BACKLOG = 2048
+CONNECTIONS = 10_000
+_TLS_HANDSHAKE_SECONDS = 10.0
+_TLS_GOODBYE_SECONDS = 2.0
+_LOOK_AT_FILES_SECONDS = 10.0
+_BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+
+
+class TlsUnusable(Exception):
+    """Certificate or key cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    certificate: Path
+    key: Path
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Raises TlsUnusable."""
+        for name, path in (("certificate", self.certificate), ("key", self.key)):
+            if not os.access(path, os.R_OK):
+                raise TlsUnusable(f"the TLS {name} {path} cannot be read: check the path and its owner")
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise TlsUnusable(
+                f"the TLS certificate {self.certificate} and the key {self.key} do not fit together, or are no PEM "
+                f"({error}): give a chain and its unencrypted key"
+            ) from error
+
+    def stamps(self) -> tuple[int, ...]:
+        """Differs when a file was replaced."""
+        return tuple(path.stat().st_mtime_ns for path in (self.certificate, self.key))
+
+
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 and later, HTTP/1.1 alone. Raises TlsUnusable."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    files.load(context)
+    return context
+
+
+class Server:
+    def __init__(self, app: ASGIApp, tls: TlsFiles | None = None, connections: int | None = None) -> None:
+        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow."""
+        strict.install()
+        self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
+        self._tls = tls
+        self._context = tls_context(tls) if tls else None
+        self._limit = connections or connection_limit()
+        self._config = _config()
+        self._worker = WorkerContext(None)
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
+        """Until `stop`; then what runs may go on for `grace` seconds."""
+        asyncio.get_running_loop().set_exception_handler(_note_loop_error)
+        server = await asyncio.start_server(
+            self._connected,
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=self._context,
+            ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if self._context else None,
+            ssl_shutdown_timeout=_TLS_GOODBYE_SECONDS if self._context else None,
+        )
+        renewing = asyncio.ensure_future(self._renew_certificates())
+        try:
+            await stop.wait()
+        finally:
+            renewing.cancel()
+            server.close()
+            await self._worker.terminated.set()
+            await self._end(grace)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= self._limit:
+            writer.write(_BUSY)
+            writer.close()
+            return
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is served by a task of its own")
+        self._open.add(task)
+        try:
+            await TCPServer(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
+        except Exception:  # the last seam of a connection: whatever it was ends here and with it
+            log.exception("connection_failed")
+        finally:
+            self._open.discard(task)
+
+    async def _end(self, grace: float) -> None:
+        if self._open:
+            await asyncio.wait(self._open, timeout=grace)
+        for task in self._open:
+            task.cancel()
+        if self._open:
+            await asyncio.wait(self._open, timeout=1)
+
+    async def _renew_certificates(self) -> None:
+        """New connections get a replaced certificate without a restart; a broken one is told of and not used."""
+        if self._tls is None or self._context is None:
+            return
+        seen = self._tls.stamps()
+        while True:
+            await asyncio.sleep(_LOOK_AT_FILES_SECONDS)
+            try:
+                stamps = self._tls.stamps()
+                if stamps != seen:
+                    seen = stamps
+                    tls_context(self._tls)
+                    self._tls.load(self._context)
+                    log.info("certificate_renewed", path=str(self._tls.certificate))
+            except (TlsUnusable, OSError) as error:
+                log.error("certificate_not_renewed", reason=str(error))
+
+
+def connection_limit() -> int:
+    """By descriptors: a connection needs one, and one more for the file that it is sent."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(16, min(CONNECTIONS, (soft - 256) // 2))
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = config.errorlog = None  # the app logs its own requests and failures
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.h11_max_incomplete_size = strict.HEAD_LIMIT
+    return config
+
+
+def _note_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no task could be told. That clients leave in the midst of a handshake is no news."""
+    error = context.get("exception")
+    if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
+        log.error("loop_error", reason=str(context.get("message")), exc_info=error)
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
