@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +20,11 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.base import BlobStore, Extent
 from cache.store.filesystem import read_exactly
-from cache.store.spool import DigestMismatch, Spool
+from cache.store.quarantine import Quarantine
+from cache.store.spool import DigestMismatch, LengthMismatch, Spool
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Source
+from cache.values import Fault, Source
 
 log = structlog.get_logger()
 
@@ -51,6 +53,15 @@ class Incoming(Protocol):
 
     def receive_into(self, buffer: memoryview) -> int: ...
     def abort(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where downloads grow, come to rest, and go when they are not what they should be."""
+
+    spools: Path
+    store: BlobStore
+    quarantine: Quarantine
 
 
 Fetch = Callable[[], AbstractContextManager[Incoming]]
@@ -104,6 +115,8 @@ class Flight:
     def land(self) -> None:
         """The outcome is final and was recorded; what is open is closed with the last follower."""
         self._over = True
+        if self.state in (State.WAITING, State.STREAMING):
+            self._tell(State.FAILED, Unavailable("the gateway gave the download up"))
         if self._desertion is not None:
             self._desertion.cancel()
         self._release()
@@ -126,10 +139,16 @@ class Flight:
         finally:
             self._waiting.discard(future)
 
+    @property
+    def joinable(self) -> bool:
+        """Whether a new reader may hope for the bytes: what has failed, or will because it was given up, is over."""
+        return self.verified or not (self._aborted or self.state is State.FAILED)
+
     def abort(self) -> None:
         self._aborted = True
-        if self._incoming is not None:
-            self._incoming.abort()
+        incoming = self._incoming
+        if incoming is not None:
+            incoming.abort()
 
     def descriptor(self) -> int:
         """For reads at an offset of the growing file; there from STREAMING on, and as long as somebody follows."""
@@ -137,14 +156,15 @@ class Flight:
             raise ValueError("the flight has not started")
         return self._descriptor
 
-    def fly(self, fetch: Fetch, spools: Path, store: BlobStore, landed: Callable[[], None]) -> None:
+    def fly(self, fetch: Fetch, place: Landing, landed: Callable[[], None]) -> None:
         """The body of the thread. `landed` is called in the loop when the outcome is known and the spool is closed."""
         try:
-            self._fill(fetch, spools, store)
+            self._fill(fetch, place)
         except UpstreamError as error:
             self._tell(State.FAILED, error)
         except DigestMismatch as error:
-            self._tell(State.FAILED, Corrupt(f"{self.source.origin.host}: {error}"))
+            fault = Fault.LENGTH if isinstance(error, LengthMismatch) else Fault.DIGEST
+            self._tell(State.FAILED, Corrupt(f"{self.source.origin.host}: {error}", fault))
         except OSError as error:
             self._tell(State.FAILED, Unavailable(f"the blob cannot be written here ({error.strerror or error})"))
         except Exception as error:  # a thread's last resort: whoever waits must hear of it
@@ -153,25 +173,36 @@ class Flight:
         finally:
             self._call(landed)
 
-    def _fill(self, fetch: Fetch, spools: Path, store: BlobStore) -> None:
+    def _fill(self, fetch: Fetch, place: Landing) -> None:
         buffer = memoryview(bytearray(BUFFER))
-        with Spool.create(spools, self.digest) as spool:
+        with Spool.create(place.spools, self.digest) as spool:
+            self._descriptor = spool.open()
             with fetch() as incoming:
-                self._incoming, self._descriptor, self.size = incoming, spool.open(), incoming.size
+                self._incoming, self.size = incoming, incoming.size
                 self._tell(State.STREAMING)
-                while not self._aborted and (count := incoming.receive_into(buffer)):
-                    spool.append(buffer[:count])
-                    self.written = spool.size
-                    self._signal()
+                try:
+                    while not self._aborted and (count := incoming.receive_into(buffer)):
+                        spool.append(buffer[:count])
+                        self.written = spool.size
+                        self._signal()
+                finally:
+                    # The connection may go to somebody else now, whom no abort of ours must hit.
+                    self._incoming = None
             if self._aborted:
                 raise Unavailable("every client has left")
-            spool.seal(self.size)
+            try:
+                spool.seal(self.size)
+            except DigestMismatch:
+                place.quarantine.take_file(spool.path, str(self.digest))
+                raise
             self.size = spool.size
             self._tell(State.VERIFIED)
-            spool.commit(store)
+            spool.commit(place.store)
             self._tell(State.COMMITTED)
 
     def _tell(self, state: State, error: UpstreamError | None = None) -> None:
+        if self.state is State.FAILED:
+            return
         if self.verified and state is State.FAILED:
             # The bytes are right, they only did not come to rest: who reads them reads on.
             log.error("commit_failed", digest=str(self.digest), reason=error.reason if error else "")
@@ -259,11 +290,16 @@ class Flights:
     """The running downloads of this process, one per source and digest."""
 
     def __init__(
-        self, store: BlobStore, spools: Path, tasks: Tasks, arrived: Callable[[Flight], Awaitable[None]]
+        self,
+        place: Landing,
+        tasks: Tasks,
+        arrived: Callable[[Flight], Awaitable[None]],
+        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
     ) -> None:
-        """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come."""
-        self._store = store
-        self._spools = spools
+        """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
+        told of each body that was not what it should be."""
+        self._place = place
+        self._refused = refused
         self._tasks = tasks
         self._arrived = arrived
         self._running: dict[tuple[Source, Digest], Flight] = {}
@@ -283,7 +319,7 @@ class Flights:
     def find(self, source: Source, digest: Digest) -> Flight | None:
         """The one that may be joined; what has failed is over, even while it is being cleaned up."""
         flight = self._running.get((source, digest))
-        return None if flight is None or flight.state is State.FAILED else flight
+        return flight if flight is not None and flight.joinable else None
 
     def join(self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch) -> tuple[Flight, bool]:
         """The flight, and whether this call began it. Only for an image whose right to the digest was proved, or
@@ -301,22 +337,26 @@ class Flights:
     async def _own(self, flight: Flight, fetch: Fetch) -> None:
         """From take-off to record, whatever its clients do."""
         landed = asyncio.Event()
-        threading.Thread(
-            target=flight.fly, args=(fetch, self._spools, self._store, landed.set), name="fill", daemon=True
-        ).start()
+        fill = threading.Thread(target=flight.fly, args=(fetch, self._place, landed.set), name="fill", daemon=True)
         try:
+            fill.start()
             await landed.wait()
-            if flight.state is State.COMMITTED:
+            recorded = 0
+            while flight.state is State.COMMITTED and recorded < len(flight.images):
+                recorded = len(flight.images)  # who joins while this is written down is written down too
                 await self._arrived(flight)
-            elif flight.error is not None:
+            if flight.error is not None:
+                if isinstance(flight.error, Corrupt):
+                    self._refused(flight.source, flight.error)
                 log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
                 del self._running[flight.source, flight.digest]
-            flight.abort()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_WITHIN):
-                    await landed.wait()
+            if fill.is_alive() and not landed.is_set():
+                flight.abort()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(STOP_WITHIN):
+                        await landed.wait()
             flight.land()
 
 

@@ -29,7 +29,7 @@ from cache.store.base import BlobStore, Extent, OpenBlob
 from cache.tasks import Shared, Tasks
 from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
-from cache.values import BlobInfo, Link, Outcome, TagPointer
+from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
 T = TypeVar("T")
 
@@ -96,13 +96,16 @@ class PullThrough:
         tasks: Tasks,
         rules: TagRules,
         clock: Callable[[], datetime],
+        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
     ) -> None:
+        """`refused` is told of each document that an upstream gave and that must not be passed on."""
         self.index = index
         self.usage = usage
         self.store = store
         self.flights = flights
         self.rules = rules
         self.clock = clock
+        self.refused = refused
         self._shared: Shared[Hashable, Any] = Shared(tasks)
 
     def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
@@ -159,6 +162,7 @@ class ProxiedRepository:
         if await self._bytes_of_own_origin(digest):
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
             if stored := self._all.store.open(digest):
+                self._all.usage.touch(digest, self._all.clock())
                 return FoundBlob(stored, Answer(Outcome.REVALIDATED))
         follower, first = await self._within(self._follow(digest), BlobUnknown)
         return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
@@ -172,7 +176,7 @@ class ProxiedRepository:
         if info and await self._bytes_of_own_origin(digest):
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
             return FoundSize(info.size, Answer(Outcome.REVALIDATED))
-        size = await self._within(self._client.head_blob(self._image, digest), BlobUnknown)
+        size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
@@ -236,7 +240,7 @@ class ProxiedRepository:
         while True:
             flight = self._all.flights.find(self._source, digest)
             if flight and self._image not in flight.images and not proved:
-                await self._client.head_blob(self._image, digest)
+                await self._noting(self._client.head_blob(self._image, digest))
                 proved = True
                 continue
             flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest))
@@ -319,14 +323,18 @@ class ProxiedRepository:
     def _share(
         self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]]
     ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
-        async def noting() -> T:
-            try:
-                return await work()
-            except (NotFound, Denied) as error:
-                await self._note_refusal(error, what[1] if isinstance(what[1], Tag) else None)
-                raise
+        tag = what[1] if isinstance(what[1], Tag) else None
+        return self._all.share((self._source, self._image, *what), lambda: self._noting(work(), tag))
 
-        return self._all.share((self._source, self._image, *what), noting)
+    async def _noting(self, work: Awaitable[T], tag: Tag | None = None) -> T:
+        try:
+            return await work
+        except (NotFound, Denied) as error:
+            await self._note_refusal(error, tag)
+            raise
+        except Corrupt as error:
+            self._all.refused(self._source, error)
+            raise
 
     async def _ask(
         self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]], unknown: type[RegistryError]

@@ -66,6 +66,19 @@ class BlobInfo:
     size: int
 
 
+class Fault(Enum):
+    """What was wrong with an upstream's answer that must not be passed on."""
+
+    DIGEST = "digest"
+    LENGTH = "length"
+    HTML = "html"
+    MEDIA_TYPE = "media_type"
+    MANIFEST = "manifest"
+    SIZE = "size"
+    JSON = "json"
+    BROKEN = "broken"
+
+
 class Outcome(Enum):
     """What a lookup came to; the value is that of the X-Cache header."""
 

@@ -12,22 +12,28 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from cache.flight import Flights
+from cache.flight import Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
 from cache.oci.errors import RegistryError
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
 from cache.store.spool import sweep
 from cache.tasks import Tasks
+from cache.upstream.errors import Corrupt
+from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
 from gateway.http import errors
+from gateway.http.connection import KnownConnection
 from gateway.http.middleware import AccessLog, DrainedRefusals
 from gateway.http.stalls import StalledClients
+from gateway.http.zerocopy import ZeroCopy
+from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces
 from gateway.services import Services
 from gateway.settings import Settings
@@ -61,7 +67,7 @@ def create_app(services: Services, options: Options) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return StalledClients(AccessLog(DrainedRefusals(app)))
+    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(app)))))
 
 
 @asynccontextmanager
@@ -73,13 +79,22 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     index, usage, tasks = SqlIndex(folder.index), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
-    flights = Flights(store, folder.spools, tasks, lambda flight: record_arrival(index, flight))
+    quarantine, metrics = Quarantine(folder.quarantine), Metrics()
+    landing = Landing(folder.spools, store, quarantine)
+
+    def refused(source: Source, error: Corrupt) -> None:
+        metrics.count_fault(source, error.fault)
+        log.error("upstream_answer_refused", upstream=str(source.origin), fault=error.fault.value, reason=error.reason)
+        if error.evidence:
+            quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
+
+    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE) as database:
         tasks.start(_flush_often(usage), "usage")
         try:
-            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through)
+            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:
             await flights.close()
             await tasks.close()

@@ -26,6 +26,10 @@ class CacheFolder:
     def spools(self) -> Path:
         return self.data / "spool"
 
+    @property
+    def quarantine(self) -> Path:
+        return self.data / "quarantine"
+
     def make(self) -> None:
         for folder in (self.blobs, self.spools):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

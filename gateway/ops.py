@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.metrics import METRICS_TYPE
 from gateway.services import Services
 
 
@@ -17,4 +18,8 @@ def routes(services: Services) -> list[BaseRoute]:
         await services.namespaces.refresh_if_changed()
         return JSONResponse({"status": "ready"})
 
-    return [Route("/-/health", health), Route("/-/ready", ready)]
+    async def metrics(request: Request) -> Response:
+        """What has been counted, as Prometheus reads it; no names of images or users are in it."""
+        return Response(services.metrics.exposition(), media_type=METRICS_TYPE)
+
+    return [Route("/-/health", health), Route("/-/ready", ready), Route("/-/metrics", metrics)]

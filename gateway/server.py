@@ -17,6 +17,7 @@ import structlog
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
@@ -29,7 +30,7 @@ KEEP_ALIVE_SECONDS = 10
 BACKLOG = 2048
 CONNECTIONS = 10_000
 _TLS_HANDSHAKE_SECONDS = 10.0
-_TLS_GOODBYE_SECONDS = 2.0
+_LAST_BYTES_SECONDS = 60.0
 _LOOK_AT_FILES_SECONDS = 10.0
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 
@@ -77,6 +78,8 @@ class Server:
         self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
         self._tls = tls
         self._context = tls_context(tls) if tls else None
+        if self._context:
+            self._context.sni_callback = self._show_newest
         self._limit = connections or connection_limit()
         self._config = _config()
         self._worker = WorkerContext(None)
@@ -91,7 +94,7 @@ class Server:
             backlog=BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if self._context else None,
-            ssl_shutdown_timeout=_TLS_GOODBYE_SECONDS if self._context else None,
+            ssl_shutdown_timeout=_LAST_BYTES_SECONDS if self._context else None,
         )
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
@@ -112,7 +115,7 @@ class Server:
             raise RuntimeError("a connection is served by a task of its own")
         self._open.add(task)
         try:
-            await TCPServer(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
+            await _Connection(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
@@ -126,6 +129,11 @@ class Server:
         if self._open:
             await asyncio.wait(self._open, timeout=1)
 
+    def _show_newest(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
+        """A context of its own for each pair: one that is loaded twice keeps a certificate for each kind of key."""
+        if self._context:
+            connection.context = self._context
+
     async def _renew_certificates(self) -> None:
         """New connections get a replaced certificate without a restart; a broken one is told of and not used."""
         if self._tls is None or self._context is None:
@@ -137,11 +145,55 @@ class Server:
                 stamps = self._tls.stamps()
                 if stamps != seen:
                     seen = stamps
-                    tls_context(self._tls)
-                    self._tls.load(self._context)
+                    self._context = tls_context(self._tls)
                     log.info("certificate_renewed", path=str(self._tls.certificate))
             except (TlsUnusable, OSError) as error:
                 log.error("certificate_not_renewed", reason=str(error))
+
+
+class _Connection(TCPServer):
+    """Hypercorn's, and it ends.
+
+    While a request runs whose successor has arrived, Hypercorn 0.18 does not read, and goes on not reading when the
+    connection is over: its task would be left for ever, and stopping would wait for it.
+    """
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._over = asyncio.Event()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Closed):
+            self._over.set()
+        await super().protocol_send(event)
+        if self.writer.transport.is_closing():
+            self._over.set()
+
+    async def _read_data(self) -> None:
+        reading = asyncio.ensure_future(super()._read_data())
+        over = asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
+            over.cancel()
+            await asyncio.gather(reading, over, return_exceptions=True)
+        await self.protocol.handle(Closed())
+        await self.idle_task.stop()  # would keep the connection of a client that has left until its time is up
+
+    async def _initiate_server_close(self) -> None:
+        await super()._initiate_server_close()
+        await self._close()
+
+    async def _close(self) -> None:
+        """What was answered gets its time to arrive; who does not take it by then is given up."""
+        giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
+        try:
+            await super()._close()
+        finally:
+            giving_up.cancel()
 
 
 def connection_limit() -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cache.proxy import PullThrough
+from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces
 from gateway.upstreams import Upstreams
 
@@ -12,3 +13,4 @@ class Services:
     namespaces: Namespaces
     upstreams: Upstreams
     pull_through: PullThrough
+    metrics: Metrics

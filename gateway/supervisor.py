@@ -17,7 +17,7 @@ from cache.index.sqlite import DatabaseUnusable
 from gateway import logs
 from gateway.app import open_proxy_allowed, running
 from gateway.db.groups import HUB
-from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable
+from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable, tls_context
 from gateway.settings import Settings
 
 log = structlog.get_logger()
@@ -34,6 +34,8 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_format)
     try:
         with _alone(settings.data), _bound(settings.host, settings.port) as listener:
+            if files := _tls_files(settings):
+                tls_context(files)  # before anything is said of serving
             url = settings.external_url or _url_of(settings, listener)
             _warn(settings, url)
             with _announced(settings.data, url):
@@ -49,9 +51,12 @@ async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    files = TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     async with running(settings, url) as app:
-        await Server(app, files).serve(listener, stop, GRACE_SECONDS)
+        await Server(app, _tls_files(settings)).serve(listener, stop, GRACE_SECONDS)
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    return TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import structlog
+
 from cache.oci.names import RepositoryName
 from cache.upstream.auth import Credential, Tokens
 from cache.upstream.client import UpstreamClient
@@ -13,7 +15,9 @@ from cache.upstream.errors import Unavailable
 from cache.upstream.urls import origin_of
 from cache.values import Source
 from gateway.db.groups import Group
-from gateway.db.sealing import Sealer
+from gateway.db.sealing import SealBroken, Sealer
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,18 @@ class Upstreams:
         if not source.credential:
             return lambda: None
         if source.credential.startswith("group:"):
-            login = group.open_login(self._sealer)
-            return lambda: Credential(login.username, login.password) if login else None
+            return lambda: _open_login(group, self._sealer)
         return lambda: Credential(upstream.username, _read_password(upstream))
+
+
+def _open_login(group: Group, sealer: Sealer) -> Credential | None:
+    """Opened each time, too, so that what is cached is served even where it cannot be. Raises Unavailable."""
+    try:
+        login = group.open_login(sealer)
+    except SealBroken as error:
+        log.error("login_not_opened", group=group.path, reason=str(error))
+        raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log says why") from error
+    return Credential(login.username, login.password) if login else None
 
 
 def _read_password(upstream: Upstream) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.parts.canaries import found_below, found_in
 from tests.parts.certs import Authority
 from tests.parts.clients import Podman, Skopeo
 from tests.parts.gateway import Gateway
@@ -158,6 +159,8 @@ def gateway(request: pytest.FixtureRequest, scratch: Path) -> Iterator[GatewayFa
     yield start
     for server in started:
         server.kill()
+        shown = found_below(server.data) | {"log": found_in(server.log_text().encode())}
+        assert not any(shown.values()), f"secrets show in {shown}"
 
 
 @pytest.hookimpl(wrapper=True)

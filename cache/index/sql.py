@@ -23,6 +23,7 @@ from cache.index.schema import blobs, changes, images, links, manifests, pointer
 from cache.index.sqlite import WRITES, Watcher, explained, listen, migrate, url
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.values import BlobInfo, Link, Origin, Source, TagPointer
@@ -52,6 +53,7 @@ class SqlIndex:
         self._watcher = Watcher(path)
         self._version = self._watcher.version()
         self._generation = 0
+        self._changes_seen = 0
         with self._engine.connect() as connection:
             self._seen = connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
 
@@ -97,9 +99,20 @@ class SqlIndex:
         return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))))
 
     async def record(self, *facts: Fact) -> None:
-        await self._write(lambda connection: _record(connection, facts, self._name))
+        changes_seen = self._changes_seen
+        await self._write(
+            lambda connection: _record(connection, facts, self._name),
+            lambda: self._remember(facts, self._changes_seen == changes_seen),
+        )
+
+    def _remember(self, facts: Iterable[Fact], still_so: bool) -> None:
+        """Unless others have changed something since: what they said of these facts may have come after us."""
         for fact in facts:
             match fact:
+                case TagPointer() if not still_so:
+                    self._pointers.pop((fact.source, fact.image, fact.tag), None)
+                case Link() if not still_so:
+                    self._links.pop(fact, None)
                 case TagPointer():
                     self._pointers[fact.source, fact.image, fact.tag] = fact
                 case Link():
@@ -108,18 +121,26 @@ class SqlIndex:
                     self._hold(fact)
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        await self._write(lambda connection: _forget(connection, source, image, tag, self._name))
-        self._drop(source, image, tag)
+        await self._write(
+            lambda connection: _forget(connection, source, image, tag, self._name),
+            lambda: self._drop(source, image, tag),
+        )
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._transact, query, {})
 
-    async def _write(self, statements: Callable[[Connection], T]) -> T:
+    async def _write(self, statements: Callable[[Connection], None], written: Callable[[], None]) -> None:
+        """What was begun is carried through, in the file and then in memory, even if nobody waits for it any more."""
         self._generation += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._writer, self._transact, statements, WRITES)
-        finally:
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._transact, statements, WRITES)
+
+        def ended(_: object) -> None:
             self._generation += 1
+            if not writing.cancelled() and writing.exception() is None:
+                written()
+
+        writing.add_done_callback(ended)
+        await asyncio.shield(writing)
 
     def _transact(self, work: Callable[[Connection], T], options: dict[str, Any]) -> T:
         with explained(self.path), self._engine.execution_options(**options).begin() as connection:
@@ -133,16 +154,17 @@ class SqlIndex:
         version = self._watcher.version()
         if version == self._version:
             return
-        self._version = version
-        with self._engine.connect() as connection:
+        with explained(self.path), self._engine.connect() as connection:
             rows = connection.execute(
                 select(changes).where(changes.c.seq > self._seen).order_by(changes.c.seq).limit(_CHANGES_KEPT)
             ).all()
+        self._version = version
         if rows and (rows[0].seq > self._seen + 1 or len(rows) == _CHANGES_KEPT):
             self._drop_all()
         for row in rows:
             self._seen = row.seq
             if row.writer != self._name:
+                self._changes_seen += 1
                 tag = Tag(row.tag) if row.tag is not None else None
                 self._drop(Source(origin_from(row.origin), row.credential), RepositoryName(row.name), tag)
 
@@ -159,6 +181,7 @@ class SqlIndex:
 
     def _drop_all(self) -> None:
         self._generation += 1
+        self._changes_seen += 1
         self._pointers.clear()
         self._links.clear()
         self._manifests.clear()
@@ -195,7 +218,10 @@ def _select_manifest(connection: Connection, digest: Digest) -> Manifest | None:
     row = connection.execute(select(manifests).where(manifests.c.digest == str(digest))).one_or_none()
     if row is None or not digest.holds_for(row.raw):
         return None
-    return Manifest.parse(row.media_type, row.raw, digest.algorithm)
+    try:
+        return Manifest.parse(row.media_type, row.raw, digest.algorithm)
+    except ManifestInvalid:
+        return None
 
 
 def _select_link(connection: Connection, link: Link) -> bool:
@@ -230,8 +256,9 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                 row = {"image_id": _ensure_image(connection, source, image), "digest": str(digest)}
                 connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
             case Manifest(descriptor, raw):
-                document = {"digest": str(descriptor.digest), "media_type": descriptor.media_type, "raw": raw}
-                connection.execute(upsert(manifests).values(**document).on_conflict_do_nothing())
+                document = {"media_type": descriptor.media_type, "raw": raw}
+                put = upsert(manifests).values(digest=str(descriptor.digest), **document)
+                connection.execute(put.on_conflict_do_update(set_=document))
             case BlobInfo(digest, size):
                 blob = {"digest": str(digest), "size": size}
                 connection.execute(upsert(blobs).values(**blob).on_conflict_do_update(set_={"size": size}))

@@ -56,6 +56,8 @@ def migrate(path: Path, script_location: str) -> None:
     with explained(path), _alone(path):
         config = Config()
         config.set_main_option("script_location", script_location)
+        if not path.exists():  # SQLite would make it for everybody to read; what it keeps beside it is as it is
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == ScriptDirectory.from_config(config).get_current_head():

@@ -4,6 +4,7 @@ Counted in memory and written now and then. The file may vanish: then nothing is
 """
 
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +22,17 @@ class UsageFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: dict[Digest, tuple[float, int]] = {}
+        self._lock = threading.Lock()
 
     def touch(self, digest: Digest, now: datetime) -> None:
-        _, uses = self._pending.get(digest, (0.0, 0))
-        self._pending[digest] = (now.timestamp(), uses + 1)
+        with self._lock:
+            _, uses = self._pending.get(digest, (0.0, 0))
+            self._pending[digest] = (now.timestamp(), uses + 1)
 
     def flush(self) -> None:
         """Blocks. What cannot be written is forgotten: it is not worth a request."""
-        pending, self._pending = self._pending, {}
+        with self._lock:
+            pending, self._pending = self._pending, {}
         if pending:
             with closing(sqlite3.connect(self._path, timeout=5)) as connection, connection:
                 connection.execute("PRAGMA journal_mode=WAL")

@@ -59,6 +59,12 @@ class RangeInvalid(RegistryError):
     code, status, message = "RANGE_INVALID", 416, "requested range not satisfiable"
 
 
+class PageInvalid(RegistryError):
+    """The `n` of a list is no number; the code is the distribution project's."""
+
+    code, status, message = "PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"
+
+
 class Denied(RegistryError):
     code, status, message = "DENIED", 403, "requested access to the resource is denied"
 

@@ -14,6 +14,10 @@ class DigestMismatch(Exception):
     """What arrived is not what was promised."""
 
 
+class LengthMismatch(DigestMismatch):
+    """Not even its length is."""
+
+
 class Spool:
     """The only writer of blobs. Its methods block: a thread of its own calls them.
 
@@ -46,6 +50,7 @@ class Spool:
     def append(self, chunk: bytes | memoryview) -> None:
         """Writes and hashes; raises OSError, after which the spool must be given up."""
         view = memoryview(chunk)
+        self._sealed = False
         self._hasher.update(view)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -58,7 +63,7 @@ class Spool:
     def seal(self, size: int | None) -> None:
         """Raises DigestMismatch unless the digest holds, and the length where one was promised."""
         if size is not None and size != self.size:
-            raise DigestMismatch(f"{self.size} bytes arrived where {size} were promised for {self._expected}")
+            raise LengthMismatch(f"{self.size} bytes arrived where {size} were promised for {self._expected}")
         if self._hasher.hexdigest() != self._expected.hex:
             raise DigestMismatch(f"the {self.size} bytes that arrived do not have the digest {self._expected}")
         self._sealed = True

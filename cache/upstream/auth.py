@@ -21,8 +21,10 @@ from cache.upstream.urls import origin_of
 from cache.values import Origin
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_CHALLENGE_START = re.compile(rf"\s*({_TOKEN})(?:\s+(?=[^\s=,]+\s*=)|\s*(?=,|$))")
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?:,|$)')
+_PARAMETER = re.compile(
+    rf'[\s,]*(?:({_TOKEN})[ \t]+)?({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))\s*(?=,|$)', re.DOTALL
+)
+_BARE_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+[-A-Za-z0-9._~+/]+=*)?\s*(?=,|$)")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
 _ANSWER_LIMIT = 256 * 1024
 _SHORTEST_LIFE = 60
@@ -50,16 +52,20 @@ class Credential:
 def parse_challenges(header: str) -> list[Challenge]:
     """The challenges of a WWW-Authenticate value, schemes and parameter names in lower case; [] where it is none."""
     challenges: list[Challenge] = []
+    parameters: dict[str, str] | None = None
     place = 0
-    while place < len(header) and (start := _CHALLENGE_START.match(header, place)):
-        place = start.end()
-        parameters: dict[str, str] = {}
-        while (parameter := _PARAMETER.match(header, place)) is not None:
-            name, quoted, plain = parameter.groups()
-            parameters.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) if plain is None else plain)
-            place = parameter.end()
-        challenges.append(Challenge(start[1].lower(), parameters))
-        place += header[place : place + 1] == ","
+    while found := _PARAMETER.match(header, place) or _BARE_SCHEME.match(header, place):
+        place = found.end()
+        scheme = found[1]
+        if scheme is not None:
+            parameters = {}
+            challenges.append(Challenge(scheme.lower(), parameters))
+        if found.re is _PARAMETER:
+            if parameters is None:
+                return []
+            _, name, quoted, plain = found.groups()
+            value = re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if plain is None else plain
+            parameters.setdefault(name.lower(), value)
     return challenges
 
 
@@ -96,7 +102,7 @@ class Tokens:
         """What to send with a first request; None while this upstream has not asked for anything."""
         if self._challenge is None:
             return None
-        return (yield from self._fresh(scope, refused=None))
+        return (yield from self._fresh(self._challenge, scope, refused=None))
 
     def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
         """What to send after a 401 to `refused`; None where there is nothing better to send.
@@ -108,13 +114,12 @@ class Tokens:
         challenge = challenges.get("bearer") or challenges.get("basic")
         if challenge is None:
             return None
+        header = yield from self._fresh(challenge, scope, refused)
+        # Not before it led to something: a challenge that leads nowhere must not stand in the way of later requests.
         self._challenge = challenge
-        return (yield from self._fresh(scope, refused))
+        return header
 
-    def _fresh(self, scope: str, refused: str | None) -> Flow[str | None]:
-        challenge = self._challenge
-        if challenge is None:
-            return None
+    def _fresh(self, challenge: Challenge, scope: str, refused: str | None) -> Flow[str | None]:
         if challenge.scheme == "basic":
             credential = self._credential()
             header = credential.basic() if credential else None
@@ -128,7 +133,10 @@ class Tokens:
                 if pending is None:
                     mine = self._pending[scope] = Future()
             if pending is not None:
-                failure = yield Wait(pending)
+                try:
+                    failure = yield Wait(pending)
+                except TimeoutError as error:
+                    raise Unavailable(f"the token service of {self._origin.host} did not answer in time") from error
                 if failure:
                     raise failure.again()
                 refused = None
@@ -152,7 +160,7 @@ class Tokens:
         realm = challenge.parameters.get("realm", "")
         host = self._check_realm(realm)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
-        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query | {'scope': scope})}"
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | {'scope': scope})}"
         credential = self._credential()
         headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
         response = yield Open("GET", url, headers)
@@ -186,7 +194,7 @@ class Tokens:
             origin = origin_of(realm)
         except ValueError as error:
             raise Unavailable(f"{self._origin.host} names a token service that is no URL") from error
-        if parts.username is not None or parts.fragment:
+        if parts.username is not None or "#" in realm:
             raise Unavailable(f"{self._origin.host} names a strange token service at {origin.host}")
         if origin == self._origin:
             return origin.host

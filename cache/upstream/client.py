@@ -2,7 +2,6 @@
 
 import json
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of, redirect_target
-from cache.values import Source
+from cache.values import Fault, Source
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
@@ -143,7 +142,7 @@ class UpstreamClient:
         response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}"), self._egress)
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
-                raise Corrupt(f"{self.host} answered with a page of HTML for a blob")
+                raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
             yield BlobStream(response)
         finally:
             response.close()
@@ -154,8 +153,8 @@ class UpstreamClient:
         path = "tags/list" + (f"?{urlencode(query)}" if query else "")
         document, response = await carry_out(self._get_json(image, path), self._egress)
         names = document.get("tags") or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise Corrupt(f"{self.host} answered with something that is no list of tags")
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.isascii() for name in names):
+            raise Corrupt(f"{self.host} answered with something that is no list of tags", Fault.JSON)
         return TagPage(names, _next_page(response, names))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
@@ -172,8 +171,12 @@ class UpstreamClient:
             except NotFound:
                 return ReferrersPage([], filtered=False)
         manifests = document.get("manifests") or []
-        if not isinstance(manifests, list) or not all(isinstance(entry, dict) for entry in manifests):
-            raise Corrupt(f"{self.host} answered with something that is no list of referrers")
+        try:
+            for place, entry in enumerate(manifests if isinstance(manifests, list) else [manifests]):
+                Descriptor.parse(entry, f"manifests[{place}]")
+        except ManifestInvalid as error:
+            reason = f"{self.host} answered with something that is no list of referrers: {error.detail}"
+            raise Corrupt(reason, Fault.MANIFEST) from error
         return ReferrersPage(manifests, "artifactType" in applied)
 
     def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
@@ -181,20 +184,21 @@ class UpstreamClient:
         media_type = essence(response.headers.get("content-type", ""))
         if not is_manifest(media_type):
             yield Drop(response)
-            raise Corrupt(f"{self.host} answered with {media_type[:60] or 'no media type'} for a manifest")
+            fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
+            raise Corrupt(f"{self.host} answered with {media_type[:60] or 'no media type'} for a manifest", fault)
         try:
             raw = yield Read(response, SIZE_LIMIT)
         except Unavailable as error:
-            raise Corrupt(f"a manifest broke off: {error.reason}") from error
+            raise Corrupt(f"a manifest broke off: {error.reason}", Fault.BROKEN) from error
         if raw is None:
-            raise Corrupt(f"{self.host} gave a manifest of more than {SIZE_LIMIT} bytes")
+            raise Corrupt(f"{self.host} gave a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         promised = reference if isinstance(reference, Digest) else self._promised(response)
         if promised and not promised.holds_for(raw):
-            raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}")
+            raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}", Fault.DIGEST, raw)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
-            raise Corrupt(f"{self.host} gave an invalid manifest: {error.detail}") from error
+            raise Corrupt(f"{self.host} gave an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
 
     def _promised(self, response: Response) -> Digest | None:
         header = response.headers.get("docker-content-digest")
@@ -208,11 +212,11 @@ class UpstreamClient:
     ) -> Flow[tuple[dict[str, Any], Response]]:
         response = yield from self._ask(image, "GET", path, {"Accept": accept})
         try:
-            document = json.loads((yield Read(response, SIZE_LIMIT)) or b"")
+            document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{self.host} answered with something that is no JSON") from error
+            raise Corrupt(f"{self.host} answered with something that is no JSON", Fault.JSON) from error
         if not isinstance(document, dict):
-            raise Corrupt(f"{self.host} answered with something that is no JSON object")
+            raise Corrupt(f"{self.host} answered with something that is no JSON object", Fault.JSON)
         return document, response
 
     def _ask(
@@ -237,11 +241,12 @@ class UpstreamClient:
         raise self._refusal(response, image)
 
     def _walk(self, method: str, url: str, plain: Mapping[str, str], authorization: str | None) -> Flow[Response]:
-        """Follows redirects. The credential goes to the upstream's own origin and to no other."""
+        """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
+        own = True
         for _ in range(REDIRECT_LIMIT + 1):
             if not self._egress.allows(url):
                 raise Unavailable(f"{self.host} leads to {urlsplit(url).hostname}, which is not an allowed host")
-            own = origin_of(url) == self.source.origin
+            own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
             response: Response = yield Open(method, url, headers | credential)
@@ -267,6 +272,10 @@ class UpstreamClient:
         return Unavailable(f"{self.host} answered {status}")
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
 def _content_length(response: Response) -> int | None:
     value = response.headers.get("content-length", "")
     if "transfer-encoding" in response.headers or not (value.isascii() and value.isdigit() and len(value) < 19):
@@ -281,8 +290,14 @@ def _connection(response: Response) -> socket.socket | None:
 
 
 def _plaintext(response: Response, connection: socket.socket | None) -> socket.socket | None:
-    """The socket where the body itself can be read from it; None where its bytes are still encrypted."""
-    return connection if isinstance(connection, ssl.SSLSocket) == (response.url.scheme == "https") else None
+    """The socket where the body itself can be read from it; None where its bytes are still encrypted.
+
+    Beyond a proxy that speaks TLS itself, what the socket decrypts is the proxy's TLS and not the upstream's: then the
+    library decrypts with another object than the socket does.
+    """
+    stream = response.extensions.get("network_stream")
+    decrypting = stream.get_extra_info("ssl_object") if stream is not None else None
+    return connection if decrypting is getattr(connection, "_sslobj", None) else None
 
 
 def _next_page(response: Response, names: list[str]) -> str | None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from socket import AI_ADDRCONFIG, SOCK_STREAM, gaierror, getaddrinfo
 from typing import Any
@@ -26,6 +27,7 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 _ATTEMPT_TIMEOUT = 2.0
 _CONNECTIONS = 200
+_BROKEN = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,19 @@ def resolve(host: str, port: int) -> list[str]:
     )
 
 
+class _Attempt:
+    """Whether a request went out on a connection of its own. One that was kept alive may have ended, or lost its place,
+    before the request came: then it is asked again, which a GET or HEAD may be (RFC 9110, section 9.2.2)."""
+
+    connected = False
+
+    def note_blocking(self, event: str, info: Any) -> None:
+        self.connected = self.connected or event == "connection.connect_tcp.started"
+
+    async def note(self, event: str, info: Any) -> None:
+        self.note_blocking(event, info)
+
+
 class Egress:
     """The two clients of one upstream: asynchronous for small answers, blocking for the threads that fill spools."""
 
@@ -62,9 +77,13 @@ class Egress:
             "follow_redirects": False,
             "trust_env": False,
         }
+        # One credential's session must not become another's: the sources of an upstream share these clients.
+        no_cookies = DefaultCookiePolicy(allowed_domains=[])
         check = _AddressCheck(reach, resolver)
-        self._async = httpx2.AsyncClient(transport=_AsyncTransport(context, check), **options)
-        self._sync = httpx2.Client(transport=_SyncTransport(context, check), **options)
+        self._async = httpx2.AsyncClient(
+            transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options
+        )
+        self._sync = httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
         for client in (self._async, self._sync):
             client.headers.clear()
 
@@ -77,12 +96,28 @@ class Egress:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """The answer, its body still to be read; close it. Raises Unavailable."""
+        attempt = _Attempt()
+        extensions = {"trace": attempt.note}
         with _named(url):
-            return await self._async.send(self._async.build_request(method, url, headers=headers), stream=True)
+            request = self._async.build_request(method, url, headers=headers, extensions=extensions)
+            try:
+                return await self._async.send(request, stream=True)
+            except _BROKEN:
+                if attempt.connected:
+                    raise
+                return await self._async.send(request, stream=True)
 
     def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        attempt = _Attempt()
+        extensions = {"trace": attempt.note_blocking}
         with _named(url):
-            return self._sync.send(self._sync.build_request(method, url, headers=headers), stream=True)
+            request = self._sync.build_request(method, url, headers=headers, extensions=extensions)
+            try:
+                return self._sync.send(request, stream=True)
+            except _BROKEN:
+                if attempt.connected:
+                    raise
+                return self._sync.send(request, stream=True)
 
     async def close(self) -> None:
         await self._async.aclose()

@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from cache.values import Fault
+
 
 class UpstreamError(Exception):
     """`reason` is for people: it names hosts, never URLs with queries and never credentials."""
@@ -41,4 +43,12 @@ class RateLimited(Outage):
 
 
 class Corrupt(Outage):
-    """An answer that must not be passed on: wrong digest or length, HTML, a document that is no manifest."""
+    """An answer that must not be passed on; `evidence` is its body, where that is small and was read."""
+
+    def __init__(self, reason: str, fault: Fault = Fault.DIGEST, evidence: bytes = b"") -> None:
+        super().__init__(reason)
+        self.fault = fault
+        self.evidence = evidence
+
+    def again(self) -> Self:
+        return type(self)(self.reason, self.fault)

@@ -10,7 +10,8 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(int(value[:10]), 24 * 3600)
-    date = parsedate_tz(value) if value else None
-    if date is None:
+    try:
+        date = parsedate_tz(value)
+        return None if date is None else max(0, min(round(mktime_tz(date) - now()), 24 * 3600))
+    except (ValueError, OverflowError, IndexError):  # the library's answers to a year 99999 and the like
         return None
-    return max(0, min(round(mktime_tz(date) - now()), 24 * 3600))

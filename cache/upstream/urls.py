@@ -12,7 +12,8 @@ def origin_of(url: str) -> Origin:
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError(f"not an http or https URL with a host: {parts.scheme}://{parts.hostname}")
-    return Origin(parts.scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[parts.scheme])
+    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return Origin(parts.scheme, parts.hostname.lower(), port)
 
 
 def redirect_target(url: str, location: str) -> str:
@@ -20,9 +21,10 @@ def redirect_target(url: str, location: str) -> str:
 
     Raises ValueError for what is not to be followed: no URL, another scheme, a user's name in it, https left for http.
     """
-    target = urljoin(url, location)
-    if any(ord(character) <= 32 or ord(character) == 127 for character in target):
+    # Looked at before it is joined: that would drop tabs and line breaks without a word.
+    if any(ord(character) <= 32 or ord(character) == 127 for character in location):
         raise ValueError("the location is no URL")
+    target = urljoin(url, location)
     parts = urlsplit(target)
     origin = origin_of(target)
     if parts.username is not None or parts.password is not None:

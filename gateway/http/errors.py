@@ -10,12 +10,16 @@ from gateway.http.responses import API_VERSION
 def error_response(error: RegistryError) -> Response:
     entry = {"code": error.code, "message": error.message, "detail": error.detail}
     headers = {**API_VERSION, "X-Content-Type-Options": "nosniff", **error.headers}
+    if error.status == 405:
+        headers["Allow"] = "GET, HEAD"
     return JSONResponse({"errors": [entry]}, error.status, headers)
 
 
 def unexpected_response() -> Response:
     """For what nobody caught; the cause is for the log alone."""
-    return error_response(RegistryError("this server failed; its log has the cause beside the request id of this answer"))
+    return error_response(
+        RegistryError("this server failed; its log has the cause beside the request id of this answer")
+    )
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
@@ -37,4 +41,4 @@ async def on_not_found(request: Request, error: Exception) -> Response:
 
 
 async def on_method_not_allowed(request: Request, error: Exception) -> Response:
-    return error_response(Unsupported(f"{request.method} is not a method of this path"))
+    return error_response(Unsupported(f"{request.method[:30]} is not a method of this path"))

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
+from gateway.http.zerocopy import EXTENSION
 
 log = structlog.get_logger("access")
 
@@ -44,6 +45,8 @@ class AccessLog:
             elif message["type"] == "http.response.body":
                 seen.bytes += len(message.get("body", b""))
                 seen.complete = not message.get("more_body", False)
+            elif message["type"] == EXTENSION:
+                seen.bytes += message["count"]
             await send(message)
 
         began = time.perf_counter()

@@ -15,9 +15,11 @@ from cache.proxy import Answer
 from cache.store.base import Extent, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
+from gateway.http.zerocopy import EXTENSION
 
 API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 PIECE = 1024 * 1024
+_MORE = {"more_body": True}
 
 
 class BlobResponse:
@@ -53,7 +55,7 @@ class BlobResponse:
         if blob.size is not None:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
         await _start(send, 206 if part else 200, headers)
-        await self._send_body(send, part)
+        await self._send_body(send, part, EXTENSION in scope.get("extensions", {}))
 
     def _part(self, etag: str) -> ByteRange | None:
         """Raises RangeInvalid. Of a blob whose size nobody knows there are no parts yet."""
@@ -70,13 +72,17 @@ class BlobResponse:
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 
-    async def _send_body(self, send: Send, part: ByteRange | None) -> None:
+    async def _send_body(self, send: Send, part: ByteRange | None, zero_copy: bool) -> None:
         try:
             async for extent in self._blob.ready(part.start if part else 0, part.stop if part else None):
+                if zero_copy:
+                    count = extent.stop - extent.start
+                    await send({"type": EXTENSION, "file": self._blob, "offset": extent.start, "count": count, **_MORE})
+                    continue
                 for piece in _pieces(extent):
                     data = await self._blob.read(piece)
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-        except (RegistryError, EOFError):
+                    await send({"type": "http.response.body", "body": data, **_MORE})
+        except (RegistryError, EOFError, ConnectionError):
             return  # The headers are out: to end short is all that is left to say.
         await send({"type": "http.response.body"})
 

@@ -1,11 +1,15 @@
 """Clients that stall: those who send a body too slowly, and those who do not take what they asked for; pure ASGI."""
 
 import asyncio
+from contextlib import suppress
+from socket import SHUT_RDWR
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.connection import transport_of, unsent
+from gateway.http import connection
+from gateway.http.connection import Connection
+from gateway.http.zerocopy import EXTENSION
 
 log = structlog.get_logger()
 
@@ -15,11 +19,11 @@ BODY_BYTES = 30 * 1024
 
 ANSWER_PATIENCE = 60.0
 _LOOK_EVERY = 15.0
-_BIG = 64 * 1024
+_BIG = 32 * 1024
 
 
 class StalledClients:
-    """Ends connections that make no progress. Outermost, since it needs the server's own `send`."""
+    """Ends connections that make no progress; inside KnownConnection, which finds them."""
 
     def __init__(self, app: ASGIApp, patience: float = ANSWER_PATIENCE, window: float = BODY_WINDOW) -> None:
         self._app = app
@@ -27,12 +31,12 @@ class StalledClients:
         self._window = window
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = transport_of(send)
-        if scope["type"] != "http" or transport is None:
+        below = connection.of(scope) if scope["type"] == "http" else None
+        if below is None:
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, transport, self._window)
-        answer = _Answer(send, transport, self._patience)
+        body = _Body(receive, below.transport, self._window)
+        answer = _Answer(send, below, self._patience)
         await self._app(scope, body.receive, answer.send)
 
 
@@ -70,19 +74,20 @@ class _Body:
 class _Answer:
     """A `send` that watches whether the client takes what it is sent."""
 
-    def __init__(self, send: Send, transport: asyncio.WriteTransport, patience: float) -> None:
+    def __init__(self, send: Send, below: Connection, patience: float) -> None:
         self._send = send
-        self._transport = transport
+        self._below = below
         self._patience = patience
-        self._unsent = 0
+        self._taken = 0
         self._moved_at = 0.0
 
     async def send(self, message: Message) -> None:
-        if len(message.get("body", b"")) < _BIG and not self._transport.get_write_buffer_size():
+        direct = message["type"] == EXTENSION  # what is full then is the kernel's buffer, which takes nothing at all
+        if not direct and len(message.get("body", b"")) < _BIG and not self._below.transport.get_write_buffer_size():
             await self._send(message)
             return
         loop = asyncio.get_running_loop()
-        self._unsent, self._moved_at = -1, loop.time()
+        self._taken, self._moved_at = -1, loop.time()
         self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)
         try:
             await self._send(message)
@@ -91,11 +96,13 @@ class _Answer:
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        left = unsent(self._transport)
-        if left != self._unsent:
-            self._unsent, self._moved_at = left, loop.time()
+        taken = self._below.taken()
+        if taken != self._taken:
+            self._taken, self._moved_at = taken, loop.time()
         elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:
-            log.info("stalled_answer", unsent=left)
-            self._transport.abort()
+            log.info("stalled_answer", taken=taken)
+            with suppress(OSError):  # wakes who waits on a descriptor of his own, which to abort does not close
+                self._below.socket.shutdown(SHUT_RDWR)
+            self._below.transport.abort()
             return
         self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)

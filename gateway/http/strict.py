@@ -85,7 +85,9 @@ def read_request(buffer: ReceiveBuffer) -> Request | None:
     end = _HEAD_END.search(data)
     if end is not None:
         try:
-            check_head(data[: end.start()].removesuffix(b"\r"))
+            if not data.endswith(b"\r\n\r\n", 0, end.end()):
+                raise HeadRefused("a line does not end with CRLF alone")
+            check_head(data[: end.start() - 1])
         except HeadRefused as refusal:
             raise LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
     request = maybe_read_from_IDLE_client(buffer)

@@ -26,6 +26,7 @@ class Access:
     def __init__(self, services: Services, options: Options) -> None:
         self._services = services
         self.options = options
+        self.metrics = services.metrics
 
     async def open_repository(self, request: Request, action: Action) -> ProxiedRepository:
         """Raises NameUnknown, Denied, Unsupported."""

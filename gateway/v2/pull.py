@@ -8,19 +8,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from cache.oci.errors import RegistryError
+from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
 from gateway.auth.permissions import Action
 from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
 from gateway.v2.access import Access
 
 TAG_PAGE_LIMIT = 1000
-
-
-class PageInvalid(RegistryError):
-    """The `n` of a list of tags is no number; the code is the one that the distribution project uses."""
-
-    code, status, message = "PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"
 
 
 class Pull:
@@ -32,6 +26,7 @@ class Pull:
     async def get_manifest(self, request: Request) -> ASGIApp:
         repository = await self._access.open_repository(request, Action.PULL)
         found = await repository.manifest(request.path_params["reference"])
+        self._access.metrics.count_pull("manifest", found.answer.outcome)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
 
     async def head_manifest(self, request: Request) -> ASGIApp:
@@ -42,6 +37,7 @@ class Pull:
     async def get_blob(self, request: Request) -> ASGIApp:
         repository = await self._access.open_repository(request, Action.PULL)
         found = await repository.blob(request.path_params["digest"])
+        self._access.metrics.count_pull("blob", found.answer.outcome)
         return BlobResponse(found.blob, found.answer, request.headers)
 
     async def head_blob(self, request: Request) -> ASGIApp:

@@ -350,6 +350,8 @@ def break_off(connection: socket.socket) -> None:
 
 def close(connection: socket.socket) -> None:
     """Close at once, also under a thread that is blocked in `accept` or `recv`."""
+    if connection.fileno() < 0:  # a TLS handshake that failed has closed it
+        return
     linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
     if struct.unpack("ii", linger)[0] == 0:  # a shutdown would say goodbye where a reset is due
         with contextlib.suppress(OSError):

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.parts.canaries import remember
+
 
 @dataclass(frozen=True)
 class Grant:
@@ -63,7 +65,7 @@ class TokenService:
             return JSONResponse({"details": "incorrect username or password"}, 401)
         asked = (repository_of(scope) for scope in " ".join(request.query_params.getlist("scope")).split())
         allowed = frozenset(name for name in asked if name is not None and self._may_pull(user, name))
-        token = secrets.token_urlsafe(48)
+        token = remember(secrets.token_urlsafe(48))
         self._grants[token] = Grant(user, allowed, time.monotonic() + self.lifetime)
         return JSONResponse(
             {

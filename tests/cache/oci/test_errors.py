@@ -19,6 +19,7 @@ def test_the_table_of_codes_is_the_specification_s_with_unknown_and_unavailable(
         "MANIFEST_UNKNOWN": [404],
         "NAME_INVALID": [400],
         "NAME_UNKNOWN": [404],
+        "PAGINATION_NUMBER_INVALID": [400],
         "RANGE_INVALID": [416],
         "TAG_INVALID": [400],
         "UNAUTHORIZED": [401],

@@ -1,0 +1,117 @@
+"""What every Index keeps to. An index's own test module inherits this and gives the `index` fixture."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from cache.index.base import Index
+from cache.oci.names import Tag
+from cache.values import BlobInfo, Link, TagPointer
+from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
+
+MANIFEST = manifest_of("one")
+DIGEST = MANIFEST.descriptor.digest
+POINTER = TagPointer(ANONYMOUS, APP, LATEST, MANIFEST.descriptor, NOON)
+LINK = Link(ANONYMOUS, APP, DIGEST)
+
+
+class IndexContract:
+    async def test_an_empty_index_knows_nothing(self, index: Index) -> None:
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
+        assert await index.find_manifest(DIGEST) is None
+        assert not await index.linked(LINK)
+        assert not await index.known_at(ORIGIN, DIGEST)
+
+    async def test_facts_of_every_kind_are_found_again(self, index: Index) -> None:
+        await index.record(POINTER, LINK, MANIFEST, BlobInfo(DIGEST, MANIFEST.descriptor.size))
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+        assert await index.find_manifest(DIGEST) == MANIFEST
+        assert await index.linked(LINK)
+        assert await index.known_at(ORIGIN, DIGEST)
+
+    async def test_recording_the_same_twice_is_no_error(self, index: Index) -> None:
+        facts = (POINTER, LINK, MANIFEST, BlobInfo(DIGEST, 7))
+        await index.record(*facts)
+        await index.record(*facts)
+        assert await index.linked(LINK)
+
+    async def test_recording_nothing_is_no_error(self, index: Index) -> None:
+        await index.record()
+
+    async def test_manifests_and_links_are_kept_by_sha512_too(self, index: Index) -> None:
+        manifest = manifest_of("one", "sha512")
+        link = Link(ANONYMOUS, APP, manifest.descriptor.digest)
+        await index.record(manifest, link)
+        assert await index.find_manifest(manifest.descriptor.digest) == manifest
+        assert await index.linked(link)
+        assert await index.find_manifest(DIGEST) is None
+
+    async def test_a_newer_pointer_takes_the_place_of_an_older_one(self, index: Index) -> None:
+        await index.record(POINTER)
+        moved = replace(POINTER, target=manifest_of("two").descriptor, checked_at=NOON + timedelta(hours=1))
+        await index.record(moved)
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) == moved
+
+    async def test_the_time_of_a_check_is_kept_to_the_microsecond(self, index: Index) -> None:
+        pointer = replace(POINTER, checked_at=NOON + timedelta(microseconds=123_457))
+        await index.record(pointer)
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) == pointer
+
+    async def test_a_pointer_belongs_to_one_source_image_and_tag(self, index: Index) -> None:
+        await index.record(POINTER)
+        assert await index.find_pointer(ALICE, APP, LATEST) is None
+        assert await index.find_pointer(ELSEWHERE, APP, LATEST) is None
+        assert await index.find_pointer(ANONYMOUS, WEB, LATEST) is None
+        assert await index.find_pointer(ANONYMOUS, APP, Tag("Latest")) is None
+
+    async def test_a_link_belongs_to_one_source_image_and_digest(self, index: Index) -> None:
+        await index.record(LINK)
+        assert not await index.linked(replace(LINK, source=ALICE))
+        assert not await index.linked(replace(LINK, source=ELSEWHERE))
+        assert not await index.linked(replace(LINK, image=WEB))
+        assert not await index.linked(replace(LINK, digest=blob_of(3)[1]))
+
+    async def test_a_manifest_alone_gives_no_right_to_it(self, index: Index) -> None:
+        await index.record(MANIFEST, POINTER)
+        assert not await index.linked(LINK)
+        assert not await index.known_at(ORIGIN, DIGEST)
+
+    async def test_a_digest_is_known_at_an_origin_whatever_the_image_and_credential(self, index: Index) -> None:
+        await index.record(Link(ALICE, WEB, DIGEST))
+        assert await index.known_at(ORIGIN, DIGEST)
+        assert not await index.known_at(ELSEWHERE.origin, DIGEST)
+
+    async def test_forgetting_a_tag_leaves_the_other_tags_and_all_links(self, index: Index) -> None:
+        other = replace(POINTER, tag=Tag("v1"))
+        await index.record(POINTER, other, LINK, MANIFEST)
+        await index.forget(ANONYMOUS, APP, LATEST)
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
+        assert await index.find_pointer(ANONYMOUS, APP, Tag("v1")) == other
+        assert await index.linked(LINK)
+        assert await index.find_manifest(DIGEST) == MANIFEST
+
+    async def test_forgetting_an_image_takes_its_pointers_and_links_and_nobody_else_s(self, index: Index) -> None:
+        others = [Link(ALICE, APP, DIGEST), Link(ANONYMOUS, WEB, DIGEST), Link(ELSEWHERE, APP, DIGEST)]
+        kept = replace(POINTER, source=ALICE)
+        await index.record(POINTER, replace(POINTER, tag=Tag("v1")), LINK, kept, *others)
+        await index.forget(ANONYMOUS, APP)
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
+        assert await index.find_pointer(ANONYMOUS, APP, Tag("v1")) is None
+        assert not await index.linked(LINK)
+        assert [await index.linked(link) for link in others] == [True, True, True]
+        assert await index.find_pointer(ALICE, APP, LATEST) == kept
+
+    async def test_the_last_link_of_an_origin_forgotten_the_digest_is_unknown_there(self, index: Index) -> None:
+        await index.record(LINK)
+        await index.forget(ANONYMOUS, APP)
+        assert not await index.known_at(ORIGIN, DIGEST)
+
+    async def test_forgetting_what_was_never_known_is_no_error(self, index: Index) -> None:
+        await index.forget(ANONYMOUS, APP)
+        await index.forget(ANONYMOUS, APP, LATEST)
+
+    async def test_what_was_forgotten_may_be_recorded_again(self, index: Index) -> None:
+        await index.record(POINTER, LINK)
+        await index.forget(ANONYMOUS, APP)
+        await index.record(POINTER, LINK)
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+        assert await index.linked(LINK)

@@ -1,0 +1,41 @@
+"""Values that the tests of cache/ speak of."""
+
+import json
+import os
+from datetime import UTC, datetime
+
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_MANIFEST
+from cache.oci.names import RepositoryName, Tag
+from cache.values import Origin, Source
+from tests.parts.images import seeded
+
+ORIGIN = Origin("https", "registry.example", 443)
+ANONYMOUS = Source(ORIGIN)
+ALICE = Source(ORIGIN, "user:alice")
+ELSEWHERE = Source(Origin("https", "other.example", 443))
+APP = RepositoryName("acme/app")
+WEB = RepositoryName("acme/web")
+LATEST = Tag("latest")
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def manifest_of(seed: str, algorithm: str = "sha256") -> Manifest:
+    """A small image manifest; another seed, another digest."""
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": str(Digest.of(seed.encode())),
+        "size": len(seed),
+    }
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
+    return Manifest.parse(OCI_MANIFEST, json.dumps(document).encode(), algorithm)
+
+
+def blob_of(size: int, algorithm: str = "sha256", seed: str = "blob") -> tuple[bytes, Digest]:
+    content = seeded(seed, size)
+    return content, Digest.of(content, algorithm)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

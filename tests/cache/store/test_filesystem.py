@@ -1,0 +1,63 @@
+"""FilesystemStore: the contract, and what is particular to files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cache.store.base import Extent
+from cache.store.filesystem import FilesystemStore
+from cache.store.paths import blob_path
+from cache.values import BlobInfo
+from tests.cache.store.contract import BlobStoreContract, opened, put
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+class TestFilesystemStore(BlobStoreContract):
+    @pytest.fixture
+    def store(self, root: Path) -> FilesystemStore:
+        return FilesystemStore(root)
+
+    def test_the_walk_ignores_what_is_no_blob(self, store: FilesystemStore, root: Path, spools: Path) -> None:
+        digest = put(store, spools, b"content")
+        folder = root / "sha256" / digest.hex[:2]
+        strangers = [
+            root / "README",
+            folder / f"{digest.hex}.part",
+            folder / "short",
+            folder / digest.hex.upper(),
+            root / "sha256" / "zz" / digest.hex,
+            root / "md5" / digest.hex[:2] / digest.hex[:32],
+        ]
+        for stranger in strangers:
+            stranger.parent.mkdir(parents=True, exist_ok=True)
+            stranger.write_bytes(b"?")
+        assert list(store.walk()) == [BlobInfo(digest, 7)]
+
+    def test_a_store_whose_folder_is_not_there_yet_is_empty(self, store: FilesystemStore, root: Path) -> None:
+        assert not root.exists()
+        assert list(store.walk()) == []
+
+    async def test_a_file_that_somebody_cut_is_an_error_and_no_short_blob(
+        self, store: FilesystemStore, root: Path, spools: Path
+    ) -> None:
+        digest = put(store, spools, b"0123456789")
+        blob = opened(store, digest)
+        os.truncate(blob_path(root, digest), 4)
+        with pytest.raises(EOFError, match="ends at 4, before 10"):
+            await blob.read(Extent(0, 10))
+        blob.close()
+
+    async def test_the_file_position_of_a_descriptor_is_left_alone(self, store: FilesystemStore, spools: Path) -> None:
+        blob = opened(store, put(store, spools, b"0123456789"))
+        await blob.read(Extent(2, 7))
+        assert os.lseek(blob.fileno(), 0, os.SEEK_CUR) == 0
+        blob.close()
+
+    def test_a_blob_is_for_the_owner_alone(self, store: FilesystemStore, root: Path, spools: Path) -> None:
+        digest = put(store, spools, b"content")
+        assert blob_path(root, digest).stat().st_mode & 0o077 == 0

@@ -1,0 +1,137 @@
+"""Spool: hashed as it grows, read while it grows, gone unless committed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cache.oci.digest import Digest
+from cache.store.filesystem import FilesystemStore
+from cache.store.spool import DigestMismatch, Spool, sweep
+from tests.cache.samples import blob_of, open_descriptors
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FilesystemStore:
+    return FilesystemStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def spools(tmp_path: Path) -> Path:
+    folder = tmp_path / "spools"
+    folder.mkdir()
+    return folder
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_sealed_spool_is_committed_under_its_digest(store: FilesystemStore, spools: Path, algorithm: str) -> None:
+    content, digest = blob_of(300_000, algorithm)
+    with Spool.create(spools, digest) as spool:
+        for start in range(0, len(content), 70_001):
+            spool.append(memoryview(content)[start : start + 70_001])
+        spool.seal(len(content))
+        spool.commit(store)
+    info = store.stat(digest)
+    assert info is not None
+    assert info.size == len(content)
+    assert files(spools) == []
+
+
+def test_an_uncommitted_spool_vanishes_with_its_descriptor(tmp_path: Path, spools: Path) -> None:
+    before = open_descriptors()
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"content")
+        spool.seal(7)
+        assert files(spools) == [spool.path]
+    assert files(tmp_path) == []
+    assert open_descriptors() == before
+
+
+def test_a_spool_that_an_error_left_vanishes(tmp_path: Path, spools: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Spool.create(spools, Digest.of(b"content")):
+        raise ZeroDivisionError
+    assert files(tmp_path) == []
+
+
+def test_a_wrong_digest_is_not_sealed(store: FilesystemStore, spools: Path) -> None:
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"CONTENT")
+        with pytest.raises(DigestMismatch, match="do not have the digest"):
+            spool.seal(7)
+        with pytest.raises(ValueError, match="after it was sealed"):
+            spool.commit(store)
+    assert list(store.walk()) == []
+
+
+@pytest.mark.parametrize("promised", [6, 8])
+def test_a_wrong_length_is_not_sealed(spools: Path, promised: int) -> None:
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"content")
+        with pytest.raises(DigestMismatch, match=f"7 bytes arrived where {promised}"):
+            spool.seal(promised)
+
+
+def test_without_a_promised_length_the_digest_alone_decides(spools: Path) -> None:
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"content")
+        spool.seal(None)
+
+
+def test_what_is_appended_after_the_seal_must_be_sealed_anew(store: FilesystemStore, spools: Path) -> None:
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"content")
+        spool.seal(7)
+        spool.append(b"!")
+        with pytest.raises(ValueError, match="after it was sealed"):
+            spool.commit(store)
+
+
+def test_an_empty_spool_is_the_empty_blob(store: FilesystemStore, spools: Path) -> None:
+    digest = Digest.of(b"")
+    with Spool.create(spools, digest) as spool:
+        spool.append(b"")
+        spool.seal(0)
+        spool.commit(store)
+    info = store.stat(digest)
+    assert info is not None
+    assert info.size == 0
+
+
+def test_readers_see_a_growing_spool_and_outlive_it(spools: Path) -> None:
+    with Spool.create(spools, Digest.of(b"content")) as spool:
+        reader = spool.open()
+        spool.append(b"con")
+        assert os.pread(reader, 100, 0) == b"con"
+        spool.append(b"tent")
+        assert os.pread(reader, 100, 3) == b"tent"
+    assert os.pread(reader, 100, 0) == b"content"
+    os.close(reader)
+
+
+def test_two_spools_of_one_digest_do_not_meet(spools: Path) -> None:
+    digest = Digest.of(b"content")
+    with Spool.create(spools, digest) as one, Spool.create(spools, digest) as two:
+        assert one.path != two.path
+
+
+def test_a_failed_adoption_leaves_nothing(tmp_path: Path, spools: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_bytes(b"")
+    with pytest.raises(OSError), Spool.create(spools, Digest.of(b"content")) as spool:
+        spool.append(b"content")
+        spool.seal(7)
+        spool.commit(FilesystemStore(occupied))
+    assert files(spools) == []
+
+
+def test_a_sweep_deletes_leftover_spools_and_nothing_else(spools: Path) -> None:
+    leftover = Spool.create(spools, Digest.of(b"content"))
+    stranger = spools / "keep.me"
+    stranger.write_bytes(b"")
+    assert sweep(spools) == 1
+    assert files(spools) == [stranger]
+    leftover.__exit__(None, None, None)

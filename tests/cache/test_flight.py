@@ -1,0 +1,566 @@
+"""Flights: one download, many readers, and nothing left behind."""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache import flight as flights_module
+from cache.flight import KEEP_SIZE, TAIL, Flight, Flights, Follower, Landing, State, worth_finishing
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.tasks import Tasks
+from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.values import BlobInfo
+from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of, open_descriptors
+from tests.cache.scripted import ScriptedBody, refusing
+
+KB = 1024
+
+
+class Hangar:
+    """Flights over a real store; `arrived` is what was recorded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spools = folder / "spools"
+        self.spools.mkdir()
+        self.store = FilesystemStore(folder / "blobs")
+        self.tasks = Tasks()
+        self.arrived: list[tuple[Digest, set[RepositoryName]]] = []
+        self.recording = asyncio.Event()
+        self.may_record = asyncio.Event()
+        self.may_record.set()
+        self.quarantine = folder / "quarantine"
+        self.refused: list[Corrupt] = []
+        place = Landing(self.spools, self.store, Quarantine(self.quarantine))
+        self.flights = Flights(place, self.tasks, self._record, lambda source, error: self.refused.append(error))
+
+    async def _record(self, flight: Flight) -> None:
+        images = set(flight.images)
+        self.recording.set()
+        await self.may_record.wait()
+        self.arrived.append((flight.digest, images))
+
+    def join(self, body: ScriptedBody, digest: Digest, image: RepositoryName = APP) -> tuple[Flight, Follower, bool]:
+        flight, first = self.flights.join(ANONYMOUS, image, digest, body.fetch)
+        return flight, flight.follow(), first
+
+    def spool_files(self) -> list[Path]:
+        return list(self.spools.iterdir())
+
+
+def fill_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "fill"]
+
+
+async def until(condition: Any) -> None:
+    """Lets the loop and the threads run until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  a thread sets what is asked for
+            await asyncio.sleep(0.001)
+
+
+async def landed(hangar: Hangar) -> None:
+    await until(lambda: not hangar.flights)
+
+
+@pytest.fixture
+async def hangar(tmp_path: Path) -> AsyncIterator[Hangar]:
+    """At the end of every test nothing is left: no task, no thread, no spool, no descriptor."""
+    before = open_descriptors()
+    hangar = Hangar(tmp_path)
+    yield hangar
+    await hangar.tasks.close()
+    for thread in fill_threads():
+        await asyncio.to_thread(thread.join, 10)
+    assert not fill_threads()
+    assert len(hangar.tasks) == 0
+    assert len(hangar.flights) == 0
+    assert hangar.spool_files() == []
+    assert open_descriptors() == before
+
+
+async def read(follower: Follower, start: int = 0, stop: int | None = None) -> bytes:
+    """All of it; closes the follower."""
+    try:
+        return b"".join([await follower.read(extent) async for extent in follower.ready(start, stop)])
+    finally:
+        follower.close()
+
+
+async def read_until_refused(follower: Follower) -> tuple[bytes, UpstreamError]:
+    got = b""
+    try:
+        async for extent in follower.ready(0, None):
+            got += await follower.read(extent)
+    except UpstreamError as error:
+        return got, error
+    finally:
+        follower.close()
+    raise AssertionError("the body completed")
+
+
+# The way of the bytes.
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [0, 1, TAIL, TAIL + 1, 3 * 1024 * KB + 17])
+async def test_what_arrives_is_read_stored_and_recorded(hangar: Hangar, size: int, known: bool, algorithm: str) -> None:
+    content, digest = blob_of(size, algorithm)
+    body = ScriptedBody(size if known else None)
+    body.send(*[content[start : start + 700_000] for start in range(0, size, 700_000)])
+    body.end()
+    flight, follower, first = hangar.join(body, digest)
+    assert first
+    await follower.started()
+    assert await read(follower) == content
+    await landed(hangar)
+    assert flight.state is State.COMMITTED
+    assert flight.size == size
+    assert hangar.store.stat(digest) == BlobInfo(digest, size)
+    assert hangar.arrived == [(digest, {APP})]
+    assert body.opened == 1
+
+
+async def test_the_size_is_known_once_the_upstream_has_answered(hangar: Hangar) -> None:
+    content, digest = blob_of(10)
+    body = ScriptedBody(10, answered=False)
+    flight, follower, _ = hangar.join(body, digest)
+    assert (flight.state, follower.size) == (State.WAITING, None)
+    body.answer()
+    await follower.started()
+    assert follower.size == 10
+    body.send(content)
+    body.end()
+    await follower.verified()
+    assert await read(follower) == content
+
+
+async def test_followers_read_at_offsets_of_their_own(hangar: Hangar) -> None:
+    content, digest = blob_of(2_000_000)
+    body = ScriptedBody(len(content))
+    _, slow, _ = hangar.join(body, digest)
+    body.send(content[:1_000_000])
+    await slow.started()
+    early = slow.ready(0, None)
+    first = await anext(early)
+    _, late, began = hangar.join(body, digest)
+    assert not began
+    reading = asyncio.ensure_future(read(late, 500_000, 1_500_000))
+    body.send(content[1_000_000:])
+    body.end()
+    assert await reading == content[500_000:1_500_000]
+    rest = b"".join([await slow.read(extent) async for extent in early])
+    assert await slow.read(first) + rest == content
+    slow.close()
+
+
+async def test_many_followers_at_random_offsets_all_read_right_bytes(hangar: Hangar) -> None:
+    content, digest = blob_of(4_000_000)
+    chance = random.Random(7)
+    body = ScriptedBody(len(content))
+    _, keeper, _ = hangar.join(body, digest)
+    reads = []
+    for _ in range(30):
+        start, stop = sorted(chance.sample(range(len(content)), 2))
+        _, follower, _ = hangar.join(body, digest)
+        reads.append((start, stop, asyncio.ensure_future(read(follower, start, stop))))
+    place = 0
+    while place < len(content):
+        step = chance.randrange(1, 150_000)
+        body.send(content[place : place + step])
+        place += step
+    body.end()
+    for start, stop, reading in reads:
+        assert await reading == content[start:stop]
+    keeper.close()
+
+
+@pytest.mark.parametrize(("known", "stop"), [(True, None), (False, None), (True, 150 * KB), (False, 150 * KB)])
+async def test_the_tail_of_what_is_asked_for_waits_for_the_verdict(
+    hangar: Hangar, known: bool, stop: int | None
+) -> None:
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody(len(content) if known else None)
+    flight, follower, _ = hangar.join(body, digest)
+    seen: list[tuple[int, bool]] = []
+
+    async def watch() -> None:
+        async for extent in follower.ready(0, stop):
+            seen.append((extent.stop, flight.verified))
+
+    watching = asyncio.ensure_future(watch())
+    body.send(content)
+    await until(lambda: flight.written == len(content) and seen and seen[-1][0] == (stop or len(content)) - TAIL)
+    body.end()
+    await watching
+    end = stop or len(content)
+    assert all(offset <= end - TAIL for offset, verified in seen if not verified)
+    assert seen[-1] == (end, True)
+    follower.close()
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_wrong_bytes_never_complete_and_are_not_kept(hangar: Hangar, known: bool) -> None:
+    content, digest = blob_of(200 * KB)
+    wrong = content[:-1] + b"?"
+    body = ScriptedBody(len(content) if known else None)
+    flight, follower, _ = hangar.join(body, digest)
+    body.send(wrong)
+    body.end()
+    got, error = await read_until_refused(follower)
+    assert isinstance(error, Corrupt)
+    assert len(got) <= len(content) - TAIL
+    await landed(hangar)
+    assert flight.state is State.FAILED
+    assert list(hangar.store.walk()) == []
+    assert hangar.arrived == []
+    assert [type(refused) for refused in hangar.refused] == [Corrupt]
+    assert [file.read_bytes() for file in hangar.quarantine.iterdir()] == [wrong]
+
+
+@pytest.mark.parametrize("sent", [199 * KB, 201 * KB])
+async def test_a_wrong_length_is_as_bad_as_a_wrong_digest(hangar: Hangar, sent: int) -> None:
+    content, digest = blob_of(sent)
+    body = ScriptedBody(200 * KB)
+    _, follower, _ = hangar.join(body, digest)
+    body.send(content)
+    body.end()
+    got, error = await read_until_refused(follower)
+    assert isinstance(error, Corrupt)
+    assert len(got) <= 200 * KB - TAIL
+    await landed(hangar)
+    assert list(hangar.store.walk()) == []
+
+
+async def test_a_failure_wakes_all_who_wait_each_with_an_exception_of_its_own(hangar: Hangar) -> None:
+    digest = blob_of(1)[1]
+    body = ScriptedBody(answered=False)
+    followers = [hangar.join(body, digest)[1] for _ in range(3)]
+    waits = [
+        asyncio.ensure_future(wait) for wait in (followers[0].started(), followers[1].verified(), read(followers[2]))
+    ]
+    body.answer(RateLimited("slowly", 17))
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(error) for error in errors] == [RateLimited] * 3
+    assert all(isinstance(error, RateLimited) and error.retry_after == 17 for error in errors)
+    assert len({id(error) for error in errors}) == 3
+    for follower in followers:
+        follower.close()
+
+
+async def test_a_stream_that_breaks_off_fails_with_its_reason(hangar: Hangar) -> None:
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody(len(content))
+    _, follower, _ = hangar.join(body, digest)
+    body.send(content[: 100 * KB])
+    body.fail(Unavailable("the connection broke"))
+    _, error = await read_until_refused(follower)
+    assert (type(error), error.reason) == (Unavailable, "the connection broke")
+
+
+async def test_an_error_nobody_thought_of_is_told_too(hangar: Hangar) -> None:
+    body = ScriptedBody(answered=False)
+    body.answer(ZeroDivisionError("?"))
+    _, follower, _ = hangar.join(body, blob_of(1)[1])
+    with pytest.raises(Unavailable, match="ZeroDivisionError"):
+        await follower.started()
+    follower.close()
+
+
+async def test_a_folder_that_cannot_be_written_is_told_with_its_reason(hangar: Hangar) -> None:
+    hangar.spools.rmdir()
+    _, follower, _ = hangar.join(ScriptedBody(), blob_of(1)[1])
+    with pytest.raises(Unavailable, match="cannot be written here"):
+        await follower.started()
+    follower.close()
+    await landed(hangar)
+    hangar.spools.mkdir()
+
+
+async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one_flies(
+    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, digest = blob_of(10)
+
+    def no_start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(flights_module.threading.Thread, "start", no_start)
+    _, follower, _ = hangar.join(ScriptedBody.whole(content), digest)
+    with pytest.raises(Unavailable):
+        await follower.started()
+    follower.close()
+    monkeypatch.undo()
+    await landed(hangar)
+    _, follower, first = hangar.join(ScriptedBody.whole(content), digest)
+    assert first
+    assert await read(follower) == content
+
+
+async def test_a_failed_commit_still_serves_who_reads(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
+    content, digest = blob_of(200 * KB)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(hangar.store, "adopt", full)
+    body = ScriptedBody.whole(content)
+    flight, follower, _ = hangar.join(body, digest)
+    assert await read(follower) == content
+    await landed(hangar)
+    assert flight.state is State.VERIFIED
+    assert hangar.store.stat(digest) is None
+    assert hangar.arrived == []
+
+
+async def test_joining_a_failed_flight_begins_a_new_one(hangar: Hangar) -> None:
+    content, digest = blob_of(10)
+    failed, follower, _ = hangar.join(refusing(NotFound("no such thing")), digest)
+    with pytest.raises(NotFound):
+        await follower.started()
+    assert hangar.flights.find(ANONYMOUS, digest) is None
+    flight, again, first = hangar.join(ScriptedBody.whole(content), digest)
+    assert first
+    assert flight is not failed
+    follower.close()
+    assert await read(again) == content
+
+
+async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(hangar: Hangar) -> None:
+    content, digest = blob_of(10)
+    _, follower, _ = hangar.join(refusing(NotFound("no such thing")), digest)
+    with pytest.raises(NotFound):
+        await follower.started()
+    body = ScriptedBody(10)
+    flight, again, _ = hangar.join(body, digest)
+    await again.started()
+    assert hangar.flights.find(ANONYMOUS, digest) is flight
+    body.send(content)
+    body.end()
+    assert await read(again) == content
+    follower.close()
+
+
+# Who flies together.
+
+
+async def test_sources_and_digests_fly_apart(hangar: Hangar) -> None:
+    (content, digest), (other_content, other_digest) = blob_of(10), blob_of(11)
+    body, alice, other = ScriptedBody.whole(content), ScriptedBody.whole(content), ScriptedBody.whole(other_content)
+    _, follower, _ = hangar.join(body, digest)
+    alices = hangar.flights.join(ALICE, APP, digest, alice.fetch)
+    _, others, other_first = hangar.join(other, other_digest)
+    assert alices[1]
+    assert other_first
+    assert await read(alices[0].follow()) == await read(follower) == content
+    assert await read(others) == other_content
+    await landed(hangar)
+    assert hangar.store.stat(digest) == BlobInfo(digest, 10)
+
+
+async def test_all_images_that_joined_are_recorded(hangar: Hangar) -> None:
+    content, digest = blob_of(10)
+    body = ScriptedBody(10)
+    _, one, _ = hangar.join(body, digest, APP)
+    _, two, first = hangar.join(body, digest, WEB)
+    assert not first
+    body.send(content)
+    body.end()
+    assert await read(one) == await read(two) == content
+    await landed(hangar)
+    assert hangar.arrived[-1] == (digest, {APP, WEB})
+
+
+async def test_an_image_that_joins_while_the_arrival_is_written_down_is_recorded_too(hangar: Hangar) -> None:
+    content, digest = blob_of(10)
+    hangar.may_record.clear()
+    _, one, _ = hangar.join(ScriptedBody.whole(content), digest, APP)
+    await hangar.recording.wait()
+    _, two, first = hangar.join(ScriptedBody(), digest, WEB)
+    assert not first
+    hangar.may_record.set()
+    assert await read(one) == await read(two) == content
+    await landed(hangar)
+    assert hangar.arrived[-1] == (digest, {APP, WEB})
+
+
+# Who leaves.
+
+
+async def test_the_first_follower_leaving_does_not_stop_the_others(
+    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody()
+    _, first, _ = hangar.join(body, digest)
+    _, second, _ = hangar.join(body, digest)
+    body.send(content[: 100 * KB])
+    await first.started()
+    first.close()
+    first.close()
+    for _ in range(3):
+        await asyncio.sleep(0)  # a timer of no length would have rung
+    body.send(content[100 * KB :])
+    body.end()
+    assert await read(second) == content
+    assert not body.aborted.is_set()
+
+
+async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(hangar: Hangar) -> None:
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody(len(content))
+    flight, follower, _ = hangar.join(body, digest)
+    reading = asyncio.ensure_future(read(follower))
+    body.send(content[: 100 * KB])
+    await until(lambda: flight.written)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    body.send(content[100 * KB :])
+    body.end()
+    await landed(hangar)
+    assert hangar.store.stat(digest) == BlobInfo(digest, len(content))
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_deserted_flight_that_is_not_worth_it_ends(
+    hangar: Hangar, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    _, digest = blob_of(200 * KB)
+    body = ScriptedBody(KEEP_SIZE + 1, answered=answered)
+    flight, follower, _ = hangar.join(body, digest)
+    if answered:
+        await follower.started()
+    follower.close()
+    await until(lambda: not flight.joinable)
+    body.answer()
+    await landed(hangar)
+    assert flight.state is State.FAILED
+    assert hangar.arrived == []
+
+
+async def test_a_deserted_flight_that_is_worth_it_arrives(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody(len(content))
+    flight, follower, _ = hangar.join(body, digest)
+    await follower.started()
+    follower.close()
+    await until(lambda: flight._desertion is not None and flight._desertion.when() < asyncio.get_running_loop().time())
+    body.send(content)
+    body.end()
+    await landed(hangar)
+    assert not body.aborted.is_set()
+    assert hangar.arrived == [(digest, {APP})]
+
+
+async def test_who_comes_in_time_saves_a_deserted_flight(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody()
+    _, follower, _ = hangar.join(body, digest)
+    await follower.started()
+    follower.close()
+    _, saviour, first = hangar.join(body, digest)
+    assert not first
+    body.send(content)
+    body.end()
+    assert await read(saviour) == content
+    assert not body.aborted.is_set()
+
+
+async def test_who_comes_after_a_flight_was_given_up_gets_one_of_its_own(
+    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download that was told to stop may take long to hear of it; nobody joins it meanwhile."""
+    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    content, digest = blob_of(10)
+    slow = ScriptedBody(answered=False)
+    given_up, follower, _ = hangar.join(slow, digest)
+    follower.close()
+    await until(lambda: not given_up.joinable)
+    assert given_up.state is State.WAITING
+    flight, again, first = hangar.join(ScriptedBody.whole(content), digest)
+    assert first
+    assert flight is not given_up
+    assert await read(again) == content
+    slow.answer()
+    await landed(hangar)
+
+
+async def test_a_body_received_whole_is_never_aborted(hangar: Hangar) -> None:
+    """Its connection may have gone to another download by then."""
+    content, digest = blob_of(10)
+    body = ScriptedBody.whole(content)
+    _, follower, _ = hangar.join(body, digest)
+    assert await read(follower) == content
+    await landed(hangar)
+    assert body.closed.is_set()
+    assert not body.aborted.is_set()
+
+
+# Closing.
+
+
+async def test_closing_while_filling_wakes_readers_and_leaves_nothing(hangar: Hangar) -> None:
+    content, digest = blob_of(200 * KB)
+    body = ScriptedBody(len(content))
+    flight, follower, _ = hangar.join(body, digest)
+    reading = asyncio.ensure_future(read_until_refused(follower))
+    body.send(content[: 100 * KB])
+    await until(lambda: flight.written)
+    await hangar.tasks.close()
+    _, error = await reading
+    assert isinstance(error, Unavailable)
+    assert body.aborted.is_set()
+    assert hangar.spool_files() == []
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_closing_does_not_wait_for_an_upstream_that_does_not_answer(
+    hangar: Hangar, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setattr(flights_module, "STOP_WITHIN", 0.01)
+    body = ScriptedBody(answered=answered, deaf=True)
+    flight, follower, _ = hangar.join(body, blob_of(1)[1])
+    await asyncio.to_thread(body.asked.wait, 10)
+    await hangar.tasks.close()
+    assert fill_threads()
+    with pytest.raises(Unavailable):
+        await follower.verified()
+    follower.close()
+    body.answer()
+    body.end()
+    for thread in fill_threads():
+        await asyncio.to_thread(thread.join, 10)
+    assert flight.state is State.FAILED
+    assert not body.ended.is_set() or answered
+
+
+@pytest.mark.parametrize(
+    ("size", "written", "worth"),
+    [
+        (None, 10**9, False),
+        (0, 0, True),
+        (KEEP_SIZE, 0, True),
+        (KEEP_SIZE + 1, 0, False),
+        (400_000_000, 99_999_999, False),
+        (400_000_000, 100_000_000, True),
+    ],
+)
+def test_small_downloads_and_those_well_under_way_are_worth_finishing(
+    size: int | None, written: int, worth: bool
+) -> None:
+    assert worth_finishing(size, written) is worth

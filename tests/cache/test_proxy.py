@@ -1,0 +1,791 @@
+"""ProxiedRepository: who gets what from where, over a real index and store and a scripted upstream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from cache import proxy
+from cache.flight import Flights, Incoming, Landing
+from cache.index.sql import SqlIndex
+from cache.index.usage import UsageFile
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    RegistryError,
+    UpstreamInvalid,
+    UpstreamUnavailable,
+)
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.proxy import Answer, FoundBlob, ProxiedRepository, PullThrough, TagRules, record_arrival
+from cache.store.base import OpenBlob
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.tasks import Tasks
+from cache.upstream.client import ReferrersPage, TagPage
+from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.values import Link, Outcome, Source
+from tests.cache.samples import (
+    ALICE,
+    ANONYMOUS,
+    APP,
+    ELSEWHERE,
+    LATEST,
+    NOON,
+    WEB,
+    blob_of,
+    manifest_of,
+    open_descriptors,
+)
+from tests.cache.scripted import ScriptedBody
+
+T = TypeVar("T")
+TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
+ONE, TWO = manifest_of("one"), manifest_of("two")
+CONTENT, BLOB = blob_of(100_000)
+HIT, MISS, STALE, REVALIDATED, COALESCED = (Answer(outcome) for outcome in Outcome)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+class Script:
+    """What the upstream holds, says and was asked; shared by clients of all sources."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[Tag | Digest, Manifest] = {}
+        self.blobs: dict[Digest, bytes] = {BLOB: CONTENT}
+        self.bodies: dict[RepositoryName, ScriptedBody] = {}
+        self.failure: UpstreamError | None = None
+        self.failures: dict[tuple[str, RepositoryName], UpstreamError] = {}
+        self.tells_digest = True
+        self.calls: list[str] = []
+        self._held: dict[str, asyncio.Event] = {}
+
+    def publish(self, manifest: Manifest, tag: Tag = LATEST) -> None:
+        self.manifests[tag] = self.manifests[manifest.descriptor.digest] = manifest
+
+    def hold(self, what: str) -> None:
+        self._held[what] = asyncio.Event()
+
+    def release(self, what: str) -> None:
+        self._held.pop(what).set()
+
+    async def pause(self, what: str) -> None:
+        if what in self._held:
+            await self._held[what].wait()
+
+    def note(self, what: str, image: RepositoryName) -> None:
+        self.calls.append(what)
+        error = self.failures.get((what, image), self.failure)
+        if error is not None:
+            raise error.again()
+
+    def take_calls(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+class ScriptedClient:
+    """Has UpstreamClient's methods and tells what the script says."""
+
+    host = "registry.example"
+
+    def __init__(self, script: Script, source: Source) -> None:
+        self.source = source
+        self.has_credential = bool(source.credential)
+        self._script = script
+
+    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+        return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
+
+    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        return await self._manifest("get", image, reference)
+
+    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+        await self._script.pause("head blob")
+        self._script.note("head blob", image)
+        if digest not in self._script.blobs:
+            raise NotFound("no such blob")
+        return len(self._script.blobs[digest])
+
+    @contextmanager
+    def open_blob(self, image: RepositoryName, digest: Digest) -> Iterator[Incoming]:
+        self._script.note("get blob", image)
+        if digest not in self._script.blobs:
+            raise NotFound("no such blob")
+        body = self._script.bodies.get(image) or ScriptedBody.whole(self._script.blobs[digest])
+        with body.fetch() as incoming:
+            yield incoming
+
+    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+        await self._script.pause("tags")
+        self._script.note("tags", image)
+        return TagPage(["latest"], None)
+
+    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        self._script.note("referrers", image)
+        return ReferrersPage([], filtered=False)
+
+    async def _manifest(self, what: str, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        await self._script.pause(what)
+        self._script.note(what, image)
+        if reference not in self._script.manifests:
+            raise NotFound("no such manifest")
+        return self._script.manifests[reference]
+
+
+class CountedPullThrough(PullThrough):
+    """Tells when a request has come to wait for a shared task."""
+
+    waiting = 0
+
+    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        self.waiting += 1
+        return super().share(key, work)
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        (folder / "spools").mkdir()
+        self.script, self.clock, self.tasks = Script(), Clock(), Tasks()
+        self.index, self.store = SqlIndex(folder / "cache.db"), FilesystemStore(folder / "blobs")
+        self.usage = UsageFile(folder / "usage.db")
+        place = Landing(folder / "spools", self.store, Quarantine(folder / "quarantine"))
+        self.flights = Flights(place, self.tasks, lambda flight: record_arrival(self.index, flight))
+        rules = TagRules(TTL, GRACE)
+        self.shared = CountedPullThrough(
+            self.index, self.usage, self.store, self.flights, self.tasks, rules, self.clock
+        )
+
+    def open(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> ProxiedRepository:
+        return ProxiedRepository(self.shared, ScriptedClient(self.script, source), image)  # type: ignore[arg-type]
+
+    async def landed(self) -> None:
+        """Every download is over, and what it brought is written down."""
+        await until(lambda: not self.flights)
+
+    async def begin(self, *works: Awaitable[T]) -> "list[asyncio.Future[T]]":
+        """Begun, and each waiting for a shared task."""
+        wanted = self.shared.waiting + len(works)
+        futures = [asyncio.ensure_future(work) for work in works]
+        await until(lambda: self.shared.waiting == wanted)
+        return futures
+
+    async def hold_blob(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> None:
+        """The blob is here, with a link for that image."""
+        assert await content(await self.open(image, source).blob(BLOB)) == CONTENT
+        await self.landed()
+        self.script.take_calls()
+
+    async def hold_tag(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> None:
+        self.script.publish(ONE)
+        await self.open(image, source).manifest(LATEST)
+        self.script.take_calls()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    before = open_descriptors()
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.tasks.close()
+    bench.index.close()
+    assert len(bench.flights) == 0
+    assert list((tmp_path / "spools").iterdir()) == []
+    assert open_descriptors() == before
+
+
+async def content(found: FoundBlob) -> bytes:
+    blob: OpenBlob = found.blob
+    try:
+        return b"".join([await blob.read(extent) async for extent in blob.ready(0, None)])
+    finally:
+        blob.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  the index and the downloads answer in threads
+            await asyncio.sleep(0.001)
+
+
+# Manifests by tag.
+
+
+async def test_an_unknown_tag_is_fetched_with_one_get_and_then_held(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer) == (ONE, MISS)
+    assert bench.script.take_calls() == ["get"]
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer) == (ONE, HIT)
+    assert bench.script.take_calls() == []
+
+
+async def test_who_asks_while_it_is_fetched_shares_the_fetch(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    bench.script.hold("get")
+    [first] = await bench.begin(bench.open().manifest(LATEST))
+    others = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(5)])
+    bench.script.release("get")
+    assert (await first).answer == MISS
+    assert [(await other).answer for other in others] == [COALESCED] * 5
+    assert bench.script.take_calls() == ["get"]
+
+
+@pytest.mark.parametrize("failure", [None, Unavailable("down")])
+async def test_within_its_ttl_a_tag_is_a_hit_whether_the_upstream_lives_or_not(
+    bench: Bench, failure: UpstreamError | None
+) -> None:
+    await bench.hold_tag()
+    bench.script.failure = failure
+    bench.clock.advance(TTL - timedelta(seconds=1))
+    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert (await bench.open().stat_manifest(LATEST)).answer == HIT
+    assert bench.script.calls == []
+
+
+async def test_past_its_ttl_a_tag_that_did_not_move_is_revalidated_by_a_head(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer) == (ONE, REVALIDATED)
+    assert bench.script.take_calls() == ["head"]
+    assert (await bench.open().manifest(LATEST)).answer == HIT
+
+
+async def test_past_its_ttl_a_tag_that_moved_is_fetched_by_digest(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer) == (TWO, MISS)
+    assert bench.script.take_calls() == ["head", "get"]
+    assert (await bench.open().manifest(LATEST)).manifest == TWO
+    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+
+
+async def test_an_upstream_that_tells_no_digest_is_asked_for_the_document(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.tells_digest = False
+    bench.clock.advance(TTL)
+    assert (await bench.open().manifest(LATEST)).answer == MISS
+    assert bench.script.take_calls() == ["get"]
+
+
+async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    bench.script.hold("head")
+    gets = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(3)])
+    heads = await bench.begin(*[bench.open().stat_manifest(LATEST) for _ in range(3)])
+    bench.script.release("head")
+    assert [(await get).answer for get in gets] == [REVALIDATED] * 3
+    assert [(await head).answer for head in heads] == [REVALIDATED] * 3
+    assert bench.script.take_calls() == ["head"]
+
+
+async def test_who_revalidates_with_the_first_coalesces_when_the_tag_moved(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    bench.script.hold("head")
+    first, other = await bench.begin(bench.open().manifest(LATEST), bench.open().manifest(LATEST))
+    bench.script.release("head")
+    assert (await first).answer == MISS
+    assert (await other).answer == COALESCED
+    assert (await other).manifest == TWO
+
+
+@pytest.mark.parametrize("failure", [Unavailable("down"), RateLimited("slowly", 5), Corrupt("a page of HTML")])
+async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Bench, failure: UpstreamError) -> None:
+    await bench.hold_tag()
+    bench.script.failure = failure
+    bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
+    found = await bench.open().manifest(LATEST)
+    assert found.manifest == ONE
+    assert found.answer == Answer(Outcome.STALE, TTL + GRACE - timedelta(seconds=1), failure.reason)
+    target = await bench.open().stat_manifest(LATEST)
+    assert (target.descriptor, target.answer.outcome) == (ONE.descriptor, Outcome.STALE)
+
+
+async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.failure = Unavailable("down")
+    bench.clock.advance(TTL + GRACE)
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().manifest(LATEST)
+    bench.script.failure = None
+    assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+
+
+async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.01)
+    bench.script.hold("head")
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
+    assert "did not answer in time" in found.answer.warning
+    bench.script.release("head")
+    monkeypatch.undo()
+    later = await bench.open().manifest(LATEST)
+    assert later.manifest == TWO
+    assert later.answer in (COALESCED, HIT)
+    assert bench.script.take_calls() == ["head", "get"]
+
+
+async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
+    assert (proxy.REVALIDATE_WITHIN, proxy.ANSWER_WITHIN) == (2.0, 20.0)
+
+
+async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL + GRACE)
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.0)
+    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    bench.script.hold("head")
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().manifest(LATEST)
+    bench.script.release("head")
+
+
+async def test_a_tag_that_is_gone_is_unknown_and_its_digest_stays_readable(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    del bench.script.manifests[LATEST]
+    with pytest.raises(ManifestUnknown):
+        await bench.open().manifest(LATEST)
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+    with pytest.raises(UpstreamUnavailable):  # the pointer is gone with the tag, so nothing may be served stale
+        await bench.open().manifest(LATEST)
+
+
+async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and_no_others(bench: Bench) -> None:
+    for image in (APP, WEB):
+        await bench.hold_tag(image, ALICE)
+        await bench.hold_blob(image, ALICE)
+    await bench.hold_tag(APP, ANONYMOUS)
+    bench.script.failures["head", APP] = Denied("not any more")
+    bench.clock.advance(TTL)
+    with pytest.raises(ManifestUnknown):
+        await bench.open(APP, ALICE).manifest(LATEST)
+    assert not await bench.index.linked(Link(ALICE, APP, ONE.descriptor.digest))
+    assert not await bench.index.linked(Link(ALICE, APP, BLOB))
+    assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
+    assert await bench.index.linked(Link(ALICE, WEB, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, APP, ONE.descriptor.digest))
+
+
+async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.failure = Denied("no such thing for you")
+    bench.clock.advance(TTL)
+    with pytest.raises(ManifestUnknown):
+        await bench.open().manifest(LATEST)
+    assert await bench.index.find_pointer(ANONYMOUS, APP, LATEST) is None
+    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+
+
+@pytest.mark.parametrize("asking", ["blob", "stat_blob", "follow"])
+async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, asking: str) -> None:
+    await bench.hold_tag(APP, ALICE)
+    bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = Denied("not any more")
+    if asking == "follow":  # somebody else's download is running, which APP may join if it proves its right
+        bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
+        other = await bench.open(WEB, ALICE).blob(BLOB)
+    repository = bench.open(APP, ALICE)
+    with pytest.raises(BlobUnknown):
+        await (repository.stat_blob(BLOB) if asking == "stat_blob" else repository.blob(BLOB))
+    assert not await bench.index.linked(Link(ALICE, APP, ONE.descriptor.digest))
+    assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
+    if asking == "follow":
+        bench.script.bodies[WEB].send(CONTENT)
+        bench.script.bodies[WEB].end()
+        assert await content(other) == CONTENT
+
+
+# HEAD of manifests.
+
+
+async def test_a_head_of_an_unknown_tag_is_passed_on_and_downloads_nothing(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    found = await bench.open().stat_manifest(LATEST)
+    assert (found.descriptor, found.answer) == (ONE.descriptor, MISS)
+    assert bench.script.take_calls() == ["head"]
+    assert (await bench.open().stat_manifest(LATEST)).answer == HIT
+
+
+async def test_head_by_tag_then_get_by_digest_serves_the_tag_with_the_upstream_dead(bench: Bench) -> None:
+    """As docker and containerd pull."""
+    bench.script.publish(ONE)
+    await bench.open().stat_manifest(LATEST)
+    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == MISS
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(LATEST)).answer == HIT
+    bench.clock.advance(TTL)
+    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+
+
+async def test_heads_of_an_unknown_tag_coalesce(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    bench.script.hold("head")
+    [first] = await bench.begin(bench.open().stat_manifest(LATEST))
+    [other] = await bench.begin(bench.open().stat_manifest(LATEST))
+    bench.script.release("head")
+    assert (await first).answer == MISS
+    assert (await other).answer == COALESCED
+    assert bench.script.take_calls() == ["head"]
+
+
+async def test_a_head_by_digest_is_passed_on_and_gives_no_right(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    digest = ONE.descriptor.digest
+    found = await bench.open().stat_manifest(digest)
+    assert (found.descriptor, found.answer) == (ONE.descriptor, MISS)
+    assert not await bench.index.linked(Link(ANONYMOUS, APP, digest))
+    await bench.open().manifest(digest)
+    bench.script.take_calls()
+    assert (await bench.open().stat_manifest(digest)).answer == HIT
+    assert bench.script.calls == []
+
+
+# Manifests by digest, and the right to them.
+
+
+async def test_a_digest_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    digest = ONE.descriptor.digest
+    assert (await bench.open().manifest(digest)).answer == MISS
+    bench.clock.advance(TTL + GRACE * 10)
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(digest)).answer == HIT
+
+
+@pytest.mark.parametrize("how", ["manifest", "stat_manifest"])
+async def test_another_image_of_the_same_origin_wins_the_right_to_a_manifest_by_a_head(bench: Bench, how: str) -> None:
+    await bench.hold_tag()
+    digest = ONE.descriptor.digest
+    for image, source in ((WEB, ANONYMOUS), (APP, ALICE)):
+        found = await getattr(bench.open(image, source), how)(digest)
+        assert found.answer == REVALIDATED
+        assert bench.script.take_calls() == ["head"]
+        assert (await bench.open(image, source).manifest(digest)).answer == HIT
+        assert bench.script.take_calls() == []
+
+
+@pytest.mark.parametrize("failure", [NotFound("none"), Denied("no"), Unavailable("down")])
+async def test_without_the_upstream_s_word_another_image_gets_nothing(bench: Bench, failure: UpstreamError) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    bench.script.failure = failure
+    expected = UpstreamUnavailable if isinstance(failure, Unavailable) else ManifestUnknown
+    expected_blob = UpstreamUnavailable if isinstance(failure, Unavailable) else BlobUnknown
+    for repository in (bench.open(WEB), bench.open(APP, ALICE), bench.open(APP, ELSEWHERE)):
+        with pytest.raises(expected):
+            await repository.manifest(ONE.descriptor.digest)
+        with pytest.raises(expected):
+            await repository.stat_manifest(ONE.descriptor.digest)
+        with pytest.raises(expected_blob):
+            await repository.blob(BLOB)
+        with pytest.raises(expected_blob):
+            await repository.stat_blob(BLOB)
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_another_origin_must_send_the_manifest_itself(bench: Bench) -> None:
+    await bench.hold_tag()
+    assert (await bench.open(APP, ELSEWHERE).manifest(ONE.descriptor.digest)).answer == MISS
+    assert bench.script.take_calls() == ["get"]
+
+
+# Blobs.
+
+
+async def test_a_blob_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
+    found = await bench.open().blob(BLOB)
+    assert found.answer == MISS
+    assert await content(found) == CONTENT
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob"]
+    bench.script.failure = Unavailable("down")
+    bench.clock.advance(TTL + GRACE * 10)
+    found = await bench.open().blob(BLOB)
+    assert (found.answer, await content(found)) == (HIT, CONTENT)
+    assert (await bench.open().stat_blob(BLOB)).answer == HIT
+    assert bench.script.calls == []
+
+
+async def test_who_asks_for_a_blob_that_is_on_its_way_follows_it(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open().blob(BLOB)
+    other = await bench.open().blob(BLOB)
+    assert (first.answer, other.answer) == (MISS, COALESCED)
+    assert first.blob.size == other.blob.size == len(CONTENT)
+    body.send(CONTENT)
+    body.end()
+    assert await content(other) == await content(first) == CONTENT
+    await first.blob.verified()
+    assert bench.script.take_calls() == ["get blob"]
+
+
+async def test_a_blob_whose_bytes_were_evicted_is_fetched_again(bench: Bench) -> None:
+    await bench.hold_blob()
+    bench.store.delete(BLOB)
+    found = await bench.open().blob(BLOB)
+    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    assert bench.script.take_calls() == ["get blob"]
+
+
+@pytest.mark.parametrize(("image", "source"), [(WEB, ANONYMOUS), (APP, ALICE), (WEB, ALICE)])
+async def test_another_image_of_the_same_origin_wins_the_right_to_a_blob_by_a_head(
+    bench: Bench, image: RepositoryName, source: Source
+) -> None:
+    await bench.hold_blob()
+    found = await bench.open(image, source).blob(BLOB)
+    assert (found.answer, await content(found)) == (REVALIDATED, CONTENT)
+    assert bench.script.take_calls() == ["head blob"]
+    found = await bench.open(image, source).blob(BLOB)
+    assert (found.answer, await content(found)) == (HIT, CONTENT)
+    assert bench.script.take_calls() == []
+
+
+async def test_another_origin_must_send_the_bytes_themselves(bench: Bench) -> None:
+    await bench.hold_blob()
+    found = await bench.open(APP, ELSEWHERE).blob(BLOB)
+    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob"]
+    assert [info.size for info in bench.store.walk()] == [len(CONTENT)]
+
+
+async def test_another_origin_that_sends_wrong_bytes_wins_nothing(bench: Bench) -> None:
+    await bench.hold_blob()
+    bench.script.bodies[APP] = ScriptedBody.whole(b"?" * len(CONTENT))
+    with pytest.raises(UpstreamInvalid):
+        await content(await bench.open(APP, ELSEWHERE).blob(BLOB))
+    await bench.landed()
+    assert not await bench.index.linked(Link(ELSEWHERE, APP, BLOB))
+    found = await bench.open().blob(BLOB)
+    assert (found.answer, await content(found)) == (HIT, CONTENT)
+
+
+async def test_a_head_of_a_blob_never_starts_a_download(bench: Bench) -> None:
+    found = await bench.open().stat_blob(BLOB)
+    assert (found.size, found.answer) == (len(CONTENT), MISS)
+    assert bench.script.take_calls() == ["head blob"]
+    await bench.hold_blob()
+    found = await bench.open(WEB).stat_blob(BLOB)
+    assert (found.size, found.answer) == (len(CONTENT), REVALIDATED)
+    assert bench.script.take_calls() == ["head blob"]
+    assert (await bench.open(WEB).stat_blob(BLOB)).answer == HIT
+
+
+async def test_an_image_proves_its_right_before_it_joins_another_image_s_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    other = await bench.open(WEB).blob(BLOB)
+    assert other.answer == COALESCED
+    assert bench.script.take_calls() == ["get blob", "head blob"]
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == await content(other) == CONTENT
+    await bench.landed()
+    assert await bench.index.linked(Link(ANONYMOUS, APP, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_an_image_without_the_right_does_not_join_another_image_s_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    bench.script.failures["head blob", WEB] = NotFound("not in this image")
+    with pytest.raises(BlobUnknown):
+        await bench.open(WEB).blob(BLOB)
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == CONTENT
+    await bench.landed()
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+@pytest.mark.parametrize("refusal", [NotFound("not in this image"), Denied("not for you")])
+async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    first = asyncio.ensure_future(bench.open(APP).blob(BLOB))
+    await asyncio.to_thread(body.asked.wait, 10)
+    flight = bench.flights.find(ANONYMOUS, BLOB)
+    assert flight is not None
+    other = asyncio.ensure_future(bench.open(WEB).blob(BLOB))
+    await until(lambda: WEB in flight.images)
+    body.answer(refusal)
+    with pytest.raises(BlobUnknown):
+        await first
+    found = await other
+    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob", "head blob", "get blob"]
+    assert not await bench.index.linked(Link(ANONYMOUS, APP, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_credentials_do_not_share_a_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP, ANONYMOUS).blob(BLOB)
+    del bench.script.bodies[APP]
+    other = await bench.open(APP, ALICE).blob(BLOB)
+    assert (other.answer, await content(other)) == (MISS, CONTENT)
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == CONTENT
+
+
+async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    waiting = asyncio.ensure_future(bench.open().blob(BLOB))
+    await asyncio.to_thread(body.asked.wait, 10)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    body.send(CONTENT)
+    body.size = len(CONTENT)
+    body.end()
+    body.answer()
+    await bench.landed()
+    assert (await bench.open().stat_blob(BLOB)).answer == HIT
+
+
+async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().blob(BLOB)
+    body.answer(Unavailable("at last"))
+    await bench.landed()
+
+
+async def test_a_blob_that_breaks_off_is_an_outage_and_one_that_is_wrong_is_not(bench: Bench) -> None:
+    for failure, expected in ((Unavailable("broke"), UpstreamUnavailable), (Corrupt("HTML"), UpstreamInvalid)):
+        body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+        found = await bench.open().blob(BLOB)
+        verdict = asyncio.ensure_future(found.blob.verified())
+        body.send(CONTENT[:50_000])
+        body.fail(failure)
+        with pytest.raises(expected):
+            await content(found)
+        with pytest.raises(expected):
+            await verdict
+        await bench.landed()
+
+
+async def test_what_is_read_is_noted_as_used(bench: Bench) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    bench.clock.advance(timedelta(seconds=30))
+    await bench.open().manifest(LATEST)
+    (await bench.open(WEB).blob(BLOB)).blob.close()
+    bench.usage.flush()
+    later = NOON + timedelta(seconds=30)
+    assert bench.usage.last_used() == {ONE.descriptor.digest: later, BLOB: later}
+
+
+# Tags and referrers, and what failures become.
+
+
+async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
+    assert (await bench.open().tags(None, None)).tags == ["latest"]
+    assert (await bench.open().referrers(BLOB, None)).manifests == []
+
+
+Ask = Callable[[ProxiedRepository], Awaitable[object]]
+QUESTIONS: dict[str, tuple[Ask, type[RegistryError]]] = {
+    "manifest by tag": (lambda repository: repository.manifest(LATEST), ManifestUnknown),
+    "manifest by digest": (lambda repository: repository.manifest(ONE.descriptor.digest), ManifestUnknown),
+    "head by tag": (lambda repository: repository.stat_manifest(LATEST), ManifestUnknown),
+    "head by digest": (lambda repository: repository.stat_manifest(ONE.descriptor.digest), ManifestUnknown),
+    "blob": (lambda repository: repository.blob(BLOB), BlobUnknown),
+    "head of a blob": (lambda repository: repository.stat_blob(BLOB), BlobUnknown),
+    "tags": (lambda repository: repository.tags(None, None), NameUnknown),
+    "referrers": (lambda repository: repository.referrers(BLOB, None), NameUnknown),
+}
+
+
+@pytest.mark.parametrize(("ask", "unknown"), QUESTIONS.values(), ids=QUESTIONS)
+async def test_every_failure_of_the_upstream_becomes_one_of_ours(
+    bench: Bench, ask: Ask, unknown: type[RegistryError]
+) -> None:
+    table: list[tuple[UpstreamError, type[RegistryError], str | None]] = [
+        (NotFound("none"), unknown, None),
+        (Denied("no"), unknown, None),
+        (Corrupt("HTML"), UpstreamInvalid, None),
+        (Unavailable("down"), UpstreamUnavailable, "5"),
+        (RateLimited("slowly"), UpstreamUnavailable, "5"),
+        (RateLimited("slowly", 0), UpstreamUnavailable, "1"),
+        (RateLimited("slowly", 17), UpstreamUnavailable, "17"),
+        (RateLimited("slowly", 86_400), UpstreamUnavailable, "60"),
+    ]
+    for failure, expected, retry_after in table:
+        bench.script.failure = failure
+        with pytest.raises(RegistryError) as caught:
+            await ask(bench.open())
+        assert type(caught.value) is expected
+        assert caught.value.headers.get("Retry-After") == retry_after
+        await bench.landed()
+
+
+@pytest.mark.parametrize("what", ["get", "head", "head blob", "tags"])
+async def test_an_upstream_that_does_not_answer_is_an_outage(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    asks = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
+    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    bench.script.publish(ONE)
+    bench.script.hold(what)
+    with pytest.raises(UpstreamUnavailable, match="did not answer within"):
+        await QUESTIONS[asks[what]][0](bench.open())
+    bench.script.release(what)
+
+
+async def test_waiters_for_one_failure_get_exceptions_of_their_own(bench: Bench) -> None:
+    bench.script.failure = Unavailable("down")
+    bench.script.hold("get")
+    first, other = await bench.begin(bench.open().manifest(LATEST), bench.open().manifest(LATEST))
+    bench.script.release("get")
+    errors = await asyncio.gather(first, other, return_exceptions=True)
+    assert [type(error) for error in errors] == [UpstreamUnavailable] * 2
+    assert errors[0] is not errors[1]
+
+
+async def test_a_client_that_leaves_does_not_stop_a_fetch_that_was_begun(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    bench.script.hold("get")
+    [leaver] = await bench.begin(bench.open().manifest(LATEST))
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    bench.script.release("get")
+    found = await bench.open().manifest(LATEST)
+    assert found.answer in (COALESCED, HIT)
+    assert bench.script.take_calls() == ["get"]

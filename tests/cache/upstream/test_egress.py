@@ -1,0 +1,239 @@
+"""Egress: who may be reached, and how failures are named."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from cache.upstream.egress import Egress, Reach, Resolver, body, body_blocking, resolve
+from cache.upstream.errors import Unavailable
+from tests.parts import lies
+from tests.parts.certs import Authority
+from tests.parts.liar import Liar
+from tests.parts.processes import free_port
+
+Get = Callable[[Egress, str], Awaitable[int]]
+MakeEgress = Callable[..., Egress]
+
+
+async def get_in_task(egress: Egress, url: str) -> int:
+    response = await egress.send("GET", url, {"Host": "named.example"})
+    await response.aclose()
+    return response.status_code
+
+
+async def get_in_thread(egress: Egress, url: str) -> int:
+    def get() -> int:
+        response = egress.send_blocking("GET", url, {"Host": "named.example"})
+        response.close()
+        return response.status_code
+
+    return await asyncio.to_thread(get)
+
+
+@pytest.fixture(params=[get_in_task, get_in_thread], ids=["task", "thread"])
+def get(request: pytest.FixtureRequest) -> Get:
+    found: Get = request.param
+    return found
+
+
+@pytest.fixture
+async def make_egress() -> AsyncIterator[MakeEgress]:
+    made: list[Egress] = []
+
+    def make(reach: Reach, resolver: Resolver = resolve) -> Egress:
+        made.append(Egress(reach, resolver))
+        return made[-1]
+
+    yield make
+    for egress in made:
+        await egress.close()
+
+
+def answers(*addresses: str) -> Resolver:
+    return lambda host, port: list(addresses)
+
+
+PRIVATE = ["127.0.0.1", "::1", "10.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(
+    canary: Liar, make_egress: MakeEgress, get: Get, address: str
+) -> None:
+    egress = make_egress(Reach(), answers(address))
+    with pytest.raises(Unavailable, match="not a public address"):
+        await get(egress, f"http://upstream.example:{canary.port}/")
+
+
+@pytest.mark.parametrize("mixed", [("8.8.8.8", "127.0.0.1"), ("127.0.0.1", "8.8.8.8")])
+async def test_one_private_address_among_public_ones_is_refused(
+    canary: Liar, make_egress: MakeEgress, get: Get, mixed: tuple[str, ...]
+) -> None:
+    egress = make_egress(Reach(), answers(*mixed))
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1 is not a public address"):
+        await get(egress, f"http://upstream.example:{canary.port}/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+async def test_a_private_address_in_the_url_itself_is_refused_however_it_is_written(
+    canary: Liar, make_egress: MakeEgress, get: Get, host: str
+) -> None:
+    with pytest.raises(Unavailable):
+        await get(make_egress(Reach()), f"http://{host}:{canary.port}/")
+
+
+async def test_private_addresses_may_be_reached_where_that_is_meant(
+    liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    egress = make_egress(Reach(private_addresses=True), answers("127.0.0.1"))
+    assert await get(egress, f"http://upstream.example:{liar.port}/v2/") == 200
+    assert [record.header("host") for record in liar.requests.select()] == ["named.example"]
+
+
+async def test_an_address_that_refuses_gives_way_to_the_next(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    egress = make_egress(Reach(private_addresses=True), answers("127.0.0.2", "127.0.0.1"))
+    assert await get(egress, f"http://upstream.example:{liar.port}/v2/") == 200
+
+
+async def test_the_addresses_of_every_new_connection_are_looked_up_anew(
+    liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    """A name that was public may be private the next time it is asked for."""
+    told = iter([["127.0.0.2"], []])
+    egress = make_egress(Reach(private_addresses=True), lambda host, port: next(told))
+    with pytest.raises(Unavailable):
+        await get(egress, f"http://upstream.example:{liar.port}/v2/")
+    with pytest.raises(Unavailable, match="has no address"):
+        await get(egress, f"http://upstream.example:{liar.port}/v2/")
+
+
+@pytest.mark.parametrize("failure", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])
+async def test_a_name_that_cannot_be_resolved_is_unavailable(
+    make_egress: MakeEgress, get: Get, failure: Exception
+) -> None:
+    def fail(host: str, port: int) -> list[str]:
+        raise failure
+
+    with pytest.raises(Unavailable, match=r"upstream\.example: the name cannot be resolved"):
+        await get(make_egress(Reach(), fail), "http://upstream.example/")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+async def test_a_proxy_in_the_environment_is_ignored(
+    liar: Liar, canary: Liar, make_egress: MakeEgress, get: Get, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, canary.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert await get(make_egress(Reach(private_addresses=True)), f"{liar.url}/v2/") == 200
+
+
+async def test_redirects_are_not_followed_here(liar: Liar, canary: Liar, make_egress: MakeEgress, get: Get) -> None:
+    liar.behave("/v2/", lies.redirected(canary.url))
+    assert await get(make_egress(Reach(private_addresses=True)), f"{liar.url}/v2/") == 307
+
+
+async def test_cookies_are_not_kept(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    liar.behave("/v2/", lies.answered(200, b"{}", Set_Cookie="who=you; Path=/"))
+    egress = make_egress(Reach(private_addresses=True))
+    await get(egress, f"{liar.url}/v2/")
+    await get(egress, f"{liar.url}/v2/")
+    assert [record.header("cookie") for record in liar.requests.select()] == [None, None]
+
+
+async def test_a_configured_proxy_is_asked_and_gets_its_credential(
+    liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    proxy = f"http://user:word@{liar.netloc}"
+    egress = make_egress(Reach(frozenset({"upstream.example"}), proxy=proxy), answers())
+    assert await get(egress, "http://upstream.example/v2/") == 404
+    record = liar.requests.select()[0]
+    assert record.path == "http://upstream.example/v2/"
+    assert record.header("proxy-authorization") == "Basic dXNlcjp3b3Jk"
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://upstream.example/v2/", True),
+        ("https://upstream.example:5000/v2/", True),
+        ("https://token.example:8443/", True),
+        ("https://token.example/", False),
+        ("https://token.example:8444/", False),
+        ("https://169.254.169.254/", False),
+        ("https://other.upstream.example/", False),
+    ],
+)
+def test_behind_a_proxy_only_named_hosts_may_be_asked(url: str, allowed: bool, make_egress: MakeEgress) -> None:
+    hosts = frozenset({"upstream.example", "token.example:8443"})
+    assert make_egress(Reach(hosts, proxy="http://proxy.example:3128")).allows(url) is allowed
+    assert make_egress(Reach(hosts)).allows(url)
+
+
+@pytest.mark.parametrize("host", ["\u2603.example", "[v1.x]", "a" * 70_000, "a" * 300])
+async def test_a_host_that_is_none_is_unavailable(make_egress: MakeEgress, get: Get, host: str) -> None:
+    with pytest.raises(Unavailable):
+        await get(make_egress(Reach()), f"https://{host}/")
+
+
+async def test_a_port_where_nobody_listens_is_unavailable(make_egress: MakeEgress, get: Get) -> None:
+    port = free_port()
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
+        await get(make_egress(Reach(private_addresses=True)), f"http://127.0.0.1:{port}/")
+
+
+async def test_an_answer_that_does_not_come_is_unavailable(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    liar.behave("/v2/", lies.stalled(-1))
+    egress = make_egress(Reach(private_addresses=True, read_timeout=0.05))
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        await get(egress, f"{liar.url}/v2/")
+
+
+async def test_something_that_speaks_no_http_is_unavailable(
+    authority: Authority, tls_liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    with pytest.raises(Unavailable):
+        await get(make_egress(Reach(private_addresses=True)), f"http://{tls_liar.netloc}/v2/")
+
+
+async def test_tls_is_checked_against_the_name_that_was_asked_for(
+    authority: Authority, tls_liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    trusting = make_egress(Reach(private_addresses=True, ca_file=authority.ca_file), answers("127.0.0.1"))
+    assert await get(trusting, f"https://localhost:{tls_liar.port}/v2/") == 200
+    with pytest.raises(Unavailable, match="certificate"):
+        await get(trusting, f"https://upstream.example:{tls_liar.port}/v2/")
+
+
+async def test_an_unknown_authority_is_not_trusted(tls_liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    with pytest.raises(Unavailable, match="certificate"):
+        await get(make_egress(Reach(private_addresses=True)), f"{tls_liar.url}/v2/")
+
+
+@pytest.mark.parametrize(("limit", "whole"), [(1_000, True), (999, False)])
+async def test_a_body_beyond_its_limit_is_none(liar: Liar, make_egress: MakeEgress, limit: int, whole: bool) -> None:
+    content = bytes(1_000)
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(content)}"
+    egress = make_egress(Reach(private_addresses=True))
+    expected = content if whole else None
+    assert await body(await egress.send("GET", url, {}), limit) == expected
+
+    def read() -> bytes | None:
+        return body_blocking(egress.send_blocking("GET", url, {}), limit)
+
+    assert await asyncio.to_thread(read) == expected
+
+
+async def test_a_body_that_breaks_off_is_unavailable(liar: Liar, make_egress: MakeEgress) -> None:
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
+    liar.behave("/blobs/", lies.short(500))
+    egress = make_egress(Reach(private_addresses=True))
+    with pytest.raises(Unavailable):
+        await body(await egress.send("GET", url, {}), 10_000)
+
+
+async def test_only_the_headers_that_were_given_are_sent(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    await get(make_egress(Reach(private_addresses=True)), f"{liar.url}/v2/")
+    assert {name.lower() for name, _ in liar.requests.select()[0].values} == {"host"}

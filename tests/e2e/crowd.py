@@ -1,0 +1,20 @@
+"""Many clients at once."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def at_once(count: int, work: Callable[[int], T]) -> list[T]:
+    """What `count` threads make of `work(number)`, begun together; raises what any of them raised."""
+    gate = threading.Barrier(count)
+
+    def begin(number: int) -> T:
+        gate.wait(10)
+        return work(number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(begin, range(count)))

@@ -1,0 +1,69 @@
+"""Clients that ask and do not take: given up, whichever way the bytes go to them."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.app import running
+from gateway.commands import folder
+from gateway.http.stalls import StalledClients
+from gateway.server import Server
+from gateway.settings import Settings
+from tests.gateway.asgi import ask
+from tests.parts.images import seeded
+from tests.parts.liar import Liar
+from tests.parts.processes import HOST, listen, wait_until
+
+PROXIED = "/v2/hub/dependency_proxy/containers/library/any/blobs"
+
+
+@dataclass(frozen=True)
+class Impatient:
+    """A server in this process that gives up on an answer after a second or two, and a blob that it holds."""
+
+    port: int
+    target: str
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Impatient]:
+    monkeypatch.setattr(StalledClients.__init__, "__defaults__", (0.5, 30.0))
+    await folder.make(tmp_path)
+    target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
+    given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
+    stop, listener = asyncio.Event(), listen(0)
+    async with running(Settings.model_validate(given), "http://127.0.0.1") as app:
+        assert (await ask(app, "GET", target)).complete
+        serving = asyncio.ensure_future(Server(app).serve(listener, stop, 1.0))
+        yield Impatient(listener.getsockname()[1], target)
+        stop.set()
+        await serving
+
+
+def open_sockets() -> int:
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            found += os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("size", [60_000, 2_000_000])
+async def test_a_client_that_takes_nothing_is_given_up(size: int, impatient: Impatient) -> None:
+    before = open_sockets()
+    loop = asyncio.get_running_loop()
+    wanted = f"GET {impatient.target} HTTP/1.1\r\nHost: {HOST}\r\nRange: bytes=0-{size - 1}\r\n\r\n".encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, (HOST, impatient.port))
+        await loop.sock_sendall(client, wanted * 150)
+        await asyncio.to_thread(wait_until, lambda: open_sockets() > before + 1, what="it was never accepted")
+        await asyncio.to_thread(wait_until, lambda: open_sockets() == before + 1, what="it is still there")

@@ -1,0 +1,302 @@
+"""Requests that name nothing, nothing good, or what nobody may have: refused with a reason, and nothing is done."""
+
+import ast
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from starlette.types import ASGIApp
+from structlog.testing import capture_logs
+
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName
+from cache.store.filesystem import FilesystemStore
+from cache.values import BlobInfo, Link
+from gateway.app import create_app, open_services
+from gateway.commands import folder
+from gateway.db import groups
+from gateway.folders import CacheFolder
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.v2.access import Options
+from tests.gateway.asgi import Exchange, ask
+from tests.gateway.vectors import DENIED, IMAGE, PROXIED, Vector, all_vectors
+from tests.parts.gateway import ROOT, toml
+from tests.parts.images import digest_of, seeded
+from tests.parts.liar import Liar
+from tests.parts.processes import HOST, Process, answers_http, free_port, plain_environment
+from tests.parts.raw import RawStream
+
+VECTORS = all_vectors()
+CONTENT = seeded("held", 1_000)
+HELD = f"{PROXIED}/{IMAGE}/blobs/{digest_of(CONTENT)}"
+SENTENCE = re.compile(r"\S+ \S+ \S+.*", re.DOTALL)
+OPTIONS = Options("http://127.0.0.1:8080", open_proxy=True)
+NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+async def test_there_are_enough_of_them() -> None:
+    assert len({vector.target for vector in VECTORS}) >= 200
+
+
+def settings(canary: Liar) -> dict[str, Any]:
+    return {"upstreams": {"docker.io": canary.settings(deny=[DENIED])}}
+
+
+async def prepare(data: Path) -> None:
+    """Beside the open `hub`: a group whose proxy is off, one that asks for a login."""
+    async with folder.open_made(data) as database, database.write() as connection:
+        for path, proxy_enabled in (("off", False), ("closed", True)):
+            group = await groups.create(connection, path, NOW)
+            await groups.update(connection, replace(group, proxy_enabled=proxy_enabled))
+
+
+async def hold(services: Services, data: Path) -> None:
+    """Put a blob into the cache, as if it had been pulled."""
+    digest = Digest.of(CONTENT)
+    arrived = data / "spool" / "arrived"
+    arrived.write_bytes(CONTENT)
+    FilesystemStore(CacheFolder(data).blobs).adopt(arrived, digest)
+    hub = services.namespaces.group("hub")
+    assert hub is not None
+    link = Link(services.upstreams.source(hub, "docker.io"), RepositoryName(IMAGE), digest)
+    await services.pull_through.index.record(BlobInfo(digest, len(CONTENT)), link)
+
+
+@contextmanager
+def untouched() -> Iterator[Liar]:
+    """An upstream that nobody may reach."""
+    with Liar() as canary:
+        yield canary
+        assert canary.connections == 0, f"the upstream was reached: {canary.requests.select()}"
+
+
+def files(data: Path) -> dict[str, bytes | None]:
+    """All that lies in a data folder, but for what a database keeps beside itself while it is open."""
+    return {
+        str(path.relative_to(data)): path.read_bytes() if path.is_file() else None
+        for path in sorted(data.rglob("*"))
+        if not path.name.endswith(("-wal", "-shm")) and not path.name.startswith("usage.db")
+    }
+
+
+@dataclass(frozen=True)
+class Surface:
+    app: ASGIApp
+    services: Services
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Surface]:
+    data = tmp_path_factory.mktemp("surface") / "data"
+    with untouched() as canary:
+        await prepare(data)
+        async with open_services(Settings.model_validate({"data": str(data), **settings(canary)})) as services:
+            await services.namespaces.refresh_if_changed()
+            await hold(services, data)
+            before = files(data)
+            yield Surface(create_app(services, OPTIONS), services)
+            assert files(data) == before
+
+
+def check(vector: Vector, found: Exchange, *, body: bool = True) -> None:
+    assert found.status == vector.status, found.body
+    assert found.headers["docker-distribution-api-version"] == "registry/2.0"
+    assert found.headers["content-type"] == "application/json"
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert len(found.headers.all("x-request-id")) == 1
+    assert "x-cache" not in found.headers
+    assert "server" not in found.headers
+    if body:
+        error = found.error
+        assert error["code"] == vector.code
+        assert isinstance(error["detail"], str)
+        assert SENTENCE.fullmatch(error["detail"]), error["detail"]
+        assert vector.says in error["detail"]
+        assert len(error["detail"]) < 1_000
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=str)
+async def test_it_is_refused_with_a_code_and_a_reason(vector: Vector, surface: Surface) -> None:
+    check(vector, await ask(surface.app, vector.method, vector.target, vector.headers))
+
+
+async def test_a_refusal_repeats_only_the_start_of_what_was_asked(surface: Surface) -> None:
+    for target in (f"/{'x' * 8_000}", f"{PROXIED}/x/manifests/{'y' * 8_000}", f"{PROXIED}/x/blobs/{'z' * 8_000}"):
+        assert len((await ask(surface.app, "GET", target)).body) < 1_000
+    assert len((await ask(surface.app, "X" * 8_000, "/v2/")).body) < 1_000
+    assert len((await ask(surface.app, "GET", f"{PROXIED}/x/tags/list?n={'1' * 8_000}")).body) < 1_000
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example/path", "[", "a@evil.example", "evil.example:99999", ""])
+async def test_a_host_header_changes_no_refusal(host: str, surface: Surface) -> None:
+    for target in ("/nothing", f"{PROXIED}/{DENIED}/tags/list"):
+        headers = [("Host", host), ("X-Forwarded-Host", host), ("Forwarded", f"host={host}")]
+        found = await ask(surface.app, "GET", target, headers)
+        assert found.body == (await ask(surface.app, "GET", target)).body
+
+
+@pytest.mark.parametrize("target", [f"{PROXIED}/{IMAGE}/tags/list", "/-/ready"])
+async def test_what_nobody_foresaw_is_answered_in_the_same_form_and_told_once(target: str, surface: Surface) -> None:
+    nothing: Any = None
+    broken = create_app(replace(surface.services, namespaces=nothing), OPTIONS)
+    with capture_logs() as events:
+        found = await ask(broken, "GET", target)
+    check(Vector("GET", target, 500, "UNKNOWN", "request id"), found)
+    assert b"NoneType" not in found.body
+    assert [event["event"] for event in events] == ["request_failed", "request"]
+    assert {event["request_id"] for event in events} == {found.headers["x-request-id"]}
+
+
+# Ranges, of a blob that is here.
+
+
+async def test_the_blob_that_is_held_can_be_had(surface: Surface) -> None:
+    found = await ask(surface.app, "GET", HELD)
+    assert (found.status, found.body, found.headers["x-cache"]) == (200, CONTENT, "HIT")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=1000-1001", "bytes=-0", "bytes=9999999999999999999-"])
+async def test_a_range_behind_the_end_is_refused_with_the_size(wanted: str, surface: Surface) -> None:
+    found = await ask(surface.app, "GET", HELD, [("Range", wanted)])
+    check(Vector("GET", HELD, 416, "RANGE_INVALID", "1000 bytes"), found)
+    assert found.headers["content-range"] == "bytes */1000"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *("bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5-1", "bytes=0-1,2-3", "bytes=" + "0-," * 10_000),
+        *("items=0-1", "bytes=0-1;q=1", "bytes=0x0-0x1", "bytes=" + "9" * 5_000 + "-", "bytes=-" + "9" * 5_000),
+    ],
+    ids=lambda wanted: wanted[:20],
+)
+async def test_a_range_that_is_none_is_answered_with_the_whole(wanted: str, surface: Surface) -> None:
+    found = await ask(surface.app, "GET", HELD, [("Range", wanted)])
+    assert (found.status, found.body) == (200, CONTENT)
+
+
+async def test_one_images_blob_cannot_be_had_under_a_denied_name(surface: Surface) -> None:
+    for name in (DENIED, "secret", "docker.io/secret", f"docker.io/{DENIED}", f"index.docker.io/{DENIED}"):
+        assert (await ask(surface.app, "GET", HELD.replace(IMAGE, name))).status == 403
+
+
+# The same over a socket, and what the server does meanwhile.
+
+
+class Audited:
+    """The server, with a file in which it tells what it asks the system for."""
+
+    def __init__(self, directory: Path, canary: Liar) -> None:
+        self.data = directory / "data"
+        self.port = free_port()
+        self._told = directory / "told"
+        config = directory / "gateway.toml"
+        config.write_text(toml(settings(canary)))
+        words = ["serve", f"--config={config}", f"--data={self.data}", f"--host={HOST}", f"--port={self.port}"]
+        self.process = Process(
+            [sys.executable, "-m", "tests.gateway.audited", self._told, *words],
+            log=directory / "log",
+            environment=plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1"),
+            directory=directory,
+        )
+
+    def start(self) -> None:
+        self.process.start(answers_http(f"http://{HOST}:{self.port}/-/ready"))
+
+    def told(self) -> list[tuple[str, str]]:
+        return told(self._told)
+
+    def ask(self, vector: Vector) -> Exchange:
+        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+            head = f"{vector.method} {vector.target} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode("ascii"))
+            stream = RawStream(connection, vector.method, 0)
+            return Exchange(stream.status, stream.headers, stream.read_all(), stream.complete)
+
+
+def told(file: Path) -> list[tuple[str, str]]:
+    lines = (line.split("\t", 1) for line in file.read_text().splitlines())
+    return [(event, ast.literal_eval(path)) for event, path in lines]
+
+
+def permitted(path: str, data: Path) -> bool:
+    """Its data, Python and our own code, and what the system's resolver and clock read."""
+    folders = [
+        str(data),
+        str(ROOT),
+        sys.prefix,
+        sys.base_prefix,
+        *sysconfig.get_paths().values(),
+        "/proc",
+        "/dev",
+        "/etc",
+    ]
+    outside = re.search(r"(^|/)\.\.?(/|$)|passwd|shadow", path) is not None
+    return not outside and any(path == place or path.startswith(f"{place}/") for place in folders)
+
+
+async def test_an_audited_process_tells_what_it_asks_the_system(scratch: Path) -> None:
+    code = (
+        "import os, pathlib, socket, threading, tests.gateway.audited as audited; audited.watch('told');"
+        "os.path.exists('/a'); pathlib.Path('/b').exists();"
+        "thread = threading.Thread(target=lambda: open('/etc/hostname').close()); thread.start(); thread.join();"
+        "os.rename('told', 'c'); socket.socket().connect_ex(('127.0.0.1', 1))"
+    )
+    environment = plain_environment(PYTHONPATH=str(ROOT))
+    command = [sys.executable, "-c", code]
+    await asyncio.to_thread(subprocess.run, command, cwd=scratch, env=environment, check=True, timeout=30)
+    assert told(scratch / "c") == [
+        *(("os.stat", "/a"), ("os.stat", "/b"), ("open", "/etc/hostname"), ("os.rename", "told"), ("os.rename", "c")),
+        ("socket.connect", "('127.0.0.1', 1)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        *(("/data", True), ("/data/cache.db", True), ("/etc/hosts", True), (sys.prefix + "/lib/x", True)),
+        *(("/etc/passwd", False), ("/data/../etc/x", False), ("/datax", False), ("/tmp", False), ("x", False)),
+    ],
+)
+async def test_what_a_server_may_touch_is_its_own(path: str, expected: bool) -> None:
+    assert permitted(path, Path("/data")) is expected
+
+
+async def test_a_running_server_touches_nothing_for_any_of_them(scratch: Path) -> None:
+    with untouched() as canary:
+        server = Audited(scratch, canary)
+        await prepare(server.data)
+        server.start()
+        try:
+            server.ask(Vector("GET", "/v2/", 200, ""))
+            before, beginning = files(server.data), len(server.told())
+            for vector in VECTORS:
+                found = server.ask(vector)
+                assert found.complete, vector
+                check(vector, found, body=vector.method != "HEAD")
+            meanwhile = server.told()[beginning:]
+            assert files(server.data) == before
+            server.process.signal(signal.SIGTERM)
+            assert server.process.wait() == 0
+        finally:
+            server.process.kill()
+        assert [entry for entry in meanwhile if not permitted(entry[1], server.data)] == []
+        assert "Traceback" not in server.process.log_text()
+        opened = [path for event, path in server.told() if event == "sqlite3.connect"]
+        assert any(str(server.data / "gateway.db") in path for path in opened)

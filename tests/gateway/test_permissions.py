@@ -1,0 +1,52 @@
+"""Who may pull through a group: the whole table."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.auth.permissions import decide_pull
+from gateway.auth.principal import ANONYMOUS
+from gateway.db.groups import Group, Visibility
+
+GROUP = Group(
+    id=1,
+    path="team/images",
+    visibility=Visibility.PUBLIC,
+    proxy_enabled=True,
+    anonymous_pull=True,
+    default_upstream="docker.io",
+    upstream_username=None,
+    upstream_password_sealed=None,
+    created_at=datetime(2025, 1, 2, tzinfo=UTC),
+)
+
+
+@pytest.mark.parametrize(
+    ("anonymous_pull", "open_proxy", "allowed", "says"),
+    [
+        (True, True, True, "anonymous pull"),
+        (True, False, False, "allow_open_proxy = true"),
+        (False, True, False, "asks for a login"),
+        (False, False, False, "asks for a login"),
+    ],
+)
+def test_a_stranger_may_pull(anonymous_pull: bool, open_proxy: bool, allowed: bool, says: str) -> None:
+    group = replace(GROUP, anonymous_pull=anonymous_pull)
+    decision = decide_pull(ANONYMOUS, group, open_proxy=open_proxy)
+    assert decision.allowed is allowed
+    assert says in decision.reason
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("anonymous_pull", [True, False])
+def test_what_counts_is_anonymous_pull_and_not_what_may_be_seen(visibility: Visibility, anonymous_pull: bool) -> None:
+    group = replace(GROUP, visibility=visibility, anonymous_pull=anonymous_pull)
+    assert decide_pull(ANONYMOUS, group, open_proxy=True).allowed is anonymous_pull
+
+
+@pytest.mark.parametrize("anonymous_pull", [True, False])
+def test_a_refusal_names_the_group(anonymous_pull: bool) -> None:
+    decision = decide_pull(ANONYMOUS, replace(GROUP, anonymous_pull=anonymous_pull), open_proxy=False)
+    assert not decision.allowed
+    assert "'team/images'" in decision.reason

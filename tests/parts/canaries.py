@@ -1,0 +1,30 @@
+"""Secrets that must never show: whatever the tests give our server, or an upstream gives it, to keep to itself.
+
+Every password of the tests is CANARY, every token and signature that the parts hand out is remembered here, and the
+fixture `gateway` searches the logs and data folders of our servers for all of them when a test ends.
+"""
+
+import base64
+from pathlib import Path
+
+CANARY = "canary-5e2f0b9c71d84a36"
+SEARCHED_BYTES = 8 * 1024 * 1024
+
+_live: set[bytes] = {CANARY.encode(), base64.b64encode(f"ada:{CANARY}".encode())}
+
+
+def remember(secret: str) -> str:
+    _live.add(secret.encode())
+    return secret
+
+
+def found_in(content: bytes) -> list[str]:
+    """The secrets that show in it."""
+    return [secret.decode() for secret in _live if secret in content]
+
+
+def found_below(folder: Path) -> dict[str, list[str]]:
+    """The files that hold secrets; blobs are other people's bytes and are passed over."""
+    files = [path for path in folder.rglob("*") if path.is_file() and folder / "cache" not in path.parents]
+    small = [path for path in files if path.stat().st_size <= SEARCHED_BYTES]
+    return {str(path): found for path in small if (found := found_in(path.read_bytes()))}

@@ -1,0 +1,98 @@
+"""Reverse proxies in front of our server, as administrators set them up: nginx and HAProxy on loopback."""
+
+import os
+from pathlib import Path
+
+from .processes import HOST, Process, answers_tcp, binary, free_port
+
+RECOMMENDED = (
+    "proxy_http_version 1.1;",
+    'proxy_set_header Connection "";',
+    "proxy_request_buffering off;",
+    "proxy_buffering off;",
+    "client_max_body_size 0;",
+)
+
+
+class FrontProxy:
+    """A proxy on a port of its own; its folder holds config and log."""
+
+    def __init__(self, argv: list[str], directory: Path, port: int) -> None:
+        self.directory, self.port = directory, port
+        self.process = Process(argv, log=directory / "proxy.log", directory=directory)
+
+    @property
+    def host(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def start(self) -> None:
+        self.process.start(answers_tcp(self.port))
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def log_text(self) -> str:
+        return self.process.log_text()
+
+
+class Nginx(FrontProxy):
+    """nginx that passes everything to a port; `lines` stand in its location, none of them means nginx's defaults."""
+
+    def __init__(self, directory: Path, backend: int, lines: tuple[str, ...] = ()) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        stores = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"    {name}_temp_path {directory / name};" for name in stores)
+        location = "\n".join(f"        {line}" for line in lines)
+        account = "user root;" if os.geteuid() == 0 else ""
+        file = directory / "nginx.conf"
+        file.write_text(
+            f"""\
+daemon off;
+{account}
+pid {directory / "nginx.pid"};
+error_log stderr;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+{temporary}
+    server {{
+        listen {HOST}:{port};
+        location / {{
+        proxy_pass http://{HOST}:{backend};
+{location}
+        }}
+    }}
+}}
+"""
+        )
+        program = binary("nginx", "nginx-light")
+        super().__init__([program, "-e", "stderr", "-p", str(directory), "-c", str(file)], directory, port)
+
+
+class Haproxy(FrontProxy):
+    """HAProxy that passes everything to a port: its defaults, and the timeouts that it asks for."""
+
+    def __init__(self, directory: Path, backend: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        file = directory / "haproxy.cfg"
+        file.write_text(
+            f"""\
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend clients
+    bind {HOST}:{port}
+    default_backend gateway
+backend gateway
+    server gateway {HOST}:{backend}
+"""
+        )
+        super().__init__([binary("haproxy", "haproxy"), "-db", "-f", str(file)], directory, port)
