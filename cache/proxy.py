@@ -176,6 +176,9 @@ class ProxiedRepository:
         if info and await self._bytes_of_own_origin(digest):
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
             return FoundSize(info.size, Answer(Outcome.REVALIDATED))
+        flight = self._all.flights.find(self._source, digest)
+        if flight and flight.verified and self._image in flight.images:
+            return FoundSize(flight.written, Answer(Outcome.COALESCED))
         size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
 

@@ -102,7 +102,11 @@ class Tokens:
         """What to send with a first request; None while this upstream has not asked for anything."""
         if self._challenge is None:
             return None
-        return (yield from self._fresh(self._challenge, scope, refused=None))
+        try:
+            return (yield from self._fresh(self._challenge, scope, refused=None))
+        except UpstreamError:
+            self._challenge = None  # the registry may name another token service by now: it is asked the next time
+            raise
 
     def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
         """What to send after a 401 to `refused`; None where there is nothing better to send.

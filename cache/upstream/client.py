@@ -84,7 +84,7 @@ class BlobStream:
         self._leftover = self._leftover[count:]
         if self._remaining is not None:
             self._remaining -= count
-        if not self._leftover and self._socket is not None:
+        if not self._leftover and self._remaining and self._socket is not None:
             self._socket.settimeout(PROGRESS_TIMEOUT)
         return count
 

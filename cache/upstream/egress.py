@@ -27,7 +27,6 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 _ATTEMPT_TIMEOUT = 2.0
 _CONNECTIONS = 200
-_BROKEN = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +50,6 @@ def resolve(host: str, port: int) -> list[str]:
     return list(
         dict.fromkeys(str(entry[4][0]) for entry in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_ADDRCONFIG))
     )
-
-
-class _Attempt:
-    """Whether a request went out on a connection of its own. One that was kept alive may have ended, or lost its place,
-    before the request came: then it is asked again, which a GET or HEAD may be (RFC 9110, section 9.2.2)."""
-
-    connected = False
-
-    def note_blocking(self, event: str, info: Any) -> None:
-        self.connected = self.connected or event == "connection.connect_tcp.started"
-
-    async def note(self, event: str, info: Any) -> None:
-        self.note_blocking(event, info)
 
 
 class Egress:
@@ -96,28 +82,12 @@ class Egress:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """The answer, its body still to be read; close it. Raises Unavailable."""
-        attempt = _Attempt()
-        extensions = {"trace": attempt.note}
         with _named(url):
-            request = self._async.build_request(method, url, headers=headers, extensions=extensions)
-            try:
-                return await self._async.send(request, stream=True)
-            except _BROKEN:
-                if attempt.connected:
-                    raise
-                return await self._async.send(request, stream=True)
+            return await self._async.send(self._async.build_request(method, url, headers=headers), stream=True)
 
     def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
-        attempt = _Attempt()
-        extensions = {"trace": attempt.note_blocking}
         with _named(url):
-            request = self._sync.build_request(method, url, headers=headers, extensions=extensions)
-            try:
-                return self._sync.send(request, stream=True)
-            except _BROKEN:
-                if attempt.connected:
-                    raise
-                return self._sync.send(request, stream=True)
+            return self._sync.send(self._sync.build_request(method, url, headers=headers), stream=True)
 
     async def close(self) -> None:
         await self._async.aclose()
@@ -276,8 +246,9 @@ def _pool_options(context: ssl.SSLContext) -> dict[str, Any]:
     return {
         "ssl_context": context,
         "max_connections": _CONNECTIONS,
-        "max_keepalive_connections": 20,
-        "keepalive_expiry": 30.0,
+        # A connection each, as most registry clients have it: what an upstream sends beyond an answer is never taken
+        # for the next one, and no request meets a connection that has ended in the meantime.
+        "max_keepalive_connections": 0,
         "http1": True,
         "http2": False,
     }

@@ -296,7 +296,7 @@ async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one
     def no_start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(flights_module.threading.Thread, "start", no_start)
+    monkeypatch.setattr(threading.Thread, "start", no_start)
     _, follower, _ = hangar.join(ScriptedBody.whole(content), digest)
     with pytest.raises(Unavailable):
         await follower.started()

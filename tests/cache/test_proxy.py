@@ -1,11 +1,11 @@
 """ProxiedRepository: who gets what from where, over a real index and store and a scripted upstream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -181,10 +181,10 @@ class Bench:
         """Every download is over, and what it brought is written down."""
         await until(lambda: not self.flights)
 
-    async def begin(self, *works: Awaitable[T]) -> "list[asyncio.Future[T]]":
+    async def begin(self, *works: Coroutine[Any, Any, T]) -> "list[asyncio.Task[T]]":
         """Begun, and each waiting for a shared task."""
         wanted = self.shared.waiting + len(works)
-        futures = [asyncio.ensure_future(work) for work in works]
+        futures = [asyncio.create_task(work) for work in works]
         await until(lambda: self.shared.waiting == wanted)
         return futures
 

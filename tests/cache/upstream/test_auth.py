@@ -580,6 +580,18 @@ def test_a_challenge_that_led_nowhere_does_not_stand_in_the_way() -> None:
     assert run(tokens.renewed(SCOPE, None, bearer()), service) == "Bearer t1"
 
 
+def test_a_token_service_that_fails_may_be_another_the_next_time() -> None:
+    tokens, service = make_tokens(hosts=frozenset({"auth.example", "new.example"})), Service()
+    assert run(tokens.renewed("a", None, bearer()), service) == "Bearer t1"
+    service.answer = granting(status=503)
+    with pytest.raises(Unavailable):
+        run(tokens.authorization("b"), service)
+    service.answer = service.next_token
+    assert run(tokens.authorization("b"), service) is None
+    assert run(tokens.renewed("b", None, bearer("https://new.example/token")), service) == "Bearer t3"
+    assert service.asked[-1].url.startswith("https://new.example/token?")
+
+
 def test_different_scopes_do_not_wait_for_each_other() -> None:
     tokens = make_tokens()
     flows = [tokens.renewed(scope, None, bearer()) for scope in ("a", "b")]

@@ -18,7 +18,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.upstream import client as client_module
 from cache.upstream.auth import Credential, Tokens
 from cache.upstream.client import REDIRECT_LIMIT, BlobStream, UpstreamClient
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import Egress, Reach, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.urls import origin_of
 from cache.values import Source
@@ -94,10 +94,9 @@ async def test_with_a_length_all_but_the_beginning_comes_from_the_socket(
 ) -> None:
     content, digest = blob_of(5 * MB)
     upstream.offer_blob(content)
-    library = client_module.raw_chunks
 
-    def only_the_first(response: client_module.Response) -> Iterator[bytes]:
-        chunks = library(response)
+    def only_the_first(response: Response) -> Iterator[bytes]:
+        chunks = raw_chunks(response)
         yield next(chunks)
         raise AssertionError("the library was asked again")
 
@@ -187,6 +186,31 @@ async def test_an_abort_from_another_thread_wakes_a_stalled_read(
         await asyncio.wait_for(working, 10)
     assert content.startswith(got)
     streams[0].abort()
+
+
+async def test_what_is_read_after_an_abort_is_the_body_or_nothing(upstream: Liar, connect: Connect) -> None:
+    """Of what the kernel holds by then nothing may come undecrypted."""
+    content, digest = blob_of(2 * MB)
+    upstream.offer_blob(content)
+    stall = lies.stalled(300_000)
+    upstream.behave("/blobs/", stall)
+    assert stall.hold is not None
+    hold, client, got = stall.hold, connect(upstream.url), bytearray()
+
+    def work() -> None:
+        with client.open_blob(APP, digest) as stream:
+            parts = receive(stream, 50_000)
+            while len(got) < 100_000:  # past what the library has read ahead
+                got.extend(next(parts))
+            hold.reached.wait(10)
+            stream.abort()
+            for part in parts:
+                got.extend(part)
+
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(work)
+    assert len(got) >= 100_000
+    assert content.startswith(got)
 
 
 async def test_a_page_of_html_is_no_blob(upstream: Liar, connect: Connect) -> None:
