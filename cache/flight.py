@@ -34,6 +34,9 @@ TAIL = 32 * 1024
 BUFFER = 1024 * 1024
 KEEP_SIZE = 64 * 1024 * 1024
 KEEP_SHARE = 0.25
+UNSIZED_LIMIT = 16 * 1024 * 1024 * 1024
+"""Bytes of a blob whose length the upstream does not tell; one that it tells is held to it."""
+
 ABANDON_AFTER = 5.0
 STOP_WITHIN = 3.0
 
@@ -184,6 +187,8 @@ class Flight:
                     while not self._aborted and (count := incoming.receive_into(buffer)):
                         spool.append(buffer[:count])
                         self.written = spool.size
+                        if self.size is None and spool.size > UNSIZED_LIMIT:
+                            raise Corrupt(f"{self.source.origin.host} sends without end", Fault.SIZE)
                         self._signal()
                 finally:
                     # The connection may go to somebody else now, whom no abort of ours must hit.

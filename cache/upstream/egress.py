@@ -6,6 +6,7 @@ It knows no registry. Nothing else imports the HTTP library; redirects are not f
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -27,6 +28,7 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
 _ATTEMPT_TIMEOUT = 2.0
 _CONNECTIONS = 200
+_RESOLVING = ThreadPoolExecutor(8, "resolve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,9 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
     ) -> Any:
         try:
             async with asyncio.timeout(timeout):
-                addresses = await asyncio.to_thread(self._check.addresses, host, port)
+                # Threads of their own: names that are slow to resolve must not hold up the reading of files.
+                loop = asyncio.get_running_loop()
+                addresses = await loop.run_in_executor(_RESOLVING, self._check.addresses, host, port)
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
         failure: Exception | None = None
