@@ -569,7 +569,7 @@ def test_small_downloads_and_those_well_under_way_are_worth_finishing(
 async def test_a_body_without_length_or_end_is_given_up(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cache.flight.UNSIZED_LIMIT", 10)
     body = ScriptedBody(size=None)
-    flight, follower, _ = hangar.join(body, blob_of(100)[1])
+    _, follower, _ = hangar.join(body, blob_of(100)[1])
     body.send(b"x" * 11)
     with pytest.raises(Corrupt, match="without end"):
         await follower.verified()
