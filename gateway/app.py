@@ -1,7 +1,7 @@
 """The composition root: every constructor call, and what lives as long as the app."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -30,7 +30,7 @@ from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
-from gateway.http.middleware import AccessLog, DrainedRefusals
+from gateway.http.middleware import AccessLine, AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
 from gateway.metrics import Metrics
@@ -47,14 +47,17 @@ USAGE_FLUSH_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def running(settings: Settings, external_url: str) -> AsyncIterator[ASGIApp]:
+async def running(
+    settings: Settings, external_url: str, log_access: Callable[[AccessLine], None] = log_at_once
+) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
     async with open_services(settings) as services:
         await services.namespaces.refresh_if_changed()
-        yield create_app(services, Options(external_url, open_proxy_allowed(settings, external_url)))
+        options = Options(external_url, open_proxy_allowed(settings, external_url))
+        yield create_app(services, options, log_access)
 
 
-def create_app(services: Services, options: Options) -> ASGIApp:
+def create_app(services: Services, options: Options, log_access: Callable[[AccessLine], None] = log_at_once) -> ASGIApp:
     app = Starlette(
         routes=[*v2.routes(services, options), *ops.routes(services)],
         middleware=[Middleware(v2.CheckedPaths)],
@@ -67,7 +70,7 @@ def create_app(services: Services, options: Options) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(app)))))
+    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(app), log_access))))
 
 
 @asynccontextmanager

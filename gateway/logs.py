@@ -1,13 +1,25 @@
 """How log lines are written: an event name plus fields, to stderr."""
 
+import asyncio
+import json
 import logging
 import sys
-from typing import Literal
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Literal, TextIO
 
 import structlog
 
+from gateway.http.middleware import AccessLine
 
-def configure(form: Literal["console", "json"]) -> None:
+Form = Literal["console", "json"]
+
+BATCH_SECONDS = 0.1
+
+
+def configure(form: Form) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -27,3 +39,40 @@ def configure(form: Literal["console", "json"]) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+class AccessLines:
+    """Writes access lines a batch at a time, from a thread: a line each, rendered and written in the request, was an
+    eighth of the time of a cached manifest."""
+
+    def __init__(self, form: Form, file: TextIO = sys.stderr) -> None:
+        self._form = form
+        self._file = file
+        self._waiting: list[tuple[float, AccessLine]] = []
+        self._thread = ThreadPoolExecutor(1, "access-log")
+
+    def write(self, line: AccessLine) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._hand_over)
+        self._waiting.append((time.time(), line))
+
+    def close(self) -> None:
+        """Writes what waits, and returns when it is written."""
+        self._hand_over()
+        self._thread.shutdown()
+
+    def _hand_over(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            self._thread.submit(self._write, batch)
+
+    def _write(self, batch: Sequence[tuple[float, AccessLine]]) -> None:
+        self._file.write("".join(f"{self._render(when, line)}\n" for when, line in batch))
+        self._file.flush()
+
+    def _render(self, when: float, line: AccessLine) -> str:
+        stamp = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fields = line._asdict()
+        if self._form == "json":
+            return json.dumps({"event": "request", "level": "info", "timestamp": stamp, **fields})
+        return f"{stamp} [info     ] request " + " ".join(f"{name}={value!r}" for name, value in fields.items())

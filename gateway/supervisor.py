@@ -17,6 +17,7 @@ from cache.index.sqlite import DatabaseUnusable
 from gateway import logs
 from gateway.app import open_proxy_allowed, running
 from gateway.db.groups import HUB
+from gateway.logs import AccessLines
 from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable, tls_context
 from gateway.settings import Settings
 
@@ -51,8 +52,12 @@ async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, url) as app:
-        await Server(app, _tls_files(settings)).serve(listener, stop, GRACE_SECONDS)
+    lines = AccessLines(settings.log_format)
+    try:
+        async with running(settings, url, lines.write) as app:
+            await Server(app, _tls_files(settings)).serve(listener, stop, GRACE_SECONDS)
+    finally:
+        lines.close()
 
 
 def _tls_files(settings: Settings) -> TlsFiles | None:

@@ -55,6 +55,7 @@ class Upstreams:
 
     def __init__(self, configured: Iterable[Upstream], sealer: Sealer) -> None:
         self._configured = {upstream.name: upstream for upstream in configured}
+        self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._egress: dict[str, Egress] = {}
         self._clients: dict[tuple[str, str, str | None], UpstreamClient] = {}
@@ -69,7 +70,7 @@ class Upstreams:
     def source(self, group: Group, name: str) -> Source:
         """As whom a group sees an upstream: what it pulled with one credential is not there for another."""
         upstream = self._configured[name]
-        origin = origin_of(upstream.url)
+        origin = self._origins[name]
         if group.upstream_username is not None and name == group.default_upstream:
             return Source(origin, f"group:{group.id}:{group.upstream_username}")
         return Source(origin, f"user:{upstream.username}" if upstream.lends_to(group) else "")

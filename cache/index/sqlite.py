@@ -1,8 +1,10 @@
 """How an SQLite file is opened, migrated and watched; it knows no table."""
 
 import fcntl
+import mmap
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 BUSY_TIMEOUT_MS = 5_000
+_WAL_HEADER = 48
+_WAL_CHANGES = slice(8, 12)
 WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
 """Execution options of an engine that writes: it takes its turn when a transaction begins, not in the midst of it."""
 
@@ -36,12 +40,21 @@ class Watcher:
             self._pooled = engine.raw_connection()
         self._connection = cast(sqlite3.Connection, self._pooled.driver_connection)
 
+        self._connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        with open(f"{path}-shm", "rb") as index:
+            self._header = mmap.mmap(index.fileno(), _WAL_HEADER, prot=mmap.PROT_READ)
+
     def version(self) -> int:
-        """A number that differs from the last one after any commit; about 2 µs. Ask before reading what it guards."""
-        [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
-        return int(version)
+        """A number that differs from the last one after any commit. Ask before reading what it guards.
+
+        It is the count of transactions in the header of the write-ahead log's index ("iChange" in SQLite's description
+        of that file), which every connection maps and ours keeps alive. To ask the library for `PRAGMA data_version`
+        took 11 % of the time of a cached manifest.
+        """
+        return int.from_bytes(self._header[_WAL_CHANGES], sys.byteorder)
 
     def close(self) -> None:
+        self._header.close()
         self._pooled.close()
 
 

@@ -17,19 +17,20 @@ _WRITES = ["POST", "PUT", "PATCH", "DELETE"]
 
 
 def routes(services: Services, options: Options) -> list[BaseRoute]:
+    """The first that fits is taken, so what is asked for most stands first."""
     params.register()
     pull = Pull(Access(services, options))
     manifest, blob = "/v2/{name:name}/manifests/{reference:reference}", "/v2/{name:name}/blobs/{digest:digest}"
     return [
-        Route("/v2", ping, methods=["GET"]),
-        Route("/v2/", ping, methods=["GET"]),
-        Route("/v2/{name:name}/blobs/uploads", pull.refuse_write, methods=_WRITES),
-        Route("/v2/{name:name}/blobs/uploads/{rest:path}", pull.refuse_write, methods=_WRITES),
         Route(manifest, pull.head_manifest, methods=["HEAD"]),
         Route(manifest, pull.get_manifest, methods=["GET"]),
-        Route(manifest, pull.refuse_write, methods=_WRITES),
+        Route("/v2/{name:name}/blobs/uploads", pull.refuse_write, methods=_WRITES),
         Route(blob, pull.head_blob, methods=["HEAD"]),
         Route(blob, pull.get_blob, methods=["GET"]),
+        Route("/v2", ping, methods=["GET"]),
+        Route("/v2/", ping, methods=["GET"]),
+        Route(manifest, pull.refuse_write, methods=_WRITES),
+        Route("/v2/{name:name}/blobs/uploads/{rest:path}", pull.refuse_write, methods=_WRITES),
         Route(blob, pull.refuse_write, methods=_WRITES),
         Route("/v2/{name:name}/tags/list", pull.list_tags, methods=["GET"]),
         Route("/v2/{name:name}/referrers/{digest:digest}", pull.list_referrers, methods=["GET"]),

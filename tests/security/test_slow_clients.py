@@ -1,0 +1,387 @@
+"""Clients that hold connections: every one of them is ended in time, and nobody else notices them."""
+
+import asyncio
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import server
+from gateway.app import running
+from gateway.commands import folder
+from gateway.http import stalls
+from gateway.http.connection import KnownConnection
+from gateway.http.disconnect import while_connected
+from gateway.http.stalls import StalledClients
+from gateway.http.zerocopy import EXTENSION, ZeroCopy
+from gateway.settings import Settings
+from tests.conftest import GatewayFactory
+from tests.e2e.datafolder import trouble
+from tests.parts import raw
+from tests.parts.gateway import Gateway
+from tests.parts.images import seeded
+from tests.parts.liar import Liar
+from tests.parts.processes import HOST, wait_until
+
+from .conftest import descriptors
+from .serving import SMALL_BUFFER, Served, pong, read_to_end, serving
+
+PATIENCE = 0.3
+WINDOW = 0.4
+PIECE = 256 * 1024
+GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+GET_AND_CLOSE = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_nobody_holds_a_connection_for_longer_than_this() -> None:
+    assert server.KEEP_ALIVE_SECONDS <= 10
+    assert stalls.BODY_WINDOW <= 30
+    assert stalls.BODY_BYTES / stalls.BODY_WINDOW >= 1024
+    assert stalls.ANSWER_PATIENCE <= 60
+    assert server._LAST_BYTES_SECONDS <= 60
+    assert server._TLS_HANDSHAKE_SECONDS <= 10
+
+
+# Heads.
+
+
+@pytest.fixture
+def short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", WINDOW)
+
+
+@pytest.mark.parametrize("first", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a.test\r\n"])
+async def test_a_head_that_comes_too_slowly_ends_the_connection(first: bytes, short_idle: None) -> None:
+    """Also while more of it keeps coming."""
+    async with serving(pong) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect() as connection:
+            began = time.monotonic()
+            await loop.sock_sendall(connection, first)
+
+            async def trickle() -> None:
+                with suppress(ConnectionError):
+                    while first:
+                        await asyncio.sleep(WINDOW / 5)
+                        await loop.sock_sendall(connection, b"A")
+
+            trickling = asyncio.ensure_future(trickle())
+            assert await read_to_end(connection) == b""
+            assert WINDOW * 0.9 < time.monotonic() - began < WINDOW * 4
+            trickling.cancel()
+        await served.settles(before)
+
+
+async def test_a_connection_that_is_kept_is_closed_when_it_stays_idle(short_idle: None) -> None:
+    async with serving(pong) as served:
+        with served.connect() as connection:
+            await asyncio.get_running_loop().sock_sendall(connection, GET)
+            assert (await read_to_end(connection)).endswith(b"pong")
+
+
+async def test_a_client_that_leaves_after_its_answer_is_not_waited_for() -> None:
+    async with serving(pong) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        began = time.monotonic()
+        for request in (GET, b""):
+            with served.connect() as connection:
+                await loop.sock_sendall(connection, request)
+                if request:
+                    assert await loop.sock_recv(connection, 1000)
+        await served.settles(before)
+        assert time.monotonic() - began < server.KEEP_ALIVE_SECONDS / 2
+
+
+# Request bodies.
+
+
+class Reader:
+    """Reads every body to its end, and keeps what it was told at last."""
+
+    last: Message
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            self.last = await receive()
+            if self.last["type"] == "http.disconnect" or not self.last["more_body"]:
+                break
+        await pong(scope, receive, send)
+
+
+@pytest.mark.parametrize("framing", [POST, CHUNKED])
+@pytest.mark.parametrize("trickles", [False, True])
+async def test_a_body_that_comes_too_slowly_ends_the_connection(framing: bytes, trickles: bool) -> None:
+    reader = Reader()
+    async with serving(KnownConnection(StalledClients(reader, window=WINDOW))) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect() as connection:
+            await loop.sock_sendall(connection, framing)
+
+            async def trickle() -> None:
+                with suppress(ConnectionError):
+                    while trickles:
+                        await loop.sock_sendall(connection, b"1\r\na\r\n")
+                        await asyncio.sleep(WINDOW / 10)
+
+            trickling = asyncio.ensure_future(trickle())
+            began = time.monotonic()
+            assert await read_to_end(connection) == b""
+            assert time.monotonic() - began < WINDOW * 4
+            assert reader.last["type"] == "http.disconnect"
+            trickling.cancel()
+        await served.settles(before)
+
+
+async def test_a_body_that_brings_enough_in_each_window_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stalls, "BODY_BYTES", 1000)
+    reader = Reader()
+    async with serving(KnownConnection(StalledClients(reader, window=WINDOW))) as served:
+        loop = asyncio.get_running_loop()
+        with served.connect() as connection:
+            await loop.sock_sendall(
+                connection, POST.replace(b"1000000", b"8000").replace(b"Host", b"Connection: close\r\nHost")
+            )
+            for _ in range(8):
+                await asyncio.sleep(WINDOW / 3)
+                await loop.sock_sendall(connection, bytes(1000))
+            assert (await read_to_end(connection)).endswith(b"pong")
+    assert reader.last["type"] == "http.request"
+
+
+# Answers.
+
+
+class Endless:
+    """Answers without an end, from memory or from a file, as long as the client is there."""
+
+    def __init__(self, file: IO[bytes] | None = None) -> None:
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await while_connected(receive, self._answer(scope, send))
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await asyncio.sleep(0)  # as it takes a turn of the loop to read a piece
+            if self._file is not None and EXTENSION in scope["extensions"]:
+                message: dict[str, Any] = {"type": EXTENSION, "file": self._file, "offset": 0, "count": PIECE}
+            else:
+                message = {"type": "http.response.body", "body": bytes(PIECE)}
+            await send(message | {"more_body": True})
+
+
+@pytest.fixture
+def file() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(PIECE)
+        yield file
+
+
+def watched(app: ASGIApp, zero_copy: bool) -> ASGIApp:
+    return KnownConnection(ZeroCopy(StalledClients(app, patience=PATIENCE), zero_copy))
+
+
+@pytest.mark.parametrize("zero_copy", [False, True])
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_an_answer_that_nobody_takes_is_ended(zero_copy: bool, requests: int, file: IO[bytes]) -> None:
+    """Also where more requests wait behind it, and the connection is therefore not read."""
+    async with serving(watched(Endless(file), zero_copy)) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect(SMALL_BUFFER) as connection:
+            await loop.sock_sendall(connection, GET * requests)
+            assert await loop.sock_recv(connection, 1000)
+            await served.settles(before + 1)
+            await read_to_end(connection)
+
+
+@pytest.mark.parametrize("zero_copy", [False, True])
+async def test_an_answer_that_is_taken_slowly_goes_on(zero_copy: bool, file: IO[bytes]) -> None:
+    async with serving(watched(Endless(file), zero_copy)) as served:
+        loop = asyncio.get_running_loop()
+        with served.connect(SMALL_BUFFER) as connection:
+            await loop.sock_sendall(connection, GET)
+            began = time.monotonic()
+            while time.monotonic() - began < PATIENCE * 6:
+                await asyncio.sleep(PATIENCE / 8)
+                assert await loop.sock_recv(connection, 2000)
+
+
+@pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
+@pytest.mark.parametrize("size", [40_000, 60_000])
+async def test_a_short_answer_that_nobody_takes_is_ended_too(
+    request_: bytes, size: int, short_idle: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fits into the server's buffers, so that nothing waits but the close of the connection."""
+    monkeypatch.setattr(server, "_LAST_BYTES_SECONDS", PATIENCE)
+
+    async def short(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async with serving(KnownConnection(StalledClients(short))) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect(SMALL_BUFFER) as connection:
+            await loop.sock_sendall(connection, request_)
+            await loop.sock_recv(connection, 100)
+            await served.settles(before + 1)
+
+
+async def test_a_stopped_server_does_not_wait_for_those_who_take_nothing(file: IO[bytes]) -> None:
+    app = KnownConnection(ZeroCopy(StalledClients(Endless(file))))
+    with ExitStack() as held:
+        async with serving(app) as served:
+            loop = asyncio.get_running_loop()
+            for _ in range(5):
+                connection = held.enter_context(served.connect(SMALL_BUFFER))
+                await loop.sock_sendall(connection, GET * 2)
+                assert await loop.sock_recv(connection, 100)
+
+
+async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> None:
+    """As it is put together, with a blob that is cached and is sent from its file."""
+    digest = liar.offer_blob(seeded("not taken", 3_000_000))
+    settings = Settings.model_validate({"data": str(scratch), "upstreams": {"docker.io": liar.settings()}})
+    request = GET.replace(b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode())
+    await prepare(scratch)
+    async with running(settings, "http://127.0.0.1:8080") as app:
+        outer: Any = app
+        while not isinstance(outer, StalledClients):
+            outer = outer._app
+        outer._patience = PATIENCE
+        async with serving(app) as served:
+            await asyncio.to_thread(raw.get, f"http://{HOST}:{served.port}{request.split()[1].decode()}")
+            before, loop = served.descriptors, asyncio.get_running_loop()
+            with served.connect(SMALL_BUFFER) as connection:
+                await loop.sock_sendall(connection, request * 2)
+                assert await loop.sock_recv(connection, 1000)
+                await served.settles(before + 1)
+
+
+async def prepare(data: Path) -> None:
+    async with folder.open_made(data):
+        pass
+
+
+# Many.
+
+
+async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_served(short_idle: None) -> None:
+    async with serving(pong, connections=3) as served, AsyncExitStack() as stack:
+        before = served.descriptors
+        held = [stack.enter_context(served.connect()) for _ in range(3)]
+        await served.reaches(before + 6)
+        with served.connect() as late:
+            told = await read_to_end(late)
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 1\r\n" in told
+        held.pop().close()
+        await served.reaches(before + 4)
+        assert await asked(served) == b"pong"
+        for connection in held:
+            connection.close()
+        await served.settles(before)
+        for _ in range(10):
+            assert await asked(served) == b"pong"
+
+
+async def test_those_who_only_connect_fill_the_cap_for_no_longer_than_they_may_idle(short_idle: None) -> None:
+    async with serving(pong, connections=5) as served:
+        before = served.descriptors
+        with ExitStack() as stack:
+            held = [stack.enter_context(served.connect()) for _ in range(20)]
+            answers = await asyncio.gather(*map(read_to_end, held))
+            assert [answer[9:12] for answer in answers].count(b"503") == 15
+            assert await asked(served) == b"pong"
+        await served.settles(before)
+
+
+async def asked(served: Served) -> bytes:
+    with served.connect() as connection:
+        await asyncio.get_running_loop().sock_sendall(connection, GET_AND_CLOSE)
+        return (await read_to_end(connection))[-4:]
+
+
+HOSTILE = 125
+PULLS = 24
+HEALTHY_WITHIN = 30
+
+
+class Attackers:
+    """Sockets of four kinds that hold on to a server: half a head, half a body, no reading, leaving."""
+
+    def __init__(self, port: int, blob: str) -> None:
+        self._port, self._target = port, blob.encode()
+        self._held = ExitStack()
+
+    def __enter__(self) -> "Attackers":
+        for _ in range(HOSTILE):
+            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\nA: ")
+            self._send(b"POST " + self._target + b" HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nabc")
+            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n" * 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def leave_early(self, number: int) -> None:
+        connection = self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n", hold=False)
+        with suppress(ConnectionError):
+            connection.recv(1000)
+        if number % 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    def _send(self, data: bytes, hold: bool = True) -> socket.socket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+        connection.settimeout(HEALTHY_WITHIN)
+        connection.connect((HOST, self._port))
+        connection.sendall(data)
+        return self._held.enter_context(connection) if hold else connection
+
+
+def test_500_hostile_sockets_stop_no_healthy_pull_and_leave_nothing(gateway: GatewayFactory, liar: Liar) -> None:
+    content = seeded("beside attackers", 3_000_000)
+    digest = liar.offer_blob(content)
+    target = gateway({"upstreams": {"docker.io": liar.settings()}})
+    url = target.proxied_url(f"library/any/blobs/{digest}")
+    pull_all(target, url, digest, 1)
+    wait_until(lambda: raw.head(url).headers["x-cache"] == "HIT")
+    wait_until(lambda: steady(target))
+    before = descriptors(target.process.pid)
+    with Attackers(target.port, url.removeprefix(target.url)) as attackers:
+        wait_until(lambda: descriptors(target.process.pid) >= before + 3 * HOSTILE)
+        with ThreadPoolExecutor(4) as leaving:
+            left = leaving.map(attackers.leave_early, range(HOSTILE))
+            pull_all(target, url, digest, PULLS)
+            assert len(list(left)) == HOSTILE
+        assert descriptors(target.process.pid) >= before + 2 * HOSTILE, "the attackers are not there any more"
+    wait_until(lambda: descriptors(target.process.pid) <= before, within=20)
+    pull_all(target, url, digest, PULLS)
+    assert trouble(target) == []
+
+
+def pull_all(target: Gateway, url: str, digest: str, count: int) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: raw.get(url, timeout=HEALTHY_WITHIN), range(count)))
+    assert [(answer.status, answer.complete, answer.digest) for answer in answers] == [(200, True, digest)] * count
+
+
+def steady(target: Gateway) -> bool:
+    """Whether nothing opens or closes for a moment."""
+    seen = set()
+    for _ in range(5):
+        seen.add(descriptors(target.process.pid))
+        time.sleep(0.05)
+    return len(seen) == 1

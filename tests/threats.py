@@ -1,0 +1,372 @@
+"""The threats that the tests answer, and what happens when a defence is taken away.
+
+python -m tests.threats                  writes tests/THREATS.md from this table
+python -m tests.threats --disarm WORD    takes away the defences whose names hold WORD, one at a time, in a copy of
+                                         the project, and runs their tests, which must fail
+python -m tests.threats --disarm all
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "tests" / "THREATS.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """One change that takes a defence away: `old`, which stands once in `file`, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Threat:
+    """`disarm` is None where there is no line of code to remove, since nothing here does what would be dangerous."""
+
+    name: str
+    threat: str
+    answer: str
+    tests: tuple[str, ...]
+    disarm: Disarm | None = None
+
+
+THREATS = [
+    Threat(
+        "foreign token service",
+        "An upstream names a token service of an attacker, who gets our password.",
+        "A credential goes to the upstream's own origin and to the hosts named in `token_hosts`; else nothing is sent.",
+        (
+            "tests/cache/upstream/test_auth.py::test_a_foreign_realm_sees_neither_credential_nor_request",
+            "tests/e2e/test_lying_upstream.py::test_a_foreign_token_service_hears_nothing",
+        ),
+        Disarm("cache/upstream/auth.py", "if not declared & self._token_hosts:", "if False:"),
+    ),
+    Threat(
+        "credential on a redirect",
+        "A redirect leads to another host, and the token goes along.",
+        "Redirects are walked by hand, five at the most; the credential is dropped once the origin was left.",
+        (
+            "tests/cache/upstream/test_client.py::test_the_credential_is_dropped_where_the_origin_changes",
+            "tests/cache/upstream/test_client.py::test_a_way_back_from_a_stranger_does_not_bring_the_credential_back",
+            "tests/cache/upstream/test_client.py::test_five_redirects_are_followed_and_no_more",
+        ),
+        Disarm(
+            "cache/upstream/client.py", "own = own and origin_of(url) == self.source.origin", "own = own or bool(url)"
+        ),
+    ),
+    Threat(
+        "redirect to plain http",
+        "A redirect leaves TLS, and whoever listens reads or changes the bytes.",
+        "From https only https is followed.",
+        ("tests/cache/upstream/test_client.py::test_a_redirect_from_https_to_http_is_not_followed",),
+        Disarm(
+            "cache/upstream/urls.py", 'if origin.scheme == "http" and urlsplit(url).scheme == "https":', "if False:"
+        ),
+    ),
+    Threat(
+        "addresses in a manifest",
+        "A descriptor's `urls` make the gateway fetch from where an attacker wants.",
+        "They are kept byte for byte and followed by nothing.",
+        ("tests/security/test_read_path.py::test_addresses_in_a_manifest_are_not_visited",),
+    ),
+    Threat(
+        "private networks",
+        "A URL, a redirect or a name that changes its address leads into the operator's network.",
+        "Every address of a name is checked for each new connection, and the connection goes to the checked one.",
+        (
+            "tests/cache/upstream/test_egress.py::test_a_name_that_leads_to_a_private_address_is_not_connected_to",
+            "tests/cache/upstream/test_egress.py::test_one_private_address_among_public_ones_is_refused",
+            "tests/cache/upstream/test_egress.py::test_the_addresses_of_every_new_connection_are_looked_up_anew",
+            "tests/cache/upstream/test_addresses.py::test_an_address_that_hides_in_another_is_not_public",
+        ),
+        Disarm("cache/upstream/egress.py", "if not self.reach.private_addresses and", "if False and"),
+    ),
+    Threat(
+        "proxies of the environment",
+        "A variable of the environment sends all traffic and its tokens through a stranger.",
+        "Only the proxy of the settings is used.",
+        ("tests/cache/upstream/test_egress.py::test_a_proxy_in_the_environment_is_ignored",),
+    ),
+    Threat(
+        "two kinds in one document",
+        "A document is an image to one reader and an index to another.",
+        "It must be exactly one of them, without equal keys, and of the media type it came with.",
+        ("tests/cache/oci/test_manifest.py",),
+        Disarm("cache/oci/manifest.py", "if index_keys and image_keys:", "if False:"),
+    ),
+    Threat(
+        "pages for content",
+        "An upstream, or a box in between, answers 200 with a page of HTML.",
+        "A manifest must come as a manifest's media type, a blob never as HTML; nothing is stored.",
+        (
+            "tests/cache/upstream/test_client.py::test_a_page_of_html_is_no_blob",
+            "tests/e2e/test_lying_upstream.py::test_a_manifest_is_right_or_is_not_given",
+        ),
+        Disarm(
+            "cache/upstream/client.py", '(response.headers.get("content-type", "")) == "text/html":', "(str()) == '1':"
+        ),
+    ),
+    Threat(
+        "two names for one image",
+        "Spellings of a name have entries of their own, and one is poisoned.",
+        "A name is brought to one form before anything is looked up; the key holds origin and credential.",
+        ("tests/e2e/test_first_pull.py::test_every_spelling_of_an_image_is_one_image",),
+    ),
+    Threat(
+        "wrong bytes",
+        "An upstream sends bytes that do not have the digest, and clients or the cache take them.",
+        "The last 32 KiB of every response wait for the verdict; nothing gets its final name before it.",
+        ("tests/e2e/test_lying_upstream.py::test_a_blob_is_right_or_does_not_complete",),
+        Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+    ),
+    Threat(
+        "wrong bytes in the cache",
+        "What does not have its digest is stored and served from then on.",
+        "A spool is committed only after its digest and length hold.",
+        ("tests/cache/store/test_spool.py",),
+        Disarm("cache/store/spool.py", "if self._hasher.hexdigest() != self._expected.hex:", "if False:"),
+    ),
+    Threat(
+        "digests that are none",
+        "A digest with a path, another algorithm or other letters names a file or a request.",
+        "sha256 with 64 and sha512 with 128 lower-case digits; paths are made of these alone.",
+        (
+            "tests/cache/oci/test_digest.py",
+            "tests/gateway/test_bad_input.py::test_it_is_refused_with_a_code_and_a_reason",
+        ),
+        Disarm("cache/oci/digest.py", "if len(hex_) != length or not _HEX.fullmatch(hex_):", "if False:"),
+    ),
+    Threat(
+        "paths that climb",
+        "Dots, escapes or NUL in a path reach files or other requests.",
+        "Names are checked against the grammar, escapes are refused on the raw path, files are named by digests.",
+        (
+            "tests/gateway/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
+            "tests/gateway/http/test_params.py::test_no_other_escape_is_let_through",
+        ),
+        Disarm("gateway/http/params.py", 'if b"%" in raw_path.lower().replace(b"%3a", b""):', "if False:"),
+    ),
+    Threat(
+        "telling what is cached",
+        "An answer tells somebody without a right that a blob or image is here.",
+        "Without a link the upstream is asked with the asker's own credential, and refuses as it would without a cache.",
+        (
+            "tests/e2e/test_rights.py::test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_are_here",
+            "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
+        ),
+        Disarm(
+            "cache/proxy.py",
+            'await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)\n            if stored',
+            "if stored",
+        ),
+    ),
+    Threat(
+        "rights that were lost",
+        "A credential loses an image, and the cache goes on serving it.",
+        "A refusal of a fresh token revokes all links and pointers of the image.",
+        ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
+        Disarm("cache/proxy.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
+    ),
+    Threat(
+        "private images for strangers",
+        "What one group pulled with its credential is served to another.",
+        "Links belong to origin and credential; a flight is joined for another image only after a proof of its own.",
+        (
+            "tests/e2e/test_tags.py::test_a_private_image_is_not_there_for_strangers",
+            "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
+        ),
+        Disarm("cache/proxy.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
+    ),
+    Threat(
+        "credentials for the world",
+        "An open group shows everybody what the server's own account may read.",
+        "A configured credential serves a group with anonymous pull only where it is named.",
+        (
+            "tests/gateway/test_upstreams.py",
+            "tests/e2e/test_tags.py::test_an_open_group_that_is_not_named_is_a_stranger",
+        ),
+        Disarm("gateway/upstreams.py", "or (not self.groups and not group.anonymous_pull)", "or not self.groups"),
+    ),
+    Threat(
+        "open proxies by accident",
+        "A server that is reached from outside serves everybody.",
+        "Groups with anonymous pull are served on loopback alone, unless the setting says otherwise.",
+        ("tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",),
+        Disarm("gateway/auth/permissions.py", "if principal.kind is Kind.ANONYMOUS and not open_proxy:", "if False:"),
+    ),
+    Threat(
+        "doors that open in a storm",
+        "When the upstream is limited or down, the check of a right is skipped.",
+        "Whatever is not a yes is a no: what was not linked before is not given.",
+        ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
+        Disarm(
+            "cache/proxy.py",
+            'await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)\n            if stored',
+            "if stored",
+        ),
+    ),
+    Threat(
+        "heads without end",
+        "Headers, tokens or targets of any size take memory and time.",
+        "32 KiB and 100 lines for a head, 8 KiB for a target and for Authorization.",
+        ("tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",),
+        Disarm("gateway/http/strict.py", "if len(target) > TARGET_LIMIT:", "if False:"),
+    ),
+    Threat(
+        "documents without end",
+        "A manifest of any size or depth takes memory and time.",
+        "4 MiB while it is read, 1,000 descriptors, 64 levels.",
+        (
+            "tests/cache/upstream/test_client.py::test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end",
+            "tests/cache/oci/test_manifest.py",
+        ),
+        Disarm(
+            "cache/upstream/client.py", "raw = yield Read(response, SIZE_LIMIT)", "raw = yield Read(response, 1 << 40)"
+        ),
+    ),
+    Threat(
+        "bodies without end",
+        "A client sends a body to a path that takes none, for ever.",
+        "What is not wanted is read on within bounds of bytes and seconds, and then the connection ends.",
+        (
+            "tests/gateway/http/test_middleware.py::test_a_body_without_end_is_read_up_to_the_limit",
+            "tests/gateway/http/test_middleware.py::test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer",
+        ),
+        Disarm("gateway/http/middleware.py", "while not read_all and taken < DRAIN_BYTES:", "while not read_all:"),
+    ),
+    Threat(
+        "bombs",
+        "A small compressed body grows without bound when it is unpacked.",
+        "Nothing on the request path unpacks: identity is asked for, and raw bytes are hashed, whatever they are.",
+        ("tests/security/test_read_path.py::test_nothing_is_unpacked",),
+        Disarm(
+            "cache/upstream/egress.py",
+            "async for part in response.aiter_raw():",
+            "async for part in response.aiter_bytes():",
+        ),
+    ),
+    Threat(
+        "ranges without end",
+        "A Range header of thousands of parts costs time for each.",
+        "One range or the whole.",
+        ("tests/gateway/http/test_conditional.py::test_ten_thousand_ranges_cost_no_more_than_two",),
+    ),
+    Threat(
+        "patterns that explode",
+        "A text makes a backtracking pattern run for ever.",
+        "The patterns on foreign text have no nested repetition; the challenge parser is timed against a long one.",
+        ("tests/cache/upstream/test_auth.py::test_a_long_senseless_header_is_read_in_no_time",),
+    ),
+    Threat(
+        "smuggled requests",
+        "Two readers take one head for two different requests.",
+        "What can be read in two ways is refused before the parser sees it, and the connection closed.",
+        (
+            "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
+            "tests/security/test_vectors.py::test_behind_a_proxy_no_more_is_handled_than_was_sent",
+        ),
+        Disarm("gateway/http/strict.py", "READERS[CLIENT, IDLE] = read_request", "pass"),
+    ),
+    Threat(
+        "names that clients call us",
+        "Host or a forwarding header ends up in a link, or decides something.",
+        "Links are made from `external_url` alone; no forwarding header is read.",
+        (
+            "tests/gateway/test_wire.py::test_nothing_that_a_client_calls_the_server_comes_back",
+            "tests/e2e/test_discovery.py::test_tags_come_in_pages_whose_links_bear_the_external_url",
+        ),
+        Disarm(
+            "gateway/v2/pull.py",
+            'url = f"{self._access.options.external_url}/v2/',
+            "url = f\"http://{request.headers['host']}/v2/",
+        ),
+    ),
+    Threat(
+        "HTTP/2",
+        "Streams are reset by the thousand, or never end when their body fails.",
+        "HTTP/1.x alone: no upgrade, no prior knowledge, no other protocol in the TLS handshake.",
+        (
+            "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
+            "tests/security/test_tls.py",
+        ),
+        Disarm("gateway/server.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
+    ),
+    Threat(
+        "slow clients",
+        "Heads, bodies or readers that trickle hold connections for ever.",
+        "10 s for a head, 1 KiB/s over 30 s for a body, 60 s without progress for an answer, and a cap on connections.",
+        ("tests/security/test_slow_clients.py", "tests/gateway/http/test_stalls.py"),
+        Disarm("gateway/http/stalls.py", "elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:", "elif False:"),
+    ),
+    Threat(
+        "secrets that show",
+        "A password or token is in a log, an error, a file of the data folder or a page.",
+        "Errors and logs name hosts and users only; passwords at rest are sealed, and a whole run is searched for them.",
+        ("tests/security/test_secrets.py",),
+        Disarm(
+            "gateway/db/groups.py",
+            "sealed = sealer.seal(login.password, self._seal_context)",
+            "sealed = login.password",
+        ),
+    ),
+]
+
+
+def page() -> str:
+    rows = "\n".join(
+        f"| {t.name} | {t.threat} | {t.answer} | {'<br>'.join(f'`{test}`' for test in t.tests)} | "
+        f"{f'`{t.disarm.file}`' if t.disarm else 'nothing to remove'} |"
+        for t in THREATS
+    )
+    return (
+        "# Threats and the tests that answer them\n\n"
+        "Written by `python -m tests.threats` from `tests/threats.py`. That a test can fail is shown by taking its defence\n"
+        "away: `python -m tests.threats --disarm NAME` (or `all`) changes the file of the last column in a copy of the\n"
+        "project and runs the tests of the row, at least one of which must then fail.\n\n"
+        "| threat | what happens | answer | tests | taken away in |\n| --- | --- | --- | --- | --- |\n"
+        f"{rows}\n"
+    )
+
+
+def disarmed(threat: Threat) -> bool:
+    """Whether the tests of a threat fail without its defence."""
+    assert threat.disarm is not None
+    with tempfile.TemporaryDirectory(prefix="disarmed-") as name:
+        copy = Path(name) / "project"
+        for folder in ("cache", "gateway", "tests"):
+            shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        shutil.copy(ROOT / "README.md", copy)
+        target = copy / threat.disarm.file
+        target.write_text(target.read_text().replace(threat.disarm.old, threat.disarm.new))
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *threat.tests]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    print(f"{threat.name}: {(done.stdout.strip().splitlines() or ['nothing'])[-1]}", flush=True)
+    return done.returncode == 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--disarm", metavar="WORD")
+    word = parser.parse_args().disarm
+    if word is None:
+        PAGE.write_text(page())
+        return 0
+    chosen = [threat for threat in THREATS if threat.disarm and (word == "all" or word in threat.name)]
+    survivors = [threat.name for threat in chosen if not disarmed(threat)]
+    print(f"{len(chosen)} defences taken away; tests that did not notice: {', '.join(survivors) or 'none'}")
+    return 1 if survivors or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
