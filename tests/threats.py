@@ -305,7 +305,18 @@ THREATS = [
         "Heads, bodies or readers that trickle hold connections for ever.",
         "10 s for a head, 1 KiB/s over 30 s for a body, 60 s without progress for an answer, and a cap on connections.",
         ("tests/security/test_slow_clients.py", "tests/gateway/http/test_stalls.py"),
-        Disarm("gateway/http/stalls.py", "elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:", "elif False:"),
+        Disarm(
+            "gateway/http/stalls.py",
+            "elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:",
+            "elif False:",
+        ),
+    ),
+    Threat(
+        "all at once",
+        "Five hundred hostile sockets and an upstream that lies, for a minute.",
+        "No wrong body completes, nothing foreign is sent anywhere, nothing is left open, and cached pulls go on.",
+        ("tests/security/test_storm.py::test_a_storm_leaves_nothing_behind",),
+        Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
         "secrets that show",

@@ -5,6 +5,7 @@ It knows no registry. Nothing else imports the HTTP library; redirects are not f
 
 import asyncio
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,26 +55,23 @@ def resolve(host: str, port: int) -> list[str]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """One pair for one state of the CA file: asynchronous for small answers, blocking for the threads that fill."""
+
+    stamp: int
+    waiting: httpx2.AsyncClient
+    blocking: httpx2.Client
+
+
 class Egress:
-    """The two clients of one upstream: asynchronous for small answers, blocking for the threads that fill spools."""
+    """How one upstream is reached. A CA file that is replaced is used for the next request."""
 
     def __init__(self, reach: Reach, resolver: Resolver = resolve) -> None:
         self._reach = reach
-        context = ssl.create_default_context(cafile=reach.ca_file)
-        options: dict[str, Any] = {
-            "timeout": httpx2.Timeout(reach.read_timeout, connect=reach.connect_timeout),
-            "follow_redirects": False,
-            "trust_env": False,
-        }
-        # One credential's session must not become another's: the sources of an upstream share these clients.
-        no_cookies = DefaultCookiePolicy(allowed_domains=[])
-        check = _AddressCheck(reach, resolver)
-        self._async = httpx2.AsyncClient(
-            transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options
-        )
-        self._sync = httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-        for client in (self._async, self._sync):
-            client.headers.clear()
+        self._check = _AddressCheck(reach, resolver)
+        self._made: list[_Clients] = []
+        self._making = threading.Lock()
 
     def allows(self, url: str) -> bool:
         """Whether the host may be asked at all; its addresses are checked when it is connected to."""
@@ -84,16 +82,47 @@ class Egress:
 
     async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """The answer, its body still to be read; close it. Raises Unavailable."""
+        client = self._clients().waiting
         with _named(url):
-            return await self._async.send(self._async.build_request(method, url, headers=headers), stream=True)
+            return await client.send(client.build_request(method, url, headers=headers), stream=True)
 
     def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        client = self._clients().blocking
         with _named(url):
-            return self._sync.send(self._sync.build_request(method, url, headers=headers), stream=True)
+            return client.send(client.build_request(method, url, headers=headers), stream=True)
 
     async def close(self) -> None:
-        await self._async.aclose()
-        self._sync.close()
+        for clients in self._made:
+            await clients.waiting.aclose()
+            clients.blocking.close()
+
+    def _clients(self) -> _Clients:
+        """Those of the CA file as it is now. Older ones go on with what they have begun, and are closed at the end."""
+        ca_file = self._reach.ca_file
+        try:
+            stamp = ca_file.stat().st_mtime_ns if ca_file else 0
+            with self._making:
+                if not self._made or self._made[-1].stamp != stamp:
+                    self._made.append(_make(self._reach, self._check, stamp))
+                return self._made[-1]
+        except (OSError, ssl.SSLError) as error:
+            raise Unavailable(f"the ca_file {ca_file} cannot be used ({error.strerror or error})") from error
+
+
+def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
+    context = ssl.create_default_context(cafile=reach.ca_file)
+    options: dict[str, Any] = {
+        "timeout": httpx2.Timeout(reach.read_timeout, connect=reach.connect_timeout),
+        "follow_redirects": False,
+        "trust_env": False,
+    }
+    # One credential's session must not become another's: the sources of an upstream share these clients.
+    no_cookies = DefaultCookiePolicy(allowed_domains=[])
+    waiting = httpx2.AsyncClient(transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+    blocking = httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+    for client in (waiting, blocking):
+        client.headers.clear()
+    return _Clients(stamp, waiting, blocking)
 
 
 async def body(response: Response, limit: int) -> bytes | None:

@@ -12,6 +12,7 @@ from tests.parts.hub import Hub
 from tests.parts.images import CONFIG, LAYER, MANIFEST, Images, digest_of
 from tests.parts.liar import Liar
 from tests.parts.lies import answered
+from tests.parts.processes import wait_until
 
 ACCEPT = [("Accept", MANIFEST)]
 
@@ -47,6 +48,7 @@ def test_a_right_is_not_won_while_the_upstream_cannot_be_asked(
     server = gateway({"upstreams": {"docker.io": hub.settings()}})
     digest = images.tiny.layers[0]
     assert raw.get(server.proxied_url(f"acme/one/blobs/{digest}")).digest == digest
+    wait_until(lambda: raw.head(server.proxied_url(f"acme/one/blobs/{digest}")).headers["x-cache"] == "HIT")
     if how == "tokens":
         hub.tokens.down = True
     else:
@@ -67,6 +69,7 @@ def test_what_is_here_and_what_is_not_are_refused_in_the_same_words(
     server = gateway({"upstreams": {"docker.io": hub.settings()}})
     here, nowhere = images.tiny.layers[0], digest_of(b"nobody has this")
     assert raw.get(server.proxied_url(f"acme/shown/blobs/{here}")).complete
+    wait_until(lambda: raw.head(server.proxied_url(f"acme/shown/blobs/{here}")).headers["x-cache"] == "HIT")
 
     def refusals(digest: str) -> list[tuple[int, bytes, list[str]]]:
         found = []

@@ -1,8 +1,10 @@
 """Egress: who may be reached, and how failures are named."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +212,23 @@ async def test_tls_is_checked_against_the_name_that_was_asked_for(
 async def test_an_unknown_authority_is_not_trusted(tls_liar: Liar, make_egress: MakeEgress, get: Get) -> None:
     with pytest.raises(Unavailable, match="certificate"):
         await get(make_egress(Reach(private_addresses=True)), f"{tls_liar.url}/v2/")
+
+
+async def test_a_ca_file_is_read_again_when_it_changes(
+    tls_liar: Liar, make_egress: MakeEgress, get: Get, authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    egress = make_egress(Reach(private_addresses=True, ca_file=file))
+    with pytest.raises(Unavailable, match=r"ca_file .* cannot be used"):
+        await get(egress, f"{tls_liar.url}/v2/")
+    for age, content, works in ((1, "no certificate", False), (2, authority.ca_file.read_text(), True)):
+        file.write_text(content)
+        os.utime(file, (age, age))
+        if works:
+            assert await get(egress, f"{tls_liar.url}/v2/") == 200
+        else:
+            with pytest.raises(Unavailable, match="ca_file"):
+                await get(egress, f"{tls_liar.url}/v2/")
 
 
 @pytest.mark.parametrize(("limit", "whole"), [(1_000, True), (999, False)])
