@@ -9,14 +9,12 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.flight import Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
-from cache.oci.errors import RegistryError
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -30,6 +28,7 @@ from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
+from gateway.http.errors import Refusals
 from gateway.http.middleware import AccessLine, AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
@@ -38,12 +37,14 @@ from gateway.namespaces import Namespaces
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
-from gateway.v2 import routes as v2
 from gateway.v2.access import Options
+from gateway.v2.routes import RegistryApi
 
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+LOOK_EVERY_SECONDS = 0.005
+"""How soon a server sees what another process, such as a command, has written."""
 
 
 @asynccontextmanager
@@ -59,10 +60,8 @@ async def running(
 
 def create_app(services: Services, options: Options, log_access: Callable[[AccessLine], None] = log_at_once) -> ASGIApp:
     app = Starlette(
-        routes=[*v2.routes(services, options), *ops.routes(services)],
-        middleware=[Middleware(v2.CheckedPaths)],
+        routes=ops.routes(services),
         exception_handlers={
-            RegistryError: errors.on_registry_error,
             DatabaseUnusable: errors.on_database_unusable,
             Exception: errors.on_unexpected,
             404: errors.on_not_found,
@@ -70,7 +69,20 @@ def create_app(services: Services, options: Options, log_access: Callable[[Acces
         },
     )
     app.router.redirect_slashes = False
-    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(app), log_access))))
+    surfaces = Surfaces(Refusals(RegistryApi(services, options)), app)
+    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access))))
+
+
+class Surfaces:
+    """Which surface a path belongs to."""
+
+    def __init__(self, registry: ASGIApp, rest: ASGIApp) -> None:
+        self._registry = registry
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_registry = scope["path"].startswith("/v2") and scope["path"][3:4] in ("", "/", "\n")
+        await (self._registry if is_registry else self._rest)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -80,7 +92,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     if leftovers := sweep(folder.spools):
         log.info("spools_swept", count=leftovers)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
-    index, usage, tasks = SqlIndex(folder.index), UsageFile(folder.usage), Tasks()
+    index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
     quarantine, metrics = Quarantine(folder.quarantine), Metrics()
     landing = Landing(folder.spools, store, quarantine)
@@ -94,7 +106,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
-    async with Database.open(settings.data / DATABASE_FILE) as database:
+    async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)

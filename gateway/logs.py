@@ -75,4 +75,11 @@ class AccessLines:
         fields = line._asdict()
         if self._form == "json":
             return json.dumps({"event": "request", "level": "info", "timestamp": stamp, **fields})
-        return f"{stamp} [info     ] request " + " ".join(f"{name}={value!r}" for name, value in fields.items())
+        words = " ".join(f"{name}={_plain(value)}" for name, value in sorted(fields.items()))
+        return f"{stamp} [info     ] request {words}"
+
+
+def _plain(value: object) -> str:
+    """Quoted where a person or a script might take it for more than one word."""
+    text = str(value)
+    return text if text.isprintable() and not any(character in text for character in " '\"=") else repr(value)

@@ -83,6 +83,11 @@ class Namespaces:
             self._groups = {group.path: group for group in await list_all(connection)}
         self._version = version
 
+    @property
+    def version(self) -> int | None:
+        """Differs from an earlier one if the tree may differ from what it was then."""
+        return self._version
+
     def group(self, path: str) -> Group | None:
         """None if there is none."""
         return self._groups.get(path)

@@ -39,7 +39,7 @@ _CHANGES_KEPT = 10_000
 class SqlIndex:
     """Opens the file, making and migrating it at need. For one event loop. Raises DatabaseUnusable."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, look_every: float = 0.0) -> None:
         migrate(path, MIGRATIONS)
         self.path = path
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
@@ -50,7 +50,7 @@ class SqlIndex:
         self._pointers: LRUCache[tuple[Source, RepositoryName, Tag], TagPointer] = LRUCache(_POINTERS)
         self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
         self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
-        self._watcher = Watcher(path)
+        self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
         self._generation = 0
         self._changes_seen = 0

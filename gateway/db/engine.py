@@ -24,11 +24,14 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator["Database"]:
-        """Open a database that `migrate` has made. Raises DatabaseUnusable, also when there is none."""
+    async def open(cls, path: Path, look_every: float = 0.0) -> AsyncIterator["Database"]:
+        """Open a database that `migrate` has made. Raises DatabaseUnusable, also when there is none.
+
+        `look_every`: as a Watcher has it.
+        """
         engine = create_async_engine(sqlite.url("sqlite+aiosqlite", path))
         sqlite.listen(engine.sync_engine)
-        watcher = Watcher(path)
+        watcher = Watcher(path, look_every)
         try:
             yield cls(path, engine, watcher)
         finally:
@@ -55,8 +58,8 @@ class Database:
     def version(self) -> int:
         """A number that differs from the last one if anybody, here or in another process, has committed since.
 
-        Synchronous, because it is asked with every request and takes about 2 µs. Ask before reading what it guards:
-        a commit in between is then seen at the next look.
+        Synchronous, because it is asked with every request. Ask before reading what it guards: a commit in between is
+        then seen at the next look.
         """
         return self._watcher.version()
 

@@ -2,7 +2,9 @@
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cache.index.sqlite import DatabaseUnusable
 from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
 from gateway.http.responses import API_VERSION
 
@@ -26,14 +28,35 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
     return unexpected_response()
 
 
-async def on_registry_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RegistryError):
-        raise TypeError("only for RegistryError") from error
-    return error_response(error)
+class Refusals:
+    """What the app raises becomes OCI JSON, as long as its answer has not begun."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except (RegistryError, DatabaseUnusable) as error:
+            if begun:
+                raise
+            refusal = error_response(error) if isinstance(error, RegistryError) else unusable_database()
+            await refusal(scope, receive, send)
+
+
+def unusable_database() -> Response:
+    return error_response(StoreUnavailable("this server's own database does not answer; its log says why"))
 
 
 async def on_database_unusable(request: Request, error: Exception) -> Response:
-    return error_response(StoreUnavailable("this server's own database does not answer; its log says why"))
+    return unusable_database()
 
 
 async def on_not_found(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """BlobResponse and ManifestResponse: what the pull endpoints answer, with every header that is due."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -93,16 +94,25 @@ class ManifestResponse:
     def __init__(self, descriptor: Descriptor, manifest: Manifest | None, answer: Answer, request: Headers) -> None:
         self._descriptor = descriptor
         self._raw = manifest.raw if manifest else b""
-        self._headers = _content_headers(descriptor.digest, descriptor.media_type, answer)
+        self._answer = answer
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if matches(self._request.get("if-none-match"), self._headers["ETag"]):
-            await _start(send, 304, self._headers)
+        descriptor = self._descriptor
+        if matches(self._request.get("if-none-match"), f'"{descriptor.digest}"'):
+            headers = _content_headers(descriptor.digest, descriptor.media_type, self._answer)
+            await _start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
-        await _start(send, 200, self._headers | {"Content-Length": str(self._descriptor.size)})
+        await send({"type": "http.response.start", "status": 200, "headers": _manifest_head(descriptor, self._answer)})
         await send({"type": "http.response.body", "body": self._raw})
+
+
+@lru_cache(4096)
+def _manifest_head(descriptor: Descriptor, answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Built once for each manifest and way of answering; nobody changes the list."""
+    headers = _content_headers(descriptor.digest, descriptor.media_type, answer)
+    return _raw_headers(headers | {"Content-Length": str(descriptor.size)})
 
 
 def blob_headers(digest: Digest, answer: Answer) -> dict[str, str]:
@@ -141,5 +151,8 @@ def _pieces(extent: Extent) -> Iterator[Extent]:
 
 
 async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
-    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.start", "status": status, "headers": _raw_headers(headers)})
+
+
+def _raw_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from starlette.requests import Request
-
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
 from cache.proxy import ProxiedRepository
@@ -11,6 +9,8 @@ from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
 from gateway.namespaces import NativeLocation, ProxiedLocation
 from gateway.services import Services
+
+_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +23,31 @@ class Options:
 
 
 class Access:
+    """What may be pulled is remembered until anything of the tree of groups changes: the decision depends on that and
+    on the settings alone, as long as everybody is a stranger."""
+
     def __init__(self, services: Services, options: Options) -> None:
         self._services = services
         self.options = options
         self.metrics = services.metrics
+        self._pullable: dict[RepositoryName, ProxiedRepository] = {}
+        self._tree: object = None
 
-    async def open_repository(self, request: Request, action: Action) -> ProxiedRepository:
+    async def open_repository(self, name: RepositoryName, action: Action) -> ProxiedRepository:
         """Raises NameUnknown, Denied, Unsupported."""
-        name: RepositoryName = request.path_params["name"]
-        await self._services.namespaces.refresh_if_changed()
-        location = self._services.namespaces.locate(name)
+        namespaces = self._services.namespaces
+        await namespaces.refresh_if_changed()
+        if self._tree != namespaces.version or len(self._pullable) > _REMEMBERED:
+            self._pullable, self._tree = {}, namespaces.version
+        if action is Action.PULL and (known := self._pullable.get(name)):
+            return known
+        location = namespaces.locate(name)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
                 f"{name} is no repository here; images of upstreams are at GROUP/dependency_proxy/containers/IMAGE"
             )
-        return self._open_proxied(location, action)
+        opened = self._pullable[name] = self._open_proxied(location, action)
+        return opened
 
     def _open_proxied(self, location: ProxiedLocation, action: Action) -> ProxiedRepository:
         decision = decide_pull(ANONYMOUS, location.group, open_proxy=self.options.open_proxy)

@@ -8,9 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from cache.oci.digest import Digest
 from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
+from cache.oci.names import Tag
 from gateway.auth.permissions import Action
+from gateway.http.params import Endpoint
 from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
 from gateway.v2.access import Access
 
@@ -23,45 +26,45 @@ class Pull:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def get_manifest(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
-        found = await repository.manifest(request.path_params["reference"])
+    async def get_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        found = await repository.manifest(_reference(endpoint))
         self._access.metrics.count_pull("manifest", found.answer.outcome)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
 
-    async def head_manifest(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
-        found = await repository.stat_manifest(request.path_params["reference"])
+    async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        found = await repository.stat_manifest(_reference(endpoint))
         return ManifestResponse(found.descriptor, None, found.answer, request.headers)
 
-    async def get_blob(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
-        found = await repository.blob(request.path_params["digest"])
+    async def get_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        found = await repository.blob(_digest(endpoint))
         self._access.metrics.count_pull("blob", found.answer.outcome)
         return BlobResponse(found.blob, found.answer, request.headers)
 
-    async def head_blob(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
-        digest = request.path_params["digest"]
+    async def head_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        digest = _digest(endpoint)
         found = await repository.stat_blob(digest)
         length = {"Content-Length": str(found.size)} if found.size is not None else {}
         return Response(headers=blob_headers(digest, found.answer) | length)
 
-    async def list_tags(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
+    async def list_tags(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
         count = _page_size(request.query_params.get("n"))
         page = await repository.tags(count, request.query_params.get("last"))
         headers = dict(API_VERSION)
         if page.last is not None:
             query = urlencode({"n": count or len(page.tags), "last": page.last})
-            url = f"{self._access.options.external_url}/v2/{request.path_params['name']}/tags/list?{query}"
+            url = f"{self._access.options.external_url}/v2/{endpoint.name}/tags/list?{query}"
             headers["Link"] = f'<{url}>; rel="next"'
-        return JSONResponse({"name": str(request.path_params["name"]), "tags": page.tags}, headers=headers)
+        return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
 
-    async def list_referrers(self, request: Request) -> ASGIApp:
-        repository = await self._access.open_repository(request, Action.PULL)
+    async def list_referrers(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+        repository = await self._access.open_repository(endpoint.name, Action.PULL)
         wanted = request.query_params.get("artifactType")
-        page = await repository.referrers(request.path_params["digest"], wanted)
+        page = await repository.referrers(_digest(endpoint), wanted)
         manifests = page.manifests
         if wanted is not None and not page.filtered:
             manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
@@ -69,10 +72,22 @@ class Pull:
         headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
         return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
 
-    async def refuse_write(self, request: Request) -> ASGIApp:
+    async def refuse_write(self, request: Request, endpoint: Endpoint) -> ASGIApp:
         """Raises what stands against it; there is nothing here that can be written to."""
-        await self._access.open_repository(request, Action.PUSH)
+        await self._access.open_repository(endpoint.name, Action.PUSH)
         raise AssertionError("a repository was opened for writing")
+
+
+def _reference(endpoint: Endpoint) -> Tag | Digest:
+    if endpoint.target is None:
+        raise TypeError(f"{endpoint.kind} has no reference")
+    return endpoint.target
+
+
+def _digest(endpoint: Endpoint) -> Digest:
+    if not isinstance(endpoint.target, Digest):
+        raise TypeError(f"{endpoint.kind} has no digest")
+    return endpoint.target
 
 
 def _page_size(text: str | None) -> int | None:

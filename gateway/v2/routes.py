@@ -1,58 +1,61 @@
 """The paths of /v2 and who answers them."""
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import NameInvalid
-from gateway.http import params
-from gateway.http.errors import error_response
+from cache.oci.errors import EndpointUnknown, Unsupported
+from gateway.http.params import Endpoint, Kind, check_raw_path, parse_endpoint
 from gateway.http.responses import API_VERSION
 from gateway.services import Services
 from gateway.v2.access import Access, Options
 from gateway.v2.pull import Pull
 
-_WRITES = ["POST", "PUT", "PATCH", "DELETE"]
+Handler = Callable[[Request, Endpoint], Awaitable[ASGIApp]]
+
+_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_PINGS = ("/v2", "/v2/")
 
 
-def routes(services: Services, options: Options) -> list[BaseRoute]:
-    """The first that fits is taken, so what is asked for most stands first."""
-    params.register()
-    pull = Pull(Access(services, options))
-    manifest, blob = "/v2/{name:name}/manifests/{reference:reference}", "/v2/{name:name}/blobs/{digest:digest}"
-    return [
-        Route(manifest, pull.head_manifest, methods=["HEAD"]),
-        Route(manifest, pull.get_manifest, methods=["GET"]),
-        Route("/v2/{name:name}/blobs/uploads", pull.refuse_write, methods=_WRITES),
-        Route(blob, pull.head_blob, methods=["HEAD"]),
-        Route(blob, pull.get_blob, methods=["GET"]),
-        Route("/v2", ping, methods=["GET"]),
-        Route("/v2/", ping, methods=["GET"]),
-        Route(manifest, pull.refuse_write, methods=_WRITES),
-        Route("/v2/{name:name}/blobs/uploads/{rest:path}", pull.refuse_write, methods=_WRITES),
-        Route(blob, pull.refuse_write, methods=_WRITES),
-        Route("/v2/{name:name}/tags/list", pull.list_tags, methods=["GET"]),
-        Route("/v2/{name:name}/referrers/{digest:digest}", pull.list_referrers, methods=["GET"]),
-    ]
+class RegistryApi:
+    """All under /v2. Raises RegistryError for what is refused."""
 
-
-async def ping(request: Request) -> Response:
-    """Whether this is a registry, and whether one must log in (distribution-spec, "Determining Support")."""
-    return JSONResponse({}, headers=API_VERSION)
-
-
-class CheckedPaths:
-    """Refuses escapes in paths under /v2 before the router sees them decoded."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, services: Services, options: Options) -> None:
+        pull = Pull(Access(services, options))
+        self._handlers: dict[tuple[Kind, str], Handler] = {
+            (Kind.MANIFEST, "GET"): pull.get_manifest,
+            (Kind.MANIFEST, "HEAD"): pull.head_manifest,
+            (Kind.BLOB, "GET"): pull.get_blob,
+            (Kind.BLOB, "HEAD"): pull.head_blob,
+            **{(Kind.TAGS, method): pull.list_tags for method in ("GET", "HEAD")},
+            **{(Kind.REFERRERS, method): pull.list_referrers for method in ("GET", "HEAD")},
+            **{
+                (kind, method): pull.refuse_write
+                for kind in (Kind.MANIFEST, Kind.BLOB, Kind.UPLOAD)
+                for method in _WRITES
+            },
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
-        if scope["type"] == "http" and scope["path"].startswith("/v2"):
-            try:
-                params.check_raw_path(scope["raw_path"])
-            except NameInvalid as error:  # nobody further out would make an answer of it
-                app = error_response(error)
-        await app(scope, receive, send)
+        answer = await self._answer(Request(scope, receive))
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        path, method = request.scope["path"], request.method
+        check_raw_path(request.scope["raw_path"])
+        if path in _PINGS and method in ("GET", "HEAD"):
+            return ping()
+        endpoint = None if path in _PINGS else parse_endpoint(path)
+        if endpoint is None and path not in _PINGS:
+            raise EndpointUnknown(f"there is nothing at {path[:300]!r}")
+        handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
+        if endpoint is None or handler is None:
+            raise Unsupported(f"{method[:30]} is not a method of this path")
+        return await handler(request, endpoint)
+
+
+def ping() -> ASGIApp:
+    """Whether this is a registry, and whether one must log in (distribution-spec, "Determining Support")."""
+    return JSONResponse({}, headers=API_VERSION)

@@ -1,62 +1,61 @@
-"""Names, digests and references in a path, and the escapes that none of them needs."""
+"""What a path under /v2 names, and the escapes that nothing in it needs."""
 
 import pytest
-from starlette.convertors import CONVERTOR_TYPES
-from starlette.routing import compile_path
 
 from cache.oci.digest import Digest
 from cache.oci.errors import DigestInvalid, NameInvalid, TagInvalid
 from cache.oci.names import RepositoryName, Tag
 from gateway.http import params
+from gateway.http.params import Endpoint, Kind, parse_endpoint
 
 DIGEST = "sha256:" + 64 * "a"
 
 
-@pytest.fixture(autouse=True)
-def registered() -> None:
-    params.register()
-
-
-def test_a_reference_is_a_digest_where_it_has_a_colon_and_else_a_tag() -> None:
-    convert = CONVERTOR_TYPES["reference"].convert
-    assert convert("latest") == Tag("latest")
-    assert convert(DIGEST) == Digest.parse(DIGEST)
-
-
-@pytest.mark.parametrize("kind, text", [("name", "library/tiny"), ("digest", DIGEST), ("reference", "v1.0")])
-def test_a_value_is_written_as_it_was_read(kind: str, text: str) -> None:
-    convertor = CONVERTOR_TYPES[kind]
-    assert convertor.to_string(convertor.convert(text)) == text
+@pytest.mark.parametrize(
+    ("rest", "kind", "target"),
+    [
+        ("manifests/latest", Kind.MANIFEST, Tag("latest")),
+        (f"manifests/{DIGEST}", Kind.MANIFEST, Digest.parse(DIGEST)),
+        (f"blobs/{DIGEST}", Kind.BLOB, Digest.parse(DIGEST)),
+        ("blobs/uploads", Kind.UPLOAD, None),
+        ("blobs/uploads/", Kind.UPLOAD, None),
+        ("blobs/uploads/some-session", Kind.UPLOAD, None),
+        ("tags/list", Kind.TAGS, None),
+        (f"referrers/{DIGEST}", Kind.REFERRERS, Digest.parse(DIGEST)),
+    ],
+)
+def test_a_path_is_an_endpoint_of_a_repository(rest: str, kind: Kind, target: Tag | Digest | None) -> None:
+    assert parse_endpoint(f"/v2/library/tiny/{rest}") == Endpoint(kind, RepositoryName("library/tiny"), target)
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "refusal"),
+    "path", ["/v2/_catalog", "/v2/a", "/v2/a/tags", "/v2/a/tags/list/", "/v2/a/manifests/", "/v2//", "/v3/a/tags/list"]
+)
+def test_other_paths_are_none(path: str) -> None:
+    assert parse_endpoint(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
     [
-        ("name", "Library/tiny", NameInvalid),
-        ("name", "a/../b", NameInvalid),
-        ("name", "a\n", NameInvalid),
-        ("digest", "latest", DigestInvalid),
-        ("digest", DIGEST + "\n", DigestInvalid),
-        ("reference", ".hidden", TagInvalid),
-        ("reference", "latest\n", TagInvalid),
-        ("reference", "sha256:abc", DigestInvalid),
+        ("/v2/Library/tiny/tags/list", NameInvalid),
+        ("/v2/a/../b/tags/list", NameInvalid),
+        ("/v2/a\n/tags/list", NameInvalid),
+        ("/v2/a/blobs/latest", DigestInvalid),
+        (f"/v2/a/blobs/{DIGEST}\n", DigestInvalid),
+        ("/v2/a/manifests/.hidden", TagInvalid),
+        ("/v2/a/manifests/latest\n", TagInvalid),
+        ("/v2/a/manifests/sha256:abc", DigestInvalid),
     ],
 )
-def test_what_is_no_value_is_refused_with_its_own_error(kind: str, text: str, refusal: type[Exception]) -> None:
+def test_what_is_no_value_is_refused_with_its_own_error(path: str, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
-        CONVERTOR_TYPES[kind].convert(text)
+        parse_endpoint(path)
 
 
 def test_a_name_reaches_up_to_the_last_word_that_can_end_it() -> None:
-    pattern, _, _ = compile_path("/v2/{name:name}/manifests/{reference:reference}")
-    match = pattern.match("/v2/a/manifests/b/manifests/latest")
-    assert match is not None
-    assert match.groupdict() == {"name": "a/manifests/b", "reference": "latest"}
-
-
-def test_registering_again_changes_nothing() -> None:
-    params.register()
-    assert CONVERTOR_TYPES["name"].convert("a") == RepositoryName("a")
+    expected = Endpoint(Kind.MANIFEST, RepositoryName("a/manifests/b"), Tag("latest"))
+    assert parse_endpoint("/v2/a/manifests/b/manifests/latest") == expected
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
-from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message
 
 from cache.flight import TAIL
@@ -19,7 +18,7 @@ from cache.oci.media_types import OCI_INDEX
 from cache.proxy import Answer
 from cache.store.base import Extent
 from cache.values import Outcome
-from gateway.http.errors import on_registry_error
+from gateway.http.errors import Refusals
 from gateway.http.responses import PIECE, BlobResponse, ManifestResponse, answer_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts.images import seeded
@@ -96,7 +95,7 @@ def serving(blob: ScriptedBlob, answer: Answer = MISS) -> ASGIApp:
     async def get(request: Request) -> ASGIApp:
         return BlobResponse(blob, answer, request.headers)
 
-    return Starlette(routes=[Route("/", get)], exception_handlers={RegistryError: on_registry_error})  # type: ignore[arg-type]
+    return Refusals(Router([Route("/", get)]))  # type: ignore[arg-type]
 
 
 async def get(blob: ScriptedBlob, *headers: tuple[str, str], version: str = "1.1", method: str = "GET") -> Exchange:
