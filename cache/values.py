@@ -1,6 +1,6 @@
 """What cache/ speaks of beside the words of the specification; pure values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -35,6 +35,14 @@ class Source:
 
     origin: Origin
     credential: str = ""
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.origin, self.credential)))
+
+    def __hash__(self) -> int:
+        """Taken once: a source is part of every key that is looked up for a cached manifest."""
+        return self._hash
 
     def __str__(self) -> str:
         return f"{self.origin}#{self.credential}" if self.credential else str(self.origin)
@@ -64,6 +72,25 @@ class Link:
 class BlobInfo:
     digest: Digest
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes from `start` to `stop` of a blob of `size` bytes."""
+
+    start: int
+    stop: int
+    size: int
+
+    @property
+    def range(self) -> str:
+        """The header that asks for it (RFC 9110, 14.2)."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+    @property
+    def content_range(self) -> str:
+        """The header that gives it (RFC 9110, 14.4)."""
+        return f"bytes {self.start}-{self.stop - 1}/{self.size}"
 
 
 class Fault(Enum):

@@ -54,7 +54,7 @@ async def running(
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
     async with open_services(settings) as services:
         await services.namespaces.refresh_if_changed()
-        options = Options(external_url, open_proxy_allowed(settings, external_url))
+        options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
         yield create_app(services, options, log_access)
 
 
@@ -70,7 +70,9 @@ def create_app(services: Services, options: Options, log_access: Callable[[Acces
     )
     app.router.redirect_slashes = False
     surfaces = Surfaces(Refusals(RegistryApi(services, options)), app)
-    return KnownConnection(ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access))))
+    return KnownConnection(
+        ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access)), options.zero_copy)
+    )
 
 
 class Surfaces:

@@ -22,9 +22,15 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._pull = {
+            (kind, outcome): self._pulls.labels(kind, outcome.value)
+            for kind in ("manifest", "blob")
+            for outcome in Outcome
+        }
+
     def count_pull(self, kind: str, outcome: Outcome) -> None:
         """`kind`: manifest or blob."""
-        self._pulls.labels(kind, outcome.value).inc()
+        self._pull[kind, outcome].inc()
 
     def count_fault(self, source: Source, fault: Fault) -> None:
         self._faults.labels(str(source.origin), fault.value).inc()

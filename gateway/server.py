@@ -17,7 +17,7 @@ import structlog
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
@@ -165,6 +165,8 @@ class _Connection(TCPServer):
         self._over = asyncio.Event()
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData) and not event.data:
+            return  # the end of a body with a length; to write nothing took 3 % of the time of a small answer
         if isinstance(event, Closed):
             self._over.set()
         await super().protocol_send(event)

@@ -189,6 +189,9 @@ class Settings(_Table):
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")
     tls_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
+    zero_copy: Switch = Field(
+        default=True, description="Send files from the page cache, where the connection allows it."
+    )
     log_format: LogFormat = Field(default="console", description="Log lines for people (console) or machines (json).")
     cache: CacheSettings = CacheSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ log = structlog.get_logger("access")
 
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 10.0
+_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -110,9 +111,7 @@ class DrainedRefusals:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = scope["headers"]
-        length = header(headers, b"content-length")
-        if header(headers, b"transfer-encoding") is None and (length is None or length == b"0"):
+        if not any(name in _BODY_HEADERS and value != b"0" for name, value in scope["headers"]):
             await self._app(scope, receive, send)
             return
         read_all = False

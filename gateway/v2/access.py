@@ -16,10 +16,11 @@ _REMEMBERED = 10_000
 @dataclass(frozen=True, slots=True)
 class Options:
     """`external_url`: where clients reach this server, without a slash at its end. `open_proxy`: whether strangers
-    may be served."""
+    may be served. `zero_copy`: whether files are sent without being read, where that is possible."""
 
     external_url: str
     open_proxy: bool
+    zero_copy: bool = True
 
 
 class Access:
