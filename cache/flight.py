@@ -1,6 +1,6 @@
 """Flight: one download, many readers.
 
-A thread of its own receives, hashes and writes into a spool; every reader, the first included, follows the growing file
+A fill in threads of its own brings the bytes into a spool; every reader, the first included, follows the growing file
 at an offset of its own. Reader and download are strangers: none waits for another's client.
 """
 
@@ -8,14 +8,14 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
+from cache.fill import Fetch, Fill, Lanes
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.base import BlobStore, Extent
@@ -31,12 +31,8 @@ log = structlog.get_logger()
 TAIL = 32 * 1024
 """Bytes at the end of every response that wait for the verdict, so that a wrong body never completes."""
 
-BUFFER = 1024 * 1024
 KEEP_SIZE = 64 * 1024 * 1024
 KEEP_SHARE = 0.25
-UNSIZED_LIMIT = 16 * 1024 * 1024 * 1024
-"""Bytes of a blob whose length the upstream does not tell; one that it tells is held to it."""
-
 ABANDON_AFTER = 5.0
 STOP_WITHIN = 3.0
 
@@ -49,15 +45,6 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Incoming(Protocol):
-    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread."""
-
-    size: int | None
-
-    def receive_into(self, buffer: memoryview) -> int: ...
-    def abort(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Landing:
     """Where downloads grow, come to rest, and go when they are not what they should be."""
@@ -65,9 +52,6 @@ class Landing:
     spools: Path
     store: BlobStore
     quarantine: Quarantine
-
-
-Fetch = Callable[[], AbstractContextManager[Incoming]]
 
 
 class Flight:
@@ -91,7 +75,7 @@ class Flight:
         self._waiting: set[asyncio.Future[None]] = set()
         self._wake_scheduled = False
         self._descriptor: int | None = None
-        self._incoming: Incoming | None = None
+        self._filling: Fill | None = None
         self._aborted = False
         self._over = False
         self._desertion: asyncio.TimerHandle | None = None
@@ -149,9 +133,9 @@ class Flight:
 
     def abort(self) -> None:
         self._aborted = True
-        incoming = self._incoming
-        if incoming is not None:
-            incoming.abort()
+        filling = self._filling
+        if filling is not None:
+            filling.abort()
 
     def descriptor(self) -> int:
         """For reads at an offset of the growing file; there from STREAMING on, and as long as somebody follows."""
@@ -159,10 +143,10 @@ class Flight:
             raise ValueError("the flight has not started")
         return self._descriptor
 
-    def fly(self, fetch: Fetch, place: Landing, landed: Callable[[], None]) -> None:
+    def fly(self, fetch: Fetch, place: Landing, lanes: Lanes, landed: Callable[[], None]) -> None:
         """The body of the thread. `landed` is called in the loop when the outcome is known and the spool is closed."""
         try:
-            self._fill(fetch, place)
+            self._fill(fetch, place, lanes)
         except UpstreamError as error:
             self._tell(State.FAILED, error)
         except DigestMismatch as error:
@@ -176,25 +160,13 @@ class Flight:
         finally:
             self._call(landed)
 
-    def _fill(self, fetch: Fetch, place: Landing) -> None:
-        buffer = memoryview(bytearray(BUFFER))
+    def _fill(self, fetch: Fetch, place: Landing, lanes: Lanes) -> None:
         with Spool.create(place.spools, self.digest) as spool:
             self._descriptor = spool.open()
-            with fetch() as incoming:
-                self._incoming, self.size = incoming, incoming.size
-                self._tell(State.STREAMING)
-                try:
-                    while not self._aborted and (count := incoming.receive_into(buffer)):
-                        spool.append(buffer[:count])
-                        self.written = spool.size
-                        if self.size is None and spool.size > UNSIZED_LIMIT:
-                            raise Corrupt(f"{self.source.origin.host} sends without end", Fault.SIZE)
-                        self._signal()
-                finally:
-                    # The connection may go to somebody else now, whom no abort of ours must hit.
-                    self._incoming = None
+            filling = self._filling = Fill(spool, self.source.origin, fetch, lanes, self._started, self._grew)
             if self._aborted:
-                raise Unavailable("every client has left")
+                filling.abort()
+            filling.run()
             try:
                 spool.seal(self.size)
             except DigestMismatch:
@@ -204,6 +176,14 @@ class Flight:
             self._tell(State.VERIFIED)
             spool.commit(place.store)
             self._tell(State.COMMITTED)
+
+    def _started(self, size: int | None) -> None:
+        self.size = size
+        self._tell(State.STREAMING)
+
+    def _grew(self, written: int) -> None:
+        self.written = written
+        self._signal()
 
     def _tell(self, state: State, error: UpstreamError | None = None) -> None:
         if self.state is State.FAILED:
@@ -304,6 +284,7 @@ class Flights:
         """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
         told of each body that was not what it should be."""
         self._place = place
+        self._lanes = Lanes()
         self._refused = refused
         self._tasks = tasks
         self._arrived = arrived
@@ -342,7 +323,8 @@ class Flights:
     async def _own(self, flight: Flight, fetch: Fetch) -> None:
         """From take-off to record, whatever its clients do."""
         landed = asyncio.Event()
-        fill = threading.Thread(target=flight.fly, args=(fetch, self._place, landed.set), name="fill", daemon=True)
+        work = (fetch, self._place, self._lanes, landed.set)
+        fill = threading.Thread(target=flight.fly, args=work, name="fill", daemon=True)
         try:
             fill.start()
             await landed.wait()

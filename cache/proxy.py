@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from cache.flight import Fetch, Flight, Flights, Follower
+from cache.fill import Fetch
+from cache.flight import Flight, Flights, Follower
 from cache.freshness import Freshness, freshness, may_be_stale
 from cache.index.base import Fact, Index, Usage
 from cache.oci.descriptor import Descriptor
@@ -263,7 +264,7 @@ class ProxiedRepository:
                 return follower, first
 
     def _fetch(self, digest: Digest) -> Fetch:
-        return lambda: self._client.open_blob(self._image, digest)
+        return lambda part=None: self._client.open_blob(self._image, digest, part)
 
     # What follows runs in tasks that are shared by requests.
 

@@ -163,6 +163,7 @@ class _Connection(TCPServer):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._over = asyncio.Event()
+        self._giving_up: asyncio.TimerHandle | None = None
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData) and not event.data:
@@ -188,16 +189,18 @@ class _Connection(TCPServer):
         await self.idle_task.stop()  # would keep the connection of a client that has left until its time is up
 
     async def _initiate_server_close(self) -> None:
+        """Must not wait for the idle task to stop, as a close does: it is the idle task that closes here."""
         await super()._initiate_server_close()
-        await self._close()
+        self._giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
 
     async def _close(self) -> None:
         """What was answered gets its time to arrive; who does not take it by then is given up."""
-        giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
+        if self._giving_up is None:
+            self._giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
         try:
             await super()._close()
         finally:
-            giving_up.cancel()
+            self._giving_up.cancel()
 
 
 def connection_limit() -> int:

@@ -1,5 +1,6 @@
 """Spool: a local file that is hashed as it grows, may be read while it grows, and is gone unless committed."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Self
 
 from cache.oci.digest import Digest
 from cache.store.base import BlobStore
+
+READ_BACK = 1024 * 1024
 
 
 class DigestMismatch(Exception):
@@ -21,7 +24,9 @@ class LengthMismatch(DigestMismatch):
 class Spool:
     """The only writer of blobs. Its methods block: a thread of its own calls them.
 
-    A spool is appended to and never rewritten, so every reader may trust the bytes below `size`.
+    A spool is never rewritten, so every reader may trust the bytes below `size`. What comes in order is appended. What
+    comes ahead of it is written at its place and not counted before everything below it is there; several threads may
+    do that at once, each with bytes of its own, while one at a time counts.
     """
 
     def __init__(self, path: Path, expected: Digest) -> None:
@@ -55,6 +60,26 @@ class Spool:
         while view:
             view = view[os.write(self._descriptor, view) :]
         self.size += len(chunk)
+
+    def write_at(self, offset: int, chunk: bytes | memoryview) -> None:
+        """Writes bytes that are not counted yet; raises OSError. Nothing is appended after that."""
+        if offset < self.size:
+            raise ValueError("what is counted is not rewritten")
+        view = memoryview(chunk)
+        while view:
+            count = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[count:], offset + count
+
+    def advance(self, stop: int) -> None:
+        """Hashes and counts the bytes below `stop`, all of which were written; raises OSError."""
+        self._sealed = False
+        buffer = memoryview(bytearray(min(READ_BACK, max(0, stop - self.size))))
+        while self.size < stop:
+            count = os.preadv(self._descriptor, [buffer[: stop - self.size]], self.size)
+            if not count:
+                raise OSError(errno.EIO, "what was written is not there")
+            self._hasher.update(buffer[:count])
+            self.size += count
 
     def open(self) -> int:
         """A descriptor for reading, of the caller's own, which outlives the spool."""

@@ -20,7 +20,7 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of, redirect_target
-from cache.values import Fault, Source
+from cache.values import Fault, Part, Source
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
@@ -47,6 +47,7 @@ class BlobStream:
 
     def __init__(self, response: Response) -> None:
         self.size = _content_length(response)
+        self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
         self._chunks = raw_chunks(response)
         self._leftover = b""
         self._remaining = self.size
@@ -137,12 +138,15 @@ class UpstreamClient:
         return _content_length(response)
 
     @contextmanager
-    def open_blob(self, image: RepositoryName, digest: Digest) -> Iterator[BlobStream]:
-        """Blocks; for a thread. The connection is not used again."""
-        response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}"), self._egress)
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | None = None) -> Iterator[BlobStream]:
+        """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable."""
+        headers = {"Range": part.range} if part else {}
+        response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
                 raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
+            if part and not _gives(response, part):
+                raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
             yield BlobStream(response)
         finally:
             response.close()
@@ -281,6 +285,12 @@ def _content_length(response: Response) -> int | None:
     if "transfer-encoding" in response.headers or not (value.isascii() and value.isdigit() and len(value) < 19):
         return None
     return int(value)
+
+
+def _gives(response: Response, part: Part) -> bool:
+    given = response.headers.get("content-range", "").strip().lower()
+    whole_part = response.status_code == 206 and given == part.content_range
+    return whole_part and _content_length(response) == part.stop - part.start
 
 
 def _connection(response: Response) -> socket.socket | None:

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cache.flight import Incoming
+from cache.fill import Incoming
 from cache.upstream.errors import Unavailable, UpstreamError
+from cache.values import Part
 
 
 class ScriptedBody:
@@ -17,10 +18,12 @@ class ScriptedBody:
 
     def __init__(self, size: int | None = None, *, answered: bool = True, deaf: bool = False) -> None:
         self.size = size
+        self.accepts_ranges = False
         self.opened = 0
         self.closed = threading.Event()
         self.aborted = threading.Event()
         self.ended = threading.Event()
+        self.receiving = threading.Event()
         self._deaf = deaf
         self._asked = threading.Event()
         self._answered = threading.Event()
@@ -60,7 +63,8 @@ class ScriptedBody:
     # What the flight asks.
 
     @contextmanager
-    def fetch(self) -> Iterator[Incoming]:
+    def fetch(self, part: Part | None = None, /) -> Iterator[Incoming]:
+        assert part is None
         self.opened += 1
         self._asked.set()
         self._answered.wait(20)
@@ -72,6 +76,7 @@ class ScriptedBody:
             self.closed.set()
 
     def receive_into(self, buffer: memoryview) -> int:
+        self.receiving.set()
         if not self._rest:
             item = self._queue.get(timeout=20)
             if isinstance(item, Exception):

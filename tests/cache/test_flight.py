@@ -3,107 +3,18 @@
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cache import flight as flights_module
-from cache.flight import KEEP_SIZE, TAIL, Flight, Flights, Follower, Landing, State, worth_finishing
-from cache.oci.digest import Digest
-from cache.oci.names import RepositoryName
-from cache.store.filesystem import FilesystemStore
-from cache.store.quarantine import Quarantine
-from cache.tasks import Tasks
-from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.flight import KEEP_SIZE, TAIL, State, worth_finishing
+from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable
 from cache.values import BlobInfo
-from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of, open_descriptors
+from tests.cache.hangar import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of
 from tests.cache.scripted import ScriptedBody, refusing
 
 KB = 1024
-
-
-class Hangar:
-    """Flights over a real store; `arrived` is what was recorded."""
-
-    def __init__(self, folder: Path) -> None:
-        self.spools = folder / "spools"
-        self.spools.mkdir()
-        self.store = FilesystemStore(folder / "blobs")
-        self.tasks = Tasks()
-        self.arrived: list[tuple[Digest, set[RepositoryName]]] = []
-        self.recording = asyncio.Event()
-        self.may_record = asyncio.Event()
-        self.may_record.set()
-        self.quarantine = folder / "quarantine"
-        self.refused: list[Corrupt] = []
-        place = Landing(self.spools, self.store, Quarantine(self.quarantine))
-        self.flights = Flights(place, self.tasks, self._record, lambda source, error: self.refused.append(error))
-
-    async def _record(self, flight: Flight) -> None:
-        images = set(flight.images)
-        self.recording.set()
-        await self.may_record.wait()
-        self.arrived.append((flight.digest, images))
-
-    def join(self, body: ScriptedBody, digest: Digest, image: RepositoryName = APP) -> tuple[Flight, Follower, bool]:
-        flight, first = self.flights.join(ANONYMOUS, image, digest, body.fetch)
-        return flight, flight.follow(), first
-
-    def spool_files(self) -> list[Path]:
-        return list(self.spools.iterdir())
-
-
-def fill_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "fill"]
-
-
-async def until(condition: Any) -> None:
-    """Lets the loop and the threads run until the condition holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  a thread sets what is asked for
-            await asyncio.sleep(0.001)
-
-
-async def landed(hangar: Hangar) -> None:
-    await until(lambda: not hangar.flights)
-
-
-@pytest.fixture
-async def hangar(tmp_path: Path) -> AsyncIterator[Hangar]:
-    """At the end of every test nothing is left: no task, no thread, no spool, no descriptor."""
-    before = open_descriptors()
-    hangar = Hangar(tmp_path)
-    yield hangar
-    await hangar.tasks.close()
-    for thread in fill_threads():
-        await asyncio.to_thread(thread.join, 10)
-    assert not fill_threads()
-    assert len(hangar.tasks) == 0
-    assert len(hangar.flights) == 0
-    assert hangar.spool_files() == []
-    assert open_descriptors() == before
-
-
-async def read(follower: Follower, start: int = 0, stop: int | None = None) -> bytes:
-    """All of it; closes the follower."""
-    try:
-        return b"".join([await follower.read(extent) async for extent in follower.ready(start, stop)])
-    finally:
-        follower.close()
-
-
-async def read_until_refused(follower: Follower) -> tuple[bytes, UpstreamError]:
-    got = b""
-    try:
-        async for extent in follower.ready(0, None):
-            got += await follower.read(extent)
-    except UpstreamError as error:
-        return got, error
-    finally:
-        follower.close()
-    raise AssertionError("the body completed")
 
 
 # The way of the bytes.
@@ -535,7 +446,7 @@ async def test_closing_does_not_wait_for_an_upstream_that_does_not_answer(
     monkeypatch.setattr(flights_module, "STOP_WITHIN", 0.01)
     body = ScriptedBody(answered=answered, deaf=True)
     flight, follower, _ = hangar.join(body, blob_of(1)[1])
-    await asyncio.to_thread(body.asked.wait, 10)
+    await asyncio.to_thread((body.receiving if answered else body.asked).wait, 10)
     await hangar.tasks.close()
     assert fill_threads()
     with pytest.raises(Unavailable):
@@ -567,7 +478,7 @@ def test_small_downloads_and_those_well_under_way_are_worth_finishing(
 
 
 async def test_a_body_without_length_or_end_is_given_up(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache.flight.UNSIZED_LIMIT", 10)
+    monkeypatch.setattr("cache.fill.UNSIZED_LIMIT", 10)
     body = ScriptedBody(size=None)
     _, follower, _ = hangar.join(body, blob_of(100)[1])
     body.send(b"x" * 11)

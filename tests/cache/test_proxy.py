@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 from cache import proxy
-from cache.flight import Flights, Incoming, Landing
+from cache.fill import Incoming
+from cache.flight import Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.descriptor import Descriptor
@@ -32,7 +33,7 @@ from cache.store.quarantine import Quarantine
 from cache.tasks import Tasks
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
-from cache.values import Link, Outcome, Source
+from cache.values import Link, Outcome, Part, Source
 from tests.cache.samples import (
     ALICE,
     ANONYMOUS,
@@ -126,12 +127,12 @@ class ScriptedClient:
         return len(self._script.blobs[digest])
 
     @contextmanager
-    def open_blob(self, image: RepositoryName, digest: Digest) -> Iterator[Incoming]:
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | None = None) -> Iterator[Incoming]:
         self._script.note("get blob", image)
         if digest not in self._script.blobs:
             raise NotFound("no such blob")
         body = self._script.bodies.get(image) or ScriptedBody.whole(self._script.blobs[digest])
-        with body.fetch() as incoming:
+        with body.fetch(part) as incoming:
             yield incoming
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:

@@ -494,3 +494,19 @@ def test_a_server_is_stopped_although_clients_left_with_requests_waiting(own: Pa
     own.server.process.signal(signal.SIGTERM)
     assert own.server.process.wait(10) == 0
     assert "Traceback" not in own.server.log_text()
+
+
+def test_a_server_that_is_stopped_in_the_moment_its_clients_leave_stops_at_once(
+    gateway: Callable[..., Gateway], liar: Liar
+) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
+    for client in clients:
+        client.sendall(b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    for client in clients[:32]:
+        client.close()
+    server.process.signal(signal.SIGTERM)
+    for client in clients[32:]:
+        client.close()
+    assert server.process.wait(10) == 0

@@ -136,7 +136,8 @@ class BlobBody(Response):
             with self._path.open("rb", buffering=0) as file:  # page cache: a read is a copy, not a wait
                 async for chunk in self._chunks(file, gone):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body"})
+            if not gone.done():
+                await send({"type": "http.response.body"})
         finally:
             gone.cancel()
             record: Record = scope["state"]["record"]
