@@ -14,13 +14,13 @@ from typing import Protocol
 import structlog
 
 from cache.pieces import Piece, Pieces
+from cache.store.hashing import BUFFER, Hashing
 from cache.store.spool import Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.values import Fault, Origin, Part
 
 log = structlog.get_logger()
 
-BUFFER = 1024 * 1024
 UNSIZED_LIMIT = 16 * 1024 * 1024 * 1024
 """Bytes of a blob whose length the upstream does not tell; one that it tells is held to it."""
 
@@ -139,7 +139,7 @@ class Fill:
                 self._started(incoming.size)
                 with self._listening(incoming):
                     size = incoming.size
-                    if self._alone(incoming, buffer) and size is not None:
+                    if self._alone(incoming) and size is not None:
                         self._first(self._divide(size), incoming, buffer)
             self._together(buffer)
         finally:
@@ -148,20 +148,23 @@ class Fill:
             raise Unavailable("every client has left")
         self._spool.advance(self._pieces.prefix)
 
-    def _alone(self, incoming: Incoming, buffer: memoryview) -> bool:
+    def _alone(self, incoming: Incoming) -> bool:
         """One stream into the spool, until its end, or until it has turned out to be slow: then True."""
         dividable = incoming.accepts_ranges and incoming.size is not None and incoming.size >= LARGE
-        asked = clock()
-        pace = Pace()
-        while not self._stopped and (count := incoming.receive_into(buffer)):
-            rate = pace.note(count, asked) if dividable else None
-            self._spool.append(buffer[:count])
-            if incoming.size is None and self._spool.size > UNSIZED_LIMIT:
-                raise Corrupt(f"{self._origin.host} sends without end", Fault.SIZE)
-            self._grew(self._spool.size)
-            if rate is not None and incoming.size and worth_dividing(incoming.size - self._spool.size, rate):
-                return True
-            asked = clock()
+        written, pace = 0, Pace()
+        with Hashing(self._spool, self._grew, incoming.size) as hashing:
+            while not self._stopped:
+                buffer, asked = hashing.buffer(), clock()
+                count = incoming.receive_into(buffer)
+                if not count:
+                    break
+                rate = pace.note(count, asked) if dividable else None
+                hashing.take(buffer, count)
+                written += count
+                if incoming.size is None and written > UNSIZED_LIMIT:
+                    raise Corrupt(f"{self._origin.host} sends without end", Fault.SIZE)
+                if rate is not None and incoming.size and worth_dividing(incoming.size - written, rate):
+                    return True
         return False
 
     def _divide(self, size: int) -> Piece | None:

@@ -120,8 +120,17 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _write_ahead(connection: Any, _record: object) -> None:
-    # The mode is kept in the file; switching to it ignores the busy timeout, hence only `migrate` does, alone.
-    connection.execute("PRAGMA journal_mode=WAL").close()
+    # The mode is kept in the file; switching to it ignores the busy timeout, hence only `migrate` does, alone, and
+    # waits by itself for one that closes the file as the last and cleans up.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin(connection: Connection) -> None:

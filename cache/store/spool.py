@@ -53,12 +53,20 @@ class Spool:
         os.close(self._descriptor)
 
     def append(self, chunk: bytes | memoryview) -> None:
-        """Writes and hashes; raises OSError, after which the spool must be given up."""
+        """Writes and counts; raises OSError, after which the spool must be given up."""
+        self.write(chunk)
+        self.count(chunk)
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Writes the next bytes, which `count` must be told of in the same order."""
         view = memoryview(chunk)
         self._sealed = False
-        self._hasher.update(view)
         while view:
             view = view[os.write(self._descriptor, view) :]
+
+    def count(self, chunk: bytes | memoryview) -> None:
+        """Hashes and counts what was written."""
+        self._hasher.update(chunk)
         self.size += len(chunk)
 
     def write_at(self, offset: int, chunk: bytes | memoryview) -> None:

@@ -1,6 +1,7 @@
 """Our own server as its users run it: a process started from the command line, with a config file and a data folder."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ class Gateway:
     """`python -m gateway serve` over `directory`, which holds config, data and log.
 
     `config` is TOML text or the same as nested dicts; `arguments` are further words for `serve`. `start` returns when
-    `/-/ready` answers 200. Port and data outlive `stop`.
+    `/-/ready` answers 200. Port and data outlive `stop`. With TESTS_ZERO_COPY=off in the environment of the tests every
+    one reads the files that it sends.
     """
 
     def __init__(
@@ -34,14 +36,14 @@ class Gateway:
         self.port = free_port()
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(config)
-        self._environment = plain_environment(
-            PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1", **(environment or {})
-        )
+        own = plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1", **(environment or {}))
+        self._environment = own
+        serving = own | ({"GATEWAY_ZERO_COPY": "false"} if os.environ.get("TESTS_ZERO_COPY") == "off" else {})
         words = ["serve", *self._where, f"--host={HOST}", f"--port={self.port}", *arguments]
         self.process = Process(
             [sys.executable, "-m", "gateway", *words],
             log=directory / "gateway.log",
-            environment=self._environment,
+            environment=serving,
             directory=directory,
         )
 
