@@ -1,0 +1,154 @@
+"""Measures registry-gateway beside its peers and prints ratios: `tests/bench/run [--quick] [--only WORD]`.
+
+Every round starts each server afresh on an empty cache, one after the other, so that the pairs of a ratio ran in the
+same weather. `--json FILE` keeps the figures, for comparing two commits; `--plot FILE` draws the ratios.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import work
+from tests.bench.growth import growth
+from tests.bench.measure import ratios, spread
+from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Ours, Peer
+from tests.bench.plot import plot
+from tests.bench.ranged import ranged
+from tests.bench.upstream import MB, Upstream
+
+SECONDS = 2.0
+Measured = dict[str, list[float]]
+CACHES: dict[str, Callable[[], Peer]] = {
+    "registry-gateway": Ours,
+    "docker-registry": DockerRegistry,
+    "distribution": Distribution,
+    "nginx": Nginx,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of work, on which peers, and which figures to hold against whom: (figure, peer, target)."""
+
+    name: str
+    work: work.Work
+    peers: tuple[str, ...]
+    targets: tuple[tuple[str, str, str], ...] = ()
+
+
+PIECES = [
+    Piece(
+        "warm, 8 clients",
+        work.warm,
+        ("registry-gateway", "docker-registry", "distribution", "nginx"),
+        (("cpu_per_gb", "nginx", "<= 1.3"), ("wall", "nginx", "<= 1.1")),
+    ),
+    Piece(
+        "cold, 1 client",
+        work.cold_one,
+        ("registry-gateway", "docker-registry", "distribution", "nginx"),
+        (("wall", "docker-registry", "<= 1.15"),),
+    ),
+    Piece(
+        "cold, 16 clients",
+        work.cold_many,
+        ("registry-gateway", "docker-registry", "distribution", "nginx"),
+        (("wall", "docker-registry", "<= 0.5"), ("wall", "nginx", "<= 1.05")),
+    ),
+    Piece("first byte over the upstream's own", work.first_byte, ("registry-gateway",)),
+    Piece(
+        "cached tag, keep-alive",
+        work.cached_tag,
+        ("registry-gateway", "constant answer", "docker-registry"),
+        (("rps", "constant answer", ">= 0.7"), ("rps", "docker-registry", ">= 10")),
+    ),
+    Piece(
+        "cached tag, a connection each",
+        lambda one: work.cached_tag(one, keep_alive=False),
+        ("registry-gateway", "constant answer", "docker-registry"),
+        (("rps", "constant answer", ">= 0.7"), ("rps", "docker-registry", ">= 10")),
+    ),
+    Piece("300 slow readers", work.slow_readers, ("registry-gateway", "nginx")),
+]
+
+
+def measure(piece: Piece, upstream: Upstream, rounds: int, folder: Path, peers: list[str]) -> dict[str, Measured]:
+    found: dict[str, Measured] = {name: defaultdict(list) for name in peers}
+    for number in range(rounds):
+        for name in peers:
+            peer = {**CACHES, "constant answer": Constant}[name]()
+            place = folder / f"{name.replace(' ', '-')}-{number}"
+            peer.start(place, upstream.url)
+            try:
+                for figure, value in piece.work(work.Round(peer, upstream, SECONDS)).items():
+                    found[name][figure].append(value)
+            finally:
+                peer.stop()
+                shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def report(piece: Piece, found: dict[str, Measured]) -> list[dict[str, object]]:
+    print(f"\n{piece.name}")
+    for name, figures in found.items():
+        print(f"  {name:18}", "  ".join(f"{figure} {spread(values)}" for figure, values in figures.items()))
+    rows: list[dict[str, object]] = []
+    for figure, other, target in piece.targets:
+        ratio = ratios(found["registry-gateway"][figure], found[other][figure])
+        print(f"  {figure} / {other}: {ratio}, wanted {target}")
+        row = {"piece": piece.name, "figure": figure, "peer": other, "target": target}
+        rows.append(row | {"low": ratio.low, "median": ratio.median, "high": ratio.high})
+    return rows
+
+
+def machine() -> str:
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
+    processor = f"{os.cpu_count()} x {model.partition(':')[2].strip()}"
+    return f"{processor}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer rounds, a smaller blob")
+    parser.add_argument("--rounds", type=int, help="how many (5, quick: 2)")
+    parser.add_argument("--only", metavar="WORD", default="", help="only pieces whose names hold it")
+    parser.add_argument("--without", metavar="PEER", default="", help="a peer to leave out")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
+    chosen = parser.parse_args()
+    rounds = chosen.rounds or (2 if chosen.quick else 5)
+    left_out = {chosen.without, "distribution"} if chosen.quick else {chosen.without}
+    folder = Path(tempfile.mkdtemp(prefix="registry-gateway-bench-"))
+    upstream = Upstream(folder / "upstream", (64 if chosen.quick else 256) * MB)
+    rows: list[dict[str, object]] = []
+    figures: dict[str, object] = {}
+    print(machine())
+    try:
+        for piece in PIECES:
+            if chosen.only in piece.name:
+                found = measure(piece, upstream, rounds, folder, [name for name in piece.peers if name not in left_out])
+                figures[piece.name] = found
+                rows += report(piece, found)
+        for name, extra in (("ranged fill", ranged), ("growth", growth)):
+            if chosen.only in name:
+                figures[name] = extra(folder, rounds, chosen.quick)
+    finally:
+        upstream.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"machine": machine(), "ratios": rows, "figures": figures}, indent=1))
+    if chosen.plot:
+        chosen.plot.write_text(plot(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The pieces of work that are measured; each returns one round's figures of one peer."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tests.bench.clients import at_once, get, pull
+from tests.bench.measure import cpu_seconds, memory_bytes
+from tests.bench.peers import Peer
+from tests.bench.upstream import Upstream
+from tests.parts.processes import binary
+
+Figures = dict[str, float]
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One peer that was started afresh on an empty cache, in front of an upstream."""
+
+    peer: Peer
+    upstream: Upstream
+    seconds: float
+
+
+def warm(one: Round, clients: int = 8) -> Figures:
+    """Eight pulls at once of what is cached, with a small request every 10 ms beside them."""
+    digest = one.upstream.layers["large"]
+    pull(one.peer.base, digest, "large")
+    time.sleep(0.5)
+    waits: list[float] = []
+    done = threading.Event()
+
+    def small() -> None:
+        while not done.wait(0.01):
+            waits.append(get(f"{one.peer.base}/manifests/large", keep_body=True).seconds)
+
+    beside = threading.Thread(target=small)
+    before = cpu_seconds(one.peer.pids)
+    beside.start()
+    results, wall = at_once(clients, lambda: pull(one.peer.base, digest, "large"))
+    cpu = cpu_seconds(one.peer.pids) - before
+    done.set()
+    beside.join()
+    moved = sum(result.size for result in results)
+    return {"wall": wall, "cpu_per_gb": cpu / (moved / 1e9), "small_p99": _percentile(waits, 0.99)}
+
+
+def cold_one(one: Round) -> Figures:
+    result = pull(one.peer.base, one.upstream.layers["large"], "large")
+    return {"wall": result.seconds, "first_byte": result.first_byte}
+
+
+def cold_many(one: Round, clients: int = 16) -> Figures:
+    digest = one.upstream.layers["large"]
+    one.upstream.forget_requests()
+    results, wall = at_once(clients, lambda: pull(one.peer.base, digest, "large"))
+    return {
+        "wall": wall,
+        "first_byte": max(result.first_byte for result in results),
+        "upstream_gets": float(one.upstream.gets(digest)),
+    }
+
+
+def first_byte(one: Round) -> Figures:
+    """Over the upstream's own: for a small and a large blob, for one client and for sixteen."""
+    figures: Figures = {}
+    for size in ("small", "large"):
+        for clients in (1, 16):
+            digest = one.upstream.layers[f"{size}{clients}"]
+            own = get(f"{one.upstream.base}/blobs/{digest}").first_byte
+            results, _ = at_once(clients, lambda digest=digest: get(f"{one.peer.base}/blobs/{digest}"))  # type: ignore[misc]
+            figures[f"{size}_{clients}"] = max(result.first_byte for result in results) - own
+    return figures
+
+
+def cached_tag(one: Round, keep_alive: bool = True) -> Figures:
+    get(f"{one.peer.base}/manifests/large", keep_body=True)
+    return {"rps": requests_per_second(f"{one.peer.base}/manifests/large", one.seconds, keep_alive)}
+
+
+def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figures:
+    """A fast pull alone, and beside clients that take 10 KiB/s each of the same blob."""
+    digest = one.upstream.layers["large"]
+    pull(one.peer.base, digest, "large")
+    time.sleep(0.5)
+    idle = memory_bytes(one.peer.pids)
+    alone = _median([pull(one.peer.base, digest, "large").seconds for _ in range(3)])
+    with _Crowd(f"{one.peer.base}/blobs/{digest}", clients, rate):
+        beside = _median([pull(one.peer.base, digest, "large").seconds for _ in range(3)])
+        grown = memory_bytes(one.peer.pids) - idle
+    return {"grown_mb": grown / MB, "speed_kept": alone / beside}
+
+
+def requests_per_second(url: str, seconds: float, keep_alive: bool) -> float:
+    """By wrk, one thread and 16 connections."""
+    close = [] if keep_alive else ["-H", "Connection: close"]
+    command = [binary("wrk", "wrk"), "-t1", "-c16", f"-d{seconds:.0f}s", *close, url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    [line] = [line for line in output.splitlines() if line.startswith("Requests/sec:")]
+    return float(line.split()[1])
+
+
+class _Crowd:
+    """Clients in one thread that read a blob slowly, for as long as the block runs."""
+
+    def __init__(self, url: str, clients: int, rate: int) -> None:
+        self._url, self._clients, self._rate = url, clients, rate
+        self._stop = threading.Event()
+        self._ready = threading.Barrier(2)
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+        self._ready.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        parts = urlsplit(self._url)
+        crowd = []
+        for _ in range(self._clients):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+            one.connect((parts.hostname, parts.port))
+            one.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            crowd.append(one)
+        time.sleep(1)
+        self._ready.wait()
+        while not self._stop.wait(1):
+            for one in crowd:
+                one.recv(self._rate)
+        for one in crowd:
+            one.close()
+
+
+def _percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+Work = Callable[[Round], Figures]
