@@ -104,13 +104,22 @@ class ManifestResponse:
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _manifest_head(descriptor, self._answer)})
+        if self._answer.age is None:
+            head = _kept_manifest_head(descriptor, self._answer)
+        else:
+            head = _manifest_head(descriptor, self._answer)
+        await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": self._raw})
 
 
 @lru_cache(4096)
+def _kept_manifest_head(descriptor: Descriptor, answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Built once for each manifest and way of answering; nobody changes the list. What is stale has another age each
+    time, and would only push the others out."""
+    return _manifest_head(descriptor, answer)
+
+
 def _manifest_head(descriptor: Descriptor, answer: Answer) -> list[tuple[bytes, bytes]]:
-    """Built once for each manifest and way of answering; nobody changes the list."""
     headers = _content_headers(descriptor.digest, descriptor.media_type, answer)
     return _raw_headers(headers | {"Content-Length": str(descriptor.size)})
 
