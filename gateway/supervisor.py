@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from cache.failpoint import arm
 from cache.index.sqlite import DatabaseUnusable
 from gateway import logs
 from gateway.app import open_proxy_allowed, running
@@ -33,6 +34,7 @@ class CannotServe(Exception):
 def serve(settings: Settings) -> int:
     """Serves until SIGINT or SIGTERM; the exit code. The data folder must have been made."""
     logs.configure(settings.log_format)
+    arm(os.environ.get("FAILPOINTS", ""))
     try:
         with _alone(settings.data), _bound(settings.host, settings.port) as listener:
             if files := _tls_files(settings):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["cache.oci"],
     ["cache.values"],
-    ["cache.tasks"],
+    ["cache.tasks", "cache.failpoint"],
     ["cache.store", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces"],
     ["cache.fill"],
     ["cache.flight"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cache.failpoint import failpoint
 from cache.oci.digest import Digest
 from cache.store.base import BlobStore
 
@@ -59,6 +60,7 @@ class Spool:
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Writes the next bytes, which `count` must be told of in the same order."""
+        failpoint("spool.write")
         view = memoryview(chunk)
         self._sealed = False
         while view:
@@ -105,8 +107,11 @@ class Spool:
         """Durable and named; only what was sealed."""
         if not self._sealed:
             raise ValueError("a spool is committed after it was sealed")
+        failpoint("spool.sealed")
         os.fsync(self._descriptor)
+        failpoint("spool.synced")
         store.adopt(self.path, self._expected)
+        failpoint("spool.adopted")
         self._committed = True
 
 

@@ -1,0 +1,47 @@
+"""Failpoints act where and as often as they are told to, and not at all otherwise."""
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+
+from cache.failpoint import arm, failpoint
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    yield
+    arm("")
+
+
+def fails(name: str) -> bool:
+    try:
+        failpoint(name)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+        return True
+    return False
+
+
+def test_what_is_not_armed_does_nothing() -> None:
+    arm("other=error:ENOSPC")
+    assert not fails("here")
+
+
+@pytest.mark.parametrize(
+    ("specification", "passes"),
+    [
+        ("here=error:ENOSPC", [True, True, True]),
+        ("here=error:ENOSPC*2", [True, True, False]),
+        ("here=error:ENOSPC@2", [False, True, False]),
+    ],
+)
+def test_it_acts_on_the_passes_that_are_named(specification: str, passes: list[bool]) -> None:
+    arm(specification)
+    assert [fails("here") for _ in passes] == passes
+
+
+@pytest.mark.parametrize("specification", ["here", "here=explode", "here=error:NOSUCH", "HERE=exit", "here=error"])
+def test_what_is_no_failpoint_is_refused(specification: str) -> None:
+    with pytest.raises(ValueError, match="no failpoint"):
+        arm(specification)
