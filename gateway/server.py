@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
+from gateway import http1
 from gateway.http import strict
+from gateway.http1 import Http1Connection
 
 log = structlog.get_logger()
 
@@ -30,7 +29,6 @@ KEEP_ALIVE_SECONDS = 10
 BACKLOG = 2048
 CONNECTIONS = 10_000
 _TLS_HANDSHAKE_SECONDS = 10.0
-_LAST_BYTES_SECONDS = 60.0
 _LOOK_AT_FILES_SECONDS = 10.0
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 
@@ -83,7 +81,7 @@ class Server:
         self._limit = connections or connection_limit()
         self._config = _config()
         self._worker = WorkerContext(None)
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], Http1Connection] = {}
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
         """Until `stop`; then what runs may go on for `grace` seconds."""
@@ -96,7 +94,7 @@ class Server:
             backlog=BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if self._context else None,
-            ssl_shutdown_timeout=_LAST_BYTES_SECONDS if self._context else None,
+            ssl_shutdown_timeout=http1.LAST_BYTES_SECONDS if self._context else None,
         )
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
@@ -112,18 +110,20 @@ class Server:
             writer.write(_BUSY)
             writer.close()
             return
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
-        self._open.add(task)
+        connection = self._open[task] = Http1Connection(self._app, self._config, self._worker, reader, writer)
         try:
-            await _Connection(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
+            await connection
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
-            self._open.discard(task)
+            del self._open[task]
 
     async def _end(self, grace: float) -> None:
+        for connection in list(self._open.values()):
+            connection.end_if_idle()
         if self._open:
             await asyncio.wait(self._open, timeout=grace)
         for task in self._open:
@@ -151,56 +151,6 @@ class Server:
                     log.info("certificate_renewed", path=str(self._tls.certificate))
             except (TlsUnusable, OSError) as error:
                 log.error("certificate_not_renewed", reason=str(error))
-
-
-class _Connection(TCPServer):
-    """Hypercorn's, and it ends.
-
-    While a request runs whose successor has arrived, Hypercorn 0.18 does not read, and goes on not reading when the
-    connection is over: its task would be left for ever, and stopping would wait for it.
-    """
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._over = asyncio.Event()
-        self._giving_up: asyncio.TimerHandle | None = None
-
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData) and not event.data:
-            return  # the end of a body with a length; to write nothing took 3 % of the time of a small answer
-        if isinstance(event, Closed):
-            self._over.set()
-        await super().protocol_send(event)
-        if self.writer.transport.is_closing():
-            self._over.set()
-
-    async def _read_data(self) -> None:
-        reading = asyncio.ensure_future(super()._read_data())
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-        finally:
-            reading.cancel()
-            over.cancel()
-            await asyncio.gather(reading, over, return_exceptions=True)
-        await self.protocol.handle(Closed())
-        await self.idle_task.stop()  # would keep the connection of a client that has left until its time is up
-
-    async def _initiate_server_close(self) -> None:
-        """Must not wait for the idle task to stop, as a close does: it is the idle task that closes here."""
-        await super()._initiate_server_close()
-        self._giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
-
-    async def _close(self) -> None:
-        """What was answered gets its time to arrive; who does not take it by then is given up."""
-        if self._giving_up is None:
-            self._giving_up = self.loop.call_later(_LAST_BYTES_SECONDS, self.writer.transport.abort)
-        try:
-            await super()._close()
-        finally:
-            self._giving_up.cancel()
 
 
 def connection_limit() -> int:

@@ -26,6 +26,7 @@ LAYERS = [
     ["gateway.v2", "gateway.ops"],
     [
         "gateway.app",
+        "gateway.http1",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",
@@ -39,8 +40,8 @@ TOP = set(LAYERS[-1])
 # Third parties that only some rooms may know; the rest is free.
 PINNED = {
     "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.app", "gateway.server"],
-    "hypercorn": ["gateway.server"],
-    "h11": ["gateway.http.strict", "gateway.http.connection", "gateway.http.zerocopy"],
+    "hypercorn": ["gateway.server", "gateway.http1"],
+    "h11": ["gateway.http1", "gateway.http.strict", "gateway.http.connection", "gateway.http.zerocopy"],
     "httpx2": ["cache.upstream.egress"],
     "httpcore2": ["cache.upstream.egress"],
     "sqlalchemy": ["gateway.db", "cache.index"],

@@ -56,6 +56,7 @@ class BlobResponse:
         if blob.size is not None:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
         await _start(send, 206 if part else 200, headers)
+        await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head off, however late bytes are
         await self._send_body(send, part, EXTENSION in scope.get("extensions", {}))
 
     def _part(self, etag: str) -> ByteRange | None:

@@ -8,6 +8,7 @@ seen any more, so the check stands before the parser: h11 keeps a table of who r
 import re
 
 from h11 import CLIENT, IDLE, LocalProtocolError, Request
+from h11._headers import Headers
 from h11._readers import READERS, maybe_read_from_IDLE_client
 from h11._receivebuffer import ReceiveBuffer
 
@@ -18,9 +19,12 @@ AUTHORIZATION_LIMIT = 8 * 1024
 LENGTH_DIGITS = 18
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (\S+) HTTP/(\d\.\d)")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/(\d\.\d)")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _DIGITS = re.compile(rb"[0-9]+")
+_DECISIVE = (b"content-length", b"transfer-encoding", b"host", b"authorization")
 
 
 class HeadRefused(Exception):
@@ -31,41 +35,53 @@ class HeadRefused(Exception):
         self.status = status
 
 
-def check_head(head: bytes) -> None:
-    """Raises HeadRefused. `head` is all up to, not including, the empty line that ends it."""
+def parse_head(head: bytes) -> Request:
+    """Raises HeadRefused. `head` is all up to, not including, the empty line that ends it.
+
+    Read once and here alone: the parser's own reading after a check took 8 % of the time of a cached manifest.
+    """
     if len(head) > HEAD_LIMIT:
         raise HeadRefused(f"a head of more than {HEAD_LIMIT} bytes", 431)
     lines = head.split(b"\r\n")
-    if any(b"\n" in line or b"\r" in line or b"\0" in line for line in lines):
-        raise HeadRefused("a line does not end with CRLF alone")
-    _check_request_line(lines[0])
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or _CONTROL.search(head):
+        raise HeadRefused("a line does not end with CRLF alone, or holds a control character")
+    method, target, version = _parse_request_line(lines[0])
     if len(lines) - 1 > HEADER_LIMIT:
         raise HeadRefused(f"more than {HEADER_LIMIT} header lines", 431)
-    fields: dict[bytes, list[bytes]] = {}
+    items: list[tuple[bytes, bytes, bytes]] = []
+    decisive: dict[bytes, list[bytes]] = {}
     for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
+        raw_name, colon, value = line.partition(b":")
+        if not colon or not _NAME.fullmatch(raw_name):
             raise HeadRefused("a header line that is folded, or has no name")
-        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
-    _check_framing(fields, lines[0].endswith(b"/1.0"))
-    hosts = fields.get(b"host", [])
-    if len(hosts) > 1 or any(not _HOST.fullmatch(host) for host in hosts):
-        raise HeadRefused("more than one Host, or one that is none")
-    if any(len(value) > AUTHORIZATION_LIMIT for value in fields.get(b"authorization", [])):
+        name, value = raw_name.lower(), value.strip(b" \t")
+        if name in _DECISIVE:
+            decisive.setdefault(name, []).append(value)
+            value = value.lower() if name == b"transfer-encoding" else value
+        # No other protocol is spoken here, and to go on in this one is what a server may do (RFC 9110, section 7.8).
+        if name != b"upgrade":
+            items.append((raw_name, name, value))
+    _check_framing(decisive, version == b"1.0")
+    hosts = decisive.get(b"host", [])
+    if len(hosts) > 1 or (not hosts and version == b"1.1") or any(not _HOST.fullmatch(host) for host in hosts):
+        raise HeadRefused("no Host, more than one, or one that is none")
+    if any(len(value) > AUTHORIZATION_LIMIT for value in decisive.get(b"authorization", [])):
         raise HeadRefused(f"an Authorization of more than {AUTHORIZATION_LIMIT} bytes", 431)
+    return Request(method=method, target=target, headers=Headers(items), http_version=version, _parsed=True)
 
 
-def _check_request_line(line: bytes) -> None:
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise HeadRefused("the request line is none")
-    target, version = match.groups()
+    method, target, version = match.groups()
     if version not in (b"1.0", b"1.1"):
         raise HeadRefused("only HTTP/1.x is spoken here", 505)
     if len(target) > TARGET_LIMIT:
         raise HeadRefused(f"a target of more than {TARGET_LIMIT} bytes", 414)
     if not target.startswith(b"/") or target.startswith(b"//"):
         raise HeadRefused("the target must begin with exactly one slash")
+    return method, target, version
 
 
 def _check_framing(fields: dict[bytes, list[bytes]], old: bool) -> None:
@@ -83,21 +99,16 @@ def read_request(buffer: ReceiveBuffer) -> Request | None:
     """What h11 calls for the head of a request: None while it is not whole."""
     data = bytes(buffer)
     end = _HEAD_END.search(data)
-    if end is not None:
-        try:
-            if not data.endswith(b"\r\n\r\n", 0, end.end()):
-                raise HeadRefused("a line does not end with CRLF alone")
-            check_head(data[: end.start() - 1])
-        except HeadRefused as refusal:
-            raise LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
-    request = maybe_read_from_IDLE_client(buffer)
-    if request is None or not any(name == b"upgrade" for name, _ in request.headers):
-        return request
-    # No other protocol is spoken here, and to go on in this one is what a server may do (RFC 9110, section 7.8).
-    headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-    return Request(
-        method=request.method, target=request.target, headers=headers, http_version=request.http_version, _parsed=True
-    )
+    if end is None:
+        return maybe_read_from_IDLE_client(buffer)
+    try:
+        if not data.endswith(b"\r\n\r\n", 0, end.end()):
+            raise HeadRefused("a line does not end with CRLF alone")
+        request = parse_head(data[: end.start() - 1])
+    except HeadRefused as refusal:
+        raise LocalProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
+    buffer._extract(end.end())
+    return request
 
 
 def install() -> None:

@@ -31,10 +31,17 @@ class ZeroCopy:
             return
         scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: {}}
 
+        head_waits = False
+
         async def sending(message: Message) -> None:
+            nonlocal head_waits
             if message["type"] != EXTENSION:
+                head_waits = message["type"] == "http.response.start"
                 await send(message)
                 return
+            if head_waits:  # for a body, as ASGI has it; what is sent here does not pass those who hold it back
+                head_waits = False
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
             await send_file(below, message["file"].fileno(), message["offset"], message["count"])
             if not message.get("more_body", False):
                 await send({"type": "http.response.body"})

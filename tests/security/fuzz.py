@@ -138,11 +138,11 @@ def head() -> Check:
     from h11._receivebuffer import ReceiveBuffer
     from h11._util import LocalProtocolError
 
-    from gateway.http.strict import HeadRefused, check_head
+    from gateway.http.strict import HeadRefused, parse_head
 
     def check(data: bytes) -> None:
         try:
-            check_head(data)
+            parse_head(data)
         except HeadRefused as refusal:
             assert refusal.status in (400, 414, 431, 505)
             return

@@ -9,7 +9,7 @@ from h11._util import LocalProtocolError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.http.strict import HEADER_LIMIT, check_head, read_request
+from gateway.http.strict import HEADER_LIMIT, parse_head, read_request
 
 from .fuzz import TARGETS, head
 
@@ -94,7 +94,7 @@ heads = st.one_of(spoilt_heads(), st.lists(st.sampled_from(SCRAPS), max_size=20)
 @given(good_heads())
 @settings(deadline=None)
 def test_a_head_as_clients_send_it_is_accepted(data: bytes) -> None:
-    check_head(data)
+    parse_head(data)
     assert isinstance(fed([data + b"\r\n\r\n"]), Request)
     checked(data)
 
@@ -131,7 +131,7 @@ def test_it_does_not_matter_in_what_pieces_a_head_comes(data: bytes, end: bytes,
         at += cut
     once, split = fed([whole]), fed([piece for piece in [*pieces, whole[at:]] if piece])
     if isinstance(once, Request):
-        assert end == b"\r\n\r\n" or b"\r\n\r\n" in data
+        assert b"\r\n\r\n" in whole
         assert isinstance(split, Request)
         assert (once.method, once.target, list(once.headers)) == (split.method, split.target, list(split.headers))
         assert b"upgrade" not in dict(once.headers)

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import server
+from gateway import http1, server
 from gateway.app import running
 from gateway.commands import folder
 from gateway.http import stalls
@@ -48,7 +48,7 @@ def test_nobody_holds_a_connection_for_longer_than_this() -> None:
     assert stalls.BODY_WINDOW <= 30
     assert stalls.BODY_BYTES / stalls.BODY_WINDOW >= 1024
     assert stalls.ANSWER_PATIENCE <= 60
-    assert server._LAST_BYTES_SECONDS <= 60
+    assert http1.LAST_BYTES_SECONDS <= 60
     assert server._TLS_HANDSHAKE_SECONDS <= 10
 
 
@@ -223,7 +223,7 @@ async def test_a_short_answer_that_nobody_takes_is_ended_too(
     request_: bytes, size: int, short_idle: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fits into the server's buffers, so that nothing waits but the close of the connection."""
-    monkeypatch.setattr(server, "_LAST_BYTES_SECONDS", PATIENCE)
+    monkeypatch.setattr(http1, "LAST_BYTES_SECONDS", PATIENCE)
 
     async def short(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
