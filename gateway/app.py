@@ -110,6 +110,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
+        await upstreams.prepare()
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:

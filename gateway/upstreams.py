@@ -13,7 +13,7 @@ from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Unavailable
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Origin, Source
 from gateway.db.groups import Group
 from gateway.db.sealing import SealBroken, Sealer
 
@@ -84,19 +84,27 @@ class Upstreams:
             client = self._clients[key] = self._make(source, self._configured[name], group)
         return client
 
+    async def prepare(self) -> None:
+        """So that nobody's first pull pays for what is made once."""
+        for name, upstream in self._configured.items():
+            await self._egress_of(upstream, self._origins[name]).prepare()
+
     async def close(self) -> None:
         for egress in self._egress.values():
             await egress.close()
 
     def _make(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
+        egress = self._egress_of(upstream, source.origin)
+        tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
+        return UpstreamClient(source, upstream.url, egress, tokens)
+
+    def _egress_of(self, upstream: Upstream, own: Origin) -> Egress:
         egress = self._egress.get(upstream.name)
         if egress is None:
-            own = source.origin
             hosts = {f"{own.host}:{own.port}", own.host, *upstream.token_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
             egress = self._egress[upstream.name] = Egress(reach)
-        tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
-        return UpstreamClient(source, upstream.url, egress, tokens)
+        return egress
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
         if not source.credential:

@@ -44,6 +44,7 @@ PINNED = {
     "h11": ["gateway.http1", "gateway.http.strict", "gateway.http.connection", "gateway.http.zerocopy"],
     "httpx2": ["cache.upstream.egress"],
     "httpcore2": ["cache.upstream.egress"],
+    "anyio": ["cache.upstream.egress"],
     "sqlalchemy": ["gateway.db", "cache.index"],
     "alembic": ["gateway.db", "cache.index"],
     "sqlite3": ["cache.index"],

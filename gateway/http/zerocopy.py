@@ -6,6 +6,7 @@ go in slices: one call for a whole file would hold the loop for as long as the k
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from h11 import Data
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from gateway.http import connection
 from gateway.http.connection import Connection
 
 EXTENSION = "http.response.zerocopysend"
-SLICE = 1024 * 1024
+SLICE = 2 * 1024 * 1024
 
 
 class ZeroCopy:
@@ -77,46 +78,65 @@ async def _flush(below: Connection) -> None:
     while below.transport.get_write_buffer_size():
         if below.transport.is_closing():
             raise ConnectionResetError("the client has left")
-        await _writable(os.dup(below.socket.fileno()))
+        await _until_writable(below.socket.fileno())
     if below.transport.is_closing():
         raise ConnectionResetError("the client has left")
 
 
 async def _send(connected: int, file: int, offset: int, count: int) -> None:
+    sending = _Sending(file, offset, offset + count)
     # A descriptor of our own: the loop lets nobody else wait on one that belongs to a transport.
-    own, end = os.dup(connected), offset + count
+    own = os.dup(connected)
     try:
-        while offset < end:
-            try:
-                sent = os.sendfile(own, file, offset, min(SLICE, end - offset))
-            except BlockingIOError:
-                await _wait(own)
-                continue
-            if not sent:
-                raise EOFError(f"the file ends at {offset}, before {end}")
-            offset += sent
-            await asyncio.sleep(0)
+        if not sending.push(own):
+            await _while_writable(own, sending.push)
     finally:
         os.close(own)
 
 
-async def _writable(own: int) -> None:
+class _Sending:
+    """A part of a file on its way. One slice for each turn of the loop, from the loop itself: to wake a task for each
+    took a quarter of the processor time of a gigabyte."""
+
+    def __init__(self, file: int, offset: int, end: int) -> None:
+        self._file, self._offset, self._end = file, offset, end
+
+    def push(self, connected: int) -> bool:
+        """Sends what the connection takes now, a slice at the most; whether all is sent."""
+        try:
+            sent = os.sendfile(connected, self._file, self._offset, min(SLICE, self._end - self._offset))
+        except BlockingIOError:
+            return False
+        if not sent:
+            raise EOFError(f"the file ends at {self._offset}, before {self._end}")
+        self._offset += sent
+        return self._offset >= self._end
+
+
+async def _until_writable(connected: int) -> None:
+    own = os.dup(connected)
     try:
-        await _wait(own)
+        await _while_writable(own, lambda _: True)
     finally:
         os.close(own)
 
 
-async def _wait(descriptor: int) -> None:
+async def _while_writable(own: int, step: Callable[[int], bool]) -> None:
+    """Calls `step` each time that the descriptor takes bytes, until it returns True or raises."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
-    loop.add_writer(descriptor, _resolve, future)
+
+    def ready() -> None:
+        if future.done():
+            return
+        try:
+            if step(own):
+                future.set_result(None)
+        except (OSError, EOFError) as error:
+            future.set_exception(error)
+
+    loop.add_writer(own, ready)
     try:
         await future
     finally:
-        loop.remove_writer(descriptor)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        loop.remove_writer(own)
