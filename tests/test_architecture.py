@@ -25,14 +25,19 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.acceptor",
         "gateway.app",
         "gateway.http1",
+        "gateway.ballast",
+        "gateway.countfolder",
+        "gateway.crew",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.worker",
     ],
 ]
 TOP = set(LAYERS[-1])
