@@ -6,10 +6,12 @@ is won by asking the upstream with the credential of the image's own source.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from cache.failures import Arrived
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
 from cache.freshness import Freshness, freshness, may_be_stale
@@ -116,7 +118,7 @@ class PullThrough:
 
 async def record_arrival(index: Index, flight: Flight) -> None:
     """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
-    links = [Link(flight.source, image, flight.digest) for image in flight.images]
+    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
     await index.record(BlobInfo(flight.digest, flight.written), *links)
 
 
@@ -156,6 +158,15 @@ class ProxiedRepository:
 
     async def blob(self, digest: Digest) -> FoundBlob:
         """Open when this returns, though its bytes may still be arriving."""
+        for anew in (False, True):
+            if found := await self._held_blob(digest):
+                return found
+            with suppress(Arrived):
+                follower, first = await self._within(self._follow(digest, anew=anew), BlobUnknown)
+                return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
+        raise UpstreamUnavailable("this blob came and went", RETRY_AFTER)
+
+    async def _held_blob(self, digest: Digest) -> FoundBlob | None:
         link = Link(self._source, self._image, digest)
         if await self._all.index.linked(link) and (stored := self._all.store.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
@@ -165,8 +176,7 @@ class ProxiedRepository:
             if stored := self._all.store.open(digest):
                 self._all.usage.touch(digest, self._all.clock())
                 return FoundBlob(stored, Answer(Outcome.REVALIDATED))
-        follower, first = await self._within(self._follow(digest), BlobUnknown)
-        return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
+        return None
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
@@ -178,7 +188,7 @@ class ProxiedRepository:
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
             return FoundSize(info.size, Answer(Outcome.REVALIDATED))
         flight = self._all.flights.find(self._source, digest)
-        if flight and flight.verified and self._image in flight.images:
+        if flight and flight.verified and flight.allows(self._image):
             return FoundSize(flight.written, Answer(Outcome.COALESCED))
         size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
@@ -238,8 +248,9 @@ class ProxiedRepository:
             case _:
                 raise _refusal(result, ManifestUnknown)
 
-    async def _follow(self, digest: Digest) -> tuple[Follower, bool]:
-        """Joins the running download or begins one; returns when the upstream has answered."""
+    async def _follow(self, digest: Digest, *, anew: bool) -> tuple[Follower, bool]:
+        """Joins the running download or begins one; returns when the upstream has answered. Raises Arrived where the
+        bytes have come here in the meantime and `anew` is not said."""
         proved = False
         while True:
             flight = self._all.flights.find(self._source, digest)
@@ -247,13 +258,14 @@ class ProxiedRepository:
                 await self._noting(self._client.head_blob(self._image, digest))
                 proved = True
                 continue
-            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest))
+            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest), anew=anew)
             follower = flight.follow()
             try:
                 await follower.started()
+                await self._win_right(flight, digest)
             except (NotFound, Denied) as error:
                 follower.close()
-                if flight.image == self._image:
+                if flight.image == self._image or flight.error is None:
                     await self._note_refusal(error)
                     raise
             except BaseException:
@@ -261,7 +273,17 @@ class ProxiedRepository:
                 raise
             else:
                 self._all.usage.touch(digest, self._all.clock())
-                return follower, first
+                return follower, first and not flight.borrowed
+
+    async def _win_right(self, flight: Flight, digest: Digest) -> None:
+        """Where another worker fetches for another image, this one's right is not proved by that. Raises
+        UpstreamError."""
+        if not flight.allows(self._image):
+            link = Link(self._source, self._image, digest)
+            task, _ = self._share(("link", digest), lambda: self._link_by_head(link))
+            if isinstance(error := await asyncio.shield(task), UpstreamError):
+                raise error.again()
+            flight.admit(self._image)
 
     def _fetch(self, digest: Digest) -> Fetch:
         return lambda part=None: self._client.open_blob(self._image, digest, part)
@@ -356,6 +378,8 @@ class ProxiedRepository:
         except TimeoutError as error:
             late = Unavailable(f"{self._client.host} did not answer within {ANSWER_WITHIN:.0f} s")
             raise _refusal(late, unknown) from error
+        except Arrived:
+            raise
         except UpstreamError as error:
             raise _refusal(error, unknown) from error
 

@@ -15,10 +15,10 @@ from cache.flight import Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
+from cache.leftovers import sweep
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.store.spool import sweep
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.values import Source
