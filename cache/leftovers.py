@@ -35,7 +35,9 @@ def sweep(directory: Path) -> int:
     """
     leases, swept, files, size = leases_of(directory), 0, 0, 0
     for leftover in sorted(_leftovers(directory), key=lambda leftover: leftover.age):
-        lease: Lease | None = leases.take(leftover.part.name.removesuffix(PART))
+        lease: Lease | None = None
+        with contextlib.suppress(OSError):  # a full disk, for one
+            lease = leases.take(leftover.part.name.removesuffix(PART))
         if lease is None:
             continue
         with held(lease):

@@ -28,13 +28,18 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.acceptor",
         "gateway.app",
+        "gateway.ballast",
+        "gateway.countfolder",
+        "gateway.crew",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.worker",
     ],
 ]
 TOP = set(LAYERS[-1])
