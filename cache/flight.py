@@ -14,12 +14,13 @@ from contextlib import suppress
 import structlog
 
 from cache.failpoint import failpoint
-from cache.failures import Arrived
+from cache.failures import Arrived, Unstorable
 from cache.fill import Fetch, Lanes
 from cache.landing import Landing as Landing
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.pilot import Pilot
+from cache.private import Beginning
 from cache.progress import Body, Progress
 from cache.progress import State as State
 from cache.seldom import Seldom
@@ -191,6 +192,11 @@ class Follower:
     async def read(self, extent: Extent) -> bytes:
         return await read_exactly(self.fileno(), extent)
 
+    def beginning(self, stop: int) -> Beginning | None:
+        """The first bytes, up to `stop` as far as they are here, of the file that this one has kept to."""
+        body = self._body
+        return Beginning(body.descriptor, min(stop, body.written)) if body and body.written else None
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -278,6 +284,10 @@ class Flights:
             if flight.error is not None and not isinstance(flight.error, Arrived):
                 if isinstance(flight.error, Corrupt):
                     self._refused(flight.source, flight.error)
+                if isinstance(flight.error, Unstorable):
+                    if seldom(flight.error.reason):
+                        log.error("cache_not_written", reason=flight.error.reason)
+                    return
                 log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:

@@ -17,7 +17,7 @@ LAYERS = [
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces"],
     ["cache.patience", "cache.failures"],
     ["cache.fill", "cache.claim"],
-    ["cache.resuming", "cache.landing", "cache.watch", "cache.leftovers", "cache.progress"],
+    ["cache.resuming", "cache.landing", "cache.watch", "cache.leftovers", "cache.progress", "cache.private"],
     ["cache.pilot"],
     ["cache.flight"],
     ["cache.proxy", "cache.eviction"],
