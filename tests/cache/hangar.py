@@ -22,7 +22,7 @@ class Hangar:
 
     def __init__(self, folder: Path) -> None:
         self.spools = folder / "spools"
-        self.spools.mkdir()
+        self.spools.mkdir(exist_ok=True)
         self.store = FilesystemStore(folder / "blobs")
         self.tasks = Tasks()
         self.arrived: list[tuple[Digest, set[RepositoryName]]] = []
