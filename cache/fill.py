@@ -13,11 +13,12 @@ from typing import Protocol
 
 import structlog
 
+from cache.patience import Trickle
 from cache.pieces import Piece, Pieces
 from cache.store.hashing import BUFFER, Hashing
 from cache.store.spool import Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Fault, Origin, Part
+from cache.values import Fault, Origin, Part, Rest
 
 log = structlog.get_logger()
 
@@ -40,8 +41,12 @@ clock = time.monotonic
 
 
 class Incoming(Protocol):
-    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread."""
+    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread.
 
+    Its first byte is that at `start` of the blob; `size` bytes will come, where that is known.
+    """
+
+    start: int
     size: int | None
     accepts_ranges: bool
 
@@ -50,9 +55,10 @@ class Incoming(Protocol):
 
 
 class Fetch(Protocol):
-    """Opens the body of the whole, or of a part; of a part it gives exactly that, or raises UpstreamError."""
+    """Opens the body of the whole, of a part or of the rest; of a part it gives exactly that, or raises UpstreamError,
+    and for the rest it may give the whole."""
 
-    def __call__(self, part: Part | None = None, /) -> AbstractContextManager[Incoming]: ...
+    def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[Incoming]: ...
 
 
 class Lanes:
@@ -100,8 +106,8 @@ class Pace:
 
 
 class Fill:
-    """`run` is the work of one thread, which calls others. `started` is told the size, `grew` the bytes that may be
-    read, each time from one thread at a time."""
+    """`run` is the work of one thread, which calls others. `started` is given the first body, `grew` the bytes that may
+    be read, each time from one thread at a time."""
 
     def __init__(
         self,
@@ -109,9 +115,11 @@ class Fill:
         origin: Origin,
         fetch: Fetch,
         lanes: Lanes,
-        started: Callable[[int | None], None],
+        started: Callable[[Incoming], None],
         grew: Callable[[int], None],
     ) -> None:
+        self.answered = False
+        """Whether the upstream gave a body at all."""
         self._spool, self._origin, self._fetch, self._lanes = spool, origin, fetch, lanes
         self._started, self._grew = started, grew
         self._pieces = Pieces(0, 0, CONNECTIONS)
@@ -131,15 +139,17 @@ class Fill:
                 incoming.abort()
             self._changed.notify_all()
 
-    def run(self) -> None:
+    def run(self, rest: Rest | None = None) -> None:
         """Returns when all has come. Raises UpstreamError or OSError; then and always nobody writes any more."""
         buffer = memoryview(bytearray(BUFFER))
         try:
-            with self._fetch() as incoming:
-                self._started(incoming.size)
+            with self._fetch(rest) if rest else self._fetch() as incoming:
+                self.answered = True
+                self._started(incoming)
+                size = None if incoming.size is None else incoming.start + incoming.size
                 with self._listening(incoming):
-                    size = incoming.size
-                    if self._alone(incoming) and size is not None:
+                    self._pass_over(self._spool.size - incoming.start, incoming, buffer)
+                    if self._alone(incoming, size) and size is not None:
                         self._first(self._divide(size), incoming, buffer)
             self._together(buffer)
         finally:
@@ -148,24 +158,40 @@ class Fill:
             raise Unavailable("every client has left")
         self._spool.advance(self._pieces.prefix)
 
-    def _alone(self, incoming: Incoming) -> bool:
+    def settle(self) -> None:
+        """After a failure: what has come without a gap is counted."""
+        self._spool.advance(self._pieces.prefix)
+
+    def _alone(self, incoming: Incoming, size: int | None) -> bool:
         """One stream into the spool, until its end, or until it has turned out to be slow: then True."""
-        dividable = incoming.accepts_ranges and incoming.size is not None and incoming.size >= LARGE
-        written, pace = 0, Pace()
-        with Hashing(self._spool, self._grew, incoming.size) as hashing:
+        here = self._spool.size
+        dividable = incoming.accepts_ranges and size is not None and size - here >= LARGE
+        pace, trickle = Pace(), Trickle(clock)
+        with Hashing(self._spool, self._grew, None if size is None else size - here) as hashing:
             while not self._stopped:
                 buffer, asked = hashing.buffer(), clock()
                 count = incoming.receive_into(buffer)
                 if not count:
                     break
+                trickle.note(count)
                 rate = pace.note(count, asked) if dividable else None
                 hashing.take(buffer, count)
-                written += count
-                if incoming.size is None and written > UNSIZED_LIMIT:
+                here += count
+                if size is None and here > UNSIZED_LIMIT:
                     raise Corrupt(f"{self._origin.host} sends without end", Fault.SIZE)
-                if rate is not None and incoming.size and worth_dividing(incoming.size - written, rate):
+                if rate is not None and size and worth_dividing(size - here, rate):
                     return True
         return False
+
+    def _pass_over(self, count: int, incoming: Incoming, buffer: memoryview) -> None:
+        """Reads and drops what is here already."""
+        trickle = Trickle(clock)
+        while count > 0 and not self._stopped:
+            got = incoming.receive_into(buffer[:count])
+            if not got:
+                raise Unavailable(f"{self._origin.host} sent less than before")
+            trickle.note(got)
+            count -= got
 
     def _divide(self, size: int) -> Piece | None:
         """The rest becomes pieces, of which the first is returned; helpers are called for the others."""
@@ -234,13 +260,8 @@ class Fill:
         with self._fetch() as incoming, self._listening(incoming):
             with self._changed:
                 self._pieces = Pieces(self._pieces.prefix, self._pieces.size, CONNECTIONS)
-            here = self._pieces.prefix
-            self._spool.advance(here)
-            while here and not self._stopped:
-                count = incoming.receive_into(buffer[:here])
-                if not count:
-                    raise Unavailable(f"{self._origin.host} sent less than before")
-                here -= count
+            self._spool.advance(self._pieces.prefix)
+            self._pass_over(self._pieces.prefix, incoming, buffer)
             self._ranges_work = False
             self._first(self._take(self._pieces.prefix), incoming, buffer)
 
@@ -287,11 +308,13 @@ class Fill:
 
     def _receive(self, piece: Piece, incoming: Incoming, buffer: memoryview) -> None:
         """All of a piece that belongs to the caller; what does not come is free again."""
+        trickle = Trickle(clock)
         try:
             while not piece.over and not self._stopped:
                 count = incoming.receive_into(buffer[: piece.stop - piece.position])
                 if not count:
                     raise Unavailable(f"{self._origin.host} ended a body early")
+                trickle.note(count)
                 self._spool.write_at(piece.position, buffer[:count])
                 with self._changed:
                     self._pieces.wrote(piece, count)

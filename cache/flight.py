@@ -1,7 +1,8 @@
 """Flight: one download, many readers.
 
 A fill in threads of its own brings the bytes into a spool; every reader, the first included, follows the growing file
-at an offset of its own. Reader and download are strangers: none waits for another's client.
+at an offset of its own. Reader and download are strangers: none waits for another's client. Of the workers of a host
+one fills; in the others a flight follows that one's spool, and goes on with it when its worker dies.
 """
 
 import asyncio
@@ -9,24 +10,28 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
 
 import structlog
 
-from cache.fill import Fetch, Fill, Lanes
+from cache.failpoint import failpoint
+from cache.failures import Arrived, Unstorable
+from cache.fill import Fetch, Lanes
+from cache.landing import Landing as Landing
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.store.base import BlobStore, Extent
+from cache.pilot import Pilot
+from cache.private import Beginning
+from cache.progress import Body, Progress
+from cache.progress import State as State
+from cache.seldom import Seldom
+from cache.store.base import Extent
 from cache.store.filesystem import read_exactly
-from cache.store.quarantine import Quarantine
-from cache.store.spool import DigestMismatch, LengthMismatch, Spool
 from cache.tasks import Tasks
-from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Fault, Source
+from cache.upstream.errors import Corrupt, Unavailable
+from cache.values import Source
 
 log = structlog.get_logger()
+seldom = Seldom()
 
 TAIL = 32 * 1024
 """Bytes at the end of every response that wait for the verdict, so that a wrong body never completes."""
@@ -37,52 +42,41 @@ ABANDON_AFTER = 5.0
 STOP_WITHIN = 3.0
 
 
-class State(Enum):
-    WAITING = "waiting"
-    STREAMING = "streaming"
-    VERIFIED = "verified"
-    COMMITTED = "committed"
-    FAILED = "failed"
+class Flight(Progress):
+    """One running download of one blob from one source. It belongs to the app, whoever reads it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """Where downloads grow, come to rest, and go when they are not what they should be."""
-
-    spools: Path
-    store: BlobStore
-    quarantine: Quarantine
-
-
-class Flight:
-    """One running download of one blob from one source. It belongs to the app, whoever reads it.
-
-    WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED from any of the first three. `size` is known from STREAMING
-    on, if the upstream tells it.
-    """
-
-    def __init__(self, source: Source, image: RepositoryName, digest: Digest) -> None:
-        self.source = source
-        self.image = image
+    def __init__(
+        self,
+        source: Source,
+        image: RepositoryName,
+        digest: Digest,
+        fetch: Fetch,
+        place: Landing,
+        lanes: Lanes,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """`anew`: even if the bytes are here, since nothing tells that they came from this source."""
+        super().__init__(source, image, digest)
         self.images = {image}
-        self.digest = digest
-        self.state = State.WAITING
-        self.size: int | None = None
-        self.written = 0
-        self.error: UpstreamError | None = None
+        self._pilot = Pilot(self, fetch, place, lanes, anew=anew)
         self._followers = 0
-        self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._wake_scheduled = False
-        self._descriptor: int | None = None
-        self._filling: Fill | None = None
-        self._aborted = False
         self._over = False
         self._desertion: asyncio.TimerHandle | None = None
 
-    @property
-    def verified(self) -> bool:
-        return self.state in (State.VERIFIED, State.COMMITTED)
+    def fly(self, landed: Callable[[], None]) -> None:
+        """The body of the thread. `landed` is called in the loop when the outcome is known and the spool is closed."""
+        self._pilot.fly(landed)
+
+    def allows(self, image: RepositoryName) -> bool:
+        """Whether the image's right to the bytes was proved: by the fetch itself, or by a question of its own."""
+        return image in self.images and (self.proved or image != self.image)
+
+    def admit(self, image: RepositoryName) -> None:
+        """Its right was proved."""
+        self.images.add(image)
+        if image == self.image:
+            self.proved = True
 
     def follow(self) -> "Follower":
         """A reader of its own; close it. Its size and descriptor are there after `started`."""
@@ -99,133 +93,65 @@ class Flight:
             self._desertion = self._loop.call_later(ABANDON_AFTER, self._abandon)
         self._release()
 
-    def land(self) -> None:
-        """The outcome is final and was recorded; what is open is closed with the last follower."""
+    def land(self, *, flown: bool) -> None:
+        """The outcome is final and was recorded; what is open is closed with the last follower. `flown`: no thread of
+        it runs."""
         self._over = True
         if self.state in (State.WAITING, State.STREAMING):
-            self._tell(State.FAILED, Unavailable("the gateway gave the download up"))
+            self.tell(State.FAILED, Unavailable("the gateway gave the download up"))
         if self._desertion is not None:
             self._desertion.cancel()
         self._release()
+        self._pilot.land(flown=flown)
 
     def _abandon(self) -> None:
-        if not self._followers and not worth_finishing(self.size, self.written):
-            self.abort()
+        if self._followers or worth_finishing(self.size, self.written):
+            return
+        if self._pilot.attended:
+            self._desertion = self._loop.call_later(ABANDON_AFTER, self._abandon)
+            return
+        self.abort()
 
     def _release(self) -> None:
-        if self._over and not self._followers and self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    async def changed(self) -> None:
-        """Returns after the next change of state or of `written`; any change that was missed is seen before waiting."""
-        future = self._loop.create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
+        if self._over and not self._followers:
+            bodies, self.bodies = self.bodies, []
+            for body in bodies:
+                os.close(body.descriptor)
 
     @property
     def joinable(self) -> bool:
         """Whether a new reader may hope for the bytes: what has failed, or will because it was given up, is over."""
-        return self.verified or not (self._aborted or self.state is State.FAILED)
+        return self.verified or not (self._pilot.aborted or self.state is State.FAILED)
 
     def abort(self) -> None:
-        self._aborted = True
-        filling = self._filling
-        if filling is not None:
-            filling.abort()
-
-    def descriptor(self) -> int:
-        """For reads at an offset of the growing file; there from STREAMING on, and as long as somebody follows."""
-        if self._descriptor is None:
-            raise ValueError("the flight has not started")
-        return self._descriptor
-
-    def fly(self, fetch: Fetch, place: Landing, lanes: Lanes, landed: Callable[[], None]) -> None:
-        """The body of the thread. `landed` is called in the loop when the outcome is known and the spool is closed."""
-        try:
-            self._fill(fetch, place, lanes)
-        except UpstreamError as error:
-            self._tell(State.FAILED, error)
-        except DigestMismatch as error:
-            fault = Fault.LENGTH if isinstance(error, LengthMismatch) else Fault.DIGEST
-            self._tell(State.FAILED, Corrupt(f"{self.source.origin.host}: {error}", fault))
-        except OSError as error:
-            self._tell(State.FAILED, Unavailable(f"the blob cannot be written here ({error.strerror or error})"))
-        except Exception as error:  # a thread's last resort: whoever waits must hear of it
-            log.exception("fill_failed", digest=str(self.digest), source=str(self.source))
-            self._tell(State.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
-        finally:
-            self._call(landed)
-
-    def _fill(self, fetch: Fetch, place: Landing, lanes: Lanes) -> None:
-        with Spool.create(place.spools, self.digest) as spool:
-            self._descriptor = spool.open()
-            filling = self._filling = Fill(spool, self.source.origin, fetch, lanes, self._started, self._grew)
-            if self._aborted:
-                filling.abort()
-            filling.run()
-            try:
-                spool.seal(self.size)
-            except DigestMismatch:
-                place.quarantine.take_file(spool.path, str(self.digest))
-                raise
-            self.size = spool.size
-            self._tell(State.VERIFIED)
-            spool.commit(place.store)
-            self._tell(State.COMMITTED)
-
-    def _started(self, size: int | None) -> None:
-        self.size = size
-        self._tell(State.STREAMING)
-
-    def _grew(self, written: int) -> None:
-        self.written = written
-        self._signal()
-
-    def _tell(self, state: State, error: UpstreamError | None = None) -> None:
-        if self.state is State.FAILED:
-            return
-        if self.verified and state is State.FAILED:
-            # The bytes are right, they only did not come to rest: who reads them reads on.
-            log.error("commit_failed", digest=str(self.digest), reason=error.reason if error else "")
-            return
-        self.error = error
-        self.state = state
-        self._signal()
-
-    def _signal(self) -> None:
-        if not self._wake_scheduled:
-            self._wake_scheduled = True
-            self._call(self._wake)
-
-    def _call(self, callback: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody is left to hear of it
-            self._loop.call_soon_threadsafe(callback)
-
-    def _wake(self) -> None:
-        self._wake_scheduled = False
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+        self._pilot.abort()
 
 
 class Follower:
-    """An OpenBlob over a growing file. Raises the flight's UpstreamError where that failed."""
+    """An OpenBlob over a growing file. Raises the flight's UpstreamError where that failed.
+
+    It keeps to the file from which it gave the first bytes, and to the size that it told.
+    """
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
         self._closed = False
+        self._body: Body | None = None
+        self._told: int | None = None
         self.digest = flight.digest
 
     @property
     def size(self) -> int | None:
-        return self._flight.size
+        if self._told is None:
+            self._told = self._flight.size
+        return self._told
 
     def fileno(self) -> int:
-        return self._flight.descriptor()
+        """For reads at an offset of the growing file; there from STREAMING on."""
+        body = self._body or self._flight.body
+        if body is None:
+            raise ValueError("the flight has not started")
+        return body.descriptor
 
     async def started(self) -> None:
         """Returns when the upstream has answered."""
@@ -242,8 +168,12 @@ class Follower:
         flight, offset = self._flight, start
         while True:
             self._raise_if_failed()
-            verified, end = flight.verified, flight.written
-            limit = stop if stop is not None else flight.size
+            verified, body = flight.verified, flight.body
+            if body is None or flight.state is State.WAITING:
+                await flight.changed()
+                continue
+            self._keep_to(body)
+            end, limit = body.written, stop if stop is not None else body.size
             if verified:
                 end = end if limit is None else min(end, limit)
             elif limit is None:
@@ -251,6 +181,7 @@ class Follower:
             else:
                 end = min(end, limit - TAIL)
             if offset < end:
+                self._body = body
                 yield Extent(offset, end)
                 offset = end
             elif verified:
@@ -261,10 +192,21 @@ class Follower:
     async def read(self, extent: Extent) -> bytes:
         return await read_exactly(self.fileno(), extent)
 
+    def beginning(self, stop: int) -> Beginning | None:
+        """The first bytes, up to `stop` as far as they are here, of the file that this one has kept to."""
+        body = self._body
+        return Beginning(body.descriptor, min(stop, body.written)) if body and body.written else None
+
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._flight.leave()
+
+    def _keep_to(self, body: Body) -> None:
+        other_file = self._body is not None and self._body is not body
+        other_size = None not in (self._told, body.size) and self._told != body.size
+        if other_file or other_size:
+            raise Unavailable("the download was begun anew, and its first bytes were not to be relied on")
 
     def _raise_if_failed(self) -> None:
         if self._flight.error is not None:
@@ -309,35 +251,43 @@ class Flights:
         flight = self._running.get((source, digest))
         return flight if flight is not None and flight.joinable else None
 
-    def join(self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch) -> tuple[Flight, bool]:
+    def join(
+        self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch, *, anew: bool = False
+    ) -> tuple[Flight, bool]:
         """The flight, and whether this call began it. Only for an image whose right to the digest was proved, or
-        where none is running: then the fetch itself is the proof."""
+        where none is running: then the fetch itself is the proof, unless it turns out that the flight does not `allow`
+        the image. `anew`: a new one fetches even what is here."""
         flight = self.find(source, digest)
         if flight is not None:
             flight.images.add(image)
             return flight, False
-        flight = self._running[source, digest] = Flight(source, image, digest)
+        flight = self._running[source, digest] = Flight(
+            source, image, digest, fetch, self._place, self._lanes, anew=anew
+        )
         self._counted(len(self._running))
-        owner = self._tasks.start(self._own(flight, fetch), f"flight {digest}")
+        owner = self._tasks.start(self._own(flight), f"flight {digest}")
         self._owners.add(owner)
         owner.add_done_callback(self._owners.discard)
         return flight, True
 
-    async def _own(self, flight: Flight, fetch: Fetch) -> None:
+    async def _own(self, flight: Flight) -> None:
         """From take-off to record, whatever its clients do."""
         landed = asyncio.Event()
-        work = (fetch, self._place, self._lanes, landed.set)
-        fill = threading.Thread(target=flight.fly, args=work, name="fill", daemon=True)
+        fill = threading.Thread(target=flight.fly, args=(landed.set,), name="fill", daemon=True)
         try:
             fill.start()
             await landed.wait()
             recorded = 0
             while flight.state is State.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # who joins while this is written down is written down too
-                await self._arrived(flight)
-            if flight.error is not None:
+                await self._record(flight)
+            if flight.error is not None and not isinstance(flight.error, Arrived):
                 if isinstance(flight.error, Corrupt):
                     self._refused(flight.source, flight.error)
+                if isinstance(flight.error, Unstorable):
+                    if seldom(flight.error.reason):
+                        log.error("cache_not_written", reason=flight.error.reason)
+                    return
                 log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
@@ -348,7 +298,17 @@ class Flights:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STOP_WITHIN):
                         await landed.wait()
-            flight.land()
+            flight.land(flown=fill.ident is None)
+
+    async def _record(self, flight: Flight) -> None:
+        """What cannot be written down is asked for again some day; who reads now hears nothing of it."""
+        failpoint("flight.committed")
+        try:
+            await self._arrived(flight)
+        except Exception as error:  # whatever the index meets
+            if seldom(type(error).__name__):
+                log.error("arrival_not_recorded", digest=str(flight.digest), reason=str(error))
+        failpoint("flight.recorded")
 
 
 def worth_finishing(size: int | None, written: int) -> bool:

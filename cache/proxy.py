@@ -6,14 +6,19 @@ is won by asking the upstream with the credential of the image's own source.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import structlog
+
+from cache.failures import Arrived, Unstorable
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
 from cache.freshness import Freshness, freshness, may_be_stale
 from cache.index.base import Fact, Index, Usage
+from cache.index.sqlite import DatabaseUnusable
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import (
@@ -26,6 +31,8 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.private import PrivateBlob
+from cache.seldom import Seldom
 from cache.store.base import BlobStore, Extent, OpenBlob
 from cache.tasks import Shared, Tasks
 from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
@@ -33,6 +40,8 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited
 from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
 T = TypeVar("T")
+log = structlog.get_logger()
+seldom = Seldom()
 
 ANSWER_WITHIN = 20.0
 """Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
@@ -116,7 +125,7 @@ class PullThrough:
 
 async def record_arrival(index: Index, flight: Flight) -> None:
     """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
-    links = [Link(flight.source, image, flight.digest) for image in flight.images]
+    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
     await index.record(BlobInfo(flight.digest, flight.written), *links)
 
 
@@ -156,6 +165,19 @@ class ProxiedRepository:
 
     async def blob(self, digest: Digest) -> FoundBlob:
         """Open when this returns, though its bytes may still be arriving."""
+        for anew in (False, True):
+            if found := await self._held_blob(digest):
+                return found
+            with suppress(Arrived):
+                try:
+                    follower, first = await self._within(self._follow(digest, anew=anew), BlobUnknown)
+                except Unstorable:
+                    return FoundBlob(await self._private_blob(digest), Answer(Outcome.MISS))
+                arriving = _Arriving(follower, self._fetch(digest))
+                return FoundBlob(arriving, Answer(Outcome.MISS if first else Outcome.COALESCED))
+        raise UpstreamUnavailable("this blob came and went", RETRY_AFTER)
+
+    async def _held_blob(self, digest: Digest) -> FoundBlob | None:
         link = Link(self._source, self._image, digest)
         if await self._all.index.linked(link) and (stored := self._all.store.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
@@ -165,8 +187,21 @@ class ProxiedRepository:
             if stored := self._all.store.open(digest):
                 self._all.usage.touch(digest, self._all.clock())
                 return FoundBlob(stored, Answer(Outcome.REVALIDATED))
-        follower, first = await self._within(self._follow(digest), BlobUnknown)
-        return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
+        return None
+
+    async def _private_blob(self, digest: Digest) -> OpenBlob:
+        """For who must do without a file from the first byte on."""
+        try:
+            blob = PrivateBlob(digest, self._fetch(digest))
+        except RuntimeError as error:  # no more threads
+            raise UpstreamUnavailable("this blob can be neither stored nor passed on now", RETRY_AFTER) from error
+        try:
+            await self._within(self._noting(blob.started()), BlobUnknown)
+        except BaseException:
+            blob.close()
+            raise
+        self._all.usage.touch(digest, self._all.clock())
+        return _Arriving(blob, self._fetch(digest))
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
@@ -178,7 +213,7 @@ class ProxiedRepository:
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
             return FoundSize(info.size, Answer(Outcome.REVALIDATED))
         flight = self._all.flights.find(self._source, digest)
-        if flight and flight.verified and self._image in flight.images:
+        if flight and flight.verified and flight.allows(self._image):
             return FoundSize(flight.written, Answer(Outcome.COALESCED))
         size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
@@ -212,7 +247,7 @@ class ProxiedRepository:
         here = await self._manifest_of_own_origin(digest)
         target, first = await self._ask(("head", digest), lambda: self._head_digest(digest), ManifestUnknown)
         if here:
-            await self._all.index.record(Link(self._source, self._image, digest))
+            await self._write_down(Link(self._source, self._image, digest))
             return FoundTarget(here.descriptor, Answer(Outcome.REVALIDATED))
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
 
@@ -238,8 +273,9 @@ class ProxiedRepository:
             case _:
                 raise _refusal(result, ManifestUnknown)
 
-    async def _follow(self, digest: Digest) -> tuple[Follower, bool]:
-        """Joins the running download or begins one; returns when the upstream has answered."""
+    async def _follow(self, digest: Digest, *, anew: bool) -> tuple[Follower, bool]:
+        """Joins the running download or begins one; returns when the upstream has answered. Raises Arrived where the
+        bytes have come here in the meantime and `anew` is not said."""
         proved = False
         while True:
             flight = self._all.flights.find(self._source, digest)
@@ -247,13 +283,14 @@ class ProxiedRepository:
                 await self._noting(self._client.head_blob(self._image, digest))
                 proved = True
                 continue
-            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest))
+            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest), anew=anew)
             follower = flight.follow()
             try:
                 await follower.started()
+                await self._win_right(flight, digest)
             except (NotFound, Denied) as error:
                 follower.close()
-                if flight.image == self._image:
+                if flight.image == self._image or flight.error is None:
                     await self._note_refusal(error)
                     raise
             except BaseException:
@@ -261,7 +298,17 @@ class ProxiedRepository:
                 raise
             else:
                 self._all.usage.touch(digest, self._all.clock())
-                return follower, first
+                return follower, first and not flight.borrowed
+
+    async def _win_right(self, flight: Flight, digest: Digest) -> None:
+        """Where another worker fetches for another image, this one's right is not proved by that. Raises
+        UpstreamError."""
+        if not flight.allows(self._image):
+            link = Link(self._source, self._image, digest)
+            task, _ = self._share(("link", digest), lambda: self._link_by_head(link))
+            if isinstance(error := await asyncio.shield(task), UpstreamError):
+                raise error.again()
+            flight.admit(self._image)
 
     def _fetch(self, digest: Digest) -> Fetch:
         return lambda part=None: self._client.open_blob(self._image, digest, part)
@@ -277,7 +324,15 @@ class ProxiedRepository:
         facts: list[Fact] = [manifest, Link(self._source, self._image, manifest.descriptor.digest)]
         if isinstance(reference, Tag):
             facts.append(self._pointer(reference, manifest.descriptor))
-        await self._all.index.record(*facts)
+        await self._write_down(*facts)
+
+    async def _write_down(self, *facts: Fact) -> None:
+        """What cannot be written down is asked for again some day; no answer depends on it."""
+        try:
+            await self._all.index.record(*facts)
+        except DatabaseUnusable as error:
+            if seldom("index"):
+                log.error("index_not_written", reason=str(error))
 
     def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
         return TagPointer(self._source, self._image, tag, target, self._all.clock())
@@ -286,7 +341,7 @@ class ProxiedRepository:
         """None when the tag still points to what we hold."""
         target = await self._client.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
-            await self._all.index.record(replace(pointer, checked_at=self._all.clock()))
+            await self._write_down(replace(pointer, checked_at=self._all.clock()))
             return None
         manifest = await self._client.get_manifest(self._image, target.digest if target else pointer.tag)
         await self._record(manifest, pointer.tag)
@@ -296,7 +351,7 @@ class ProxiedRepository:
         target = await self._client.head_manifest(self._image, tag)
         if target is None:
             return (await self._get(tag)).descriptor
-        await self._all.index.record(self._pointer(tag, target))
+        await self._write_down(self._pointer(tag, target))
         return target
 
     async def _head_digest(self, digest: Digest) -> Descriptor:
@@ -307,7 +362,7 @@ class ProxiedRepository:
 
     async def _link_by_head(self, link: Link) -> None:
         await self._client.head_blob(self._image, link.digest)
-        await self._all.index.record(link)
+        await self._write_down(link)
 
     async def _bytes_of_own_origin(self, digest: Digest) -> bool:
         """Whether one question upstream is enough for a link: bytes that came from elsewhere prove nothing here."""
@@ -356,42 +411,69 @@ class ProxiedRepository:
         except TimeoutError as error:
             late = Unavailable(f"{self._client.host} did not answer within {ANSWER_WITHIN:.0f} s")
             raise _refusal(late, unknown) from error
+        except (Arrived, Unstorable):
+            raise
         except UpstreamError as error:
             raise _refusal(error, unknown) from error
 
 
 class _Arriving:
-    """A follower whose failures speak the language of the registry."""
+    """What arrives, its failures in the language of the registry. Where it cannot be stored any more, it goes on as a
+    stream of its reader's own."""
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self.digest = follower.digest
+    def __init__(self, blob: Follower | PrivateBlob, fetch: Fetch) -> None:
+        self._blob = blob
+        self._fetch = fetch
+        self._left: Follower | None = None
+        self.digest = blob.digest
 
     @property
     def size(self) -> int | None:
-        return self._follower.size
+        return self._blob.size
 
     def fileno(self) -> int:
-        return self._follower.fileno()
+        return self._blob.fileno()
 
     async def verified(self) -> None:
         try:
-            await self._follower.verified()
+            try:
+                await self._blob.verified()
+            except Unstorable:
+                await self._go_alone(0).verified()
         except UpstreamError as error:
             raise _refusal(error, BlobUnknown) from error
 
     async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
+        offset = start
         try:
-            async for extent in self._follower.ready(start, stop):
-                yield extent
+            try:
+                async for extent in self._blob.ready(start, stop):
+                    yield extent
+                    offset = extent.stop
+            except Unstorable:
+                async for extent in self._go_alone(offset).ready(offset, stop):
+                    yield extent
         except UpstreamError as error:
             raise _refusal(error, BlobUnknown) from error
 
+    def _go_alone(self, sent: int) -> PrivateBlob:
+        if isinstance(self._blob, PrivateBlob):
+            raise Unavailable("the blob cannot be stored here")
+        follower = self._left = self._blob
+        try:
+            beginning = follower.beginning(sent)
+            self._blob = PrivateBlob(self.digest, self._fetch, follower.size, beginning)
+        except (OSError, RuntimeError) as error:  # out of descriptors or threads
+            raise Unavailable(f"the blob cannot be fetched now ({error})") from error
+        return self._blob
+
     async def read(self, extent: Extent) -> bytes:
-        return await self._follower.read(extent)
+        return await self._blob.read(extent)
 
     def close(self) -> None:
-        self._follower.close()
+        self._blob.close()
+        if self._left is not None:
+            self._left.close()
 
 
 async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:

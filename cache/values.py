@@ -93,6 +93,18 @@ class Part:
         return f"bytes {self.start}-{self.stop - 1}/{self.size}"
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """All bytes of a blob from `start` on, so many in the whole as `size` says; None where nobody knows."""
+
+    start: int
+    size: int | None
+
+    @property
+    def range(self) -> str:
+        return f"bytes={self.start}-"
+
+
 class Fault(Enum):
     """What was wrong with an upstream's answer that must not be passed on."""
 

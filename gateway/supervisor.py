@@ -21,7 +21,7 @@ import structlog
 from cache.failpoint import arm
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
-from cache.store.spool import sweep
+from cache.leftovers import sweep
 from gateway import ballast, logs
 from gateway.app import open_proxy_allowed
 from gateway.countfolder import count_folder

@@ -11,10 +11,11 @@ from cache.values import BlobInfo
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Bytes `start` up to, not including, `stop` of a blob."""
+    """Bytes `start` up to, not including, `stop` of a blob; in `data`, where no file holds them."""
 
     start: int
     stop: int
+    data: bytes | None = None
 
 
 class OpenBlob(Protocol):

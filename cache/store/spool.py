@@ -3,6 +3,8 @@
 import errno
 import os
 import secrets
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +14,19 @@ from cache.oci.digest import Digest
 from cache.store.base import BlobStore
 
 READ_BACK = 1024 * 1024
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ROOM_TRIES = 3
+PART = ".part"
+MARK = 0o444
+"""The mode of a spool whose digest holds. It travels with the inode, so that who has it open in another process sees it
+whatever becomes of the name."""
+
+MakeRoom = Callable[[int], int]
+"""Bytes that are wanted → bytes that were freed; blocks."""
+
+
+def no_room(_: int) -> int:
+    return 0
 
 
 class DigestMismatch(Exception):
@@ -30,18 +45,58 @@ class Spool:
     do that at once, each with bytes of its own, while one at a time counts.
     """
 
-    def __init__(self, path: Path, expected: Digest) -> None:
+    def __init__(self, path: Path, expected: Digest, descriptor: int, make_room: MakeRoom = no_room) -> None:
         self.path = path
         self.size = 0
+        self.promised: int | None = None
+        """How long it will be, where that is known: so much room is asked for when the disk is full."""
+        self.resumed = False
+        """Whether some of its bytes are of an earlier download."""
+        self._end = 0
         self._expected = expected
         self._hasher = expected.hasher()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._descriptor = descriptor
+        self._make_room = make_room
         self._sealed = False
-        self._committed = False
+        self._kept = False
 
     @classmethod
     def create(cls, directory: Path, expected: Digest) -> Self:
-        return cls(directory / f"{expected.algorithm}-{expected.hex}.{secrets.token_hex(4)}.part", expected)
+        """Under a name of its own."""
+        return cls.begin(directory / f"{expected.algorithm}-{expected.hex}.{secrets.token_hex(4)}{PART}", expected)
+
+    @classmethod
+    def begin(cls, path: Path, expected: Digest, make_room: MakeRoom = no_room) -> Self:
+        """A new file in the place of any older one, which its readers keep."""
+        path.unlink(missing_ok=True)
+        tries = 0
+        while True:
+            try:
+                failpoint("spool.create")
+                return cls(path, expected, os.open(path, _NEW, 0o600), make_room)
+            except OSError as error:
+                tries += 1
+                if error.errno not in FULL or tries > ROOM_TRIES or not make_room(READ_BACK):
+                    raise
+
+    @classmethod
+    def resume(cls, path: Path, expected: Digest, count: int, inode: int, make_room: MakeRoom = no_room) -> Self | None:
+        """With the first bytes of what an earlier process left, hashed anew; None where they are not there."""
+        try:
+            left = os.lstat(path)
+            if not stat.S_ISREG(left.st_mode) or left.st_ino != inode or left.st_size < count or left.st_nlink != 1:
+                return None
+            spool = cls(path, expected, os.open(path, os.O_RDONLY if marked(left) else _OLD), make_room)
+        except OSError:
+            return None
+        try:
+            spool.advance(count)
+        except OSError:
+            os.close(spool._descriptor)
+            return None
+        spool.resumed = True
+        spool.rewind()
+        return spool
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +104,13 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._committed:
+        if not self._kept:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+    def keep(self) -> None:
+        """On leaving, the file stays where it is: it is not this one's to delete any more, or others go on with it."""
+        self._kept = True
 
     def append(self, chunk: bytes | memoryview) -> None:
         """Writes and counts; raises OSError, after which the spool must be given up."""
@@ -60,11 +119,9 @@ class Spool:
 
     def write(self, chunk: bytes | memoryview) -> None:
         """Writes the next bytes, which `count` must be told of in the same order."""
-        failpoint("spool.write")
-        view = memoryview(chunk)
         self._sealed = False
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        self._write_all(memoryview(chunk), self._end)
+        self._end += len(chunk)
 
     def count(self, chunk: bytes | memoryview) -> None:
         """Hashes and counts what was written."""
@@ -72,13 +129,28 @@ class Spool:
         self.size += len(chunk)
 
     def write_at(self, offset: int, chunk: bytes | memoryview) -> None:
-        """Writes bytes that are not counted yet; raises OSError. Nothing is appended after that."""
+        """Writes bytes that are not counted yet; raises OSError."""
         if offset < self.size:
             raise ValueError("what is counted is not rewritten")
-        view = memoryview(chunk)
+        self._write_all(memoryview(chunk), offset)
+
+    def rewind(self) -> None:
+        """What is written and not counted is given up: the next bytes take its place."""
+        self._end = self.size
+
+    def _write_all(self, view: memoryview, offset: int) -> None:
+        tries = 0
         while view:
-            count = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[count:], offset + count
+            try:
+                failpoint("spool.write")
+                count = os.pwrite(self._descriptor, view, offset)
+            except OSError as error:
+                tries += 1
+                wanted = max(len(view), (self.promised or 0) - self.size)
+                if error.errno not in FULL or tries > ROOM_TRIES or not self._make_room(wanted):
+                    raise
+            else:
+                view, offset = view[count:], offset + count
 
     def advance(self, stop: int) -> None:
         """Hashes and counts the bytes below `stop`, all of which were written; raises OSError."""
@@ -91,6 +163,13 @@ class Spool:
             self._hasher.update(buffer[:count])
             self.size += count
 
+    def fileno(self) -> int:
+        return self._descriptor
+
+    @property
+    def inode(self) -> int:
+        return os.fstat(self._descriptor).st_ino
+
     def open(self) -> int:
         """A descriptor for reading, of the caller's own, which outlives the spool."""
         return os.dup(self._descriptor)
@@ -101,23 +180,34 @@ class Spool:
             raise LengthMismatch(f"{self.size} bytes arrived where {size} were promised for {self._expected}")
         if self._hasher.hexdigest() != self._expected.hex:
             raise DigestMismatch(f"the {self.size} bytes that arrived do not have the digest {self._expected}")
+        if os.fstat(self._descriptor).st_size != self.size:  # what came ahead and was given up
+            os.ftruncate(self._descriptor, self.size)
         self._sealed = True
+
+    def mark(self) -> None:
+        """Tells readers in other processes that the digest holds; raises OSError."""
+        self._require_seal()
+        os.fchmod(self._descriptor, MARK)
+        failpoint("spool.marked")
 
     def commit(self, store: BlobStore) -> None:
         """Durable and named; only what was sealed."""
-        if not self._sealed:
-            raise ValueError("a spool is committed after it was sealed")
+        self._require_seal()
         failpoint("spool.sealed")
         os.fsync(self._descriptor)
         failpoint("spool.synced")
         store.adopt(self.path, self._expected)
         failpoint("spool.adopted")
-        self._committed = True
+        self._kept = True
+
+    def _require_seal(self) -> None:
+        if not self._sealed:
+            raise ValueError("a spool is committed after it was sealed")
 
 
-def sweep(directory: Path) -> int:
-    """Deletes the spools that an earlier process left behind; returns how many."""
-    leftovers = [path for path in directory.iterdir() if path.suffix == ".part"]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return len(leftovers)
+_OLD = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL
+
+
+def marked(status: os.stat_result) -> bool:
+    return stat.S_IMODE(status.st_mode) == MARK

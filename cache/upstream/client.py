@@ -1,6 +1,7 @@
 """UpstreamClient: what a pull-through cache asks of another registry (distribution-spec, "Endpoints")."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,12 +21,13 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of, redirect_target
-from cache.values import Fault, Part, Source
+from cache.values import Fault, Part, Rest, Source
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class ReferrersPage:
 class BlobStream:
     """The bytes of one blob as they arrive, for a thread that fills a spool."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, start: int = 0) -> None:
+        """`start`: which byte of the blob its first one is."""
+        self.start = start
         self.size = _content_length(response)
         self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
         self._chunks = raw_chunks(response)
@@ -138,16 +142,21 @@ class UpstreamClient:
         return _content_length(response)
 
     @contextmanager
-    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | None = None) -> Iterator[BlobStream]:
-        """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable."""
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None) -> Iterator[BlobStream]:
+        """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable.
+
+        Where the rest is asked for, the upstream may give the whole; the stream's `start` tells. It is asked at its own
+        address each time, and never where it redirected to before: that holds for a while only.
+        """
         headers = {"Range": part.range} if part else {}
         response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
                 raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
-            if part and not _gives(response, part):
+            start = _start_of(response, part)
+            if start is None:
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
-            yield BlobStream(response)
+            yield BlobStream(response, start)
         finally:
             response.close()
 
@@ -287,10 +296,23 @@ def _content_length(response: Response) -> int | None:
     return int(value)
 
 
-def _gives(response: Response, part: Part) -> bool:
+def _start_of(response: Response, part: Part | Rest | None) -> int | None:
+    """Where in the blob the body begins; None for something else than what was asked for."""
     given = response.headers.get("content-range", "").strip().lower()
-    whole_part = response.status_code == 206 and given == part.content_range
-    return whole_part and _content_length(response) == part.stop - part.start
+    length = _content_length(response)
+    match part:
+        case None:
+            return 0
+        case Part(start, stop, _):
+            whole_part = response.status_code == 206 and given == part.content_range
+            return start if whole_part and length == stop - start else None
+        case Rest(start, size) if response.status_code == 206:
+            match = _CONTENT_RANGE.fullmatch(given)
+            total = int(match[3]) if match else -1
+            fits = match and (int(match[1]), int(match[2])) == (start, total - 1) and size in (None, total)
+            return start if fits and length in (None, total - start) else None
+        case Rest():
+            return 0 if response.status_code == 200 else None
 
 
 def _connection(response: Response) -> socket.socket | None:

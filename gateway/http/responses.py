@@ -77,6 +77,9 @@ class BlobResponse:
     async def _send_body(self, send: Send, part: ByteRange | None, zero_copy: bool) -> None:
         try:
             async for extent in self._blob.ready(part.start if part else 0, part.stop if part else None):
+                if extent.data is not None:
+                    await send({"type": "http.response.body", "body": extent.data, **_MORE})
+                    continue
                 if zero_copy:
                     count = extent.stop - extent.start
                     await send({"type": EXTENSION, "file": self._blob, "offset": extent.start, "count": count, **_MORE})

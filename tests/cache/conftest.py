@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from cache import patience
 from tests.cache.hangar import Hangar, fill_threads, until
 from tests.cache.samples import open_descriptors
 
 
 @pytest.fixture
-async def hangar(tmp_path: Path) -> AsyncIterator[Hangar]:
+async def hangar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hangar]:
     """At the end of every test nothing is left: no task, no thread, no spool, no descriptor."""
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
     before = open_descriptors()
     hangar = Hangar(tmp_path)
     yield hangar

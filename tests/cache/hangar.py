@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from cache.claim import LEASES
 from cache.flight import Flight, Flights, Follower, Landing
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -21,7 +22,7 @@ class Hangar:
 
     def __init__(self, folder: Path) -> None:
         self.spools = folder / "spools"
-        self.spools.mkdir()
+        self.spools.mkdir(exist_ok=True)
         self.store = FilesystemStore(folder / "blobs")
         self.tasks = Tasks()
         self.arrived: list[tuple[Digest, set[RepositoryName]]] = []
@@ -44,7 +45,7 @@ class Hangar:
         return flight, flight.follow(), first
 
     def spool_files(self) -> list[Path]:
-        return list(self.spools.iterdir())
+        return [path for path in self.spools.iterdir() if path.name != LEASES]
 
 
 def fill_threads() -> list[threading.Thread]:

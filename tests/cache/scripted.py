@@ -7,19 +7,23 @@ from contextlib import contextmanager
 
 from cache.fill import Incoming
 from cache.upstream.errors import Unavailable, UpstreamError
-from cache.values import Part
+from cache.values import Part, Rest
 
 
 class ScriptedBody:
     """What `fetch` yields. Bytes wait in a queue for the thread that receives them.
 
-    `answer` decides when, and whether, the upstream answers at all; `deaf` lets an abort go unheard.
+    `answer` decides when, and whether, the upstream answers at all; `deaf` lets an abort go unheard. Who asks again, as
+    `asked_for` tells, gets the bodies of `later`, one after the other, and after the last none.
     """
 
     def __init__(self, size: int | None = None, *, answered: bool = True, deaf: bool = False) -> None:
+        self.start = 0
         self.size = size
         self.accepts_ranges = False
         self.opened = 0
+        self.asked_for: list[Part | Rest | None] = []
+        self.later: list[ScriptedBody] = []
         self.closed = threading.Event()
         self.aborted = threading.Event()
         self.ended = threading.Event()
@@ -63,9 +67,15 @@ class ScriptedBody:
     # What the flight asks.
 
     @contextmanager
-    def fetch(self, part: Part | None = None, /) -> Iterator[Incoming]:
-        assert part is None
+    def fetch(self, part: Part | Rest | None = None, /) -> Iterator[Incoming]:
         self.opened += 1
+        self.asked_for.append(part)
+        if self.opened > 1:
+            if not self.later:
+                raise Unavailable("the upstream is gone")
+            with self.later.pop(0).fetch() as incoming:
+                yield incoming
+            return
         self._asked.set()
         self._answered.wait(20)
         if self._refusal is not None:

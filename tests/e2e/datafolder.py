@@ -32,8 +32,9 @@ def await_rest(gateway: Gateway, image: str, *digests: str) -> None:
 
 
 def spools(gateway: Gateway) -> list[str]:
-    """The files of downloads that are under way, or were left behind."""
-    return sorted(path.name for path in (gateway.data / "spool").iterdir())
+    """The downloads that are under way, or were left behind: each a file, with a note beside it."""
+    names = {path.name.removesuffix(".note") for path in (gateway.data / "spool").iterdir()}
+    return sorted(names - {"leases"})
 
 
 def trouble(gateway: Gateway) -> list[str]:

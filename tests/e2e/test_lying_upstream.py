@@ -90,6 +90,12 @@ WRONG_BODIES: dict[str, Callable[[int], Lie]] = {
     "until close, flipped": lambda size: Lie(framing=lies.Framing.CLOSE, flip=size // 2),
     "until close, too long": lambda size: Lie(framing=lies.Framing.CLOSE, extra=b"!"),
 }
+HEALED = {"half sent", "last byte missing", "reset in the middle", "reset at the end"} | {
+    "chunked, unfinished",
+    "chunked, all but the end",
+}
+"""What breaks off and is gone on with: the liar breaks each answer off at the same place, but the rest is shorter."""
+
 WRONG_ANSWERS: dict[str, Callable[[int], Lie]] = {
     "redirect loop": lambda size: lies.redirected("?again"),
     "redirect to nothing": lambda size: lies.redirected("http://[broken"),
@@ -148,13 +154,16 @@ def test_a_blob_is_right_or_does_not_complete(
         digest = liar.offer_blob(content)
         url = behind.url(transport, f"{name}/blobs/{digest}")
         liar.behave(digest, (WRONG_BODIES | WRONG_ANSWERS)[kind](size), "GET")
-        for answer in gets(url, clients):
-            assert_no_answer(answer, size)
-        assert_nothing_is_kept(behind.server, digest)
+        answers = gets(url, clients)
+        healed = kind in HEALED and all(answer.complete and answer.status == 200 for answer in answers)
+        for answer in answers:
+            assert answer.digest == digest if healed else assert_no_answer(answer, size) is None
+        if not healed:
+            assert_nothing_is_kept(behind.server, digest)
         liar.honest()
         later = raw.get(url)
         assert (later.status, later.complete, later.digest) == (200, True, digest)
-        assert later.headers["x-cache"] == "MISS"
+        assert later.headers["x-cache"] in (("HIT", "COALESCED") if healed else ("MISS",))
         await_rest(behind.server, f"{transport}.example/{name}", digest)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import select
 import socket
 import ssl
 import time
@@ -110,6 +111,15 @@ class RawStream:
             hasher.update(part)
         self._pending = b""
         return "sha256:" + hasher.hexdigest()
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The client's, and the server's."""
+        return self._connection.getsockname(), self._connection.getpeername()
+
+    def idle(self, seconds: float) -> bool:
+        """Whether no byte of the body comes for so long."""
+        return not self._pending and not select.select([self._connection], [], [], seconds)[0]
 
     def close(self) -> None:
         self._connection.close()

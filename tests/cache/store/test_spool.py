@@ -7,7 +7,7 @@ import pytest
 
 from cache.oci.digest import Digest
 from cache.store.filesystem import FilesystemStore
-from cache.store.spool import DigestMismatch, Spool, sweep
+from cache.store.spool import DigestMismatch, Spool
 from tests.cache.samples import blob_of, open_descriptors
 
 
@@ -126,12 +126,3 @@ def test_a_failed_adoption_leaves_nothing(tmp_path: Path, spools: Path) -> None:
         spool.seal(7)
         spool.commit(FilesystemStore(occupied))
     assert files(spools) == []
-
-
-def test_a_sweep_deletes_leftover_spools_and_nothing_else(spools: Path) -> None:
-    leftover = Spool.create(spools, Digest.of(b"content"))
-    stranger = spools / "keep.me"
-    stranger.write_bytes(b"")
-    assert sweep(spools) == 1
-    assert files(spools) == [stranger]
-    leftover.__exit__(None, None, None)

@@ -1,0 +1,214 @@
+"""Where nothing can be stored each reader gets a stream of its own: whole, verified, and no faster than it reads."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cache import patience, private
+from cache.failpoint import arm
+from cache.index.sqlite import DatabaseUnusable
+from cache.oci.errors import RegistryError
+from cache.store.base import OpenBlob
+from cache.upstream.errors import Unavailable
+from cache.values import Rest
+from tests.cache.hangar import until
+from tests.cache.samples import APP, blob_of
+from tests.cache.scripted import ScriptedBody
+from tests.cache.test_proxy import Bench, content
+
+SIZE = 3_000_000
+WHOLE, DIGEST = blob_of(SIZE)
+TAIL = private.TAIL
+
+
+@pytest.fixture(autouse=True)
+def disarmed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
+    yield
+    arm("")
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    bench.script.blobs[DIGEST] = WHOLE
+    yield bench
+    await bench.flights.close()
+    await bench.tasks.close()
+    bench.index.close()
+    await until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("private", "fill")])
+    assert [path.name for path in (tmp_path / "spools").iterdir() if path.name != "leases"] == []
+
+
+async def rest_of(blob: OpenBlob, start: int = 0, stop: int | None = None) -> bytes:
+    return b"".join([await blob.read(extent) async for extent in blob.ready(start, stop)])
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE"])
+@pytest.mark.parametrize("point", ["spool.create", "sidecar.create", "spool.write"])
+async def test_what_cannot_be_written_is_served_and_not_stored(bench: Bench, point: str, name: str) -> None:
+    arm(f"{point}=error:{name}")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()
+    assert bench.store.stat(DIGEST) is None
+    assert not await bench.index.known_at(bench.open()._source.origin, DIGEST)
+    arm("")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()
+    assert bench.store.stat(DIGEST) is not None
+
+
+@pytest.mark.parametrize("start", [0, 1_000_000, 2_990_000])
+@pytest.mark.parametrize("stop", [None, 2_999_000])
+async def test_a_disk_that_gets_full_in_the_midst_is_not_noticed(bench: Bench, start: int, stop: int | None) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    found = await bench.open().blob(DIGEST)
+    body.send(WHOLE[:1_500_000])
+    reading = asyncio.ensure_future(rest_of(found.blob, start, stop))
+    await until(lambda: all(flight.written == 1_500_000 for flight in bench.flights._running.values()))
+    arm("spool.write=error:ENOSPC")
+    body.later = [ScriptedBody.whole(WHOLE)]
+    body.send(WHOLE[1_500_000:2_000_000])
+    assert await reading == WHOLE[start:stop]
+    found.blob.close()
+    assert body.opened == 2
+    asked = body.asked_for[1]
+    assert start or (isinstance(asked, Rest) and 0 < asked.start <= 1_500_000)
+
+
+async def test_each_of_many_readers_goes_on_from_where_it_was(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    founds = [await bench.open().blob(DIGEST) for _ in range(8)]
+    body.send(WHOLE[:1_500_000])
+    await until(lambda: all(flight.written == 1_500_000 for flight in bench.flights._running.values()))
+    early = [await anext(found.blob.ready(0, None)) for found in founds[:4]]
+    assert {extent.stop for extent in early} == {1_500_000}
+    arm("spool.write=error:ENOSPC")
+    body.later = [ScriptedBody.whole(WHOLE) for _ in founds]
+    body.send(b"more")
+    got = await asyncio.gather(*[rest_of(found.blob) for found in founds])
+    assert set(got) == {WHOLE}
+    for found in founds:
+        found.blob.close()
+
+
+async def test_wrong_bytes_before_the_disk_was_full_never_complete(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    found = await bench.open().blob(DIGEST)
+    body.send(b"?" + WHOLE[1:1_500_000])
+    extents = found.blob.ready(0, None)
+    sent = (await anext(extents)).stop
+    arm("spool.write=error:ENOSPC")
+    body.later = [ScriptedBody.whole(WHOLE)]
+    body.send(b"more")
+    with pytest.raises(RegistryError):
+        async for extent in extents:
+            sent = extent.stop
+    assert sent <= SIZE - TAIL
+    found.blob.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, TAIL, TAIL + 1])
+async def test_a_small_blob_has_its_verdict_first(bench: Bench, size: int) -> None:
+    small, digest = blob_of(size)
+    bench.script.blobs[digest] = small
+    arm("spool.create=error:ENOSPC")
+    found = await bench.open().blob(digest)
+    await found.blob.verified()
+    assert await rest_of(found.blob) == small
+    found.blob.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_wrong_bytes_complete_for_nobody(bench: Bench, known: bool) -> None:
+    wrong = WHOLE[:-1] + b"?"
+    arm("spool.create=error:ENOSPC")
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE if known else None)
+    body.send(wrong)
+    body.end()
+    found = await bench.open().blob(DIGEST)
+    got = b""
+    with pytest.raises(RegistryError):
+        async for extent in found.blob.ready(0, None):
+            got += await found.blob.read(extent)
+    assert len(got) <= SIZE - TAIL
+    found.blob.close()
+
+
+async def test_a_private_stream_that_breaks_off_is_gone_on_with(bench: Bench) -> None:
+    arm("spool.create=error:ENOSPC")
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    body.send(WHOLE[:1_000_000])
+    body.fail(Unavailable("the connection broke"))
+    rest = ScriptedBody.whole(WHOLE[1_000_000:])
+    rest.start = 1_000_000
+    body.later = [rest]
+    found = await bench.open().blob(DIGEST)
+    assert await content(found) == WHOLE
+    assert body.asked_for == [None, Rest(1_000_000, SIZE)]
+
+
+async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench) -> None:
+    arm("spool.create=error:ENOSPC")
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    piece = SIZE // 100
+    body.send(*[WHOLE[start : start + piece] for start in range(0, SIZE, piece)])
+    body.end()
+    found = await bench.open().blob(DIGEST)
+    await asyncio.to_thread(body.receiving.wait, 10)
+    await until(lambda: body._queue.qsize() <= 101 - private.PIECES)
+    assert body._queue.qsize() == 101 - private.PIECES
+    assert await content(found) == WHOLE
+
+
+async def test_a_reader_that_leaves_ends_its_stream(bench: Bench) -> None:
+    """The fixture sees that no thread is left."""
+    arm("spool.create=error:ENOSPC")
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    body.send(WHOLE[:1_000_000])
+    found = await bench.open().blob(DIGEST)
+    await anext(found.blob.ready(0, None))
+    found.blob.close()
+    await until(body.closed.is_set)
+
+
+async def test_room_that_is_made_lets_the_blob_be_stored(bench: Bench, tmp_path: Path) -> None:
+    wanted: list[int] = []
+
+    def make_room(count: int) -> int:
+        wanted.append(count)
+        return count
+
+    object.__setattr__(bench.flights._place, "make_room", make_room)
+    arm("spool.write=error:ENOSPC*2")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()
+    assert wanted == [SIZE, SIZE]
+    assert bench.store.stat(DIGEST) is not None
+
+
+async def test_room_is_asked_for_a_few_times_and_not_for_ever(bench: Bench) -> None:
+    object.__setattr__(bench.flights._place, "make_room", lambda count: count)
+    arm("spool.write=error:ENOSPC")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    assert bench.store.stat(DIGEST) is None
+
+
+@pytest.mark.parametrize("point", ["spool.marked", "spool.sealed", "spool.synced"])
+async def test_what_cannot_be_made_durable_is_served_and_not_stored(bench: Bench, point: str) -> None:
+    arm(f"{point}=error:EIO")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()
+    assert bench.store.stat(DIGEST) is None
+
+
+async def test_an_index_that_cannot_be_written_fails_no_request(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*facts: object) -> None:
+        raise DatabaseUnusable("database or disk is full")
+
+    monkeypatch.setattr(bench.index, "record", full)
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()

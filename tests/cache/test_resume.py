@@ -1,0 +1,239 @@
+"""A stream that breaks off goes on where it was, or from the start, and no reader hears of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from cache import patience
+from cache.fill import Fetch
+from cache.flight import TAIL, Flight, Follower, State
+from cache.oci.digest import Digest
+from cache.patience import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
+from cache.upstream.auth import Tokens
+from cache.upstream.client import UpstreamClient
+from cache.upstream.egress import Egress, Reach
+from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.urls import origin_of
+from cache.values import BlobInfo, Fault, Source
+from tests.cache.hangar import Hangar, landed, read, read_until_refused
+from tests.cache.samples import APP, blob_of
+from tests.parts import lies
+from tests.parts.certs import Authority
+from tests.parts.liar import Liar
+from tests.parts.lies import Framing, Lie
+from tests.parts.records import Record
+
+SIZE = 300_000
+CONTENT, DIGEST = blob_of(SIZE)
+
+
+class Breaking:
+    """An upstream, and flights from it."""
+
+    def __init__(self, liar: Liar, client: UpstreamClient, hangar: Hangar) -> None:
+        self.liar, self.client, self.hangar = liar, client, hangar
+        liar.offer_blob(CONTENT)
+
+    def fetch(self, digest: Digest) -> Fetch:
+        return lambda part=None: self.client.open_blob(APP, digest, part)
+
+    def begin(self, *answers: Lie) -> tuple[Flight, Follower]:
+        """The answers that are given, in this order; the truth after them."""
+        for lie in reversed(answers):
+            self.liar.behave(str(DIGEST), lie.only(1))
+        flight, _ = self.hangar.flights.join(self.client.source, APP, DIGEST, self.fetch(DIGEST))
+        return flight, flight.follow()
+
+    def asked(self) -> list[Record]:
+        return self.liar.requests.select(method="GET")
+
+
+@pytest.fixture(params=["plain", "tls"])
+async def breaking(request: pytest.FixtureRequest, hangar: Hangar, authority: Authority) -> AsyncIterator[Breaking]:
+    liar: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
+    egress = Egress(Reach(private_addresses=True, ca_file=authority.ca_file))
+    origin = origin_of(liar.url)
+    client = UpstreamClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
+    yield Breaking(liar, client, hangar)
+    await egress.close()
+
+
+async def arrives(breaking: Breaking, *answers: Lie) -> list[Record]:
+    flight, follower = breaking.begin(*answers)
+    assert await read(follower) == CONTENT
+    await landed(breaking.hangar)
+    assert flight.state is State.COMMITTED
+    assert breaking.hangar.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
+    return breaking.asked()
+
+
+@pytest.mark.parametrize("at", [0, 1, SIZE // 2, SIZE - 1])
+@pytest.mark.parametrize("breaks", [lies.reset, lies.short])
+async def test_the_rest_is_asked_for_where_a_stream_breaks_off(
+    breaking: Breaking, breaks: Callable[[int], Lie], at: int
+) -> None:
+    _, again = await arrives(breaking, breaks(at))
+    # A reset may overtake the bytes before it.
+    first = int((again.header("range") or "bytes=0-")[6:-1])
+    assert first == at if breaks is lies.short else first <= at
+    assert again.status == (206 if first else 200)
+    assert again.path == breaking.asked()[0].path
+
+
+@pytest.mark.parametrize("at", [1, SIZE // 2, SIZE - 1])
+async def test_an_upstream_without_ranges_gives_the_whole_and_what_is_here_is_passed_over(
+    breaking: Breaking, at: int
+) -> None:
+    _, again = await arrives(breaking, lies.short(at), lies.whole())
+    assert again.header("range") == f"bytes={at}-"
+    assert (again.status, again.sent) == (200, SIZE)
+
+
+@pytest.mark.parametrize("refusal", [lies.refused(416), lies.refused(503), lies.refused(429), lies.html()])
+async def test_who_refuses_the_rest_is_asked_for_the_whole(breaking: Breaking, refusal: Lie) -> None:
+    _, _, again = await arrives(breaking, lies.short(SIZE // 2), refusal)
+    assert again.header("range") is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 150000-{SIZE - 2}/{SIZE}", f"bytes 150000-{SIZE}/{SIZE + 1}", "bytes 1-2"],
+)
+async def test_another_part_than_was_asked_for_is_not_taken(breaking: Breaking, given: str) -> None:
+    _, _, again = await arrives(breaking, lies.short(150_000), Lie(headers={"Content-Range": given}))
+    assert again.header("range") is None
+
+
+@pytest.mark.parametrize("at", [1, SIZE // 2, SIZE - 1, SIZE])
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_body_of_unknown_length_is_gone_on_with_too(breaking: Breaking, at: int, whole: bool) -> None:
+    """The last byte that is here is asked for once more, so that there always is a rest, which tells the size."""
+    _, again = await arrives(breaking, lies.unfinished(at), Lie(framing=Framing.CHUNKED, whole=whole))
+    assert again.header("range") == f"bytes={at - 1}-"
+
+
+async def test_a_stream_may_break_off_again_and_again_as_long_as_it_brings_something(
+    breaking: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PROGRESS", 1000)
+    records = await arrives(breaking, *[lies.short(10_000)] * 12)
+    assert [record.header("range") for record in records[1:]] == [f"bytes={n}0000-" for n in range(1, 13)]
+
+
+async def test_after_three_more_tries_it_is_over_for_all_readers(breaking: Breaking) -> None:
+    flight, follower = breaking.begin(lies.short(100_000), *[lies.short(0)] * 9)
+    other = flight.follow()
+    for got, error in (await read_until_refused(follower), await read_until_refused(other)):
+        assert type(error) is Unavailable
+        assert CONTENT.startswith(got)
+    assert len(breaking.asked()) == 1 + len(PAUSES)
+
+
+@pytest.mark.parametrize("status", [404, 401, 403])
+async def test_a_refusal_of_the_rest_ends_it(breaking: Breaking, status: int) -> None:
+    _, follower = breaking.begin(lies.short(100_000), *[lies.refused(status)] * 3)
+    _, error = await read_until_refused(follower)
+    assert isinstance(error, NotFound | Denied)
+    assert len(breaking.asked()) <= 3
+
+
+async def test_an_upstream_that_refuses_at_once_is_asked_once(breaking: Breaking) -> None:
+    _, follower = breaking.begin(lies.refused(503))
+    _, error = await read_until_refused(follower)
+    assert isinstance(error, Unavailable)
+    assert len(breaking.asked()) == 1
+
+
+async def test_halves_that_do_not_fit_cost_one_new_start(breaking: Breaking) -> None:
+    """Who has had bytes of the first half ends short; who has had none hears nothing of it."""
+    hold = lies.stalled(SIZE // 2).hold
+    wrong_half = Lie(flip=0, cut=SIZE // 2, hold=hold)
+    flight, follower = breaking.begin(wrong_half)
+    late = flight.follow()
+    extents = follower.ready(0, None)
+    await anext(extents)
+    assert hold is not None
+    hold.release()
+    with pytest.raises(Unavailable, match="begun anew"):
+        async for extent in extents:
+            assert extent.stop <= SIZE - TAIL
+    follower.close()
+    assert await read(late) == CONTENT
+    assert [record.header("range") for record in breaking.asked()] == [None, f"bytes={SIZE // 2}-", None]
+    await landed(breaking.hangar)
+    assert breaking.hangar.refused == []
+
+
+async def test_a_new_start_that_is_wrong_too_is_the_last(breaking: Breaking) -> None:
+    _, follower = breaking.begin(Lie(flip=0, cut=SIZE // 2), Lie(), lies.flipped(5), Lie(), Lie())
+    _, error = await read_until_refused(follower)
+    assert isinstance(error, Unavailable | Corrupt)
+    await landed(breaking.hangar)
+    assert len(breaking.asked()) == 3
+    assert [refused.fault for refused in breaking.hangar.refused] == [Fault.DIGEST]
+
+
+async def test_another_length_than_before_is_a_new_start(breaking: Breaking) -> None:
+    flight, follower = breaking.begin(lies.short(100_000), Lie(extra=b"!", whole=True))
+    await asyncio.wait_for(flight_over(flight), 10)
+    follower.close()
+    assert flight.state is State.COMMITTED
+    assert [record.header("range") for record in breaking.asked()] == [None, "bytes=100000-", None]
+
+
+async def flight_over(flight: Flight) -> None:
+    while flight.state not in (State.COMMITTED, State.FAILED):
+        await flight.changed()
+
+
+async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyPatch, liar: Liar) -> None:
+    monkeypatch.setattr(patience, "PAUSES", (60.0,))
+    egress = Egress(Reach(private_addresses=True))
+    origin = origin_of(liar.url)
+    client = UpstreamClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
+    breaking = Breaking(liar, client, hangar)
+    flight, follower = breaking.begin(lies.short(100_000))
+    await follower.started()
+    await hangar.flights.close()
+    await landed(hangar)
+    assert flight.state is State.FAILED
+    follower.close()
+    await egress.close()
+
+
+# Patience.
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        (Unavailable("x"), PAUSES[0]),
+        (RateLimited("x"), PAUSES[0]),
+        (RateLimited("x", 3), 3),
+        (RateLimited("x", 9999), LONGEST_PAUSE),
+        (Corrupt("x", Fault.HTML), PAUSES[0]),
+        (Corrupt("x", Fault.SIZE), None),
+        (NotFound("x"), None),
+        (Denied("x"), None),
+    ],
+)
+def test_only_what_may_be_better_soon_is_tried_again(error: UpstreamError, pause: float | None) -> None:
+    assert Patience().pause(error, 0) == pause
+
+
+def test_patience_grows_and_ends_and_is_earned_anew() -> None:
+    waiting = Patience(100)
+    error = Unavailable("x")
+    assert [waiting.pause(error, 100 + PROGRESS - 1) for _ in range(4)] == [*PAUSES, None]
+    assert waiting.pause(error, 100 + 2 * PROGRESS) == PAUSES[0]
+
+
+def test_a_trickle_is_ended_and_a_slow_stream_is_not() -> None:
+    now = 0.0
+    slow, trickle = Trickle(lambda: now), Trickle(lambda: now)
+    for second in range(1, 10 * int(SPAN)):
+        now = float(second)
+        slow.note(LEAST)
+    with pytest.raises(Unavailable, match="bytes arrived in"):
+        trickle.note(1)
