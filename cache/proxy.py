@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
@@ -38,6 +39,9 @@ ANSWER_WITHIN = 20.0
 """Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
 
 REVALIDATE_WITHIN = 2.0
+LATE_WITHIN = 0.25
+"""For an answer that somebody has waited for in vain already: an upstream that hangs costs one client, not each."""
+
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
 
@@ -107,6 +111,7 @@ class PullThrough:
         self.rules = rules
         self.clock = clock
         self.refused = refused
+        self.late: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._shared: Shared[Hashable, Any] = Shared(tasks)
 
     def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
@@ -225,7 +230,10 @@ class ProxiedRepository:
         rules = self._all.rules
         usable = may_be_stale(pointer, self._all.clock(), rules.ttl, rules.grace)
         task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer))
-        await asyncio.wait({task}, timeout=REVALIDATE_WITHIN if usable else ANSWER_WITHIN)
+        patience = LATE_WITHIN if task in self._all.late else REVALIDATE_WITHIN
+        await asyncio.wait({task}, timeout=patience if usable else ANSWER_WITHIN)
+        if not task.done():
+            self._all.late.add(task)
         result = task.result() if task.done() else Unavailable(f"{self._client.host} did not answer in time")
         match result:
             case None:
@@ -411,5 +419,7 @@ def _refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryErro
             return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
         case Corrupt():
             return UpstreamInvalid(error.reason)
+        case Unavailable() if error.retry_after is not None:
+            return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
         case _:
             return UpstreamUnavailable(error.reason, RETRY_AFTER)

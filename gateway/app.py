@@ -11,7 +11,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.flight import Flights, Landing
+from cache.flight import Flight, Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
@@ -101,11 +101,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     def refused(source: Source, error: Corrupt) -> None:
         metrics.count_fault(source, error.fault)
+        upstreams.doubt(source, error)
         log.error("upstream_answer_refused", upstream=str(source.origin), fault=error.fault.value, reason=error.reason)
         if error.evidence:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
-    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
+    async def arrived(flight: Flight) -> None:
+        upstreams.believe(flight.source)
+        await record_arrival(index, flight)
+
+    flights = Flights(landing, tasks, arrived, refused)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:

@@ -9,15 +9,18 @@ import structlog
 
 from cache.oci.names import RepositoryName
 from cache.upstream.auth import Credential, Tokens
+from cache.upstream.circuits import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
-from cache.upstream.errors import Unavailable
+from cache.upstream.errors import Corrupt, Unavailable
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group
 from gateway.db.sealing import SealBroken, Sealer
 
 log = structlog.get_logger()
+
+_UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,30 @@ class Upstreams:
         if client is None:
             client = self._clients[key] = self._make(source, self._configured[name], group)
         return client
+
+    def believe(self, source: Source) -> None:
+        """Content of this source had its digest."""
+        for circuits in self._circuits_of(source.origin):
+            circuits.believe(source.origin)
+
+    def doubt(self, source: Source, error: Corrupt) -> None:
+        """Content of this source was wrong. What an image's author may have caused says nothing of the upstream."""
+        if error.fault in _UPSTREAM_FAULTS:
+            for circuits in self._circuits_of(source.origin):
+                circuits.doubt(source.origin, error.reason)
+
+    def circuits_open(self) -> dict[Origin, bool]:
+        """For each upstream that was asked already, whether it is left alone at present."""
+        return {
+            origin: self._egress[name].circuits.is_open(origin)
+            for name, origin in self._origins.items()
+            if name in self._egress
+        }
+
+    def _circuits_of(self, origin: Origin) -> list[Circuits]:
+        return [
+            self._egress[name].circuits for name, own in self._origins.items() if own == origin and name in self._egress
+        ]
 
     async def close(self) -> None:
         for egress in self._egress.values():

@@ -153,7 +153,11 @@ THREATS = [
             "tests/gateway/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
             "tests/gateway/http/test_params.py::test_no_other_escape_is_let_through",
         ),
-        Disarm("gateway/http/params.py", 'if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):', "if False:"),
+        Disarm(
+            "gateway/http/params.py",
+            'if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):',
+            "if False:",
+        ),
     ),
     Threat(
         "telling what is cached",
@@ -317,6 +321,52 @@ THREATS = [
         "No wrong body completes, nothing foreign is sent anywhere, nothing is left open, and cached pulls go on.",
         ("tests/security/test_storm.py::test_a_storm_leaves_nothing_behind",),
         Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+    ),
+    Threat(
+        "an upstream that hangs",
+        "It accepts requests and answers none, until threads, connections and patience for all others are used up.",
+        "Connections, name lookups and circuits belong to one upstream each; nothing is shared between two.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_an_upstream_that_hangs_under_three_hundred_requests_slows_no_other",
+            "tests/cache/upstream/test_egress.py::test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstream",
+        ),
+        Disarm(
+            "cache/upstream/egress.py",
+            "self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))",
+            "self._checked(await found)",
+        ),
+    ),
+    Threat(
+        "an upstream that is dead",
+        "Every pull waits for its time limit, also those that the cache could answer.",
+        "After three outages in a row a host is not asked; probes find out when it lives again.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
+            "tests/cache/upstream/test_circuit.py",
+        ),
+        Disarm(
+            "cache/upstream/circuit.py", "if len(row) >= TRIP_AFTER else counted", "if len(row) >= 1000 else counted"
+        ),
+    ),
+    Threat(
+        "one image against all",
+        "Somebody pulls an image that the upstream fails for again and again, so that the whole upstream is given up.",
+        "What fails after the host was reached counts for the host once per image; alone, it closes only itself.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
+            "tests/cache/upstream/test_circuit.py",
+        ),
+        Disarm("cache/upstream/circuit.py", "if of and of in circuit.row:", "if False:"),
+    ),
+    Threat(
+        "answers that trickle",
+        "A head, a token or a manifest arrives a byte at a time and holds its connection for ever.",
+        "A head has 20 s from the connection on, and what is read as a whole has 20 s more.",
+        (
+            "tests/cache/upstream/test_egress.py::test_a_head_that_trickles_in_for_ever_ends",
+            "tests/cache/upstream/test_egress.py::test_a_body_that_trickles_in_for_ever_ends",
+        ),
+        Disarm("cache/upstream/egress.py", "return left if timeout is None else min(timeout, left)", "return timeout"),
     ),
     Threat(
         "secrets that show",

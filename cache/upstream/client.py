@@ -144,7 +144,7 @@ class UpstreamClient:
         response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
-                raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
+                raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
             if part and not _gives(response, part):
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
             yield BlobStream(response)
@@ -199,6 +199,8 @@ class UpstreamClient:
         promised = reference if isinstance(reference, Digest) else self._promised(response)
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}", Fault.DIGEST, raw)
+        if promised:
+            self._egress.circuits.believe(self.source.origin)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
@@ -231,20 +233,22 @@ class UpstreamClient:
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
-        response = yield from self._walk(method, url, plain, authorization)
+        response = yield from self._walk(method, url, plain, authorization, image)
         if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
             yield Drop(response)
             wanted = ", ".join(response.headers.get_list("www-authenticate"))
             renewed = yield from self._tokens.renewed(scope, authorization, wanted)
             if renewed is None:
                 raise Denied(f"{self.host} refuses access to {image}")
-            response = yield from self._walk(method, url, plain, renewed)
+            response = yield from self._walk(method, url, plain, renewed, image)
         if 200 <= response.status_code < 300:
             return response
         yield Drop(response)
         raise self._refusal(response, image)
 
-    def _walk(self, method: str, url: str, plain: Mapping[str, str], authorization: str | None) -> Flow[Response]:
+    def _walk(
+        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, image: RepositoryName
+    ) -> Flow[Response]:
         """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
         own = True
         for _ in range(REDIRECT_LIMIT + 1):
@@ -253,7 +257,7 @@ class UpstreamClient:
             own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
-            response: Response = yield Open(method, url, headers | credential)
+            response: Response = yield Open(method, url, headers | credential, image.text)
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return response
             yield Drop(response)
