@@ -21,6 +21,7 @@ from cache.store.quarantine import Quarantine
 from cache.store.spool import sweep
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
+from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
@@ -43,6 +44,7 @@ from gateway.v2.routes import RegistryApi
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+REPORT_SECONDS = 2.0
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
 
@@ -93,7 +95,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     folder.make()
     if leftovers := sweep(folder.spools):
         log.info("spools_swept", count=leftovers)
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    ledger = Ledger(folder.quota)
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY), ledger)
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
     quarantine, metrics = Quarantine(folder.quarantine), Metrics()
@@ -115,6 +118,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
+        tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:
@@ -123,6 +127,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             await upstreams.close()
             index.close()
             usage.flush()
+            ledger.flush()
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -169,3 +174,11 @@ async def _flush_often(usage: UsageFile) -> None:
             await asyncio.to_thread(usage.flush)
         except Exception as error:  # counting is not worth a server
             log.warning("usage_not_written", reason=str(error))
+
+
+async def _report_often(ledger: Ledger, upstreams: Upstreams, pull_through: PullThrough, metrics: Metrics) -> None:
+    """What is known of limits and circuits is written down and shown as it is, not only when it changes."""
+    while True:
+        metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
+        await asyncio.sleep(REPORT_SECONDS)
+        await asyncio.to_thread(ledger.flush)

@@ -1,6 +1,6 @@
 """Upstreams: the clients of all configured upstreams, each with the credential that a group may use."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,12 +13,17 @@ from cache.upstream.circuits import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, Unavailable
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.quota import Allowance
 from cache.upstream.urls import origin_of
 from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group
 from gateway.db.sealing import SealBroken, Sealer
 
 log = structlog.get_logger()
+
+_FREE_CHECKS = ("registry-1.docker.io",)
+"""Hosts whose HEADs of manifests are known not to count for their limit on pulls."""
 
 _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
@@ -53,10 +58,24 @@ class Upstream:
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """`limit` and `remaining` are None where the upstream never stated any."""
+
+    origin: Origin
+    limit: int | None
+    remaining: int | None
+    pause: float
+    waiting: int
+    circuit_open: bool
+
+
 class Upstreams:
     """Clients are made when they are first needed and kept; they share one egress per upstream."""
 
-    def __init__(self, configured: Iterable[Upstream], sealer: Sealer) -> None:
+    def __init__(self, configured: Iterable[Upstream], sealer: Sealer, ledger: Ledger | None = None) -> None:
+        """`ledger`: what is known of the limits of their sources; without one it is known to this process alone."""
+        self.ledger = ledger or Ledger()
         self._configured = {upstream.name: upstream for upstream in configured}
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
@@ -98,13 +117,20 @@ class Upstreams:
             for circuits in self._circuits_of(source.origin):
                 circuits.doubt(source.origin, error.reason)
 
-    def circuits_open(self) -> dict[Origin, bool]:
-        """For each upstream that was asked already, whether it is left alone at present."""
-        return {
-            origin: self._egress[name].circuits.is_open(origin)
+    def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
+        """Each upstream as it is now, over all its credentials: the least that is left, the longest pause. `waiting`:
+        the misses that wait, by source."""
+        known, now = self.ledger.all(), self.ledger.clock()
+        return [
+            _state(
+                origin,
+                [a for key, a in known.items() if key.partition("#")[0] == str(origin)],
+                sum(count for source, count in waiting.items() if source.origin == origin),
+                name in self._egress and self._egress[name].circuits.is_open(origin),
+                now,
+            )
             for name, origin in self._origins.items()
-            if name in self._egress
-        }
+        ]
 
     def _circuits_of(self, origin: Origin) -> list[Circuits]:
         return [
@@ -123,7 +149,9 @@ class Upstreams:
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
             egress = self._egress[upstream.name] = Egress(reach)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
-        return UpstreamClient(source, upstream.url, egress, tokens)
+        whom = "this gateway's account" if source.credential else "anonymous users"
+        quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in _FREE_CHECKS)
+        return UpstreamClient(source, upstream.url, egress, tokens, quota)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
         if not source.credential:
@@ -131,6 +159,13 @@ class Upstreams:
         if source.credential.startswith("group:"):
             return lambda: _open_login(group, self._sealer)
         return lambda: Credential(upstream.username, _read_password(upstream))
+
+
+def _state(origin: Origin, known: list[Allowance], waiting: int, circuit_open: bool, now: float) -> UpstreamState:
+    stated = [(a.remaining, a.limit) for a in known if a.remaining is not None]
+    remaining, limit = min(stated, key=lambda pair: pair[0]) if stated else (None, None)
+    pause = max((a.until - now for a in known), default=0.0)
+    return UpstreamState(origin, limit, remaining, max(0.0, pause), waiting, circuit_open)
 
 
 def _open_login(group: Group, sealer: Sealer) -> Credential | None:

@@ -359,6 +359,17 @@ THREATS = [
         Disarm("cache/upstream/circuit.py", "if of and of in circuit.row:", "if False:"),
     ),
     Threat(
+        "limits used up for others",
+        "An upstream's limit is reached, and every client's retry makes it longer, or a group takes all that is left.",
+        "After a 429 nothing that counts is sent by any worker until the time it names; groups take turns.",
+        (
+            "tests/e2e/test_quota.py::test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_cached",
+            "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
+            "tests/cache/test_turns.py",
+        ),
+        Disarm("cache/upstream/ledger.py", "self._refuse(known, ask, now)\n        self._pulling", "self._pulling"),
+    ),
+    Threat(
         "answers that trickle",
         "A head, a token or a manifest arrives a byte at a time and holds its connection for ever.",
         "A head has 20 s from the connection on, and what is read as a whole has 20 s more.",
@@ -366,7 +377,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_a_head_that_trickles_in_for_ever_ends",
             "tests/cache/upstream/test_egress.py::test_a_body_that_trickles_in_for_ever_ends",
         ),
-        Disarm("cache/upstream/egress.py", "return left if timeout is None else min(timeout, left)", "return timeout"),
+        Disarm("cache/upstream/egress.py", 'until = getattr(_hurry, "until", None)', "return timeout"),
     ),
     Threat(
         "secrets that show",
