@@ -30,8 +30,9 @@ from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore, Extent, OpenBlob
 from cache.tasks import Shared, Tasks
 from cache.turns import Turns
-from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
+from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
+from cache.upstream.mirrored import Client
 from cache.upstream.quota import Ask, Thrift
 from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
@@ -138,9 +139,7 @@ async def record_arrival(index: Index, flight: Flight) -> None:
 class ProxiedRepository:
     """One image of one upstream, seen with one credential. Raises only RegistryError."""
 
-    def __init__(
-        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, group: Hashable = None
-    ) -> None:
+    def __init__(self, shared: PullThrough, client: Client, image: RepositoryName, group: Hashable = None) -> None:
         """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns."""
         self._group = group
         self._all = shared
@@ -248,7 +247,7 @@ class ProxiedRepository:
         usable = may_be_stale(pointer, now, rules.ttl, rules.grace)
         if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rules.ttl * THRIFTY:
             return FoundManifest(held, Answer(Outcome.HIT))
-        task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer))
+        task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
         patience = LATE_WITHIN if task in self._all.late else REVALIDATE_WITHIN
         await asyncio.wait({task}, timeout=patience if usable else ANSWER_WITHIN)
         if not task.done():
@@ -307,8 +306,8 @@ class ProxiedRepository:
         async def begin() -> T:
             turns = self._all.turns.get(self._source)
             if turns is None:
-                turns = self._all.turns[self._source] = Turns(lambda: self._client.quota.pause(Ask.PULL))
-            if self._client.quota.pause(ask) or (len(turns) and ask is Ask.PULL):
+                turns = self._all.turns[self._source] = Turns(lambda: self._client.pause(Ask.PULL))
+            if self._client.pause(ask) or (len(turns) and ask is Ask.PULL):
                 await turns.wait(self._group)
             return await work()
 
@@ -330,18 +329,23 @@ class ProxiedRepository:
     def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
         return TagPointer(self._source, self._image, tag, target, self._all.clock())
 
-    async def _revalidate(self, pointer: TagPointer) -> Manifest | None:
+    async def _revalidate(self, pointer: TagPointer, usable: bool) -> Manifest | None:
         """None when the tag still points to what we hold. While next to nothing is left of a limit, it is left to
         images that are not here."""
         if self._saves() is Thrift.SCARCE:
             raise self._client.quota.saving()
-        target = await self._client.head_manifest(self._image, pointer.tag)
+        # What may be served as it is needs no mirror, which may be behind.
+        asked = self._client.primary if usable else self._client
+        target = await asked.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
             await self._all.index.record(replace(pointer, checked_at=self._all.clock()))
             return None
         if self._client.quota.thrift() is Thrift.SCARCE:
             raise self._client.quota.saving()
-        manifest = await self._client.get_manifest(self._image, target.digest if target else pointer.tag)
+        if target:
+            manifest = await self._client.get_manifest(self._image, target.digest)
+        else:
+            manifest = await asked.get_manifest(self._image, pointer.tag)
         await self._record(manifest, pointer.tag)
         return manifest
 

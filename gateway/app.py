@@ -144,6 +144,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             proxy=upstream.proxy,
             allow=upstream.allow,
             deny=upstream.deny,
+            mirrors=upstream.mirrors,
         )
         for name, upstream in settings.upstreams.items()
     ]

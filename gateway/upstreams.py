@@ -14,6 +14,7 @@ from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.mirrored import Client, MirroredClient
 from cache.upstream.quota import Allowance
 from cache.upstream.urls import origin_of
 from cache.values import Fault, Origin, Source
@@ -43,6 +44,7 @@ class Upstream:
     proxy: str = ""
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
     def permits(self, image: RepositoryName) -> bool:
         """By its globs on the name without tag, in which `*` crosses slashes; deny wins."""
@@ -80,7 +82,7 @@ class Upstreams:
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._egress: dict[str, Egress] = {}
-        self._clients: dict[tuple[str, str, str | None], UpstreamClient] = {}
+        self._clients: dict[tuple[str, str, str | None], Client] = {}
 
     @property
     def names(self) -> list[str]:
@@ -97,7 +99,7 @@ class Upstreams:
             return Source(origin, f"group:{group.id}:{group.upstream_username}")
         return Source(origin, f"user:{upstream.username}" if upstream.lends_to(group) else "")
 
-    def client(self, group: Group, name: str) -> UpstreamClient:
+    def client(self, group: Group, name: str) -> Client:
         source = self.source(group, name)
         sealed = group.upstream_password_sealed if source.credential.startswith("group:") else None
         key = (name, source.credential, sealed)
@@ -112,8 +114,10 @@ class Upstreams:
             circuits.believe(source.origin)
 
     def doubt(self, source: Source, error: Corrupt) -> None:
-        """Content of this source was wrong. What an image's author may have caused says nothing of the upstream."""
-        if error.fault in _UPSTREAM_FAULTS:
+        """Content of this source was wrong. What an image's author may have caused says nothing of the upstream, and
+        where there are mirrors it may have come from one of them: then the next is asked for it anyway."""
+        mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
+        if error.fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
                 circuits.doubt(source.origin, error.reason)
 
@@ -141,13 +145,29 @@ class Upstreams:
         for egress in self._egress.values():
             await egress.close()
 
-    def _make(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
-        egress = self._egress.get(upstream.name)
+    def _egress_to(self, key: str, origin: Origin, upstream: Upstream) -> Egress:
+        egress = self._egress.get(key)
         if egress is None:
-            own = source.origin
-            hosts = {f"{own.host}:{own.port}", own.host, *upstream.token_hosts}
+            hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
-            egress = self._egress[upstream.name] = Egress(reach)
+            egress = self._egress[key] = Egress(reach)
+        return egress
+
+    def _make(self, source: Source, upstream: Upstream, group: Group) -> Client:
+        """With its mirrors where no credential is shown: those could prove no right that a credential has."""
+        primary = self._make_primary(source, upstream, group)
+        if source.credential or not upstream.mirrors:
+            return primary
+        return MirroredClient(primary, [self._make_mirror(url, upstream) for url in upstream.mirrors])
+
+    def _make_mirror(self, url: str, upstream: Upstream) -> UpstreamClient:
+        source = Source(origin_of(url))
+        egress = self._egress_to(f"{upstream.name} {url}", source.origin, upstream)
+        tokens = Tokens(source.origin, upstream.token_hosts, lambda: None)
+        return UpstreamClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))
+
+    def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
+        egress = self._egress_to(upstream.name, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
         whom = "this gateway's account" if source.credential else "anonymous users"
         quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in _FREE_CHECKS)

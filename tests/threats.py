@@ -370,6 +370,17 @@ THREATS = [
         Disarm("cache/upstream/ledger.py", "self._refuse(known, ask, now)\n        self._pulling", "self._pulling"),
     ),
     Threat(
+        "mirrors that learn or decide too much",
+        "A mirror sees a credential, or says what an account may read, or moves a tag back that is cached.",
+        "Mirrors are asked for anonymous sources alone, and for tags only while the upstream is silent and none is here.",
+        (
+            "tests/e2e/test_mirrors.py::test_pulls_with_a_credential_never_ask_a_mirror",
+            "tests/e2e/test_mirrors.py::test_a_tag_that_is_cached_is_not_moved_by_a_mirror",
+            "tests/cache/upstream/test_mirrored.py",
+        ),
+        Disarm("gateway/upstreams.py", "if source.credential or not upstream.mirrors:", "if not upstream.mirrors:"),
+    ),
+    Threat(
         "answers that trickle",
         "A head, a token or a manifest arrives a byte at a time and holds its connection for ever.",
         "A head has 20 s from the connection on, and what is read as a whole has 20 s more.",

@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import structlog
+
 from cache.upstream import circuit as state
 from cache.upstream.circuit import CLOSED, Circuit, Gate
 from cache.upstream.errors import Unavailable
 from cache.values import Origin
+
+log = structlog.get_logger()
 
 _LIMIT = 1000
 _WORD = "\0word"
@@ -89,12 +93,17 @@ class Circuits:
             now = self._clock()
             word = self._circuits.get((origin, _WORD), CLOSED)
             over = state.gate(word, now) is Gate.PROBE
-            self._circuits[origin, _WORD] = state.failed(word, now, reason, of=reason, probe=over)
+            after = state.failed(word, now, reason, of=reason, probe=over)
+            self._circuits[origin, _WORD] = after
+            if after.wait != word.wait:
+                log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
 
     def note_answer(self, keys: list[_Key]) -> None:
         with self._lock:
             for key in keys:
-                self._circuits.pop(key, None)
+                before = self._circuits.pop(key, CLOSED)
+                if before.wait:
+                    log.info("circuit_closed", upstream=key[0].host, image=key[1])
 
     def note_failure(self, keys: list[_Key], probes: list[_Key], reason: str, host: bool) -> None:
         with self._lock:
@@ -102,7 +111,10 @@ class Circuits:
             for origin, image in keys[:1] if host else keys:
                 known = self._circuits.get((origin, image), CLOSED)
                 of = "" if host or image else (keys[-1][1] or "\0")
-                self._circuits[origin, image] = state.failed(known, now, reason, of, probe=(origin, image) in probes)
+                after = state.failed(known, now, reason, of, probe=(origin, image) in probes)
+                self._circuits[origin, image] = after
+                if after.wait and not known.wait:
+                    log.warning("circuit_opened", upstream=origin.host, image=image, reason=reason)
             for key in probes:
                 if host and key not in keys[:1]:
                     self._circuits[key] = state.given_up(self._circuits.get(key, CLOSED), now)

@@ -116,6 +116,15 @@ class UpstreamClient:
     def has_credential(self) -> bool:
         return self._tokens.has_credential
 
+    @property
+    def primary(self) -> "UpstreamClient":
+        """Whose word counts for tags."""
+        return self
+
+    def pause(self, ask: Ask) -> float:
+        """Seconds until such a request may be sent."""
+        return self.quota.pause(ask)
+
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""
         flow = self._ask(Ask.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})

@@ -63,11 +63,13 @@ def resolve(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Clients:
-    """One pair for one state of the CA file: asynchronous for small answers, blocking for the threads that fill."""
+    """Those for one state of the CA file: asynchronous for small answers; for the threads that fill one for what they
+    download and one for the small answers that they need before, which must not wait behind downloads."""
 
     stamp: int
     waiting: httpx2.AsyncClient
     blocking: httpx2.Client
+    brief: httpx2.Client
 
 
 class Egress:
@@ -103,8 +105,10 @@ class Egress:
             _judge(passage, response)
             return response
 
-    def send_blocking(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> Response:
-        client = self._clients().blocking
+    def send_blocking(
+        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
+    ) -> Response:
+        client = self._clients().brief if brief else self._clients().blocking
         with self._passing(url, image) as passage, _hurrying(self._head_timeout):
             response = client.send(client.build_request(method, url, headers=headers), stream=True)
             _judge(passage, response)
@@ -114,6 +118,7 @@ class Egress:
         for clients in self._made:
             await clients.waiting.aclose()
             clients.blocking.close()
+            clients.brief.close()
 
     @property
     def _head_timeout(self) -> float:
@@ -161,10 +166,13 @@ def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
     # One credential's session must not become another's: the sources of an upstream share these clients.
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
     waiting = httpx2.AsyncClient(transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-    blocking = httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-    for client in (waiting, blocking):
+    blocking, brief = (
+        httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+        for _ in range(2)
+    )
+    for client in (waiting, blocking, brief):
         client.headers.clear()
-    return _Clients(stamp, waiting, blocking)
+    return _Clients(stamp, waiting, blocking, brief)
 
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)

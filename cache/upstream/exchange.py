@@ -18,12 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send a request; the result is the Response, its body unread. Whoever gets it closes it. `image`: what for."""
+    """Send a request; the result is the Response, its body unread. Whoever gets it closes it.
+
+    `image`: what it is for. `brief`: its answer is small, so that it need not wait behind downloads.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     image: str = field(default="", compare=False)
+    brief: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,8 @@ async def _perform(step: Step, egress: Egress) -> Any:
 
 def _perform_blocking(step: Step, egress: Egress) -> Any:
     match step:
-        case Open(method, url, headers, image):
-            return egress.send_blocking(method, url, headers, image)
+        case Open(method, url, headers, image, brief):
+            return egress.send_blocking(method, url, headers, image, brief=brief)
         case Read(response, limit):
             return body_blocking(response, limit)
         case Drop(response):

@@ -15,14 +15,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import structlog
+
 from cache.upstream import quota
 from cache.upstream.errors import RateLimited
 from cache.upstream.quota import UNKNOWN, Allowance, Ask, Thrift, Told
 from cache.values import Source
 
+log = structlog.get_logger()
+
 _SIZE_LIMIT = 4 * 1024 * 1024
 _LOCK_TRIES, _LOCK_WAIT = 20, 0.005
 _AT_LAST = 0.05
+_FORGET_AFTER = 30 * 24 * 3600
 
 
 class Ledger:
@@ -88,9 +93,11 @@ class Ledger:
         """What cannot be written is known to this process alone; it is not worth a request."""
         if self._path is None:
             return
+        since = self.clock() - _FORGET_AFTER
+        kept = {key: known for key, known in self._known.items() if max(known.told_at, known.until) > since}
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         try:
-            new.write_text(json.dumps({source: asdict(allowance) for source, allowance in self._known.items()}))
+            new.write_text(json.dumps({source: asdict(allowance) for source, allowance in kept.items()}))
             new.chmod(0o600)
             found = new.stat()
             new.replace(self._path)
@@ -137,8 +144,9 @@ class Quota:
         """Seconds until such a request may be sent; a moment where what is left is on its way to others already."""
         known, now = self._ledger.find(self._key), self._ledger.clock()
         seconds = quota.pause(known, ask, self.free_checks, now)
-        if not seconds and ask is Ask.PULL and self._pulling and known.remaining is not None and known.limit:
-            return _AT_LAST if self._pulling >= known.remaining else 0.0
+        left = quota.left_now(known, now)
+        if not seconds and ask is Ask.PULL and left is not None and self._pulling >= max(left, 1):
+            return _AT_LAST
         return seconds
 
     def thrift(self) -> Thrift:
@@ -202,9 +210,10 @@ class Conversation:
 
     def refused(self, said: Told | None, retry: int | None) -> None:
         now = self._ledger.clock()
-        self._ledger.change(
+        known = self._ledger.change(
             self._key, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
         )
+        log.warning("upstream_limits", source=self._key, seconds=round(known.until - now), everything=known.everything)
 
 
 def _parse(content: bytes) -> dict[str, Allowance]:

@@ -143,17 +143,21 @@ def claimed(known: Allowance, now: float) -> Allowance:
 
 
 def thrift(known: Allowance, now: float) -> Thrift:
-    """Where nothing is left at all there is nothing to save: a pause says what may be sent, and when one looks again.
-
-    What was used is taken to come back little by little over the window.
-    """
-    if not known.limit or not known.remaining:
+    """Where nothing is left there is nothing to save: a pause says what may be sent, and when one looks again."""
+    left = left_now(known, now)
+    if not known.limit or not known.remaining or left is None:
         return Thrift.NONE
-    left = known.remaining + max(0.0, now - known.told_at) * known.limit / (known.window or 3600)
     if left < min(SCARCE, known.limit / 4):
         return Thrift.SCARCE
     few = left < min(LITTLE, known.limit / 2) or left * 10 < known.limit
     return Thrift.LITTLE if few else Thrift.NONE
+
+
+def left_now(known: Allowance, now: float) -> float | None:
+    """What was used is taken to come back little by little over the window; None where nothing was ever said."""
+    if known.limit is None or known.remaining is None:
+        return None
+    return known.remaining + max(0.0, now - known.told_at) * known.limit / (known.window or 3600)
 
 
 def empty_at(known: Allowance, now: float) -> float | None:

@@ -35,7 +35,7 @@ from cache.tasks import Tasks
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.quota import Allowance
+from cache.upstream.quota import Allowance, Ask
 from cache.values import Link, Outcome, Part, Source
 from tests.cache.samples import (
     ALICE,
@@ -117,6 +117,13 @@ class ScriptedClient:
         self.has_credential = bool(source.credential)
         self.quota = Quota(script.ledger, source)
         self._script = script
+
+    @property
+    def primary(self) -> "ScriptedClient":
+        return self
+
+    def pause(self, ask: Ask) -> float:
+        return self.quota.pause(ask)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None

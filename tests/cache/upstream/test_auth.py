@@ -223,7 +223,9 @@ class Service:
     async def send(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> httpx2.Response:
         return await asyncio.to_thread(self.send_blocking, method, url, headers)
 
-    def send_blocking(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> httpx2.Response:
+    def send_blocking(
+        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
+    ) -> httpx2.Response:
         with self.lock:
             self.asked.append(Open(method, url, headers))
         self.opened.set()

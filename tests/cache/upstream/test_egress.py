@@ -390,3 +390,21 @@ def refuses(egress: Egress, url: str) -> bool:
     except Unavailable:
         return True
     return False
+
+
+async def test_small_answers_do_not_wait_behind_downloads_in_threads(
+    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress_module, "_CONNECTIONS", 2)
+    monkeypatch.setattr(egress_module, "_POOL_TIMEOUT", 0.1)
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
+    egress = make_egress(Reach(private_addresses=True))
+    downloads = [egress.send_blocking("GET", url, {}) for _ in range(2)]
+    with pytest.raises(Unavailable, match="too many requests of ours"):
+        egress.send_blocking("GET", url, {})
+    egress.send_blocking("GET", f"{liar.url}/token", {}, brief=True).close()
+    await (await egress.send("GET", url, {})).aclose()
+    for response in downloads:
+        response.close()
+    for _ in range(10):  # having too many under way ourselves says nothing of the upstream
+        egress.send_blocking("GET", url, {}).close()
