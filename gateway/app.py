@@ -11,7 +11,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.flight import Flights, Landing
+from cache.flight import Flight, Flights, Landing
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
@@ -20,6 +20,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
+from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
@@ -42,6 +43,7 @@ from gateway.v2.routes import RegistryApi
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+REPORT_SECONDS = 2.0
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
 
@@ -93,7 +95,8 @@ class Surfaces:
 async def open_services(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Services]:
     folder = CacheFolder(settings.data)
     folder.make()
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    ledger = Ledger(folder.quota)
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY), ledger)
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
     quarantine, metrics = Quarantine(folder.quarantine), metrics or Metrics()
@@ -101,16 +104,22 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
 
     def refused(source: Source, error: Corrupt) -> None:
         metrics.count_fault(source, error.fault)
+        upstreams.doubt(source, error)
         log.error("upstream_answer_refused", upstream=str(source.origin), fault=error.fault.value, reason=error.reason)
         if error.evidence:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
-    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused, metrics.flights.set)
+    async def arrived(flight: Flight) -> None:
+        upstreams.believe(flight.source)
+        await record_arrival(index, flight)
+
+    flights = Flights(landing, tasks, arrived, refused, metrics.flights.set)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
         await upstreams.prepare()
+        tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:
@@ -119,6 +128,7 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
             await upstreams.close()
             index.close()
             _flush(usage)
+            ledger.flush()
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -135,6 +145,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             proxy=upstream.proxy,
             allow=upstream.allow,
             deny=upstream.deny,
+            mirrors=upstream.mirrors,
         )
         for name, upstream in settings.upstreams.items()
     ]
@@ -169,3 +180,11 @@ def _flush(usage: UsageFile) -> None:
         usage.flush()
     except Exception as error:  # counting is not worth a server
         log.warning("usage_not_written", reason=str(error))
+
+
+async def _report_often(ledger: Ledger, upstreams: Upstreams, pull_through: PullThrough, metrics: Metrics) -> None:
+    """What is known of limits and circuits is written down and shown as it is, not only when it changes."""
+    while True:
+        metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
+        await asyncio.sleep(REPORT_SECONDS)
+        await asyncio.to_thread(ledger.flush)

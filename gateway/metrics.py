@@ -7,12 +7,14 @@ largest; modes without `live` go on showing what a dead one said, and a gauge th
 
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from cache.values import Fault, Outcome, Source
+from cache.values import Fault, Origin, Outcome, Source
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -31,6 +33,23 @@ def share(folder: Path, place: str) -> None:
 def forget(folder: Path, place: str) -> None:
     """The gauges of a process that is dead count no more."""
     mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]
+
+
+class UpstreamState(Protocol):
+    """What is shown of one upstream; None is not shown."""
+
+    @property
+    def origin(self) -> Origin: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def remaining(self) -> int | None: ...
+    @property
+    def pause(self) -> float: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def circuit_open(self) -> bool: ...
 
 
 class Metrics:
@@ -53,6 +72,18 @@ class Metrics:
             "gateway_worker_restarts", "Workers that took the place of a dead one", registry=self._registry
         )
 
+        self._limit = self._upstream_gauge("quota_limit", "Pulls that an upstream gives in a window", "mostrecent")
+        self._remaining = self._upstream_gauge("quota_remaining", "Pulls that are left of it", "mostrecent")
+        self._pause = self._upstream_gauge("backoff_seconds", "How long nothing that counts is asked", "max")
+        self._circuit = self._upstream_gauge("circuit_open", "1 while an upstream that fails is left alone", "max")
+        self._queue = Gauge(
+            "gateway_miss_queue",
+            "Misses that wait until an upstream may be asked",
+            ["upstream"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+
         self._pull = {
             (kind, outcome): self._pulls.labels(kind, outcome.value)
             for kind in ("manifest", "blob")
@@ -73,6 +104,20 @@ class Metrics:
 
     def count_fault(self, source: Source, fault: Fault) -> None:
         self._faults.labels(str(source.origin), fault.value).inc()
+
+    def show_upstreams(self, states: Iterable[UpstreamState]) -> None:
+        for state in states:
+            upstream = str(state.origin)
+            if state.limit is not None:
+                self._limit.labels(upstream).set(state.limit)
+            if state.remaining is not None:
+                self._remaining.labels(upstream).set(state.remaining)
+            self._pause.labels(upstream).set(round(state.pause, 1))
+            self._queue.labels(upstream).set(state.waiting)
+            self._circuit.labels(upstream).set(state.circuit_open)
+
+    def _upstream_gauge(self, name: str, text: str, mode: Literal["max", "mostrecent"]) -> Gauge:
+        return Gauge(f"gateway_upstream_{name}", text, ["upstream"], registry=self._registry, multiprocess_mode=mode)
 
     def exposition(self) -> bytes:
         folder = os.environ.get(_FOLDER)

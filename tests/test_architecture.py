@@ -14,7 +14,7 @@ LAYERS = [
     ["cache.oci"],
     ["cache.values"],
     ["cache.tasks", "cache.failpoint", "cache.seldom"],
-    ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces"],
+    ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces", "cache.turns"],
     ["cache.patience", "cache.failures"],
     ["cache.fill", "cache.claim"],
     ["cache.resuming", "cache.landing", "cache.watch", "cache.leftovers", "cache.progress", "cache.private"],

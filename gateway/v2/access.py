@@ -59,4 +59,4 @@ class Access:
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
-        return ProxiedRepository(self._services.pull_through, client, location.image)
+        return ProxiedRepository(self._services.pull_through, client, location.image, location.group.path)

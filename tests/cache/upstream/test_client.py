@@ -21,7 +21,7 @@ from cache.upstream.client import REDIRECT_LIMIT, BlobStream, UpstreamClient
 from cache.upstream.egress import Egress, Reach, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors
 from tests.conftest import Publish
 from tests.parts import lies
@@ -643,6 +643,27 @@ async def test_a_token_that_was_revoked_is_renewed_once(hub: Hub, published: Pub
     hub.tokens.revoke_all()
     assert await client.head_manifest(image, LATEST) is not None
     assert hub.count("token") == 2
+
+
+async def test_a_part_after_the_token_ended_comes_with_a_new_one_from_the_registry_s_own_url(
+    hub: Hub, published: Publish, connect: Connect
+) -> None:
+    layout = published("mid")
+    client = connect(hub.url, token_hosts=frozenset({hub.token_netloc}))
+    image, digest = RepositoryName("library/mid"), Digest.parse(layout.layers[0])
+    content = layout.read(layout.layers[0])
+
+    def work() -> bytes:
+        with client.open_blob(image, digest) as stream:
+            begun = next(receive(stream, 10_000))
+        hub.tokens.revoke_all()
+        hub.cdn.url_lifetime = 60
+        with client.open_blob(image, digest, Part(len(begun), len(content), len(content))) as stream:
+            return begun + b"".join(receive(stream))
+
+    assert await asyncio.to_thread(work) == content
+    assert hub.count("token") == 2
+    assert hub.count("hub", "GET", "/blobs/", 307) == 2
 
 
 async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_credential(
