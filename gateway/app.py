@@ -11,14 +11,20 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cache.eviction import Limits
 from cache.flight import Flights, Landing
+from cache.holdings import Damage
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
+from cache.index.stock import Stock
 from cache.index.usage import UsageFile
+from cache.oci.digest import Digest
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
+from cache.store.role import Role
 from cache.store.spool import sweep
+from cache.sweep import Evictor, Sweeper, disk_size
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.values import Source
@@ -52,6 +58,10 @@ async def running(
     settings: Settings, external_url: str, log_access: Callable[[AccessLine], None] = log_at_once
 ) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
+    folder = CacheFolder(settings.data)
+    folder.make()
+    if leftovers := sweep(folder.spools):
+        log.info("spools_swept", count=leftovers)
     async with open_services(settings) as services:
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
@@ -89,14 +99,20 @@ class Surfaces:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
     folder = CacheFolder(settings.data)
     folder.make()
-    if leftovers := sweep(folder.spools):
-        log.info("spools_swept", count=leftovers)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
     quarantine, metrics = Quarantine(folder.quarantine), Metrics()
+    stock = Stock(folder.index, usage)
+    evictor = open_evictor(settings, stock, metrics.count_evicted)
+    sweeper = Sweeper(
+        evictor,
+        Role(folder.lock("sweep")),
+        lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
+    )
     landing = Landing(folder.spools, store, quarantine)
 
     def refused(source: Source, error: Corrupt) -> None:
@@ -105,19 +121,33 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         if error.evidence:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
+    def damaged(_digest: Digest, damage: Damage) -> None:
+        metrics.count_damage(damage)
+
     flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused, damaged)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
+        sweeper.start()
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:
             await flights.close()
             await tasks.close()
             await upstreams.close()
+            await asyncio.to_thread(sweeper.close)
+            stock.close()
             index.close()
             usage.flush()
+
+
+def open_evictor(settings: Settings, stock: Stock, told: Callable[[int, int], None]) -> Evictor:
+    folder, cache = CacheFolder(settings.data), settings.cache
+    total = disk_size(folder.blobs)
+    limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
+    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, told)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:

@@ -15,13 +15,13 @@ LAYERS = [
     ["cache.values"],
     ["cache.tasks", "cache.failpoint"],
     ["cache.store", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces"],
-    ["cache.fill"],
+    ["cache.fill", "cache.holdings", "cache.eviction"],
     ["cache.flight"],
-    ["cache.proxy", "cache.eviction"],
+    ["cache.proxy", "cache.sweep", "cache.scrub"],
     ["gateway.db", "gateway.folders", "gateway.metrics"],
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
-    ["gateway.services"],
+    ["gateway.services", "gateway.healing"],
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
@@ -32,6 +32,7 @@ LAYERS = [
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.sizes",
     ],
 ]
 TOP = set(LAYERS[-1])
