@@ -19,7 +19,7 @@ from cache.values import BlobInfo
 
 log = structlog.get_logger()
 
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Damage(Enum):
@@ -73,7 +73,7 @@ class Holdings:
         return info
 
     async def _note_error(self, digest: Digest, size: int, error: OSError) -> None:
-        if error.errno in _EXHAUSTED:
+        if error.errno in EXHAUSTED:
             log.error("blob_not_opened", digest=str(digest), reason=error.strerror)
             raise StoreUnavailable("this server has no descriptor or memory left to open a file") from error
         log.error("blob_unreadable", digest=str(digest), reason=error.strerror)

@@ -20,6 +20,7 @@ from cache.index.stock import Stock
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.proxy import PullThrough, TagRules, record_arrival
+from cache.scrub import Finding, Inspector, Scrub
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.role import Role
@@ -32,6 +33,7 @@ from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
+from gateway.healing import Healer
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
 from gateway.http.errors import Refusals
@@ -62,7 +64,7 @@ async def running(
     folder.make()
     if leftovers := sweep(folder.spools):
         log.info("spools_swept", count=leftovers)
-    async with open_services(settings) as services:
+    async with open_services(settings) as services, _scrubbing(settings, services):
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
         yield create_app(services, options, log_access)
@@ -140,6 +142,34 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             stock.close()
             index.close()
             usage.flush()
+
+
+@asynccontextmanager
+async def _scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
+    """Within, what is kept is looked through for damage, as fast as the settings allow."""
+    rate = settings.cache.scrub_rate.number
+    if not rate:
+        yield
+        return
+    folder, loop = CacheFolder(settings.data), asyncio.get_running_loop()
+    usage = UsageFile(folder.usage)
+    stock = Stock(folder.index, usage)
+    healer = Healer(services.namespaces, services.upstreams, services.pull_through)
+
+    def found(finding: Finding) -> None:
+        services.metrics.count_damage(finding.damage)
+        healing = healer.heal(finding.digest, finding.images, document=finding.document)
+        loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
+
+    inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
+    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, found), Tasks()
+    scrub.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(scrub.close)
+        await tasks.close()
+        stock.close()
 
 
 def open_evictor(settings: Settings, stock: Stock, told: Callable[[int, int], None]) -> Evictor:
