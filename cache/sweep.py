@@ -7,9 +7,10 @@ there. Everything here blocks; threads call it.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ LOOK_SECONDS = 10.0
 PRESSED_SECONDS = 1.0
 """How often the sweep looks, and how often when little is left."""
 
-BETWEEN_SHELVES = 0.05
+BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.05, 2.0
 _COUNTER_BYTES = 20
 
 
@@ -113,22 +114,20 @@ class Evictor:
         wanted = shortage(level.bytes, level.disk_free, self._limits)
         return freed + self._choose_and_take(wanted, now, spared, documents=True, stopped=stopped)
 
-    def tidy(self, prefix: str) -> None:
-        """One folder of the store, `sha256:ab`, and its rows. What has no row has no link either, so nobody could
-        have it; what has no file is no longer promised."""
+    def tidy(self, prefix: str) -> int:
+        """One folder of the store, `sha256:ab`, and its rows; the bytes that are free now. What has no row has no link
+        either, so nobody could have it; what has no file is no longer promised."""
         now = time.time()
         rows = self._stock.blobs_on_shelf(prefix)
         files = self._store.shelf(prefix)
-        for path in files:
-            digest = blob_digest(path)
-            if digest is None or digest not in rows:
-                _remove_orphan(path, now)
+        freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
         here = {path.name for path in files}
         lost = [digest for digest in rows if digest.hex not in here and not self._store.path(digest).exists()]
         for batch in _batches(lost):
             log.info("rows_without_file", count=len(batch))
             self._stock.remove(batch)
         self._stock.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
+        return freed
 
     def _free_disk(self, goal: int, descriptor: int) -> int:
         now, spared = time.time(), self._stock.pinned()
@@ -139,10 +138,7 @@ class Evictor:
         if freed < goal:
             freed += self._quarantine.empty()
         if freed < goal:  # the usage file may be new, and files may lie here that nobody knows
-            before = _free(self._folder)
-            for prefix in prefixes():
-                self.tidy(prefix)
-            freed += max(0, _free(self._folder) - before)
+            freed += sum(self.tidy(prefix) for prefix in prefixes())
             freed += self._choose_and_take(goal - freed, now, spared, documents=False)
         _write_counter(descriptor, freed)
         return freed
@@ -220,6 +216,7 @@ class Sweeper:
         self._role = role
         self._told = told
         self._stopped = threading.Event()
+        self._pause, self._tidied = BETWEEN_SHELVES, 0
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
@@ -232,24 +229,27 @@ class Sweeper:
         self._role.leave()
 
     def _run(self) -> None:
-        delay, shelves = 0.0, iter(prefixes())
-        tidied_at = time.monotonic()
+        shelves, delay = cycle(prefixes()), 0.0
         while not self._stopped.wait(delay):
             delay = LOOK_SECONDS
             try:
-                if not self._role.take():
-                    continue
-                delay = self._look()
-                for prefix in shelves:
-                    self._evictor.tidy(prefix)
-                    if self._stopped.wait(BETWEEN_SHELVES):
-                        return
-                if time.monotonic() - tidied_at > ORPHAN_SECONDS:
-                    shelves, tidied_at = iter(prefixes()), time.monotonic()
+                if self._role.take():
+                    until = time.monotonic() + self._look()
+                    delay = self._tidy(shelves, until)
             except (DatabaseUnusable, OSError) as error:
                 log.warning("sweep_failed", reason=str(error))
             except Exception:  # a thread's last resort: without it the cache would only grow
                 log.exception("sweep_failed")
+
+    def _tidy(self, shelves: Iterator[str], until: float) -> float:
+        """Shelf by shelf while there is time; the seconds that are left. All take their turn in the first minute, and
+        in each half hour."""
+        while time.monotonic() + self._pause < until and not self._stopped.wait(self._pause):
+            self._evictor.tidy(next(shelves))
+            self._tidied += 1
+            if self._tidied == len(prefixes()):
+                self._pause = BETWEEN_SHELVES_LATER
+        return max(0.0, until - time.monotonic())
 
     def _look(self) -> float:
         """Seconds until the next look."""
@@ -273,12 +273,15 @@ def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
-def _remove_orphan(path: Path, now: float) -> None:
+def _remove_orphan(path: Path, now: float) -> int:
     """A file that no row tells of and that is no arrival of this moment, which is named before it is recorded."""
     with suppress(FileNotFoundError):
-        if path.is_file() and now - path.stat().st_mtime > ORPHAN_SECONDS:
+        status = path.stat()
+        if path.is_file() and now - status.st_mtime > ORPHAN_SECONDS:
             path.unlink()
             log.info("orphan_removed", file=path.name)
+            return status.st_size
+    return 0
 
 
 def _free(folder: Path) -> int:

@@ -21,7 +21,8 @@ class Healer:
         self._shared = shared
 
     async def heal(self, digest: Digest, images: list[tuple[Source, RepositoryName]], *, document: bool) -> bool:
-        """Whether an upstream gave it again. `document`: it is a manifest."""
+        """Whether an upstream gave it again. `document`: it is a manifest. Raises DatabaseUnusable."""
+        await self._namespaces.refresh_if_changed()
         for source, image in images:
             client = self._client(source, image)
             if client is None:
@@ -33,6 +34,7 @@ class Healer:
             else:
                 log.info("healed", digest=str(digest), image=str(image))
                 return True
+        log.warning("left_unhealed", digest=str(digest), images=len(images))
         return False
 
     async def _fetch(self, repository: ProxiedRepository, link: Link, document: bool) -> None:

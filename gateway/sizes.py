@@ -27,7 +27,7 @@ class Size:
 
 def parse_size(text: str) -> Size:
     """Read one whole number with one unit, `64KiB` `10GiB` `80%`, or `0`; ValueError for anything else."""
-    match = re.fullmatch(r"([0-9]{1,9})(%|KiB|MiB|GiB|TiB)|0", text)
+    match = re.fullmatch(r"([0-9]{1,12})(%|KiB|MiB|GiB|TiB)|0", text)
     if match is None or (match[2] == "%" and int(match[1]) > 100):
         raise ValueError(f"not a size such as 64KiB 10GiB 80%: {text!r}")
     if match[2] == "%":

@@ -18,6 +18,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
 from cache.sweep import prefixes
+from gateway import logs
 from gateway.app import open_services
 from gateway.commands import cache
 from gateway.commands.cache import GroupOption, ImageName, named_image, open_inventory
@@ -100,6 +101,7 @@ def verify(
         raise typer.BadParameter(str(error), param_hint="--rate") from error
     with refusals():
         settings = load_settings(config, data)
+        logs.configure(settings.log_format)
         total = open_inventory(settings).totals().bytes
         result = _verify(settings, Pace(limit, threading.Event()), total)
         if heal and result.findings:
@@ -166,7 +168,6 @@ def _orphans(stock: Stock, store: FilesystemStore, prefix: str) -> int:
 async def _heal(settings: Settings, findings: list[Finding]) -> int:
     """How many are here again."""
     async with open_services(settings) as services:
-        await services.namespaces.refresh_if_changed()
         healer = Healer(services.namespaces, services.upstreams, services.pull_through)
         healed = [await healer.heal(f.digest, f.images, document=f.document) for f in findings]
     return sum(healed)

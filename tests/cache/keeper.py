@@ -4,7 +4,8 @@ import asyncio
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cache.eviction import Limits
@@ -108,3 +109,13 @@ class Keeper:
             connection.execute(
                 "CREATE TABLE usage (digest TEXT PRIMARY KEY, last_used REAL, uses INTEGER) WITHOUT ROWID"
             )
+
+
+@contextmanager
+def evicting(data: Path) -> Iterator[Callable[[], int]]:
+    """Evicts all that nobody reads from a server's data folder, each time that it is called."""
+    stock = Stock(data / "cache.db", UsageFile(data / "usage.db"))
+    store, quarantine = FilesystemStore(data / "cache"), Quarantine(data / "quarantine")
+    evictor = Evictor(stock, store, quarantine, data / "cache", data / "evict.lock", Limits(0))
+    yield evictor.sweep
+    stock.close()
