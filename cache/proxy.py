@@ -18,7 +18,8 @@ from cache.failures import Arrived, Unstorable
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
 from cache.freshness import Freshness, freshness, may_be_stale
-from cache.index.base import Fact, Index, Usage
+from cache.holdings import Damage, Holdings
+from cache.index.base import Catalogue, Fact, Index, Usage
 from cache.index.sqlite import DatabaseUnusable
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -109,7 +110,7 @@ class PullThrough:
 
     def __init__(
         self,
-        index: Index,
+        index: Catalogue,
         usage: Usage,
         store: BlobStore,
         flights: Flights,
@@ -117,11 +118,13 @@ class PullThrough:
         rules: TagRules,
         clock: Callable[[], datetime],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
+        damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None,
     ) -> None:
-        """`refused` is told of each document that an upstream gave and that must not be passed on."""
+        """`refused` is told of each document that an upstream gave and that must not be passed on, `damaged` of each
+        file that was not as it was written."""
         self.index = index
         self.usage = usage
-        self.store = store
+        self.held = Holdings(index, store, damaged)
         self.flights = flights
         self.rules = rules
         self.clock = clock
@@ -198,12 +201,12 @@ class ProxiedRepository:
 
     async def _held_blob(self, digest: Digest) -> FoundBlob | None:
         link = Link(self._source, self._image, digest)
-        if await self._all.index.linked(link) and (stored := self._all.store.open(digest)):
+        if await self._all.index.linked(link) and (stored := await self._all.held.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
             return FoundBlob(stored, Answer(Outcome.HIT))
         if await self._bytes_of_own_origin(digest):
             await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
-            if stored := self._all.store.open(digest):
+            if stored := await self._all.held.open(digest):
                 self._all.usage.touch(digest, self._all.clock())
                 return FoundBlob(stored, Answer(Outcome.REVALIDATED))
         return None
@@ -225,7 +228,7 @@ class ProxiedRepository:
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
         link = Link(self._source, self._image, digest)
-        info = self._all.store.stat(digest)
+        info = await self._all.held.stat(digest)
         if info and await self._all.index.linked(link):
             return FoundSize(info.size, Answer(Outcome.HIT))
         if info and await self._bytes_of_own_origin(digest):
@@ -424,7 +427,9 @@ class ProxiedRepository:
 
     async def _bytes_of_own_origin(self, digest: Digest) -> bool:
         """Whether one question upstream is enough for a link: bytes that came from elsewhere prove nothing here."""
-        return self._all.store.stat(digest) is not None and await self._all.index.known_at(self._source.origin, digest)
+        if not await self._all.index.known_at(self._source.origin, digest):
+            return False
+        return await self._all.held.stat(digest) is not None
 
     async def _manifest_of_own_origin(self, digest: Digest) -> Manifest | None:
         known = await self._all.index.known_at(self._source.origin, digest)

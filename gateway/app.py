@@ -11,13 +11,20 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cache.eviction import Limits
 from cache.flight import Flight, Flights, Landing
+from cache.holdings import Damage
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
+from cache.index.stock import Stock
 from cache.index.usage import UsageFile
+from cache.oci.digest import Digest
 from cache.proxy import PullThrough, TagRules, record_arrival
+from cache.scrub import Finding, Inspector, Scrub
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
+from cache.store.role import Role
+from cache.sweep import Evictor, Sweeper, disk_size
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
@@ -26,6 +33,7 @@ from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
+from gateway.healing import Healer
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
 from gateway.http.errors import Refusals
@@ -56,7 +64,7 @@ async def running(
     metrics: Metrics | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
-    async with open_services(settings, metrics) as services:
+    async with open_services(settings, metrics) as services, _scrubbing(settings, services):
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
         yield create_app(services, options, log_access)
@@ -93,6 +101,7 @@ class Surfaces:
 
 @asynccontextmanager
 async def open_services(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Services]:
+    """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
     folder = CacheFolder(settings.data)
     folder.make()
     ledger = Ledger(folder.quota)
@@ -100,7 +109,14 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
     quarantine, metrics = Quarantine(folder.quarantine), metrics or Metrics()
-    landing = Landing(folder.spools, store, quarantine)
+    stock = Stock(folder.index, usage)
+    evictor = open_evictor(settings, stock, metrics.count_evicted)
+    sweeper = Sweeper(
+        evictor,
+        Role(folder.lock("sweep")),
+        lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
+    )
+    landing = Landing(folder.spools, store, quarantine, evictor.make_room)
 
     def refused(source: Source, error: Corrupt) -> None:
         metrics.count_fault(source, error.fault)
@@ -109,26 +125,68 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
         if error.evidence:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
+    def damaged(_digest: Digest, damage: Damage) -> None:
+        metrics.count_damage(damage)
+
     async def arrived(flight: Flight) -> None:
         upstreams.believe(flight.source)
         await record_arrival(index, flight)
 
     flights = Flights(landing, tasks, arrived, refused, metrics.flights.set)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused, damaged)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
         await upstreams.prepare()
         tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
+        sweeper.start()
         try:
             yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
         finally:
             await flights.close()
             await tasks.close()
             await upstreams.close()
+            await asyncio.to_thread(sweeper.close)
+            stock.close()
             index.close()
             _flush(usage)
             ledger.flush()
+
+
+@asynccontextmanager
+async def _scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
+    """Within, what is kept is looked through for damage, as fast as the settings allow."""
+    rate = settings.cache.scrub_rate.number
+    if not rate:
+        yield
+        return
+    folder, loop = CacheFolder(settings.data), asyncio.get_running_loop()
+    usage = UsageFile(folder.usage)
+    stock = Stock(folder.index, usage)
+    healer = Healer(services.namespaces, services.upstreams, services.pull_through)
+
+    def found(finding: Finding) -> None:
+        services.metrics.count_damage(finding.damage)
+        healing = healer.heal(finding.digest, finding.images, document=finding.document)
+        loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
+
+    inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
+    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, found), Tasks()
+    scrub.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(scrub.close)
+        await tasks.close()
+        stock.close()
+
+
+def open_evictor(settings: Settings, stock: Stock, told: Callable[[int, int], None]) -> Evictor:
+    folder, cache = CacheFolder(settings.data), settings.cache
+    total = disk_size(folder.blobs)
+    limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
+    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, told)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:

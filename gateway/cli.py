@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from gateway import supervisor
-from gateway.commands import cache as cache_commands
 from gateway.commands import config as config_commands
 from gateway.commands import folder
 from gateway.commands import group as group_commands
+from gateway.commands import keep as keep_commands
 from gateway.commands import quota as quota_command
 from gateway.commands.output import ConfigFile, DataFolder, refusals
 from gateway.settings import load
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
-app.add_typer(cache_commands.app, name="cache")
+app.add_typer(keep_commands.app, name="cache")
 app.command("quota")(quota_command.show)
 
 

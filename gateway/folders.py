@@ -34,6 +34,10 @@ class CacheFolder:
     def quarantine(self) -> Path:
         return self.data / "quarantine"
 
+    def lock(self, name: str) -> Path:
+        """Of work that one process of the host does."""
+        return self.data / f"{name}.lock"
+
     def make(self) -> None:
         for folder in (self.blobs, self.spools):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

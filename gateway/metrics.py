@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from cache.holdings import Damage
 from cache.values import Fault, Origin, Outcome, Source
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
@@ -83,6 +84,23 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        # Of one host: whichever of its processes looks at the disk speaks for all.
+        self._bytes, self._blobs, self._free = (
+            Gauge(f"gateway_{name}", text, registry=self._registry, multiprocess_mode="mostrecent")
+            for name, text in (
+                ("cache_bytes", "Bytes of what was pulled through and is kept"),
+                ("cache_blobs", "Blobs that were pulled through and are kept"),
+                ("disk_free_bytes", "Bytes that are free on the file system of the cache"),
+            )
+        )
+        self._evictions = Counter("gateway_evictions", "Blobs and manifests that made room", registry=self._registry)
+        self._evicted = Counter("gateway_evicted_bytes", "Bytes that made room", registry=self._registry)
+        self._damaged = Counter(
+            "gateway_cache_damaged",
+            "Cached files that were not as they were written",
+            ["damage"],
+            registry=self._registry,
+        )
 
         self._pull = {
             (kind, outcome): self._pulls.labels(kind, outcome.value)
@@ -104,6 +122,18 @@ class Metrics:
 
     def count_fault(self, source: Source, fault: Fault) -> None:
         self._faults.labels(str(source.origin), fault.value).inc()
+
+    def set_level(self, size: int, blobs: int, disk_free: int) -> None:
+        self._bytes.set(size)
+        self._blobs.set(blobs)
+        self._free.set(disk_free)
+
+    def count_evicted(self, count: int, size: int) -> None:
+        self._evictions.inc(count)
+        self._evicted.inc(size)
+
+    def count_damage(self, damage: Damage) -> None:
+        self._damaged.labels(damage.value).inc()
 
     def show_upstreams(self, states: Iterable[UpstreamState]) -> None:
         for state in states:

@@ -88,6 +88,10 @@ class Namespaces:
         """Differs from an earlier one if the tree may differ from what it was then."""
         return self._version
 
+    @property
+    def groups(self) -> Collection[Group]:
+        return self._groups.values()
+
     def group(self, path: str) -> Group | None:
         """None if there is none."""
         return self._groups.get(path)

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     Strict,
     ValidationError,
     ValidationInfo,
@@ -24,6 +25,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from gateway.sizes import Size, parse_rate, parse_size
 
 DOCKER_HUB = "docker.io"
 _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
@@ -108,6 +111,8 @@ _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _UPSTREAM_NAME = "the name of an upstream must be a lower-case host name with a dot, or localhost, without a port"
 _none_if_empty = BeforeValidator(lambda value: None if value == "" else value)
 _duration = BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value)
+_size = BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)
+_rate_size = BeforeValidator(lambda value: parse_rate(value) if isinstance(value, str) else value)
 _external = AfterValidator(lambda text: text and _url(text, path=True))
 _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 
@@ -122,6 +127,10 @@ Workers = Annotated[int, Strict(), Field(ge=0, le=256), Kind("a whole number fro
 Duration = Annotated[
     timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
+SizeOrShare = Annotated[
+    InstanceOf[Size], _size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system")
+]
+Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
 LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
@@ -177,10 +186,22 @@ class UpstreamSettings(_Table):
 
 
 class CacheSettings(_Table):
-    """How long what was pulled is good for."""
+    """How long what was pulled is good for, and how much of it is kept."""
 
     ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
+    max_size: SizeOrShare = Field(
+        default=Size(80, percent=True), description="How much is kept at most; a share is that of the file system."
+    )
+    reserve: SizeOrShare = Field(
+        default=Size(5, percent=True), description="How much of the file system is left free, whatever fills it."
+    )
+    max_unused: Duration = Field(
+        default=timedelta(0), description="What nobody has pulled for so long is dropped; 0s keeps it."
+    )
+    scrub_rate: Rate = Field(
+        default=Size(4 << 20), description="Bytes a second that are read to find damage in what is kept; 0 never looks."
+    )
 
 
 class Settings(_Table):

@@ -16,15 +16,15 @@ LAYERS = [
     ["cache.tasks", "cache.failpoint", "cache.seldom"],
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces", "cache.turns"],
     ["cache.patience", "cache.failures"],
-    ["cache.fill", "cache.claim"],
+    ["cache.fill", "cache.claim", "cache.holdings", "cache.eviction"],
     ["cache.resuming", "cache.landing", "cache.watch", "cache.leftovers", "cache.progress", "cache.private"],
     ["cache.pilot"],
     ["cache.flight"],
-    ["cache.proxy", "cache.eviction"],
+    ["cache.proxy", "cache.sweep", "cache.scrub"],
     ["gateway.db", "gateway.folders", "gateway.metrics"],
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
-    ["gateway.services"],
+    ["gateway.services", "gateway.healing"],
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
@@ -41,6 +41,7 @@ LAYERS = [
         "gateway.logs",
         "gateway.settings",
         "gateway.worker",
+        "gateway.sizes",
     ],
 ]
 TOP = set(LAYERS[-1])

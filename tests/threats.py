@@ -436,6 +436,43 @@ THREATS = [
             "sealed = login.password",
         ),
     ),
+    Threat(
+        "damaged cache file",
+        "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get less than the whole.",
+        "A file counts as here only with the size that was recorded when it was verified; else it is a miss, and fetched.",
+        (
+            "tests/cache/test_holdings.py",
+            "tests/e2e/test_damage.py::test_a_damaged_file_is_a_miss_and_is_repaired",
+        ),
+        Disarm("cache/holdings.py", "if blob is not None and blob.size == size:", "if blob is not None:"),
+    ),
+    Threat(
+        "bit rot",
+        "Bytes of a cached file change without its size.",
+        "`cache verify` and a slow reading in the background hold everything to its digest, quarantine and fetch again.",
+        (
+            "tests/cache/test_scrub.py",
+            "tests/e2e/test_damage.py::test_the_scrub_finds_and_heals_in_the_background",
+        ),
+        Disarm("cache/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
+    ),
+    Threat(
+        "evicted while it is read",
+        "A file goes from under its readers, and takes room on the disk all the same.",
+        "A reader holds a shared lock on its file, in whatever process; what is locked is passed over.",
+        (
+            "tests/cache/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
+            "tests/cache/test_sweep.py::test_what_another_process_reads_stays",
+        ),
+        Disarm("cache/store/filesystem.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+    ),
+    Threat(
+        "out of descriptors",
+        "With no descriptor left a whole file looks unreadable, and is dropped and fetched again, or answered 500.",
+        "That says nothing of the file: 503 with Retry-After, and nothing is dropped.",
+        ("tests/cache/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
+        Disarm("cache/holdings.py", "if error.errno in EXHAUSTED:", "if False:"),
+    ),
 ]
 
 

@@ -1,5 +1,6 @@
 """Index: tag pointers, links, manifests and sizes of what was pulled through."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -27,6 +28,21 @@ class Index(Protocol):
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
         """One tag's pointer; without a tag every pointer and link of the image."""
+
+
+class Sizes(Protocol):
+    """What the bytes of a blob must come to for it to be here at all."""
+
+    async def find_size(self, digest: Digest) -> int | None:
+        """Bytes of a blob that is, or was, here; None where nothing is known of it."""
+
+    async def drop(self, digest: Digest, unless: Callable[[], bool]) -> None:
+        """Bytes and links of a digest, unless what stood against it has been put right: that is asked at a moment at
+        which no other process can record anything. It blocks a thread."""
+
+
+class Catalogue(Index, Sizes, Protocol):
+    """Both, as one file has them."""
 
 
 class Usage(Protocol):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, create_engine, delete, func, select, tuple_
+from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
-from cache.index.schema import blobs, images, links, manifests, pointers
-from cache.index.sql import find_image, note_change, origin_from, to_pointer
+from cache.index.schema import blobs, images, links, manifests, pins, pointers
+from cache.index.sql import ensure_image, find_image, note_change, origin_from, to_pointer
 from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -116,6 +117,24 @@ class Inventory:
                 connection.execute(delete(links).where(links.c.image_id == image_id, links.c.digest.in_(batch)))
             note_change(connection, source, image, None, self._name)
             return _collect(connection, digests)
+
+    def pin(self, source: Source, image: RepositoryName, reference: str) -> None:
+        """From now on a tag, a digest, or everything of an image (an empty reference) stays; it need not be here."""
+        with self._writing() as connection:
+            row = {"image_id": ensure_image(connection, source, image), "reference": reference}
+            connection.execute(upsert(pins).values(**row).on_conflict_do_nothing())
+
+    def unpin(self, source: Source, image: RepositoryName, reference: str) -> bool:
+        """Whether it was pinned in just this way."""
+        with self._writing() as connection:
+            image_id = find_image(connection, source, image)
+            gone = delete(pins).where(pins.c.image_id == image_id, pins.c.reference == reference)
+            return bool(connection.execute(gone).rowcount)
+
+    def pins(self, source: Source, image: RepositoryName) -> set[str]:
+        with self._reading() as connection:
+            image_id = find_image(connection, source, image)
+            return set(connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)))
 
     def images(self) -> list[tuple[Source, RepositoryName]]:
         with self._reading() as connection:

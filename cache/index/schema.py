@@ -41,6 +41,28 @@ blobs = Table(
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
 )
+# What is never evicted: of an image everything (an empty reference), a tag, or a digest, and all below it.
+pins = Table(
+    "pins",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("reference", String, primary_key=True),
+)
+# What a tag pointed to, and all below it, when the upstream had that tag no longer: nobody could fetch it again.
+gone = Table(
+    "gone",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("gone_at", Float, nullable=False),
+)
+# Of blobs and manifests; triggers keep it.
+totals = Table(
+    "totals",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+)
 # What was changed or forgotten, so that other processes drop it from their memory: a tag, or a whole image.
 changes = Table(
     "changes",

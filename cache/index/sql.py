@@ -6,7 +6,8 @@ then the rows after the last seen one say what to drop.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
 from cache.index.base import Fact
-from cache.index.schema import blobs, changes, images, links, manifests, pointers
+from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sqlite import WRITES, Watcher, alone, explained, listen, migrate, url
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -33,6 +34,7 @@ T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
 _POINTERS = 50_000
 _LINKS = 100_000
+_SIZES = 100_000
 _MANIFEST_BYTES = 64 * 1024 * 1024
 _CHANGES_KEPT = 10_000
 
@@ -50,6 +52,7 @@ class SqlIndex:
         self._name = secrets.token_hex(8)
         self._pointers: LRUCache[tuple[Source, RepositoryName, Tag], TagPointer] = LRUCache(_POINTERS)
         self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
+        self._sizes: LRUCache[Digest, int] = LRUCache(_SIZES)
         self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
         self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
@@ -99,6 +102,26 @@ class SqlIndex:
         wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(origin))
         return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))))
 
+    async def find_size(self, digest: Digest) -> int | None:
+        # What a digest stands for has one size for ever, so this memory is right even where the row is gone.
+        if (held := self._sizes.get(digest)) is not None:
+            return held
+        found = await self._read(
+            lambda connection: connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
+        )
+        if found is not None:
+            self._sizes[digest] = found
+        return found
+
+    async def drop(self, digest: Digest, unless: Callable[[], bool]) -> None:
+        await self._write(
+            lambda connection: None if unless() else remove_rows(connection, [str(digest)]),
+            lambda: self._forget_size(digest),
+        )
+
+    def _forget_size(self, digest: Digest) -> None:
+        self._sizes.pop(digest, None)
+
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
         await self._write(
@@ -120,6 +143,8 @@ class SqlIndex:
                     self._links[fact] = True
                 case Manifest():
                     self._hold(fact)
+                case BlobInfo():
+                    self._sizes[fact.digest] = fact.size
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
         await self._write(
@@ -250,12 +275,13 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                     "size": target.size,
                     "checked_at": checked_at.timestamp(),
                 }
-                key = {"image_id": _ensure_image(connection, source, image), "tag": tag.text}
+                key = {"image_id": ensure_image(connection, source, image), "tag": tag.text}
                 statement = upsert(pointers).values(**key, **values)
                 connection.execute(statement.on_conflict_do_update(set_=values))
+                _note_return(connection, target.digest)
                 note_change(connection, source, image, tag, writer)
             case Link(source, image, digest):
-                row = {"image_id": _ensure_image(connection, source, image), "digest": str(digest)}
+                row = {"image_id": ensure_image(connection, source, image), "digest": str(digest)}
                 connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
             case Manifest(descriptor, raw):
                 document = {"media_type": descriptor.media_type, "raw": raw}
@@ -266,7 +292,7 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                 connection.execute(upsert(blobs).values(**blob).on_conflict_do_update(set_={"size": size}))
 
 
-def _ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
+def ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
     found = find_image(connection, source, image)
     if found is not None:
         return found
@@ -278,11 +304,58 @@ def _forget(connection: Connection, source: Source, image: RepositoryName, tag: 
     image_id = find_image(connection, source, image)
     if image_id is None:
         return
-    gone = delete(pointers).where(pointers.c.image_id == image_id)
-    connection.execute(gone if tag is None else gone.where(pointers.c.tag == tag.text))
+    unpointed = delete(pointers).where(pointers.c.image_id == image_id)
     if tag is None:
+        connection.execute(unpointed)
         connection.execute(delete(links).where(links.c.image_id == image_id))
+    else:
+        _note_gone(connection, image_id, tag)
+        connection.execute(unpointed.where(pointers.c.tag == tag.text))
     note_change(connection, source, image, tag, writer)
+
+
+def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
+    """What a tag pointed to cannot be fetched again by it: it goes last, and where the tag was pinned, not at all."""
+    of_tag = (pointers.c.image_id == image_id, pointers.c.tag == tag.text)
+    digest = connection.scalar(select(pointers.c.digest).where(*of_tag))
+    if digest is None:
+        return
+    rows = [{"digest": str(found), "gone_at": time.time()} for found in closure(connection, [Digest.parse(digest)])]
+    connection.execute(upsert(gone).on_conflict_do_nothing(), rows)
+    pinned = select(pins).where(pins.c.image_id == image_id, pins.c.reference == tag.text)
+    if connection.execute(pinned).one_or_none():
+        connection.execute(upsert(pins).values(image_id=image_id, reference=digest).on_conflict_do_nothing())
+
+
+def _note_return(connection: Connection, digest: Digest) -> None:
+    """A tag points to it again."""
+    if connection.scalar(select(gone.c.digest).where(gone.c.digest == str(digest))):
+        for found in closure(connection, [digest]):
+            connection.execute(delete(gone).where(gone.c.digest == str(found)))
+
+
+def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
+    """The roots and all that they refer to, as far as the manifests are here."""
+    found: set[Digest] = set()
+    pending = list(roots)
+    while pending:
+        digest = pending.pop()
+        if digest not in found:
+            found.add(digest)
+            manifest = _select_manifest(connection, digest)
+            pending += [reference.digest for reference in manifest.references()] if manifest else []
+    return found
+
+
+def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
+    """All that is known of a few hundred digests at the most: bytes and links go together.
+
+    Who remembers a link in memory finds no file; a pointer to a manifest that is not here says nothing wrong, but
+    nobody would ever remove it.
+    """
+    for table in (links, blobs, manifests, gone):
+        connection.execute(delete(table).where(table.c.digest.in_(digests)))
+    connection.execute(delete(pointers).where(pointers.c.digest.in_(digests)))
 
 
 def note_change(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:

@@ -1,27 +1,39 @@
-"""When digests were last used, in a file of its own, so that counting never disturbs what the index says.
+"""When digests were last used and last checked, in a file of its own, so that counting never disturbs what the index
+says.
 
-Counted in memory and written now and then. The file may vanish: then nothing is known of earlier use.
+Counted in memory and written now and then. The file may vanish, or be damaged: then nothing is known of earlier use.
 """
 
 import sqlite3
 import threading
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.index.sqlite import alone
+from cache.index.sqlite import alone, explained
 from cache.oci.digest import Digest
 
-_TABLE = "CREATE TABLE IF NOT EXISTS usage (digest TEXT PRIMARY KEY, last_used REAL, uses INTEGER) WITHOUT ROWID"
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS usage (
+        digest TEXT PRIMARY KEY, last_used REAL, uses INTEGER, checked_at REAL NOT NULL DEFAULT 0
+    ) WITHOUT ROWID
+"""
+_ADD_CHECKED = "ALTER TABLE usage ADD COLUMN checked_at REAL NOT NULL DEFAULT 0"
+_INDEXES = [
+    "CREATE INDEX IF NOT EXISTS ix_usage_last_used ON usage (last_used)",
+    "CREATE INDEX IF NOT EXISTS ix_usage_checked_at ON usage (checked_at)",
+]
+# What is used for the first time was verified just then.
 _ADD = """
-    INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (digest)
+    INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (digest)
     DO UPDATE SET last_used = max(last_used, excluded.last_used), uses = uses + excluded.uses
 """
 
 
 class UsageFile:
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._pending: dict[Digest, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
@@ -35,20 +47,60 @@ class UsageFile:
         with self._lock:
             pending, self._pending = self._pending, {}
         if pending:
-            with (
-                alone(self._path),
-                closing(sqlite3.connect(self._path, timeout=5)) as connection,
-                connection,
-            ):
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=OFF")
-                connection.execute(_TABLE)
-                connection.executemany(_ADD, [(str(digest), *counted) for digest, counted in pending.items()])
+            with self.writing() as connection:
+                rows = [(str(digest), used, uses, used) for digest, (used, uses) in pending.items()]
+                connection.executemany(_ADD, rows)
+
+    def note_checked(self, digests: Iterable[Digest], now: datetime) -> None:
+        with self.writing() as connection:
+            rows = [(now.timestamp(), str(digest)) for digest in digests]
+            connection.executemany("UPDATE usage SET checked_at = ? WHERE digest = ?", rows)
+
+    def forget(self, digests: Iterable[Digest]) -> None:
+        with self.writing() as connection:
+            connection.executemany("DELETE FROM usage WHERE digest = ?", [(str(digest),) for digest in digests])
 
     def last_used(self) -> dict[Digest, datetime]:
         """Of all digests that were ever touched and written."""
-        if not self._path.exists():
+        if not self.path.exists():
             return {}
-        with closing(sqlite3.connect(self._path, timeout=5)) as connection:
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
             rows = connection.execute("SELECT digest, last_used FROM usage").fetchall()
         return {Digest.parse(digest): datetime.fromtimestamp(seconds, UTC) for digest, seconds in rows}
+
+    def prepare(self) -> Path:
+        """The file, made or made anew at need."""
+        with self.writing():
+            return self.path
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction in a file that is as it should be. Raises DatabaseUnusable."""
+        with alone(self.path), explained(self.path), closing(self._opened()) as connection, connection:
+            yield connection
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return _open(self.path)
+        except sqlite3.OperationalError:  # busy, or no space
+            raise
+        except sqlite3.DatabaseError:  # no database any more
+            for suffix in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            return _open(self.path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=OFF")
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(usage)").fetchall()]
+        if "checked_at" not in columns:
+            connection.execute(_ADD_CHECKED if columns else _TABLE)
+            for statement in _INDEXES:
+                connection.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,7 +1,9 @@
 """FilesystemStore: blobs as files of a local folder."""
 
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiofiles.os
@@ -15,10 +17,12 @@ pread = aiofiles.os.wrap(os.pread)
 
 
 class StoredBlob:
-    """A file that is complete, so all of it is ready."""
+    """A file that is complete, so all of it is ready. Open, it is locked against eviction, in every process."""
 
     def __init__(self, digest: Digest, descriptor: int) -> None:
         self.digest = digest
+        with suppress(OSError):  # it goes this moment: who has it open reads on
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         self.size: int = os.fstat(descriptor).st_size
         self._descriptor = descriptor
 
@@ -38,6 +42,30 @@ class StoredBlob:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class Claim:
+    """A blob's file that nobody reads, or its absence. While it is held nobody else can claim it; close it."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self.size = 0
+        if descriptor is not None:
+            status = os.fstat(descriptor)
+            self.size, self._inode = status.st_size, status.st_ino
+
+    def delete(self) -> int:
+        """The bytes that are free now: none where another file has taken the name since."""
+        with suppress(FileNotFoundError):
+            if self._descriptor is not None and os.stat(self._path).st_ino == self._inode:
+                self._path.unlink()
+                return self.size
+        return 0
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 class FilesystemStore:
@@ -65,6 +93,32 @@ class FilesystemStore:
 
     def delete(self, digest: Digest) -> None:
         blob_path(self._root, digest).unlink(missing_ok=True)
+
+    def claim(self, digest: Digest) -> Claim | None:
+        """None while somebody reads it, here or in another process. Raises OSError."""
+        path = blob_path(self._root, digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return Claim(path, None)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return Claim(path, descriptor)
+
+    def path(self, digest: Digest) -> Path:
+        """Where its file is, or would be."""
+        return blob_path(self._root, digest)
+
+    def shelf(self, prefix: str) -> list[Path]:
+        """The files of one of the folders, `sha256:ab`, whatever they are."""
+        algorithm, _, digits = prefix.partition(":")
+        try:
+            return list((self._root / algorithm / digits).iterdir())
+        except FileNotFoundError:
+            return []
 
     def walk(self) -> Iterator[BlobInfo]:
         for path in self._root.glob("*/*/*"):

@@ -104,7 +104,8 @@ class MirroredClient:
                     self._pass_over(digest, place)
                     failures[place] = error
                     continue
-                yield WatchedStream(stream, partial(self._pass_over, digest, place), to_the_end=not isinstance(part, Part))
+                used = partial(self._pass_over, digest, place)
+                yield WatchedStream(stream, used, to_the_end=not isinstance(part, Part))
                 return
         raise failures[0]
 

@@ -56,7 +56,7 @@ class Image:
 def status(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """Show how much is cached."""
     with refusals():
-        totals = _inventory(load_settings(config, data)).totals()
+        totals = open_inventory(load_settings(config, data)).totals()
     document: dict[str, object] = {
         "bytes": totals.bytes,
         "blobs": totals.blobs,
@@ -75,13 +75,13 @@ def list_all(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson
     """List the tags that are cached, with their age and size."""
     with refusals():
         settings = load_settings(config, data)
-        inventory = _inventory(settings)
+        inventory = open_inventory(settings)
         used = UsageFile(CacheFolder(settings.data).usage).last_used()
         documents = [_describe(pointer, inventory, used, settings) for pointer in inventory.pointers()]
     if as_json:
         print_json(documents)
     else:
-        columns = ["image", "tag", "digest", "bytes", "state", "last_used"]
+        columns = ["image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
         print_table([column.capitalize() for column in columns], [[str(d[c]) for c in columns] for d in documents])
 
 
@@ -96,8 +96,8 @@ def explain(
     """Say what is cached of an image, how old it is, and how a pull would be answered."""
     with refusals():
         settings = load_settings(config, data)
-        inventory = _inventory(settings)
-        named = _named(settings, image, group)
+        inventory = open_inventory(settings)
+        named = named_image(settings, image, group)
         used = UsageFile(CacheFolder(settings.data).usage).last_used()
         document = _explain(named, inventory, used, settings)
     if as_json:
@@ -120,8 +120,8 @@ def evict(
         raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
     with refusals():
         settings = load_settings(config, data)
-        inventory = _inventory(settings)
-        named = [] if image is None else [_named(settings, image, group)]
+        inventory = open_inventory(settings)
+        named = [] if image is None else [named_image(settings, image, group)]
         targets = [Image(*key, None) for key in inventory.images()] if everything else named
         tags, freed = _evict(targets, inventory, settings)
         if named and not (tags or freed):
@@ -152,7 +152,7 @@ def _progress(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda size: progress.advance(task, size)
 
 
-def _inventory(settings: Settings) -> Inventory:
+def open_inventory(settings: Settings) -> Inventory:
     """Raises Refused where there is no data folder."""
     folder = CacheFolder(settings.data)
     asyncio.run(_require(settings.data))
@@ -165,7 +165,7 @@ async def _require(data: Path) -> None:
         pass
 
 
-def _named(settings: Settings, text: str, group: str) -> Image:
+def named_image(settings: Settings, text: str, group: str) -> Image:
     """Raises Refused for what is no image's name, or leads to no upstream."""
     try:
         name, reference = _split(text)
@@ -201,8 +201,10 @@ def _explain(named: Image, inventory: Inventory, used: dict[Digest, datetime], s
     if pointer is not None:
         return _describe(pointer, inventory, used, settings)
     reason = f"nothing is cached: the next pull asks {named.source.origin.host}"
-    absent = {"digest": None, "bytes": 0, "checked_at": None, "last_used": None, "state": "absent", "reason": reason}
-    return {"upstream": str(named.source.origin), "image": str(named.name), "tag": str(tag), **absent}
+    absent = {"digest": None, "bytes": 0, "checked_at": None, "last_used": None}
+    pinned = bool(inventory.pins(named.source, named.name) & {"", str(tag)})
+    known = {"upstream": str(named.source.origin), "image": str(named.name), "tag": str(tag), **absent}
+    return {**known, "pinned": pinned, "state": "absent", "reason": reason}
 
 
 def _describe(
@@ -214,6 +216,7 @@ def _describe(
     now = datetime.now(UTC)
     state, reason = _state(pointer, digest in linked and inventory.manifest(digest) is not None, now, settings)
     last = max((used[d] for d in closure if d in used), default=None)
+    pins = inventory.pins(pointer.source, pointer.image)
     return {
         "upstream": str(pointer.source.origin),
         "image": str(pointer.image),
@@ -222,6 +225,7 @@ def _describe(
         "bytes": sum(inventory.sizes(closure).values()),
         "checked_at": pointer.checked_at.isoformat(timespec="seconds"),
         "last_used": last.isoformat(timespec="seconds") if last else None,
+        "pinned": bool(pins & {"", str(pointer.tag), str(digest)}),
         "state": state,
         "reason": reason,
     }
@@ -241,6 +245,7 @@ def _describe_digest(
         "bytes": size,
         "checked_at": None,
         "last_used": last.isoformat(timespec="seconds") if last else None,
+        "pinned": bool(inventory.pins(named.source, named.name) & {"", str(digest)}),
         "state": "fresh" if here else "absent",
         "reason": "a digest that is here is served without asking" if here else "the next pull asks the upstream",
     }

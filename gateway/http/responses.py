@@ -87,7 +87,7 @@ class BlobResponse:
                 for piece in _pieces(extent):
                     data = await self._blob.read(piece)
                     await send({"type": "http.response.body", "body": data, **_MORE})
-        except (RegistryError, EOFError, ConnectionError):
+        except (RegistryError, EOFError, OSError):
             return  # The headers are out: to end short is all that is left to say.
         await send({"type": "http.response.body"})
 

@@ -22,6 +22,7 @@ from gateway.settings import (
     rows,
     setting_names,
 )
+from gateway.sizes import Size, parse_size
 
 
 @pytest.fixture
@@ -41,6 +42,45 @@ def refused(
 def refused_text(config: Path, text: str) -> list[str]:
     config.write_text(text)
     return refused(config)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "of_a_thousand"),
+    [
+        ("0", Size(0), 0),
+        ("80%", Size(80, percent=True), 800),
+        ("100%", Size(100, percent=True), 1000),
+        ("64KiB", Size(65536), 65536),
+        ("1536MiB", Size(1536 << 20), 1536 << 20),
+        ("10GiB", Size(10 << 30), 10 << 30),
+        ("2TiB", Size(2 << 40), 2 << 40),
+    ],
+)
+def test_a_size_reads_and_writes_the_same(text: str, size: Size, of_a_thousand: int) -> None:
+    assert parse_size(text) == size
+    assert str(size) == text
+    assert size.of(1000) == of_a_thousand
+
+
+@given(st.integers(0, 10**9))
+def test_any_size_survives_the_round_trip(number: int) -> None:
+    assert parse_size(str(Size(number << 10))) == Size(number << 10)
+
+
+@pytest.mark.parametrize("text", ["", "5", "1.5GiB", "-1KiB", "1kib", "1KB", "101%", "1 KiB", "\u0661KiB", "GiB", "%"])
+def test_what_is_not_one_number_and_one_unit_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("max_size", "lots"), ("max_size", "101%"), ("scrub_rate", "5%")])
+def test_a_wrong_size_is_refused_with_what_is_allowed(config: Path, name: str, text: str) -> None:
+    [problem] = refused_text(config, f'[cache]\n{name} = "{text}"\n')
+    assert f"cache.{name}" in problem
+    assert "64KiB" in problem
 
 
 # --- defaults

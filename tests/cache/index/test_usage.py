@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.index.sqlite import alone
+from cache.index.sqlite import DatabaseUnusable, alone
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from tests.cache.samples import NOON, open_descriptors
@@ -75,7 +75,7 @@ def test_what_cannot_be_written_is_forgotten(path: Path) -> None:
     usage = UsageFile(path)
     path.mkdir()
     usage.touch(ONE, NOON)
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(DatabaseUnusable):
         usage.flush()
     path.rmdir()
     usage.flush()

@@ -1,0 +1,220 @@
+"""Stock: what the sweep and the scrub ask of the index and of the usage file, a page at a time. It blocks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, select
+from sqlalchemy.pool import QueuePool
+
+from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
+from cache.index.sql import closure, origin_from, remove_rows
+from cache.index.sqlite import WRITES, explained, listen, url
+from cache.index.usage import UsageFile
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName
+from cache.values import Source
+
+_LEAST_USED = """
+    SELECT u.digest, u.last_used, u.uses, b.size, length(m.raw) AS document,
+        (SELECT count(*) FROM links WHERE links.digest = u.digest) AS images
+    FROM usage.usage AS u LEFT JOIN blobs AS b ON b.digest = u.digest LEFT JOIN manifests AS m ON m.digest = u.digest
+    WHERE (u.last_used, u.digest) > (:used, :digest)
+        AND EXISTS (SELECT 1 FROM gone WHERE gone.digest = u.digest) = :gone
+        AND (b.size IS NOT NULL OR m.digest IS NOT NULL)
+    ORDER BY u.last_used, u.digest LIMIT :count
+"""
+_LEAST_CHECKED = "SELECT digest FROM usage.usage WHERE checked_at < :before ORDER BY checked_at LIMIT :count"
+# Both ranges are those of one folder of the store.
+_SEED = """
+    INSERT OR IGNORE INTO usage.usage
+    SELECT digest, :now, 0, 0 FROM main.{table} WHERE digest >= :start AND digest < :stop
+"""
+_SWEEP_USAGE = """
+    DELETE FROM usage.usage WHERE digest >= :start AND digest < :stop AND last_used < :before
+    AND NOT EXISTS (SELECT 1 FROM main.blobs WHERE blobs.digest = usage.digest)
+    AND NOT EXISTS (SELECT 1 FROM main.manifests WHERE manifests.digest = usage.digest)
+"""
+_SWEEP_GONE = """
+    DELETE FROM gone WHERE digest >= :start AND digest < :stop
+    AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = gone.digest)
+    AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = gone.digest)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is known of a blob or a manifest that is here. `last_used`: seconds since 1970. `images`: how many have a
+    link to it. `gone`: its tag is gone upstream. `document`: it is a row of the index, and frees no disk."""
+
+    digest: Digest
+    size: int
+    last_used: float = 0.0
+    uses: int = 0
+    images: int = 1
+    gone: bool = False
+    document: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """How much is here, blobs and manifests together."""
+
+    bytes: int
+    blobs: int
+
+
+class Stock:
+    """Over the file of a SqlIndex. Raises DatabaseUnusable."""
+
+    def __init__(self, path: Path, usage: UsageFile) -> None:
+        self._path = path
+        self._usage = usage
+        # Kept open, since on a full disk there may be no room to open a file anew.
+        self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
+        listen(self._engine, synchronous="NORMAL")
+        # A transaction that begins with a write locks all files of its connection: who writes here joins none.
+        self._joined = create_engine(url("sqlite", path), poolclass=QueuePool)
+        self._attached = 0
+        listen(self._joined, synchronous="NORMAL")
+        event.listen(self._joined, "connect", self._attach)
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._joined.dispose()
+
+    def filled(self) -> Filled:
+        with self._reading() as connection:
+            rows = connection.execute(select(totals.c.kind, totals.c.bytes, totals.c["count"])).all()
+        return Filled(sum(size for _, size, _ in rows), next(count for kind, _, count in rows if kind == "blobs"))
+
+    def least_used(self, count: int, *, gone: bool) -> Iterator[list[Held]]:
+        """Pages of what is here, least recently used first."""
+        used, digest = -1.0, ""
+        while True:
+            wanted = {"used": used, "digest": digest, "gone": int(gone), "count": count}
+            rows = self._ask(_LEAST_USED, wanted)
+            if not rows:
+                return
+            used, digest = rows[-1].last_used, rows[-1].digest
+            yield [_held(row, gone) for row in rows]
+
+    def larger(self, size: int, count: int) -> list[Held]:
+        """The largest blobs above a size."""
+        wanted = select(blobs).where(blobs.c.size > size).order_by(blobs.c.size.desc()).limit(count)
+        with self._reading() as connection:
+            return [Held(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
+
+    def pinned(self) -> set[Digest]:
+        """All that pins keep: people set them one by one, so this is no large set."""
+        found: set[Digest] = set()
+        with self._reading() as connection:
+            for image_id, reference in connection.execute(select(pins.c.image_id, pins.c.reference)).all():
+                if not reference:
+                    wanted = select(links.c.digest).where(links.c.image_id == image_id)
+                elif ":" in reference:
+                    wanted = select(manifests.c.digest).where(manifests.c.digest == reference)
+                    found.add(Digest.parse(reference))
+                else:
+                    of_tag = (pointers.c.image_id == image_id, pointers.c.tag == reference)
+                    wanted = select(pointers.c.digest).where(*of_tag)
+                found |= closure(connection, map(Digest.parse, connection.scalars(wanted)))
+        return found
+
+    def remove(self, digests: Sequence[Digest]) -> None:
+        """All that is known of a few hundred digests at the most."""
+        with self._writing() as connection:
+            remove_rows(connection, [str(digest) for digest in digests])
+        self._usage.forget(digests)
+
+    def images_of(self, digest: Digest) -> list[tuple[Source, RepositoryName]]:
+        """Who has a link to it."""
+        wanted = select(images).join(links).where(links.c.digest == str(digest))
+        with self._reading() as connection:
+            rows = connection.execute(wanted).all()
+        return [(Source(origin_from(row.origin), row.credential), RepositoryName(row.name)) for row in rows]
+
+    def least_checked(self, before: float, count: int) -> list[Digest]:
+        """What was not checked since, the longest unchecked first; some of it may not be here any more."""
+        rows = self._ask(_LEAST_CHECKED, {"before": before, "count": count})
+        return [Digest.parse(row.digest) for row in rows]
+
+    def blob_size(self, digest: Digest) -> int | None:
+        with self._reading() as connection:
+            return connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
+
+    def document(self, digest: Digest) -> bytes | None:
+        """The bytes of a manifest, right or wrong."""
+        with self._reading() as connection:
+            return connection.scalar(select(manifests.c.raw).where(manifests.c.digest == str(digest)))
+
+    def blobs_after(self, digest: str, count: int) -> list[Held]:
+        """A page of all blobs, by digest."""
+        wanted = select(blobs).where(blobs.c.digest > digest).order_by(blobs.c.digest).limit(count)
+        with self._reading() as connection:
+            return [Held(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
+
+    def manifests_after(self, digest: str, count: int) -> list[Digest]:
+        wanted = select(manifests.c.digest).where(manifests.c.digest > digest).order_by(manifests.c.digest)
+        with self._reading() as connection:
+            return [Digest.parse(found) for found in connection.scalars(wanted.limit(count))]
+
+    def blobs_on_shelf(self, prefix: str) -> dict[Digest, int]:
+        """Of one folder of the store, named as `sha256:ab`."""
+        start, stop = _range(prefix)
+        wanted = select(blobs).where(blobs.c.digest >= start, blobs.c.digest < stop)
+        with self._reading() as connection:
+            return {Digest.parse(row.digest): row.size for row in connection.execute(wanted).all()}
+
+    def tidy_usage(self, prefix: str, now: float, before: float) -> None:
+        """What is here is known to the usage file, what is not here since `before` no longer; of one folder."""
+        start, stop = _range(prefix)
+        values = {"start": start, "stop": stop, "now": now, "before": before}
+        with self._joining() as connection:
+            for statement in (_SEED.format(table="blobs"), _SEED.format(table="manifests"), _SWEEP_USAGE):
+                connection.exec_driver_sql(statement, values)
+                connection.commit()
+        with self._reading() as connection:
+            found = connection.exec_driver_sql(f"SELECT 1 {_SWEEP_GONE.strip()[7:]} LIMIT 1", values).first()
+        if found:
+            with self._writing() as connection:
+                connection.exec_driver_sql(_SWEEP_GONE, values)
+
+    def _ask(self, statement: str, values: dict[str, Any]) -> Sequence[Any]:
+        with self._joining() as connection:
+            return connection.exec_driver_sql(statement, values).all()
+
+    @contextmanager
+    def _joining(self) -> Iterator[Connection]:
+        path = self._usage.prepare()
+        inode = path.stat().st_ino
+        if inode != self._attached:  # the file was made anew
+            self._joined.dispose()
+            self._attached = inode
+        with explained(self._path), self._joined.connect() as connection:
+            yield connection
+
+    def _attach(self, connection: Any, _record: object) -> None:
+        connection.execute("ATTACH DATABASE ? AS usage", (self._usage.path.absolute().as_uri(),)).close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with explained(self._path), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with explained(self._path), self._engine.execution_options(**WRITES).begin() as connection:
+            yield connection
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    """From the first digest of a folder to the first one behind it."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def _held(row: Any, gone: bool) -> Held:
+    size = row.size if row.size is not None else row.document
+    return Held(Digest.parse(row.digest), size, row.last_used, row.uses, row.images, gone, row.size is None)

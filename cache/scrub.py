@@ -1,0 +1,209 @@
+"""Looking for damage: what is kept is read again and held to its digest; what does not hold is put aside.
+
+Everything here blocks; threads call it.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from cache.holdings import EXHAUSTED, Damage
+from cache.index.sqlite import DatabaseUnusable
+from cache.index.stock import Stock
+from cache.index.usage import UsageFile
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.store.role import Role
+from cache.values import Source
+
+log = structlog.get_logger()
+
+CHUNK = 256 * 1024
+AGAIN_SECONDS = 24 * 3600.0
+"""How long something that was checked is not checked again."""
+
+PAGE = 100
+IDLE_SECONDS = 60.0
+
+
+class Pace:
+    """Holds a reader to so many bytes a second (0: as fast as it goes); a second's worth may be read at once."""
+
+    def __init__(self, rate: int, stopped: threading.Event) -> None:
+        self._rate = rate
+        self._stopped = stopped
+        self._due = time.monotonic()
+
+    def take(self, count: int) -> None:
+        if self._rate:
+            now = time.monotonic()
+            self._due = max(self._due, now - 1) + count / self._rate
+            if self._due > now:
+                self._stopped.wait(self._due - now)
+
+    @property
+    def over(self) -> bool:
+        return self._stopped.is_set()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was written, and the images that had a right to it."""
+
+    digest: Digest
+    damage: Damage
+    document: bool
+    images: list[tuple[Source, RepositoryName]]
+
+
+class Inspector:
+    """Checks one thing at a time; what it finds damaged is in quarantine and unknown to the index afterwards."""
+
+    def __init__(self, stock: Stock, store: FilesystemStore, quarantine: Quarantine) -> None:
+        self._stock = stock
+        self._store = store
+        self._quarantine = quarantine
+
+    def check(self, digest: Digest, pace: Pace) -> Finding | None:
+        """None when it holds, is not here, or was stopped."""
+        size = self._stock.blob_size(digest)
+        if size is not None and (damage := self._damage(digest, size, pace)):
+            return self._condemn(digest, size, damage)
+        document = self._stock.document(digest)
+        if document is None:
+            return None
+        pace.take(len(document))
+        return None if digest.holds_for(document) else self._condemn_document(digest, document)
+
+    def _damage(self, digest: Digest, size: int, pace: Pace) -> Damage | None:
+        try:
+            descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return Damage.MISSING
+        except OSError as error:
+            return _unreadable(error)
+        try:
+            if os.fstat(descriptor).st_size != size:
+                return Damage.SIZE
+            return None if _holds(descriptor, digest, size, pace) else Damage.DIGEST
+        except OSError as error:
+            return _unreadable(error)
+        finally:
+            os.close(descriptor)
+
+    def _condemn(self, digest: Digest, size: int, damage: Damage) -> Finding | None:
+        """None where it was evicted or put right meanwhile."""
+        path = self._store.path(digest)
+        if damage in (Damage.MISSING, Damage.SIZE) and _size(path) == size:
+            return None
+        images = self._stock.images_of(digest)
+        if self._stock.blob_size(digest) is None:
+            return None
+        self._stock.remove([digest])
+        if damage is not Damage.MISSING:
+            self._quarantine.take_file(path, str(digest))
+            self._store.delete(digest)  # what is too large to be kept
+        log.error("blob_damaged", digest=str(digest), damage=damage.value)
+        return Finding(digest, damage, False, images)
+
+    def _condemn_document(self, digest: Digest, document: bytes) -> Finding:
+        images = self._stock.images_of(digest)
+        self._stock.remove([digest])
+        self._quarantine.take_bytes(document, str(digest))
+        log.error("manifest_damaged", digest=str(digest))
+        return Finding(digest, Damage.DIGEST, True, images)
+
+
+class Scrub:
+    """The thread that checks, what was not checked for longest first, in one process of the host at a time.
+
+    `found` is told of each finding, in the thread.
+    """
+
+    def __init__(
+        self,
+        stock: Stock,
+        usage: UsageFile,
+        inspector: Inspector,
+        role: Role,
+        rate: int,
+        found: Callable[[Finding], None],
+    ) -> None:
+        self._stock = stock
+        self._usage = usage
+        self._inspector = inspector
+        self._role = role
+        self._stopped = threading.Event()
+        self._pace = Pace(rate, self._stopped)
+        self._found = found
+        self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._role.leave()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                busy = self._role.take() and self._scrub()
+            except (DatabaseUnusable, OSError) as error:
+                log.warning("scrub_failed", reason=str(error))
+                busy = False
+            except Exception:  # a thread's last resort: damage would go unseen
+                log.exception("scrub_failed")
+                busy = False
+            if not busy:
+                self._stopped.wait(IDLE_SECONDS)
+
+    def _scrub(self) -> bool:
+        """A page of what is due; False when nothing is."""
+        digests = self._stock.least_checked(time.time() - AGAIN_SECONDS, PAGE)
+        for digest in digests:
+            finding = self._inspector.check(digest, self._pace)
+            if self._stopped.is_set():
+                return False
+            self._usage.note_checked([digest], datetime.now(UTC))
+            if finding:
+                self._found(finding)
+        return bool(digests)
+
+
+def _holds(descriptor: int, digest: Digest, size: int, pace: Pace) -> bool:
+    """Whether a file holds, or nobody wants to know any more. Leaves the page cache to those who serve."""
+    hasher, buffer, offset = digest.hasher(), memoryview(bytearray(CHUNK)), 0
+    while offset < size and not pace.over:
+        count = os.preadv(descriptor, [buffer], offset)
+        if not count:
+            return False
+        hasher.update(buffer[:count])
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
+        offset += count
+        pace.take(count)
+    return pace.over or hasher.hexdigest() == digest.hex
+
+
+def _size(path: os.PathLike[str]) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def _unreadable(error: OSError) -> Damage:
+    """Raises what says nothing of the file itself."""
+    if error.errno in EXHAUSTED:
+        raise error
+    return Damage.UNREADABLE

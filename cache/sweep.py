@@ -1,0 +1,317 @@
+"""The sweep: it takes what was chosen from the cache, in one process of the host at a time, and makes room at need.
+
+The row goes first, then the file: the other way round, a crash in between would leave rows that promise what is not
+there. Everything here blocks; threads call it.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from cache.eviction import Limits, choose, shortage, unused
+from cache.index.sqlite import DatabaseUnusable
+from cache.index.stock import Held, Stock
+from cache.oci.digest import Digest
+from cache.store.filesystem import Claim, FilesystemStore
+from cache.store.paths import blob_digest
+from cache.store.quarantine import Quarantine
+from cache.store.role import Role, turn
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+PAGE = 1000
+BATCH = 64
+AT_ONCE = 64 * 1024 * 1024
+"""Bytes beyond what is wanted that may go at once, so that not every write must ask for room."""
+
+JOURNAL = 1024 * 1024
+"""Bytes that a change of the index may need on the disk for itself."""
+
+ORPHAN_SECONDS = 3600.0
+LOOK_SECONDS = 10.0
+PRESSED_SECONDS = 1.0
+"""How often the sweep looks, and how often when little is left."""
+
+BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.05, 2.0
+_COUNTER_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How full cache and disk are, in bytes."""
+
+    bytes: int
+    blobs: int
+    disk_free: int
+
+
+class Evictor:
+    """`told` hears how many were evicted, of how many bytes. Raises DatabaseUnusable and OSError but where it says."""
+
+    def __init__(
+        self,
+        stock: Stock,
+        store: FilesystemStore,
+        quarantine: Quarantine,
+        folder: Path,
+        turns: Path,
+        limits: Limits,
+        told: Callable[[int, int], None] = lambda count, size: None,
+    ) -> None:
+        """`folder` is where the bytes lie, `turns` a file by which many who ask for room take turns."""
+        self._stock = stock
+        self._store = store
+        self._quarantine = quarantine
+        self._folder = folder
+        self._turns = turns
+        self._limits = limits
+        self._told = told
+
+    def level(self) -> Level:
+        filled = self._stock.filled()
+        return Level(filled.bytes, filled.blobs, _free(self._folder))
+
+    def short(self, level: Level) -> bool:
+        return shortage(level.bytes, level.disk_free, self._limits) > 0
+
+    def pressed(self, level: Level) -> bool:
+        """Whether the limits are near."""
+        limits = self._limits
+        return level.bytes > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2
+
+    def make_room(self, wanted: int) -> int:
+        """Frees bytes on the disk because some could not be written: how many are free now that were not; 0 where
+        nothing can be. Never raises. What another has freed meanwhile counts, so that many who ask at once evict once.
+        """
+        try:
+            before = _counter(self._turns)
+            with turn(self._turns) as descriptor:
+                made = _read_counter(descriptor) - before
+                if made >= wanted and _free(self._folder) >= wanted:
+                    return made
+                goal = max(wanted, min(self._limits.max_size // 16, AT_ONCE))
+                return self._free_disk(goal, descriptor)
+        except (OSError, DatabaseUnusable) as error:
+            log.warning("room_not_made", reason=str(error))
+            return 0
+
+    def sweep(self, stopped: threading.Event | None = None) -> int:
+        """Down to the limits; the bytes that went."""
+        now, spared = time.time(), self._stock.pinned()
+        freed = self._take(self._stock.larger(self._limits.max_size, PAGE), spared)
+        if self._limits.max_unused:
+            freed += self._take_unused(now, spared)
+        level = self.level()
+        wanted = shortage(level.bytes, level.disk_free, self._limits)
+        return freed + self._choose_and_take(wanted, now, spared, documents=True, stopped=stopped)
+
+    def tidy(self, prefix: str) -> int:
+        """One folder of the store, `sha256:ab`, and its rows; the bytes that are free now. What has no row has no link
+        either, so nobody could have it; what has no file is no longer promised."""
+        now = time.time()
+        rows = self._stock.blobs_on_shelf(prefix)
+        files = self._store.shelf(prefix)
+        freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
+        here = {path.name for path in files}
+        lost = [digest for digest in rows if digest.hex not in here and not self._store.path(digest).exists()]
+        for batch in _batches(lost):
+            log.info("rows_without_file", count=len(batch))
+            self._stock.remove(batch)
+        self._stock.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
+        return freed
+
+    def _free_disk(self, goal: int, descriptor: int) -> int:
+        now, spared = time.time(), self._stock.pinned()
+        try:
+            freed = self._choose_and_take(goal, now, spared, documents=False)
+        except DatabaseUnusable:  # the usage file has no room to be opened in
+            freed = self._take(self._stock.larger(0, BATCH)[:1], spared)
+        if freed < goal:
+            freed += self._quarantine.empty()
+        if freed < goal:  # the usage file may be new, and files may lie here that nobody knows
+            freed += sum(self.tidy(prefix) for prefix in prefixes())
+            freed += self._choose_and_take(goal - freed, now, spared, documents=False)
+        _write_counter(descriptor, freed)
+        return freed
+
+    def _choose_and_take(
+        self,
+        wanted: int,
+        now: float,
+        spared: set[Digest],
+        *,
+        documents: bool,
+        stopped: threading.Event | None = None,
+    ) -> int:
+        """`documents`: manifests, too, which take room in the index and not beside it."""
+        freed = 0
+        for gone in (False, True):
+            if freed >= wanted:
+                break
+            for page in self._stock.least_used(PAGE, gone=gone):
+                page = [held for held in page if documents or not held.document]
+                while freed < wanted and (chosen := choose(page, wanted - freed, now, spared)):
+                    freed += self._take(chosen, spared)
+                    spared = spared | {held.digest for held in chosen}
+                if freed >= wanted or (stopped and stopped.is_set()):
+                    break
+        return freed
+
+    def _take_unused(self, now: float, spared: set[Digest]) -> int:
+        freed = 0
+        for page in self._stock.least_used(PAGE, gone=False):
+            chosen = unused(page, now, self._limits.max_unused, spared)
+            freed += self._take(chosen, spared)
+            if len(chosen) < len(page) and page[-1].last_used > now - self._limits.max_unused:
+                break
+        return freed
+
+    def _take(self, chosen: Iterable[Held], spared: set[Digest]) -> int:
+        """Bytes that went: not of what is spared, or read by somebody."""
+        return sum(self._take_batch(batch) for batch in _batches([h for h in chosen if h.digest not in spared]))
+
+    def _take_batch(self, batch: Sequence[Held]) -> int:
+        claims: list[Claim] = []
+        digests: list[Digest] = []
+        freed = 0
+        try:
+            for held in batch:
+                claim = None if held.document else self._store.claim(held.digest)
+                if claim is not None:
+                    claims.append(claim)
+                if claim is not None or held.document:
+                    digests.append(held.digest)
+                    freed += held.size if held.document else 0
+            try:
+                self._stock.remove(digests)
+            except DatabaseUnusable:
+                # A full disk has no room for the news either. A missing file is a miss, and its row goes then.
+                if _free(self._folder) >= JOURNAL:
+                    raise
+                freed += sum(claim.delete() for claim in claims)
+                self._stock.remove(digests)
+            freed += sum(claim.delete() for claim in claims)
+        finally:
+            for claim in claims:
+                claim.close()
+        if digests:
+            self._told(len(digests), freed)
+        return freed
+
+
+class Sweeper:
+    """The thread that sweeps. Many processes may have one; the first that gets there does the work until it ends."""
+
+    def __init__(self, evictor: Evictor, role: Role, told: Callable[[Level], None] = lambda level: None) -> None:
+        self._evictor = evictor
+        self._role = role
+        self._told = told
+        self._stopped = threading.Event()
+        self._pause, self._tidied = BETWEEN_SHELVES, 0
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Blocks for no longer than a batch takes."""
+        self._stopped.set()
+        self._thread.join()
+        self._role.leave()
+
+    def _run(self) -> None:
+        shelves, delay = cycle(prefixes()), 0.0
+        while not self._stopped.wait(delay):
+            delay = LOOK_SECONDS
+            try:
+                if self._role.take():
+                    until = time.monotonic() + self._look()
+                    delay = self._tidy(shelves, until)
+            except (DatabaseUnusable, OSError) as error:
+                log.warning("sweep_failed", reason=str(error))
+            except Exception:  # a thread's last resort: without it the cache would only grow
+                log.exception("sweep_failed")
+
+    def _tidy(self, shelves: Iterator[str], until: float) -> float:
+        """Shelf by shelf while there is time; the seconds that are left. All take their turn in the first minute, and
+        in each half hour."""
+        while time.monotonic() + self._pause < until and not self._stopped.wait(self._pause):
+            self._evictor.tidy(next(shelves))
+            self._tidied += 1
+            if self._tidied == len(prefixes()):
+                self._pause = BETWEEN_SHELVES_LATER
+        return max(0.0, until - time.monotonic())
+
+    def _look(self) -> float:
+        """Seconds until the next look."""
+        evictor = self._evictor
+        freed = evictor.sweep(self._stopped)
+        level = evictor.level()
+        self._told(level)
+        if freed:
+            log.info("evicted", bytes=freed, held=level.bytes, disk_free=level.disk_free)
+        if evictor.short(level):  # nothing is left that may go
+            return LOOK_SECONDS * 6
+        return PRESSED_SECONDS if freed or evictor.pressed(level) else LOOK_SECONDS
+
+
+def prefixes() -> list[str]:
+    """Of all folders of a store."""
+    return [f"{algorithm}:{number:02x}" for algorithm in ("sha256", "sha512") for number in range(256)]
+
+
+def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+
+def _remove_orphan(path: Path, now: float) -> int:
+    """A file that no row tells of and that is no arrival of this moment, which is named before it is recorded."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        if path.is_file() and now - status.st_mtime > ORPHAN_SECONDS:
+            path.unlink()
+            log.info("orphan_removed", file=path.name)
+            return status.st_size
+    return 0
+
+
+def _free(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def disk_size(folder: Path) -> int:
+    """Bytes of the file system."""
+    status = os.statvfs(folder)
+    return status.f_blocks * status.f_frsize
+
+
+# Bytes that were ever freed because somebody asked for room, by whatever process: kept in the file of the turns.
+
+
+def _counter(path: Path) -> int:
+    try:
+        return int(path.read_bytes() or b"0")
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _read_counter(descriptor: int) -> int:
+    try:
+        return int(os.pread(descriptor, _COUNTER_BYTES, 0) or b"0")
+    except ValueError:
+        return 0
+
+
+def _write_counter(descriptor: int, freed: int) -> None:
+    with suppress(OSError):
+        os.pwrite(descriptor, str(_read_counter(descriptor) + freed).encode(), 0)

@@ -1,0 +1,335 @@
+"""The sweep over a real index and real files: what goes, what stays, and that nothing is left half."""
+
+import asyncio
+import fcntl
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cache import sweep
+from cache.eviction import Limits
+from cache.index.sqlite import DatabaseUnusable
+from cache.oci.digest import Digest
+from cache.store.role import Role
+from cache.sweep import Level, Sweeper, prefixes
+from cache.values import BlobInfo, Link
+from tests.cache.keeper import Keeper
+from tests.cache.samples import ALICE, ANONYMOUS, APP, LATEST, WEB, manifest_of, open_descriptors
+
+SIZE = 1000
+
+
+@pytest.fixture
+async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
+    before = open_descriptors()
+    keeper = Keeper(tmp_path, max_size=10 * SIZE)
+    yield keeper
+    keeper.close()
+    assert open_descriptors() == before
+
+
+def tidy(keeper: Keeper) -> None:
+    for prefix in prefixes():
+        keeper.evictor.tidy(prefix)
+
+
+async def test_below_the_cap_nothing_goes(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number) for number in range(10)]
+    assert keeper.evictor.sweep() == 0
+    assert all(await keeper.held(*digests))
+    assert keeper.evicted == []
+
+
+async def test_above_the_cap_the_least_worth_go_down_to_the_low_mark(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
+    assert keeper.evictor.sweep() == 3 * SIZE
+    assert await keeper.held(*digests) == [False] * 3 + [True] * 9
+    assert keeper.evictor.level().bytes == 9 * SIZE
+    assert keeper.evicted == [(3, 3 * SIZE)]
+
+
+async def test_the_totals_are_those_of_all_rows_whoever_wrote_them(keeper: Keeper) -> None:
+    one, two = await keeper.put(500, seed=1), await keeper.put(700, seed=2)
+    await keeper.index.record(BlobInfo(one, 500))
+    manifest = manifest_of("one")
+    await keeper.index.record(manifest)
+    await keeper.index.record(manifest)
+    assert keeper.stock.filled().bytes == 1200 + len(manifest.raw)
+    assert keeper.stock.filled().blobs == 2
+    keeper.stock.remove([one, manifest.descriptor.digest])
+    assert (keeper.stock.filled().bytes, keeper.stock.filled().blobs) == (700, 1)
+    assert await keeper.held(two) == [True]
+
+
+async def test_what_somebody_reads_stays_until_it_is_closed(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
+    reading = keeper.store.open(digests[0])
+    assert reading is not None
+    keeper.evictor.sweep()
+    assert await keeper.held(*digests[:5]) == [True, False, False, False, True]
+    reading.close()
+    await keeper.put(seed="more")
+    await keeper.put(seed="still more")
+    keeper.evictor.sweep()
+    assert await keeper.held(digests[0]) == [False]
+
+
+async def test_what_another_process_reads_stays(keeper: Keeper) -> None:
+    """Each open file has a lock of its own, so a second descriptor here is as good as another process."""
+    digest = await keeper.put(20 * SIZE, age=1000)
+    descriptor = os.open(keeper.file(digest), os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    assert keeper.evictor.sweep() == 0
+    os.close(descriptor)
+    assert keeper.evictor.sweep() == 20 * SIZE
+
+
+async def test_a_blob_larger_than_the_cap_goes_alone(keeper: Keeper) -> None:
+    small = [await keeper.put(seed=number, age=1000) for number in range(8)]
+    large = await keeper.put(11 * SIZE)
+    keeper.evictor.sweep()
+    assert await keeper.held(large, *small) == [False] + [True] * 8
+
+
+@pytest.mark.parametrize("reference", ["", "latest", "digest"])
+async def test_what_is_pinned_stays_with_all_below_it(keeper: Keeper, reference: str) -> None:
+    manifest = manifest_of("pinned")
+    assert manifest.config
+    await keeper.put_image(manifest, "latest", age=5000)
+    config = keeper.write(b"pinned")
+    assert config == manifest.config.digest
+    await keeper.index.record(BlobInfo(config, 6), Link(ANONYMOUS, APP, config))
+    keeper.used(config, 5000)
+    digest = manifest.descriptor.digest
+    keeper.pin(ANONYMOUS, APP, str(digest) if reference == "digest" else reference)
+    other = [await keeper.put(seed=number, age=10, image=WEB) for number in range(12)]
+    keeper.evicting(Limits(0)).sweep()
+    assert await keeper.held(config, *other) == [True] + [False] * 12
+    assert await keeper.index.find_manifest(digest) == manifest
+    assert keeper.stock.document(digest) == manifest.raw
+
+
+async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keeper: Keeper) -> None:
+    manifest = manifest_of("pinned")
+    await keeper.put_image(manifest, "latest")
+    keeper.pin(ANONYMOUS, APP, "latest")
+    await keeper.index.forget(ANONYMOUS, APP, LATEST)
+    keeper.evicting(Limits(0)).sweep()
+    assert keeper.stock.document(manifest.descriptor.digest) == manifest.raw
+
+
+async def test_what_is_gone_upstream_goes_last_until_a_tag_points_to_it_again(keeper: Keeper) -> None:
+    manifest = manifest_of("gone")
+    assert manifest.config
+    await keeper.put_image(manifest, "latest", age=5000)
+    config = keeper.write(b"gone")
+    await keeper.index.record(BlobInfo(config, 4), Link(ANONYMOUS, APP, config))
+    keeper.used(config, 5000)
+    await keeper.index.forget(ANONYMOUS, APP, LATEST)
+    others = [await keeper.put(seed=number, age=10) for number in range(12)]
+    keeper.evictor.sweep()
+    assert await keeper.held(config) == [True]
+    assert keeper.stock.document(manifest.descriptor.digest) is not None
+    assert (await keeper.held(*others)).count(False) > 0
+    await keeper.put_image(manifest, "again", age=5000)
+    await keeper.put(5 * SIZE)
+    keeper.evictor.sweep()
+    assert await keeper.held(config) == [False]
+
+
+async def test_what_is_gone_upstream_goes_where_nothing_else_makes_room(keeper: Keeper) -> None:
+    manifest = manifest_of("gone")
+    await keeper.put_image(manifest, "latest")
+    await keeper.index.forget(ANONYMOUS, APP, LATEST)
+    keeper.evicting(Limits(1)).sweep()
+    assert keeper.stock.document(manifest.descriptor.digest) is None
+
+
+async def test_what_was_not_used_for_too_long_goes(keeper: Keeper) -> None:
+    old, young = await keeper.put(seed="old", age=500), await keeper.put(seed="young", age=50)
+    assert keeper.evicting(Limits(1 << 40, max_unused=100)).sweep() == SIZE
+    assert await keeper.held(old, young) == [False, True]
+
+
+async def test_an_evicted_manifest_takes_its_tag_along(keeper: Keeper) -> None:
+    await keeper.put_image(manifest_of("one"), "latest", age=5000)
+    keeper.evicting(Limits(1)).sweep()
+    keeper.index.close()
+    again = Keeper.reopened(keeper)
+    assert await again.find_pointer(ANONYMOUS, APP, LATEST) is None
+    assert await again.find_manifest(manifest_of("one").descriptor.digest) is None
+    again.close()
+
+
+async def test_links_of_all_images_go_with_the_bytes(keeper: Keeper) -> None:
+    digest = await keeper.put(20 * SIZE)
+    await keeper.index.record(Link(ALICE, WEB, digest))
+    keeper.evictor.sweep()
+    assert keeper.stock.images_of(digest) == []
+
+
+# Room.
+
+
+async def test_room_is_made_for_what_is_wanted(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(8)]
+    assert keeper.evictor.make_room(2500) == 3 * SIZE
+    assert await keeper.held(*digests) == [False] * 3 + [True] * 5
+
+
+async def test_no_room_is_made_of_nothing(keeper: Keeper) -> None:
+    assert keeper.evictor.make_room(1) == 0
+
+
+async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(9)]
+    others = [keeper.evictor, keeper.evicting(Limits(10 * SIZE))]
+    asked, counter = threading.Semaphore(0), sweep._counter
+
+    def counting(path: Path) -> int:
+        before = counter(path)
+        asked.release()
+        return before
+
+    def ask(number: int) -> int:
+        return others[number % 2].make_room(2000)
+
+    monkeypatch.setattr(sweep, "_counter", counting)
+    with sweep.turn(keeper.folder / "evict.lock"):
+        asking = [asyncio.ensure_future(asyncio.to_thread(ask, number)) for number in range(4)]
+        for _ in range(4):  # all of them have asked before the first one gets its turn
+            assert await asyncio.to_thread(asked.acquire, timeout=10)
+    freed = await asyncio.gather(*asking)
+    assert all(count >= 2000 for count in freed)
+    assert (await keeper.held(*digests)).count(False) == 2
+
+
+async def test_room_is_not_made_of_manifests_which_take_none_on_the_disk(keeper: Keeper) -> None:
+    await keeper.put_image(manifest_of("one"), "latest", age=5000)
+    assert keeper.evictor.make_room(1) == 0
+    assert keeper.stock.document(manifest_of("one").descriptor.digest) is not None
+
+
+async def test_files_that_nobody_knows_and_the_quarantine_make_room_at_need(keeper: Keeper) -> None:
+    lost = keeper.write(b"lost" * 5000)
+    keeper.age_file(lost, 2 * sweep.ORPHAN_SECONDS)
+    keeper.quarantine.take_bytes(b"x" * 100, "wrong")
+    assert keeper.evictor.make_room(200) >= 100
+    assert not keeper.file(lost).exists()
+    assert list((keeper.folder / "quarantine").iterdir()) == []
+
+
+async def test_where_the_index_cannot_be_written_for_want_of_space_the_file_goes_first(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await keeper.put()
+    remove = keeper.stock.remove
+
+    def full(digests: list[Digest]) -> None:
+        if keeper.file(digest).exists():
+            raise DatabaseUnusable("database or disk is full")
+        remove(digests)
+
+    monkeypatch.setattr(keeper.stock, "remove", full)
+    monkeypatch.setattr(sweep, "_free", lambda folder: 0)
+    assert keeper.evictor.make_room(1) == SIZE
+    assert await keeper.held(digest) == [False]
+
+
+async def test_an_index_that_fails_makes_no_room_and_raises_nothing(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = await keeper.put()
+
+    def broken(digests: list[Digest]) -> None:
+        raise DatabaseUnusable("it is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper.stock, "remove", broken)
+        assert keeper.evictor.make_room(1) == 0
+    assert await keeper.held(digest) == [True]
+
+
+# What does not agree.
+
+
+async def test_an_old_file_without_a_row_is_removed_and_a_new_one_left(keeper: Keeper) -> None:
+    old, new = keeper.write(b"old"), keeper.write(b"new")
+    keeper.age_file(old, 2 * sweep.ORPHAN_SECONDS)
+    kept = await keeper.put()
+    keeper.age_file(kept, 2 * sweep.ORPHAN_SECONDS)
+    tidy(keeper)
+    assert not keeper.file(old).exists()
+    assert keeper.file(new).exists()
+    assert await keeper.held(kept) == [True]
+
+
+async def test_a_row_without_a_file_goes(keeper: Keeper) -> None:
+    lost, kept = await keeper.put(seed="lost"), await keeper.put(seed="kept")
+    keeper.file(lost).unlink()
+    tidy(keeper)
+    assert await keeper.held(lost, kept) == [False, True]
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "of an earlier version"])
+async def test_without_a_usage_file_everything_is_evictable_all_the_same(keeper: Keeper, harm: str) -> None:
+    digests = [await keeper.put(seed=number) for number in range(12)]
+    path = keeper.folder / "usage.db"
+    if harm == "damaged":
+        path.write_bytes(b"no database" * 1000)
+    else:
+        path.unlink()
+    if harm == "of an earlier version":
+        keeper.write_old_usage()
+    tidy(keeper)
+    keeper.evictor.sweep()
+    assert (await keeper.held(*digests)).count(True) == 9
+
+
+# The thread.
+
+
+async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_ends(keeper: Keeper) -> None:
+    role = keeper.folder / "sweep.lock"
+    looks: list[tuple[str, Level]] = []
+    seen = threading.Event()
+
+    def told(name: str) -> Sweeper:
+        def look(level: Level) -> None:
+            looks.append((name, level))
+            seen.set()
+
+        return Sweeper(keeper.evictor, Role(role), look)
+
+    first, second = told("first"), told("second")
+    first.start()
+    assert await asyncio.to_thread(seen.wait, 10)
+    assert not Role(role).take()
+    seen.clear()
+    first.close()
+    second.start()
+    assert await asyncio.to_thread(seen.wait, 10)
+    second.close()
+    assert [name for name, _ in looks] == ["first", "second"]
+
+
+async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+    failures = [DatabaseUnusable("locked"), OSError("io"), KeyError("surprise")]
+    swept = keeper.evictor.sweep
+
+    def failing(stopped: threading.Event | None = None) -> int:
+        if failures:
+            raise failures.pop()
+        looked.set()
+        return swept(stopped)
+
+    monkeypatch.setattr(keeper.evictor, "sweep", failing)
+    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
+    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"))
+    sweeper.start()
+    assert await asyncio.to_thread(looked.wait, 10)
+    sweeper.close()
