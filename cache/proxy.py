@@ -286,7 +286,8 @@ class ProxiedRepository:
         if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rules.ttl * THRIFTY:
             return FoundManifest(held, Answer(Outcome.HIT))
         task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
-        patience = LATE_WITHIN if task in self._all.late else REVALIDATE_WITHIN
+        in_vain = task in self._all.late or self._client.fails(self._image)
+        patience = LATE_WITHIN if in_vain else REVALIDATE_WITHIN
         await asyncio.wait({task}, timeout=patience if usable else ANSWER_WITHIN)
         if not task.done():
             self._all.late.add(task)

@@ -8,6 +8,7 @@ opens only when different images meet the same. So no image, whoever asks for it
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -20,6 +21,7 @@ from cache.values import Origin
 log = structlog.get_logger()
 
 _LIMIT = 1000
+_REASONS = 20
 _WORD = "\0word"
 
 _Key = tuple[Origin, str]
@@ -71,13 +73,12 @@ class Circuits:
                 return Passage(self, keys, probes)
         raise self._refusal(origin, shut[0], now)
 
-    def is_open(self, origin: Origin) -> bool:
-        """Whether nothing of the host is asked at present, or only a probe."""
+    def is_open(self, origin: Origin, image: str = "") -> bool:
+        """Whether nothing of the host, or of the image there, is asked at present, or only a probe."""
         with self._lock:
             word = self._circuits.get((origin, _WORD), CLOSED)
-            return bool(self._circuits.get((origin, ""), CLOSED).wait) or (
-                state.gate(word, self._clock()) is Gate.REFUSE
-            )
+            waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
+            return any(waits) or state.gate(word, self._clock()) is Gate.REFUSE
 
     def believe(self, origin: Origin) -> None:
         """Content of the host had its digest."""
@@ -92,10 +93,12 @@ class Circuits:
         with self._lock:
             now = self._clock()
             word = self._circuits.get((origin, _WORD), CLOSED)
+            if reason in word.row:
+                return
             over = state.gate(word, now) is Gate.PROBE
             after = state.failed(word, now, reason, of=reason, probe=over)
-            self._circuits[origin, _WORD] = after
-            if after.wait != word.wait:
+            self._circuits[origin, _WORD] = replace(after, row=(*word.row, reason)[-_REASONS:])
+            if after.retry_at != word.retry_at:
                 log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
 
     def note_answer(self, keys: list[_Key]) -> None:

@@ -125,6 +125,10 @@ class UpstreamClient:
         """Whose word counts for tags."""
         return self
 
+    def fails(self, image: RepositoryName) -> bool:
+        """Whether it did of late, so that the next answer, if there is one, may be long in coming."""
+        return self._egress.circuits.is_open(self.source.origin, image.text)
+
     def pause(self, ask: Ask) -> float:
         """Seconds until such a request may be sent."""
         return self.quota.pause(ask)

@@ -68,6 +68,9 @@ class MirroredClient:
     def quota(self) -> Quota:
         return self.primary.quota
 
+    def fails(self, image: RepositoryName) -> bool:
+        return self.primary.fails(image)
+
     def pause(self, ask: Ask) -> float:
         """Seconds until somebody may be asked."""
         return min(client.pause(ask) for client in self._clients)

@@ -81,6 +81,7 @@ class Script:
         self.failures: dict[tuple[str, RepositoryName], UpstreamError] = {}
         self.tells_digest = True
         self.ledger = Ledger()
+        self.fails = False
         self.calls: list[str] = []
         self._held: dict[str, asyncio.Event] = {}
 
@@ -122,6 +123,9 @@ class ScriptedClient:
     @property
     def primary(self) -> "ScriptedClient":
         return self
+
+    def fails(self, image: RepositoryName) -> bool:
+        return self._script.fails
 
     def pause(self, ask: Ask) -> float:
         return self.quota.pause(ask)
@@ -362,12 +366,29 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
     assert "did not answer in time" in found.answer.warning
-    bench.script.release("head")
     monkeypatch.undo()
+    monkeypatch.setattr(proxy, "LATE_WITHIN", 10)
+    bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
     assert later.answer in (COALESCED, HIT)
     assert bench.script.take_calls() == ["head", "get"]
+
+
+async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 30)
+    bench.script.fails = True
+    bench.script.hold("head")
+    async with asyncio.timeout(10):
+        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    bench.script.fails = False
+    async with asyncio.timeout(10):  # nor by those who come after the one that waited
+        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    bench.script.release("head")
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:

@@ -18,7 +18,7 @@ from tests.parts.processes import HOST, wait_until
 
 from .datafolder import await_rest, error_of
 
-HIT_LATENCY = 0.5
+HIT_LATENCY = 1.0
 """Seconds: far above that of a hit, far below any wait for an upstream."""
 
 

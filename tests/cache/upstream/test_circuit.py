@@ -188,6 +188,8 @@ def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(circuits
     clock.now += 1
     assert not circuits.is_open(ORIGIN)
     circuits.enter(ORIGIN, "a").answered()
+    circuits.doubt(ORIGIN, "blob one")
+    circuits.enter(ORIGIN, "a").answered()
     circuits.doubt(ORIGIN, "blob four")
     clock.now += 1.5
     with pytest.raises(Unavailable, match="blob four"):
