@@ -9,7 +9,9 @@ import os
 import resource
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
@@ -71,11 +73,19 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A further socket, and who answers there."""
+
+    listener: socket.socket
+    app: ASGIApp
+
+
 class Server:
     def __init__(self, app: ASGIApp, tls: TlsFiles | None = None, connections: int | None = None) -> None:
         """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow."""
         strict.install()
-        self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
+        self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
         if self._context:
@@ -85,29 +95,36 @@ class Server:
         self._worker = WorkerContext(None)
         self._open: set[asyncio.Task[None]] = set()
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
-        """Until `stop`; then what runs may go on for `grace` seconds."""
+    async def serve(
+        self, listener: socket.socket, stop: asyncio.Event, grace: float, further: Sequence[Address] = ()
+    ) -> None:
+        """Until `stop`; then what runs may go on for `grace` seconds. `further`: sockets with apps of their own."""
         asyncio.get_running_loop().set_exception_handler(_note_loop_error)
+        servers = [await self._listen(listener, self._app)]
+        servers += [await self._listen(address.listener, _wrapped(address.app)) for address in further]
+        renewing = asyncio.ensure_future(self._renew_certificates())
+        try:
+            await stop.wait()
+        finally:
+            renewing.cancel()
+            for server in servers:
+                server.close()
+            await self._worker.terminated.set()
+            await self._end(grace)
+
+    async def _listen(self, listener: socket.socket, app: AppWrapper) -> asyncio.Server:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = await asyncio.start_server(
-            self._connected,
+        return await asyncio.start_server(
+            partial(self._connected, app),
             sock=listener,
             backlog=BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if self._context else None,
             ssl_shutdown_timeout=_LAST_BYTES_SECONDS if self._context else None,
         )
-        renewing = asyncio.ensure_future(self._renew_certificates())
-        try:
-            await stop.wait()
-        finally:
-            renewing.cancel()
-            server.close()
-            await self._worker.terminated.set()
-            await self._end(grace)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
             writer.write(_BUSY)
             writer.close()
@@ -117,7 +134,7 @@ class Server:
             raise RuntimeError("a connection is served by a task of its own")
         self._open.add(task)
         try:
-            await _Connection(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
+            await _Connection(app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
@@ -210,6 +227,10 @@ def connection_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return max(16, min(CONNECTIONS, (soft - 256) // 2))
+
+
+def _wrapped(app: ASGIApp) -> AppWrapper:
+    return wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
 
 
 def _config() -> Config:

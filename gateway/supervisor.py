@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,11 @@ import structlog
 from cache.failpoint import arm
 from cache.index.sqlite import DatabaseUnusable
 from gateway import logs
+from gateway.addresses import CannotListen, bound, urls_of
 from gateway.app import open_proxy_allowed, running
 from gateway.db.groups import HUB
 from gateway.logs import AccessLines
-from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable, tls_context
+from gateway.server import Address, Server, TlsFiles, TlsUnusable, tls_context
 from gateway.settings import Settings
 
 log = structlog.get_logger()
@@ -36,28 +37,29 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
-        with _alone(settings.data), _bound(settings.host, settings.port) as listener:
+        with _alone(settings.data), bound(settings) as listening:
             if files := _tls_files(settings):
                 tls_context(files)  # before anything is said of serving
-            url = settings.external_url or _url_of(settings, listener)
-            _warn(settings, url)
-            with _announced(settings.data, url):
-                asyncio.run(_run(settings, listener, url))
-    except (CannotServe, DatabaseUnusable, TlsUnusable) as error:
+            urls = urls_of(settings, listening)
+            _warn(settings, urls)
+            with _announced(settings, urls):
+                asyncio.run(_run(settings, listening, urls))
+    except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
+async def _run(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     lines = AccessLines(settings.log_format)
     try:
-        async with running(settings, url, lines.write) as app:
-            await Server(app, _tls_files(settings)).serve(listener, stop, GRACE_SECONDS)
+        async with running(settings, urls, lines.write) as (main, *others):
+            further = [Address(*pair) for pair in zip(listening[1:], others, strict=True)]
+            await Server(main, _tls_files(settings)).serve(listening[0], stop, GRACE_SECONDS, further)
     finally:
         lines.close()
 
@@ -86,35 +88,18 @@ def _alone(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Raises CannotServe for an address that cannot be had."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=False)
-    except OSError as error:
-        raise CannotServe(
-            f"cannot listen on {host} port {port} ({error.strerror}): stop what uses it, or give --host and --port"
-        ) from error
-    with listener:
-        yield listener
-
-
-def _url_of(settings: Settings, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-@contextmanager
-def _announced(data: Path, url: str) -> Iterator[None]:
+def _announced(settings: Settings, urls: Sequence[str]) -> Iterator[None]:
     """Tells other commands by a file, and the person at the terminal what to try."""
+    data, url = settings.data, urls[0]
     file = data / "run.json"
     part = data / "run.json.part"
-    part.write_text(json.dumps({"pid": os.getpid(), "addresses": [url]}) + "\n")
+    part.write_text(json.dumps({"pid": os.getpid(), "addresses": list(urls)}) + "\n")
     part.replace(file)
     image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
     plain = " --tls-verify=false" if url.startswith("http://") else ""
     print(f"registry-gateway serves {url}, data in {data.absolute()}")
+    for listener, address in zip(settings.listener, urls[1:], strict=True):
+        print(f"and {address}, where every name is an image of {listener.upstream}")
     print(f"try:  docker pull {image}")
     print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
     try:
@@ -123,8 +108,8 @@ def _announced(data: Path, url: str) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def _warn(settings: Settings, url: str) -> None:
-    if not open_proxy_allowed(settings, url):
+def _warn(settings: Settings, urls: Sequence[str]) -> None:
+    if not open_proxy_allowed(settings, urls):
         log.warning(
             "open_proxy_off",
             reason="groups with anonymous pull are refused because this server is reached beyond its own machine",

@@ -25,6 +25,7 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.addresses",
         "gateway.app",
         "gateway.server",
         "gateway.supervisor",
