@@ -280,14 +280,16 @@ class Flights:
         tasks: Tasks,
         arrived: Callable[[Flight], Awaitable[None]],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
+        counted: Callable[[int], None] = lambda running: None,
     ) -> None:
         """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
-        told of each body that was not what it should be."""
+        told of each body that was not what it should be, `counted` how many are running when that changes."""
         self._place = place
         self._lanes = Lanes()
         self._refused = refused
         self._tasks = tasks
         self._arrived = arrived
+        self._counted = counted
         self._running: dict[tuple[Source, Digest], Flight] = {}
         self._owners: set[asyncio.Task[None]] = set()
 
@@ -315,6 +317,7 @@ class Flights:
             flight.images.add(image)
             return flight, False
         flight = self._running[source, digest] = Flight(source, image, digest)
+        self._counted(len(self._running))
         owner = self._tasks.start(self._own(flight, fetch), f"flight {digest}")
         self._owners.add(owner)
         owner.add_done_callback(self._owners.discard)
@@ -339,6 +342,7 @@ class Flights:
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
                 del self._running[flight.source, flight.digest]
+                self._counted(len(self._running))
             if fill.is_alive() and not landed.is_set():
                 flight.abort()
                 with suppress(TimeoutError):

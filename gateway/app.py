@@ -18,7 +18,6 @@ from cache.index.usage import UsageFile
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.store.spool import sweep
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.values import Source
@@ -50,13 +49,16 @@ LOOK_EVERY_SECONDS = 0.005
 
 @asynccontextmanager
 async def running(
-    settings: Settings, urls: Sequence[str], log_access: Callable[[AccessLine], None] = log_at_once
+    settings: Settings,
+    urls: Sequence[str],
+    log_access: Callable[[AccessLine], None] = log_at_once,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[list[ASGIApp]]:
     """The app of the main address and those of the listeners, in their order, with all that they live on.
 
     `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
     """
-    async with open_services(settings) as services:
+    async with open_services(settings, metrics) as services:
         await services.namespaces.refresh_if_changed()
         main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
         hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
@@ -102,15 +104,13 @@ class Surfaces:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Services]:
     folder = CacheFolder(settings.data)
     folder.make()
-    if leftovers := sweep(folder.spools):
-        log.info("spools_swept", count=leftovers)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
-    quarantine, metrics = Quarantine(folder.quarantine), Metrics()
+    quarantine, metrics = Quarantine(folder.quarantine), metrics or Metrics()
     landing = Landing(folder.spools, store, quarantine)
 
     def refused(source: Source, error: Corrupt) -> None:
@@ -119,7 +119,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         if error.evidence:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
-    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
+    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused, metrics.flights.set)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
@@ -131,7 +131,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             await tasks.close()
             await upstreams.close()
             index.close()
-            usage.flush()
+            _flush(usage)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -179,7 +179,11 @@ def utc_now() -> datetime:
 async def _flush_often(usage: UsageFile) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        try:
-            await asyncio.to_thread(usage.flush)
-        except Exception as error:  # counting is not worth a server
-            log.warning("usage_not_written", reason=str(error))
+        await asyncio.to_thread(_flush, usage)
+
+
+def _flush(usage: UsageFile) -> None:
+    try:
+        usage.flush()
+    except Exception as error:  # counting is not worth a server
+        log.warning("usage_not_written", reason=str(error))

@@ -1,31 +1,43 @@
-"""Binds the address, runs the server, and ends it gracefully. One process for now."""
+"""Makes everything ready that is shared, binds the address, and has workers serve it until it is told to stop.
 
-import asyncio
+It does nothing else itself: the process from which workers are forked has no event loop, no threads and no open
+database, so that a dead worker is replaced in milliseconds by one that has everything imported already.
+"""
+
 import fcntl
+import gc
 import json
 import os
-import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from cache.failpoint import arm
-from cache.index.sqlite import DatabaseUnusable
-from gateway import logs
+from cache.index.sql import MIGRATIONS
+from cache.index.sqlite import DatabaseUnusable, migrate
+from cache.store.spool import sweep
+from gateway import ballast, logs
 from gateway.addresses import CannotListen, bound, urls_of
-from gateway.app import open_proxy_allowed, running
+from gateway.app import open_proxy_allowed
+from gateway.countfolder import count_folder
+from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
-from gateway.logs import AccessLines
-from gateway.server import Address, Server, TlsFiles, TlsUnusable, tls_context
+from gateway.folders import CacheFolder
+from gateway.metrics import forget
+from gateway.server import TlsUnusable, tls_context
 from gateway.settings import Settings
+from gateway.worker import Post, tls_files, work
 
 log = structlog.get_logger()
 
-GRACE_SECONDS = 60.0
+LOCK_WAIT_SECONDS = 1.0
+"""Workers whose parent was killed hold the folder for a moment longer."""
 
 
 class CannotServe(Exception):
@@ -38,34 +50,79 @@ def serve(settings: Settings) -> int:
     arm(os.environ.get("FAILPOINTS", ""))
     try:
         with _alone(settings.data), bound(settings) as listening:
-            if files := _tls_files(settings):
+            if files := tls_files(settings):
                 tls_context(files)  # before anything is said of serving
+            _prepare(settings.data)
             urls = urls_of(settings, listening)
             _warn(settings, urls)
-            with _announced(settings, urls):
-                asyncio.run(_run(settings, listening, urls))
-    except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable) as error:
+            _serve_by_workers(settings, listening, urls)
+    except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
+    ballast.lay(settings.data)
     return 0
 
 
-async def _run(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    lines = AccessLines(settings.log_format)
+def _prepare(data: Path) -> None:
+    """What must happen once, and before any worker lives. Raises CannotServe, DatabaseUnusable."""
+    folder = CacheFolder(data)
     try:
-        async with running(settings, urls, lines.write) as (main, *others):
-            further = [Address(*pair) for pair in zip(listening[1:], others, strict=True)]
-            await Server(main, _tls_files(settings)).serve(listening[0], stop, GRACE_SECONDS, further)
-    finally:
-        lines.close()
+        folder.make()
+        if leftovers := sweep(folder.spools):
+            log.info("spools_swept", count=leftovers)
+    except OSError as error:
+        raise CannotServe(
+            f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"
+        ) from error
+    migrate(folder.index, MIGRATIONS)
+    ballast.lay(data)
 
 
-def _tls_files(settings: Settings) -> TlsFiles | None:
-    return TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:
+    count, parent = settings.workers or cores(), os.getpid()
+    with count_folder() as counts, _announced(settings, urls) as announcement:
+
+        def begin(new: Begin) -> int:
+            return work(Post(settings, listening, urls, new.place, new.restarted, parent, new.report, counts))
+
+        def died(place: int) -> None:
+            if counts:
+                forget(counts, str(place))
+
+        def stopping() -> None:
+            for listener in listening:
+                listener.close()
+
+        crew = Crew(
+            count,
+            begin,
+            changed=announcement.write,
+            ready=announcement.say,
+            died=died,
+            stopping=stopping,
+        )
+        _end_threads()
+        gc.collect()
+        gc.freeze()  # the collector would copy every page that the workers share with us
+        crew.run()
+
+
+def _end_threads() -> None:
+    """A fork copies no thread but its own, and whatever lock another held stays locked for ever."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(5)
+    if threading.active_count() > 1:
+        raise RuntimeError(f"threads run before the fork: {threading.enumerate()}")
+
+
+def cores() -> int:
+    """How many processes can run at once: those that this one may use, or fewer by the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+    return allowed
 
 
 @contextmanager
@@ -76,36 +133,68 @@ def _alone(data: Path) -> Iterator[None]:
     except OSError as error:
         raise CannotServe(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotServe(
-                f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
-            ) from error
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                raise CannotServe(
+                    f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(lock)
 
 
-@contextmanager
-def _announced(settings: Settings, urls: Sequence[str]) -> Iterator[None]:
-    """Tells other commands by a file, and the person at the terminal what to try."""
-    data, url = settings.data, urls[0]
-    file = data / "run.json"
-    part = data / "run.json.part"
-    part.write_text(json.dumps({"pid": os.getpid(), "addresses": list(urls)}) + "\n")
-    part.replace(file)
-    image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
-    plain = " --tls-verify=false" if url.startswith("http://") else ""
-    print(f"registry-gateway serves {url}, data in {data.absolute()}")
-    for listener, address in zip(settings.listener, urls[1:], strict=True):
-        print(f"and {address}, where every name is an image of {listener.upstream}")
-    print(f"try:  docker pull {image}")
-    print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
+def _locked(lock: int) -> bool:
     try:
-        yield
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _announced(settings: Settings, urls: Sequence[str]) -> Iterator["_Announcement"]:
+    announcement = _Announcement(settings, urls)
+    announcement.write([])
+    try:
+        yield announcement
     finally:
-        file.unlink(missing_ok=True)
+        announcement.take_back()
+
+
+class _Announcement:
+    """Tells other commands by a file who serves, and the person at the terminal what to try."""
+
+    def __init__(self, settings: Settings, urls: Sequence[str]) -> None:
+        self._settings = settings
+        self._urls = list(urls)
+        self._file = settings.data / "run.json"
+
+    def write(self, workers: Sequence[int]) -> None:
+        part = self._file.with_name("run.json.part")
+        try:
+            document = {"pid": os.getpid(), "addresses": self._urls, "workers": list(workers)}
+            part.write_text(json.dumps(document) + "\n")
+            part.replace(self._file)
+        except OSError as error:  # such as a full disk: what it said before is worse than nothing
+            log.warning("run_file_not_written", path=str(self._file), reason=error.strerror)
+            self.take_back()
+
+    def say(self) -> None:
+        url, *others = self._urls
+        image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
+        plain = " --tls-verify=false" if url.startswith("http://") else ""
+        print(f"registry-gateway serves {url}, data in {self._settings.data.absolute()}")
+        for listener, address in zip(self._settings.listener, others, strict=True):
+            print(f"and {address}, where every name is an image of {listener.upstream}")
+        print(f"try:  docker pull {image}")
+        print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
+
+    def take_back(self) -> None:
+        for file in (self._file, self._file.with_name("run.json.part")):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def _warn(settings: Settings, urls: Sequence[str]) -> None:

@@ -26,13 +26,18 @@ LAYERS = [
     ["gateway.v2", "gateway.ops"],
     [
         "gateway.addresses",
+        "gateway.acceptor",
         "gateway.app",
+        "gateway.ballast",
+        "gateway.countfolder",
+        "gateway.crew",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.worker",
     ],
 ]
 TOP = set(LAYERS[-1])
