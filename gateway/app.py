@@ -37,7 +37,7 @@ from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
 from gateway.v2.access import Options
-from gateway.v2.addresses import main_registry, registry_at
+from gateway.v2.addresses import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi
 
 log = structlog.get_logger()
@@ -65,7 +65,8 @@ async def running(
         roots = [Root(listener.group, listener.upstream) for listener in settings.listener]
         registries = [main_registry(services, main, settings.ns_group, hosts)]
         registries += [registry_at(services, *address) for address in zip(others, roots, strict=True)]
-        yield [create_app(services, main, log_access, registry) for registry in registries]
+        app = create_app(services, main, log_access, ByAddress(registries) if others else registries[0])
+        yield [app, *(AtAddress(app, number) for number in range(1, len(urls)))]
 
 
 def create_app(

@@ -406,10 +406,10 @@ def _plain(value: object) -> object:
             return value
         case list() | tuple():
             return [_plain(item) for item in value]
+        case _Table():
+            return {name: _plain(item) for name, item in value if item is not None}
         case dict():
             return {str(name): _plain(item) for name, item in value.items()}
-        case BaseModel():
-            return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
         case timedelta():
             return format_duration(value)
         case str():
@@ -539,11 +539,11 @@ class _Draft:
 
     def _explain(self, details: ErrorDetails) -> str:
         loc = tuple(map(str, details["loc"]))
+        if loc[0] in _ENTRIES and len(loc) > 1:
+            return self._explain_entry(loc, details)
         if loc[-1] == "[key]":
             return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {_UPSTREAM_NAME}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if _pattern(loc[:depth]) in _FIELDS)
-        if len(loc) > len(key) and key[0] in _ENTRIES:
-            return self._explain_entry(loc, details)
         if details["type"] == "missing":
             return f"{_dotted(key)} ({self._source(key[:2])}): is missing; it must be {_kind(key).allowed}"
         value = self._given[key].value if key in self._given else details["input"]

@@ -1,6 +1,6 @@
 """Which repository a request means by more than its path: by `?ns=`, by Host, by the address that it came to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +15,7 @@ from gateway.v2.access import Options
 from gateway.v2.routes import RegistryApi
 
 NAMESPACE_HEADER = "OCI-Namespace"
+_ADDRESS = "gateway.address"
 _READS = ("GET", "HEAD")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -140,6 +141,28 @@ class InNamespace:
         except RegistryError as error:
             error.headers[NAMESPACE_HEADER] = self._namespace
             raise
+
+
+class AtAddress:
+    """Outermost on a listener: one app serves all addresses, and is told by which of them a request came."""
+
+    def __init__(self, app: ASGIApp, number: int) -> None:
+        self._app = app
+        self._number = number
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_ADDRESS] = self._number
+        await self._app(scope, receive, send)
+
+
+class ByAddress:
+    """Who answers below /v2 on the main address, then on each listener."""
+
+    def __init__(self, registries: Sequence[ASGIApp]) -> None:
+        self._registries = registries
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._registries[scope.get(_ADDRESS, 0)](scope, receive, send)
 
 
 class ByHost:

@@ -1,16 +1,19 @@
 """Every way in which one image is addressed, on one server, and what none of them reaches."""
 
 import json
+import os
+import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.conftest import Publish
+from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
-from tests.parts.processes import HOST, free_port
+from tests.parts.processes import HOST, answers_tcp, free_port, wait_until
 
 from .conftest import LongLived
 from .datafolder import error_of
@@ -207,3 +210,26 @@ def test_a_listener_whose_port_is_taken_is_named(server: Gateway, long_lived: Lo
 def test_all_addresses_are_told_to_other_commands(server: Gateway, listener: str) -> None:
     run = json.loads((server.data / "run.json").read_text())
     assert run["addresses"] == [server.url, f"http://{listener}"]
+
+
+def replaced(server: Gateway, gone: set[int]) -> bool:
+    return len(server.workers) == 2 and not gone & set(server.workers)
+
+
+def test_every_worker_serves_every_address_and_so_does_one_that_takes_its_place(
+    hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    layout, port = published("tiny"), free_port()
+    server = gateway({"workers": 2, "upstreams": {"docker.io": hub.settings()}, "listener": [{"port": port}]})
+    url = f"http://{HOST}:{port}/v2/library/tiny/manifests/latest"
+    first = server.workers
+    for worker in first:
+        os.kill(worker, signal.SIGKILL)
+        gone = {*first[: first.index(worker) + 1]}
+        wait_until(partial(replaced, server, gone))
+        for _ in range(4):
+            assert raw.get(url).body == layout.manifest_bytes
+            assert raw.get(f"{server.url}/v2/").status == 200
+    assert set(first) & set(server.workers) == set()
+    assert server.stop() == 0
+    assert not answers_tcp(port)()
