@@ -29,7 +29,7 @@ from gateway.countfolder import count_folder
 from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
-from gateway.metrics import forget
+from gateway.metrics import Metrics, forget, share
 from gateway.server import TlsUnusable, tls_context
 from gateway.settings import Settings
 from gateway.worker import Post, tls_files, work
@@ -83,7 +83,7 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
     with count_folder() as counts, _announced(settings, urls) as announcement:
 
         def begin(new: Begin) -> int:
-            return work(Post(settings, listening, urls, new.place, new.restarted, parent, new.report, counts))
+            return work(Post(settings, listening, urls, new.place, parent, new.report, counts))
 
         def died(place: int) -> None:
             if counts:
@@ -93,11 +93,14 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
             for listener in listening:
                 listener.close()
 
+        if counts:
+            share(counts, "parent")
         crew = Crew(
             count,
             begin,
             changed=announcement.write,
             ready=announcement.say,
+            replaced=Metrics().count_restart,
             died=died,
             stopping=stopping,
         )

@@ -42,7 +42,6 @@ class Post:
     listening: Sequence[socket.socket]
     urls: Sequence[str]
     place: int
-    restarted: bool
     parent: int
     report: int
     counts: Path | None
@@ -77,7 +76,7 @@ async def _run(post: Post) -> None:
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
     metrics, lines = Metrics(), AccessLines(post.settings.log_format)
-    metrics.count_worker(post.restarted)
+    metrics.count_worker()
     try:
         async with running(post.settings, post.urls, lines.write, metrics) as (main, *others):
             further = [Address(*pair) for pair in zip(post.listening[1:], others, strict=True)]

@@ -199,8 +199,11 @@ THREATS = [
     Threat(
         "open proxies by accident",
         "A server that is reached from outside serves everybody.",
-        "Groups with anonymous pull are served on loopback alone, unless the setting says otherwise.",
-        ("tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",),
+        "Groups with anonymous pull are served only if all addresses are on loopback, unless the setting says otherwise.",
+        (
+            "tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",
+            "tests/e2e/test_addresses.py::test_one_address_beyond_this_machine_closes_what_is_open_to_strangers",
+        ),
         Disarm("gateway/auth/permissions.py", "if principal.kind is Kind.ANONYMOUS and not open_proxy:", "if False:"),
     ),
     Threat(
