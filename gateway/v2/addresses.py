@@ -40,9 +40,8 @@ def main_registry(services: Services, options: Options, ns_group: str, virtual_h
 def registry_at(services: Services, options: Options, root: Root) -> ASGIApp:
     """What answers below /v2 where every name belongs to one group and upstream."""
     api = RegistryApi(services, replace(options, root=root))
-    upstream = DOCKER_HUB if root.upstream == DOCKER_HUB_ALIAS else root.upstream
-    known = [namespace for namespace, name in namespaces_of(services.upstreams).items() if name == upstream]
-    return OfOneUpstream(api, upstream, known, options.external_url)
+    known = [namespace for namespace, name in namespaces_of(services.upstreams).items() if name == root.upstream]
+    return OfOneUpstream(api, root.upstream, known, options.external_url)
 
 
 def url_with_host(url: str, host: str) -> str:
@@ -109,7 +108,8 @@ class OfOneUpstream:
         self._own_hosts = frozenset(hosts_of(own_url))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._chosen(scope["query_string"]) if scope["query_string"] else self._app
+        reads = scope["method"] in _READS  # what does not, the app refuses whatever it names
+        app = self._chosen(scope["query_string"]) if scope["query_string"] and reads else self._app
         await app(scope, receive, send)
 
     def _chosen(self, query: bytes) -> ASGIApp:

@@ -152,8 +152,9 @@ def test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing(
         assert (answer.status, error_of(answer)["code"]) == (404, "NAME_UNKNOWN")
     below = raw.get(f"{base}hub/dependency_proxy/containers/library/tiny/manifests/latest", headers)
     assert below.status == 404
-    written = raw.request("PUT", url, headers, body=b"{}")
-    assert (written.status, error_of(written)["code"]) == (405, "UNSUPPORTED")
+    for query in ("", "?ns=docker.io", "?ns=quay.io"):
+        written = raw.request("PUT", f"{url}{query}", headers, body=b"{}")
+        assert (written.status, error_of(written)["code"]) == (405, "UNSUPPORTED")
 
 
 def test_a_host_that_is_not_configured_changes_nothing_and_never_comes_back(
