@@ -1,7 +1,7 @@
 """The composition root: every constructor call, and what lives as long as the app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -41,11 +41,12 @@ from gateway.http.middleware import AccessLine, AccessLog, DrainedRefusals, log_
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
 from gateway.metrics import Metrics
-from gateway.namespaces import Namespaces
+from gateway.namespaces import Namespaces, Root
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
 from gateway.v2.access import Options
+from gateway.v2.addresses import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi
 
 log = structlog.get_logger()
@@ -59,18 +60,32 @@ LOOK_EVERY_SECONDS = 0.005
 @asynccontextmanager
 async def running(
     settings: Settings,
-    external_url: str,
+    urls: Sequence[str],
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
-) -> AsyncIterator[ASGIApp]:
-    """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
+) -> AsyncIterator[list[ASGIApp]]:
+    """The app of the main address and those of the listeners, in their order, with all that they live on.
+
+    `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
+    """
     async with open_services(settings, metrics) as services, _scrubbing(settings, services):
         await services.namespaces.refresh_if_changed()
-        options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
-        yield create_app(services, options, log_access)
+        main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
+        hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
+        roots = [Root(listener.group, listener.upstream) for listener in settings.listener]
+        registries = [main_registry(services, main, settings.ns_group, hosts)]
+        registries += [registry_at(services, *address) for address in zip(others, roots, strict=True)]
+        app = create_app(services, main, log_access, ByAddress(registries) if others else registries[0])
+        yield [app, *(AtAddress(app, number) for number in range(1, len(urls)))]
 
 
-def create_app(services: Services, options: Options, log_access: Callable[[AccessLine], None] = log_at_once) -> ASGIApp:
+def create_app(
+    services: Services,
+    options: Options,
+    log_access: Callable[[AccessLine], None] = log_at_once,
+    registry: ASGIApp | None = None,
+) -> ASGIApp:
+    """`registry` answers below /v2: by default for the names that say by themselves where they lead."""
     app = Starlette(
         routes=ops.routes(services),
         exception_handlers={
@@ -81,7 +96,7 @@ def create_app(services: Services, options: Options, log_access: Callable[[Acces
         },
     )
     app.router.redirect_slashes = False
-    surfaces = Surfaces(Refusals(RegistryApi(services, options)), app)
+    surfaces = Surfaces(Refusals(registry or RegistryApi(services, options)), app)
     return KnownConnection(
         ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access)), options.zero_copy)
     )
@@ -209,11 +224,16 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     ]
 
 
-def open_proxy_allowed(settings: Settings, external_url: str) -> bool:
-    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone."""
+def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
+    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone.
+
+    `urls`: of all addresses of this server. One that is reached from elsewhere closes them all, since what is served
+    there can be had through each.
+    """
     if settings.allow_open_proxy:
         return True
-    return is_loopback(settings.host) and is_loopback(urlsplit(external_url).hostname or "")
+    hosts = [settings.host, *(listener.host for listener in settings.listener)]
+    return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
 
 
 def is_loopback(host: str) -> bool:

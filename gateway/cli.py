@@ -14,6 +14,7 @@ from gateway.commands import folder
 from gateway.commands import group as group_commands
 from gateway.commands import keep as keep_commands
 from gateway.commands import quota as quota_command
+from gateway.commands.client_config import client_config
 from gateway.commands.output import ConfigFile, DataFolder, refusals
 from gateway.settings import load
 
@@ -27,6 +28,7 @@ app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
 app.add_typer(keep_commands.app, name="cache")
 app.command("quota")(quota_command.show)
+app.command("client-config")(client_config)
 
 
 class LogFormat(StrEnum):

@@ -9,13 +9,16 @@ import os
 import resource
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.typing import AppWrapper
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
@@ -70,11 +73,19 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A further socket, and who answers there."""
+
+    listener: socket.socket
+    app: ASGIApp
+
+
 class Server:
     def __init__(self, app: ASGIApp, tls: TlsFiles | None = None, connections: int | None = None) -> None:
         """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow."""
         strict.install()
-        self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
+        self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
         self._limit = connections or connection_limit()
@@ -83,25 +94,35 @@ class Server:
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
 
     async def serve(
-        self, listener: socket.socket, stop: asyncio.Event, grace: float, hurry: asyncio.Event | None = None
+        self,
+        listener: socket.socket,
+        stop: asyncio.Event,
+        grace: float,
+        hurry: asyncio.Event | None = None,
+        further: Sequence[Address] = (),
     ) -> None:
-        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. Closes the listener."""
+        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. `further`: sockets with apps
+        of their own. Closes the sockets."""
         asyncio.get_running_loop().set_exception_handler(_note_loop_error)
-        # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        acceptor = Acceptor(
-            listener, self._connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, http1.LAST_BYTES_SECONDS
-        )
+        acceptors = [self._accept(listener, self._app)]
+        acceptors += [self._accept(address.listener, _wrapped(address.app)) for address in further]
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
             await stop.wait()
         finally:
             renewing.cancel()
-            acceptor.close()
+            for acceptor in acceptors:
+                acceptor.close()
             await self._worker.terminated.set()
             await self._end(grace, hurry or asyncio.Event())
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket, app: AppWrapper) -> Acceptor:
+        # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected = partial(self._connected, app)
+        return Acceptor(listener, connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, http1.LAST_BYTES_SECONDS)
+
+    async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
             writer.write(_BUSY)
             writer.close()
@@ -109,7 +130,7 @@ class Server:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
-        connection = self._open[task] = Http1Connection(self._app, self._config, self._worker, reader, writer)
+        connection = self._open[task] = Http1Connection(app, self._config, self._worker, reader, writer)
         try:
             await connection
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
@@ -159,6 +180,10 @@ def connection_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return max(16, min(CONNECTIONS, (soft - 256) // 2))
+
+
+def _wrapped(app: ASGIApp) -> AppWrapper:
+    return wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
 
 
 def _config() -> Config:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gateway import logs
 from gateway.app import running
 from gateway.logs import AccessLines
 from gateway.metrics import Metrics, share
-from gateway.server import Server, TlsFiles, TlsUnusable
+from gateway.server import Address, Server, TlsFiles, TlsUnusable
 from gateway.settings import Settings
 
 log = structlog.get_logger()
@@ -34,11 +35,12 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 @dataclass(frozen=True, slots=True)
 class Post:
     """What a worker is given. `place` is its number, which the next one at this post inherits; READY, or a line that
-    says why there is no serving, is written into the descriptor `report`. `counts`: where all workers count."""
+    says why there is no serving, is written into the descriptor `report`. `counts`: where all workers count.
+    `listening` and `urls`: of the main address, then of the listeners."""
 
     settings: Settings
-    listener: socket.socket
-    url: str
+    listening: Sequence[socket.socket]
+    urls: Sequence[str]
     place: int
     parent: int
     report: int
@@ -76,10 +78,11 @@ async def _run(post: Post) -> None:
     metrics, lines = Metrics(), AccessLines(post.settings.log_format)
     metrics.count_worker()
     try:
-        async with running(post.settings, post.url, lines.write, metrics) as app:
-            server = Server(app, tls_files(post.settings))
+        async with running(post.settings, post.urls, lines.write, metrics) as (main, *others):
+            further = [Address(*pair) for pair in zip(post.listening[1:], others, strict=True)]
+            server = Server(main, tls_files(post.settings))
             os.write(post.report, READY)
-            await server.serve(post.listener, stop, GRACE_SECONDS, hurry)
+            await server.serve(post.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:
         lines.close()
 

@@ -28,6 +28,7 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.addresses",
         "gateway.acceptor",
         "gateway.app",
         "gateway.http1",

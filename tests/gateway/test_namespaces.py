@@ -14,7 +14,7 @@ from cache.oci.names import RepositoryName
 from gateway.db import groups
 from gateway.db.engine import Database, migrate
 from gateway.db.groups import Group, Visibility
-from gateway.namespaces import Namespaces, NativeLocation, ProxiedLocation, locate
+from gateway.namespaces import Namespaces, NativeLocation, ProxiedLocation, Root, locate, locate_below
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")
@@ -59,6 +59,33 @@ def where(text: str) -> ProxiedLocation | NativeLocation:
 def test_an_image_has_one_upstream_and_one_name_there(group: str, written: str, upstream: str, image: str) -> None:
     expected = ProxiedLocation(TREE[group], upstream, RepositoryName.parse(image))
     assert where(f"{group}/dependency_proxy/containers/{written}") == expected
+
+
+@pytest.mark.parametrize(
+    ("upstream", "written", "image"),
+    [
+        ("docker.io", "alpine", "library/alpine"),
+        ("docker.io", "library/alpine", "library/alpine"),
+        ("docker.io", "docker.io/alpine", "library/alpine"),
+        ("docker.io", "docker.io/library/alpine", "library/alpine"),
+        ("docker.io", "index.docker.io/alpine", "library/alpine"),
+        ("docker.io", "docker.io", "library/docker.io"),
+        ("docker.io", "quay.io/one", "quay.io/one"),
+        ("docker.io", "hub/dependency_proxy/containers/one", "hub/dependency_proxy/containers/one"),
+        ("quay.io", "one", "one"),
+        ("quay.io", "quay.io/one/two", "one/two"),
+        ("quay.io", "index.docker.io/one", "index.docker.io/one"),
+    ],
+)
+def test_below_a_root_every_name_is_an_image_of_its_upstream(upstream: str, written: str, image: str) -> None:
+    found = locate_below(Root("a/b", upstream), RepositoryName.parse(written), TREE, UPSTREAMS)
+    assert found == ProxiedLocation(TREE["a/b"], upstream, RepositoryName.parse(image))
+
+
+@pytest.mark.parametrize("root", [Root("absent", "docker.io"), Root("off", "docker.io"), Root("hub", "gone.example")])
+def test_a_root_without_its_group_or_upstream_leads_nowhere(root: Root) -> None:
+    with pytest.raises(NameUnknown):
+        locate_below(root, RepositoryName.parse("one"), TREE, UPSTREAMS)
 
 
 @pytest.mark.parametrize(
