@@ -90,7 +90,7 @@ async def test_an_upstream_without_ranges_gives_the_whole_and_what_is_here_is_pa
     assert (again.status, again.sent) == (200, SIZE)
 
 
-@pytest.mark.parametrize("refusal", [lies.refused(416), lies.refused(503), lies.refused(429), lies.html()])
+@pytest.mark.parametrize("refusal", [lies.refused(416), lies.refused(503), lies.html()])
 async def test_who_refuses_the_rest_is_asked_for_the_whole(breaking: Breaking, refusal: Lie) -> None:
     _, _, again = await arrives(breaking, lies.short(SIZE // 2), refusal)
     assert again.header("range") is None
