@@ -27,6 +27,9 @@ log = structlog.get_logger()
 _SIZE_LIMIT = 4 * 1024 * 1024
 _LOCK_TRIES, _LOCK_WAIT = 20, 0.005
 _AT_LAST = 0.05
+_NUMBERS = 1e11
+"""Nothing that is counted or timed here comes near it."""
+
 _FORGET_AFTER = 30 * 24 * 3600
 
 
@@ -209,6 +212,8 @@ class Conversation:
         record(self._key, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
 
     def refused(self, said: Told | None, retry: int | None) -> None:
+        if self._ask is Ask.PART:
+            return
         now = self._ledger.clock()
         known = self._ledger.change(
             self._key, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
@@ -232,7 +237,7 @@ def _allowance(entry: dict[str, object]) -> Allowance:
         raise TypeError("no list of samples")
     for name, value in known.items():
         wanted = str if name == "source" else (int, float, type(None))
-        if not isinstance(value, wanted) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < _NUMBERS):
             raise TypeError(f"{name} is no such value")
     return Allowance(**known, samples=tuple((float(at), int(left)) for at, left in samples))  # type: ignore[arg-type]
 
