@@ -226,7 +226,7 @@ def _parse(content: bytes) -> dict[str, Allowance]:
     try:
         document = json.loads(content)
         return {str(source): _allowance(entry) for source, entry in document.items()}
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return {}
 
 
@@ -239,7 +239,10 @@ def _allowance(entry: dict[str, object]) -> Allowance:
         wanted = str if name == "source" else (int, float, type(None))
         if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < _NUMBERS):
             raise TypeError(f"{name} is no such value")
-    return Allowance(**known, samples=tuple((float(at), int(left)) for at, left in samples))  # type: ignore[arg-type]
+    pairs = tuple((float(at), int(left)) for at, left in samples)
+    if not all(0 <= at < _NUMBERS and 0 <= left < _NUMBERS for at, left in pairs):
+        raise TypeError("no samples")
+    return Allowance(**known, samples=pairs)  # type: ignore[arg-type]
 
 
 def read(path: Path) -> dict[str, Allowance]:

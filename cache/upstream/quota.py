@@ -23,6 +23,7 @@ PROBE_WITHIN = 5
 LITTLE, SCARCE = 10, 5
 SAMPLES, SAMPLE_EVERY = 60, 60
 
+_FAR_AWAY = 365 * 24 * 3600
 _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
 
 
@@ -164,13 +165,14 @@ def left_now(known: Allowance, now: float) -> float | None:
 
 
 def empty_at(known: Allowance, now: float) -> float | None:
-    """When nothing will be left if it goes on as of late; None where nothing is used, or too little is known."""
+    """When nothing will be left if it goes on as of late; None where hardly any is used, or little is known."""
     if known.remaining is None or len(known.samples) < 2:
         return None
     (begun, before), (ended, after) = known.samples[0], known.samples[-1]
     if before <= after or ended <= begun:
         return None
-    return max(now, ended + after * (ended - begun) / (before - after))
+    left = ended - now + after * (ended - begun) / (before - after)
+    return now + max(0.0, left) if left < _FAR_AWAY else None
 
 
 def resets_at(known: Allowance, now: float) -> float | None:

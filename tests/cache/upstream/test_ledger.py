@@ -148,6 +148,8 @@ REST = {"everything": False, "strikes": 0, "samples": []}
         json.dumps({"a": GOOD | REST | {"until": "soon"}}).encode(),
         json.dumps({"a": GOOD | REST | {"until": 1e300}}).encode(),
         json.dumps({"a": GOOD | REST | {"limit": -1}}).encode(),
+        b'{"a": %b}' % json.dumps(GOOD | REST).replace("[]", "[[1e999, 1]]").encode(),
+        b'{"a": %b}' % json.dumps(GOOD | REST).replace("[]", "[[1, 1e999]]").encode(),
         json.dumps({"a": GOOD | REST | {"samples": 7}}).encode(),
         json.dumps({"a": GOOD | REST | {"samples": [[1]]}}).encode(),
         b'{"a": %b}' % json.dumps(GOOD | REST).replace('"until": 0', '"until": NaN').encode(),

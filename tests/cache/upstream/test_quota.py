@@ -1,5 +1,7 @@
 """Limits and Retry-After in every form that upstreams send, and what follows."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -234,6 +236,8 @@ def test_the_forecast_goes_on_as_of_late() -> None:
     for minute, remaining in enumerate((100, 98, 96, 94)):
         known = after_answer(known, PULL, Told(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
     assert empty_at(known, NOW + 180) == NOW + 180 + 94 / 2 * 60
+    plenty = replace(known, samples=((NOW, 900_000_001), (NOW + 3600, 900_000_000)))
+    assert empty_at(plenty, NOW) is None
     refilled = after_answer(known, PULL, Told(100, 99), NOW + 240, NOW + 240)
     assert empty_at(refilled, NOW + 240) is None
 
