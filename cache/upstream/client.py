@@ -164,7 +164,7 @@ class UpstreamClient:
         address each time, and never where it redirected to before: that holds for a while only.
         """
         headers = {"Range": part.range} if part else {}
-        flow = self._ask(Ask.CONTENT, image, "GET", f"blobs/{digest}", headers)
+        flow = self._ask(Ask.PART if part else Ask.CONTENT, image, "GET", f"blobs/{digest}", headers)
         response = carry_out_blocking(flow, self._egress)
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
@@ -257,7 +257,7 @@ class UpstreamClient:
         while the upstream must not be asked."""
         with self.quota.request(ask) as conversation:
             try:
-                response = yield from self._authorized(image, method, path, headers)
+                response = yield from self._authorized(ask, image, method, path, headers)
             except RateLimited as error:
                 conversation.refused(None, error.retry_after)
                 raise
@@ -273,25 +273,26 @@ class UpstreamClient:
         raise self._refusal(response, image)
 
     def _authorized(
-        self, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
+        self, ask: Ask, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
     ) -> Flow[Response]:
         """An answer to a request whose token, if it wants one, was not refused."""
         scope = f"repository:{image}:pull"
+        blamed = "" if ask is Ask.PART else image.text  # an upstream that fails at ranges may give the whole
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
-        response = yield from self._walk(method, url, plain, authorization, image)
+        response = yield from self._walk(method, url, plain, authorization, blamed)
         if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
             yield Drop(response)
             wanted = ", ".join(response.headers.get_list("www-authenticate"))
             renewed = yield from self._tokens.renewed(scope, authorization, wanted)
             if renewed is None:
                 raise Denied(f"{self.host} refuses access to {image}")
-            response = yield from self._walk(method, url, plain, renewed, image)
+            response = yield from self._walk(method, url, plain, renewed, blamed)
         return response
 
     def _walk(
-        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, image: RepositoryName
+        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, blamed: str
     ) -> Flow[Response]:
         """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
         own = True
@@ -301,7 +302,7 @@ class UpstreamClient:
             own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
-            response: Response = yield Open(method, url, headers | credential, image.text)
+            response: Response = yield Open(method, url, headers | credential, blamed)
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return response
             yield Drop(response)

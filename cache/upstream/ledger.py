@@ -27,6 +27,9 @@ log = structlog.get_logger()
 _SIZE_LIMIT = 4 * 1024 * 1024
 _LOCK_TRIES, _LOCK_WAIT = 20, 0.005
 _AT_LAST = 0.05
+_NUMBERS = 1e11
+"""Nothing that is counted or timed here comes near it."""
+
 _FORGET_AFTER = 30 * 24 * 3600
 
 
@@ -209,6 +212,8 @@ class Conversation:
         record(self._key, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
 
     def refused(self, said: Told | None, retry: int | None) -> None:
+        if self._ask is Ask.PART:
+            return
         now = self._ledger.clock()
         known = self._ledger.change(
             self._key, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
@@ -221,7 +226,7 @@ def _parse(content: bytes) -> dict[str, Allowance]:
     try:
         document = json.loads(content)
         return {str(source): _allowance(entry) for source, entry in document.items()}
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return {}
 
 
@@ -232,9 +237,12 @@ def _allowance(entry: dict[str, object]) -> Allowance:
         raise TypeError("no list of samples")
     for name, value in known.items():
         wanted = str if name == "source" else (int, float, type(None))
-        if not isinstance(value, wanted) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < _NUMBERS):
             raise TypeError(f"{name} is no such value")
-    return Allowance(**known, samples=tuple((float(at), int(left)) for at, left in samples))  # type: ignore[arg-type]
+    pairs = tuple((float(at), int(left)) for at, left in samples)
+    if not all(0 <= at < _NUMBERS and 0 <= left < _NUMBERS for at, left in pairs):
+        raise TypeError("no samples")
+    return Allowance(**known, samples=pairs)  # type: ignore[arg-type]
 
 
 def read(path: Path) -> dict[str, Allowance]:

@@ -23,15 +23,18 @@ PROBE_WITHIN = 5
 LITTLE, SCARCE = 10, 5
 SAMPLES, SAMPLE_EVERY = 60, 60
 
+_FAR_AWAY = 365 * 24 * 3600
 _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
 
 
 class Ask(Enum):
-    """What a request is for. Limits on pulls count PULL alone; a 429 to anything else means everything."""
+    """What a request is for. Limits on pulls count PULL alone; a 429 to anything else means everything, but to a PART:
+    that may be meant for the connections beside the first of a download, which goes on over one."""
 
     PULL = "get of a manifest"
     CHECK = "head of a manifest"
     CONTENT = "a blob, or a list"
+    PART = "a part of a blob"
 
 
 class Thrift(Enum):
@@ -129,7 +132,8 @@ def after_refusal(
 def pause(known: Allowance, ask: Ask, free_checks: bool, now: float) -> float:
     """Seconds for which such a request must not be sent; 0: it may. `free_checks`: a CHECK is known not to count."""
     counts = known.everything or ask is Ask.PULL or (ask is Ask.CHECK and not free_checks)
-    return max(0.0, known.until - now) if counts else 0.0
+    # No pause is longer: what seems so was written before a clock was set back.
+    return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
 
 
 def must_claim(known: Allowance, ask: Ask, free_checks: bool, now: float) -> bool:
@@ -161,13 +165,14 @@ def left_now(known: Allowance, now: float) -> float | None:
 
 
 def empty_at(known: Allowance, now: float) -> float | None:
-    """When nothing will be left if it goes on as of late; None where nothing is used, or too little is known."""
+    """When nothing will be left if it goes on as of late; None where hardly any is used, or little is known."""
     if known.remaining is None or len(known.samples) < 2:
         return None
     (begun, before), (ended, after) = known.samples[0], known.samples[-1]
     if before <= after or ended <= begun:
         return None
-    return max(now, ended + after * (ended - begun) / (before - after))
+    left = ended - now + after * (ended - begun) / (before - after)
+    return now + max(0.0, left) if left < _FAR_AWAY else None
 
 
 def resets_at(known: Allowance, now: float) -> float | None:

@@ -678,3 +678,16 @@ async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_cre
     assert await connect(hub.url, ALICE, hosts).head_manifest(image, LATEST) is not None
     with pytest.raises(Unavailable, match="answered 401 to user mallory"):
         await connect(hub.url, Credential("mallory", "?"), hosts).head_manifest(image, LATEST)
+
+
+async def test_an_upstream_that_fails_at_parts_is_still_asked_for_the_whole(liar: Liar, connect: Connect) -> None:
+    content, digest = blob_of(100_000)
+    liar.offer_blob(content)
+    client = connect(liar.url)
+    for status in (500, 503, 429):
+        liar.behave("/blobs/", lies.refused(status))
+        for _ in range(4):
+            with pytest.raises(UpstreamError), client.open_blob(APP, digest, Part(0, 10, len(content))):
+                raise AssertionError("it was given")
+        liar.honest()
+        assert await download(client, digest) == (len(content), content)

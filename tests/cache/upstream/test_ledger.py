@@ -146,6 +146,10 @@ REST = {"everything": False, "strikes": 0, "samples": []}
         b'{"a": {}}',
         b"[" * 100_000,
         json.dumps({"a": GOOD | REST | {"until": "soon"}}).encode(),
+        json.dumps({"a": GOOD | REST | {"until": 1e300}}).encode(),
+        json.dumps({"a": GOOD | REST | {"limit": -1}}).encode(),
+        b'{"a": %b}' % json.dumps(GOOD | REST).replace("[]", "[[1e999, 1]]").encode(),
+        b'{"a": %b}' % json.dumps(GOOD | REST).replace("[]", "[[1, 1e999]]").encode(),
         json.dumps({"a": GOOD | REST | {"samples": 7}}).encode(),
         json.dumps({"a": GOOD | REST | {"samples": [[1]]}}).encode(),
         b'{"a": %b}' % json.dumps(GOOD | REST).replace('"until": 0', '"until": NaN').encode(),
@@ -170,3 +174,10 @@ def test_a_lock_that_is_held_for_ever_is_not_waited_for(path: Path, clock: Clock
     with Ledger(path, clock)._exclusively():
         refuse(Quota(Ledger(path, clock), ANONYMOUS))
     assert Quota(Ledger(path, clock), ANONYMOUS).pause(Ask.PULL) == 60
+
+
+def test_a_part_that_is_refused_does_not_stop_the_download_that_it_belongs_to(clock: Clock) -> None:
+    quota = Quota(Ledger(clock=clock), ANONYMOUS)
+    with quota.request(Ask.PART) as conversation:
+        conversation.refused(None, 60)
+    assert quota.pause(Ask.CONTENT) == 0

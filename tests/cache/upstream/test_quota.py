@@ -1,5 +1,7 @@
 """Limits and Retry-After in every form that upstreams send, and what follows."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,7 +120,7 @@ def test_whatever_is_said_of_limits_is_a_count_or_nothing(one: str, other: str) 
 
 # What follows from it.
 
-PULL, CHECK, CONTENT = Ask.PULL, Ask.CHECK, Ask.CONTENT
+PULL, CHECK, CONTENT, PART = Ask.PULL, Ask.CHECK, Ask.CONTENT, Ask.PART
 LIMITED = Told(100, 0, 21600)
 
 
@@ -131,13 +133,13 @@ def refused(
 @pytest.mark.parametrize(
     ("allowance", "pauses"),
     [
-        (UNKNOWN, {PULL: False, CHECK: False, CONTENT: False}),
-        (refused(), {PULL: True, CHECK: True, CONTENT: False}),
-        (refused(said=None), {PULL: True, CHECK: True, CONTENT: True}),
-        (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True}),
-        (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True}),
-        (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False}),
-        (after_answer(UNKNOWN, PULL, Told(100, 1), NOW, NOW), {PULL: False, CHECK: False, CONTENT: False}),
+        (UNKNOWN, {PULL: False, CHECK: False, CONTENT: False, PART: False}),
+        (refused(), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
+        (refused(said=None), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
+        (after_answer(UNKNOWN, PULL, Told(100, 1), NOW, NOW), {PULL: False, CHECK: False, CONTENT: False, PART: False}),
     ],
 )
 def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[Ask, bool]) -> None:
@@ -154,6 +156,12 @@ def test_checks_that_are_known_to_be_free_go_on_until_one_is_refused() -> None:
 )
 def test_a_pause_is_as_long_as_the_upstream_says_within_an_hour(retry: int | None, seconds: float) -> None:
     assert pause(refused(retry=retry), PULL, False, NOW) == seconds
+
+
+def test_a_pause_that_was_written_before_the_clock_was_set_back_does_not_last_for_ever() -> None:
+    known = refused(retry=600)
+    assert pause(known, PULL, False, NOW - 300) == 900
+    assert pause(known, PULL, False, NOW - 24 * 3600) == 0
 
 
 def test_without_a_word_pauses_double_up_to_a_quarter_of_an_hour() -> None:
@@ -228,6 +236,8 @@ def test_the_forecast_goes_on_as_of_late() -> None:
     for minute, remaining in enumerate((100, 98, 96, 94)):
         known = after_answer(known, PULL, Told(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
     assert empty_at(known, NOW + 180) == NOW + 180 + 94 / 2 * 60
+    plenty = replace(known, samples=((NOW, 900_000_001), (NOW + 3600, 900_000_000)))
+    assert empty_at(plenty, NOW) is None
     refilled = after_answer(known, PULL, Told(100, 99), NOW + 240, NOW + 240)
     assert empty_at(refilled, NOW + 240) is None
 
