@@ -160,7 +160,7 @@ class Evictor:
             for page in self._stock.least_used(PAGE, gone=gone):
                 page = [held for held in page if documents or not held.document]
                 while freed < wanted and (chosen := choose(page, wanted - freed, now, spared)):
-                    freed += self._take(chosen, spared)
+                    freed += self._take(chosen, spared, on_disk=not documents)
                     spared = spared | {held.digest for held in chosen}
                 if freed >= wanted or (stopped and stopped.is_set()):
                     break
@@ -175,11 +175,14 @@ class Evictor:
                 break
         return freed
 
-    def _take(self, chosen: Iterable[Held], spared: set[Digest]) -> int:
-        """Bytes that went: not of what is spared, or read by somebody."""
-        return sum(self._take_batch(batch) for batch in _batches([h for h in chosen if h.digest not in spared]))
+    def _take(self, chosen: Iterable[Held], spared: set[Digest], *, on_disk: bool = False) -> int:
+        """Bytes that went: not of what is spared, or read by somebody. `on_disk`: only those of files that were there;
+        a row alone counts for the cap, too."""
+        return sum(
+            self._take_batch(batch, on_disk) for batch in _batches([h for h in chosen if h.digest not in spared])
+        )
 
-    def _take_batch(self, batch: Sequence[Held]) -> int:
+    def _take_batch(self, batch: Sequence[Held], on_disk: bool) -> int:
         claims: list[Claim] = []
         digests: list[Digest] = []
         freed = 0
@@ -190,7 +193,8 @@ class Evictor:
                     claims.append(claim)
                 if claim is not None or held.document:
                     digests.append(held.digest)
-                    freed += held.size if held.document else 0
+                    alone = held.document or (claim is not None and claim.absent and not on_disk)
+                    freed += held.size if alone else 0
             try:
                 self._stock.remove(digests)
             except DatabaseUnusable:

@@ -55,6 +55,10 @@ class Claim:
             status = os.fstat(descriptor)
             self.size, self._inode = status.st_size, status.st_ino
 
+    @property
+    def absent(self) -> bool:
+        return self._descriptor is None
+
     def delete(self) -> int:
         """The bytes that are free now: none where another file has taken the name since."""
         with suppress(FileNotFoundError):

@@ -64,6 +64,17 @@ async def test_the_totals_are_those_of_all_rows_whoever_wrote_them(keeper: Keepe
     assert await keeper.held(two) == [True]
 
 
+async def test_rows_whose_files_are_gone_count_for_the_cap_but_make_no_room(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
+    for digest in digests[:3]:
+        keeper.file(digest).unlink()
+    assert keeper.evictor.sweep() == 3 * SIZE
+    assert await keeper.held(*digests) == [False] * 3 + [True] * 9
+    keeper.file(digests[3]).unlink()
+    assert keeper.evictor.make_room(1) == SIZE
+    assert await keeper.held(*digests[3:6]) == [False, False, True]
+
+
 async def test_what_somebody_reads_stays_until_it_is_closed(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
     reading = keeper.store.open(digests[0])
