@@ -7,11 +7,13 @@ at an offset of its own. Reader and download are strangers: none waits for anoth
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -79,6 +81,10 @@ class Flight:
         self._aborted = False
         self._over = False
         self._desertion: asyncio.TimerHandle | None = None
+
+    @property
+    def followers(self) -> int:
+        return self._followers
 
     @property
     def verified(self) -> bool:
@@ -271,6 +277,15 @@ class Follower:
             raise self._flight.error.again()
 
 
+class Tower(Protocol):
+    """Is told of every flight, in the loop."""
+
+    def began(self, flight: Flight) -> None: ...
+
+    def ended(self, flight: Flight, seconds: float) -> None:
+        """With its outcome in `state` and `error`, before it is forgotten."""
+
+
 class Flights:
     """The running downloads of this process, one per source and digest."""
 
@@ -280,9 +295,11 @@ class Flights:
         tasks: Tasks,
         arrived: Callable[[Flight], Awaitable[None]],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
+        tower: Tower | None = None,
     ) -> None:
         """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
         told of each body that was not what it should be."""
+        self._tower = tower
         self._place = place
         self._lanes = Lanes()
         self._refused = refused
@@ -301,6 +318,11 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def followers(self) -> int:
+        """Readers of all that runs."""
+        return sum(flight.followers for flight in self._running.values())
 
     def find(self, source: Source, digest: Digest) -> Flight | None:
         """The one that may be joined; what has failed is over, even while it is being cleaned up."""
@@ -322,6 +344,9 @@ class Flights:
 
     async def _own(self, flight: Flight, fetch: Fetch) -> None:
         """From take-off to record, whatever its clients do."""
+        began = time.monotonic()
+        if self._tower:
+            self._tower.began(flight)
         landed = asyncio.Event()
         work = (fetch, self._place, self._lanes, landed.set)
         fill = threading.Thread(target=flight.fly, args=work, name="fill", daemon=True)
@@ -332,10 +357,8 @@ class Flights:
             while flight.state is State.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # who joins while this is written down is written down too
                 await self._arrived(flight)
-            if flight.error is not None:
-                if isinstance(flight.error, Corrupt):
-                    self._refused(flight.source, flight.error)
-                log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
+            if isinstance(flight.error, Corrupt):
+                self._refused(flight.source, flight.error)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
                 del self._running[flight.source, flight.digest]
@@ -345,6 +368,8 @@ class Flights:
                     async with asyncio.timeout(STOP_WITHIN):
                         await landed.wait()
             flight.land()
+            if self._tower:
+                self._tower.ended(flight, time.monotonic() - began)
 
 
 def worth_finishing(size: int | None, written: int) -> bool:

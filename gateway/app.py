@@ -12,16 +12,16 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.flight import Flights, Landing
+from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
+from cache.oci.errors import RegistryError
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.spool import sweep
 from cache.tasks import Tasks
-from cache.upstream.errors import Corrupt
-from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
@@ -29,11 +29,14 @@ from gateway.folders import CacheFolder
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
 from gateway.http.errors import Refusals
-from gateway.http.middleware import AccessLine, AccessLog, DrainedRefusals, log_at_once
+from gateway.http.middleware import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
+from gateway.lines import AccessLine
 from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces
+from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.process import Process
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
@@ -43,26 +46,36 @@ from gateway.v2.routes import RegistryApi
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+FOLD_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, external_url: str, log_access: Callable[[AccessLine], None] = log_at_once
+    settings: Settings,
+    external_url: str,
+    log_access: Callable[[AccessLine], None] = log_at_once,
+    process: Process | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
-    async with open_services(settings) as services:
+    async with open_services(settings, process) as services:
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
-        yield create_app(services, options, log_access)
+        yield create_app(services, options, log_access, ops_options(settings, external_url))
 
 
-def create_app(services: Services, options: Options, log_access: Callable[[AccessLine], None] = log_at_once) -> ASGIApp:
+def create_app(
+    services: Services,
+    options: Options,
+    log_access: Callable[[AccessLine], None] = log_at_once,
+    for_operators: ops.Options | None = None,
+) -> ASGIApp:
     app = Starlette(
-        routes=ops.routes(services),
+        routes=ops.routes(services, for_operators or ops.Options()),
         exception_handlers={
             DatabaseUnusable: errors.on_database_unusable,
+            RegistryError: errors.on_registry_error,
             Exception: errors.on_unexpected,
             404: errors.on_not_found,
             405: errors.on_method_not_allowed,
@@ -70,9 +83,15 @@ def create_app(services: Services, options: Options, log_access: Callable[[Acces
     )
     app.router.redirect_slashes = False
     surfaces = Surfaces(Refusals(RegistryApi(services, options)), app)
-    return KnownConnection(
-        ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access)), options.zero_copy)
-    )
+    metrics = services.metrics
+
+    def note(line: AccessLine) -> None:
+        metrics.note_answer(line)
+        log_access(line)
+
+    access_log = AccessLog(DrainedRefusals(surfaces), note)
+    metrics.show("requests_in_progress", lambda: access_log.in_progress)
+    return KnownConnection(ZeroCopy(StalledClients(access_log), options.zero_copy))
 
 
 class Surfaces:
@@ -88,36 +107,40 @@ class Surfaces:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, process: Process | None = None) -> AsyncIterator[Services]:
     folder = CacheFolder(settings.data)
     folder.make()
     if leftovers := sweep(folder.spools):
         log.info("spools_swept", count=leftovers)
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
-    store = FilesystemStore(folder.blobs)
-    quarantine, metrics = Quarantine(folder.quarantine), Metrics()
+    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    metrics, chronicle = Metrics(counting_into(usage, utc_now)), Chronicle(folder.usage)
+    sealer = Sealer(settings.data / KEYS_DIRECTORY)
+    upstreams = Upstreams(configured_upstreams(settings), sealer, lambda name: UpstreamTraffic(metrics, name))
+    troubles = Troubles(metrics, chronicle, quarantine, upstreams.name_of, utc_now)
     landing = Landing(folder.spools, store, quarantine)
-
-    def refused(source: Source, error: Corrupt) -> None:
-        metrics.count_fault(source, error.fault)
-        log.error("upstream_answer_refused", upstream=str(source.origin), fault=error.fault.value, reason=error.reason)
-        if error.evidence:
-            quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
-
-    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
+    downloads = Downloads(metrics, chronicle, upstreams.name_of, utc_now)
+    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), troubles.refused, downloads)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, troubles.refused, troubles.failed)
+    process = process or Process()
+    metrics.show("flights", lambda: len(flights))
+    metrics.show("followers", lambda: flights.followers)
+    metrics.show("connections", lambda: process.connections)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
-        tasks.start(_flush_often(usage), "usage")
+        tasks.start(_flush_often(usage, chronicle), "usage")
+        tasks.start(_fold_often(metrics), "metrics")
         try:
-            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
+            namespaces = Namespaces(database, upstreams.names)
+            yield Services(namespaces, upstreams, pull_through, metrics, index, folder, process)
         finally:
             await flights.close()
             await tasks.close()
             await upstreams.close()
             index.close()
+            metrics.fold()
             usage.flush()
+            chronicle.flush()
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -141,8 +164,16 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
 def open_proxy_allowed(settings: Settings, external_url: str) -> bool:
     """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone."""
-    if settings.allow_open_proxy:
-        return True
+    return settings.allow_open_proxy or on_loopback(settings, external_url)
+
+
+def ops_options(settings: Settings, external_url: str) -> ops.Options:
+    access = ops.MetricsAccess(settings.metrics_access)
+    return ops.Options(access, settings.metrics_token_file, on_loopback(settings, external_url))
+
+
+def on_loopback(settings: Settings, external_url: str) -> bool:
+    """Whether this server is reached on loopback alone."""
     return is_loopback(settings.host) and is_loopback(urlsplit(external_url).hostname or "")
 
 
@@ -157,10 +188,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _flush_often(usage: UsageFile) -> None:
+async def _fold_often(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FOLD_SECONDS)
+        metrics.fold()
+
+
+async def _flush_often(usage: UsageFile, chronicle: Chronicle) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
         try:
             await asyncio.to_thread(usage.flush)
+            await asyncio.to_thread(chronicle.flush)
         except Exception as error:  # counting is not worth a server
             log.warning("usage_not_written", reason=str(error))

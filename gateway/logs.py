@@ -12,7 +12,7 @@ from typing import Literal, TextIO
 
 import structlog
 
-from gateway.http.middleware import AccessLine
+from gateway.lines import AccessLine
 
 Form = Literal["console", "json"]
 

@@ -23,6 +23,7 @@ from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from gateway.http import strict
+from gateway.process import Process
 
 log = structlog.get_logger()
 
@@ -72,8 +73,16 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 class Server:
-    def __init__(self, app: ASGIApp, tls: TlsFiles | None = None, connections: int | None = None) -> None:
-        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: TlsFiles | None = None,
+        connections: int | None = None,
+        process: Process | None = None,
+    ) -> None:
+        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow. `process` is
+        told how many there are, and when no more are taken."""
+        self._process = process or Process()
         strict.install()
         self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
         self._tls = tls
@@ -103,6 +112,7 @@ class Server:
             await stop.wait()
         finally:
             renewing.cancel()
+            self._process.stopping = True
             server.close()
             await self._worker.terminated.set()
             await self._end(grace)
@@ -116,12 +126,14 @@ class Server:
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
         self._open.add(task)
+        self._process.connections += 1
         try:
             await _Connection(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
             self._open.discard(task)
+            self._process.connections -= 1
 
     async def _end(self, grace: float) -> None:
         if self._open:

@@ -122,6 +122,7 @@ Workers = Annotated[int, Strict(), Field(ge=0, le=1), Kind("0 or 1: this version
 Duration = Annotated[
     timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
+MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
 LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
@@ -193,6 +194,12 @@ class Settings(_Table):
         default=True, description="Send files from the page cache, where the connection allows it."
     )
     log_format: LogFormat = Field(default="console", description="Log lines for people (console) or machines (json).")
+    metrics_access: MetricsAccess = Field(
+        default="guarded", description="Who reads /-/metrics: whoever has the token (guarded), everybody, nobody."
+    )
+    metrics_token_file: OptionalPath = Field(
+        default=None, description="The file with the bearer token for the metrics; without one loopback alone."
+    )
     cache: CacheSettings = CacheSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
 

@@ -19,6 +19,7 @@ from gateway import logs
 from gateway.app import open_proxy_allowed, running
 from gateway.db.groups import HUB
 from gateway.logs import AccessLines
+from gateway.process import Process
 from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable, tls_context
 from gateway.settings import Settings
 
@@ -54,10 +55,10 @@ async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    lines = AccessLines(settings.log_format)
+    lines, process = AccessLines(settings.log_format), Process()
     try:
-        async with running(settings, url, lines.write) as app:
-            await Server(app, _tls_files(settings)).serve(listener, stop, GRACE_SECONDS)
+        async with running(settings, url, lines.write, process) as app:
+            await Server(app, _tls_files(settings), process=process).serve(listener, stop, GRACE_SECONDS)
     finally:
         lines.close()
 

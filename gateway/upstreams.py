@@ -10,7 +10,7 @@ import structlog
 from cache.oci.names import RepositoryName
 from cache.upstream.auth import Credential, Tokens
 from cache.upstream.client import UpstreamClient
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Unavailable
 from cache.upstream.urls import origin_of
 from cache.values import Source
@@ -53,7 +53,14 @@ class Upstream:
 class Upstreams:
     """Clients are made when they are first needed and kept; they share one egress per upstream."""
 
-    def __init__(self, configured: Iterable[Upstream], sealer: Sealer) -> None:
+    def __init__(
+        self,
+        configured: Iterable[Upstream],
+        sealer: Sealer,
+        traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
+    ) -> None:
+        """`traffic` gives who is told of what passes between here and the upstream of a name."""
+        self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
@@ -66,6 +73,10 @@ class Upstreams:
 
     def get(self, name: str) -> Upstream:
         return self._configured[name]
+
+    def name_of(self, source: Source) -> str:
+        """The configured name of a source's upstream: the first, where several lead to one origin; else the origin."""
+        return next((name for name, origin in self._origins.items() if origin == source.origin), str(source.origin))
 
     def source(self, group: Group, name: str) -> Source:
         """As whom a group sees an upstream: what it pulled with one credential is not there for another."""
@@ -94,7 +105,7 @@ class Upstreams:
             own = source.origin
             hosts = {f"{own.host}:{own.port}", own.host, *upstream.token_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
-            egress = self._egress[upstream.name] = Egress(reach)
+            egress = self._egress[upstream.name] = Egress(reach, traffic=self._traffic(upstream.name))
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
         return UpstreamClient(source, upstream.url, egress, tokens)
 

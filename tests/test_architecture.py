@@ -18,6 +18,7 @@ LAYERS = [
     ["cache.fill"],
     ["cache.flight"],
     ["cache.proxy", "cache.eviction"],
+    ["gateway.lines", "gateway.process"],
     ["gateway.db", "gateway.folders", "gateway.metrics"],
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
@@ -26,6 +27,8 @@ LAYERS = [
     ["gateway.v2", "gateway.ops"],
     [
         "gateway.app",
+        "gateway.observers",
+        "gateway.doctor",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from cache.values import Fault, Part, Source
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
+TELL_EVERY = 4 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
 
@@ -45,8 +46,11 @@ class ReferrersPage:
 class BlobStream:
     """The bytes of one blob as they arrive, for a thread that fills a spool."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, received: Callable[[int], None] = lambda size: None) -> None:
+        """`received` is told of what has come, now and then and when it is closed."""
         self.size = _content_length(response)
+        self._received = received
+        self._untold = 0
         self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
         self._chunks = raw_chunks(response)
         self._leftover = b""
@@ -65,15 +69,29 @@ class BlobStream:
             return self._from_library(buffer)
         if not self._remaining:
             return 0
+        count = self._from_socket(self._socket, buffer[: self._remaining])
+        self._remaining -= count
+        return self._told(count)
+
+    def close(self) -> None:
+        self._received(self._untold)
+        self._untold = 0
+
+    def _told(self, count: int) -> int:
+        self._untold += count
+        if self._untold >= TELL_EVERY:
+            self.close()
+        return count
+
+    def _from_socket(self, plaintext: socket.socket, buffer: memoryview) -> int:
         try:
-            count = self._socket.recv_into(buffer[: self._remaining])
+            count = plaintext.recv_into(buffer)
         except TimeoutError as error:
             raise Unavailable(f"no byte arrived for {PROGRESS_TIMEOUT:.0f} s") from error
         except OSError as error:
             raise Unavailable(f"the connection broke ({error})") from error
         if not count:
             raise Unavailable(f"the connection ended {self._remaining} bytes early")
-        self._remaining -= count
         return count
 
     def _from_library(self, buffer: memoryview) -> int:
@@ -87,7 +105,7 @@ class BlobStream:
             self._remaining -= count
         if not self._leftover and self._remaining and self._socket is not None:
             self._socket.settimeout(PROGRESS_TIMEOUT)
-        return count
+        return self._told(count)
 
     def abort(self) -> None:
         """From another thread: wakes one that waits for bytes, which then sees the connection end."""
@@ -142,13 +160,17 @@ class UpstreamClient:
         """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable."""
         headers = {"Range": part.range} if part else {}
         response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
+        stream: BlobStream | None = None
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
                 raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
             if part and not _gives(response, part):
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
-            yield BlobStream(response)
+            stream = BlobStream(response, self._egress.traffic.received)
+            yield stream
         finally:
+            if stream is not None:
+                stream.close()
             response.close()
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from socket import AI_ADDRCONFIG, SOCK_STREAM, gaierror, getaddrinfo
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpcore2
@@ -55,6 +56,37 @@ def resolve(host: str, port: int) -> list[str]:
     )
 
 
+class Traffic(Protocol):
+    """Is told what passes, by tasks and threads."""
+
+    def asked(self, method: str, status: int | None) -> None:
+        """Of each request; None where no answer came."""
+
+    def received(self, size: int) -> None:
+        """Of bytes of bodies as they came over the wire."""
+
+
+class _Unwatched:
+    def asked(self, method: str, status: int | None) -> None:
+        pass
+
+    def received(self, size: int) -> None:
+        pass
+
+
+UNWATCHED: Traffic = _Unwatched()
+
+
+class Stage(Enum):
+    """How far a request came that was not answered."""
+
+    NAME = "name"
+    ADDRESS = "address"
+    CONNECTION = "connection"
+    TLS = "tls"
+    ANSWER = "answer"
+
+
 @dataclass(frozen=True, slots=True)
 class _Clients:
     """One pair for one state of the CA file: asynchronous for small answers, blocking for the threads that fill."""
@@ -67,7 +99,8 @@ class _Clients:
 class Egress:
     """How one upstream is reached. A CA file that is replaced is used for the next request."""
 
-    def __init__(self, reach: Reach, resolver: Resolver = resolve) -> None:
+    def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
+        self.traffic = traffic
         self._reach = reach
         self._check = _AddressCheck(reach, resolver)
         self._made: list[_Clients] = []
@@ -83,18 +116,28 @@ class Egress:
     async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """The answer, its body still to be read; close it. Raises Unavailable."""
         client = self._clients().waiting
-        with _named(url):
-            return await client.send(client.build_request(method, url, headers=headers), stream=True)
+        with _named(url), self._watched(method) as seen:
+            seen.response = await client.send(client.build_request(method, url, headers=headers), stream=True)
+            return seen.response
 
     def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         client = self._clients().blocking
-        with _named(url):
-            return client.send(client.build_request(method, url, headers=headers), stream=True)
+        with _named(url), self._watched(method) as seen:
+            seen.response = client.send(client.build_request(method, url, headers=headers), stream=True)
+            return seen.response
 
     async def close(self) -> None:
         for clients in self._made:
             await clients.waiting.aclose()
             clients.blocking.close()
+
+    @contextmanager
+    def _watched(self, method: str) -> Iterator["_Seen"]:
+        seen = _Seen()
+        try:
+            yield seen
+        finally:
+            self.traffic.asked(method, seen.response.status_code if seen.response else None)
 
     def _clients(self) -> _Clients:
         """Those of the CA file as it is now. Older ones go on with what they have begun, and are closed at the end."""
@@ -107,6 +150,28 @@ class Egress:
                 return self._made[-1]
         except (OSError, ssl.SSLError) as error:
             raise Unavailable(f"the ca_file {ca_file} cannot be used ({error.strerror or error})") from error
+
+
+class _Seen:
+    response: Response | None = None
+
+
+def stage_of(error: Unavailable) -> Stage:
+    """Where it went wrong, by what caused it."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for kinds, stage in (
+        ((gaierror, UnicodeError), Stage.NAME),
+        ((_AddressRefused,), Stage.ADDRESS),
+        ((ssl.SSLError,), Stage.TLS),
+        ((httpx2.ConnectError, httpx2.ConnectTimeout), Stage.CONNECTION),
+    ):
+        if any(isinstance(found, kinds) for found in causes):
+            return stage
+    return Stage.ANSWER
 
 
 def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
@@ -172,6 +237,10 @@ def _named(url: str) -> Iterator[None]:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
 
 
+class _AddressRefused(httpcore2.ConnectError):
+    """The name leads to where nobody may go."""
+
+
 class _AddressCheck:
     def __init__(self, reach: Reach, resolver: Resolver) -> None:
         self.reach = reach
@@ -188,7 +257,7 @@ class _AddressCheck:
         if not addresses:
             raise httpcore2.ConnectError("the name has no address")
         if not self.reach.private_addresses and (private := first_private(addresses)):
-            raise httpcore2.ConnectError(
+            raise _AddressRefused(
                 f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
             )
         return addresses
