@@ -20,7 +20,6 @@ from cache.oci.errors import RegistryError
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.store.spool import sweep
 from cache.tasks import Tasks
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
@@ -46,7 +45,7 @@ from gateway.v2.routes import RegistryApi
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
-FOLD_SECONDS = 1.0
+FOLD_SECONDS = 0.5
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
 
@@ -56,10 +55,11 @@ async def running(
     settings: Settings,
     external_url: str,
     log_access: Callable[[AccessLine], None] = log_at_once,
+    metrics: Metrics | None = None,
     process: Process | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
-    async with open_services(settings, process) as services:
+    async with open_services(settings, metrics, process) as services:
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
         yield create_app(services, options, log_access, ops_options(settings, external_url))
@@ -107,14 +107,15 @@ class Surfaces:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, process: Process | None = None) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, metrics: Metrics | None = None, process: Process | None = None
+) -> AsyncIterator[Services]:
     folder = CacheFolder(settings.data)
     folder.make()
-    if leftovers := sweep(folder.spools):
-        log.info("spools_swept", count=leftovers)
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    metrics, chronicle = Metrics(counting_into(usage, utc_now)), Chronicle(folder.usage)
+    metrics, chronicle = metrics or Metrics(), Chronicle(folder.usage)
+    metrics.pulls_counted = counting_into(usage, utc_now)
     sealer = Sealer(settings.data / KEYS_DIRECTORY)
     upstreams = Upstreams(configured_upstreams(settings), sealer, lambda name: UpstreamTraffic(metrics, name))
     troubles = Troubles(metrics, chronicle, quarantine, upstreams.name_of, utc_now)
@@ -139,8 +140,7 @@ async def open_services(settings: Settings, process: Process | None = None) -> A
             await upstreams.close()
             index.close()
             metrics.fold()
-            usage.flush()
-            chronicle.flush()
+            _flush(usage, chronicle)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -197,8 +197,12 @@ async def _fold_often(metrics: Metrics) -> None:
 async def _flush_often(usage: UsageFile, chronicle: Chronicle) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        try:
-            await asyncio.to_thread(usage.flush)
-            await asyncio.to_thread(chronicle.flush)
-        except Exception as error:  # counting is not worth a server
-            log.warning("usage_not_written", reason=str(error))
+        await asyncio.to_thread(_flush, usage, chronicle)
+
+
+def _flush(usage: UsageFile, chronicle: Chronicle) -> None:
+    try:
+        usage.flush()
+        chronicle.flush()
+    except Exception as error:  # counting is not worth a server
+        log.warning("usage_not_written", reason=str(error))

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import logging
+import os
+import select
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 
@@ -19,7 +21,41 @@ Form = Literal["console", "json"]
 BATCH_SECONDS = 0.1
 
 
-def configure(form: Form) -> None:
+class WholeLines:
+    """A file of text that several processes write to: what is written at once arrives in one piece, if it is short.
+
+    A pipe takes so much (PIPE_BUF) without letting others in between; longer texts are cut between lines.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Text of whole lines."""
+        try:
+            descriptor = self._file.fileno()
+        except OSError:  # a file that is none
+            self._file.write(text)
+            return len(text)
+        self._file.flush()
+        waiting = text.encode(errors="backslashreplace")
+        while waiting:
+            end = len(waiting)
+            if end > select.PIPE_BUF:
+                end = waiting.rfind(b"\n", 0, select.PIPE_BUF) + 1 or waiting.find(b"\n") + 1 or end
+            waiting = waiting[os.write(descriptor, waiting[:end]) :]
+        return len(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def configure(form: Form, worker: int | None = None) -> None:
+    """`worker`: a process id that every line shall tell."""
+
+    def sign(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return event if worker is None else {**event, "worker": worker}
+
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -30,13 +66,14 @@ def configure(form: Form) -> None:
     )
     structlog.configure(
         processors=[
+            sign,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if form == "json" else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, WholeLines(sys.stderr))),
         cache_logger_on_first_use=False,
     )
 
@@ -47,7 +84,7 @@ class AccessLines:
 
     def __init__(self, form: Form, file: TextIO = sys.stderr) -> None:
         self._form = form
-        self._file = file
+        self._file = WholeLines(file)
         self._waiting: list[tuple[float, AccessLine]] = []
         self._thread = ThreadPoolExecutor(1, "access-log")
 

@@ -1,19 +1,44 @@
 """What is counted, and how Prometheus reads it. Labels are enums and configured upstreams, never names or digests.
 
 Answers are only noted while they are given, and counted many at a time: to count each took several times as long.
+
+Several processes count side by side and any of them answers for all: counters and histograms are added up. A gauge must
+say how it is put together: `multiprocess_mode="livesum"` adds up those of the processes that live, `livemax` takes the
+largest; modes without `live` go on showing what a dead one said, and a gauge that is set by a function has no mode.
 """
 
+import os
+import struct
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from cache.values import Fault, Outcome
 from gateway.lines import AccessLine
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_ATTEMPTS = 5
+
+
+def share(folder: Path, place: str) -> None:
+    """From here on this process counts in files of `folder`, with the others that do. To be called before Metrics().
+
+    Who takes the place of a process that is dead goes on with its counters; for the gauges `forget` was called.
+    """
+    os.environ[_FOLDER] = str(folder)
+    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+
+
+def forget(folder: Path, place: str) -> None:
+    """The gauges of a process that is dead count no more."""
+    mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]
+
 
 NOTED = 500
 """Answers that are noted at the most before they are counted."""
@@ -74,12 +99,12 @@ class Waits(Histogram):
 
 
 class Metrics:
-    """The counters of one process."""
+    """What this process counts, and, where it shares, what all of them have counted."""
 
-    def __init__(self, pulls_counted: PullsCounted = lambda totals: None) -> None:
-        """`pulls_counted` is given what was counted since it was last called."""
+    def __init__(self) -> None:
+        """`pulls_counted` is called with what was counted since it was last called."""
+        self.pulls_counted: PullsCounted = lambda totals: None
         self._registry = registry = CollectorRegistry()
-        self._pulls_counted = pulls_counted
         self._noted: list[AccessLine] = []
         self._levels: dict[str, list[Callable[[], float]]] = {}
 
@@ -117,6 +142,8 @@ class Metrics:
             "requests_in_progress": level("requests_in_progress", "Requests whose answers have not ended"),
             "connections": level("connections", "Open connections of clients"),
         }
+        self._workers = level("workers", "Processes that serve")
+        self._restarts = counter("worker_restarts", "Workers that took the place of a dead one")
         for origin in ("cache", "upstream"):
             self._sent.labels(origin)
 
@@ -125,6 +152,12 @@ class Metrics:
         self._noted.append(line)
         if len(self._noted) >= NOTED:
             self.fold()
+
+    def count_worker(self, restarted: bool) -> None:
+        """This process is a worker, and takes the place of another or not."""
+        self._workers.set(1)
+        if restarted:
+            self._restarts.inc()
 
     def count_fault(self, upstream: str, fault: Fault) -> None:
         self._faults.labels(upstream, fault.value).inc()
@@ -162,11 +195,22 @@ class Metrics:
         for key, total in pulls.items():
             self._count_pulls(key, total)
         if pulls:
-            self._pulls_counted(pulls)
+            self.pulls_counted(pulls)
 
     def exposition(self) -> bytes:
         self.fold()
-        return generate_latest(self._registry)
+        folder = os.environ.get(_FOLDER)
+        if not folder:
+            return generate_latest(self._registry)
+        for attempt in range(_ATTEMPTS):
+            everybody = CollectorRegistry()
+            MultiProcessCollector(everybody, folder)  # type: ignore[no-untyped-call]
+            try:
+                return generate_latest(everybody)
+            except (struct.error, RuntimeError, OSError):  # a file that another process is just making or taking away
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+        raise RuntimeError("not reached")
 
     def names(self) -> list[str]:
         """Of every metric, as they appear in the exposition."""

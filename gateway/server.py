@@ -1,4 +1,4 @@
-"""Server: accepts connections for one process, bounded in number, and ends them gracefully.
+"""Server: serves the connections of one process, bounded in number, and ends them gracefully.
 
 Hypercorn speaks HTTP on each connection. Its own accept loop has no cap, waits for TLS goodbyes that never come, and
 offers HTTP/2, whose streams it does not end when their body fails.
@@ -22,6 +22,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
+from gateway.acceptor import Acceptor
 from gateway.http import strict
 from gateway.process import Process
 
@@ -87,25 +88,20 @@ class Server:
         self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
         self._tls = tls
         self._context = tls_context(tls) if tls else None
-        if self._context:
-            self._context.sni_callback = self._show_newest
         self._limit = connections or connection_limit()
         self._config = _config()
         self._worker = WorkerContext(None)
         self._open: set[asyncio.Task[None]] = set()
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event, grace: float) -> None:
-        """Until `stop`; then what runs may go on for `grace` seconds."""
+    async def serve(
+        self, listener: socket.socket, stop: asyncio.Event, grace: float, hurry: asyncio.Event | None = None
+    ) -> None:
+        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. Closes the listener."""
         asyncio.get_running_loop().set_exception_handler(_note_loop_error)
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = await asyncio.start_server(
-            self._connected,
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=_TLS_HANDSHAKE_SECONDS if self._context else None,
-            ssl_shutdown_timeout=_LAST_BYTES_SECONDS if self._context else None,
+        acceptor = Acceptor(
+            listener, self._connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, _LAST_BYTES_SECONDS
         )
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
@@ -113,9 +109,9 @@ class Server:
         finally:
             renewing.cancel()
             self._process.stopping = True
-            server.close()
+            acceptor.close()
             await self._worker.terminated.set()
-            await self._end(grace)
+            await self._end(grace, hurry or asyncio.Event())
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
@@ -135,21 +131,24 @@ class Server:
             self._open.discard(task)
             self._process.connections -= 1
 
-    async def _end(self, grace: float) -> None:
+    async def _end(self, grace: float, hurry: asyncio.Event) -> None:
         if self._open:
-            await asyncio.wait(self._open, timeout=grace)
+            hurried = asyncio.ensure_future(hurry.wait())
+            ended = asyncio.ensure_future(asyncio.wait(set(self._open)))
+            await asyncio.wait({ended, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            for waiting in (ended, hurried):
+                waiting.cancel()
+            await asyncio.gather(ended, hurried, return_exceptions=True)
         for task in self._open:
             task.cancel()
         if self._open:
             await asyncio.wait(self._open, timeout=1)
 
-    def _show_newest(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
-        """A context of its own for each pair: one that is loaded twice keeps a certificate for each kind of key."""
-        if self._context:
-            connection.context = self._context
-
     async def _renew_certificates(self) -> None:
-        """New connections get a replaced certificate without a restart; a broken one is told of and not used."""
+        """New connections get a replaced certificate without a restart; a broken one is told of and not used.
+
+        A context of its own for each pair: one that is loaded twice keeps a certificate for each kind of key.
+        """
         if self._tls is None or self._context is None:
             return
         seen = self._tls.stamps()

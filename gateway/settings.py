@@ -118,7 +118,7 @@ Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a
 Text = Annotated[str, Kind("a text")]
 Switch = Annotated[bool, Strict(), Kind("true or false", _boolean)]
 Port = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", int)]
-Workers = Annotated[int, Strict(), Field(ge=0, le=1), Kind("0 or 1: this version serves from one process alone", int)]
+Workers = Annotated[int, Strict(), Field(ge=0, le=256), Kind("a whole number from 0 to 256 (0: one per core)", int)]
 Duration = Annotated[
     timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
@@ -186,7 +186,7 @@ class Settings(_Table):
     port: Port = Field(default=8080, description="The port to listen on; 0 takes any free one.")
     data: RequiredPath = Field(default=Path("./registry-data"), description="The folder that holds all that is kept.")
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
-    workers: Workers = Field(default=0, description="How many processes serve; for now 0 and 1 both mean one.")
+    workers: Workers = Field(default=0, description="How many processes serve; 0: one per core.")
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")
     tls_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")

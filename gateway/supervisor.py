@@ -1,31 +1,42 @@
-"""Binds the address, runs the server, and ends it gracefully. One process for now."""
+"""Makes everything ready that is shared, binds the address, and has workers serve it until it is told to stop.
 
-import asyncio
+It does nothing else itself: the process from which workers are forked has no event loop, no threads and no open
+database, so that a dead worker is replaced in milliseconds by one that has everything imported already.
+"""
+
 import fcntl
+import gc
 import json
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from cache.failpoint import arm
-from cache.index.sqlite import DatabaseUnusable
-from gateway import logs
-from gateway.app import open_proxy_allowed, running
+from cache.index.sql import MIGRATIONS
+from cache.index.sqlite import DatabaseUnusable, migrate
+from cache.store.spool import sweep
+from gateway import ballast, logs
+from gateway.app import open_proxy_allowed
+from gateway.countfolder import count_folder
+from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
-from gateway.logs import AccessLines
-from gateway.process import Process
-from gateway.server import BACKLOG, Server, TlsFiles, TlsUnusable, tls_context
+from gateway.folders import CacheFolder
+from gateway.metrics import forget
+from gateway.server import BACKLOG, TlsUnusable, tls_context
 from gateway.settings import Settings
+from gateway.worker import Post, tls_files, work
 
 log = structlog.get_logger()
 
-GRACE_SECONDS = 60.0
+LOCK_WAIT_SECONDS = 1.0
+"""Workers whose parent was killed hold the folder for a moment longer."""
 
 
 class CannotServe(Exception):
@@ -38,33 +49,75 @@ def serve(settings: Settings) -> int:
     arm(os.environ.get("FAILPOINTS", ""))
     try:
         with _alone(settings.data), _bound(settings.host, settings.port) as listener:
-            if files := _tls_files(settings):
+            if files := tls_files(settings):
                 tls_context(files)  # before anything is said of serving
+            _prepare(settings.data)
             url = settings.external_url or _url_of(settings, listener)
             _warn(settings, url)
-            with _announced(settings.data, url):
-                asyncio.run(_run(settings, listener, url))
-    except (CannotServe, DatabaseUnusable, TlsUnusable) as error:
+            _serve_by_workers(settings, listener, url)
+    except (CannotServe, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
+    ballast.lay(settings.data)
     return 0
 
 
-async def _run(settings: Settings, listener: socket.socket, url: str) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    lines, process = AccessLines(settings.log_format), Process()
+def _prepare(data: Path) -> None:
+    """What must happen once, and before any worker lives. Raises CannotServe, DatabaseUnusable."""
+    folder = CacheFolder(data)
     try:
-        async with running(settings, url, lines.write, process) as app:
-            await Server(app, _tls_files(settings), process=process).serve(listener, stop, GRACE_SECONDS)
-    finally:
-        lines.close()
+        folder.make()
+        if leftovers := sweep(folder.spools):
+            log.info("spools_swept", count=leftovers)
+    except OSError as error:
+        raise CannotServe(
+            f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"
+        ) from error
+    migrate(folder.index, MIGRATIONS)
+    ballast.lay(data)
 
 
-def _tls_files(settings: Settings) -> TlsFiles | None:
-    return TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+def _serve_by_workers(settings: Settings, listener: socket.socket, url: str) -> None:
+    count, parent = settings.workers or cores(), os.getpid()
+    with count_folder() as counts, _announced(settings.data, url) as announcement:
+
+        def begin(new: Begin) -> int:
+            return work(Post(settings, listener, url, new.place, new.restarted, parent, new.report, counts))
+
+        def died(place: int) -> None:
+            if counts:
+                forget(counts, str(place))
+
+        crew = Crew(
+            count,
+            begin,
+            changed=announcement.write,
+            ready=announcement.say,
+            died=died,
+            stopping=listener.close,
+        )
+        _end_threads()
+        gc.collect()
+        gc.freeze()  # the collector would copy every page that the workers share with us
+        crew.run()
+
+
+def _end_threads() -> None:
+    """A fork copies no thread but its own, and whatever lock another held stays locked for ever."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(5)
+    if threading.active_count() > 1:
+        raise RuntimeError(f"threads run before the fork: {threading.enumerate()}")
+
+
+def cores() -> int:
+    """How many processes can run at once: those that this one may use, or fewer by the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+    return allowed
 
 
 @contextmanager
@@ -75,15 +128,24 @@ def _alone(data: Path) -> Iterator[None]:
     except OSError as error:
         raise CannotServe(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotServe(
-                f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
-            ) from error
+        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                raise CannotServe(
+                    f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -107,21 +169,44 @@ def _url_of(settings: Settings, listener: socket.socket) -> str:
 
 
 @contextmanager
-def _announced(data: Path, url: str) -> Iterator[None]:
-    """Tells other commands by a file, and the person at the terminal what to try."""
-    file = data / "run.json"
-    part = data / "run.json.part"
-    part.write_text(json.dumps({"pid": os.getpid(), "addresses": [url]}) + "\n")
-    part.replace(file)
-    image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
-    plain = " --tls-verify=false" if url.startswith("http://") else ""
-    print(f"registry-gateway serves {url}, data in {data.absolute()}")
-    print(f"try:  docker pull {image}")
-    print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
+def _announced(data: Path, url: str) -> Iterator["_Announcement"]:
+    announcement = _Announcement(data, url)
+    announcement.write([])
     try:
-        yield
+        yield announcement
     finally:
-        file.unlink(missing_ok=True)
+        announcement.take_back()
+
+
+class _Announcement:
+    """Tells other commands by a file who serves, and the person at the terminal what to try."""
+
+    def __init__(self, data: Path, url: str) -> None:
+        self._data = data
+        self._url = url
+        self._file = data / "run.json"
+
+    def write(self, workers: Sequence[int]) -> None:
+        part = self._file.with_name("run.json.part")
+        try:
+            document = {"pid": os.getpid(), "addresses": [self._url], "workers": list(workers)}
+            part.write_text(json.dumps(document) + "\n")
+            part.replace(self._file)
+        except OSError as error:  # such as a full disk: what it said before is worse than nothing
+            log.warning("run_file_not_written", path=str(self._file), reason=error.strerror)
+            self.take_back()
+
+    def say(self) -> None:
+        image = f"{self._url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
+        plain = " --tls-verify=false" if self._url.startswith("http://") else ""
+        print(f"registry-gateway serves {self._url}, data in {self._data.absolute()}")
+        print(f"try:  docker pull {image}")
+        print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
+
+    def take_back(self) -> None:
+        for file in (self._file, self._file.with_name("run.json.part")):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def _warn(settings: Settings, url: str) -> None:

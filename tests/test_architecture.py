@@ -26,15 +26,20 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.acceptor",
         "gateway.app",
         "gateway.observers",
         "gateway.doctor",
+        "gateway.ballast",
+        "gateway.countfolder",
+        "gateway.crew",
         "gateway.server",
         "gateway.supervisor",
         "gateway.commands",
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.worker",
     ],
 ]
 TOP = set(LAYERS[-1])

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
+from cache.index.sqlite import alone
 from cache.oci.names import RepositoryName
 from cache.values import Source
 
@@ -87,7 +88,7 @@ class Chronicle:
         if not pending:
             return
         rows = [(*h.key, h.at.timestamp(), h.reason, h.bytes, h.seconds, h.times) for h in pending.values()]
-        with closing(sqlite3.connect(self._path, timeout=5)) as connection, connection:
+        with alone(self._path), closing(sqlite3.connect(self._path, timeout=5)) as connection, connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(_TABLE)

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from cache.index.schema import blobs, images, links, manifests, pointers
 from cache.index.sql import find_image, note_change, origin_from, to_pointer
-from cache.index.sqlite import WRITES, explained, listen, url
+from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -37,6 +37,7 @@ class Inventory:
         self._path = path
         self._engine = create_engine(url("sqlite", path), poolclass=NullPool)
         listen(self._engine, synchronous="NORMAL")
+        self._writers = self._engine.execution_options(**WRITES)
         self._name = secrets.token_hex(8)
 
     def totals(self) -> Totals:
@@ -127,7 +128,7 @@ class Inventory:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with explained(self._path), self._engine.execution_options(**WRITES).begin() as connection:
+        with explained(self._path), alone(self._path), self._writers.begin() as connection:
             yield connection
 
 

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from cache.index.base import Fact
 from cache.index.schema import blobs, changes, images, links, manifests, pointers
-from cache.index.sqlite import WRITES, Watcher, explained, listen, migrate, url
+from cache.index.sqlite import WRITES, Watcher, alone, explained, listen, migrate, url
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
@@ -147,7 +148,8 @@ class SqlIndex:
         await asyncio.shield(writing)
 
     def _transact(self, work: Callable[[Connection], T], options: dict[str, Any]) -> T:
-        with explained(self.path), self._engine.execution_options(**options).begin() as connection:
+        turn = alone(self.path) if options is WRITES else nullcontext()
+        with explained(self.path), turn, self._engine.execution_options(**options).begin() as connection:
             return work(connection)
 
     def _hold(self, manifest: Manifest) -> None:

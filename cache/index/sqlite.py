@@ -65,7 +65,7 @@ def migrate(path: Path, script_location: str) -> None:
     engine = create_engine(url("sqlite", path, mode="rwc"), poolclass=NullPool)
     listen(engine)
     event.listen(engine, "connect", _write_ahead)
-    with explained(path), _alone(path):
+    with explained(path), alone(path):
         config = Config()
         config.set_main_option("script_location", script_location)
         if not path.exists():  # SQLite would make it for everybody to read; what it keeps beside it is as it is
@@ -138,8 +138,12 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the lock file beside `path`, then hold it; the file is never deleted."""
+def alone(path: Path) -> Iterator[None]:
+    """Wait until nobody else holds the lock file beside `path`, then hold it; the file is never deleted.
+
+    Writers take their turns here: who waits for SQLite's own lock asks again and again, and fails as busy if it is
+    unlucky often enough.
+    """
     try:
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:

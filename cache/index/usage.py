@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cache.index.sqlite import alone
 from cache.oci.digest import Digest
 
 _TABLE = "CREATE TABLE IF NOT EXISTS usage (digest TEXT PRIMARY KEY, last_used REAL, uses INTEGER) WITHOUT ROWID"
@@ -68,7 +69,11 @@ class UsageFile:
             pending, self._pending = self._pending, {}
             pulls, self._pulls = self._pulls, {}
         if pending or pulls:
-            with closing(sqlite3.connect(self._path, timeout=5)) as connection, connection:
+            with (
+                alone(self._path),
+                closing(sqlite3.connect(self._path, timeout=5)) as connection,
+                connection,
+            ):
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=OFF")
                 connection.execute(_TABLE)

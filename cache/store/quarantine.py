@@ -31,4 +31,4 @@ class Quarantine:
         for old in sorted(self._folder.iterdir())[: -(FILES - 1)]:
             old.unlink(missing_ok=True)
         safe = "".join(character if character.isalnum() else "-" for character in name)[:150]
-        return self._folder / f"{time.time_ns()}-{safe}"
+        return self._folder / f"{time.time_ns()}-{os.getpid()}-{safe}"

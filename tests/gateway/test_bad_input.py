@@ -209,6 +209,7 @@ class Audited:
         config = directory / "gateway.toml"
         config.write_text(toml(settings(canary)))
         words = ["serve", f"--config={config}", f"--data={self.data}", f"--host={HOST}", f"--port={self.port}"]
+        words.append("--workers=1")
         self.process = Process(
             [sys.executable, "-m", "tests.gateway.audited", self._told, *words],
             log=directory / "log",

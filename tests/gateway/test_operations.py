@@ -173,6 +173,18 @@ def test_followers_of_one_fetch_are_counted_while_they_follow_and_after(
     assert counts.of("responses_total", surface="registry", status="4xx") == 1
 
 
+def test_whichever_worker_answers_the_counts_are_those_of_all(
+    hub: Hub, tiny: ImageLayout, gateway: GatewayFactory
+) -> None:
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "workers": 2})
+    for _ in range(20):
+        pulled(server, TINY)
+    for _ in range(5):
+        wait_until(lambda: Counts(server).of("pulls_total", kind="manifest") == 20, what="not all pulls are counted")
+    assert Counts(server).of("first_byte_seconds_count", kind="manifest") == 20
+    assert Counts(server).of("workers") == 2
+
+
 def test_waits_are_counted_many_at_once_as_they_are_one_by_one() -> None:
     metrics = Metrics()
     waits = [0.5, 1, 2, 250, 19_999, 31_000, 0]

@@ -225,7 +225,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("external_url", "ftp://r.example", "an http(s) URL like https://registry.example.com"),
     ("external_url", "https://r.example/?a=b", "no user or query"),
     ("external_url", "https://r.example:65536", "an http(s) URL like https://registry.example.com"),
-    ("workers", 2, "0 or 1: this version serves from one process"),
+    ("workers", 257, "a whole number from 0 to 256"),
     ("allow_open_proxy", "yes", "true or false"),
     ("allow_open_proxy", 1, "true or false"),
     ("tls_key", "key.pem", "tls_cert and tls_key go together"),
@@ -328,7 +328,7 @@ def test_user_name_and_password_file_go_together(config: Path) -> None:
 
 
 def test_all_problems_are_told_at_once(config: Path) -> None:
-    config.write_text('prot = 1\nworkers = 4\n[upstreams.x]\nallow = [":"]\n[upstreams."docker.io"]\nusername = "u"\n')
+    config.write_text('prot = 1\nworkers = -1\n[upstreams.x]\nallow = [":"]\n[upstreams."docker.io"]\nusername = "u"\n')
     problems = refused(config, {"GATEWAY_PORT": "x", "GATEWAY_CASH": ""}, {"log_format": "xml", "host": "::"})
     assert sorted(problem.split(" ")[0] for problem in problems) == [
         "GATEWAY_CASH",

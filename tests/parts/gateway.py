@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,9 @@ LONGEST_COMMAND = 120
 class Gateway:
     """`python -m gateway serve` over `directory`, which holds config, data and log.
 
-    `config` is TOML text or the same as nested dicts; `arguments` are further words for `serve`. `start` returns when
-    `/-/ready` answers 200. Port and data outlive `stop`. With TESTS_ZERO_COPY=off in the environment of the tests every
-    one reads the files that it sends.
+    `config` is TOML text or the same as nested dicts; `arguments` are further words for `serve`. One worker serves,
+    unless the config says otherwise. `start` returns when `/-/ready` answers 200. Port and data outlive `stop`. With
+    TESTS_ZERO_COPY=off in the environment of the tests every one reads the files that it sends.
     """
 
     def __init__(
@@ -70,10 +71,23 @@ class Gateway:
 
     def configure(self, config: str | Mapping[str, Any]) -> None:
         """Write another config file; it counts from the next start."""
-        self.config_file.write_text(config if isinstance(config, str) else toml(config))
+        text = config if isinstance(config, str) else toml(config)
+        one = "" if re.search(r'^"?workers"?\s*=', text, re.MULTILINE) else "workers = 1\n"
+        self.config_file.write_text(one + text)
 
     def start(self, within: float = 30) -> None:
         self.process.start(answers_http(f"{self.url}/-/ready"), within)
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of those who serve now."""
+        return list(json.loads((self.data / "run.json").read_text())["workers"])
+
+    @property
+    def worker(self) -> int:
+        """The process id of the one that serves."""
+        [pid] = self.workers
+        return pid
 
     def stop(self) -> int | None:
         """Ask it to end, by SIGTERM; its exit status."""

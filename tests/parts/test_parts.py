@@ -109,9 +109,7 @@ def test_a_missing_program_is_an_error_that_names_its_package() -> None:
 # The registry, and Docker Hub before it.
 
 
-def test_the_registry_keeps_what_was_pushed_over_a_restart(
-    images: Images, skopeo: Skopeo, scratch: Path
-) -> None:
+def test_the_registry_keeps_what_was_pushed_over_a_restart(images: Images, skopeo: Skopeo, scratch: Path) -> None:
     registry = Registry(scratch / "registry")
     registry.start()
     registry.push(images.tiny, "a/tiny")

@@ -359,15 +359,15 @@ def test_500_hostile_sockets_stop_no_healthy_pull_and_leave_nothing(gateway: Gat
     pull_all(target, url, digest, 1)
     wait_until(lambda: raw.head(url).headers["x-cache"] == "HIT")
     wait_until(lambda: steady(target))
-    before = descriptors(target.process.pid)
+    before = descriptors(target.worker)
     with Attackers(target.port, url.removeprefix(target.url)) as attackers:
-        wait_until(lambda: descriptors(target.process.pid) >= before + 3 * HOSTILE)
+        wait_until(lambda: descriptors(target.worker) >= before + 3 * HOSTILE)
         with ThreadPoolExecutor(4) as leaving:
             left = leaving.map(attackers.leave_early, range(HOSTILE))
             pull_all(target, url, digest, PULLS)
             assert len(list(left)) == HOSTILE
-        assert descriptors(target.process.pid) >= before + 2 * HOSTILE, "the attackers are not there any more"
-    wait_until(lambda: descriptors(target.process.pid) <= before, within=20)
+        assert descriptors(target.worker) >= before + 2 * HOSTILE, "the attackers are not there any more"
+    wait_until(lambda: descriptors(target.worker) <= before, within=20)
     pull_all(target, url, digest, PULLS)
     assert trouble(target) == []
 
@@ -382,6 +382,6 @@ def steady(target: Gateway) -> bool:
     """Whether nothing opens or closes for a moment."""
     seen = set()
     for _ in range(5):
-        seen.add(descriptors(target.process.pid))
+        seen.add(descriptors(target.worker))
         time.sleep(0.05)
     return len(seen) == 1

@@ -99,7 +99,7 @@ def test_a_storm_leaves_nothing_behind(gateway: Callable[..., Gateway], liar: Li
         held_url = server.proxied_url(f"library/any/blobs/{held}")
         assert raw.get(held_url).digest == held
         wait_until(lambda: raw.head(held_url).headers["x-cache"] == "HIT" and steady(server))
-        before = descriptors(server.process.pid)
+        before = descriptors(server.worker)
         seen, numbers, ends = Count(), count(), time.monotonic() + SECONDS
 
         def pull_lies(seed: int) -> None:
@@ -129,7 +129,7 @@ def test_a_storm_leaves_nothing_behind(gateway: Callable[..., Gateway], liar: Li
         assert seen.failed > 0
         for record in stranger.requests.select():
             assert record.header("authorization") is None
-        wait_until(lambda: descriptors(server.process.pid) <= before, within=40)
+        wait_until(lambda: descriptors(server.worker) <= before, within=40)
         assert trouble(server) == []
         server.stop()
         assert list((server.data / "spool").iterdir()) == []

@@ -116,9 +116,9 @@ def test_there_are_enough_vectors_each_with_a_name_of_its_own() -> None:
 @pytest.fixture(scope="module")
 def alone(shared: Gateway) -> tuple[dict[str, Conversation], dict[str, list[str]]]:
     """Each vector sent to our server; what came back, and what was handled."""
-    before = descriptors(shared.process.pid)
+    before = descriptors(shared.worker)
     conversations = converse_all(shared.port, BOUND)
-    wait_until(lambda: descriptors(shared.process.pid) <= before, within=15, what="descriptors are left behind")
+    wait_until(lambda: descriptors(shared.worker) <= before, within=15, what="descriptors are left behind")
     return conversations, caught_up(shared)
 
 

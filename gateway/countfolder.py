@@ -1,0 +1,72 @@
+"""Where the workers count together: a folder in memory, made afresh at each start and gone at the end.
+
+What is counted is written through a mapping, which on a full disk would end the process: so it lies in memory or where
+there is room for it.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+ROOM_BYTES = 8 * 1024 * 1024
+YOUNG_SECONDS = 60.0
+_PREFIX = "registry-gateway-counts-"
+
+
+@contextmanager
+def count_folder() -> Iterator[Path | None]:
+    """None where there is no room: then every worker counts for itself."""
+    root = next((root for root in (Path("/dev/shm"), Path(tempfile.gettempdir())) if _has_room(root)), None)
+    if root is None:
+        log.warning("counts_not_shared", reason="there is no room in /dev/shm", remedy="make some, and restart")
+        yield None
+        return
+    _sweep(root)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    lock = _lock(folder)  # the workers have it, too
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _has_room(root: Path) -> bool:
+    try:
+        state = os.statvfs(root)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK | os.X_OK) and state.f_bavail * state.f_frsize >= ROOM_BYTES
+
+
+def _sweep(root: Path) -> None:
+    """Deletes the folders of servers that ended without a chance to."""
+    for folder in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            state = folder.lstat()
+            if state.st_uid == os.getuid() and time.time() - state.st_mtime > YOUNG_SECONDS:
+                lock = _lock(folder)
+                if lock is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """None while another server uses the folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
