@@ -11,6 +11,7 @@ import typer
 from gateway import supervisor
 from gateway.commands import cache as cache_commands
 from gateway.commands import config as config_commands
+from gateway.commands import doctor as doctor_command
 from gateway.commands import folder
 from gateway.commands import group as group_commands
 from gateway.commands.output import ConfigFile, DataFolder, refusals
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
 app.add_typer(cache_commands.app, name="cache")
+app.command()(doctor_command.doctor)
 
 
 class LogFormat(StrEnum):

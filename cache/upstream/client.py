@@ -17,6 +17,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.upstream.auth import Tokens
 from cache.upstream.egress import Egress, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable
+from cache.upstream.examination import Examination
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of, redirect_target
@@ -131,6 +132,10 @@ class UpstreamClient:
     @property
     def has_credential(self) -> bool:
         return self._tokens.has_credential
+
+    def examination(self) -> Examination:
+        """The same upstream, for a person who looks for a fault."""
+        return Examination(self._url, self._egress, self._tokens)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""

@@ -163,8 +163,11 @@ def stage_of(error: Unavailable) -> Stage:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    direct = error.__cause__
+    if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
+        return Stage.TLS  # the CA file, which is read before anything is sent
     for kinds, stage in (
-        ((gaierror, UnicodeError), Stage.NAME),
+        ((gaierror, UnicodeError, _NoAddress), Stage.NAME),
         ((_AddressRefused,), Stage.ADDRESS),
         ((ssl.SSLError,), Stage.TLS),
         ((httpx2.ConnectError, httpx2.ConnectTimeout), Stage.CONNECTION),
@@ -237,6 +240,10 @@ def _named(url: str) -> Iterator[None]:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
 
 
+class _NoAddress(httpcore2.ConnectError):
+    """The name is known and leads nowhere."""
+
+
 class _AddressRefused(httpcore2.ConnectError):
     """The name leads to where nobody may go."""
 
@@ -255,7 +262,7 @@ class _AddressCheck:
         except (gaierror, UnicodeError) as error:
             raise httpcore2.ConnectError(f"the name cannot be resolved ({error})") from error
         if not addresses:
-            raise httpcore2.ConnectError("the name has no address")
+            raise _NoAddress("the name has no address")
         if not self.reach.private_addresses and (private := first_private(addresses)):
             raise _AddressRefused(
                 f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
