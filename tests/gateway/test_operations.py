@@ -371,10 +371,10 @@ def test_nothing_that_a_client_sends_forges_a_line(gateway: GatewayFactory) -> N
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-async def test_a_line_is_one_line_whatever_is_in_it(form: Literal["console", "json"]) -> None:
+@pytest.mark.parametrize("nasty", ["a\r\n\x1b[2J\x85\x9b\xad\u202e b=c", "a\nb", "a\x1b[2J"])
+async def test_a_line_is_one_line_whatever_is_in_it(form: Literal["console", "json"], nasty: str) -> None:
     written = StringIO()
     lines = AccessLines(form, written)
-    nasty = "a\r\n\x1b[2J\x85\x9b\xad\u202e b=c"
     lines.write(AccessLine("GET", nasty, 200, None, None, None, None, 0, True, 0.1, 0.2, "::1", nasty, "id"))
     lines.close()
     text = written.getvalue()
