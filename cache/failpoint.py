@@ -2,7 +2,8 @@
 
 FAILPOINTS="spool.synced=exit store.adopted=error:ENOSPC fill.wrote=sleep:0.2*3" arms them: `exit` ends the process as
 kill -9 does, `error:NAME` raises that OSError, `sleep:SECONDS` waits; `*N` acts on the first N passes alone, `@N` on
-the Nth pass alone.
+the Nth pass alone. Passes are counted over all processes that were forked from the one that armed: a worker that takes
+the place of one that died at `*1` passes.
 """
 
 import errno
@@ -10,6 +11,7 @@ import os
 import re
 import threading
 import time
+from contextlib import suppress
 
 _SPEC = re.compile(r"([a-z_.]+)=(exit|error|sleep)(?::([A-Z]+|[0-9.]+))?(?:([*@])([0-9]+))?")
 _lock = threading.Lock()
@@ -18,15 +20,17 @@ _armed: dict[str, "_Action"] = {}
 
 class _Action:
     def __init__(self, what: str, value: str, mode: str, number: int) -> None:
-        self._what, self._value, self._mode, self._number = what, value, mode, number
-        self._passes = 0
+        self._what, self._value = what, value
+        self._idle = _Tokens(number - 1 if mode == "@" else 0)
+        self._acting = _Tokens({"*": number, "@": 1}.get(mode))
 
     def take(self) -> bool:
         """Whether this pass is one to act on."""
-        self._passes += 1
-        if self._mode == "*":
-            return self._passes <= self._number
-        return self._mode != "@" or self._passes == self._number
+        return not self._idle.take() and self._acting.take()
+
+    def close(self) -> None:
+        self._idle.close()
+        self._acting.close()
 
     def act(self, name: str) -> None:
         if self._what == "exit":
@@ -35,6 +39,25 @@ class _Action:
             time.sleep(float(self._value))
             return
         raise OSError(getattr(errno, self._value), f"failpoint {name}")
+
+
+class _Tokens:
+    """So many that may be taken, by this process and those forked from it; None: no end of them."""
+
+    def __init__(self, count: int | None) -> None:
+        self._descriptor = None if count is None else os.eventfd(count, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
+
+    def take(self) -> bool:
+        if self._descriptor is None:
+            return True
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._descriptor)
+            return True
+        return False
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 def arm(specification: str) -> None:
@@ -46,6 +69,8 @@ def arm(specification: str) -> None:
             raise ValueError(f"no failpoint: {word}")
         armed[match[1]] = _Action(match[2], match[3] or "0", match[4] or "", int(match[5] or 0))
     with _lock:
+        for action in _armed.values():
+            action.close()
         _armed.clear()
         _armed.update(armed)
 

@@ -1,7 +1,7 @@
 """The composition root: every constructor call, and what lives as long as the app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -33,13 +33,14 @@ from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
 from gateway.lines import AccessLine
 from gateway.metrics import Metrics
-from gateway.namespaces import Namespaces
+from gateway.namespaces import Namespaces, Root
 from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.process import Process
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
 from gateway.v2.access import Options
+from gateway.v2.addresses import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi
 
 log = structlog.get_logger()
@@ -53,24 +54,36 @@ LOOK_EVERY_SECONDS = 0.005
 @asynccontextmanager
 async def running(
     settings: Settings,
-    external_url: str,
+    urls: Sequence[str],
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
     process: Process | None = None,
-) -> AsyncIterator[ASGIApp]:
-    """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
+) -> AsyncIterator[list[ASGIApp]]:
+    """The app of the main address and those of the listeners, in their order, with all that they live on.
+
+    `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
+    """
     async with open_services(settings, metrics, process) as services:
         await services.namespaces.refresh_if_changed()
-        options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
-        yield create_app(services, options, log_access, ops_options(settings, external_url))
+        main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
+        hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
+        roots = [Root(listener.group, listener.upstream) for listener in settings.listener]
+        registries = [main_registry(services, main, settings.ns_group, hosts)]
+        registries += [registry_at(services, *address) for address in zip(others, roots, strict=True)]
+        app = create_app(
+            services, main, log_access, ByAddress(registries) if others else registries[0], ops_options(settings, urls)
+        )
+        yield [app, *(AtAddress(app, number) for number in range(1, len(urls)))]
 
 
 def create_app(
     services: Services,
     options: Options,
     log_access: Callable[[AccessLine], None] = log_at_once,
+    registry: ASGIApp | None = None,
     for_operators: ops.Options | None = None,
 ) -> ASGIApp:
+    """`registry` answers below /v2: by default for the names that say by themselves where they lead."""
     app = Starlette(
         routes=ops.routes(services, for_operators or ops.Options()),
         exception_handlers={
@@ -82,7 +95,7 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False
-    surfaces = Surfaces(Refusals(RegistryApi(services, options)), app)
+    surfaces = Surfaces(Refusals(registry or RegistryApi(services, options)), app)
     metrics = services.metrics
 
     def note(line: AccessLine) -> None:
@@ -162,19 +175,24 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
     ]
 
 
-def open_proxy_allowed(settings: Settings, external_url: str) -> bool:
-    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone."""
-    return settings.allow_open_proxy or on_loopback(settings, external_url)
+def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
+    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone.
+
+    `urls`: of all addresses of this server. One that is reached from elsewhere closes them all, since what is served
+    there can be had through each.
+    """
+    return settings.allow_open_proxy or on_loopback(settings, urls)
 
 
-def ops_options(settings: Settings, external_url: str) -> ops.Options:
+def ops_options(settings: Settings, urls: Iterable[str]) -> ops.Options:
     access = ops.MetricsAccess(settings.metrics_access)
-    return ops.Options(access, settings.metrics_token_file, on_loopback(settings, external_url))
+    return ops.Options(access, settings.metrics_token_file, on_loopback(settings, urls))
 
 
-def on_loopback(settings: Settings, external_url: str) -> bool:
-    """Whether this server is reached on loopback alone."""
-    return is_loopback(settings.host) and is_loopback(urlsplit(external_url).hostname or "")
+def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
+    """Whether this server, of which these are all URLs, is reached on loopback alone."""
+    hosts = [settings.host, *(listener.host for listener in settings.listener)]
+    return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
 
 
 def is_loopback(host: str) -> bool:

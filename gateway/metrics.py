@@ -153,11 +153,13 @@ class Metrics:
         if len(self._noted) >= NOTED:
             self.fold()
 
-    def count_worker(self, restarted: bool) -> None:
-        """This process is a worker, and takes the place of another or not."""
+    def count_worker(self) -> None:
+        """This process is a worker."""
         self._workers.set(1)
-        if restarted:
-            self._restarts.inc()
+
+    def count_restart(self) -> None:
+        """Another worker takes the place of a dead one."""
+        self._restarts.inc()
 
     def count_fault(self, upstream: str, fault: Fault) -> None:
         self._faults.labels(upstream, fault.value).inc()

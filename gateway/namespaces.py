@@ -49,6 +49,29 @@ def locate(
     return proxied(group, group.default_upstream, RepositoryName.parse(image), upstreams)
 
 
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Where every name belongs to one group and upstream: an address, or a value of `?ns=`."""
+
+    group: str
+    upstream: str
+
+
+def locate_below(
+    root: Root, name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]
+) -> ProxiedLocation:
+    """Where a name leads that needs no prefix; one that begins with the upstream's own name is the same image.
+
+    Raises NameUnknown as `locate` does.
+    """
+    group = groups.get(root.group)
+    if group is None:
+        raise NameUnknown(f"there is no group {root.group!r}: create it, or change the settings of this address")
+    first, _, rest = name.text.partition("/")
+    spelled = rest and (first == root.upstream or (first == DOCKER_HUB_ALIAS and root.upstream == DOCKER_HUB))
+    return proxied(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
+
+
 def proxied(group: Group, upstream: str, image: RepositoryName, upstreams: Collection[str]) -> ProxiedLocation:
     """An image of an upstream through a group, both already known by name. Raises NameUnknown as `locate` does."""
     if not group.proxy_enabled:
@@ -97,6 +120,8 @@ class Namespaces:
         """None if there is none."""
         return self._groups.get(path)
 
-    def locate(self, name: RepositoryName) -> ProxiedLocation | NativeLocation:
-        """Raises NameUnknown, as the function of this name does."""
+    def locate(self, name: RepositoryName, root: Root | None = None) -> ProxiedLocation | NativeLocation:
+        """Below a root, else by what the name says itself. Raises NameUnknown, as the functions of these names do."""
+        if root is not None:
+            return locate_below(root, name, self._groups, self._upstreams)
         return locate(name, self._groups, self._upstreams)

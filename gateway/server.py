@@ -9,7 +9,9 @@ import os
 import resource
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
@@ -73,6 +75,14 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A further socket, and who answers there."""
+
+    listener: socket.socket
+    app: ASGIApp
+
+
 class Server:
     def __init__(
         self,
@@ -85,7 +95,7 @@ class Server:
         told how many there are, and when no more are taken."""
         self._process = process or Process()
         strict.install()
-        self._app = wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
+        self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
         self._limit = connections or connection_limit()
@@ -94,26 +104,36 @@ class Server:
         self._open: set[asyncio.Task[None]] = set()
 
     async def serve(
-        self, listener: socket.socket, stop: asyncio.Event, grace: float, hurry: asyncio.Event | None = None
+        self,
+        listener: socket.socket,
+        stop: asyncio.Event,
+        grace: float,
+        hurry: asyncio.Event | None = None,
+        further: Sequence[Address] = (),
     ) -> None:
-        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. Closes the listener."""
+        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. `further`: sockets with apps
+        of their own. Closes the sockets."""
         asyncio.get_running_loop().set_exception_handler(_note_loop_error)
-        # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        acceptor = Acceptor(
-            listener, self._connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, _LAST_BYTES_SECONDS
-        )
+        acceptors = [self._accept(listener, self._app)]
+        acceptors += [self._accept(address.listener, _wrapped(address.app)) for address in further]
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
             await stop.wait()
         finally:
             renewing.cancel()
             self._process.stopping = True
-            acceptor.close()
+            for acceptor in acceptors:
+                acceptor.close()
             await self._worker.terminated.set()
             await self._end(grace, hurry or asyncio.Event())
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket, app: AppWrapper) -> Acceptor:
+        # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected = partial(self._connected, app)
+        return Acceptor(listener, connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, _LAST_BYTES_SECONDS)
+
+    async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
             writer.write(_BUSY)
             writer.close()
@@ -124,7 +144,7 @@ class Server:
         self._open.add(task)
         self._process.connections += 1
         try:
-            await _Connection(self._app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
+            await _Connection(app, loop, self._config, self._worker, ConnectionState({}), reader, writer)
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
@@ -221,6 +241,10 @@ def connection_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return max(16, min(CONNECTIONS, (soft - 256) // 2))
+
+
+def _wrapped(app: ASGIApp) -> AppWrapper:
+    return wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
 
 
 def _config() -> Config:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -97,11 +98,25 @@ def _authority(text: str) -> str:
     return text.lower()
 
 
+def _host_name(text: str) -> str:
+    if not re.fullmatch(_HOST, text.lower()):
+        raise ValueError("not a host name")
+    return text.lower()
+
+
 def _url(text: str, *, user: bool = False, path: bool = False) -> str:
     match = _URL.fullmatch(text)
     if match is None or (match[2] and not user) or (match[4] and not path):
         raise ValueError("not such a URL")
     return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
+
+
+def _wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
+    host = info.data.get("host", "")
+    if not external_url and _is_wildcard(host):
+        wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
+        raise PydanticCustomError("rule", wanted, {"host": host})
+    return external_url
 
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -113,6 +128,7 @@ _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 
 UpstreamName = Annotated[str, Field(max_length=253, pattern=rf"^(?:localhost|{_LABEL}(?:\.{_LABEL})+)$")]
 Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+GroupPath = Annotated[Group, Kind('the path of a group like "hub"')]
 Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]
 
 Text = Annotated[str, Kind("a text")]
@@ -140,6 +156,8 @@ Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_authority)], ...],
     Kind('a list of host or host:port like ["auth.example.com"]', json.loads),
 ]
+HostName = Annotated[str, AfterValidator(_host_name), Kind('a host name like "docker.example.com", without a port')]
+KnownUpstream = Annotated[str, Kind('the name of a configured upstream like "docker.io"')]
 Groups = Annotated[tuple[Group, ...], Kind('a list of group paths like ["hub", "team/images"]', json.loads)]
 Globs = Annotated[
     tuple[Glob, ...], Kind('a list of globs on lower-case image names without tag like ["library/*"]', json.loads)
@@ -179,6 +197,34 @@ class CacheSettings(_Table):
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
 
 
+class ListenerSettings(_Table):
+    """A further address to listen on, whose every name is an image of one upstream, pulled through one group."""
+
+    host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
+    port: Port = Field(description="The port to listen on; 0 takes any free one.")
+    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
+    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
+    external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
+
+    _wildcard_has_a_name = field_validator("external_url")(_wildcard_has_a_name)
+
+
+class VirtualHostSettings(_Table):
+    """The same by host name, on the main port."""
+
+    name: HostName = Field(description="The host name that clients use.")
+    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
+    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
+
+
+Listeners = Annotated[
+    tuple[ListenerSettings, ...], Kind("an array of tables, [[listener]], each with a port", json.loads)
+]
+VirtualHosts = Annotated[
+    tuple[VirtualHostSettings, ...], Kind("an array of tables, [[virtual_host]], each with a name", json.loads)
+]
+
+
 class Settings(_Table):
     """Every setting, checked. An empty text or None means not set; the upstream `docker.io` is always there."""
 
@@ -188,6 +234,7 @@ class Settings(_Table):
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
     workers: Workers = Field(default=0, description="How many processes serve; 0: one per core.")
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
+    ns_group: GroupPath = Field(default="hub", description="The group that serves names with `?ns=`.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")
     tls_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
     zero_copy: Switch = Field(
@@ -202,15 +249,10 @@ class Settings(_Table):
     )
     cache: CacheSettings = CacheSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
+    listener: Listeners = Field(default=(), description="Further addresses, each for one group and upstream.")
+    virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")
 
-    @field_validator("external_url")
-    @classmethod
-    def _wildcard_has_a_name(cls, external_url: str, info: ValidationInfo) -> str:
-        host = info.data.get("host", "")
-        if not external_url and _is_wildcard(host):
-            wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
-            raise PydanticCustomError("rule", wanted, {"host": host})
-        return external_url
+    _wildcard_has_a_name = field_validator("external_url")(_wildcard_has_a_name)
 
     @field_validator("tls_key")
     @classmethod
@@ -227,6 +269,31 @@ class Settings(_Table):
         hub = tables.get(DOCKER_HUB, {})
         hub = {**_BUILT_IN, **hub} if isinstance(hub, Mapping) else hub
         return {DOCKER_HUB: hub} | {**tables, DOCKER_HUB: hub}
+
+    @field_validator("listener", "virtual_host")
+    @classmethod
+    def _upstream_is_there(
+        cls, entries: tuple[ListenerSettings | VirtualHostSettings, ...], info: ValidationInfo
+    ) -> tuple[ListenerSettings | VirtualHostSettings, ...]:
+        configured = info.data.get("upstreams")
+        for entry in entries:
+            if configured is not None and entry.upstream not in configured:
+                wanted = "upstream {name} is not configured: configured are {configured}"
+                context = {"name": json.dumps(entry.upstream), "configured": ", ".join(sorted(configured))}
+                raise PydanticCustomError("rule", wanted, context)
+        return entries
+
+    @field_validator("virtual_host")
+    @classmethod
+    def _names_are_their_own(
+        cls, hosts: tuple[VirtualHostSettings, ...], info: ValidationInfo
+    ) -> tuple[VirtualHostSettings, ...]:
+        taken = {(urlsplit(info.data.get("external_url", "")).hostname or "").lower(): "is the host of external_url"}
+        for host in hosts:
+            if host.name in taken:
+                raise PydanticCustomError("rule", "{name} " + taken[host.name], {"name": json.dumps(host.name)})
+            taken[host.name] = "is there twice"
+        return hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +338,15 @@ def rows(loaded: LoadedSettings) -> list[SettingRow]:
 
 def descriptions() -> dict[str, str]:
     """One sentence for each setting, by dotted name, with `NAME` for the name of an upstream."""
-    return {_dotted(key): _describe(key) for key in _FIELDS}
+    inner = {f"{name}.{key}": field for name, model in _ENTRIES.items() for key, field in model.model_fields.items()}
+    return {_dotted(key): _describe(key) for key in _FIELDS} | {n: f.description or "" for n, f in inner.items()}
 
 
 def setting_names() -> list[str]:
-    """The dotted name of every setting, with `NAME` for the name of an upstream: `upstreams.NAME.url`."""
+    """The dotted name of every setting, with `NAME` for the name of an upstream: `upstreams.NAME.url`.
+
+    An array of tables is one setting, and has one for each key of its tables beside it: `listener`, `listener.port`.
+    """
     return list(descriptions())
 
 
@@ -296,6 +367,7 @@ def _walk(model: type[BaseModel], prefix: _Key = ()) -> Iterator[tuple[_Key, Fie
 
 
 _FIELDS = dict(_walk(Settings))
+_ENTRIES: dict[str, type[BaseModel]] = {"listener": ListenerSettings, "virtual_host": VirtualHostSettings}
 _TABLES = {key[:depth] for key in _FIELDS for depth in range(1, len(key))}
 
 
@@ -341,6 +413,10 @@ def _plain(value: object) -> object:
             return value
         case list() | tuple():
             return [_plain(item) for item in value]
+        case _Table():
+            return {name: _plain(item) for name, item in value if item is not None}
+        case dict():
+            return {str(name): _plain(item) for name, item in value.items()}
         case timedelta():
             return format_duration(value)
         case str():
@@ -395,7 +471,7 @@ class _Draft:
 
     def read_table(self, table: Mapping[str, object], source: str, prefix: _Key = ()) -> None:
         for name, value in table.items():
-            if isinstance(value, dict) and value:
+            if isinstance(value, dict) and value and name not in (_ENTRIES if not prefix else ()):
                 self.read_table(value, source, (*prefix, name))
             else:
                 self._put((*prefix, name), value, source)
@@ -470,6 +546,8 @@ class _Draft:
 
     def _explain(self, details: ErrorDetails) -> str:
         loc = tuple(map(str, details["loc"]))
+        if loc[0] in _ENTRIES and len(loc) > 1:
+            return self._explain_entry(loc, details)
         if loc[-1] == "[key]":
             return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {_UPSTREAM_NAME}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if _pattern(loc[:depth]) in _FIELDS)
@@ -478,3 +556,19 @@ class _Draft:
         value = self._given[key].value if key in self._given else details["input"]
         wanted = details["msg"] if details["type"] == "rule" else f"must be {_kind(key).allowed}"
         return _problem(key, value, self._source(key), wanted)
+
+    def _explain_entry(self, loc: _Key, details: ErrorDetails) -> str:
+        """What is wrong inside an array of tables, which counts its tables from 1."""
+        array, number, *rest = loc
+        fields = _ENTRIES[array].model_fields
+        where = ".".join((f"{array}[{int(number) + 1}]", *rest[:1]))
+        source = self._source((array,))
+        if not rest:
+            return f"{where} ({source}): must be a table, [[{array}]]"
+        if rest[0] not in fields:
+            return f"{where} ({source}): {_nearest(rest[0], fields)}"
+        allowed = next(entry for entry in fields[rest[0]].metadata if isinstance(entry, Kind)).allowed
+        if details["type"] == "missing":
+            return f"{where} ({source}): is missing; it must be {allowed}"
+        wanted = details["msg"] if details["type"] == "rule" else f"must be {allowed}"
+        return f"{where} = {json.dumps(_plain(details['input']))} ({source}): {wanted}"

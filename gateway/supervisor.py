@@ -23,13 +23,14 @@ from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
 from cache.store.spool import sweep
 from gateway import ballast, logs
+from gateway.addresses import CannotListen, bound, urls_of
 from gateway.app import open_proxy_allowed
 from gateway.countfolder import count_folder
 from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
-from gateway.metrics import forget
-from gateway.server import BACKLOG, TlsUnusable, tls_context
+from gateway.metrics import Metrics, forget, share
+from gateway.server import TlsUnusable, tls_context
 from gateway.settings import Settings
 from gateway.worker import Post, tls_files, work
 
@@ -48,14 +49,14 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
-        with _alone(settings.data), _bound(settings.host, settings.port) as listener:
+        with _alone(settings.data), bound(settings) as listening:
             if files := tls_files(settings):
                 tls_context(files)  # before anything is said of serving
             _prepare(settings.data)
-            url = settings.external_url or _url_of(settings, listener)
-            _warn(settings, url)
-            _serve_by_workers(settings, listener, url)
-    except (CannotServe, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
+            urls = urls_of(settings, listening)
+            _warn(settings, urls)
+            _serve_by_workers(settings, listening, urls)
+    except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
     ballast.lay(settings.data)
@@ -77,24 +78,31 @@ def _prepare(data: Path) -> None:
     ballast.lay(data)
 
 
-def _serve_by_workers(settings: Settings, listener: socket.socket, url: str) -> None:
+def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:
     count, parent = settings.workers or cores(), os.getpid()
-    with count_folder() as counts, _announced(settings.data, url) as announcement:
+    with count_folder() as counts, _announced(settings, urls) as announcement:
 
         def begin(new: Begin) -> int:
-            return work(Post(settings, listener, url, new.place, new.restarted, parent, new.report, counts))
+            return work(Post(settings, listening, urls, new.place, parent, new.report, counts))
 
         def died(place: int) -> None:
             if counts:
                 forget(counts, str(place))
 
+        def stopping() -> None:
+            for listener in listening:
+                listener.close()
+
+        if counts:
+            share(counts, "parent")
         crew = Crew(
             count,
             begin,
             changed=announcement.write,
             ready=announcement.say,
+            replaced=Metrics().count_restart,
             died=died,
-            stopping=listener.close,
+            stopping=stopping,
         )
         _end_threads()
         gc.collect()
@@ -149,28 +157,8 @@ def _locked(lock: int) -> bool:
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Raises CannotServe for an address that cannot be had."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=False)
-    except OSError as error:
-        raise CannotServe(
-            f"cannot listen on {host} port {port} ({error.strerror}): stop what uses it, or give --host and --port"
-        ) from error
-    with listener:
-        yield listener
-
-
-def _url_of(settings: Settings, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-@contextmanager
-def _announced(data: Path, url: str) -> Iterator["_Announcement"]:
-    announcement = _Announcement(data, url)
+def _announced(settings: Settings, urls: Sequence[str]) -> Iterator["_Announcement"]:
+    announcement = _Announcement(settings, urls)
     announcement.write([])
     try:
         yield announcement
@@ -181,15 +169,15 @@ def _announced(data: Path, url: str) -> Iterator["_Announcement"]:
 class _Announcement:
     """Tells other commands by a file who serves, and the person at the terminal what to try."""
 
-    def __init__(self, data: Path, url: str) -> None:
-        self._data = data
-        self._url = url
-        self._file = data / "run.json"
+    def __init__(self, settings: Settings, urls: Sequence[str]) -> None:
+        self._settings = settings
+        self._urls = list(urls)
+        self._file = settings.data / "run.json"
 
     def write(self, workers: Sequence[int]) -> None:
         part = self._file.with_name("run.json.part")
         try:
-            document = {"pid": os.getpid(), "addresses": [self._url], "workers": list(workers)}
+            document = {"pid": os.getpid(), "addresses": self._urls, "workers": list(workers)}
             part.write_text(json.dumps(document) + "\n")
             part.replace(self._file)
         except OSError as error:  # such as a full disk: what it said before is worse than nothing
@@ -197,9 +185,12 @@ class _Announcement:
             self.take_back()
 
     def say(self) -> None:
-        image = f"{self._url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
-        plain = " --tls-verify=false" if self._url.startswith("http://") else ""
-        print(f"registry-gateway serves {self._url}, data in {self._data.absolute()}")
+        url, *others = self._urls
+        image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
+        plain = " --tls-verify=false" if url.startswith("http://") else ""
+        print(f"registry-gateway serves {url}, data in {self._settings.data.absolute()}")
+        for listener, address in zip(self._settings.listener, others, strict=True):
+            print(f"and {address}, where every name is an image of {listener.upstream}")
         print(f"try:  docker pull {image}")
         print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
 
@@ -209,8 +200,8 @@ class _Announcement:
                 file.unlink(missing_ok=True)
 
 
-def _warn(settings: Settings, url: str) -> None:
-    if not open_proxy_allowed(settings, url):
+def _warn(settings: Settings, urls: Sequence[str]) -> None:
+    if not open_proxy_allowed(settings, urls):
         log.warning(
             "open_proxy_off",
             reason="groups with anonymous pull are refused because this server is reached beyond its own machine",

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gateway.app import running
 from gateway.logs import AccessLines
 from gateway.metrics import Metrics, share
 from gateway.process import Process
-from gateway.server import Server, TlsFiles, TlsUnusable
+from gateway.server import Address, Server, TlsFiles, TlsUnusable
 from gateway.settings import Settings
 
 log = structlog.get_logger()
@@ -35,13 +36,13 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 @dataclass(frozen=True, slots=True)
 class Post:
     """What a worker is given. `place` is its number, which the next one at this post inherits; READY, or a line that
-    says why there is no serving, is written into the descriptor `report`. `counts`: where all workers count."""
+    says why there is no serving, is written into the descriptor `report`. `counts`: where all workers count.
+    `listening` and `urls`: of the main address, then of the listeners."""
 
     settings: Settings
-    listener: socket.socket
-    url: str
+    listening: Sequence[socket.socket]
+    urls: Sequence[str]
     place: int
-    restarted: bool
     parent: int
     report: int
     counts: Path | None
@@ -76,12 +77,13 @@ async def _run(post: Post) -> None:
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
     metrics, process, lines = Metrics(), Process(), AccessLines(post.settings.log_format)
-    metrics.count_worker(post.restarted)
+    metrics.count_worker()
     try:
-        async with running(post.settings, post.url, lines.write, metrics, process) as app:
-            server = Server(app, tls_files(post.settings), process=process)
+        async with running(post.settings, post.urls, lines.write, metrics, process) as (main, *others):
+            further = [Address(*pair) for pair in zip(post.listening[1:], others, strict=True)]
+            server = Server(main, tls_files(post.settings), process=process)
             os.write(post.report, READY)
-            await server.serve(post.listener, stop, GRACE_SECONDS, hurry)
+            await server.serve(post.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:
         lines.close()
 

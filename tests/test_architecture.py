@@ -26,6 +26,7 @@ LAYERS = [
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [
+        "gateway.addresses",
         "gateway.acceptor",
         "gateway.app",
         "gateway.observers",

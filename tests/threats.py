@@ -203,8 +203,11 @@ THREATS = [
     Threat(
         "open proxies by accident",
         "A server that is reached from outside serves everybody.",
-        "Groups with anonymous pull are served on loopback alone, unless the setting says otherwise.",
-        ("tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",),
+        "Groups with anonymous pull are served only if all addresses are on loopback, unless the setting says otherwise.",
+        (
+            "tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",
+            "tests/e2e/test_addresses.py::test_one_address_beyond_this_machine_closes_what_is_open_to_strangers",
+        ),
         Disarm("gateway/auth/permissions.py", "if principal.kind is Kind.ANONYMOUS and not open_proxy:", "if False:"),
     ),
     Threat(
@@ -290,9 +293,41 @@ THREATS = [
         ),
         Disarm(
             "gateway/v2/pull.py",
-            'url = f"{self._access.options.external_url}/v2/',
+            'url = f"{options.external_url}/v2/',
             "url = f\"http://{request.headers['host']}/v2/",
         ),
+    ),
+    Threat(
+        "virtual hosts by any name",
+        "A client invents a Host, and reaches another tenant's images or finds its own words in a link.",
+        "Host chooses among the configured names alone; links bear the name from the settings.",
+        (
+            "tests/e2e/test_addresses.py::test_a_host_that_is_not_configured_changes_nothing_and_never_comes_back",
+            "tests/e2e/test_addresses.py::test_links_to_further_tags_stay_on_the_way_that_the_client_came",
+        ),
+        Disarm(
+            "gateway/v2/addresses.py",
+            'self._hosts.get(host.lower().partition(b":")[0], self._main)',
+            "next(iter(self._hosts.values()))",
+        ),
+    ),
+    Threat(
+        "a proxy to anywhere",
+        "`?ns=` makes the gateway ask a host of the client's choice, inside the network or outside.",
+        "It chooses among the configured upstreams alone; any other is NAME_UNKNOWN, and no address is made from it.",
+        ("tests/e2e/test_addresses.py::test_a_namespace_reaches_what_is_configured_and_nothing_else",),
+        Disarm(
+            "gateway/v2/addresses.py",
+            "raise _unknown(namespace, self._upstreams)",
+            "return next(iter(self._foreign.values()))",
+        ),
+    ),
+    Threat(
+        "an image of another registry",
+        "A mirror of one registry is asked for another one's image by `?ns=`, and gives its own of that name.",
+        "An address that belongs to one upstream refuses every `ns` that means another.",
+        ("tests/e2e/test_addresses.py::test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing",),
+        Disarm("gateway/v2/addresses.py", "raise _unknown(namespace, [self._upstream])", "return self._app"),
     ),
     Threat(
         "HTTP/2",

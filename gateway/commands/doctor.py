@@ -202,10 +202,10 @@ def _addresses(settings: Settings) -> list[str]:
         run = json.loads((settings.data / "run.json").read_text())
         with suppress(PermissionError):  # it lives, and is somebody else's
             os.kill(int(run["pid"]), 0)
-        told = [str(address) for address in run["addresses"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = str(run["addresses"][0])  # the others are listeners, where names are not below a group
+    except (OSError, ValueError, LookupError, TypeError):
         return []
     scheme = "https" if settings.tls_cert else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     own = [f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"]
-    return list(dict.fromkeys(told + (own if settings.port else [])))
+    return list(dict.fromkeys([told, *(own if settings.port else [])]))

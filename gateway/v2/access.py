@@ -7,7 +7,7 @@ from cache.oci.names import RepositoryName
 from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
-from gateway.namespaces import NativeLocation, ProxiedLocation
+from gateway.namespaces import NativeLocation, ProxiedLocation, Root
 from gateway.services import Services
 
 _REMEMBERED = 10_000
@@ -15,12 +15,15 @@ _REMEMBERED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`external_url`: where clients reach this server, without a slash at its end. `open_proxy`: whether strangers
-    may be served. `zero_copy`: whether files are sent without being read, where that is possible."""
+    """`external_url`: where clients reach this address, without a slash at its end. `open_proxy`: whether strangers
+    may be served. `zero_copy`: whether files are sent without being read, where that is possible. `root`: whose every
+    name here is; `namespace`: the `ns` that links to further pages must repeat."""
 
     external_url: str
     open_proxy: bool
     zero_copy: bool = True
+    root: Root | None = None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Access:
             self._pullable, self._tree = {}, namespaces.version
         if action is Action.PULL and (known := self._pullable.get(name)):
             return known
-        location = namespaces.locate(name)
+        location = namespaces.locate(name, self.options.root)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
                 f"{name} is no repository here; images of upstreams are at GROUP/dependency_proxy/containers/IMAGE"
@@ -63,7 +66,7 @@ class Access:
         if not decision.allowed:
             raise Denied(decision.reason)
         if action is not Action.PULL:
-            raise Unsupported("images below dependency_proxy/containers come from an upstream and can only be pulled")
+            raise Unsupported(f"{location.image} comes from upstream {location.upstream} and can only be pulled")
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)

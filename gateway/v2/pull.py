@@ -57,8 +57,11 @@ class Pull:
         page = await repository.tags(count, request.query_params.get("last"))
         headers = dict(API_VERSION)
         if page.last is not None:
-            query = urlencode({"n": count or len(page.tags), "last": page.last})
-            url = f"{self._access.options.external_url}/v2/{endpoint.name}/tags/list?{query}"
+            options = self._access.options
+            query = {"n": str(count or len(page.tags)), "last": page.last}
+            if options.namespace:
+                query["ns"] = options.namespace
+            url = f"{options.external_url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
             headers["Link"] = f'<{url}>; rel="next"'
         return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
 

@@ -1,6 +1,7 @@
 """Failpoints act where and as often as they are told to, and not at all otherwise."""
 
 import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,18 @@ def test_what_is_not_armed_does_nothing() -> None:
 def test_it_acts_on_the_passes_that_are_named(specification: str, passes: list[bool]) -> None:
     arm(specification)
     assert [fails("here") for _ in passes] == passes
+
+
+def test_passes_are_counted_over_the_processes_that_are_forked() -> None:
+    arm("here=exit*1")
+    endings = []
+    for _ in range(2):
+        pid = os.fork()
+        if not pid:
+            failpoint("here")
+            os._exit(0)
+        endings.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    assert endings == [137, 0]
 
 
 @pytest.mark.parametrize("specification", ["here", "here=explode", "here=error:NOSUCH", "HERE=exit", "here=error"])

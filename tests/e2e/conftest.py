@@ -12,7 +12,7 @@ from tests.parts.gateway import Gateway
 
 from .datafolder import trouble
 
-LongLived = Callable[[Mapping[str, Any]], Gateway]
+LongLived = Callable[..., Gateway]
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def long_lived(workplace: Path) -> Iterator[LongLived]:
     servers: list[Gateway] = []
     with tempfile.TemporaryDirectory(dir=workplace) as directory:
 
-        def start(config: Mapping[str, Any]) -> Gateway:
-            server = Gateway(Path(directory) / f"gateway-{len(servers)}", config)
+        def start(config: Mapping[str, Any], **options: Any) -> Gateway:
+            server = Gateway(Path(directory) / f"gateway-{len(servers)}", config, **options)
             servers.append(server)
             server.start()
             return server

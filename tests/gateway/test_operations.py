@@ -212,7 +212,7 @@ def token(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def served(tmp_path: Path, url: str = "http://127.0.0.1:8080", **settings: Any) -> AsyncIterator[ASGIApp]:
     await make(tmp_path)
-    async with running(Settings(data=tmp_path, **settings), url) as app:
+    async with running(Settings(data=tmp_path, **settings), [url]) as (app,):
         yield app
 
 
@@ -300,7 +300,7 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
 async def test_a_server_that_stops_is_not_ready_any_more(tmp_path: Path) -> None:
     await make(tmp_path)
     process = Process()
-    async with running(Settings(data=tmp_path), "http://127.0.0.1:8080", process=process) as app:
+    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], process=process) as (app,):
         assert (await ready(app)).status == 200
         process.stopping = True
         assert (await ready(app)).error["code"] == "UNAVAILABLE"

@@ -387,13 +387,52 @@ def test_broken_toml_is_named_with_its_line(config: Path, content: bytes, line: 
     assert problem.startswith(f"{config}, line {line}: not ")
 
 
+# --- arrays of tables
+
+
+LISTENER = {"host": "127.0.0.1", "port": 8081, "group": "hub", "upstream": "docker.io", "external_url": ""}
+
+
+def test_arrays_of_tables_are_read_from_file_and_environment_and_shown(config: Path) -> None:
+    config.write_text('[[listener]]\nport = 8081\n[[virtual_host]]\nname = "Docker.Example.com"\ngroup = "team"\n')
+    shown = {row.name: row for row in rows(load(config, {}, {}))}
+    assert (shown["listener"].value, shown["listener"].source) == ([LISTENER], f"file {config}")
+    host = {"name": "docker.example.com", "group": "team", "upstream": "docker.io"}
+    assert shown["virtual_host"].value == [host]
+    environ = {"GATEWAY_LISTENER": json.dumps([LISTENER, LISTENER | {"port": 8082}])}
+    loaded = load(config, environ, {})
+    assert [listener.port for listener in loaded.settings.listener] == [8081, 8082]
+    assert loaded.sources["listener"] == "environment GATEWAY_LISTENER"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[[listener]]\nhost = '127.0.0.1'", "listener[1].port ({source}): is missing; it must be a whole number"),
+        ("[[listener]]\nport = 1\n[[listener]]\nport = 'x'", 'listener[2].port = "x" ({source}): must be a whole'),
+        ("[[listener]]\nport = 1\nprot = 2", "listener[1].prot ({source}): there is no such setting; the nearest is"),
+        ("[[listener]]\nport = 1\nhost = '0.0.0.0'", 'listener[1].external_url = "" ({source}): must be the URL that'),
+        ("[[listener]]\nport = 1\nupstream = 'ghcr.io'", 'upstream "ghcr.io" is not configured: configured are'),
+        ("[listener]\nport = 1", "({source}): must be an array of tables, [[listener]], each with a port"),
+        ("listener = [1]", "listener[1] ({source}): must be a table, [[listener]]"),
+        ("[[virtual_host]]\nname = 'a:1'", 'virtual_host[1].name = "a:1" ({source}): must be a host name'),
+        ("[[virtual_host]]\nname = 'a'\n[[virtual_host]]\nname = 'A'", '"a" is there twice'),
+        ("external_url = 'http://a:1'\n[[virtual_host]]\nname = 'a'", '"a" is the host of external_url'),
+    ],
+)
+def test_what_is_wrong_inside_an_array_of_tables_is_named(config: Path, text: str, problem: str) -> None:
+    [told] = refused_text(config, text)
+    assert problem.replace("{source}", f"file {config}") in told
+
+
 # --- rows, names, durations
 
 
 def test_rows_cover_every_setting_and_are_json() -> None:
     loaded = load(None, {}, {})
     table = rows(loaded)
-    assert [row.name for row in table] == [name.replace("NAME", '"docker.io"') for name in setting_names()]
+    whole = [name for name in setting_names() if not name.startswith(("listener.", "virtual_host."))]
+    assert sorted(row.name for row in table) == sorted(name.replace("NAME", '"docker.io"') for name in whole)
     assert [row.name for row in table] == list(loaded.sources)
     values = json.loads(json.dumps({row.name: row.value for row in table}))
     assert values["cache.ttl"] == "60s"

@@ -75,6 +75,10 @@ class PrivateHome:
             CONTAINERS_REGISTRIES_CONF=str(settings / "registries.conf"),
         )
 
+    def use_registries(self, text: str) -> None:
+        """What podman, buildah and skopeo know of registries from now on."""
+        Path(self.environment["CONTAINERS_REGISTRIES_CONF"]).write_text(text)
+
     def run(self, argv: list[str], *, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a client to its end; raises ClientFailed unless `check` is False."""
         forget_blob_locations()
@@ -99,6 +103,7 @@ class Skopeo:
     def __init__(self, directory: Path) -> None:
         self._program = binary("skopeo", "skopeo")
         self._home = PrivateHome(directory)
+        self.use_registries = self._home.use_registries
 
     def copy(
         self,
@@ -153,6 +158,10 @@ class Skopeo:
         argv = [self._program, "--insecure-policy", "inspect", "--raw", *options, f"docker://{reference}"]
         return self._home.run(argv).stdout.encode()
 
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Any skopeo command, with what it knows of registries and TLS."""
+        return self._home.run([self._program, "--insecure-policy", *words])
+
     def tags(self, reference: str, *, credential: str | None = None, trusted: Path | None = None) -> list[str]:
         options = [f"--{option}" for option in self._access(credential, trusted)]
         listed = self._home.run([self._program, "list-tags", *options, f"docker://{reference}"])
@@ -171,6 +180,7 @@ class Podman:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._home = PrivateHome(directory / "private")
+        self.use_registries = self._home.use_registries
         self._argv = [
             binary("podman", "podman"),
             f"--root={directory / 'root'}",

@@ -30,11 +30,12 @@ class Gateway:
         *,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.directory = directory
         self.data = directory / "data"
         self.config_file = directory / "gateway.toml"
-        self.port = free_port()
+        self.port = port or free_port()
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(config)
         own = plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1", **(environment or {}))

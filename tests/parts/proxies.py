@@ -40,14 +40,30 @@ class FrontProxy:
 
 
 class Nginx(FrontProxy):
-    """nginx that passes everything to a port; `lines` stand in its location, none of them means nginx's defaults."""
+    """nginx that passes everything to a port; `lines` stand in its location, none of them means nginx's defaults.
 
-    def __init__(self, directory: Path, backend: int, lines: tuple[str, ...] = ()) -> None:
+    `written`: what stands in its `http` block instead, made for ports 80 and 8080, which ours take the places of.
+    """
+
+    def __init__(self, directory: Path, backend: int, lines: tuple[str, ...] = (), written: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         stores = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "\n".join(f"    {name}_temp_path {directory / name};" for name in stores)
         location = "\n".join(f"        {line}" for line in lines)
+        servers = (
+            _on_ports(written, "listen 80;", f"listen {HOST}:{port};", backend)
+            if written
+            else f"""\
+    server {{
+        listen {HOST}:{port};
+        location / {{
+        proxy_pass http://{HOST}:{backend};
+{location}
+        }}
+    }}
+"""
+        )
         account = "user root;" if os.geteuid() == 0 else ""
         file = directory / "nginx.conf"
         file.write_text(
@@ -60,13 +76,7 @@ events {{ worker_connections 1024; }}
 http {{
     access_log off;
 {temporary}
-    server {{
-        listen {HOST}:{port};
-        location / {{
-        proxy_pass http://{HOST}:{backend};
-{location}
-        }}
-    }}
+{servers}
 }}
 """
         )
@@ -75,14 +85,19 @@ http {{
 
 
 class Haproxy(FrontProxy):
-    """HAProxy that passes everything to a port: its defaults, and the timeouts that it asks for."""
+    """HAProxy that passes everything to a port: its defaults, and the timeouts that it asks for.
 
-    def __init__(self, directory: Path, backend: int) -> None:
+    `written`: its configuration instead, made for ports 80 and 8080, which ours take the places of.
+    """
+
+    def __init__(self, directory: Path, backend: int, written: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True)
         port = free_port()
         file = directory / "haproxy.cfg"
         file.write_text(
-            f"""\
+            _on_ports(written, "bind :80", f"bind {HOST}:{port}", backend)
+            if written
+            else f"""\
 defaults
     mode http
     timeout connect 5s
@@ -96,3 +111,11 @@ backend gateway
 """
         )
         super().__init__([binary("haproxy", "haproxy"), "-db", "-f", str(file)], directory, port)
+
+
+def _on_ports(written: str, listen: str, instead: str, backend: int) -> str:
+    """A configuration with our ports. Raises ValueError where it does not say what must be replaced."""
+    for text in (listen, f"{HOST}:8080"):
+        if written.count(text) != 1:
+            raise ValueError(f"{text!r} must stand there once")
+    return written.replace(listen, instead).replace(f"{HOST}:8080", f"{HOST}:{backend}")

@@ -254,7 +254,7 @@ async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> No
     settings = Settings.model_validate({"data": str(scratch), "upstreams": {"docker.io": liar.settings()}})
     request = GET.replace(b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode())
     await prepare(scratch)
-    async with running(settings, "http://127.0.0.1:8080") as app:
+    async with running(settings, ["http://127.0.0.1:8080"]) as [app]:
         outer: Any = app
         while not isinstance(outer, StalledClients):
             outer = outer._app

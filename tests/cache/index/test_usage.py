@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.index.sqlite import alone
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from tests.cache.samples import NOON, open_descriptors
@@ -122,3 +123,19 @@ def test_pulls_are_added_up_by_the_day_whoever_writes_them(path: Path) -> None:
     other.count_pulls(Pulls("2024-06-01", "docker.io", "blob", "MISS", 1, 1))
     other.flush()
     assert [pulls.day for pulls in one.pulls()] == ["2024-05-02", "2024-06-01"]
+
+
+def test_several_processes_add_up_what_they_counted(path: Path) -> None:
+    threads = []
+    for usage in (UsageFile(path), UsageFile(path)):
+        for _ in range(20):
+            usage.touch(ONE, NOON)
+        threads.append(threading.Thread(target=usage.flush))
+    with alone(path):
+        for thread in threads:
+            thread.start()
+            thread.join(0.2)
+        assert not path.exists(), "they wait for their turn"
+    for thread in threads:
+        thread.join(10)
+    assert uses(path) == {str(ONE): 40}

@@ -37,7 +37,7 @@ async def impatient(tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch)
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
     stop, listener = asyncio.Event(), listen(0)
-    async with running(Settings.model_validate(given), "http://127.0.0.1") as app:
+    async with running(Settings.model_validate(given), ["http://127.0.0.1"]) as [app]:
         assert (await ask(app, "GET", target)).complete
         serving = asyncio.ensure_future(Server(app).serve(listener, stop, 1.0))
         yield Impatient(listener.getsockname()[1], target)

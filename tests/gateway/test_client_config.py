@@ -1,0 +1,113 @@
+"""`client-config`: what is printed for which server, and what is refused instead of printing what would not work."""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.commands.client_files import Address, Client, Mirror, client_file
+from tests.gateway.test_cli import Terminal
+
+PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"
+
+
+def mirror(url: str, **more: Any) -> Mirror:
+    known: dict[str, Any] = {"group": "hub", "upstream": "docker.io", "by_ns": True, "is_default": True}
+    return Mirror(**{"main": Address(url), "root": Address(url.replace("8080", "8081")), **known, **more})
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+        monkeypatch.delenv(name)
+    return Terminal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "insecure"),
+    [(PLAIN, ["mirror.example.com:8081", "mirror.example.com:8080"]), (TLS, None), (LOCAL, None)],
+)
+def test_dockerd_is_told_of_plain_http_only_where_it_would_refuse_it(url: str, insecure: list[str] | None) -> None:
+    document = json.loads(client_file(Client.DOCKER, mirror(url)).text)
+    assert document["registry-mirrors"] == [url.replace("8080", "8081")]
+    assert document.get("insecure-registries") == insecure
+
+
+@pytest.mark.parametrize(("url", "plain"), [(PLAIN, True), (TLS, False), (LOCAL, True)])
+def test_the_others_are_told_wherever_it_is_plain_http(url: str, plain: bool) -> None:
+    host = url.partition("://")[2]
+    prefix = f"{host}/hub/dependency_proxy/containers/docker.io"
+    for client in (Client.PODMAN, Client.CRIO):
+        [registry] = tomllib.loads(client_file(client, mirror(url)).text)["registry"]
+        assert registry["mirror"] == [{"location": prefix, **({"insecure": True} if plain else {})}]
+        assert (registry["prefix"], registry["location"]) == ("docker.io", "docker.io")
+    registries = tomllib.loads(client_file(Client.BUILDKIT, mirror(url)).text)["registry"]
+    assert registries == {"docker.io": {"mirrors": [prefix]}, **({host: {"http": True}} if plain else {})}
+    hosts = tomllib.loads(client_file(Client.CONTAINERD, mirror(url)).text)["host"]
+    assert hosts == {url: {"capabilities": ["pull", "resolve"]}}
+
+
+def test_every_file_that_can_says_where_it_goes() -> None:
+    for client in Client:
+        file = client_file(client, mirror(TLS))
+        assert (client is Client.DOCKER) or file.text.startswith(f"# {file.path}")
+
+
+def test_containerd_goes_by_the_prefix_of_a_group_that_is_not_that_of_ns() -> None:
+    other = mirror(TLS, group="team/ci", by_ns=False)
+    hosts = tomllib.loads(client_file(Client.CONTAINERD, other).text)["host"]
+    url = f"{TLS}/v2/team/ci/dependency_proxy/containers/docker.io"
+    assert hosts == {url: {"capabilities": ["pull", "resolve"], "override_path": True}}
+
+
+def test_a_runner_names_the_upstream_where_the_group_would_take_another() -> None:
+    assert "IMAGE_PREFIX}/alpine:latest" in client_file(Client.GITLAB_CI, mirror(TLS)).text
+    assert "IMAGE_PREFIX}/docker.io/alpine:latest" in client_file(Client.GITLAB_CI, mirror(TLS, is_default=False)).text
+    assert "insecure-registries" not in client_file(Client.GITLAB_CI, mirror(LOCAL)).text
+    assert '"insecure-registries": ["mirror.example.com:8080"]' in client_file(Client.GITLAB_CI, mirror(PLAIN)).text
+
+
+def test_dockerd_without_an_address_of_its_own_is_told_which_setting_to_add(terminal: Terminal) -> None:
+    assert '[[listener]] with port = 8081, group = "hub", upstream = "docker.io"' in terminal.refused(
+        "client-config", "docker"
+    )
+    terminal.config.write_text("[[listener]]\nport = 8081\ngroup = 'team'\n")
+    assert "[[listener]]" in terminal.refused("client-config", "docker")
+    code, out, err = terminal.run("client-config", "docker", "--group", "team")
+    assert (code, json.loads(out)) == (0, {"registry-mirrors": ["http://127.0.0.1:8081"]})
+    assert "/etc/docker/daemon.json" in err
+    shown = terminal.json("client-config", "docker", "--group", "team")
+    assert (shown["text"], shown["path"], shown["client"]) == (out, "/etc/docker/daemon.json", "docker")
+    assert not terminal.data.exists()
+
+
+def test_a_virtual_host_has_scheme_and_port_of_the_external_url(terminal: Terminal) -> None:
+    terminal.config.write_text("external_url = 'https://r.example:8443/x'\n[[virtual_host]]\nname = 'd.example'\n")
+    assert json.loads(terminal.run("client-config", "docker")[1]) == {"registry-mirrors": ["https://d.example:8443"]}
+
+
+def test_what_does_not_exist_is_refused_with_what_does(terminal: Terminal) -> None:
+    terminal.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
+    assert "configured are docker.io, quay.io" in terminal.refused("client-config", "podman", "--upstream", "ghcr.io")
+    assert "dockerd mirrors docker.io alone" in terminal.refused("client-config", "docker", "--upstream", "quay.io")
+    assert 'prefix = "quay.io"' in terminal.done("client-config", "podman", "--upstream", "quay.io")
+    assert 'prefix = "docker.io"' in terminal.done("client-config", "podman", "--upstream", "index.docker.io")
+    terminal.done("group", "create", "off", "--no-proxy")
+    assert "'absent'" in terminal.refused("client-config", "podman", "--group", "absent")
+    assert "is off" in terminal.refused("client-config", "podman", "--group", "off")
+    assert terminal.run("client-config", "lynx")[0] == 2
+
+
+def test_the_addresses_are_those_of_the_running_server(terminal: Terminal) -> None:
+    terminal.config.write_text("port = 0\n[[listener]]\nport = 0\n")
+    assert "start it first" in terminal.refused("client-config", "docker")
+    terminal.done("group", "create", "any")
+    run = {"pid": os.getpid(), "addresses": ["http://127.0.0.1:4001", "http://127.0.0.1:4002"]}
+    (terminal.data / "run.json").write_text(json.dumps(run))
+    assert json.loads(terminal.run("client-config", "docker")[1]) == {"registry-mirrors": ["http://127.0.0.1:4002"]}
+    assert '[host."http://127.0.0.1:4001"]' in terminal.done("client-config", "containerd")
+    (terminal.data / "run.json").write_text(json.dumps(run | {"addresses": ["http://127.0.0.1:4001"]}))
+    assert "start it again" in terminal.refused("client-config", "docker")

@@ -1,0 +1,142 @@
+"""Container engines with folders of their own: dockerd and containerd, each with its client."""
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .clients import ClientFailed
+from .processes import PartFailed, Process, binary, plain_environment
+
+LONGEST_RUN = 120
+
+
+class Engine:
+    """A daemon below `directory`, which is gone with all its mounts after `stop`. It needs root."""
+
+    def __init__(self, directory: Path) -> None:
+        if os.geteuid() != 0:
+            raise PartFailed("dockerd and containerd need root: run the tests as root")
+        self.directory = directory
+        (directory / "config").mkdir(parents=True)
+        (directory / "config" / "config.json").write_text("{}")
+        self._environment = plain_environment(HOME=str(directory), DOCKER_CONFIG=str(directory / "config"))
+        self._process: Process | None = None
+
+    def stop(self) -> None:
+        """End it, and unmount what it left behind; whatever has happened before."""
+        try:
+            if self._process is not None:
+                self._process.stop(patience=15)
+        finally:
+            self._process = None
+            unmount_below(self.directory)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            atexit.unregister(self.stop)
+
+    def log_text(self) -> str:
+        return self._process.log_text() if self._process else ""
+
+    def _start(self, argv: list[str], probe: list[str]) -> None:
+        atexit.register(self.stop)
+        self._process = Process(argv, log=self.directory / "log", environment=self._environment)
+        try:
+            self._process.start(lambda: self._run(probe, check=False).returncode == 0, within=60)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _run(self, argv: list[str], *, check: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
+        completed = subprocess.run(
+            argv,
+            env=self._environment | more,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_RUN,
+            check=False,
+        )
+        if check and completed.returncode != 0:
+            raise ClientFailed(completed)
+        return completed
+
+
+class Dockerd(Engine):
+    """dockerd with the daemon.json that it is given, and no network of its own."""
+
+    def __init__(self, directory: Path, daemon_json: str) -> None:
+        super().__init__(directory)
+        file = directory / "daemon.json"
+        file.write_text(daemon_json)
+        self._docker = [_debian("docker", "docker.io"), "--host", f"unix://{directory / 's'}"]
+        own = ["--config-file", str(file), "--host", f"unix://{directory / 's'}"]
+        own += ["--data-root", str(directory / "root"), "--exec-root", str(directory / "exec")]
+        own += ["--pidfile", str(directory / "pid"), "--storage-driver", "vfs", "--bridge", "none"]
+        own += ["--iptables=false", "--ip6tables=false"]
+        self._start([binary("dockerd", "docker.io"), *own], [*self._docker, "version"])
+
+    def run(self, *words: str, buildkit: bool = False) -> "subprocess.CompletedProcess[str]":
+        """Any docker command; raises ClientFailed."""
+        return self._run([*self._docker, *words], DOCKER_BUILDKIT="1" if buildkit else "0")
+
+    def digest(self, reference: str) -> str:
+        """The digest of the manifest that an image was pulled by."""
+        [inspected] = json.loads(self.run("image", "inspect", reference).stdout)
+        return str(inspected["RepoDigests"][0]).partition("@")[2]
+
+
+class Containerd(Engine):
+    """containerd; its client is told of registries by a folder of hosts.toml files, `hosts`."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.hosts = directory / "certs.d"
+        socket = directory / "s"
+        file = directory / "config.toml"
+        file.write_text(
+            f"""\
+version = 2
+root = "{directory / "root"}"
+state = "{directory / "state"}"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{socket}"
+[ttrpc]
+address = "{directory / "t"}"
+"""
+        )
+        self._ctr = [_debian("ctr", "containerd"), "--address", str(socket)]
+        self._start([binary("containerd", "containerd"), "--config", str(file)], [*self._ctr, "version"])
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Any ctr command; raises ClientFailed."""
+        return self._run([*self._ctr, *words])
+
+    def pull(self, *words: str) -> None:
+        """`ctr images pull`, on a file system that needs nothing of the kernel."""
+        self.run("images", "pull", "--snapshotter", "native", *words)
+
+    def digest(self, reference: str) -> str:
+        rows: list[Any] = [line.split() for line in self.run("images", "list").stdout.splitlines()]
+        return next(str(row[2]) for row in rows if row[0] == reference)
+
+    def forget(self, reference: str) -> None:
+        self.run("images", "remove", "--sync", reference)
+
+
+def unmount_below(directory: Path) -> None:
+    """Lazily, the innermost first."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        place = line.split()[1].encode().decode("unicode_escape")
+        if Path(place).is_relative_to(directory):
+            subprocess.run(["umount", "-l", place], check=False, capture_output=True)
+
+
+def _debian(name: str, package: str) -> str:
+    """The client that belongs to the daemon, rather than a newer one that stands before it."""
+    own = f"/usr/bin/{name}"
+    return own if os.access(own, os.X_OK) else binary(name, package)
