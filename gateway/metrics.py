@@ -144,8 +144,11 @@ class Metrics:
         }
         self._workers = level("workers", "Processes that serve")
         self._restarts = counter("worker_restarts", "Workers that took the place of a dead one")
-        for origin in ("cache", "upstream"):
+        for origin in ("cache", "upstream"):  # what is nought is shown as nought
             self._sent.labels(origin)
+        for kind in ("manifest", "blob"):
+            for outcome in Outcome:
+                self._pulls.labels(kind, outcome.value)
 
     def note_answer(self, line: AccessLine) -> None:
         """Of every request; costs a tenth of a microsecond."""
