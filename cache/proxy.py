@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
@@ -28,8 +29,11 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore, Extent, OpenBlob
 from cache.tasks import Shared, Tasks
-from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
+from cache.turns import Turns
+from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
+from cache.upstream.mirrored import Client
+from cache.upstream.quota import Ask, Thrift
 from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
 T = TypeVar("T")
@@ -39,6 +43,12 @@ ANSWER_WITHIN = 20.0
 """Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
 
 REVALIDATE_WITHIN = 2.0
+LATE_WITHIN = 0.25
+"""For an answer that somebody has waited for in vain already: an upstream that hangs costs one client, not each."""
+
+THRIFTY = 10
+"""How many times its ttl a tag is fresh while little is left of a limit that questions about tags count for, too."""
+
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
 
@@ -111,7 +121,13 @@ class PullThrough:
         self.rules = rules
         self.clock = clock
         self.refused = refused
+        self.late: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self.turns: dict[Source, Turns] = {}
         self._shared: Shared[Hashable, Any] = Shared(tasks)
+
+    def waiting_misses(self) -> dict[Source, int]:
+        """How many misses wait for their turn, by source."""
+        return {source: len(turns) for source, turns in self.turns.items()}
 
     def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
         """One task for all who want the same of an upstream; its errors are values."""
@@ -127,7 +143,9 @@ async def record_arrival(index: Index, flight: Flight) -> None:
 class ProxiedRepository:
     """One image of one upstream, seen with one credential. Raises only RegistryError."""
 
-    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName) -> None:
+    def __init__(self, shared: PullThrough, client: Client, image: RepositoryName, group: Hashable = None) -> None:
+        """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns."""
+        self._group = group
         self._all = shared
         self._client = client
         self._source = client.source
@@ -155,7 +173,8 @@ class ProxiedRepository:
         if pointer and held:
             found = await self._revalidated(pointer, held)
             return FoundTarget(found.manifest.descriptor, found.answer)
-        target, first = await self._ask(("head", reference), lambda: self._head_tag(reference), ManifestUnknown)
+        work = self._in_turn(Ask.CHECK, lambda: self._head_tag(reference))
+        target, first = await self._ask(("head", reference), work, ManifestUnknown)
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
 
     async def blob(self, digest: Digest) -> FoundBlob:
@@ -221,15 +240,23 @@ class ProxiedRepository:
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
-        manifest, first = await self._ask(("get", reference), lambda: self._get(reference), ManifestUnknown)
+        work = self._in_turn(Ask.PULL, lambda: self._get(reference))
+        manifest, first = await self._ask(("get", reference), work, ManifestUnknown)
         return FoundManifest(manifest, Answer(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
         """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
         rules = self._all.rules
-        usable = may_be_stale(pointer, self._all.clock(), rules.ttl, rules.grace)
-        task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer))
-        await asyncio.wait({task}, timeout=REVALIDATE_WITHIN if usable else ANSWER_WITHIN)
+        now = self._all.clock()
+        usable = may_be_stale(pointer, now, rules.ttl, rules.grace)
+        if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rules.ttl * THRIFTY:
+            return FoundManifest(held, Answer(Outcome.HIT))
+        task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
+        in_vain = task in self._all.late or self._client.fails(self._image)
+        patience = LATE_WITHIN if in_vain else REVALIDATE_WITHIN
+        await asyncio.wait({task}, timeout=patience if usable else ANSWER_WITHIN)
+        if not task.done():
+            self._all.late.add(task)
         result = task.result() if task.done() else Unavailable(f"{self._client.host} did not answer in time")
         match result:
             case None:
@@ -237,8 +264,8 @@ class ProxiedRepository:
             case Manifest():
                 return FoundManifest(result, Answer(Outcome.MISS if first else Outcome.COALESCED))
             case Outage() if usable:
-                age = self._all.clock() - pointer.checked_at
-                return FoundManifest(held, Answer(Outcome.STALE, age, result.reason))
+                age = now - pointer.checked_at
+                return FoundManifest(held, Answer(Outcome.STALE, age, f"{result.reason}; {_as_of(age)}"))
             case _:
                 raise _refusal(result, ManifestUnknown)
 
@@ -251,6 +278,8 @@ class ProxiedRepository:
                 await self._noting(self._client.head_blob(self._image, digest))
                 proved = True
                 continue
+            if not flight:
+                await self._in_turn(Ask.CONTENT, _nothing)()
             flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest))
             follower = flight.follow()
             try:
@@ -270,6 +299,25 @@ class ProxiedRepository:
     def _fetch(self, digest: Digest) -> Fetch:
         return lambda part=None: self._client.open_blob(self._image, digest, part)
 
+    def _saves(self) -> Thrift:
+        """How questions about tags save, where the upstream's limit counts them."""
+        quota = self._client.quota
+        return Thrift.NONE if quota.free_checks else quota.thrift()
+
+    def _in_turn(self, ask: Ask, work: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+        """The same work, begun when the upstream may be asked, or at once where that is not to be hoped for: then the
+        client says why not."""
+
+        async def begin() -> T:
+            turns = self._all.turns.get(self._source)
+            if turns is None:
+                turns = self._all.turns[self._source] = Turns(lambda: self._client.pause(Ask.PULL))
+            if self._client.pause(ask) or (len(turns) and ask is Ask.PULL):
+                await turns.wait(self._group)
+            return await work()
+
+        return begin
+
     # What follows runs in tasks that are shared by requests.
 
     async def _get(self, reference: Tag | Digest) -> Manifest:
@@ -286,13 +334,23 @@ class ProxiedRepository:
     def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
         return TagPointer(self._source, self._image, tag, target, self._all.clock())
 
-    async def _revalidate(self, pointer: TagPointer) -> Manifest | None:
-        """None when the tag still points to what we hold."""
-        target = await self._client.head_manifest(self._image, pointer.tag)
+    async def _revalidate(self, pointer: TagPointer, usable: bool) -> Manifest | None:
+        """None when the tag still points to what we hold. While next to nothing is left of a limit, it is left to
+        images that are not here."""
+        if self._saves() is Thrift.SCARCE:
+            raise self._client.quota.saving()
+        # What may be served as it is needs no mirror, which may be behind.
+        asked = self._client.primary if usable else self._client
+        target = await asked.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
             await self._all.index.record(replace(pointer, checked_at=self._all.clock()))
             return None
-        manifest = await self._client.get_manifest(self._image, target.digest if target else pointer.tag)
+        if self._client.quota.thrift() is Thrift.SCARCE:
+            raise self._client.quota.saving()
+        if target:
+            manifest = await self._client.get_manifest(self._image, target.digest)
+        else:
+            manifest = await asked.get_manifest(self._image, pointer.tag)
         await self._record(manifest, pointer.tag)
         return manifest
 
@@ -407,6 +465,18 @@ class _Arriving:
         self._follower.close()
 
 
+async def _nothing() -> None:
+    """What there is to do before a download but to wait for its turn."""
+
+
+def _as_of(age: timedelta) -> str:
+    seconds = max(0, int(age.total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"served as it was {seconds // size} {unit} ago"
+    return f"served as it was {seconds} s ago"
+
+
 async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
     try:
         return await work()
@@ -424,5 +494,7 @@ def _refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryErro
             return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
         case Corrupt():
             return UpstreamInvalid(error.reason)
+        case Unavailable() if error.retry_after is not None:
+            return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
         case _:
             return UpstreamUnavailable(error.reason, RETRY_AFTER)

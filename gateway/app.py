@@ -11,7 +11,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.flight import Flights, Landing
+from cache.flight import Flight, Flights, Landing
 from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
@@ -21,6 +21,9 @@ from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.tasks import Tasks
+from cache.upstream.errors import Corrupt
+from cache.upstream.ledger import Ledger
+from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
@@ -47,6 +50,7 @@ log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
 FOLD_SECONDS = 0.5
+REPORT_SECONDS = 2.0
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
 
@@ -125,18 +129,28 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     folder = CacheFolder(settings.data)
     folder.make()
+    ledger = Ledger(folder.quota)
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
     metrics, chronicle = metrics or Metrics(), Chronicle(folder.usage)
     metrics.pulls_counted = counting_into(usage, utc_now)
     sealer = Sealer(settings.data / KEYS_DIRECTORY)
-    upstreams = Upstreams(configured_upstreams(settings), sealer, lambda name: UpstreamTraffic(metrics, name))
+    upstreams = Upstreams(configured_upstreams(settings), sealer, ledger, lambda name: UpstreamTraffic(metrics, name))
     troubles = Troubles(metrics, chronicle, quarantine, upstreams.name_of, utc_now)
     landing = Landing(folder.spools, store, quarantine)
     downloads = Downloads(metrics, chronicle, upstreams.name_of, utc_now)
-    flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), troubles.refused, downloads)
+
+    def refused(source: Source, error: Corrupt) -> None:
+        troubles.refused(source, error)
+        upstreams.doubt(source, error)
+
+    async def arrived(flight: Flight) -> None:
+        upstreams.believe(flight.source)
+        await record_arrival(index, flight)
+
+    flights = Flights(landing, tasks, arrived, refused, downloads)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, troubles.refused, troubles.failed)
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused, troubles.failed)
     process = process or Process()
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
@@ -144,6 +158,7 @@ async def open_services(
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage, chronicle), "usage")
         tasks.start(_fold_often(metrics), "metrics")
+        tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
         try:
             namespaces = Namespaces(database, upstreams.names)
             yield Services(namespaces, upstreams, pull_through, metrics, index, folder, process)
@@ -154,6 +169,7 @@ async def open_services(
             index.close()
             metrics.fold()
             _flush(usage, chronicle)
+            ledger.flush()
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
@@ -170,6 +186,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             proxy=upstream.proxy,
             allow=upstream.allow,
             deny=upstream.deny,
+            mirrors=upstream.mirrors,
         )
         for name, upstream in settings.upstreams.items()
     ]
@@ -224,3 +241,11 @@ def _flush(usage: UsageFile, chronicle: Chronicle) -> None:
         chronicle.flush()
     except Exception as error:  # counting is not worth a server
         log.warning("usage_not_written", reason=str(error))
+
+
+async def _report_often(ledger: Ledger, upstreams: Upstreams, pull_through: PullThrough, metrics: Metrics) -> None:
+    """What is known of limits and circuits is written down and shown as it is, not only when it changes."""
+    while True:
+        metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
+        await asyncio.sleep(REPORT_SECONDS)
+        await asyncio.to_thread(ledger.flush)

@@ -14,6 +14,7 @@ from gateway.commands import config as config_commands
 from gateway.commands import doctor as doctor_command
 from gateway.commands import folder
 from gateway.commands import group as group_commands
+from gateway.commands import quota as quota_command
 from gateway.commands.client_config import client_config
 from gateway.commands.output import ConfigFile, DataFolder, refusals
 from gateway.settings import load
@@ -29,6 +30,7 @@ app.add_typer(group_commands.app, name="group")
 app.add_typer(cache_commands.app, name="cache")
 app.command("client-config")(client_config)
 app.command()(doctor_command.doctor)
+app.command("quota")(quota_command.show)
 
 
 class LogFormat(StrEnum):

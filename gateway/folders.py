@@ -19,6 +19,10 @@ class CacheFolder:
         return self.data / "usage.db"
 
     @property
+    def quota(self) -> Path:
+        return self.data / "quota.json"
+
+    @property
     def blobs(self) -> Path:
         return self.data / "cache"
 

@@ -10,10 +10,10 @@ largest; modes without `live` go on showing what a dead one said, and a gauge th
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -98,6 +98,23 @@ class Waits(Histogram):
                 bucket.inc(count)
 
 
+class UpstreamState(Protocol):
+    """What is shown of one upstream; None is not shown."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def remaining(self) -> int | None: ...
+    @property
+    def pause(self) -> float: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def circuit_open(self) -> bool: ...
+
+
 class Metrics:
     """What this process counts, and, where it shares, what all of them have counted."""
 
@@ -142,6 +159,17 @@ class Metrics:
             "requests_in_progress": level("requests_in_progress", "Requests whose answers have not ended"),
             "connections": level("connections", "Open connections of clients"),
         }
+        self._limit = self._upstream_gauge("quota_limit", "Pulls that an upstream gives in a window", "mostrecent")
+        self._remaining = self._upstream_gauge("quota_remaining", "Pulls that are left of it", "mostrecent")
+        self._pause = self._upstream_gauge("backoff_seconds", "How long nothing that counts is asked", "max")
+        self._circuit = self._upstream_gauge("circuit_open", "1 while an upstream that fails is left alone", "max")
+        self._queue = Gauge(
+            "gateway_miss_queue",
+            "Misses that wait until an upstream may be asked",
+            ["upstream"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._workers = level("workers", "Processes that serve")
         self._restarts = counter("worker_restarts", "Workers that took the place of a dead one")
         for origin in ("cache", "upstream"):  # what is nought is shown as nought
@@ -201,6 +229,20 @@ class Metrics:
             self._count_pulls(key, total)
         if pulls:
             self.pulls_counted(pulls)
+
+    def show_upstreams(self, states: Iterable[UpstreamState]) -> None:
+        for state in states:
+            upstream = state.name
+            if state.limit is not None:
+                self._limit.labels(upstream).set(state.limit)
+            if state.remaining is not None:
+                self._remaining.labels(upstream).set(state.remaining)
+            self._pause.labels(upstream).set(round(state.pause, 1))
+            self._queue.labels(upstream).set(state.waiting)
+            self._circuit.labels(upstream).set(state.circuit_open)
+
+    def _upstream_gauge(self, name: str, text: str, mode: Literal["max", "mostrecent"]) -> Gauge:
+        return Gauge(f"gateway_upstream_{name}", text, ["upstream"], registry=self._registry, multiprocess_mode=mode)
 
     def exposition(self) -> bytes:
         self.fold()

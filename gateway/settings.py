@@ -152,6 +152,10 @@ ExternalUrl = Annotated[
 ProxyUrl = Annotated[
     str, _proxy, Kind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
 ]
+Urls = Annotated[
+    tuple[Annotated[str, AfterValidator(_url)], ...],
+    Kind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
+]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_authority)], ...],
     Kind('a list of host or host:port like ["auth.example.com"]', json.loads),
@@ -181,6 +185,7 @@ class UpstreamSettings(_Table):
     proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy on the way to it.", repr=False)
     allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
     deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
+    mirrors: Urls = Field(default=(), description="Other registries that may serve the same content to anybody.")
 
     @field_validator("password_file")
     @classmethod

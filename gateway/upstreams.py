@@ -1,6 +1,6 @@
 """Upstreams: the clients of all configured upstreams, each with the credential that a group may use."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,15 +9,24 @@ import structlog
 
 from cache.oci.names import RepositoryName
 from cache.upstream.auth import Credential, Tokens
+from cache.upstream.circuits import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
-from cache.upstream.errors import Unavailable
+from cache.upstream.errors import Corrupt, Unavailable
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.mirrored import Client, MirroredClient
+from cache.upstream.quota import Allowance
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group
 from gateway.db.sealing import SealBroken, Sealer
 
 log = structlog.get_logger()
+
+_FREE_CHECKS = ("registry-1.docker.io",)
+"""Hosts whose HEADs of manifests are known not to count for their limit on pulls."""
+
+_UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,7 @@ class Upstream:
     proxy: str = ""
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
     def permits(self, image: RepositoryName) -> bool:
         """By its globs on the name without tag, in which `*` crosses slashes; deny wins."""
@@ -50,6 +60,18 @@ class Upstream:
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """`limit` and `remaining` are None where the upstream never stated any."""
+
+    name: str
+    limit: int | None
+    remaining: int | None
+    pause: float
+    waiting: int
+    circuit_open: bool
+
+
 class Upstreams:
     """Clients are made when they are first needed and kept; they share one egress per upstream."""
 
@@ -57,15 +79,18 @@ class Upstreams:
         self,
         configured: Iterable[Upstream],
         sealer: Sealer,
+        ledger: Ledger | None = None,
         traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
     ) -> None:
-        """`traffic` gives who is told of what passes between here and the upstream of a name."""
+        """`ledger`: what is known of the limits of their sources; without one it is known to this process alone.
+        `traffic` gives who is told of what passes between here and the upstream of a name."""
+        self.ledger = ledger or Ledger()
         self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._egress: dict[str, Egress] = {}
-        self._clients: dict[tuple[str, str, str | None], UpstreamClient] = {}
+        self._clients: dict[tuple[str, str, str | None], Client] = {}
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +111,7 @@ class Upstreams:
             return Source(origin, f"group:{group.id}:{group.upstream_username}")
         return Source(origin, f"user:{upstream.username}" if upstream.lends_to(group) else "")
 
-    def client(self, group: Group, name: str) -> UpstreamClient:
+    def client(self, group: Group, name: str) -> Client:
         source = self.source(group, name)
         sealed = group.upstream_password_sealed if source.credential.startswith("group:") else None
         key = (name, source.credential, sealed)
@@ -95,19 +120,70 @@ class Upstreams:
             client = self._clients[key] = self._make(source, self._configured[name], group)
         return client
 
+    def believe(self, source: Source) -> None:
+        """Content of this source had its digest."""
+        for circuits in self._circuits_of(source.origin):
+            circuits.believe(source.origin)
+
+    def doubt(self, source: Source, error: Corrupt) -> None:
+        """Content of this source was wrong. What an image's author may have caused says nothing of the upstream, and
+        where there are mirrors it may have come from one of them: then the next is asked for it anyway."""
+        mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
+        if error.fault in _UPSTREAM_FAULTS and not mirrored:
+            for circuits in self._circuits_of(source.origin):
+                circuits.doubt(source.origin, error.reason)
+
+    def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
+        """Each upstream as it is now, over all its credentials: the least that is left, the longest pause. `waiting`:
+        the misses that wait, by source."""
+        known, now = self.ledger.all(), self.ledger.clock()
+        return [
+            _state(
+                name,
+                [a for key, a in known.items() if key.partition("#")[0] == str(origin)],
+                sum(count for source, count in waiting.items() if source.origin == origin),
+                name in self._egress and self._egress[name].circuits.is_open(origin),
+                now,
+            )
+            for name, origin in self._origins.items()
+        ]
+
+    def _circuits_of(self, origin: Origin) -> list[Circuits]:
+        return [
+            self._egress[name].circuits for name, own in self._origins.items() if own == origin and name in self._egress
+        ]
+
     async def close(self) -> None:
         for egress in self._egress.values():
             await egress.close()
 
-    def _make(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
-        egress = self._egress.get(upstream.name)
+    def _egress_to(self, key: str, origin: Origin, upstream: Upstream) -> Egress:
+        egress = self._egress.get(key)
         if egress is None:
-            own = source.origin
-            hosts = {f"{own.host}:{own.port}", own.host, *upstream.token_hosts}
+            hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
-            egress = self._egress[upstream.name] = Egress(reach, traffic=self._traffic(upstream.name))
+            egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
+        return egress
+
+    def _make(self, source: Source, upstream: Upstream, group: Group) -> Client:
+        """With its mirrors where no credential is shown: those could prove no right that a credential has."""
+        primary = self._make_primary(source, upstream, group)
+        if source.credential or not upstream.mirrors:
+            return primary
+        return MirroredClient(primary, [self._make_mirror(url, upstream) for url in upstream.mirrors])
+
+    def _make_mirror(self, url: str, upstream: Upstream) -> UpstreamClient:
+        source = Source(origin_of(url))
+        egress = self._egress_to(f"{upstream.name} {url}", source.origin, upstream)
+        tokens = Tokens(source.origin, upstream.token_hosts, lambda: None)
+        return UpstreamClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))
+
+    def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
+        egress = self._egress_to(upstream.name, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
-        return UpstreamClient(source, upstream.url, egress, tokens)
+        whom = "this gateway's account" if source.credential else "anonymous users"
+        quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in _FREE_CHECKS)
+        return UpstreamClient(source, upstream.url, egress, tokens, quota)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
         if not source.credential:
@@ -115,6 +191,13 @@ class Upstreams:
         if source.credential.startswith("group:"):
             return lambda: _open_login(group, self._sealer)
         return lambda: Credential(upstream.username, _read_password(upstream))
+
+
+def _state(name: str, known: list[Allowance], waiting: int, circuit_open: bool, now: float) -> UpstreamState:
+    stated = [(a.remaining, a.limit) for a in known if a.remaining is not None]
+    remaining, limit = min(stated, key=lambda pair: pair[0]) if stated else (None, None)
+    pause = max((a.until - now for a in known), default=0.0)
+    return UpstreamState(name, limit, remaining, max(0.0, pause), waiting, circuit_open)
 
 
 def _open_login(group: Group, sealer: Sealer) -> Credential | None:

@@ -14,7 +14,7 @@ LAYERS = [
     ["cache.oci"],
     ["cache.values"],
     ["cache.tasks", "cache.failpoint"],
-    ["cache.store", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces"],
+    ["cache.store", "cache.upstream", "cache.index", "cache.freshness", "cache.pieces", "cache.turns"],
     ["cache.fill"],
     ["cache.flight"],
     ["cache.proxy", "cache.eviction"],

@@ -358,6 +358,74 @@ THREATS = [
         Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
+        "an upstream that hangs",
+        "It accepts requests and answers none, until threads, connections and patience for all others are used up.",
+        "Connections, name lookups and circuits belong to one upstream each; nothing is shared between two.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_an_upstream_that_hangs_under_three_hundred_requests_slows_no_other",
+            "tests/cache/upstream/test_egress.py::test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstream",
+        ),
+        Disarm(
+            "cache/upstream/egress.py",
+            "self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))",
+            "self._checked(await found)",
+        ),
+    ),
+    Threat(
+        "an upstream that is dead",
+        "Every pull waits for its time limit, also those that the cache could answer.",
+        "After three outages in a row a host is not asked; probes find out when it lives again.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
+            "tests/cache/upstream/test_circuit.py",
+        ),
+        Disarm(
+            "cache/upstream/circuit.py", "if len(row) >= TRIP_AFTER else counted", "if len(row) >= 1000 else counted"
+        ),
+    ),
+    Threat(
+        "one image against all",
+        "Somebody pulls an image that the upstream fails for again and again, so that the whole upstream is given up.",
+        "What fails after the host was reached counts for the host once per image; alone, it closes only itself.",
+        (
+            "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
+            "tests/cache/upstream/test_circuit.py",
+        ),
+        Disarm("cache/upstream/circuit.py", "if of and of in circuit.row:", "if False:"),
+    ),
+    Threat(
+        "limits used up for others",
+        "An upstream's limit is reached, and every client's retry makes it longer, or a group takes all that is left.",
+        "After a 429 nothing that counts is sent by any worker until the time it names; groups take turns.",
+        (
+            "tests/e2e/test_quota.py::test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_cached",
+            "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
+            "tests/cache/test_turns.py",
+        ),
+        Disarm("cache/upstream/ledger.py", "self._refuse(known, ask, now)\n        self._pulling", "self._pulling"),
+    ),
+    Threat(
+        "mirrors that learn or decide too much",
+        "A mirror sees a credential, or says what an account may read, or moves a tag back that is cached.",
+        "Mirrors are asked for anonymous sources alone, and for tags only while the upstream is silent and none is here.",
+        (
+            "tests/e2e/test_mirrors.py::test_pulls_with_a_credential_never_ask_a_mirror",
+            "tests/e2e/test_mirrors.py::test_a_tag_that_is_cached_is_not_moved_by_a_mirror",
+            "tests/cache/upstream/test_mirrored.py",
+        ),
+        Disarm("gateway/upstreams.py", "if source.credential or not upstream.mirrors:", "if not upstream.mirrors:"),
+    ),
+    Threat(
+        "answers that trickle",
+        "A head, a token or a manifest arrives a byte at a time and holds its connection for ever.",
+        "A head has 20 s from the connection on, and what is read as a whole has 20 s more.",
+        (
+            "tests/cache/upstream/test_egress.py::test_a_head_that_trickles_in_for_ever_ends",
+            "tests/cache/upstream/test_egress.py::test_a_body_that_trickles_in_for_ever_ends",
+        ),
+        Disarm("cache/upstream/egress.py", 'until = getattr(_hurry, "until", None)', "return timeout"),
+    ),
+    Threat(
         "secrets that show",
         "A password or token is in a log, an error, a file of the data folder or a page.",
         "Errors and logs name hosts and users only; passwords at rest are sealed, and a whole run is searched for them.",

@@ -167,7 +167,7 @@ class Tokens:
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | {'scope': scope})}"
         credential = self._credential()
         headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
-        response = yield Open("GET", url, headers)
+        response = yield Open("GET", url, headers, scope, brief=True)
         if response.status_code != 200:
             yield Drop(response)
             if response.status_code == 429:

@@ -19,7 +19,8 @@ from cache.upstream.egress import Egress, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable
 from cache.upstream.examination import Examination
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
-from cache.upstream.quota import retry_after
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.quota import Ask, retry_after, told
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, Source
 
@@ -119,8 +120,9 @@ class BlobStream:
 class UpstreamClient:
     """One upstream, asked with one credential. Raises only UpstreamError."""
 
-    def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens) -> None:
+    def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens, quota: Quota | None = None) -> None:
         self.source = source
+        self.quota = quota or Quota(Ledger(), source)
         self._url = url.rstrip("/")
         self._egress = egress
         self._tokens = tokens
@@ -137,9 +139,22 @@ class UpstreamClient:
         """The same upstream, for a person who looks for a fault."""
         return Examination(self._url, self._egress, self._tokens)
 
+    @property
+    def primary(self) -> "UpstreamClient":
+        """Whose word counts for tags."""
+        return self
+
+    def fails(self, image: RepositoryName) -> bool:
+        """Whether it did of late, so that the next answer, if there is one, may be long in coming."""
+        return self._egress.circuits.is_open(self.source.origin, image.text)
+
+    def pause(self, ask: Ask) -> float:
+        """Seconds until such a request may be sent."""
+        return self.quota.pause(ask)
+
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""
-        flow = self._ask(image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
+        flow = self._ask(Ask.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(flow, self._egress)
         await response.aclose()
         media_type, size = essence(response.headers.get("content-type", "")), _content_length(response)
@@ -156,7 +171,7 @@ class UpstreamClient:
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         """Its bytes; None where the upstream does not say."""
-        response = await carry_out(self._ask(image, "HEAD", f"blobs/{digest}"), self._egress)
+        response = await carry_out(self._ask(Ask.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
         await response.aclose()
         return _content_length(response)
 
@@ -164,11 +179,12 @@ class UpstreamClient:
     def open_blob(self, image: RepositoryName, digest: Digest, part: Part | None = None) -> Iterator[BlobStream]:
         """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable."""
         headers = {"Range": part.range} if part else {}
-        response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
+        flow = self._ask(Ask.PART if part else Ask.CONTENT, image, "GET", f"blobs/{digest}", headers)
+        response = carry_out_blocking(flow, self._egress)
         stream: BlobStream | None = None
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
-                raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
+                raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
             if part and not _gives(response, part):
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
             stream = BlobStream(response, self._egress.traffic.received)
@@ -211,7 +227,7 @@ class UpstreamClient:
         return ReferrersPage(manifests, "artifactType" in applied)
 
     def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
-        response = yield from self._ask(image, "GET", f"manifests/{reference}", {"Accept": _ACCEPT})
+        response = yield from self._ask(Ask.PULL, image, "GET", f"manifests/{reference}", {"Accept": _ACCEPT})
         media_type = essence(response.headers.get("content-type", ""))
         if not is_manifest(media_type):
             yield Drop(response)
@@ -226,6 +242,8 @@ class UpstreamClient:
         promised = reference if isinstance(reference, Digest) else self._promised(response)
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}", Fault.DIGEST, raw)
+        if promised:
+            self._egress.circuits.believe(self.source.origin)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
@@ -241,7 +259,7 @@ class UpstreamClient:
     def _get_json(
         self, image: RepositoryName, path: str, accept: str = "application/json"
     ) -> Flow[tuple[dict[str, Any], Response]]:
-        response = yield from self._ask(image, "GET", path, {"Accept": accept})
+        response = yield from self._ask(Ask.CONTENT, image, "GET", path, {"Accept": accept})
         try:
             document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
@@ -251,27 +269,49 @@ class UpstreamClient:
         return document, response
 
     def _ask(
-        self, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
+        self, ask: Ask, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> Flow[Response]:
-        """An answer of 2xx, after tokens and redirects; everything else is raised."""
+        """An answer of 2xx, after tokens and redirects; everything else is raised, and RateLimited without a request
+        while the upstream must not be asked."""
+        with self.quota.request(ask) as conversation:
+            try:
+                response = yield from self._authorized(ask, image, method, path, headers)
+            except RateLimited as error:
+                conversation.refused(None, error.retry_after)
+                raise
+            own = origin_of(str(response.url)) == self.source.origin
+            said = told(response.headers) if own else None
+            if own and response.status_code == 429:
+                conversation.refused(said, retry_after(response.headers))
+            else:
+                conversation.answered(said)
+        if 200 <= response.status_code < 300:
+            return response
+        yield Drop(response)
+        raise self._refusal(response, image)
+
+    def _authorized(
+        self, ask: Ask, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
+    ) -> Flow[Response]:
+        """An answer to a request whose token, if it wants one, was not refused."""
         scope = f"repository:{image}:pull"
+        blamed = "" if ask is Ask.PART else image.text  # an upstream that fails at ranges may give the whole
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
-        response = yield from self._walk(method, url, plain, authorization)
+        response = yield from self._walk(method, url, plain, authorization, blamed)
         if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
             yield Drop(response)
             wanted = ", ".join(response.headers.get_list("www-authenticate"))
             renewed = yield from self._tokens.renewed(scope, authorization, wanted)
             if renewed is None:
                 raise Denied(f"{self.host} refuses access to {image}")
-            response = yield from self._walk(method, url, plain, renewed)
-        if 200 <= response.status_code < 300:
-            return response
-        yield Drop(response)
-        raise self._refusal(response, image)
+            response = yield from self._walk(method, url, plain, renewed, blamed)
+        return response
 
-    def _walk(self, method: str, url: str, plain: Mapping[str, str], authorization: str | None) -> Flow[Response]:
+    def _walk(
+        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, blamed: str
+    ) -> Flow[Response]:
         """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
         own = True
         for _ in range(REDIRECT_LIMIT + 1):
@@ -280,7 +320,7 @@ class UpstreamClient:
             own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
-            response: Response = yield Open(method, url, headers | credential)
+            response: Response = yield Open(method, url, headers | credential, blamed)
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return response
             yield Drop(response)
@@ -299,7 +339,7 @@ class UpstreamClient:
         if status in (401, 403):
             return Denied(f"{self.host} refuses access to {image}")
         if status == 429:
-            return RateLimited(f"{self.host} says too many requests", retry_after(response.headers))
+            return RateLimited(self.quota.reason(), retry_after(response.headers))
         return Unavailable(f"{self.host} answered {status}")
 
 

@@ -6,14 +6,14 @@ It knows no registry. Nothing else imports the HTTP library; redirects are not f
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from socket import AI_ADDRCONFIG, SOCK_STREAM, gaierror, getaddrinfo
+from socket import AI_ADDRCONFIG, SOCK_STREAM, getaddrinfo
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -21,16 +21,22 @@ import httpcore2
 import httpx2
 
 from cache.upstream.addresses import first_private
+from cache.upstream.circuits import Circuits, Passage
 from cache.upstream.errors import Unavailable
+from cache.upstream.lookups import Lookups, Resolver
+from cache.upstream.urls import origin_of
 
 Response = httpx2.Response
-Resolver = Callable[[str, int], list[str]]
-
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 15.0
+ANSWER_TIMEOUT = 20.0
+"""Seconds for all of an answer that is read at once: one that trickles in for ever ends too."""
+
 _ATTEMPT_TIMEOUT = 2.0
-_CONNECTIONS = 200
-_RESOLVING = ThreadPoolExecutor(8, "resolve")
+_POOL_TIMEOUT = 5.0
+_CONNECTIONS = 100
+_hurry = threading.local()
+"""When the thread that reads must have what it waits for, where it waits for all of something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,25 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Clients:
-    """One pair for one state of the CA file: asynchronous for small answers, blocking for the threads that fill."""
+    """Those for one state of the CA file: asynchronous for small answers; for the threads that fill one for what they
+    download and one for the small answers that they need before, which must not wait behind downloads."""
 
     stamp: int
     waiting: httpx2.AsyncClient
     blocking: httpx2.Client
+    brief: httpx2.Client
 
 
 class Egress:
-    """How one upstream is reached. A CA file that is replaced is used for the next request."""
+    """How one upstream is reached. A CA file that is replaced is used for the next request.
+
+    Nothing in it is shared with another upstream: connections, the threads that resolve names, circuits. Requests for
+    small answers and those of the threads that fill have connections of their own.
+    """
 
     def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
         self.traffic = traffic
+        self.circuits = Circuits()
         self._reach = reach
         self._check = _AddressCheck(reach, resolver)
         self._made: list[_Clients] = []
@@ -113,23 +126,57 @@ class Egress:
         parts = urlsplit(url)
         return {parts.netloc, parts.hostname} & self._reach.hosts != set()
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
-        """The answer, its body still to be read; close it. Raises Unavailable."""
-        client = self._clients().waiting
-        with _named(url), self._watched(method) as seen:
-            seen.response = await client.send(client.build_request(method, url, headers=headers), stream=True)
-            return seen.response
+    async def send(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> Response:
+        """The answer, its body still to be read; close it. Raises Unavailable, at once where a circuit is open.
 
-    def send_blocking(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
-        client = self._clients().blocking
-        with _named(url), self._watched(method) as seen:
-            seen.response = client.send(client.build_request(method, url, headers=headers), stream=True)
-            return seen.response
+        `image` is what the request is for: where only that fails the others are still asked.
+        """
+        client = self._clients().waiting
+        with self._passing(url, image) as passage, self._watched(method) as seen:
+            async with asyncio.timeout(self._head_timeout):
+                response = await client.send(client.build_request(method, url, headers=headers), stream=True)
+            seen.response = response
+            _judge(passage, response)
+            return response
+
+    def send_blocking(
+        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
+    ) -> Response:
+        client = self._clients().brief if brief else self._clients().blocking
+        with self._passing(url, image) as passage, self._watched(method) as seen, _hurrying(self._head_timeout):
+            response = client.send(client.build_request(method, url, headers=headers), stream=True)
+            seen.response = response
+            _judge(passage, response)
+            return response
 
     async def close(self) -> None:
         for clients in self._made:
             await clients.waiting.aclose()
             clients.blocking.close()
+            clients.brief.close()
+
+    @property
+    def _head_timeout(self) -> float:
+        """For a connection and all of the answer's head, which may trickle in, too."""
+        return self._reach.connect_timeout + self._reach.read_timeout
+
+    @contextmanager
+    def _passing(self, url: str, image: str) -> Iterator[Passage]:
+        try:
+            origin = origin_of(url)
+        except ValueError as error:
+            raise Unavailable(str(error)) from error
+        passage = self.circuits.enter(origin, image)
+        try:
+            with _named(url):
+                yield passage
+        except Unavailable as error:
+            cause = error.__cause__
+            if not isinstance(cause, _OUR_FAULT):
+                passage.failed(error.reason, host=isinstance(cause, _NOT_REACHED))
+            raise
+        finally:
+            passage.release()
 
     @contextmanager
     def _watched(self, method: str) -> Iterator["_Seen"]:
@@ -167,7 +214,7 @@ def stage_of(error: Unavailable) -> Stage:
     if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
         return Stage.TLS  # the CA file, which is read before anything is sent
     for kinds, stage in (
-        ((gaierror, UnicodeError, _NoAddress), Stage.NAME),
+        ((_NoAddress,), Stage.NAME),
         ((_AddressRefused,), Stage.ADDRESS),
         ((ssl.SSLError,), Stage.TLS),
         ((httpx2.ConnectError, httpx2.ConnectTimeout), Stage.CONNECTION),
@@ -180,29 +227,68 @@ def stage_of(error: Unavailable) -> Stage:
 def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
     context = ssl.create_default_context(cafile=reach.ca_file)
     options: dict[str, Any] = {
-        "timeout": httpx2.Timeout(reach.read_timeout, connect=reach.connect_timeout),
+        "timeout": httpx2.Timeout(reach.read_timeout, connect=reach.connect_timeout, pool=_POOL_TIMEOUT),
         "follow_redirects": False,
         "trust_env": False,
     }
     # One credential's session must not become another's: the sources of an upstream share these clients.
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
     waiting = httpx2.AsyncClient(transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-    blocking = httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-    for client in (waiting, blocking):
+    blocking, brief = (
+        httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+        for _ in range(2)
+    )
+    for client in (waiting, blocking, brief):
         client.headers.clear()
-    return _Clients(stamp, waiting, blocking)
+    return _Clients(stamp, waiting, blocking, brief)
+
+
+_OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
+_NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+
+
+def _judge(passage: Passage, response: Response) -> None:
+    """Whatever was answered, the host lives, unless it says itself that it does not."""
+    if response.status_code >= 500:
+        passage.failed(f"it answered {response.status_code}", host=False)
+    else:
+        passage.answered()
+
+
+@contextmanager
+def _hurrying(seconds: float) -> Iterator[None]:
+    """Within, what this thread reads from a connection of ours must all come in that time."""
+    _hurry.until = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _hurry.until = None
+
+
+def _time_left(timeout: float | None) -> float | None:
+    until = getattr(_hurry, "until", None)
+    if until is None:
+        return timeout
+    left: float = until - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("not all of it came in time")
+    return left if timeout is None else min(timeout, left)
 
 
 async def body(response: Response, limit: int) -> bytes | None:
-    """All bytes as they came over the wire, or None where there are more than `limit`. Closes the response."""
+    """All bytes as they came over the wire, or None where there are more than `limit`. Closes the response.
+
+    Raises Unavailable where it breaks off, or is not there after ANSWER_TIMEOUT.
+    """
     parts, size = [], 0
     try:
         with _named(str(response.url)):
-            async for part in response.aiter_raw():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    return None
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                async for part in response.aiter_raw():
+                    parts.append(part)
+                    size += len(part)
+                    if size > limit:
+                        return None
     finally:
         await response.aclose()
     return b"".join(parts)
@@ -211,11 +297,12 @@ async def body(response: Response, limit: int) -> bytes | None:
 def body_blocking(response: Response, limit: int) -> bytes | None:
     parts, size = [], 0
     try:
-        for part in raw_chunks(response):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                return None
+        with _hurrying(ANSWER_TIMEOUT):
+            for part in raw_chunks(response):
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    return None
     finally:
         response.close()
     return b"".join(parts)
@@ -234,14 +321,16 @@ def _named(url: str) -> Iterator[None]:
         yield
     except httpx2.ConnectTimeout as error:
         raise Unavailable(f"{host} did not accept a connection in time") from error
-    except httpx2.TimeoutException as error:
+    except httpx2.PoolTimeout as error:
+        raise Unavailable(f"{host} has too many requests of ours under way") from error
+    except (httpx2.TimeoutException, TimeoutError) as error:
         raise Unavailable(f"{host} did not answer in time") from error
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
 
 
 class _NoAddress(httpcore2.ConnectError):
-    """The name is known and leads nowhere."""
+    """The name leads nowhere. A class of its own: the pool drops what an error was caused by."""
 
 
 class _AddressRefused(httpcore2.ConnectError):
@@ -251,16 +340,29 @@ class _AddressRefused(httpcore2.ConnectError):
 class _AddressCheck:
     def __init__(self, reach: Reach, resolver: Resolver) -> None:
         self.reach = reach
-        self._resolver = resolver
+        self._lookups = Lookups(resolver)
 
-    def addresses(self, host: str, port: int) -> list[str]:
+    def addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
         """Raises httpcore's ConnectError for a name that has no address, or one that may not be reached."""
         if self.reach.proxy:
             return [host]
         try:
-            addresses = self._resolver(host, port)
-        except (gaierror, UnicodeError) as error:
-            raise httpcore2.ConnectError(f"the name cannot be resolved ({error})") from error
+            return self._checked(self._lookups.start(host, port).result(timeout))
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+
+    async def addresses_async(self, host: str, port: int, timeout: float | None) -> list[str]:  # noqa: ASYNC109
+        if self.reach.proxy:
+            return [host]
+        found = asyncio.wrap_future(self._lookups.start(host, port))
+        try:
+            return self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+
+    def _checked(self, addresses: list[str] | Exception) -> list[str]:
+        if isinstance(addresses, Exception):
+            raise _NoAddress(f"the name cannot be resolved ({addresses})") from addresses
         if not addresses:
             raise _NoAddress("the name has no address")
         if not self.reach.private_addresses and (private := first_private(addresses)):
@@ -285,9 +387,9 @@ class _CheckedBackend(httpcore2.NetworkBackend):
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
         failure: Exception | None = None
-        for address, limit in _attempts(self._check.addresses(host, port), timeout):
+        for address, limit in _attempts(self._check.addresses(host, port, timeout), timeout):
             try:
-                return self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+                return _HurriedStream(self._inner.connect_tcp(address, port, limit, *args, **kwargs))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore2.ConnectError("no address")
@@ -306,15 +408,8 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        try:
-            async with asyncio.timeout(timeout):
-                # Threads of their own: names that are slow to resolve must not hold up the reading of files.
-                loop = asyncio.get_running_loop()
-                addresses = await loop.run_in_executor(_RESOLVING, self._check.addresses, host, port)
-        except TimeoutError as error:
-            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
         failure: Exception | None = None
-        for address, limit in _attempts(addresses, timeout):
+        for address, limit in _attempts(await self._check.addresses_async(host, port, timeout), timeout):
             try:
                 return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
@@ -323,6 +418,30 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class _HurriedStream(httpcore2.NetworkStream):
+    """A connection that ends what a thread waits for when its time is up, however little at a time arrives."""
+
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _time_left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _time_left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _HurriedStream(self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 class _SyncTransport(httpx2.HTTPTransport):

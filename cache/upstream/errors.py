@@ -30,7 +30,17 @@ class Outage(UpstreamError):
 
 
 class Unavailable(Outage):
-    """No usable answer: refused, timed out, TLS, DNS, 5xx, or a token service that does not give tokens."""
+    """No usable answer: refused, timed out, TLS, DNS, 5xx, or a token service that does not give tokens.
+
+    `retry_after`: seconds in which nothing will be asked; None where that is not known.
+    """
+
+    def __init__(self, reason: str, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+    def again(self) -> Self:
+        return type(self)(self.reason, self.retry_after)
 
 
 class RateLimited(Outage):

@@ -18,11 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send a request; the result is the Response, its body unread. Whoever gets it closes it."""
+    """Send a request; the result is the Response, its body unread. Whoever gets it closes it.
+
+    `image`: what it is for. `brief`: its answer is small, so that it need not wait behind downloads.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    image: str = field(default="", compare=False)
+    brief: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,8 @@ def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
 
 async def _perform(step: Step, egress: Egress) -> Any:
     match step:
-        case Open(method, url, headers):
-            return await egress.send(method, url, headers)
+        case Open(method, url, headers, image):
+            return await egress.send(method, url, headers, image)
         case Read(response, limit):
             return _noted(await body(response, limit), egress)
         case Drop(response):
@@ -105,8 +110,8 @@ async def _perform(step: Step, egress: Egress) -> Any:
 
 def _perform_blocking(step: Step, egress: Egress) -> Any:
     match step:
-        case Open(method, url, headers):
-            return egress.send_blocking(method, url, headers)
+        case Open(method, url, headers, image, brief):
+            return egress.send_blocking(method, url, headers, image, brief=brief)
         case Read(response, limit):
             return _noted(body_blocking(response, limit), egress)
         case Drop(response):

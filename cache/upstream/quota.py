@@ -1,8 +1,78 @@
-"""What an upstream says about how much it will still give; pure."""
+"""What an upstream says about how much it will still give, and what follows from that; pure.
 
+Times are seconds since the epoch, since several processes share what is known here.
+"""
+
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import mktime_tz, parsedate_tz
+from enum import Enum
+
+RETRY_CAP = 3600
+"""Seconds: after so long one request looks whether an upstream that named a longer pause still means it."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 30, 900
+"""Seconds of the first pause where the upstream names none, and of the longest that it grows to."""
+
+PROBE_WITHIN = 5
+"""Seconds that others wait for the first request after a pause."""
+
+LITTLE, SCARCE = 10, 5
+SAMPLES, SAMPLE_EVERY = 60, 60
+
+_FAR_AWAY = 365 * 24 * 3600
+_WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
+
+
+class Ask(Enum):
+    """What a request is for. Limits on pulls count PULL alone; a 429 to anything else means everything, but to a PART:
+    that may be meant for the connections beside the first of a download, which goes on over one."""
+
+    PULL = "get of a manifest"
+    CHECK = "head of a manifest"
+    CONTENT = "a blob, or a list"
+    PART = "a part of a blob"
+
+
+class Thrift(Enum):
+    """How revalidation must save: not at all, by asking more seldom, by not asking."""
+
+    NONE = "none"
+    LITTLE = "little is left"
+    SCARCE = "next to nothing is left"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The limit that an answer states: so many in `window` seconds, so many of them left; `source` is whose it is."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    window: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is known of one source's limit. In a pause (before `until`) nothing that counts is sent: no pull, or with
+    `everything` no request at all. `strikes` counts the pauses in a row."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    window: int | None = None
+    source: str = ""
+    told_at: float = 0.0
+    began: float = 0.0
+    until: float = 0.0
+    everything: bool = False
+    strikes: int = 0
+    samples: tuple[tuple[float, int], ...] = ()
+
+
+UNKNOWN = Allowance()
 
 
 def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> int | None:
@@ -15,3 +85,151 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
         return None if date is None else max(0, min(round(mktime_tz(date) - now()), 24 * 3600))
     except (ValueError, OverflowError, IndexError):  # the library's answers to a year 99999 and the like
         return None
+
+
+def told(headers: Mapping[str, str]) -> Told | None:
+    """What Docker Hub and others say with every manifest (`ratelimit-remaining: 99;w=21600`); None without it."""
+    limit, window = _count(headers.get("ratelimit-limit", ""))
+    remaining, other = _count(headers.get("ratelimit-remaining", ""))
+    if limit is None and remaining is None:
+        return None
+    source = headers.get("docker-ratelimit-source", "")
+    return Told(limit, remaining, window or other, source if re.fullmatch(r"[\w.:-]{1,64}", source, re.ASCII) else "")
+
+
+def _count(value: str) -> tuple[int | None, int | None]:
+    match = _WINDOW.fullmatch(value.strip())
+    return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
+
+
+def after_answer(known: Allowance, ask: Ask, said: Told | None, sent: float, now: float) -> Allowance:
+    """An answer that is no 429, to a request that was sent at `sent`: it may end a pause that had begun before."""
+    allowance = _noted(known, said, now)
+    if known.until and sent >= known.began:
+        proved = known.everything or ask is Ask.PULL or (said is not None and bool(said.remaining))
+        if proved:
+            allowance = replace(allowance, until=0.0, everything=False, strikes=0)
+    if said is not None and said.remaining == 0 and not allowance.until:
+        allowance = replace(allowance, began=now, until=now + _refill(allowance), everything=False)
+    return allowance
+
+
+def after_refusal(
+    known: Allowance, ask: Ask, said: Told | None, retry: int | None, sent: float, now: float
+) -> Allowance:
+    """A 429. One to a request that was under way when the pause began makes it no longer than it says itself."""
+    allowance = _noted(known, said, now)
+    everything = ask is not Ask.PULL or said is None
+    late = bool(known.until) and sent < known.began
+    strikes = known.strikes if late else known.strikes + 1
+    pause = min(FIRST_PAUSE * 2 ** min(max(strikes, 1) - 1, 10), LONGEST_PAUSE)
+    until = now + (pause if retry is None else min(max(retry, 1), RETRY_CAP))
+    if late:
+        return replace(allowance, until=max(known.until, until), everything=known.everything or everything)
+    return replace(allowance, began=now, until=until, everything=everything, strikes=strikes)
+
+
+def pause(known: Allowance, ask: Ask, free_checks: bool, now: float) -> float:
+    """Seconds for which such a request must not be sent; 0: it may. `free_checks`: a CHECK is known not to count."""
+    counts = known.everything or ask is Ask.PULL or (ask is Ask.CHECK and not free_checks)
+    # No pause is longer: what seems so was written before a clock was set back.
+    return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
+
+
+def must_claim(known: Allowance, ask: Ask, free_checks: bool, now: float) -> bool:
+    """Whether a pause is over of which nobody knows yet whether it was long enough: then one goes first."""
+    return bool(known.until) and pause(replace(known, until=now + 1), ask, free_checks, now) > 0
+
+
+def claimed(known: Allowance, now: float) -> Allowance:
+    """One goes; the others wait for what becomes of it."""
+    return replace(known, began=now, until=now + PROBE_WITHIN)
+
+
+def thrift(known: Allowance, now: float) -> Thrift:
+    """Where nothing is left there is nothing to save: a pause says what may be sent, and when one looks again."""
+    left = left_now(known, now)
+    if not known.limit or not known.remaining or left is None:
+        return Thrift.NONE
+    if left < min(SCARCE, known.limit / 4):
+        return Thrift.SCARCE
+    few = left < min(LITTLE, known.limit / 2) or left * 10 < known.limit
+    return Thrift.LITTLE if few else Thrift.NONE
+
+
+def left_now(known: Allowance, now: float) -> float | None:
+    """What was used is taken to come back little by little over the window; None where nothing was ever said."""
+    if known.limit is None or known.remaining is None:
+        return None
+    return known.remaining + max(0.0, now - known.told_at) * known.limit / (known.window or 3600)
+
+
+def empty_at(known: Allowance, now: float) -> float | None:
+    """When nothing will be left if it goes on as of late; None where hardly any is used, or little is known."""
+    if known.remaining is None or len(known.samples) < 2:
+        return None
+    (begun, before), (ended, after) = known.samples[0], known.samples[-1]
+    if before <= after or ended <= begun:
+        return None
+    left = ended - now + after * (ended - begun) / (before - after)
+    return now + max(0.0, left) if left < _FAR_AWAY else None
+
+
+def resets_at(known: Allowance, now: float) -> float | None:
+    """When pulls are allowed again, or else when the whole window has passed since the upstream spoke last."""
+    if known.until > now:
+        return known.until
+    return known.told_at + known.window if known.window and known.told_at + known.window > now else None
+
+
+def merged(shared: Allowance, own: Allowance) -> Allowance:
+    """What others have written, with what this process was told last; pauses are always written at once."""
+    if own.told_at <= shared.told_at:
+        return shared
+    return replace(
+        shared,
+        limit=own.limit,
+        remaining=own.remaining,
+        window=own.window,
+        source=own.source,
+        told_at=own.told_at,
+        samples=own.samples,
+    )
+
+
+def in_words(known: Allowance, name: str, whom: str, now: float) -> str:
+    """Why nothing is sent, for a person."""
+    until = datetime.fromtimestamp(max(known.until, now), UTC)
+    day = "" if until.date() == datetime.fromtimestamp(now, UTC).date() else f"{until:%Y-%m-%d} "
+    when = f"until {day}{until:%H:%M} UTC"
+    if known.everything:
+        return f"{name} says that {whom} sent too many requests, so nothing is asked {when}"
+    return f"{name}'s pull limit for {whom} is used up {when}"
+
+
+def _refill(known: Allowance) -> float:
+    """Seconds until one more may be given, if what was used comes back little by little."""
+    if not known.window or not known.limit:
+        return 2.0 * FIRST_PAUSE
+    return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
+
+
+def _noted(known: Allowance, said: Told | None, now: float) -> Allowance:
+    if said is None:
+        return known
+    samples = known.samples
+    if said.remaining is not None:
+        if samples and said.remaining > samples[-1][1]:
+            samples = ()
+        if len(samples) >= 2 and samples[-1][0] - samples[-2][0] < SAMPLE_EVERY:
+            samples = samples[:-1]
+        samples = (*samples, (now, said.remaining))[-SAMPLES:]
+    return replace(
+        known,
+        limit=known.limit if said.limit is None else said.limit,
+        remaining=known.remaining if said.remaining is None else said.remaining,
+        window=said.window or known.window,
+        source=said.source or known.source,
+        told_at=now,
+        samples=samples,
+    )

@@ -18,7 +18,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.client import UpstreamClient
+from cache.upstream.mirrored import Client
 from gateway.app import configured_upstreams
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
@@ -143,7 +143,7 @@ class Folder:
                 return Sample(pointer.image, pointer.tag)
         return Sample(RepositoryName("library/alpine"), LATEST) if upstream == "docker.io" else None
 
-    def clients(self, upstream: str) -> list[UpstreamClient]:
+    def clients(self, upstream: str) -> list[Client]:
         """One for each credential with which the groups ask this upstream."""
         asking = [group for group in self.groups.values() if group.proxy_enabled]
         clients = {self.upstreams.source(group, upstream): group for group in asking}

@@ -70,5 +70,5 @@ class Access:
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
-        repository = ProxiedRepository(self._services.pull_through, client, location.image)
+        repository = ProxiedRepository(self._services.pull_through, client, location.image, location.group.path)
         return Opened(repository, location.group.path, location.upstream)

@@ -1,6 +1,7 @@
 """ProxiedRepository: who gets what from where, over a real index and store and a scripted upstream."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ from cache.store.quarantine import Quarantine
 from cache.tasks import Tasks
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.quota import Allowance, Ask
 from cache.values import Link, Outcome, Part, Source
 from tests.cache.samples import (
     ALICE,
@@ -76,6 +79,8 @@ class Script:
         self.failure: UpstreamError | None = None
         self.failures: dict[tuple[str, RepositoryName], UpstreamError] = {}
         self.tells_digest = True
+        self.ledger = Ledger()
+        self.fails = False
         self.calls: list[str] = []
         self._held: dict[str, asyncio.Event] = {}
 
@@ -111,7 +116,18 @@ class ScriptedClient:
     def __init__(self, script: Script, source: Source) -> None:
         self.source = source
         self.has_credential = bool(source.credential)
+        self.quota = Quota(script.ledger, source)
         self._script = script
+
+    @property
+    def primary(self) -> "ScriptedClient":
+        return self
+
+    def fails(self, image: RepositoryName) -> bool:
+        return self._script.fails
+
+    def pause(self, ask: Ask) -> float:
+        return self.quota.pause(ask)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
@@ -322,7 +338,8 @@ async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Benc
     bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
     found = await bench.open().manifest(LATEST)
     assert found.manifest == ONE
-    assert found.answer == Answer(Outcome.STALE, TTL + GRACE - timedelta(seconds=1), failure.reason)
+    words = f"{failure.reason}; served as it was 30 d ago"
+    assert found.answer == Answer(Outcome.STALE, TTL + GRACE - timedelta(seconds=1), words)
     target = await bench.open().stat_manifest(LATEST)
     assert (target.descriptor, target.answer.outcome) == (ONE.descriptor, Outcome.STALE)
 
@@ -348,12 +365,29 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
     assert "did not answer in time" in found.answer.warning
-    bench.script.release("head")
     monkeypatch.undo()
+    monkeypatch.setattr(proxy, "LATE_WITHIN", 10)
+    bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
     assert later.answer in (COALESCED, HIT)
     assert bench.script.take_calls() == ["head", "get"]
+
+
+async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 30)
+    bench.script.fails = True
+    bench.script.hold("head")
+    async with asyncio.timeout(10):
+        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    bench.script.fails = False
+    async with asyncio.timeout(10):  # nor by those who come after the one that waited
+        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    bench.script.release("head")
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
@@ -790,3 +824,64 @@ async def test_a_client_that_leaves_does_not_stop_a_fetch_that_was_begun(bench: 
     found = await bench.open().manifest(LATEST)
     assert found.answer in (COALESCED, HIT)
     assert bench.script.take_calls() == ["get"]
+
+
+# Limits.
+
+
+def limited(bench: Bench, remaining: int, **more: Any) -> None:
+    """The upstream has said that so many of a hundred pulls are left."""
+    known = Allowance(limit=100, remaining=remaining, window=21600, told_at=time.time(), **more)
+    bench.script.ledger.note(str(ANONYMOUS), lambda _: known)
+
+
+async def test_while_little_is_left_tags_are_checked_ten_times_more_seldom(bench: Bench) -> None:
+    await bench.hold_tag()
+    limited(bench, 7)
+    bench.clock.advance(TTL * 10 - timedelta(seconds=1))
+    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert bench.script.take_calls() == []
+    bench.clock.advance(timedelta(seconds=1))
+    assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+
+
+async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(bench: Bench) -> None:
+    await bench.hold_tag()
+    limited(bench, 3)
+    bench.clock.advance(TTL * 10)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.answer.outcome) == (ONE, Outcome.STALE)
+    assert "nearly used up: 3 of 100 are left" in found.answer.warning
+    assert "served as it was 10 min ago" in found.answer.warning
+    assert bench.script.take_calls() == []
+    bench.script.publish(TWO, Tag("new"))
+    assert (await bench.open().manifest(Tag("new"))).answer == MISS
+
+
+async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    limited(bench, 3)
+    repository = bench.open()
+    repository._client.quota.free_checks = True
+    bench.clock.advance(TTL)
+    assert (await repository.manifest(LATEST)).answer == REVALIDATED
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    bench.script.take_calls()
+    found = await repository.manifest(LATEST)
+    assert (found.manifest, found.answer.outcome) == (ONE, Outcome.STALE)
+    assert bench.script.take_calls() == ["head"]
+
+
+async def test_a_miss_waits_for_a_pause_that_ends_soon_and_is_counted_while_it_waits(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    limited(bench, 0, until=time.time() + 10)
+    [waiting] = await bench.begin(bench.open().manifest(LATEST))
+    await until(lambda: bench.shared.waiting_misses() == {ANONYMOUS: 1})
+    assert bench.script.calls == []
+    limited(bench, 50)
+    async with asyncio.timeout(10):
+        assert (await waiting).answer == MISS
+    assert bench.shared.waiting_misses() == {ANONYMOUS: 0}

@@ -98,7 +98,7 @@ WRONG_ANSWERS: dict[str, Callable[[int], Lie]] = {
     "foreign realm": lambda size: lies.foreign_realm(NOWHERE),
     "500": lambda size: lies.refused(500),
     "503": lambda size: lies.refused(503, retry_after=7),
-    "429": lambda size: lies.refused(429, "TOOMANYREQUESTS", 7),
+    "429": lambda size: lies.refused(429, "TOOMANYREQUESTS", 1),
     "304": lambda size: Lie(status=304, body=b""),
     "204": lambda size: Lie(status=204, body=b""),
     "206": lambda size: Lie(status=206, body=b"part"),

@@ -81,7 +81,7 @@ def lies(canary: Liar) -> list[Callable[[], Lie]]:
         encoded,
         html,
         lambda: refused(401),
-        lambda: refused(429),
+        lambda: refused(429, retry_after=1),
         lambda: refused(503),
         lambda: trickled(20_000, 0.05),
         lambda: redirected(f"{canary.url}/elsewhere"),
@@ -96,7 +96,8 @@ def test_a_storm_leaves_nothing_behind(gateway: Callable[..., Gateway], liar: Li
         (scratch / "password").write_text(CANARY)
         account = liar.settings(username="ada", password_file=str(scratch / "password"), groups=["hub"])
         server = gateway({"upstreams": {"docker.io": account}})
-        held_url = server.proxied_url(f"library/any/blobs/{held}")
+        # Of an image of its own: a 401 to the account takes its rights to an image away.
+        held_url = server.proxied_url(f"library/held/blobs/{held}")
         assert raw.get(held_url).digest == held
         wait_until(lambda: raw.head(held_url).headers["x-cache"] == "HIT" and steady(server))
         before = descriptors(server.worker)

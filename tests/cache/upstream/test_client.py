@@ -21,7 +21,7 @@ from cache.upstream.client import REDIRECT_LIMIT, BlobStream, UpstreamClient
 from cache.upstream.egress import Egress, Reach, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors
 from tests.conftest import Publish
 from tests.parts import lies
@@ -645,6 +645,27 @@ async def test_a_token_that_was_revoked_is_renewed_once(hub: Hub, published: Pub
     assert hub.count("token") == 2
 
 
+async def test_a_part_after_the_token_ended_comes_with_a_new_one_from_the_registry_s_own_url(
+    hub: Hub, published: Publish, connect: Connect
+) -> None:
+    layout = published("mid")
+    client = connect(hub.url, token_hosts=frozenset({hub.token_netloc}))
+    image, digest = RepositoryName("library/mid"), Digest.parse(layout.layers[0])
+    content = layout.read(layout.layers[0])
+
+    def work() -> bytes:
+        with client.open_blob(image, digest) as stream:
+            begun = next(receive(stream, 10_000))
+        hub.tokens.revoke_all()
+        hub.cdn.url_lifetime = 60
+        with client.open_blob(image, digest, Part(len(begun), len(content), len(content))) as stream:
+            return begun + b"".join(receive(stream))
+
+    assert await asyncio.to_thread(work) == content
+    assert hub.count("token") == 2
+    assert hub.count("hub", "GET", "/blobs/", 307) == 2
+
+
 async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_credential(
     hub: Hub, published: Publish, connect: Connect, tmp_path: Path
 ) -> None:
@@ -657,3 +678,16 @@ async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_cre
     assert await connect(hub.url, ALICE, hosts).head_manifest(image, LATEST) is not None
     with pytest.raises(Unavailable, match="answered 401 to user mallory"):
         await connect(hub.url, Credential("mallory", "?"), hosts).head_manifest(image, LATEST)
+
+
+async def test_an_upstream_that_fails_at_parts_is_still_asked_for_the_whole(liar: Liar, connect: Connect) -> None:
+    content, digest = blob_of(100_000)
+    liar.offer_blob(content)
+    client = connect(liar.url)
+    for status in (500, 503, 429):
+        liar.behave("/blobs/", lies.refused(status))
+        for _ in range(4):
+            with pytest.raises(UpstreamError), client.open_blob(APP, digest, Part(0, 10, len(content))):
+                raise AssertionError("it was given")
+        liar.honest()
+        assert await download(client, digest) == (len(content), content)

@@ -3,17 +3,21 @@
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from cache.upstream.egress import Egress, Reach, Resolver, Stage, body, body_blocking, resolve, stage_of
+from cache.upstream import egress as egress_module
+from cache.upstream.egress import Egress, Reach, Stage, body, body_blocking, raw_chunks, resolve, stage_of
 from cache.upstream.errors import Unavailable
+from cache.upstream.lookups import Resolver
 from tests.parts import lies
 from tests.parts.certs import Authority
 from tests.parts.liar import Liar
-from tests.parts.processes import free_port
+from tests.parts.processes import HOST, free_port, listen, wait_until
 
 Get = Callable[[Egress, str], Awaitable[int]]
 MakeEgress = Callable[..., Egress]
@@ -321,3 +325,151 @@ async def test_each_request_is_told_with_its_status_or_that_none_came(get: Get, 
         await get(egress, f"http://127.0.0.1:{free_port()}/")
     await egress.close()
     assert seen.requests == [("GET", 200), ("GET", 404), ("GET", None)]
+
+
+# Bounds of time, and of what one upstream can take from another.
+
+
+class Trickling:
+    """Sends a line of a head that never ends every so often."""
+
+    def __init__(self) -> None:
+        self._listener = listen(0)
+        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}/"
+        self._over = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._trickle, args=(connection,), daemon=True).start()
+
+    def _trickle(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not self._over.wait(0.02):
+                connection.sendall(b"X-More: yes\r\n")
+
+
+async def test_a_head_that_trickles_in_for_ever_ends(make_egress: MakeEgress, get: Get) -> None:
+    upstream = Trickling()
+    egress = make_egress(Reach(private_addresses=True, connect_timeout=0.2, read_timeout=0.2))
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            await get(egress, upstream.url)
+    upstream.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_body_that_trickles_in_for_ever_ends(
+    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch, blocking: bool
+) -> None:
+    monkeypatch.setattr(egress_module, "ANSWER_TIMEOUT", 0.2)
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
+    liar.behave("/blobs/", lies.trickled(1, 0.02))
+    egress = make_egress(Reach(private_addresses=True))
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            if blocking:
+                await asyncio.to_thread(lambda: body_blocking(egress.send_blocking("GET", url, {}), 10_000))
+            else:
+                await body(await egress.send("GET", url, {}), 10_000)
+
+
+async def test_a_body_that_a_thread_reads_bit_by_bit_may_take_longer(
+    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bounds are for answers that are waited for as a whole, not for a blob that arrives."""
+    monkeypatch.setattr(egress_module, "ANSWER_TIMEOUT", 0.05)
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(20))}"
+    liar.behave("/blobs/", lies.trickled(1, 0.02))
+    egress = make_egress(Reach(private_addresses=True, connect_timeout=0.05, read_timeout=0.1))
+
+    def read() -> bytes:
+        response = egress.send_blocking("GET", url, {})
+        try:
+            return b"".join(raw_chunks(response))
+        finally:
+            response.close()
+
+    assert await asyncio.to_thread(read) == bytes(20)
+
+
+async def test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstream(
+    liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    release = threading.Event()
+
+    def hang(host: str, port: int) -> list[str]:
+        release.wait(20)
+        return []
+
+    hanging = make_egress(Reach(private_addresses=True, connect_timeout=0.2), hang)
+    other = make_egress(Reach(private_addresses=True), answers("127.0.0.1"))
+    waiting = [asyncio.ensure_future(get(hanging, f"http://name{number}.example/")) for number in range(20)]
+    async with asyncio.timeout(10):
+        assert await get(other, f"http://upstream.example:{liar.port}/v2/") == 200
+        for error in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(error, Unavailable)
+    release.set()
+
+
+@pytest.mark.parametrize("failure", ["refused", "no name", "500"])
+async def test_a_host_that_fails_three_times_is_not_asked_until_it_may_have_recovered(
+    liar: Liar, make_egress: MakeEgress, failure: str
+) -> None:
+    names = iter([[], [], []] if failure == "no name" else [])
+    egress = make_egress(Reach(private_addresses=True), lambda host, port: next(names, ["127.0.0.1"]))
+    url = f"http://upstream.example:{liar.port}/v2/"
+    if failure == "refused":
+        liar.stop()
+    liar.behave("/v2/", lies.refused(500))
+    for image in ("a", "b", "c"):
+        if failure == "500":
+            await (await egress.send("GET", url, {}, image)).aclose()
+        else:
+            with pytest.raises(Unavailable):
+                await egress.send("GET", url, {}, image)
+    seen = liar.connections
+    for _ in range(20):
+        with pytest.raises(Unavailable, match="fails since"):
+            await egress.send("GET", url, {}, "d")
+    assert liar.connections == seen
+    if failure == "refused":
+        liar.start()
+    liar.honest()
+    await asyncio.to_thread(wait_until, lambda: not refuses(egress, url))
+    assert await get_in_thread(egress, url) == 200
+
+
+def refuses(egress: Egress, url: str) -> bool:
+    """Whether the circuit still refuses; a probe goes out where it does not."""
+    try:
+        egress.send_blocking("GET", url, {}, "d").close()
+    except Unavailable:
+        return True
+    return False
+
+
+async def test_small_answers_do_not_wait_behind_downloads_in_threads(
+    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress_module, "_CONNECTIONS", 2)
+    monkeypatch.setattr(egress_module, "_POOL_TIMEOUT", 0.1)
+    url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
+    egress = make_egress(Reach(private_addresses=True))
+    downloads = [egress.send_blocking("GET", url, {}) for _ in range(2)]
+    with pytest.raises(Unavailable, match="too many requests of ours"):
+        egress.send_blocking("GET", url, {})
+    egress.send_blocking("GET", f"{liar.url}/token", {}, brief=True).close()
+    await (await egress.send("GET", url, {})).aclose()
+    for response in downloads:
+        response.close()
+    for _ in range(10):  # having too many under way ourselves says nothing of the upstream
+        egress.send_blocking("GET", url, {}).close()

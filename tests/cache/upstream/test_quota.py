@@ -1,10 +1,32 @@
-"""Retry-After in every form that upstreams send."""
+"""Limits and Retry-After in every form that upstreams send, and what follows."""
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.upstream.quota import retry_after
+from cache.upstream.quota import (
+    FIRST_PAUSE,
+    PROBE_WITHIN,
+    RETRY_CAP,
+    SAMPLES,
+    UNKNOWN,
+    Allowance,
+    Ask,
+    Thrift,
+    Told,
+    after_answer,
+    after_refusal,
+    claimed,
+    empty_at,
+    in_words,
+    must_claim,
+    pause,
+    retry_after,
+    thrift,
+    told,
+)
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 DAY = 24 * 3600
@@ -55,3 +77,185 @@ DATE_LIKE = st.lists(
 def test_whatever_an_upstream_sends_is_a_bounded_number_or_none(value: str) -> None:
     seconds = retry_after({"retry-after": value}, lambda: NOW)
     assert seconds is None or 0 <= seconds <= DAY
+
+
+# What an answer says.
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}, Told(100, 76, 21600)),
+        (
+            {
+                "ratelimit-limit": "100;w=21600",
+                "ratelimit-remaining": "0;w=21600",
+                "docker-ratelimit-source": "1.2.3.4",
+            },
+            Told(100, 0, 21600, "1.2.3.4"),
+        ),
+        ({"ratelimit-remaining": "7"}, Told(None, 7, None)),
+        ({"ratelimit-limit": " 10 ; w=60 "}, Told(10, None, 60)),
+        ({"ratelimit-limit": "10, 10;w=1, 1000;w=3600"}, Told(10, None, None)),
+        ({"ratelimit-limit": "10;w=60;comment=x"}, Told(10, None, 60)),
+        ({"ratelimit-limit": "many"}, None),
+        ({"ratelimit-limit": "-1"}, None),
+        ({"ratelimit-remaining": "9" * 500}, None),
+        ({"ratelimit-remaining": "\u0667"}, None),
+        ({"ratelimit-limit": "5", "docker-ratelimit-source": "a b<c>"}, Told(5)),
+        ({"ratelimit-limit": "5", "docker-ratelimit-source": "x" * 65}, Told(5)),
+        ({"docker-ratelimit-source": "1.2.3.4"}, None),
+    ],
+)
+def test_limits_are_read_as_upstreams_write_them(headers: dict[str, str], expected: Told | None) -> None:
+    assert told(headers) == expected
+
+
+@given(st.text(max_size=60), st.text("0123456789;w= ,-", max_size=30))
+def test_whatever_is_said_of_limits_is_a_count_or_nothing(one: str, other: str) -> None:
+    said = told({"ratelimit-limit": one, "ratelimit-remaining": other})
+    assert said is None or all(value is None or 0 <= value < 1e9 for value in (said.limit, said.remaining))
+
+
+# What follows from it.
+
+PULL, CHECK, CONTENT, PART = Ask.PULL, Ask.CHECK, Ask.CONTENT, Ask.PART
+LIMITED = Told(100, 0, 21600)
+
+
+def refused(
+    ask: Ask = PULL, said: Told | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
+) -> Allowance:
+    return after_refusal(known, ask, said, retry, NOW, NOW)
+
+
+@pytest.mark.parametrize(
+    ("allowance", "pauses"),
+    [
+        (UNKNOWN, {PULL: False, CHECK: False, CONTENT: False, PART: False}),
+        (refused(), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
+        (refused(said=None), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
+        (after_answer(UNKNOWN, PULL, Told(100, 1), NOW, NOW), {PULL: False, CHECK: False, CONTENT: False, PART: False}),
+    ],
+)
+def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[Ask, bool]) -> None:
+    assert {ask: pause(allowance, ask, False, NOW) > 0 for ask in Ask} == pauses
+
+
+def test_checks_that_are_known_to_be_free_go_on_until_one_is_refused() -> None:
+    assert pause(refused(), CHECK, True, NOW) == 0
+    assert pause(refused(CHECK), CHECK, True, NOW) > 0
+
+
+@pytest.mark.parametrize(
+    ("retry", "seconds"), [(0, 1), (1, 1), (17, 17), (3600, 3600), (86_400, RETRY_CAP), (None, FIRST_PAUSE)]
+)
+def test_a_pause_is_as_long_as_the_upstream_says_within_an_hour(retry: int | None, seconds: float) -> None:
+    assert pause(refused(retry=retry), PULL, False, NOW) == seconds
+
+
+def test_a_pause_that_was_written_before_the_clock_was_set_back_does_not_last_for_ever() -> None:
+    known = refused(retry=600)
+    assert pause(known, PULL, False, NOW - 300) == 900
+    assert pause(known, PULL, False, NOW - 24 * 3600) == 0
+
+
+def test_without_a_word_pauses_double_up_to_a_quarter_of_an_hour() -> None:
+    known, now, pauses = UNKNOWN, NOW, []
+    for _ in range(7):
+        known = after_refusal(known, PULL, LIMITED, None, now, now)
+        pauses.append(known.until - now)
+        now = known.until
+        known = claimed(known, now)
+    assert pauses == [30, 60, 120, 240, 480, 900, 900]
+
+
+def test_a_herd_that_is_refused_at_once_pauses_once() -> None:
+    known = refused()
+    for _ in range(50):
+        known = after_refusal(known, PULL, LIMITED, None, NOW - 1, NOW + 0.1)
+    assert known.strikes == 1
+    assert known.until <= NOW + FIRST_PAUSE + 1
+    assert after_refusal(known, PULL, LIMITED, 600, NOW - 1, NOW).until == NOW + 600
+
+
+def test_after_a_pause_one_goes_first_and_its_answer_ends_it_for_all() -> None:
+    known, later = refused(retry=10), NOW + 10
+    assert not must_claim(UNKNOWN, PULL, False, later)
+    assert must_claim(known, PULL, False, later)
+    going = claimed(known, later)
+    assert 0 < pause(going, PULL, False, later) <= PROBE_WITHIN
+    assert pause(after_answer(going, PULL, Told(100, 3), later, later + 1), PULL, False, later + 1) == 0
+    assert pause(after_refusal(going, PULL, LIMITED, 60, later, later), PULL, False, later) == 60
+    assert must_claim(going, PULL, False, later + PROBE_WITHIN)
+
+
+def test_an_answer_that_was_under_way_when_the_pause_began_does_not_end_it() -> None:
+    known = refused()
+    assert pause(after_answer(known, PULL, Told(100, 1), NOW - 1, NOW), PULL, False, NOW) > 0
+    assert pause(after_answer(known, CONTENT, None, NOW + 1, NOW + 1), PULL, False, NOW + 1) > 0
+    assert pause(after_answer(known, CHECK, Told(100, 1), NOW + 1, NOW + 1), PULL, False, NOW + 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "expected"),
+    [
+        (None, None, Thrift.NONE),
+        (100, 50, Thrift.NONE),
+        (100, 10, Thrift.NONE),
+        (100, 9, Thrift.LITTLE),
+        (100, 5, Thrift.LITTLE),
+        (100, 4, Thrift.SCARCE),
+        (5000, 499, Thrift.LITTLE),
+        (5000, 500, Thrift.NONE),
+        (8, 4, Thrift.NONE),
+        (8, 3, Thrift.LITTLE),
+        (8, 1, Thrift.SCARCE),
+        (100, 0, Thrift.NONE),
+    ],
+)
+def test_when_little_is_left_it_is_saved(limit: int | None, remaining: int | None, expected: Thrift) -> None:
+    known = Allowance(limit=limit, remaining=remaining, window=21600, told_at=NOW)
+    assert thrift(known, NOW) is expected
+    assert thrift(known, NOW + 21601) is Thrift.NONE
+
+
+def test_what_was_used_is_taken_to_come_back_little_by_little() -> None:
+    known = Allowance(limit=100, remaining=3, window=21600, told_at=NOW)
+    found = [thrift(known, NOW + minutes * 60) for minutes in (0, 6, 8, 24, 26)]
+    assert found == [Thrift.SCARCE, Thrift.SCARCE, Thrift.LITTLE, Thrift.LITTLE, Thrift.NONE]
+
+
+def test_the_forecast_goes_on_as_of_late() -> None:
+    known = UNKNOWN
+    assert empty_at(known, NOW) is None
+    for minute, remaining in enumerate((100, 98, 96, 94)):
+        known = after_answer(known, PULL, Told(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
+    assert empty_at(known, NOW + 180) == NOW + 180 + 94 / 2 * 60
+    plenty = replace(known, samples=((NOW, 900_000_001), (NOW + 3600, 900_000_000)))
+    assert empty_at(plenty, NOW) is None
+    refilled = after_answer(known, PULL, Told(100, 99), NOW + 240, NOW + 240)
+    assert empty_at(refilled, NOW + 240) is None
+
+
+def test_samples_of_a_long_time_are_bounded() -> None:
+    known = UNKNOWN
+    for second in range(10_000):
+        known = after_answer(known, PULL, Told(20_000, 20_000 - second), NOW + second, NOW + second)
+    assert len(known.samples) <= SAMPLES
+
+
+def test_why_nothing_is_sent_is_said_in_words() -> None:
+    words = in_words(refused(retry=3000), "docker.io", "anonymous users", NOW)
+    assert words == "docker.io's pull limit for anonymous users is used up until 23:03 UTC"
+    words = in_words(refused(CHECK, retry=3000), "docker.io", "this gateway's account", NOW)
+    assert (
+        words
+        == "docker.io says that this gateway's account sent too many requests, so nothing is asked until 23:03 UTC"
+    )
+    overnight = after_refusal(UNKNOWN, PULL, LIMITED, 3600, NOW + 6000, NOW + 6000)
+    assert in_words(overnight, "docker.io", "anonymous users", NOW + 6000).endswith("until 2023-11-15 00:53 UTC")

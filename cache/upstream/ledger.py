@@ -1,0 +1,253 @@
+"""The ledger: what is left of the limits of all sources, shared by the processes of a host through a small file.
+
+The file may vanish: then each process goes on with what it knows. Pauses are written at once, what answers tell of
+limits now and then. Nothing here is on the path of what the cache can answer.
+"""
+
+import fcntl
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import structlog
+
+from cache.upstream import quota
+from cache.upstream.errors import RateLimited
+from cache.upstream.quota import UNKNOWN, Allowance, Ask, Thrift, Told
+from cache.values import Source
+
+log = structlog.get_logger()
+
+_SIZE_LIMIT = 4 * 1024 * 1024
+_LOCK_TRIES, _LOCK_WAIT = 20, 0.005
+_AT_LAST = 0.05
+_NUMBERS = 1e11
+"""Nothing that is counted or timed here comes near it."""
+
+_FORGET_AFTER = 30 * 24 * 3600
+
+
+class Ledger:
+    """Tasks and threads use it. Without a path it lasts as long as the process."""
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self._path = path
+        self._known: dict[str, Allowance] = {}
+        self._dirty: set[str] = set()
+        self._seen: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()
+
+    def find(self, source: str) -> Allowance:
+        with self._lock:
+            self._look()
+            return self._known.get(source, UNKNOWN)
+
+    def all(self) -> dict[str, Allowance]:
+        with self._lock:
+            self._look()
+            return dict(self._known)
+
+    def note(self, source: str, change: Callable[[Allowance], Allowance]) -> None:
+        """For what others may hear of a little later; `flush` writes it."""
+        with self._lock:
+            self._known[source] = change(self._known.get(source, UNKNOWN))
+            self._dirty.add(source)
+
+    def change(self, source: str, change: Callable[[Allowance], Allowance]) -> Allowance:
+        """For what all processes must know at once: applied to what they know, one process at a time."""
+        with self._lock, self._exclusively():
+            self._look()
+            changed = self._known[source] = change(self._known.get(source, UNKNOWN))
+            self._write()
+            return changed
+
+    def flush(self) -> None:
+        with self._lock:
+            if self._dirty:
+                with self._exclusively():
+                    self._look()
+                    self._write()
+
+    def _look(self) -> None:
+        """Reads the file where another process has replaced it."""
+        if self._path is None:
+            return
+        try:
+            found = self._path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if seen == self._seen:
+                return
+            shared = _parse(self._path.read_bytes()) if found.st_size <= _SIZE_LIMIT else {}
+        except OSError:
+            return
+        self._seen = seen
+        for source, allowance in shared.items():
+            own = self._known.get(source, UNKNOWN)
+            self._known[source] = quota.merged(allowance, own) if source in self._dirty else allowance
+
+    def _write(self) -> None:
+        """What cannot be written is known to this process alone; it is not worth a request."""
+        if self._path is None:
+            return
+        since = self.clock() - _FORGET_AFTER
+        kept = {key: known for key, known in self._known.items() if max(known.told_at, known.until) > since}
+        new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        try:
+            new.write_text(json.dumps({source: asdict(allowance) for source, allowance in kept.items()}))
+            new.chmod(0o600)
+            found = new.stat()
+            new.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            return
+        self._seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+        self._dirty.clear()
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Others write in turn; one that has stopped in the middle is not waited for long."""
+        descriptor = None
+        if self._path is not None:
+            with suppress(OSError):
+                descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            for _ in range(_LOCK_TRIES if descriptor is not None else 0):
+                try:
+                    fcntl.flock(descriptor or 0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    time.sleep(_LOCK_WAIT)
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+class Quota:
+    """The ledger as one source sees it. `name` and `whom` are for people. `free_checks`: its HEADs of manifests are
+    known not to count."""
+
+    def __init__(
+        self, ledger: Ledger, source: Source, name: str = "", whom: str = "this gateway", free_checks: bool = False
+    ) -> None:
+        self.free_checks = free_checks
+        self._ledger, self._key = ledger, str(source)
+        self._name, self._whom = name or source.origin.host, whom
+        self._pulling = 0
+
+    def pause(self, ask: Ask) -> float:
+        """Seconds until such a request may be sent; a moment where what is left is on its way to others already."""
+        known, now = self._ledger.find(self._key), self._ledger.clock()
+        seconds = quota.pause(known, ask, self.free_checks, now)
+        left = quota.left_now(known, now)
+        if not seconds and ask is Ask.PULL and left is not None and self._pulling >= max(left, 1):
+            return _AT_LAST
+        return seconds
+
+    def thrift(self) -> Thrift:
+        return quota.thrift(self._ledger.find(self._key), self._ledger.clock())
+
+    def reason(self) -> str:
+        """Why nothing is sent at present, for a person."""
+        return quota.in_words(self._ledger.find(self._key), self._name, self._whom, self._ledger.clock())
+
+    def saving(self) -> RateLimited:
+        """Why a revalidation is not sent although it could be."""
+        known = self._ledger.find(self._key)
+        left = f"{known.remaining} of {known.limit} are left, for images that are not here"
+        return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
+
+    @contextmanager
+    def request(self, ask: Ask) -> Iterator["Conversation"]:
+        """Raises RateLimited where nothing may be sent."""
+        now = self._ledger.clock()
+        known = self._ledger.find(self._key)
+        if quota.must_claim(known, ask, self.free_checks, now) and now >= known.until:
+            known = self._claim(ask, now)
+        self._refuse(known, ask, now)
+        self._pulling += ask is Ask.PULL
+        try:
+            yield Conversation(self._ledger, self._key, ask, now)
+        finally:
+            self._pulling -= ask is Ask.PULL
+
+    def _claim(self, ask: Ask, now: float) -> Allowance:
+        """After a pause one goes first, over all processes: what was over for it is not for the others."""
+        before: list[Allowance] = []
+
+        def claim(known: Allowance) -> Allowance:
+            before.append(known)
+            mine = quota.must_claim(known, ask, self.free_checks, now) and now >= known.until
+            return quota.claimed(known, now) if mine else known
+
+        self._ledger.change(self._key, claim)
+        return before[0]
+
+    def _refuse(self, known: Allowance, ask: Ask, now: float) -> None:
+        if seconds := quota.pause(known, ask, self.free_checks, now):
+            raise RateLimited(quota.in_words(known, self._name, self._whom, now), math.ceil(seconds))
+
+
+class Conversation:
+    """One request and what came of it."""
+
+    def __init__(self, ledger: Ledger, key: str, ask: Ask, sent: float) -> None:
+        self._ledger, self._key, self._ask, self._sent = ledger, key, ask, sent
+
+    def answered(self, said: Told | None) -> None:
+        known, now = self._ledger.find(self._key), self._ledger.clock()
+        after = quota.after_answer(known, self._ask, said, self._sent, now)
+        if after == known:
+            return
+        at_once = (after.until, after.everything) != (known.until, known.everything)
+        record = self._ledger.change if at_once else self._ledger.note
+        record(self._key, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
+
+    def refused(self, said: Told | None, retry: int | None) -> None:
+        if self._ask is Ask.PART:
+            return
+        now = self._ledger.clock()
+        known = self._ledger.change(
+            self._key, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
+        )
+        log.warning("upstream_limits", source=self._key, seconds=round(known.until - now), everything=known.everything)
+
+
+def _parse(content: bytes) -> dict[str, Allowance]:
+    """What is no ledger, in whole or in part, tells nothing."""
+    try:
+        document = json.loads(content)
+        return {str(source): _allowance(entry) for source, entry in document.items()}
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
+        return {}
+
+
+def _allowance(entry: dict[str, object]) -> Allowance:
+    known = {field.name: entry[field.name] for field in fields(Allowance)}
+    samples = known.pop("samples")
+    if not isinstance(samples, list):
+        raise TypeError("no list of samples")
+    for name, value in known.items():
+        wanted = str if name == "source" else (int, float, type(None))
+        if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < _NUMBERS):
+            raise TypeError(f"{name} is no such value")
+    pairs = tuple((float(at), int(left)) for at, left in samples)
+    if not all(0 <= at < _NUMBERS and 0 <= left < _NUMBERS for at, left in pairs):
+        raise TypeError("no samples")
+    return Allowance(**known, samples=pairs)  # type: ignore[arg-type]
+
+
+def read(path: Path) -> dict[str, Allowance]:
+    """What a running server has written, or the last one that ran; {} where there is nothing."""
+    try:
+        return _parse(path.read_bytes())
+    except OSError:
+        return {}

@@ -1,0 +1,165 @@
+"""A second source: an upstream whose content may also come from mirrors, when it cannot give it itself.
+
+A mirror is another registry that, as the settings say, may serve the same content. It is never shown a credential, and
+so it can prove no right that a credential has: mirrors stand behind anonymous sources alone, where whatever a mirror
+gives to strangers is no secret. Sources with a credential ask their upstream and nobody else.
+
+What is asked for by digest may come from anywhere, since it is verified: the next is tried after an outage, a limit, a
+404 or wrong bytes, also in the middle of a blob. What a tag points to is the upstream's word. A mirror is asked for a
+tag only while the upstream gives no answer at all, and only for tags that are not here: it may be behind.
+"""
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.upstream.client import BlobStream, ReferrersPage, TagPage, UpstreamClient
+from cache.upstream.errors import Denied, NotFound, Outage, UpstreamError
+from cache.upstream.ledger import Quota
+from cache.upstream.quota import Ask
+from cache.values import Part, Source
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+REMEMBER = 60.0
+"""Seconds for which a blob is asked for elsewhere after one has failed to give it."""
+
+_LIMIT = 1000
+
+
+class MirroredClient:
+    """As an UpstreamClient, over the upstream itself and its mirrors. Raises what the upstream itself raised."""
+
+    def __init__(
+        self,
+        primary: UpstreamClient,
+        mirrors: Sequence[UpstreamClient],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.primary = primary
+        self._clients = [primary, *mirrors]
+        self._clock = clock
+        self._begin_at: dict[Digest, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def source(self) -> Source:
+        return self.primary.source
+
+    @property
+    def host(self) -> str:
+        return self.primary.host
+
+    @property
+    def has_credential(self) -> bool:
+        return self.primary.has_credential
+
+    @property
+    def quota(self) -> Quota:
+        return self.primary.quota
+
+    def fails(self, image: RepositoryName) -> bool:
+        return self.primary.fails(image)
+
+    def pause(self, ask: Ask) -> float:
+        """Seconds until somebody may be asked."""
+        return min(client.pause(ask) for client in self._clients)
+
+    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+        return await self._first(reference, lambda client: client.head_manifest(image, reference))
+
+    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        return await self._first(reference, lambda client: client.get_manifest(image, reference))
+
+    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+        return await self._first(digest, lambda client: client.head_blob(image, digest))
+
+    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+        return await self._first(None, lambda client: client.tags(image, count, last))
+
+    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        return await self._first(None, lambda client: client.referrers(image, digest, artifact_type))
+
+    @contextmanager
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | None = None) -> Iterator["WatchedStream"]:
+        """Blocks; for a thread. Whoever broke off, or gave bytes that were no good, is asked last the next time."""
+        failures: dict[int, UpstreamError] = {}
+        for place in self._order(digest):
+            with ExitStack() as stack:
+                try:
+                    stream = stack.enter_context(self._clients[place].open_blob(image, digest, part))
+                except UpstreamError as error:
+                    if place == 0 and isinstance(error, Denied):
+                        raise
+                    self._note(place, error)
+                    self._pass_over(digest, place)
+                    failures[place] = error
+                    continue
+                yield WatchedStream(stream, partial(self._pass_over, digest, place), whole=part is None)
+                return
+        raise failures[0]
+
+    async def _first(self, reference: Tag | Digest | None, ask: Callable[[UpstreamClient], Awaitable[T]]) -> T:
+        """The first answer. Only of a digest a 404 is no answer: the upstream may have lost what a mirror kept."""
+        excused = (Outage, NotFound) if isinstance(reference, Digest) else Outage
+        try:
+            return await ask(self.primary)
+        except excused as error:
+            self._note(0, error)
+            refusal = error
+        for place, mirror in enumerate(self._clients[1:], 1):
+            try:
+                return await ask(mirror)
+            except UpstreamError as error:
+                self._note(place, error)
+        raise refusal
+
+    def _note(self, place: int, error: UpstreamError) -> None:
+        log.info("next_source_asked", upstream=self.host, failed=self._clients[place].host, reason=error.reason)
+
+    def _order(self, digest: Digest) -> list[int]:
+        with self._lock:
+            begin, until = self._begin_at.get(digest, (0, 0.0))
+        places = list(range(len(self._clients)))
+        return places[begin:] + places[:begin] if self._clock() < until else places
+
+    def _pass_over(self, digest: Digest, place: int) -> None:
+        with self._lock:
+            self._begin_at.pop(digest, None)
+            self._begin_at[digest] = ((place + 1) % len(self._clients), self._clock() + REMEMBER)
+            while len(self._begin_at) > _LIMIT:
+                del self._begin_at[next(iter(self._begin_at))]
+
+
+class WatchedStream:
+    """A BlobStream that tells when it breaks off, and when it has given all: then whoever asks again got no good."""
+
+    def __init__(self, inner: BlobStream, used: Callable[[], None], *, whole: bool) -> None:
+        self.size, self.accepts_ranges = inner.size, inner.accepts_ranges
+        self._inner, self._used, self._whole = inner, used, whole
+
+    def receive_into(self, buffer: memoryview) -> int:
+        try:
+            count = self._inner.receive_into(buffer)
+        except UpstreamError:
+            self._used()
+            raise
+        if not count and self._whole:
+            self._used()
+        return count
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+
+Client = UpstreamClient | MirroredClient

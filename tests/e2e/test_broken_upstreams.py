@@ -1,0 +1,186 @@
+"""Upstreams that hang, refuse or fail: they cost little, nobody else pays, and they are asked again by themselves."""
+
+import json
+import socket
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from tests.conftest import GatewayFactory, Publish
+from tests.parts import lies, raw
+from tests.parts.gateway import Gateway
+from tests.parts.hub import Hub
+from tests.parts.images import MANIFEST, Images, digest_of
+from tests.parts.liar import Liar
+from tests.parts.lies import Lie
+from tests.parts.processes import HOST, wait_until
+
+from .datafolder import await_rest, error_of
+
+HIT_LATENCY = 1.0
+"""Seconds: far above that of a hit, far below any wait for an upstream."""
+
+
+def document(name: str) -> bytes:
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(b"{}"), "size": 2}
+    image = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []}
+    return json.dumps(image | {"annotations": {"test.name": name}}).encode()
+
+
+def two_upstreams(liar: Liar, other: Liar) -> dict[str, object]:
+    return {"upstreams": {"bad.example": liar.settings(), "good.example": other.settings()}}
+
+
+def ask(server: Gateway, path: str) -> socket.socket:
+    """A request whose answer nobody waits for."""
+    connection = socket.create_connection((HOST, server.port), 10)
+    target = server.proxied_url(path).removeprefix(server.url)
+    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
+    return connection
+
+
+def test_an_upstream_that_hangs_under_three_hundred_requests_slows_no_other(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    with Liar() as other, ExitStack() as open_connections:
+        server = gateway(two_upstreams(liar, other))
+        liar.behave("/", lies.stalled(-1))
+        digest = liar.offer_blob(bytes(100_000))
+        for number in range(300):
+            path = f"blobs/{digest}" if number % 2 else "manifests/latest"
+            open_connections.enter_context(ask(server, f"bad.example/any/name{number}/{path}"))
+        wait_until(lambda: liar.requests.count() >= 50)
+        for number in range(20):
+            name = f"tag{number}"
+            content = document(name)
+            other.offer_manifest(name, MANIFEST, content)
+            layer = other.offer_blob(f"layer {number}".encode() * 10_000)
+            for path, body in ((f"manifests/{name}", content), (f"blobs/{layer}", other.blobs[layer])):
+                answer = raw.get(server.proxied_url(f"good.example/any/name/{path}"))
+                assert (answer.status, answer.body, answer.headers["x-cache"]) == (200, body, "MISS")
+                assert answer.seconds < 4
+
+
+def test_while_blobs_fill_slowly_small_requests_of_the_same_upstream_do_not_wait(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    hold = lies.stalled(40_000)
+    liar.behave("/blobs/", hold, "GET")
+    with ExitStack() as open_connections:
+        for number in range(60):
+            digest = liar.offer_blob(f"{number}".encode() * 50_000)
+            open_connections.enter_context(ask(server, f"any/name/blobs/{digest}"))
+        wait_until(lambda: liar.requests.count(path_contains="/blobs/") == 60)
+        liar.offer_manifest("latest", MANIFEST, document("latest"))
+        answer = raw.get(server.proxied_url("any/name/manifests/latest"))
+        assert (answer.status, answer.headers["x-cache"]) == (200, "MISS")
+        assert answer.seconds < 4
+        liar.honest()
+
+
+@pytest.mark.parametrize("fault", ["refused", "503"])
+def test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself(
+    fault: str, liar: Liar, gateway: GatewayFactory, images: Images
+) -> None:
+    layout = liar.offer(images.tiny)
+    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"ttl": "0s"}})
+    held = server.proxied_url("held/image/manifests/latest")
+    assert raw.get(held).status == 200
+    for digest in layout.blobs:
+        kind = "manifests" if digest in layout.manifests else "blobs"
+        assert raw.get(server.proxied_url(f"held/image/{kind}/{digest}")).status == 200
+    await_rest(server, "held/image", *(digest for digest in layout.blobs if digest not in layout.manifests))
+    if fault == "refused":
+        liar.stop()
+    else:
+        liar.behave("/", lies.refused(503))
+    for number in range(4):
+        answer = raw.get(server.proxied_url(f"image/number{number}/manifests/latest"))
+        assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert "fails since" in error_of(answer)["detail"]
+
+    stale = raw.get(held)
+    assert (stale.body, stale.headers["x-cache"]) == (layout.manifest_bytes, "STALE")
+    assert stale.headers["warning"] and stale.seconds < HIT_LATENCY
+    for digest in layout.blobs:
+        kind = "manifests" if digest in layout.manifests else "blobs"
+        answer = raw.get(server.proxied_url(f"held/image/{kind}/{digest}"))
+        assert (answer.digest, answer.headers["x-cache"]) == (digest, "HIT")
+
+    if fault == "refused":
+        liar.start()
+    liar.honest()
+    wait_until(lambda: raw.get(held).headers["x-cache"] == "REVALIDATED", 40)
+
+
+def test_while_the_circuit_is_open_only_probes_reach_the_upstream(liar: Liar, gateway: GatewayFactory) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    liar.behave("/", lies.refused(500))
+    begun, asked = time.monotonic(), 0
+    while liar.requests.count() < 5:  # three that open it, and two probes, after one and two seconds
+        answer = raw.get(server.proxied_url(f"image/number{asked}/manifests/latest"))
+        assert answer.status == 503
+        asked += 1
+    assert time.monotonic() - begun > 2.5
+    assert asked > 20
+
+
+def test_an_image_that_fails_alone_takes_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    liar.behave("/bad/image/", lies.refused(500))
+    for number in range(10):
+        assert raw.get(server.proxied_url(f"bad/image/manifests/tag{number}")).status == 503
+        liar.offer_manifest(f"tag{number}", MANIFEST, document(f"tag{number}"))
+        assert raw.get(server.proxied_url(f"good/image/manifests/tag{number}")).status == 200
+
+
+def test_an_upstream_that_hangs_is_waited_for_by_one_client_and_not_by_each(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    liar.offer_manifest("latest", MANIFEST, document("latest"))
+    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"ttl": "0s"}})
+    url = server.proxied_url("any/name/manifests/latest")
+    assert raw.get(url).status == 200
+    liar.behave("/", lies.stalled(-1))
+    waited = [raw.get(url) for _ in range(4)]
+    assert [answer.headers["x-cache"] for answer in waited] == ["STALE"] * 4
+    assert waited[0].seconds > 1.5
+    assert all(answer.seconds < 1.5 for answer in waited[1:])
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [lies.redirected("http://nowhere.invalid/blob"), lies.redirected("https://127.0.0.1:9/blob"), lies.until_close(0)],
+    ids=["no such name", "refused", "nothing"],
+)
+def test_where_a_blob_s_host_fails_manifests_still_come(lie: Lie, liar: Liar, gateway: GatewayFactory) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    liar.behave("/blobs/", lie, "GET")
+    for number in range(5):
+        digest = liar.offer_blob(f"blob {number}".encode() * 10_000)
+        assert not (answer := raw.get(server.proxied_url(f"any/name/blobs/{digest}"))).complete or answer.status == 503
+        liar.offer_manifest(f"tag{number}", MANIFEST, document(f"tag{number}"))
+        assert raw.get(server.proxied_url(f"any/name/manifests/tag{number}")).status == 200
+
+
+def test_a_certificate_that_nobody_vouches_for_is_an_outage(tls_liar: Liar, gateway: GatewayFactory) -> None:
+    server = gateway({"upstreams": {"docker.io": {"url": tls_liar.url, "private_addresses": True}}})
+    answer = raw.get(server.proxied_url("any/name/manifests/latest"))
+    assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
+    assert "certificate" in error_of(answer)["detail"]
+    assert answer.headers["retry-after"]
+
+
+def test_a_token_that_ends_between_two_requests_is_renewed_without_anybody_noticing(
+    hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    layout = published("tiny")
+    hub.tokens.lifetime = 1
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    for digest in layout.blobs:
+        hub.tokens.revoke_all()
+        kind = "manifests" if digest in layout.manifests else "blobs"
+        assert raw.get(server.proxied_url(f"library/tiny/{kind}/{digest}")).digest == digest
