@@ -8,13 +8,15 @@ one fills; in the others a flight follows that one's spool, and goes on with it 
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
 from cache.failpoint import failpoint
-from cache.failures import Arrived, Unstorable
+from cache.failures import Arrived
 from cache.fill import Fetch, Lanes
 from cache.landing import Landing as Landing
 from cache.oci.digest import Digest
@@ -77,6 +79,10 @@ class Flight(Progress):
         self.images.add(image)
         if image == self.image:
             self.proved = True
+
+    @property
+    def followers(self) -> int:
+        return self._followers
 
     def follow(self) -> "Follower":
         """A reader of its own; close it. Its size and descriptor are there after `started`."""
@@ -213,6 +219,15 @@ class Follower:
             raise self._flight.error.again()
 
 
+class Tower(Protocol):
+    """Is told of every flight, in the loop."""
+
+    def began(self, flight: Flight) -> None: ...
+
+    def ended(self, flight: Flight, seconds: float) -> None:
+        """With its outcome in `state` and `error`, before it is forgotten."""
+
+
 class Flights:
     """The running downloads of this process, one per source and digest."""
 
@@ -222,16 +237,16 @@ class Flights:
         tasks: Tasks,
         arrived: Callable[[Flight], Awaitable[None]],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
-        counted: Callable[[int], None] = lambda running: None,
+        tower: Tower | None = None,
     ) -> None:
         """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
-        told of each body that was not what it should be, `counted` how many are running when that changes."""
+        told of each body that was not what it should be."""
+        self._tower = tower
         self._place = place
         self._lanes = Lanes()
         self._refused = refused
         self._tasks = tasks
         self._arrived = arrived
-        self._counted = counted
         self._running: dict[tuple[Source, Digest], Flight] = {}
         self._owners: set[asyncio.Task[None]] = set()
 
@@ -245,6 +260,11 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def followers(self) -> int:
+        """Readers of all that runs."""
+        return sum(flight.followers for flight in self._running.values())
 
     def find(self, source: Source, digest: Digest) -> Flight | None:
         """The one that may be joined; what has failed is over, even while it is being cleaned up."""
@@ -264,7 +284,6 @@ class Flights:
         flight = self._running[source, digest] = Flight(
             source, image, digest, fetch, self._place, self._lanes, anew=anew
         )
-        self._counted(len(self._running))
         owner = self._tasks.start(self._own(flight), f"flight {digest}")
         self._owners.add(owner)
         owner.add_done_callback(self._owners.discard)
@@ -272,6 +291,9 @@ class Flights:
 
     async def _own(self, flight: Flight) -> None:
         """From take-off to record, whatever its clients do."""
+        began = time.monotonic()
+        if self._tower:
+            self._tower.began(flight)
         landed = asyncio.Event()
         fill = threading.Thread(target=flight.fly, args=(landed.set,), name="fill", daemon=True)
         try:
@@ -281,24 +303,19 @@ class Flights:
             while flight.state is State.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # who joins while this is written down is written down too
                 await self._record(flight)
-            if flight.error is not None and not isinstance(flight.error, Arrived):
-                if isinstance(flight.error, Corrupt):
-                    self._refused(flight.source, flight.error)
-                if isinstance(flight.error, Unstorable):
-                    if seldom(flight.error.reason):
-                        log.error("cache_not_written", reason=flight.error.reason)
-                    return
-                log.warning("fill_ended", digest=str(flight.digest), reason=flight.error.reason, bytes=flight.written)
+            if isinstance(flight.error, Corrupt):
+                self._refused(flight.source, flight.error)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
                 del self._running[flight.source, flight.digest]
-                self._counted(len(self._running))
             if fill.is_alive() and not landed.is_set():
                 flight.abort()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(STOP_WITHIN):
                         await landed.wait()
             flight.land(flown=fill.ident is None)
+            if self._tower and not isinstance(flight.error, Arrived):
+                self._tower.ended(flight, time.monotonic() - began)
 
     async def _record(self, flight: Flight) -> None:
         """What cannot be written down is asked for again some day; who reads now hears nothing of it."""

@@ -45,6 +45,7 @@ from cache.upstream.quota import Ask, Thrift
 from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
 T = TypeVar("T")
+Failed = Callable[[Source, RepositoryName, Tag | Digest, UpstreamError], None]
 log = structlog.get_logger()
 seldom = Seldom()
 
@@ -119,9 +120,12 @@ class PullThrough:
         clock: Callable[[], datetime],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
         damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None,
+        failed: Failed = lambda source, image, reference, error: None,
     ) -> None:
         """`refused` is told of each document that an upstream gave and that must not be passed on, `damaged` of each
-        file that was not as it was written."""
+        file that was not as it was written, `failed` of each question about a manifest or a link that was not answered
+        as it was hoped."""
+        self.failed = failed
         self.index = index
         self.usage = usage
         self.held = Holdings(index, store, damaged)
@@ -447,7 +451,16 @@ class ProxiedRepository:
         self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]]
     ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
         tag = what[1] if isinstance(what[1], Tag) else None
-        return self._all.share((self._source, self._image, *what), lambda: self._noting(work(), tag))
+        return self._all.share(
+            (self._source, self._image, *what), lambda: self._telling(what[1], self._noting(work(), tag))
+        )
+
+    async def _telling(self, reference: Tag | Digest, work: Awaitable[T]) -> T:
+        try:
+            return await work
+        except UpstreamError as error:
+            self._all.failed(self._source, self._image, reference, error)
+            raise
 
     async def _noting(self, work: Awaitable[T], tag: Tag | None = None) -> T:
         try:

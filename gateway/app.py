@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.eviction import Limits
 from cache.flight import Flight, Flights, Landing
 from cache.holdings import Damage
+from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
+from cache.oci.errors import RegistryError
 from cache.proxy import PullThrough, TagRules, record_arrival
 from cache.scrub import Finding, Inspector, Scrub
 from cache.store.filesystem import FilesystemStore
@@ -37,11 +39,14 @@ from gateway.healing import Healer
 from gateway.http import errors
 from gateway.http.connection import KnownConnection
 from gateway.http.errors import Refusals
-from gateway.http.middleware import AccessLine, AccessLog, DrainedRefusals, log_at_once
+from gateway.http.middleware import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
+from gateway.lines import AccessLine
 from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces, Root
+from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.process import Process
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.upstreams import Upstream, Upstreams
@@ -52,6 +57,7 @@ from gateway.v2.routes import RegistryApi
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+FOLD_SECONDS = 0.5
 REPORT_SECONDS = 2.0
 LOOK_EVERY_SECONDS = 0.005
 """How soon a server sees what another process, such as a command, has written."""
@@ -63,19 +69,22 @@ async def running(
     urls: Sequence[str],
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
+    process: Process | None = None,
 ) -> AsyncIterator[list[ASGIApp]]:
     """The app of the main address and those of the listeners, in their order, with all that they live on.
 
     `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
     """
-    async with open_services(settings, metrics) as services, _scrubbing(settings, services):
+    async with open_services(settings, metrics, process) as services, _scrubbing(settings, services):
         await services.namespaces.refresh_if_changed()
         main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
         hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
         roots = [Root(listener.group, listener.upstream) for listener in settings.listener]
         registries = [main_registry(services, main, settings.ns_group, hosts)]
         registries += [registry_at(services, *address) for address in zip(others, roots, strict=True)]
-        app = create_app(services, main, log_access, ByAddress(registries) if others else registries[0])
+        app = create_app(
+            services, main, log_access, ByAddress(registries) if others else registries[0], ops_options(settings, urls)
+        )
         yield [app, *(AtAddress(app, number) for number in range(1, len(urls)))]
 
 
@@ -84,12 +93,14 @@ def create_app(
     options: Options,
     log_access: Callable[[AccessLine], None] = log_at_once,
     registry: ASGIApp | None = None,
+    for_operators: ops.Options | None = None,
 ) -> ASGIApp:
     """`registry` answers below /v2: by default for the names that say by themselves where they lead."""
     app = Starlette(
-        routes=ops.routes(services),
+        routes=ops.routes(services, for_operators or ops.Options()),
         exception_handlers={
             DatabaseUnusable: errors.on_database_unusable,
+            RegistryError: errors.on_registry_error,
             Exception: errors.on_unexpected,
             404: errors.on_not_found,
             405: errors.on_method_not_allowed,
@@ -97,9 +108,15 @@ def create_app(
     )
     app.router.redirect_slashes = False
     surfaces = Surfaces(Refusals(registry or RegistryApi(services, options)), app)
-    return KnownConnection(
-        ZeroCopy(StalledClients(AccessLog(DrainedRefusals(surfaces), log_access)), options.zero_copy)
-    )
+    metrics = services.metrics
+
+    def note(line: AccessLine) -> None:
+        metrics.note_answer(line)
+        log_access(line)
+
+    access_log = AccessLog(DrainedRefusals(surfaces), note)
+    metrics.show("requests_in_progress", lambda: access_log.in_progress)
+    return KnownConnection(ZeroCopy(StalledClients(access_log), options.zero_copy))
 
 
 class Surfaces:
@@ -115,15 +132,21 @@ class Surfaces:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, metrics: Metrics | None = None, process: Process | None = None
+) -> AsyncIterator[Services]:
     """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
     folder = CacheFolder(settings.data)
     folder.make()
     ledger = Ledger(folder.quota)
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY), ledger)
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
-    store = FilesystemStore(folder.blobs)
-    quarantine, metrics = Quarantine(folder.quarantine), metrics or Metrics()
+    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    metrics, chronicle = metrics or Metrics(), Chronicle(folder.usage)
+    metrics.pulls_counted = counting_into(usage, utc_now)
+    sealer = Sealer(settings.data / KEYS_DIRECTORY)
+    upstreams = Upstreams(configured_upstreams(settings), sealer, ledger, lambda name: UpstreamTraffic(metrics, name))
+    troubles = Troubles(metrics, chronicle, quarantine, upstreams.name_of, utc_now)
+    downloads = Downloads(metrics, chronicle, upstreams.name_of, utc_now)
     stock = Stock(folder.index, usage)
     evictor = open_evictor(settings, stock, metrics.count_evicted)
     sweeper = Sweeper(
@@ -134,11 +157,8 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
     landing = Landing(folder.spools, store, quarantine, evictor.make_room)
 
     def refused(source: Source, error: Corrupt) -> None:
-        metrics.count_fault(source, error.fault)
+        troubles.refused(source, error)
         upstreams.doubt(source, error)
-        log.error("upstream_answer_refused", upstream=str(source.origin), fault=error.fault.value, reason=error.reason)
-        if error.evidence:
-            quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
     def damaged(_digest: Digest, damage: Damage) -> None:
         metrics.count_damage(damage)
@@ -147,16 +167,24 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
         upstreams.believe(flight.source)
         await record_arrival(index, flight)
 
-    flights = Flights(landing, tasks, arrived, refused, metrics.flights.set)
+    flights = Flights(landing, tasks, arrived, refused, downloads)
     rules = TagRules(settings.cache.ttl, settings.cache.grace)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused, damaged)
+    pull_through = PullThrough(
+        index, usage, store, flights, tasks, rules, utc_now, refused, damaged, troubles.failed
+    )
+    process = process or Process()
+    metrics.show("flights", lambda: len(flights))
+    metrics.show("followers", lambda: flights.followers)
+    metrics.show("connections", lambda: process.connections)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
-        tasks.start(_flush_often(usage), "usage")
+        tasks.start(_flush_often(usage, chronicle), "usage")
+        tasks.start(_fold_often(metrics), "metrics")
         await upstreams.prepare()
         tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
         sweeper.start()
         try:
-            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
+            namespaces = Namespaces(database, upstreams.names)
+            yield Services(namespaces, upstreams, pull_through, metrics, index, folder, process)
         finally:
             await flights.close()
             await tasks.close()
@@ -164,7 +192,8 @@ async def open_services(settings: Settings, metrics: Metrics | None = None) -> A
             await asyncio.to_thread(sweeper.close)
             stock.close()
             index.close()
-            _flush(usage)
+            metrics.fold()
+            _flush(usage, chronicle)
             ledger.flush()
 
 
@@ -230,8 +259,16 @@ def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
     `urls`: of all addresses of this server. One that is reached from elsewhere closes them all, since what is served
     there can be had through each.
     """
-    if settings.allow_open_proxy:
-        return True
+    return settings.allow_open_proxy or on_loopback(settings, urls)
+
+
+def ops_options(settings: Settings, urls: Iterable[str]) -> ops.Options:
+    access = ops.MetricsAccess(settings.metrics_access)
+    return ops.Options(access, settings.metrics_token_file, on_loopback(settings, urls))
+
+
+def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
+    """Whether this server, of which these are all URLs, is reached on loopback alone."""
     hosts = [settings.host, *(listener.host for listener in settings.listener)]
     return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
 
@@ -247,15 +284,22 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _flush_often(usage: UsageFile) -> None:
+async def _fold_often(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FOLD_SECONDS)
+        metrics.fold()
+
+
+async def _flush_often(usage: UsageFile, chronicle: Chronicle) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        await asyncio.to_thread(_flush, usage)
+        await asyncio.to_thread(_flush, usage, chronicle)
 
 
-def _flush(usage: UsageFile) -> None:
+def _flush(usage: UsageFile, chronicle: Chronicle) -> None:
     try:
         usage.flush()
+        chronicle.flush()
     except Exception as error:  # counting is not worth a server
         log.warning("usage_not_written", reason=str(error))
 

@@ -10,6 +10,7 @@ import typer
 
 from gateway import supervisor
 from gateway.commands import config as config_commands
+from gateway.commands import doctor as doctor_command
 from gateway.commands import folder
 from gateway.commands import group as group_commands
 from gateway.commands import keep as keep_commands
@@ -27,8 +28,9 @@ app = typer.Typer(
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
 app.add_typer(keep_commands.app, name="cache")
-app.command("quota")(quota_command.show)
 app.command("client-config")(client_config)
+app.command()(doctor_command.doctor)
+app.command("quota")(quota_command.show)
 
 
 class LogFormat(StrEnum):

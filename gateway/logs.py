@@ -14,7 +14,7 @@ from typing import Literal, TextIO, cast
 
 import structlog
 
-from gateway.http.middleware import AccessLine
+from gateway.lines import AccessLine
 
 Form = Literal["console", "json"]
 

@@ -106,6 +106,11 @@ class Namespaces:
             self._groups = {group.path: group for group in await list_all(connection)}
         self._version = version
 
+    async def check(self) -> None:
+        """Raises DatabaseUnusable where the tree cannot be read, whatever is known of it."""
+        async with self._database.read() as connection:
+            await list_all(connection)
+
     @property
     def version(self) -> int | None:
         """Differs from an earlier one if the tree may differ from what it was then."""

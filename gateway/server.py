@@ -26,6 +26,7 @@ from gateway import http1
 from gateway.acceptor import Acceptor
 from gateway.http import strict
 from gateway.http1 import Http1Connection
+from gateway.process import Process
 
 log = structlog.get_logger()
 
@@ -82,8 +83,16 @@ class Address:
 
 
 class Server:
-    def __init__(self, app: ASGIApp, tls: TlsFiles | None = None, connections: int | None = None) -> None:
-        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: TlsFiles | None = None,
+        connections: int | None = None,
+        process: Process | None = None,
+    ) -> None:
+        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow. `process` is
+        told how many there are, and when no more are taken."""
+        self._process = process or Process()
         strict.install()
         self._app = _wrapped(app)
         self._tls = tls
@@ -111,6 +120,7 @@ class Server:
             await stop.wait()
         finally:
             renewing.cancel()
+            self._process.stopping = True
             for acceptor in acceptors:
                 acceptor.close()
             await self._worker.terminated.set()
@@ -131,12 +141,14 @@ class Server:
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
         connection = self._open[task] = Http1Connection(app, self._config, self._worker, reader, writer)
+        self._process.connections += 1
         try:
             await connection
         except Exception:  # the last seam of a connection: whatever it was ends here and with it
             log.exception("connection_failed")
         finally:
             del self._open[task]
+            self._process.connections -= 1
 
     async def _end(self, grace: float, hurry: asyncio.Event) -> None:
         for connection in list(self._open.values()):

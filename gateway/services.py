@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from cache.index.sql import SqlIndex
 from cache.proxy import PullThrough
+from gateway.folders import CacheFolder
 from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces
+from gateway.process import Process
 from gateway.upstreams import Upstreams
 
 
@@ -14,3 +17,6 @@ class Services:
     upstreams: Upstreams
     pull_through: PullThrough
     metrics: Metrics
+    index: SqlIndex
+    folder: CacheFolder
+    process: Process

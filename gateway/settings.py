@@ -147,6 +147,7 @@ SizeOrShare = Annotated[
     InstanceOf[Size], _size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system")
 ]
 Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
+MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
 LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
@@ -266,6 +267,12 @@ class Settings(_Table):
         default=True, description="Send files from the page cache, where the connection allows it."
     )
     log_format: LogFormat = Field(default="console", description="Log lines for people (console) or machines (json).")
+    metrics_access: MetricsAccess = Field(
+        default="guarded", description="Who reads /-/metrics: whoever has the token (guarded), everybody, nobody."
+    )
+    metrics_token_file: OptionalPath = Field(
+        default=None, description="The file with the bearer token for the metrics; without one loopback alone."
+    )
     cache: CacheSettings = CacheSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Further addresses, each for one group and upstream.")

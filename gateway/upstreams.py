@@ -11,7 +11,7 @@ from cache.oci.names import RepositoryName
 from cache.upstream.auth import Credential, Tokens
 from cache.upstream.circuits import Circuits
 from cache.upstream.client import UpstreamClient
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.mirrored import Client, MirroredClient
@@ -64,7 +64,7 @@ class Upstream:
 class UpstreamState:
     """`limit` and `remaining` are None where the upstream never stated any."""
 
-    origin: Origin
+    name: str
     limit: int | None
     remaining: int | None
     pause: float
@@ -75,9 +75,17 @@ class UpstreamState:
 class Upstreams:
     """Clients are made when they are first needed and kept; they share one egress per upstream."""
 
-    def __init__(self, configured: Iterable[Upstream], sealer: Sealer, ledger: Ledger | None = None) -> None:
-        """`ledger`: what is known of the limits of their sources; without one it is known to this process alone."""
+    def __init__(
+        self,
+        configured: Iterable[Upstream],
+        sealer: Sealer,
+        ledger: Ledger | None = None,
+        traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
+    ) -> None:
+        """`ledger`: what is known of the limits of their sources; without one it is known to this process alone.
+        `traffic` gives who is told of what passes between here and the upstream of a name."""
         self.ledger = ledger or Ledger()
+        self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
@@ -90,6 +98,10 @@ class Upstreams:
 
     def get(self, name: str) -> Upstream:
         return self._configured[name]
+
+    def name_of(self, source: Source) -> str:
+        """The configured name of a source's upstream: the first, where several lead to one origin; else the origin."""
+        return next((name for name, origin in self._origins.items() if origin == source.origin), str(source.origin))
 
     def source(self, group: Group, name: str) -> Source:
         """As whom a group sees an upstream: what it pulled with one credential is not there for another."""
@@ -132,7 +144,7 @@ class Upstreams:
         known, now = self.ledger.all(), self.ledger.clock()
         return [
             _state(
-                origin,
+                name,
                 [a for key, a in known.items() if key.partition("#")[0] == str(origin)],
                 sum(count for source, count in waiting.items() if source.origin == origin),
                 name in self._egress and self._egress[name].circuits.is_open(origin),
@@ -155,7 +167,7 @@ class Upstreams:
         if egress is None:
             hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
-            egress = self._egress[key] = Egress(reach)
+            egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
         return egress
 
     def _make(self, source: Source, upstream: Upstream, group: Group) -> Client:
@@ -186,11 +198,11 @@ class Upstreams:
         return lambda: Credential(upstream.username, _read_password(upstream))
 
 
-def _state(origin: Origin, known: list[Allowance], waiting: int, circuit_open: bool, now: float) -> UpstreamState:
+def _state(name: str, known: list[Allowance], waiting: int, circuit_open: bool, now: float) -> UpstreamState:
     stated = [(a.remaining, a.limit) for a in known if a.remaining is not None]
     remaining, limit = min(stated, key=lambda pair: pair[0]) if stated else (None, None)
     pause = max((a.until - now for a in known), default=0.0)
-    return UpstreamState(origin, limit, remaining, max(0.0, pause), waiting, circuit_open)
+    return UpstreamState(name, limit, remaining, max(0.0, pause), waiting, circuit_open)
 
 
 def _open_login(group: Group, sealer: Sealer) -> Credential | None:

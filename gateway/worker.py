@@ -18,6 +18,7 @@ from gateway import logs
 from gateway.app import running
 from gateway.logs import AccessLines
 from gateway.metrics import Metrics, share
+from gateway.process import Process
 from gateway.server import Address, Server, TlsFiles, TlsUnusable
 from gateway.settings import Settings
 
@@ -75,12 +76,12 @@ async def _run(post: Post) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, lines = Metrics(), AccessLines(post.settings.log_format)
+    metrics, process, lines = Metrics(), Process(), AccessLines(post.settings.log_format)
     metrics.count_worker()
     try:
-        async with running(post.settings, post.urls, lines.write, metrics) as (main, *others):
+        async with running(post.settings, post.urls, lines.write, metrics, process) as (main, *others):
             further = [Address(*pair) for pair in zip(post.listening[1:], others, strict=True)]
-            server = Server(main, tls_files(post.settings))
+            server = Server(main, tls_files(post.settings), process=process)
             os.write(post.report, READY)
             await server.serve(post.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:

@@ -583,6 +583,40 @@ THREATS = [
         ("tests/cache/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
         Disarm("cache/holdings.py", "if error.errno in EXHAUSTED:", "if False:"),
     ),
+    Threat(
+        "metrics for strangers",
+        "Whoever reaches the server reads its metrics; or a loopback address is believed that a reverse proxy gave all.",
+        "Without a token they are read where the server's own addresses are loopback; else a bearer token is wanted.",
+        (
+            "tests/gateway/test_operations.py::test_without_a_token_they_are_read_on_a_loopback_server_alone",
+            "tests/gateway/test_operations.py::test_with_a_token_file_the_metrics_want_the_token",
+            "tests/gateway/test_operations.py::test_an_empty_or_missing_token_file_lets_nobody_in",
+        ),
+        Disarm("gateway/ops.py", "        if not options.loopback_only:", "        if False:"),
+    ),
+    Threat(
+        "empty metrics token",
+        "The token file is empty or gone, and an empty token opens the metrics.",
+        "A file without a token lets nobody in.",
+        ("tests/gateway/test_operations.py::test_an_empty_or_missing_token_file_lets_nobody_in",),
+        Disarm("gateway/ops.py", "    if not token:\n", "    if False:\n"),
+    ),
+    Threat(
+        "names in labels",
+        "Names of images or users become labels: the metrics tell them, and grow with every name that somebody invents.",
+        "Labels come from enums and from configured upstreams.",
+        ("tests/gateway/test_operations.py::test_pulls_count_what_came_and_what_went",),
+    ),
+    Threat(
+        "forged log line",
+        "A path, a query or a header holds line breaks or escapes of a terminal, and writes a line of its own.",
+        "Values that are not printable are quoted; the path is logged as it came, with its escapes.",
+        (
+            "tests/gateway/test_operations.py::test_a_line_is_one_line_whatever_is_in_it",
+            "tests/gateway/test_operations.py::test_nothing_that_a_client_sends_forges_a_line",
+        ),
+        Disarm("gateway/logs.py", "return text if text.isprintable() and not any", "return text if not any"),
+    ),
 ]
 
 

@@ -67,6 +67,10 @@ class SqlIndex:
         self._watcher.close()
         self._engine.dispose()
 
+    async def check(self) -> None:
+        """Raises DatabaseUnusable where the file cannot be read, whatever is in memory."""
+        await self._read(lambda connection: connection.scalar(select(func.max(changes.c.seq))))
+
     async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
         key = (source, image, tag)
         self._drop_what_others_changed()

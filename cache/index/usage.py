@@ -1,5 +1,6 @@
-"""When digests were last used and last checked, in a file of its own, so that counting never disturbs what the index
-says.
+"""When digests were last used and last checked, and how pulls were answered, in a file of its own.
+
+So counting never disturbs what the index says.
 
 Counted in memory and written now and then. The file may vanish, or be damaged: then nothing is known of earlier use.
 """
@@ -8,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +31,35 @@ _ADD = """
     INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (digest)
     DO UPDATE SET last_used = max(last_used, excluded.last_used), uses = uses + excluded.uses
 """
+_PULLS = """
+    CREATE TABLE IF NOT EXISTS pulls (
+        day TEXT, upstream TEXT, kind TEXT, outcome TEXT, pulls INTEGER, bytes INTEGER,
+        PRIMARY KEY (day, upstream, kind, outcome)
+    ) WITHOUT ROWID
+"""
+_COUNT = """
+    INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT
+    DO UPDATE SET pulls = pulls + excluded.pulls, bytes = bytes + excluded.bytes
+"""
+_FORGET = "DELETE FROM pulls WHERE day < date(?, '-30 days')"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulls:
+    """How many pulls of a day were answered in the same way, and the bytes that were sent."""
+
+    day: str
+    upstream: str
+    kind: str
+    outcome: str
+    pulls: int
+    bytes: int
 
 
 class UsageFile:
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._pulls: dict[tuple[str, str, str, str], tuple[int, int]] = {}
         self._pending: dict[Digest, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
@@ -42,14 +68,24 @@ class UsageFile:
             _, uses = self._pending.get(digest, (0.0, 0))
             self._pending[digest] = (now.timestamp(), uses + 1)
 
+    def count_pulls(self, counted: Pulls) -> None:
+        key = (counted.day, counted.upstream, counted.kind, counted.outcome)
+        with self._lock:
+            pulls, size = self._pulls.get(key, (0, 0))
+            self._pulls[key] = (pulls + counted.pulls, size + counted.bytes)
+
     def flush(self) -> None:
         """Blocks. What cannot be written is forgotten: it is not worth a request."""
         with self._lock:
             pending, self._pending = self._pending, {}
-        if pending:
+            pulls, self._pulls = self._pulls, {}
+        if pending or pulls:
             with self.writing() as connection:
                 rows = [(str(digest), used, uses, used) for digest, (used, uses) in pending.items()]
                 connection.executemany(_ADD, rows)
+                connection.execute(_PULLS)
+                connection.executemany(_COUNT, [(*key, *counted) for key, counted in pulls.items()])
+                connection.execute(_FORGET, (max((key[0] for key in pulls), default="0000-01-01"),))
 
     def note_checked(self, digests: Iterable[Digest], now: datetime) -> None:
         with self.writing() as connection:
@@ -67,6 +103,16 @@ class UsageFile:
         with closing(sqlite3.connect(self.path, timeout=5)) as connection:
             rows = connection.execute("SELECT digest, last_used FROM usage").fetchall()
         return {Digest.parse(digest): datetime.fromtimestamp(seconds, UTC) for digest, seconds in rows}
+
+    def pulls(self) -> list[Pulls]:
+        """What was counted in the last thirty days and written."""
+        if not self.path.exists():
+            return []
+        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pulls'").fetchall():
+                return []
+            rows = connection.execute("SELECT day, upstream, kind, outcome, pulls, bytes FROM pulls ORDER BY day")
+            return [Pulls(*row) for row in rows.fetchall()]
 
     def prepare(self) -> Path:
         """The file, made or made anew at need."""

@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.upstream.auth import Tokens
 from cache.upstream.egress import Egress, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable
+from cache.upstream.examination import Examination
 from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.quota import Ask, retry_after, told
@@ -26,6 +27,7 @@ from cache.values import Fault, Part, Rest, Source
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
+TELL_EVERY = 4 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -48,10 +50,15 @@ class ReferrersPage:
 class BlobStream:
     """The bytes of one blob as they arrive, for a thread that fills a spool."""
 
-    def __init__(self, response: Response, start: int = 0) -> None:
-        """`start`: which byte of the blob its first one is."""
+    def __init__(
+        self, response: Response, start: int = 0, received: Callable[[int], None] = lambda size: None
+    ) -> None:
+        """`start`: which byte of the blob its first one is. `received` is told of what has come, now and then and when
+        it is closed."""
         self.start = start
         self.size = _content_length(response)
+        self._received = received
+        self._untold = 0
         self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
         self._chunks = raw_chunks(response)
         self._leftover = b""
@@ -70,15 +77,29 @@ class BlobStream:
             return self._from_library(buffer)
         if not self._remaining:
             return 0
+        count = self._from_socket(self._socket, buffer[: self._remaining])
+        self._remaining -= count
+        return self._told(count)
+
+    def close(self) -> None:
+        self._received(self._untold)
+        self._untold = 0
+
+    def _told(self, count: int) -> int:
+        self._untold += count
+        if self._untold >= TELL_EVERY:
+            self.close()
+        return count
+
+    def _from_socket(self, plaintext: socket.socket, buffer: memoryview) -> int:
         try:
-            count = self._socket.recv_into(buffer[: self._remaining])
+            count = plaintext.recv_into(buffer)
         except TimeoutError as error:
             raise Unavailable(f"no byte arrived for {PROGRESS_TIMEOUT:.0f} s") from error
         except OSError as error:
             raise Unavailable(f"the connection broke ({error})") from error
         if not count:
             raise Unavailable(f"the connection ended {self._remaining} bytes early")
-        self._remaining -= count
         return count
 
     def _from_library(self, buffer: memoryview) -> int:
@@ -92,7 +113,7 @@ class BlobStream:
             self._remaining -= count
         if not self._leftover and self._remaining and self._socket is not None:
             self._socket.settimeout(PROGRESS_TIMEOUT)
-        return count
+        return self._told(count)
 
     def abort(self) -> None:
         """From another thread: wakes one that waits for bytes, which then sees the connection end."""
@@ -119,6 +140,10 @@ class UpstreamClient:
     @property
     def has_credential(self) -> bool:
         return self._tokens.has_credential
+
+    def examination(self) -> Examination:
+        """The same upstream, for a person who looks for a fault."""
+        return Examination(self._url, self._egress, self._tokens)
 
     @property
     def primary(self) -> "UpstreamClient":
@@ -166,14 +191,18 @@ class UpstreamClient:
         headers = {"Range": part.range} if part else {}
         flow = self._ask(Ask.PART if part else Ask.CONTENT, image, "GET", f"blobs/{digest}", headers)
         response = carry_out_blocking(flow, self._egress)
+        stream: BlobStream | None = None
         try:
             if essence(response.headers.get("content-type", "")) == "text/html":
                 raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
             start = _start_of(response, part)
             if start is None:
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
-            yield BlobStream(response, start)
+            stream = BlobStream(response, start, self._egress.traffic.received)
+            yield stream
         finally:
+            if stream is not None:
+                stream.close()
             response.close()
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:

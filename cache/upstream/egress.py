@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from socket import AI_ADDRCONFIG, SOCK_STREAM, getaddrinfo
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -64,6 +65,37 @@ def resolve(host: str, port: int) -> list[str]:
     )
 
 
+class Traffic(Protocol):
+    """Is told what passes, by tasks and threads."""
+
+    def asked(self, method: str, status: int | None) -> None:
+        """Of each request; None where no answer came."""
+
+    def received(self, size: int) -> None:
+        """Of bytes of bodies as they came over the wire."""
+
+
+class _Unwatched:
+    def asked(self, method: str, status: int | None) -> None:
+        pass
+
+    def received(self, size: int) -> None:
+        pass
+
+
+UNWATCHED: Traffic = _Unwatched()
+
+
+class Stage(Enum):
+    """How far a request came that was not answered."""
+
+    NAME = "name"
+    ADDRESS = "address"
+    CONNECTION = "connection"
+    TLS = "tls"
+    ANSWER = "answer"
+
+
 @dataclass(frozen=True, slots=True)
 class _Clients:
     """Those for one state of the CA file: asynchronous for small answers; for the threads that fill one for what they
@@ -82,7 +114,8 @@ class Egress:
     small answers and those of the threads that fill have connections of their own.
     """
 
-    def __init__(self, reach: Reach, resolver: Resolver = resolve) -> None:
+    def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
+        self.traffic = traffic
         self.circuits = Circuits()
         self._reach = reach
         self._check = _AddressCheck(reach, resolver)
@@ -102,9 +135,10 @@ class Egress:
         `image` is what the request is for: where only that fails the others are still asked.
         """
         client = self._clients().waiting
-        with self._passing(url, image) as passage:
+        with self._passing(url, image) as passage, self._watched(method) as seen:
             async with asyncio.timeout(self._head_timeout):
                 response = await client.send(client.build_request(method, url, headers=headers), stream=True)
+            seen.response = response
             _judge(passage, response)
             return response
 
@@ -112,8 +146,9 @@ class Egress:
         self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
     ) -> Response:
         client = self._clients().brief if brief else self._clients().blocking
-        with self._passing(url, image) as passage, _hurrying(self._head_timeout):
+        with self._passing(url, image) as passage, self._watched(method) as seen, _hurrying(self._head_timeout):
             response = client.send(client.build_request(method, url, headers=headers), stream=True)
+            seen.response = response
             _judge(passage, response)
             return response
 
@@ -154,6 +189,14 @@ class Egress:
         await anyio.lowlevel.checkpoint()
         "localhost".encode("idna")
 
+    @contextmanager
+    def _watched(self, method: str) -> Iterator["_Seen"]:
+        seen = _Seen()
+        try:
+            yield seen
+        finally:
+            self.traffic.asked(method, seen.response.status_code if seen.response else None)
+
     def _clients(self) -> _Clients:
         """Those of the CA file as it is now. Older ones go on with what they have begun, and are closed at the end."""
         ca_file = self._reach.ca_file
@@ -171,6 +214,31 @@ class Egress:
 def _system_context() -> ssl.SSLContext:
     """One for all upstreams that have no CA file of their own: to read the system's takes 20 ms."""
     return ssl.create_default_context()
+
+
+class _Seen:
+    response: Response | None = None
+
+
+def stage_of(error: Unavailable) -> Stage:
+    """Where it went wrong, by what caused it."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    direct = error.__cause__
+    if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
+        return Stage.TLS  # the CA file, which is read before anything is sent
+    for kinds, stage in (
+        ((_NoAddress,), Stage.NAME),
+        ((_AddressRefused,), Stage.ADDRESS),
+        ((ssl.SSLError,), Stage.TLS),
+        ((httpx2.ConnectError, httpx2.ConnectTimeout), Stage.CONNECTION),
+    ):
+        if any(isinstance(found, kinds) for found in causes):
+            return stage
+    return Stage.ANSWER
 
 
 def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
@@ -278,6 +346,14 @@ def _named(url: str) -> Iterator[None]:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
 
 
+class _NoAddress(httpcore2.ConnectError):
+    """The name leads nowhere. A class of its own: the pool drops what an error was caused by."""
+
+
+class _AddressRefused(httpcore2.ConnectError):
+    """The name leads to where nobody may go."""
+
+
 class _AddressCheck:
     def __init__(self, reach: Reach, resolver: Resolver) -> None:
         self.reach = reach
@@ -303,11 +379,11 @@ class _AddressCheck:
 
     def _checked(self, addresses: list[str] | Exception) -> list[str]:
         if isinstance(addresses, Exception):
-            raise httpcore2.ConnectError(f"the name cannot be resolved ({addresses})") from addresses
+            raise _NoAddress(f"the name cannot be resolved ({addresses})") from addresses
         if not addresses:
-            raise httpcore2.ConnectError("the name has no address")
+            raise _NoAddress("the name has no address")
         if not self.reach.private_addresses and (private := first_private(addresses)):
-            raise httpcore2.ConnectError(
+            raise _AddressRefused(
                 f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
             )
         return addresses

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from cache.eviction import evict_image
 from cache.freshness import may_be_stale
+from cache.index.chronicle import Chronicle, Happening, What
 from cache.index.inventory import Inventory
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import migrate
@@ -25,6 +26,8 @@ from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer
 from gateway.app import configured_upstreams
 from gateway.commands.config import load_settings
+from gateway.commands.explanation import Part, happenings, missing, parts_of
+from gateway.commands.figures import figures
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.db import groups
@@ -54,20 +57,23 @@ class Image:
 
 @app.command()
 def status(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Show how much is cached."""
+    """Show how much is cached, and how many pulls it answered in the last thirty days."""
     with refusals():
-        totals = open_inventory(load_settings(config, data)).totals()
+        settings = load_settings(config, data)
+        totals = open_inventory(settings).totals()
+        served = figures(UsageFile(CacheFolder(settings.data).usage).pulls())
     document: dict[str, object] = {
         "bytes": totals.bytes,
         "blobs": totals.blobs,
         "manifests": totals.manifests,
         "images": totals.images,
         "tags": totals.tags,
+        **served,
     }
     if as_json:
         print_json(document)
     else:
-        print_table(["", "Cached"], [(name, str(value)) for name, value in document.items()])
+        print_table(["", "Value"], _rows(document))
 
 
 @app.command("list")
@@ -99,11 +105,11 @@ def explain(
         inventory = open_inventory(settings)
         named = named_image(settings, image, group)
         used = UsageFile(CacheFolder(settings.data).usage).last_used()
-        document = _explain(named, inventory, used, settings)
+        document = _explain(named, inventory, used, settings) | _explain_parts(named, inventory, settings)
     if as_json:
         print_json(document)
     else:
-        print_table(["", "Value"], [(key, str(value)) for key, value in document.items()])
+        print_table(["", "Value"], _rows(document))
 
 
 @app.command()
@@ -135,12 +141,19 @@ def evict(
 
 
 def _evict(targets: list[Image], inventory: Inventory, settings: Settings) -> tuple[int, int]:
-    store = FilesystemStore(CacheFolder(settings.data).blobs)
+    folder = CacheFolder(settings.data)
+    store, chronicle = FilesystemStore(folder.blobs), Chronicle(folder.usage)
     tags = freed = 0
     with _progress("evicting") as advance:
         for target in targets:
             counts = evict_image(inventory, store, target.source, target.name, target.reference, advance)
             tags, freed = tags + counts[0], freed + counts[1]
+            if any(counts):
+                subject, reason = str(target.reference or ""), "by the command `cache evict`"
+                chronicle.note(
+                    Happening(What.EVICTED, datetime.now(UTC), target.source, target.name, subject, reason, counts[1])
+                )
+    chronicle.flush()
     return tags, freed
 
 
@@ -205,6 +218,38 @@ def _explain(named: Image, inventory: Inventory, used: dict[Digest, datetime], s
     pinned = bool(inventory.pins(named.source, named.name) & {"", str(tag)})
     known = {"upstream": str(named.source.origin), "image": str(named.name), "tag": str(tag), **absent}
     return {**known, "pinned": pinned, "state": "absent", "reason": reason}
+
+
+def _explain_parts(named: Image, inventory: Inventory, settings: Settings) -> dict[str, object]:
+    """What is here of it, what happened to it, and what a pull would fetch beside the first manifest."""
+    folder = CacheFolder(settings.data)
+    store, reference = FilesystemStore(folder.blobs), named.reference or LATEST
+    pointers = inventory.pointers(named.source, named.name)
+    root = next((p.target for p in pointers if p.tag == reference), None)
+    if isinstance(reference, Digest):
+        manifest = inventory.manifest(reference)
+        root = manifest.descriptor if manifest else None
+    parts: list[Part] = []
+    if root is not None:
+        parts = parts_of(inventory, named.source, named.name, root, lambda digest: store.stat(digest) is not None)
+    subjects = {str(reference), *(str(part.digest) for part in parts)}
+    happened = happenings(Chronicle(folder.usage), named.source, named.name, subjects)
+    return {"next_pull": missing(parts), **happened, "parts": [part.document() for part in parts]}
+
+
+def _rows(document: Mapping[str, object]) -> list[tuple[str, str]]:
+    """One for each value, and for each entry of a list."""
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        entries = value if isinstance(value, list) else [value]
+        rows += [(key, _in_words(entry)) for entry in entries]
+    return rows
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    return "-" if value is None else str(value)
 
 
 def _describe(

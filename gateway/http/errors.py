@@ -59,6 +59,10 @@ async def on_database_unusable(request: Request, error: Exception) -> Response:
     return unusable_database()
 
 
+async def on_registry_error(request: Request, error: Exception) -> Response:
+    return error_response(error if isinstance(error, RegistryError) else RegistryError())
+
+
 async def on_not_found(request: Request, error: Exception) -> Response:
     return error_response(EndpointUnknown(f"there is nothing at {request.url.path[:300]!r}"))
 

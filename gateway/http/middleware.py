@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,12 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
 from gateway.http.zerocopy import EXTENSION
+from gateway.lines import AccessLine
 
 log = structlog.get_logger("access")
 
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
+_AGENT_LIMIT = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -26,21 +27,31 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
-class AccessLine(NamedTuple):
-    """What the log says of a request. `path` has no query, in which signatures and tokens may stand."""
-
-    method: str
-    path: str
-    status: int
-    outcome: str | None
-    bytes: int
-    complete: bool
-    duration_ms: float
-    request_id: str
-
-
 def log_at_once(line: AccessLine) -> None:
     log.info("request", **line._asdict())
+
+
+class Trail:
+    """What is known of an answer so far. The surface that answers adds what it looks up by `note_lookup`."""
+
+    __slots__ = ("bytes", "complete", "first_byte", "group", "kind", "outcome", "status", "upstream")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.outcome: bytes | None = None
+        self.bytes = 0
+        self.complete = False
+        self.first_byte = 0.0
+        self.kind: str | None = None
+        self.group: str | None = None
+        self.upstream: str | None = None
+
+
+def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
+    """For the log and the metrics: what a request is about, and where it leads. Nothing outside an AccessLog."""
+    trail: Trail | None = scope.get("state", {}).get("trail")
+    if trail is not None:
+        trail.kind, trail.group, trail.upstream = kind, group, upstream
 
 
 class AccessLog:
@@ -49,55 +60,72 @@ class AccessLog:
     def __init__(self, app: ASGIApp, write: Callable[[AccessLine], None] = log_at_once) -> None:
         self._app = app
         self._write = write
+        self.in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        given = header(scope["headers"], b"x-request-id")
+        given, agent = _named_by(scope["headers"])
         request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
-        seen = _Seen()
+        trail = scope.setdefault("state", {})["trail"] = Trail()
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen.status = message["status"]
-                seen.outcome = header(message["headers"], b"x-cache")
+                trail.status = message["status"]
+                trail.outcome = header(message["headers"], b"x-cache")
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            elif message["type"] == "http.response.body":
-                seen.bytes += len(message.get("body", b""))
-                seen.complete = not message.get("more_body", False)
-            elif message["type"] == EXTENSION:
-                seen.bytes += message["count"]
+            else:
+                if not trail.first_byte:
+                    trail.first_byte = time.perf_counter()
+                if message["type"] == EXTENSION:
+                    trail.bytes += message["count"]
+                else:
+                    trail.bytes += len(message.get("body", b""))
+                    trail.complete = not message.get("more_body", False)
             await send(message)
 
+        self.in_progress += 1
         began = time.perf_counter()
         try:
             await self._app(scope, receive, noting)
         except Exception:  # the seam to the server, which would only print it
             structlog.get_logger().exception("request_failed", request_id=request_id.decode())
-            if not seen.status:
+            if not trail.status:
                 await unexpected_response()(scope, receive, noting)
         finally:
-            self._write(
-                AccessLine(
-                    scope["method"],
-                    scope["raw_path"].decode("latin-1"),
-                    seen.status,
-                    seen.outcome.decode() if seen.outcome else None,
-                    seen.bytes,
-                    seen.complete,
-                    round((time.perf_counter() - began) * 1000, 1),
-                    request_id.decode(),
-                )
-            )
+            self.in_progress -= 1
+            self._write(_line(scope, trail, began, agent, request_id))
 
 
-class _Seen:
-    """What is known of an answer so far."""
+def _named_by(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:
+    """The request id that a client gave, and as what it introduces itself; in one walk over its headers."""
+    given = agent = None
+    for name, value in headers:
+        if name == b"user-agent":
+            agent = agent or value
+        elif name == b"x-request-id":
+            given = given or value
+    return given, agent
 
-    status = 0
-    outcome: bytes | None = None
-    bytes = 0
-    complete = False
+
+def _line(scope: Scope, trail: Trail, began: float, agent: bytes | None, request_id: bytes) -> AccessLine:
+    client = scope.get("client")
+    return AccessLine(
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        trail.status,
+        trail.outcome.decode() if trail.outcome else None,
+        trail.kind,
+        trail.group,
+        trail.upstream,
+        trail.bytes,
+        trail.complete,
+        round((trail.first_byte - began) * 1000, 1) if trail.first_byte else None,
+        round((time.perf_counter() - began) * 1000, 1),
+        client[0] if client else None,
+        agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
+        request_id.decode(),
+    )
 
 
 class DrainedRefusals:

@@ -26,6 +26,15 @@ class Options:
     namespace: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A repository, and where it lies: the path of the group and the configured name of the upstream."""
+
+    repository: ProxiedRepository
+    group: str
+    upstream: str
+
+
 class Access:
     """What may be pulled is remembered until anything of the tree of groups changes: the decision depends on that and
     on the settings alone, as long as everybody is a stranger."""
@@ -33,11 +42,10 @@ class Access:
     def __init__(self, services: Services, options: Options) -> None:
         self._services = services
         self.options = options
-        self.metrics = services.metrics
-        self._pullable: dict[RepositoryName, ProxiedRepository] = {}
+        self._pullable: dict[RepositoryName, Opened] = {}
         self._tree: object = None
 
-    async def open_repository(self, name: RepositoryName, action: Action) -> ProxiedRepository:
+    async def open_repository(self, name: RepositoryName, action: Action) -> Opened:
         """Raises NameUnknown, Denied, Unsupported."""
         namespaces = self._services.namespaces
         await namespaces.refresh_if_changed()
@@ -53,7 +61,7 @@ class Access:
         opened = self._pullable[name] = self._open_proxied(location, action)
         return opened
 
-    def _open_proxied(self, location: ProxiedLocation, action: Action) -> ProxiedRepository:
+    def _open_proxied(self, location: ProxiedLocation, action: Action) -> Opened:
         decision = decide_pull(ANONYMOUS, location.group, open_proxy=self.options.open_proxy)
         if not decision.allowed:
             raise Denied(decision.reason)
@@ -62,4 +70,5 @@ class Access:
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
-        return ProxiedRepository(self._services.pull_through, client, location.image, location.group.path)
+        repository = ProxiedRepository(self._services.pull_through, client, location.image, location.group.path)
+        return Opened(repository, location.group.path, location.upstream)

@@ -12,12 +12,15 @@ from cache.oci.digest import Digest
 from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
+from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action
-from gateway.http.params import Endpoint
+from gateway.http.middleware import note_lookup
+from gateway.http.params import Endpoint, Kind
 from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
 from gateway.v2.access import Access
 
 TAG_PAGE_LIMIT = 1000
+_KINDS = {kind: kind.name.lower() for kind in Kind}
 
 
 class Pull:
@@ -27,31 +30,29 @@ class Pull:
         self._access = access
 
     async def get_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         found = await repository.manifest(_reference(endpoint))
-        self._access.metrics.count_pull("manifest", found.answer.outcome)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         found = await repository.stat_manifest(_reference(endpoint))
         return ManifestResponse(found.descriptor, None, found.answer, request.headers)
 
     async def get_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         found = await repository.blob(_digest(endpoint))
-        self._access.metrics.count_pull("blob", found.answer.outcome)
         return BlobResponse(found.blob, found.answer, request.headers)
 
     async def head_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         digest = _digest(endpoint)
         found = await repository.stat_blob(digest)
         length = {"Content-Length": str(found.size)} if found.size is not None else {}
         return Response(headers=blob_headers(digest, found.answer) | length)
 
     async def list_tags(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         count = _page_size(request.query_params.get("n"))
         page = await repository.tags(count, request.query_params.get("last"))
         headers = dict(API_VERSION)
@@ -65,7 +66,7 @@ class Pull:
         return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._access.open_repository(endpoint.name, Action.PULL)
+        repository = await self._open(request, endpoint)
         wanted = request.query_params.get("artifactType")
         page = await repository.referrers(_digest(endpoint), wanted)
         manifests = page.manifests
@@ -79,6 +80,11 @@ class Pull:
         """Raises what stands against it; there is nothing here that can be written to."""
         await self._access.open_repository(endpoint.name, Action.PUSH)
         raise AssertionError("a repository was opened for writing")
+
+    async def _open(self, request: Request, endpoint: Endpoint) -> ProxiedRepository:
+        opened = await self._access.open_repository(endpoint.name, Action.PULL)
+        note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
+        return opened.repository
 
 
 def _reference(endpoint: Endpoint) -> Tag | Digest:

@@ -1,6 +1,7 @@
 """`cache …` against a real server and its data, running and stopped."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,21 @@ def stored(server: Gateway) -> list[Path]:
 
 
 def test_an_empty_cache_counts_nothing(served: Gateway) -> None:
-    assert served.json("cache", "status") == {"bytes": 0, "blobs": 0, "manifests": 0, "images": 0, "tags": 0}
+    served.stop()
+    assert served.json("cache", "status") == {
+        "bytes": 0,
+        "blobs": 0,
+        "manifests": 0,
+        "images": 0,
+        "tags": 0,
+        "since": None,
+        "pulls": 0,
+        "hit_rate": None,
+        "saved_pulls": 0,
+        "sent_bytes": 0,
+        "fetched_bytes": 0,
+        "upstreams": [],
+    }
     assert served.json("cache", "list") == []
 
 
@@ -41,12 +56,19 @@ def test_status_and_list_tell_what_was_pulled(served: Gateway, images: Images) -
     served.stop()
     tiny = images.tiny
     size = sum(path.stat().st_size for path in tiny.blobs.values())
-    assert served.json("cache", "status") == {
+    counted = {"pulls": 1 + len(tiny.blobs), "saved_pulls": 1, "fetched_bytes": size}
+    sent = size + tiny.blobs[tiny.digest].stat().st_size
+    shared = {**counted, "sent_bytes": sent, "hit_rate": round(1 / (1 + len(tiny.blobs)), 4)}
+    status = served.json("cache", "status")
+    assert status.pop("since") == datetime.now(UTC).date().isoformat()
+    assert status == {
         "bytes": size,
         "blobs": len(tiny.blobs) - 1,
         "manifests": 1,
         "images": 1,
         "tags": 1,
+        **shared,
+        "upstreams": [{"upstream": "docker.io", **shared}],
     }
     [row] = served.json("cache", "list")
     assert (row["image"], row["tag"], row["digest"], row["bytes"]) == ("library/tiny", "latest", tiny.digest, size)
@@ -63,6 +85,49 @@ def test_explain_says_why_a_pull_would_be_answered_as_it_is(served: Gateway, ima
     assert explained["state"] == "fresh"
     assert "ttl" in explained["reason"]
     assert served.json("cache", "explain", f"tiny@{images.tiny.digest}")["state"] == "fresh"
+
+
+def test_explain_says_what_is_here_and_what_is_missing(served: Gateway, images: Images) -> None:
+    tiny = images.tiny
+    layer = tiny.layers[0]
+    assert raw.get(served.proxied_url("tiny/manifests/latest"), ACCEPT).status == 200
+    assert raw.get(served.proxied_url(f"tiny/blobs/{layer}"), ACCEPT).complete
+    served.stop()
+    explained = served.json("cache", "explain", "tiny")
+    here = {part["digest"]: part["here"] for part in explained["parts"]}
+    assert here == {digest: digest in (tiny.digest, layer) for digest in tiny.blobs}
+    roles = {part["digest"]: (part["role"], part["of"]) for part in explained["parts"]}
+    assert roles[tiny.digest] == ("manifest", None)
+    assert roles[layer] == ("layer", tiny.digest)
+    assert [part["size"] for part in explained["parts"] if part["digest"] == layer] == [
+        tiny.blobs[layer].stat().st_size
+    ]
+    absent = len(tiny.blobs) - 2
+    assert explained["next_pull"].startswith(f"{absent} of {absent + 1} blobs")
+    assert explained["last_fill"]["digest"] == layer
+    assert explained["last_fill"]["bytes_per_second"] > 0
+    assert (explained["last_refusal"], explained["evictions"], explained["slow"]) == (None, [], None)
+    shown = served.cli("cache", "explain", "tiny").stdout
+    assert f"role layer, digest {layer}" in shown
+
+
+def test_explain_says_when_and_why_it_was_refused_or_evicted(served: Gateway, images: Images, hub: Hub) -> None:
+    hub.down = True
+    for _ in range(3):
+        assert raw.get(served.proxied_url("tiny/manifests/latest"), ACCEPT).status == 503
+    hub.down = False
+    pull(served, images, "tiny")
+    served.json("cache", "evict", "tiny:latest")
+    served.stop()
+    explained = served.json("cache", "explain", "tiny")
+    assert explained["state"] == "absent"
+    assert explained["next_pull"].startswith("no manifest")
+    assert (explained["last_refusal"]["of"], explained["last_refusal"]["times"]) == ("latest", 3)
+    assert "503" in explained["last_refusal"]["reason"]
+    [evicted] = explained["evictions"]
+    assert (evicted["of"], "cache evict" in evicted["reason"]) == ("latest", True)
+    assert evicted["bytes"] == sum(path.stat().st_size for path in images.tiny.blobs.values())
+    assert served.json("cache", "explain", "tiny:other")["evictions"] == []
 
 
 def test_evicting_a_tag_takes_its_bytes_and_leaves_the_other_image(served: Gateway, images: Images, hub: Hub) -> None:

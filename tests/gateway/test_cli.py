@@ -286,7 +286,9 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     flags += ["--allow-open-proxy", "--tls-cert", "cert.pem", "--tls-key", "key.pem", "--log-format", "json"]
     assert terminal.run("serve", *flags) == (1, "", "")
     [settings] = served
-    assert settings.model_dump(exclude={"upstreams", "cache", "zero_copy", "ns_group", "listener", "virtual_host"}) == {
+    others = {"upstreams", "cache", "zero_copy", "ns_group", "listener", "virtual_host"}
+    others |= {"metrics_access", "metrics_token_file"}
+    assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",
         "port": 0,
         "data": terminal.data,

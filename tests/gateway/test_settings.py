@@ -455,7 +455,7 @@ def test_arrays_of_tables_are_read_from_file_and_environment_and_shown(config: P
         ("[[listener]]\nport = 1\nupstream = 'ghcr.io'", 'upstream "ghcr.io" is not configured: configured are'),
         ("[listener]\nport = 1", "({source}): must be an array of tables, [[listener]], each with a port"),
         ("listener = [1]", "listener[1] ({source}): must be a table, [[listener]]"),
-        ("[[virtual_host]]\nname = 'a:1'", "virtual_host[1].name = \"a:1\" ({source}): must be a host name"),
+        ("[[virtual_host]]\nname = 'a:1'", 'virtual_host[1].name = "a:1" ({source}): must be a host name'),
         ("[[virtual_host]]\nname = 'a'\n[[virtual_host]]\nname = 'A'", '"a" is there twice'),
         ("external_url = 'http://a:1'\n[[virtual_host]]\nname = 'a'", '"a" is the host of external_url'),
     ],

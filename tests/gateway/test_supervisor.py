@@ -309,13 +309,14 @@ def test_counts_add_up_over_the_workers(
     connections = kept(server)
     for connection in connections:
         assert connection.get(path) == 200
-    assert metric(server, "gateway_pulls_total", labels) == before + len(connections)
+    wanted = before + len(connections)
+    wait_until(lambda: metric(server, "gateway_pulls_total", labels) == wanted, what="not all pulls are counted")
 
 
 def test_running_downloads_are_counted_in_whichever_worker(start: Callable[..., Gateway], upstream: Liar) -> None:
     server = start()
     content, stream, lie = begin_stalled(server, upstream)
-    assert metric(server, "gateway_flights") == 1
+    wait_until(lambda: metric(server, "gateway_flights") == 1, what="the download is not counted")
     assert lie.hold is not None
     lie.hold.release()
     with stream:

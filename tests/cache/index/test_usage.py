@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cache.index.sqlite import DatabaseUnusable, alone
-from cache.index.usage import UsageFile
+from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from tests.cache.samples import NOON, open_descriptors
 
@@ -106,6 +106,23 @@ def test_flushing_leaves_no_descriptor(path: Path) -> None:
     usage.flush()
     usage.last_used()
     assert open_descriptors() == before
+
+
+def test_pulls_are_added_up_by_the_day_whoever_writes_them(path: Path) -> None:
+    one, other = UsageFile(path), UsageFile(path)
+    one.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 2, 200))
+    one.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 1, 100))
+    other.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 1, 1))
+    other.count_pulls(Pulls("2024-05-02", "docker.io", "blob", "MISS", 1, 1))
+    one.flush()
+    other.flush()
+    assert one.pulls() == [
+        Pulls("2024-05-01", "docker.io", "blob", "HIT", 4, 301),
+        Pulls("2024-05-02", "docker.io", "blob", "MISS", 1, 1),
+    ]
+    other.count_pulls(Pulls("2024-06-01", "docker.io", "blob", "MISS", 1, 1))
+    other.flush()
+    assert [pulls.day for pulls in one.pulls()] == ["2024-05-02", "2024-06-01"]
 
 
 def test_several_processes_add_up_what_they_counted(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cache.upstream import egress as egress_module
-from cache.upstream.egress import Egress, Reach, body, body_blocking, raw_chunks, resolve
+from cache.upstream.egress import Egress, Reach, Stage, body, body_blocking, raw_chunks, resolve, stage_of
 from cache.upstream.errors import Unavailable
 from cache.upstream.lookups import Resolver
 from tests.parts import lies
@@ -260,6 +260,71 @@ async def test_a_body_that_breaks_off_is_unavailable(liar: Liar, make_egress: Ma
 async def test_only_the_headers_that_were_given_are_sent(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
     await get(make_egress(Reach(private_addresses=True)), f"{liar.url}/v2/")
     assert {name.lower() for name, _ in liar.requests.select()[0].values} == {"host"}
+
+
+# How far it came, and what is told of it.
+
+
+def unknown(host: str, port: int) -> list[str]:
+    raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+
+@pytest.mark.parametrize(
+    ("resolver", "reach", "stage"),
+    [
+        (unknown, Reach(), Stage.NAME),
+        (answers(), Reach(), Stage.NAME),
+        (answers("10.0.0.1"), Reach(), Stage.ADDRESS),
+        (answers("127.0.0.1"), Reach(private_addresses=True), Stage.CONNECTION),
+        (answers("127.0.0.1"), Reach(private_addresses=True, ca_file=Path("/nowhere.pem")), Stage.TLS),
+    ],
+    ids=["name", "no address", "address", "connection", "ca_file"],
+)
+async def test_a_failure_says_how_far_it_came(
+    get: Get, make_egress: MakeEgress, resolver: Resolver, reach: Reach, stage: Stage
+) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await get(make_egress(reach, resolver), f"http://named.example:{free_port()}/v2/")
+    assert stage_of(caught.value) is stage
+
+
+async def test_an_unknown_authority_is_a_failure_of_tls(get: Get, make_egress: MakeEgress, tls_liar: Liar) -> None:
+    with pytest.raises(Unavailable) as caught:
+        await get(make_egress(Reach(private_addresses=True)), f"{tls_liar.url}/v2/")
+    assert stage_of(caught.value) is Stage.TLS
+
+
+async def test_what_answers_too_late_is_a_failure_of_the_answer(get: Get, make_egress: MakeEgress, liar: Liar) -> None:
+    liar.behave("", lies.stalled(-1))
+    reach = Reach(private_addresses=True, read_timeout=0.2)
+    with pytest.raises(Unavailable) as caught:
+        await get(make_egress(reach), f"{liar.url}/v2/")
+    assert stage_of(caught.value) is Stage.ANSWER
+
+
+class Seen:
+    """Traffic as it was told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, int | None]] = []
+        self.bytes = 0
+
+    def asked(self, method: str, status: int | None) -> None:
+        self.requests.append((method, status))
+
+    def received(self, size: int) -> None:
+        self.bytes += size
+
+
+async def test_each_request_is_told_with_its_status_or_that_none_came(get: Get, liar: Liar) -> None:
+    seen = Seen()
+    egress = Egress(Reach(private_addresses=True), traffic=seen)
+    await get(egress, f"{liar.url}/v2/")
+    await get(egress, f"{liar.url}/absent")
+    with pytest.raises(Unavailable):
+        await get(egress, f"http://127.0.0.1:{free_port()}/")
+    await egress.close()
+    assert seen.requests == [("GET", 200), ("GET", 404), ("GET", None)]
 
 
 # Bounds of time, and of what one upstream can take from another.

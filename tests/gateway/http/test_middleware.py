@@ -88,6 +88,7 @@ async def test_a_request_is_one_line_in_the_log() -> None:
     _, events = await logged(pong, target="/v2/a%3Ab/x?token=secret", headers=[("Authorization", "Bearer secret")])
     (line,) = events
     assert isinstance(line.pop("duration_ms"), float)
+    assert isinstance(line.pop("first_byte_ms"), float)
     assert OWN_ID.fullmatch(line.pop("request_id"))
     assert line == {
         "event": "request",
@@ -96,8 +97,13 @@ async def test_a_request_is_one_line_in_the_log() -> None:
         "path": "/v2/a%3Ab/x",
         "status": 200,
         "outcome": "HIT",
+        "kind": None,
+        "group": None,
+        "upstream": None,
         "bytes": 4,
         "complete": True,
+        "client": "127.0.0.1",
+        "user_agent": None,
     }
 
 

@@ -1,0 +1,126 @@
+"""Chronicle: what lately happened to images and their bytes, for a person who asks why. It may vanish.
+
+Of each thing that can happen to something only the last time is kept, and how often it was: a storm of failures must
+not push out why something was evicted. Noted in memory and written now and then, as `usage` is and into the same file.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+
+from cache.index.sqlite import alone
+from cache.oci.names import RepositoryName
+from cache.values import Source
+
+KEPT = 10_000
+_PENDING = 2_000
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS happenings (
+        what TEXT, origin TEXT, credential TEXT, image TEXT, subject TEXT,
+        at REAL, reason TEXT, bytes INTEGER, seconds REAL, times INTEGER,
+        PRIMARY KEY (what, origin, credential, image, subject)
+    ) WITHOUT ROWID
+"""
+_ADD = """
+    INSERT INTO happenings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    at = excluded.at, reason = excluded.reason, bytes = excluded.bytes, seconds = excluded.seconds,
+    times = times + excluded.times
+"""
+_TRIM = "DELETE FROM happenings WHERE at < (SELECT at FROM happenings ORDER BY at DESC LIMIT 1 OFFSET ?)"
+_BATCH = 500
+
+
+class What(Enum):
+    FILLED = "filled"
+    REFUSED = "refused"
+    """By the upstream, or because it did not answer."""
+    EVICTED = "evicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """`subject` is a tag or a digest as text. `source` and `image` are None where bytes belonged to nobody in
+    particular. `seconds` is how long it took, `times` how often it was since it is remembered."""
+
+    what: What
+    at: datetime
+    source: Source | None
+    image: RepositoryName | None
+    subject: str
+    reason: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
+    times: int = 1
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        origin = str(self.source.origin) if self.source else ""
+        credential = self.source.credential if self.source else ""
+        return self.what.value, origin, credential, self.image.text if self.image else "", self.subject
+
+
+class Chronicle:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: dict[tuple[str, str, str, str, str], Happening] = {}
+        self._lock = threading.Lock()
+
+    def note(self, happening: Happening) -> None:
+        """From any thread. What nobody has written yet is bounded, too."""
+        with self._lock:
+            before = self._pending.pop(happening.key, None)
+            if before is not None:
+                happening = replace(happening, times=before.times + happening.times)
+            self._pending[happening.key] = happening
+            if len(self._pending) > _PENDING:
+                del self._pending[next(iter(self._pending))]
+
+    def flush(self) -> None:
+        """Blocks. What cannot be written is forgotten: it is not worth a request."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        rows = [(*h.key, h.at.timestamp(), h.reason, h.bytes, h.seconds, h.times) for h in pending.values()]
+        with alone(self._path), closing(sqlite3.connect(self._path, timeout=5)) as connection, connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute(_TABLE)
+            connection.executemany(_ADD, rows)
+            connection.execute(_TRIM, (KEPT - 1,))
+
+    def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
+        """What was written of an image, the latest first."""
+        key = (str(source.origin), source.credential, image.text)
+        rows = self._select("origin = ? AND credential = ? AND image = ?", key)
+        return sorted((_happening(row, source, image) for row in rows), key=lambda h: h.at, reverse=True)
+
+    def of_subjects(self, subjects: Iterable[str]) -> list[Happening]:
+        """What was written of digests, whosever they were, the latest first; without source and image."""
+        wanted, found = sorted(set(subjects)), []
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            found += self._select(f"subject IN ({', '.join('?' * len(batch))})", batch)
+        return sorted((_happening(row, None, None) for row in found), key=lambda h: h.at, reverse=True)
+
+    def _select(self, condition: str, values: Iterable[str]) -> list[tuple[str, str, float, str, int, float, int]]:
+        if not self._path.exists():
+            return []
+        with closing(sqlite3.connect(self._path, timeout=5)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'happenings'").fetchall():
+                return []
+            columns = "what, subject, at, reason, bytes, seconds, times"
+            return connection.execute(f"SELECT {columns} FROM happenings WHERE {condition}", tuple(values)).fetchall()
+
+
+def _happening(
+    row: tuple[str, str, float, str, int, float, int], source: Source | None, image: RepositoryName | None
+) -> Happening:
+    what, subject, at, reason, size, seconds, times = row
+    return Happening(What(what), datetime.fromtimestamp(at, UTC), source, image, subject, reason, size, seconds, times)

@@ -1,0 +1,88 @@
+"""Single questions to an upstream, for a person who looks for a fault: what a pull hides by trying again is told here.
+
+They go where pulls go, by the same rules, with the same tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urlsplit
+
+from cache.oci.digest import Digest
+from cache.oci.media_types import ACCEPTED
+from cache.oci.names import RepositoryName, Tag
+from cache.upstream.auth import Tokens
+from cache.upstream.egress import Egress, Response
+from cache.upstream.errors import Unavailable
+from cache.upstream.exchange import carry_out
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """How a registry answers the first question. `challenge`: whom it wants to be told who asks, empty for nobody.
+    `date`: what it takes for the time, None where it does not say."""
+
+    status: int
+    challenge: str
+    date: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a HEAD of a manifest; `limit` and `remaining` are pulls, None where they are not named."""
+
+    status: int
+    limit: int | None
+    remaining: int | None
+
+
+class Examination:
+    """Raises only UpstreamError."""
+
+    def __init__(self, url: str, egress: Egress, tokens: Tokens) -> None:
+        self._url = url
+        self._egress = egress
+        self._tokens = tokens
+
+    async def greet(self) -> Greeting:
+        """GET /v2/ as nobody (distribution-spec, "Determining Support")."""
+        response = await self._ask("GET", f"{self._url}/v2/", {})
+        challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
+        return Greeting(response.status_code, challenge, _date(response.headers.get("date", "")))
+
+    async def authorization(self, image: RepositoryName, challenge: str) -> str | None:
+        """By the token dance; None where there is nothing to answer the challenge with."""
+        flow = self._tokens.renewed(f"repository:{image}:pull", None, challenge)
+        return await carry_out(flow, self._egress)
+
+    async def head(self, image: RepositoryName, reference: Tag | Digest, authorization: str | None) -> Found:
+        """HEAD of a manifest, which Docker Hub does not count as a pull."""
+        headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
+        url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
+        response = await self._ask("HEAD", url, headers)
+        limit, remaining = (_pulls(response.headers.get(f"ratelimit-{name}", "")) for name in ("limit", "remaining"))
+        return Found(response.status_code, limit, remaining)
+
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        host = urlsplit(url).netloc
+        if not self._egress.allows(url):
+            raise Unavailable(f"{host} is not an allowed host behind the proxy")
+        plain = {"Host": host, "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+        response = await self._egress.send(method, url, plain | dict(headers))
+        await response.aclose()
+        return response
+
+
+def _pulls(value: str) -> int | None:
+    """The number of `100;w=21600`."""
+    number = value.partition(";")[0].strip()
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,0 +1,89 @@
+"""What the machine gives: a data folder that takes files, space, descriptors."""
+
+import os
+import resource
+import tempfile
+from pathlib import Path
+
+from gateway.doctor.check import Check, failed, passed
+
+LEAST_BYTES = 1024**3
+LEAST_INODES = 10_000
+LEAST_DESCRIPTORS = 4096
+_SHARED = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "ceph", "glusterfs", "fuse.glusterfs"}
+
+
+def examine_machine(data: Path) -> list[Check]:
+    return [_folder(data), _space(data), _inodes(data), _file_system(data), _descriptors()]
+
+
+def _folder(data: Path) -> Check:
+    name = "data folder"
+    owner = data.stat().st_uid
+    mine = f"belongs to user {owner}, and this runs as {os.geteuid()}"
+    remedy = f"run this and `serve` as the user that owns {data.absolute()}, on a file system that takes files"
+    try:
+        with tempfile.TemporaryFile(dir=data) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        return failed(name, f"{data.absolute()} takes no files ({error.strerror}); it {mine}", remedy)
+    if owner != os.geteuid():
+        return failed(name, f"{data.absolute()} {mine}: files would belong to somebody else than the server", remedy)
+    return passed(name, f"{data.absolute()} takes files")
+
+
+def _space(data: Path) -> Check:
+    found = os.statvfs(data)
+    free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    detail = f"{free / 1e9:.1f} of {size / 1e9:.1f} GB are free"
+    if free < LEAST_BYTES:
+        return failed("free space", detail, "take something out with `cache evict`, or give --data a larger disk")
+    return passed("free space", detail)
+
+
+def _inodes(data: Path) -> Check:
+    found = os.statvfs(data)
+    if not found.f_files:
+        return passed("inodes", "the file system does not limit them")
+    detail = f"{found.f_favail} of {found.f_files} are free"
+    if found.f_favail < LEAST_INODES:
+        return failed("inodes", detail, "delete small files, or make the file system with more inodes")
+    return passed("inodes", detail)
+
+
+def _file_system(data: Path) -> Check:
+    kind = file_system_of(data.resolve(), Path("/proc/self/mountinfo").read_text())
+    if kind in _SHARED:
+        return failed(
+            "file system",
+            f"{kind} lies on a network: its locks and its memory maps are not those that SQLite needs",
+            "give --data a folder on a local disk",
+        )
+    return passed("file system", f"{kind}" + (", which is lost when the machine stops" if kind == "tmpfs" else ""))
+
+
+def file_system_of(folder: Path, mountinfo: str) -> str:
+    """The type of the mount that a folder lies on (proc_pid_mountinfo(5)); `unknown` where none is listed."""
+    kind, longest = "unknown", -1
+    for line in mountinfo.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields = before.split()
+        if not separator or len(fields) < 5:
+            continue
+        point = fields[4].replace("\\040", " ")
+        if folder.is_relative_to(point) and len(point) >= longest:
+            kind, longest = after.split()[0], len(point)
+    return kind
+
+
+def _descriptors() -> Check:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
+    if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
+        return failed(
+            "file descriptors",
+            f"at most {limit}: a client and the file that it is sent need one each",
+            f"raise the limit (LimitNOFILE of systemd, ulimit -Hn) to {LEAST_DESCRIPTORS} or more",
+        )
+    return passed("file descriptors", f"at most {limit}")

@@ -1,0 +1,25 @@
+"""AccessLine: what is known of one answered request; what the log says of it, and what is counted of it."""
+
+from typing import NamedTuple
+
+
+class AccessLine(NamedTuple):
+    """`path` has no query, in which signatures and tokens may stand. `kind`, `group` and `upstream` are there for what
+    was looked up: the endpoint's kind, the group's path and the upstream's configured name. `client` is the address of
+    the connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to
+    the first byte of the answer's body, or its end."""
+
+    method: str
+    path: str
+    status: int
+    outcome: str | None
+    kind: str | None
+    group: str | None
+    upstream: str | None
+    bytes: int
+    complete: bool
+    first_byte_ms: float | None
+    duration_ms: float
+    client: str | None
+    user_agent: str | None
+    request_id: str

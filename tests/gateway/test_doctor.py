@@ -1,0 +1,403 @@
+"""`doctor`: with everything in order, and with each thing broken; every failure says what to do."""
+
+import asyncio
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.oci.names import Tag
+from gateway.commands.doctor import examine
+from gateway.commands.folder import make
+from gateway.doctor import machine
+from gateway.doctor.check import Check
+from gateway.doctor.clients import MANNERS, Manner, Target, replay
+from gateway.doctor.machine import examine_machine, file_system_of
+from tests.conftest import GatewayFactory, Publish
+from tests.parts import raw
+from tests.parts.canaries import CANARY, found_in
+from tests.parts.certs import Authority
+from tests.parts.gateway import Gateway, toml
+from tests.parts.hub import Hub
+from tests.parts.images import Images
+from tests.parts.liar import Liar
+from tests.parts.lies import (
+    Lie,
+    answered,
+    digest_header,
+    encoded,
+    flipped,
+    html,
+    media_type,
+    redirected,
+    refused,
+    short,
+    stalled,
+)
+
+PULLS = [f"pull as {name}" for name in ("docker", "containerd", "podman", "buildkit")]
+NAME = "upstream docker.io"
+STAGES = [f"{NAME}: {stage}" for stage in ("name", "address", "connection", "answer")]
+
+Doctor = Callable[..., dict[str, Check]]
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """Examines a fresh data folder without a server; every failure must have a remedy, and no secret may show."""
+    data = tmp_path / "data"
+
+    def ask(upstream: dict[str, Any], image: str | None = "library/tiny", **settings: Any) -> dict[str, Check]:
+        asyncio.run(make(data))
+        config = tmp_path / "gateway.toml"
+        config.write_text(toml({**settings, "upstreams": {"docker.io": upstream}}))
+        return by_name(examine(image, "hub", config, str(data)))
+
+    return ask
+
+
+def by_name(checks: list[Check]) -> dict[str, Check]:
+    assert len({check.name for check in checks}) == len(checks)
+    for check in checks:
+        assert check.detail
+        assert bool(check.remedy) == (check.ok is False)
+        assert found_in(f"{check.detail} {check.remedy}".encode()) == []
+    return {check.name: check for check in checks}
+
+
+def examined(server: Gateway, image: str | None = None) -> dict[str, Check]:
+    return by_name(examine(image, "hub", server.config_file, str(server.data)))
+
+
+def verdicts(checks: dict[str, Check], *names: str) -> list[bool | None]:
+    return [checks[name].ok for name in names]
+
+
+# Everything in order.
+
+
+def pull(server: Gateway, images: Images, name: str) -> None:
+    accept = [("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json")]
+    assert raw.get(server.proxied_url(f"library/{name}/manifests/latest"), accept).status == 200
+    for digest in images[name].blobs:
+        kind = "manifests" if digest in images[name].manifests else "blobs"
+        assert raw.get(server.proxied_url(f"library/{name}/{kind}/{digest}"), accept).complete
+
+
+def test_a_good_server_passes_all_and_each_client_is_served(
+    hub: Hub, published: Publish, images: Images, gateway: GatewayFactory, scratch: Path
+) -> None:
+    published("tiny")
+    published("multi")
+    (scratch / "password").write_text(CANARY)
+    hub.tokens.users["ada"] = CANARY
+    login = {"username": "ada", "password_file": str(scratch / "password"), "groups": ["hub"]}
+    server = gateway({"upstreams": {"docker.io": hub.settings(**login)}})
+    pull(server, images, "tiny")
+    for words, answers in (((), 5), (("--image", "library/multi:latest"), 6)):
+        completed = server.cli("doctor", *words, "--json")
+        checks = by_name([Check(**entry) for entry in json.loads(completed.stdout)])
+        assert {name: check.detail for name, check in checks.items() if not check.ok} == {}
+        assert completed.returncode == 0
+        assert {"settings", "data folder", "free space", "inodes", "file descriptors", "clock", "server"} < set(checks)
+        assert verdicts(checks, *STAGES, *PULLS) == [True] * 8
+        assert "200 of 200 pulls" not in checks[f"{NAME}: quota of ada"].detail  # some were pulled
+        assert "of 200 pulls are left" in checks[f"{NAME}: quota of ada"].detail
+        assert f"{answers} answers" in checks["pull as docker"].detail
+    agents = {line for line in server.log_text().splitlines() if "library/tiny/manifests" in line}
+    for client in ("docker/", "containerd/2", "containers/", "containerd/1"):
+        assert any(f"user_agent='{client}" in line or f"user_agent={client}" in line for line in agents)
+    assert found_in(completed.stdout.encode()) == []
+
+
+def test_what_cannot_be_looked_at_is_said_and_is_no_failure(hub: Hub, published: Publish, doctor: Doctor) -> None:
+    published("tiny")
+    checks = doctor(hub.settings())
+    assert [check.name for check in checks.values() if check.ok is False] == []
+    assert verdicts(checks, "server", *PULLS) == [None] * 5
+    assert "no server runs" in checks["server"].detail
+    assert verdicts(checks, *STAGES, f"{NAME}: login of nobody", f"{NAME}: quota of nobody") == [True] * 6
+
+
+def test_with_nothing_cached_the_pulls_ask_for_an_image(hub: Hub, published: Publish, gateway: GatewayFactory) -> None:
+    published("tiny", repository="library/alpine")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    checks = examined(server)
+    assert verdicts(checks, "server", *PULLS) == [True, None, None, None, None]
+    assert "--image" in checks[PULLS[0]].detail
+
+
+# One thing broken.
+
+
+def test_settings_that_do_not_hold_are_told_one_by_one(doctor: Doctor, tmp_path: Path) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text('host = 7\nprot = 8080\n[upstreams."docker.io"]\nurl = "ftp://x"\n')
+    checks = examine(None, "hub", config, str(tmp_path))
+    assert [(check.name, check.ok) for check in checks] == [("settings", False)] * 3
+    assert all(check.remedy for check in checks)
+
+
+def test_without_a_data_folder_nothing_else_is_looked_at(tmp_path: Path) -> None:
+    checks = by_name(examine(None, "hub", None, str(tmp_path / "absent")))
+    assert verdicts(checks, "settings", "data folder") == [True, False]
+    assert len(checks) == 2
+
+
+def test_a_folder_that_takes_no_files_and_has_no_space_fails() -> None:
+    checks = by_name(examine_machine(Path("/sys")))
+    assert verdicts(checks, "data folder", "free space") == [False, False]
+
+
+def test_an_upstream_that_is_down_fails_at_the_connection(hub: Hub, doctor: Doctor) -> None:
+    hub.refuse()
+    checks = doctor(hub.settings())
+    assert verdicts(checks, *STAGES) == [True, True, False, None]
+    assert "firewall" in checks[f"{NAME}: connection"].remedy
+    assert checks["clock"].ok is None
+
+
+def test_an_upstream_in_a_private_network_fails_at_the_address(hub: Hub, doctor: Doctor) -> None:
+    checks = doctor(hub.settings(private_addresses=False))
+    assert verdicts(checks, *STAGES) == [True, False, None, None]
+    assert "private_addresses = true" in checks[f"{NAME}: address"].remedy
+    assert hub.log.select() == []
+
+
+def test_an_unknown_authority_fails_at_tls(
+    tls_hub: Hub, published: Publish, authority: Authority, doctor: Doctor
+) -> None:
+    published("tiny")
+    stages = [*STAGES[:3], f"{NAME}: tls", STAGES[3]]
+    checks = doctor(tls_hub.settings(ca_file=""))
+    assert verdicts(checks, *stages) == [True, True, True, False, None]
+    assert "ca_file" in checks[f"{NAME}: tls"].remedy
+    assert verdicts(doctor(tls_hub.settings(ca_file="/nowhere.pem")), *stages) == [True, True, True, False, None]
+    assert verdicts(doctor(tls_hub.settings()), *stages, f"{NAME}: pull of nobody") == [True] * 6
+
+
+@pytest.mark.parametrize("lie", [refused(503), html(404), answered(302, b"", Location="/login")])
+def test_what_is_no_registry_fails_at_the_answer(liar: Liar, doctor: Doctor, lie: Lie) -> None:
+    liar.behave("/v2/", lie)
+    checks = doctor(liar.settings())
+    assert verdicts(checks, *STAGES) == [True, True, True, False]
+    assert f"{NAME}: login of nobody" not in checks
+
+
+def test_a_wrong_password_fails_at_the_login(hub: Hub, published: Publish, doctor: Doctor, tmp_path: Path) -> None:
+    published("tiny")
+    hub.tokens.users["ada"] = CANARY
+    (tmp_path / "password").write_text("wrong-" + CANARY)
+    login = {"username": "ada", "password_file": str(tmp_path / "password"), "groups": ["hub"]}
+    checks = doctor(hub.settings(**login))
+    assert verdicts(checks, *STAGES) == [True] * 4
+    assert verdicts(checks, *(f"{NAME}: {what} of ada" for what in ("login", "pull", "quota"))) == [False, None, None]
+    assert "401" in checks[f"{NAME}: login of ada"].detail
+    assert "password_file" in checks[f"{NAME}: login of ada"].remedy
+    (tmp_path / "password").unlink()
+    assert "cannot be read" in doctor(hub.settings(**login))[f"{NAME}: login of ada"].detail
+
+
+def test_a_token_service_that_is_not_named_fails_at_the_login(hub: Hub, published: Publish, doctor: Doctor) -> None:
+    published("tiny")
+    checks = doctor(hub.settings(token_hosts=[]))
+    assert checks[f"{NAME}: login of nobody"].ok is False
+    assert "token_hosts" in checks[f"{NAME}: login of nobody"].remedy
+    assert hub.log.count("token") == 0
+
+
+def test_an_exhausted_quota_fails(hub: Hub, published: Publish, doctor: Doctor) -> None:
+    published("tiny")
+    hub.exhausted = True
+    checks = doctor(hub.settings())
+    assert verdicts(checks, f"{NAME}: pull of nobody", f"{NAME}: quota of nobody") == [True, False]
+    assert "0 of 100 pulls" in checks[f"{NAME}: quota of nobody"].detail
+    hub.limit = None
+    assert "no limit" in doctor(hub.settings())[f"{NAME}: quota of nobody"].detail
+
+
+def test_an_image_that_is_not_there_fails_at_the_pull(hub: Hub, doctor: Doctor) -> None:
+    checks = doctor(hub.settings(), "library/never-there")
+    assert checks[f"{NAME}: pull of nobody"].ok is False
+    assert "--image" in checks[f"{NAME}: pull of nobody"].remedy
+
+
+@pytest.mark.parametrize("image", ["UPPER", "quay.io/a/b", "tiny@sha256:12"])
+def test_a_name_that_is_none_fails_as_image(hub: Hub, doctor: Doctor, image: str) -> None:
+    checks = doctor(hub.settings(), image)
+    assert checks["image"].ok is False
+
+
+@pytest.mark.parametrize(("minutes", "ok"), [(-5, False), (5, False), (0, True)])
+def test_a_clock_that_is_wrong_fails(liar: Liar, images: Images, doctor: Doctor, minutes: int, ok: bool) -> None:
+    liar.offer(images.tiny)
+    date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)
+    liar.behave("/v2/", Lie(headers={"Date": date}))
+    checks = doctor(liar.settings())
+    assert checks["clock"].ok is ok
+    if minutes:
+        assert {5: "behind", -5: "before"}[minutes] in checks["clock"].detail
+
+
+def test_a_clock_that_one_upstream_agrees_with_is_right(
+    liar: Liar, hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    published("tiny", repository="library/alpine")
+    wrong = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+    liar.behave("/v2/", Lie(headers={"Date": wrong}))
+    server = gateway({"upstreams": {"docker.io": hub.settings(), "odd.example": liar.settings()}}, start=False)
+    asyncio.run(make(server.data))
+    checks = examined(server)
+    assert checks["clock"].ok is True
+    assert checks["upstream odd.example: login of nobody"].ok is None  # no image of it is known
+
+
+# The machine.
+
+
+def test_few_descriptors_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    assert by_name(examine_machine(tmp_path))["file descriptors"].ok is False
+
+
+def test_a_network_file_system_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "file_system_of", lambda folder, mounts: "nfs4")
+    assert by_name(examine_machine(tmp_path))["file system"].ok is False
+
+
+MOUNTS = """\
+22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /srv rw - xfs /dev/sdb rw
+24 23 0:22 / /srv/with\\040space rw shared:3 master:1 - nfs4 server:/x rw
+nonsense
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [("/", "ext4"), ("/srv/data", "xfs"), ("/srvx", "ext4"), ("/srv/with space/data", "nfs4")],
+)
+def test_a_folder_lies_on_the_nearest_mount(folder: str, kind: str) -> None:
+    assert file_system_of(Path(folder), MOUNTS) == kind
+
+
+# The pulls, against a server that answers wrongly.
+
+GOOD = Lie(headers={"X-Cache": "HIT"})
+
+
+@pytest.fixture
+def served(liar: Liar, images: Images) -> Liar:
+    """Answers as our server would, until it is told otherwise."""
+    liar.offer(images.multi)
+    liar.behave("", GOOD)
+    return liar
+
+
+TARGET = Target("hub/dependency_proxy/containers/docker.io/library/multi", "docker.io", Tag("latest"))
+
+
+@pytest.mark.parametrize("manner", MANNERS, ids=lambda manner: manner.name)
+def test_each_client_asks_in_its_own_manner(served: Liar, images: Images, manner: Manner) -> None:
+    check = replay(manner, served.url, None, TARGET)
+    assert check.ok, check.detail
+    asked = served.requests.select()
+    kinds = [(r.method, r.path.partition("/containers/docker.io/library/multi/")[2].partition("/")[0]) for r in asked]
+    ping, head = [("GET", "")], [("HEAD", "manifests")]
+    rest = [("GET", "manifests")] * 2 + [("GET", "blobs")] * 2
+    assert kinds == (ping if manner.pings else []) + (head if manner.asks_head else []) + rest
+    first = next(r for r in asked if "manifests" in r.path)
+    accepts = [value for key, value in first.values if key.lower() == "accept"]
+    assert len(accepts) == (1 if manner.name in ("containerd", "buildkit") else len(manner.accept))
+    assert len(accepts) == 1 or len(accepts) > 3
+    closing = manner.name in ("docker", "podman")
+    assert served.connections == (len(asked) if closing else 1)
+    assert {r.header("connection") for r in asked} == {"close" if closing else None}
+    assert {r.query for r in asked} == {"ns=docker.io" if manner.name == "containerd" else ""}
+    assert {r.header("accept-encoding") for r in asked if "/blobs/" in r.path} == {"gzip"}
+    named = [r for r in asked if images.multi.digest in r.path]
+    assert bool(named) == (manner.name != "podman")  # what was told by HEAD is asked for by digest
+
+
+@pytest.mark.parametrize(
+    ("path", "lie", "said"),
+    [
+        ("/v2/", refused(503), "503"),
+        (
+            "/v2/",
+            Lie(headers={"Docker-Distribution-API-Version": None, "Docker-Distribution-Api-Version": None}),
+            "API",
+        ),
+        ("/manifests/", refused(403, "DENIED"), "DENIED, told so"),
+        ("/manifests/latest", refused(404), "404"),
+        ("/manifests/", redirected("/elsewhere"), "307"),
+        ("/manifests/", Lie(), "X-Cache"),
+        ("/manifests/", media_type("text/html"), "text/html"),
+        ("/manifests/", digest_header(), "MANIFEST_UNKNOWN"),
+        ("/manifests/", digest_header("sha256:1"), "specification"),
+        ("/manifests/", Lie(headers={"Docker-Content-Digest": None}), "Docker-Content-Digest"),
+        ("/manifests/sha256", flipped(5), "digest"),
+        ("/blobs/", flipped(-1), "digest"),
+        ("/blobs/", short(3), "3 bytes came"),
+        ("/blobs/", encoded(), "Content-Encoding"),
+        ("/blobs/", refused(404, "BLOB_UNKNOWN"), "BLOB_UNKNOWN"),
+        ("/blobs/", Lie(), "X-Cache"),
+    ],
+)
+def test_what_a_client_would_stumble_over_is_named(served: Liar, path: str, lie: Lie, said: str) -> None:
+    headers = dict(lie.headers) if lie == Lie() else {**GOOD.headers, **lie.headers}
+    served.behave(path, replace(lie, headers=headers))
+    check = replay(MANNERS[0], served.url, None, TARGET)
+    assert check.ok is False
+    assert said in check.detail
+    assert check.remedy
+
+
+@contextmanager
+def waiting_briefly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.doctor.clients._TIMEOUT", 0.3)
+        yield
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
+    served: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.behave("/manifests/", stalled(-1))
+    with waiting_briefly(monkeypatch):
+        check = replay(MANNERS[1], served.url, None, TARGET)
+    assert (check.ok, "timed out" in check.detail) == (False, True)
+
+
+def test_a_server_of_which_run_json_tells_but_which_is_gone_fails(
+    hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    published("tiny", repository="library/alpine")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}}, start=False)
+    asyncio.run(make(server.data))
+    mine = json.dumps({"pid": 1, "addresses": [server.url]})
+    (server.data / "run.json").write_text(mine)
+    completed = server.cli("doctor")
+    assert completed.returncode == 1
+    lines = {line.split("\t")[1]: line for line in completed.stdout.splitlines()}
+    assert lines["server"].startswith("FAILED")
+    assert "log" in lines["server"]
+    assert all(lines[name].startswith("not run") for name in PULLS)
+
+
+def test_a_group_that_does_not_let_pull_fails_every_client(
+    hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    published("tiny")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    assert server.cli("group", "update", "hub", "--no-anonymous-pull").returncode == 0
+    checks = examined(server, "tiny")
+    assert verdicts(checks, "server", *PULLS) == [True, False, False, False, False]
+    assert all("DENIED" in checks[name].detail and "--anonymous-pull" in checks[name].remedy for name in PULLS)
