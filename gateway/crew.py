@@ -41,10 +41,9 @@ def pause_after(deaths: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a new worker must know: its place, whether somebody died there before, and where it reports."""
+    """What a new worker must know: its place, which others had before, and where it reports."""
 
     place: int
-    restarted: bool
     report: int
 
 
@@ -70,16 +69,18 @@ class Crew:
         *,
         changed: Callable[[Sequence[int]], None],
         ready: Callable[[], None],
+        replaced: Callable[[], None],
         died: Callable[[int], None],
         stopping: Callable[[], None],
     ) -> None:
         """`work` is called in each worker's process, its result is the exit status. Here, `changed` is told the pids
         after each start and end, `ready` is called when the first worker serves, `died` with the place of who is dead,
-        `stopping` when no more connections are wanted."""
+        `replaced` when another begins there, `stopping` when no more connections are wanted."""
         self._places = [_Place(number) for number in range(count)]
         self._work = work
         self._changed = changed
         self._ready = ready
+        self._replaced = replaced
         self._died = died
         self._stopping = stopping
         self._ever_ready = False
@@ -131,7 +132,7 @@ class Crew:
 
     def _start(self, place: _Place) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        begin = Begin(place.number, place.filled_before, writing)
+        begin = Begin(place.number, writing)
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal between the fork and the worker's own handlers must not be lost to ours.
@@ -141,7 +142,10 @@ class Crew:
             self._become_worker(begin, [reading, *(other.report for other in self._working())], before)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
-        place.pid, place.report, place.heard, place.ready_at, place.filled_before = pid, reading, b"", None, True
+        place.pid, place.report, place.heard, place.ready_at = pid, reading, b"", None
+        if place.filled_before:
+            self._replaced()
+        place.filled_before = True
 
     def _become_worker(self, begin: Begin, foreign: Sequence[int], mask: set[int]) -> None:
         """Never returns: the frames below belong to the parent."""

@@ -59,11 +59,13 @@ class Metrics:
             for outcome in Outcome
         }
 
-    def count_worker(self, restarted: bool) -> None:
-        """This process is a worker, and takes the place of another or not."""
+    def count_worker(self) -> None:
+        """This process is a worker."""
         self._workers.set(1)
-        if restarted:
-            self._restarts.inc()
+
+    def count_restart(self) -> None:
+        """Another worker takes the place of a dead one."""
+        self._restarts.inc()
 
     def count_pull(self, kind: str, outcome: Outcome) -> None:
         """`kind`: manifest or blob."""

@@ -28,7 +28,7 @@ from gateway.countfolder import count_folder
 from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
-from gateway.metrics import forget
+from gateway.metrics import Metrics, forget, share
 from gateway.server import BACKLOG, TlsUnusable, tls_context
 from gateway.settings import Settings
 from gateway.worker import Post, tls_files, work
@@ -82,17 +82,20 @@ def _serve_by_workers(settings: Settings, listener: socket.socket, url: str) -> 
     with count_folder() as counts, _announced(settings.data, url) as announcement:
 
         def begin(new: Begin) -> int:
-            return work(Post(settings, listener, url, new.place, new.restarted, parent, new.report, counts))
+            return work(Post(settings, listener, url, new.place, parent, new.report, counts))
 
         def died(place: int) -> None:
             if counts:
                 forget(counts, str(place))
 
+        if counts:
+            share(counts, "parent")
         crew = Crew(
             count,
             begin,
             changed=announcement.write,
             ready=announcement.say,
+            replaced=Metrics().count_restart,
             died=died,
             stopping=listener.close,
         )

@@ -40,7 +40,6 @@ class Post:
     listener: socket.socket
     url: str
     place: int
-    restarted: bool
     parent: int
     report: int
     counts: Path | None
@@ -75,7 +74,7 @@ async def _run(post: Post) -> None:
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
     metrics, lines = Metrics(), AccessLines(post.settings.log_format)
-    metrics.count_worker(post.restarted)
+    metrics.count_worker()
     try:
         async with running(post.settings, post.url, lines.write, metrics) as app:
             server = Server(app, tls_files(post.settings))

@@ -319,6 +319,41 @@ THREATS = [
         Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
+        "a worker dies",
+        "One of the processes that serve is killed or falls over, and takes the others or their clients along.",
+        "It is replaced at once; the others share the address, not the fate. Who dies at its start has to wait.",
+        (
+            "tests/gateway/test_supervisor.py::test_connections_to_the_other_workers_notice_nothing_of_a_death",
+            "tests/gateway/test_supervisor.py::test_the_only_worker_is_replaced_too",
+            "tests/gateway/test_supervisor.py::test_a_worker_that_dies_at_its_start_is_started_again_after_a_pause",
+        ),
+        Disarm("gateway/crew.py", "                        self._start_who_is_due()", "                        time.sleep(0)"),
+    ),
+    Threat(
+        "orphans",
+        "The first process is killed; its workers go on and hold the address and the data folder.",
+        "The kernel ends them with their parent.",
+        (
+            "tests/gateway/test_supervisor.py::"
+            "test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",
+        ),
+        Disarm("gateway/worker.py", "    _end_with(post.parent)\n", "    int(post.parent)\n"),
+    ),
+    Threat(
+        "descriptors run out",
+        "More clients come than there are descriptors; the accept loop ends or turns without end.",
+        "It pauses, and they wait in the backlog.",
+        ("tests/gateway/test_supervisor.py::test_a_worker_without_descriptors_waits_and_goes_on",),
+        Disarm("gateway/acceptor.py", "            self._pause(error)\n", "            self.close()\n"),
+    ),
+    Threat(
+        "a full disk at the start",
+        "A server that was stopped does not start any more, because its databases cannot be opened.",
+        "A ballast file is kept, which goes first; then go cached blobs, as few as are needed.",
+        ("tests/gateway/test_supervisor.py::test_on_a_full_disk_a_server_starts_and_serves_what_it_has",),
+        Disarm("gateway/commands/folder.py", "    ballast.make_room(data)\n", ""),
+    ),
+    Threat(
         "secrets that show",
         "A password or token is in a log, an error, a file of the data folder or a page.",
         "Errors and logs name hosts and users only; passwords at rest are sealed, and a whole run is searched for them.",

@@ -32,16 +32,18 @@ CACHES: dict[str, Callable[[], Peer]] = {
     "distribution": Distribution,
     "nginx": Nginx,
 }
+PEERS = {**CACHES, "constant answer": Constant, "two workers": lambda: Ours(workers=2)}
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of work, on which peers, and which figures to hold against whom: (figure, peer, target)."""
+    """A piece of work, on which peers, and which figures of `subject` to hold against whom: (figure, peer, target)."""
 
     name: str
     work: work.Work
     peers: tuple[str, ...]
     targets: tuple[tuple[str, str, str], ...] = ()
+    subject: str = "registry-gateway"
 
 
 PIECES = [
@@ -76,6 +78,13 @@ PIECES = [
         ("registry-gateway", "constant answer", "docker-registry"),
         (("rps", "constant answer", ">= 0.7"), ("rps", "docker-registry", ">= 10")),
     ),
+    Piece(
+        "cached tag, two workers",
+        work.cached_tag,
+        ("two workers", "registry-gateway"),
+        (("rps", "registry-gateway", ">= 1.6"),),
+        subject="two workers",
+    ),
     Piece("300 slow readers", work.slow_readers, ("registry-gateway", "nginx")),
 ]
 
@@ -84,7 +93,7 @@ def measure(piece: Piece, upstream: Upstream, rounds: int, folder: Path, peers: 
     found: dict[str, Measured] = {name: defaultdict(list) for name in peers}
     for number in range(rounds):
         for name in peers:
-            peer = {**CACHES, "constant answer": Constant}[name]()
+            peer = PEERS[name]()
             place = folder / f"{name.replace(' ', '-')}-{number}"
             peer.start(place, upstream.url)
             try:
@@ -102,7 +111,7 @@ def report(piece: Piece, found: dict[str, Measured]) -> list[dict[str, object]]:
         print(f"  {name:18}", "  ".join(f"{figure} {spread(values)}" for figure, values in figures.items()))
     rows: list[dict[str, object]] = []
     for figure, other, target in piece.targets:
-        ratio = ratios(found["registry-gateway"][figure], found[other][figure])
+        ratio = ratios(found[piece.subject][figure], found[other][figure])
         print(f"  {figure} / {other}: {ratio}, wanted {target}")
         row = {"piece": piece.name, "figure": figure, "peer": other, "target": target}
         rows.append(row | {"low": ratio.low, "median": ratio.median, "high": ratio.high})

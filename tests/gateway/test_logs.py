@@ -1,6 +1,8 @@
 """How log lines are written."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
@@ -50,3 +52,28 @@ def test_no_value_can_forge_a_line_for_people(capsys: pytest.CaptureFixture[str]
     logs.configure("console")
     structlog.get_logger().info("request", path="/v2/\n2025-01-01 [info] forged")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_lines_of_several_processes_arrive_whole() -> None:
+    reading, writing = os.pipe()
+    workers = []
+    for letter in "abcd":
+        pid = os.fork()
+        if not pid:
+            with os.fdopen(writing, "w") as file:
+                lines = logs.WholeLines(file)
+                for _ in range(200):
+                    lines.write("".join(f"{letter * 150}\n" for _ in range(60)))
+            os._exit(0)
+        workers.append(pid)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        seen = Counter(file.read().splitlines())
+    assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0, 0, 0]
+    assert seen == {letter * 150: 12_000 for letter in "abcd"}
+
+
+def test_a_worker_signs_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", worker=7)
+    structlog.get_logger().info("request")
+    assert json.loads(capsys.readouterr().err)["worker"] == 7

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 from cache.index import sql
 from cache.index.sql import SqlIndex
-from cache.index.sqlite import DatabaseUnusable
+from cache.index.sqlite import DatabaseUnusable, alone
 from cache.oci.names import Tag
 from cache.values import BlobInfo, Link, TagPointer
 from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, IndexContract
@@ -352,3 +352,13 @@ async def test_a_closed_index_leaves_neither_descriptor_nor_thread(path: Path) -
     index.close()
     assert open_descriptors() == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("index-")]
+
+
+async def test_a_writer_waits_for_its_turn_among_processes(index: SqlIndex, path: Path) -> None:
+    with alone(path):
+        writing = asyncio.ensure_future(index.record(POINTER))
+        done, _ = await asyncio.wait({writing}, timeout=0.3)
+        assert not done
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None, "readers do not wait"
+    await writing
+    assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.index.sqlite import alone
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from tests.cache.samples import NOON, open_descriptors
@@ -105,3 +106,19 @@ def test_flushing_leaves_no_descriptor(path: Path) -> None:
     usage.flush()
     usage.last_used()
     assert open_descriptors() == before
+
+
+def test_several_processes_add_up_what_they_counted(path: Path) -> None:
+    threads = []
+    for usage in (UsageFile(path), UsageFile(path)):
+        for _ in range(20):
+            usage.touch(ONE, NOON)
+        threads.append(threading.Thread(target=usage.flush))
+    with alone(path):
+        for thread in threads:
+            thread.start()
+            thread.join(0.2)
+        assert not path.exists(), "they wait for their turn"
+    for thread in threads:
+        thread.join(10)
+    assert uses(path) == {str(ONE): 40}
