@@ -153,7 +153,11 @@ THREATS = [
             "tests/gateway/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
             "tests/gateway/http/test_params.py::test_no_other_escape_is_let_through",
         ),
-        Disarm("gateway/http/params.py", 'if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):', "if False:"),
+        Disarm(
+            "gateway/http/params.py",
+            'if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):',
+            "if False:",
+        ),
     ),
     Threat(
         "telling what is cached",
@@ -327,16 +331,91 @@ THREATS = [
             "tests/gateway/test_supervisor.py::test_the_only_worker_is_replaced_too",
             "tests/gateway/test_supervisor.py::test_a_worker_that_dies_at_its_start_is_started_again_after_a_pause",
         ),
-        Disarm("gateway/crew.py", "                        self._start_who_is_due()", "                        time.sleep(0)"),
+        Disarm(
+            "gateway/crew.py",
+            "                        self._start_who_is_due()",
+            "                        time.sleep(0)",
+        ),
+    ),
+    Threat(
+        "a filler dies",
+        "The worker that brings a blob is killed in the midst of it, and those who follow elsewhere wait for ever.",
+        "Its lease ends with it; another worker hashes what is there anew and asks for the rest.",
+        (
+            "tests/cache/test_shared_fill.py::test_a_live_follower_takes_a_killed_process_s_place",
+            "tests/e2e/test_many_workers.py::test_a_killed_filler_costs_its_own_clients_their_answer_and_nobody_else",
+        ),
+        Disarm("cache/pilot.py", "if gone or now - tried > TAKE_AFTER:", "if gone:"),
+    ),
+    Threat(
+        "several fillers",
+        "Every worker fetches the same blob, and the upstream counts them all.",
+        "One lease of the host for each source and digest; the others follow the file that its holder fills.",
+        ("tests/cache/test_shared_fill.py::test_many_in_many_workers_follow_one",),
+        Disarm(
+            "cache/lease/local.py", "return self._lock(fcntl.F_WRLCK, _place(name))", "return LocalLease(self._open())"
+        ),
+    ),
+    Threat(
+        "another worker's unverified bytes",
+        "Who follows the file of another process gets its end before the digest holds, or takes its loss for the end.",
+        "The end waits for a mark that the inode carries and that is set after the digest held.",
+        ("tests/cache/test_shared_fill.py::test_the_tail_waits_for_the_mark",),
+        Disarm("cache/watch.py", "done = marked(status)", "done = view.count == view.note.size"),
+    ),
+    Threat(
+        "another image's right",
+        "An image gets bytes without a right because another worker fetches them for an image that has it.",
+        "Only the image for which was fetched is proved by the answer; any other asks for itself.",
+        (
+            "tests/cache/test_shared_fill.py::test_another_worker_s_answer_proves_the_right_of_its_own_image_alone",
+            "tests/e2e/test_many_workers.py::test_an_image_without_the_right_gets_nothing_from_another_worker_either",
+        ),
+        Disarm("cache/flight.py", "and (self.proved or image != self.image)", "and bool(self.images)"),
+    ),
+    Threat(
+        "a machine that stopped",
+        "After a power loss a part has holes where bytes were in memory alone, and is gone on with.",
+        "A part counts in the same run of the machine only, and all of it is hashed again.",
+        ("tests/cache/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",),
+        Disarm(
+            "cache/claim.py", "(view.note.source, view.note.boot) != (source, boot())", "view.note.source != source"
+        ),
+    ),
+    Threat(
+        "streams that break off",
+        "An upstream resets, stalls or shortens a stream, or answers a request for the rest with something else.",
+        "Three more tries, each for the rest or for the whole; halves that do not fit cost one new start.",
+        ("tests/cache/test_resume.py",),
+        Disarm("cache/resuming.py", "ranged = fill.answered or not ranged", "ranged = True"),
+    ),
+    Threat(
+        "streams that trickle",
+        "An upstream sends a byte a second, and holds a spool, a thread and all its followers for a day.",
+        "Less than 1 KiB/s over a minute ends a try, as 30 s without a byte do.",
+        ("tests/cache/test_resume.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
+        Disarm("cache/patience.py", "if self._bytes < LEAST * (now - self._since):", "if self._bytes < 0:"),
+    ),
+    Threat(
+        "a disk that is full or fails",
+        "A blob that cannot be written is cut short, or wrong bytes before the failure are completed by right ones.",
+        "Each client goes on over a stream of its own, hashed together with what it had; nothing is stored.",
+        ("tests/cache/test_private.py", "tests/e2e/test_disk_full.py"),
+        Disarm(
+            "cache/private.py", "self._hash_beginning(self._beginning, hasher.update)", "hasher = self.digest.hasher()"
+        ),
+    ),
+    Threat(
+        "crashes in between",
+        "A process dies between two steps of a fill and leaves part of a blob under its name.",
+        "Written, hashed, marked, synced, renamed, synced, recorded, in this order; what was not renamed is no blob.",
+        ("tests/e2e/test_crashes.py",),
     ),
     Threat(
         "orphans",
         "The first process is killed; its workers go on and hold the address and the data folder.",
         "The kernel ends them with their parent.",
-        (
-            "tests/gateway/test_supervisor.py::"
-            "test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",
-        ),
+        ("tests/gateway/test_supervisor.py::test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",),
         Disarm("gateway/worker.py", "    _end_with(post.parent)\n", "    int(post.parent)\n"),
     ),
     Threat(
