@@ -78,7 +78,7 @@ class Sidecar:
 
     def count(self, count: int) -> None:
         """So many bytes of the spool are hashed and may be read."""
-        os.pwrite(self._descriptor, _packed(count), 0)
+        os.pwrite(self._descriptor, _COUNT.pack(count, ~count), 0)
 
     def write(self, note: Note) -> None:
         document = json.dumps(asdict(note) | {"stage": note.stage.value}).encode()
@@ -145,10 +145,6 @@ def boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return f"process {os.getpid()}"
-
-
-def _packed(count: int) -> bytes:
-    return _COUNT.pack(count, ~count)
 
 
 def _parsed(raw: bytes) -> Note | None:
