@@ -55,7 +55,8 @@ class Level:
 
 
 class Evictor:
-    """`told` hears how many were evicted, of how many bytes. Raises DatabaseUnusable and OSError but where it says."""
+    """`told` hears what was evicted, and how many bytes that freed. Raises DatabaseUnusable and OSError but where it
+    says."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Evictor:
         folder: Path,
         turns: Path,
         limits: Limits,
-        told: Callable[[int, int], None] = lambda count, size: None,
+        told: Callable[[Sequence[Held], int], None] = lambda evicted, freed: None,
     ) -> None:
         """`folder` is where the bytes lie, `turns` a file by which many who ask for room take turns."""
         self._stock = stock
@@ -184,7 +185,7 @@ class Evictor:
 
     def _take_batch(self, batch: Sequence[Held], on_disk: bool) -> int:
         claims: list[Claim] = []
-        digests: list[Digest] = []
+        evicted: list[Held] = []
         freed = 0
         try:
             for held in batch:
@@ -192,9 +193,10 @@ class Evictor:
                 if claim is not None:
                     claims.append(claim)
                 if claim is not None or held.document:
-                    digests.append(held.digest)
+                    evicted.append(held)
                     alone = held.document or (claim is not None and claim.absent and not on_disk)
                     freed += held.size if alone else 0
+            digests = [held.digest for held in evicted]
             try:
                 self._stock.remove(digests)
             except DatabaseUnusable:
@@ -207,8 +209,8 @@ class Evictor:
         finally:
             for claim in claims:
                 claim.close()
-        if digests:
-            self._told(len(digests), freed)
+        if evicted:
+            self._told(evicted, freed)
         return freed
 
 

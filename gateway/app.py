@@ -17,7 +17,7 @@ from cache.holdings import Damage
 from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
-from cache.index.stock import Stock
+from cache.index.stock import Held, Stock
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
@@ -148,7 +148,7 @@ async def open_services(
     troubles = Troubles(metrics, chronicle, quarantine, upstreams.name_of, utc_now)
     downloads = Downloads(metrics, chronicle, upstreams.name_of, utc_now)
     stock = Stock(folder.index, usage)
-    evictor = open_evictor(settings, stock, metrics.count_evicted)
+    evictor = open_evictor(settings, stock, downloads.evicted)
     sweeper = Sweeper(
         evictor,
         Role(folder.lock("sweep")),
@@ -225,7 +225,9 @@ async def _scrubbing(settings: Settings, services: Services) -> AsyncIterator[No
         stock.close()
 
 
-def open_evictor(settings: Settings, stock: Stock, told: Callable[[int, int], None]) -> Evictor:
+def open_evictor(
+    settings: Settings, stock: Stock, told: Callable[[Sequence[Held], int], None] = lambda evicted, freed: None
+) -> Evictor:
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_size(folder.blobs)
     limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())

@@ -1,21 +1,25 @@
 """Observers: what the cache reports of its work becomes log lines, counts, and what is remembered of an image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
+from cache.failures import Unstorable
 from cache.flight import Flight, State
 from cache.index.chronicle import Chronicle, Happening, What
+from cache.index.stock import Held
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
+from cache.seldom import Seldom
 from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt, UpstreamError
 from cache.values import Source
 from gateway.metrics import Landing, Metrics, Pulled, PullsCounted, Totals
 
 log = structlog.get_logger()
+seldom = Seldom()
 
 NameOf = Callable[[Source], str]
 Clock = Callable[[], datetime]
@@ -49,6 +53,10 @@ class Downloads:
 
     def ended(self, flight: Flight, seconds: float) -> None:
         upstream, error = self._name_of(flight.source), flight.error
+        if flight.borrowed:  # its own worker tells of it
+            return
+        if isinstance(error, Unstorable) and not seldom(error.reason):
+            return
         landing = Landing.COMMITTED if flight.state is State.COMMITTED else Landing.FAILED
         self._metrics.count_fill(upstream, landing, flight.written, seconds)
         fields = {
@@ -70,6 +78,15 @@ class Downloads:
                 what, self._clock(), flight.source, flight.image, str(flight.digest), reason, flight.written, seconds
             )
         )
+
+
+    def evicted(self, held: Sequence[Held], freed: int) -> None:
+        """From the thread that made room."""
+        self._metrics.count_evicted(len(held), freed)
+        now = self._clock()
+        for each in held:
+            reason = "it was worth the least when room was needed"
+            self._chronicle.note(Happening(What.EVICTED, now, None, None, str(each.digest), reason, each.size))
 
 
 class Troubles:
