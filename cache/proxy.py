@@ -10,9 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from cache.absences import Absences
 from cache.fill import Fetch
 from cache.flight import Flight, Flights, Follower
-from cache.freshness import Freshness, freshness, may_be_stale
+from cache.freshness import (
+    Freshness,
+    TagRule,
+    TagRules,
+    fresh_only_refusal,
+    freshness,
+    may_be_stale,
+    stale_warning,
+)
 from cache.index.base import Fact, Index, Usage
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -26,6 +35,7 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.outages import Outages
 from cache.store.base import BlobStore, Extent, OpenBlob
 from cache.tasks import Shared, Tasks
 from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
@@ -38,6 +48,9 @@ ANSWER_WITHIN = 20.0
 """Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
 
 REVALIDATE_WITHIN = 2.0
+LATE_WITHIN = 0.25
+"""Instead of that, as long as the upstream left the last question unanswered."""
+
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
 
@@ -80,9 +93,11 @@ class FoundSize:
 
 
 @dataclass(frozen=True, slots=True)
-class TagRules:
-    ttl: timedelta
-    grace: timedelta
+class Refreshed:
+    """What a tag pointed to here before, if anything, and what it points to."""
+
+    before: Digest | None
+    manifest: Manifest
 
 
 class PullThrough:
@@ -107,6 +122,8 @@ class PullThrough:
         self.rules = rules
         self.clock = clock
         self.refused = refused
+        self.absences = Absences(rules.negative_ttl)
+        self.outages = Outages()
         self._shared: Shared[Hashable, Any] = Shared(tasks)
 
     def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
@@ -123,9 +140,13 @@ async def record_arrival(index: Index, flight: Flight) -> None:
 class ProxiedRepository:
     """One image of one upstream, seen with one credential. Raises only RegistryError."""
 
-    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName) -> None:
+    def __init__(
+        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, *, fresh_only: bool = False
+    ) -> None:
+        """`fresh_only`: a tag that the upstream cannot confirm is refused, not served stale."""
         self._all = shared
         self._client = client
+        self._fresh_only = fresh_only
         self._source = client.source
         self._image = image
 
@@ -135,7 +156,7 @@ class ProxiedRepository:
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
-            if freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+            if self._is_fresh(pointer):
                 return FoundManifest(held, Answer(Outcome.HIT))
             return await self._revalidated(pointer, held)
         return await self._fetched_manifest(reference)
@@ -145,7 +166,7 @@ class ProxiedRepository:
         if isinstance(reference, Digest):
             return await self._stat_digest(reference)
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
-        if pointer and freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+        if pointer and self._is_fresh(pointer):
             return FoundTarget(pointer.target, Answer(Outcome.HIT))
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
@@ -153,6 +174,18 @@ class ProxiedRepository:
             return FoundTarget(found.manifest.descriptor, found.answer)
         target, first = await self._ask(("head", reference), lambda: self._head_tag(reference), ManifestUnknown)
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def refresh(self, tag: Tag) -> Refreshed:
+        """Asks the upstream now, whatever is fresh here."""
+        self._all.absences.forget(self._key(tag))
+        pointer = await self._all.index.find_pointer(self._source, self._image, tag)
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer is None or held is None:
+            manifest, _ = await self._ask(("get", tag), lambda: self._get(tag), ManifestUnknown)
+        else:
+            moved, _ = await self._ask(("revalidate", tag), lambda: self._revalidate(pointer), ManifestUnknown)
+            manifest = moved or held
+        return Refreshed(pointer.target.digest if pointer else None, manifest)
 
     async def blob(self, digest: Digest) -> FoundBlob:
         """Open when this returns, though its bytes may still be arriving."""
@@ -222,21 +255,54 @@ class ProxiedRepository:
 
     async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
         """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
-        rules = self._all.rules
-        usable = may_be_stale(pointer, self._all.clock(), rules.ttl, rules.grace)
+        now, rule = self._all.clock(), self._rule(pointer)
+        fresh_only = self._fresh_only or rule.fresh_only
+        usable = may_be_stale(pointer, now, rule.ttl, self._all.rules.grace) and not fresh_only
         task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer))
-        await asyncio.wait({task}, timeout=REVALIDATE_WITHIN if usable else ANSWER_WITHIN)
-        result = task.result() if task.done() else Unavailable(f"{self._client.host} did not answer in time")
+        await asyncio.wait({task}, timeout=self._patience() if usable else ANSWER_WITHIN)
+        if task.done():
+            result = task.result()
+        else:
+            result = Unavailable(f"{self._client.host} did not answer in time")
+            self._all.outages.note(self._source, now, late=True)
         match result:
             case None:
                 return FoundManifest(held, Answer(Outcome.REVALIDATED))
             case Manifest():
                 return FoundManifest(result, Answer(Outcome.MISS if first else Outcome.COALESCED))
             case Outage() if usable:
-                age = self._all.clock() - pointer.checked_at
-                return FoundManifest(held, Answer(Outcome.STALE, age, result.reason))
+                outage = self._all.outages.find(self._source)
+                warning = stale_warning(pointer, result.reason, outage.since if outage else None, self._all.clock())
+                return FoundManifest(held, Answer(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
+            case Outage() if fresh_only:
+                raise self._not_fresh(pointer, result)
             case _:
-                raise _refusal(result, ManifestUnknown)
+                raise self._unknown_manifest(result, pointer.tag)
+
+    def _rule(self, pointer: TagPointer) -> TagRule:
+        return self._all.rules.rule(self._source, self._image, pointer.tag)
+
+    def _is_fresh(self, pointer: TagPointer) -> bool:
+        return freshness(pointer, self._all.clock(), self._rule(pointer).ttl) is Freshness.FRESH
+
+    def _patience(self) -> float:
+        """Seconds to wait for a word on what could be served stale."""
+        outage = self._all.outages.find(self._source)
+        return LATE_WITHIN if outage and outage.late else REVALIDATE_WITHIN
+
+    def _not_fresh(self, pointer: TagPointer, outage: Outage) -> RegistryError:
+        """Not stale, not wrong: what is here is good, but somebody wants to hear it from the upstream."""
+        retry = int(_refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
+        return UpstreamUnavailable(fresh_only_refusal(pointer, outage.reason), retry)
+
+    def _key(self, reference: Tag | Digest) -> Hashable:
+        return (self._source, self._image, reference)
+
+    def _unknown_manifest(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
+        """What the registry itself says that there is not is remembered for a moment."""
+        if isinstance(error, NotFound | Denied):
+            self._all.absences.note(self._key(reference), self._all.clock())
+        return _refusal(error, ManifestUnknown)
 
     async def _follow(self, digest: Digest) -> tuple[Follower, bool]:
         """Joins the running download or begins one; returns when the upstream has answered."""
@@ -278,6 +344,7 @@ class ProxiedRepository:
         if isinstance(reference, Tag):
             facts.append(self._pointer(reference, manifest.descriptor))
         await self._all.index.record(*facts)
+        self._all.absences.forget(self._key(reference))
 
     def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
         return TagPointer(self._source, self._image, tag, target, self._all.clock())
@@ -332,21 +399,29 @@ class ProxiedRepository:
 
     async def _noting(self, work: Awaitable[T], tag: Tag | None = None) -> T:
         try:
-            return await work
+            result = await work
         except (NotFound, Denied) as error:
+            self._all.outages.end(self._source)
             await self._note_refusal(error, tag)
             raise
-        except Corrupt as error:
-            self._all.refused(self._source, error)
+        except Outage as error:
+            self._all.outages.note(self._source, self._all.clock())
+            if isinstance(error, Corrupt):
+                self._all.refused(self._source, error)
             raise
+        self._all.outages.end(self._source)
+        return result
 
     async def _ask(
         self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]], unknown: type[RegistryError]
     ) -> tuple[T, bool]:
+        manifest = unknown is ManifestUnknown
+        if manifest and self._all.absences.holds(self._key(what[1]), self._all.clock()):
+            raise _refusal(NotFound(f"{self._client.host} said so a moment ago"), unknown)
         task, first = self._share(what, work)
         result = await self._within(asyncio.shield(task), unknown)
         if isinstance(result, UpstreamError):
-            raise _refusal(result, unknown)
+            raise self._unknown_manifest(result, what[1]) if manifest else _refusal(result, unknown)
         return result, first
 
     async def _within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:

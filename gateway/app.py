@@ -12,15 +12,17 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.flight import Flights, Landing
+from cache.freshness import TagRule, TagRules
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
-from cache.proxy import PullThrough, TagRules, record_arrival
+from cache.proxy import PullThrough, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.spool import sweep
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
+from cache.upstream.urls import origin_of
 from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
@@ -52,6 +54,9 @@ async def running(
     settings: Settings, external_url: str, log_access: Callable[[AccessLine], None] = log_at_once
 ) -> AsyncIterator[ASGIApp]:
     """The app with all that it lives on. The data folder must have been made. Raises DatabaseUnusable."""
+    spools = CacheFolder(settings.data).spools
+    if spools.exists() and (leftovers := sweep(spools)):  # by a server alone: no other one is running
+        log.info("spools_swept", count=leftovers)
     async with open_services(settings) as services:
         await services.namespaces.refresh_if_changed()
         options = Options(external_url, open_proxy_allowed(settings, external_url), settings.zero_copy)
@@ -89,10 +94,9 @@ class Surfaces:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """All that pulling through needs, for a server or for a command beside one."""
     folder = CacheFolder(settings.data)
     folder.make()
-    if leftovers := sweep(folder.spools):
-        log.info("spools_swept", count=leftovers)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     index, usage, tasks = SqlIndex(folder.index, LOOK_EVERY_SECONDS), UsageFile(folder.usage), Tasks()
     store = FilesystemStore(folder.blobs)
@@ -106,7 +110,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             quarantine.take_bytes(error.evidence, f"manifest-{error.fault.value}")
 
     flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
-    rules = TagRules(settings.cache.ttl, settings.cache.grace)
+    rules = tag_rules(settings)
     pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
@@ -137,6 +141,21 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         )
         for name, upstream in settings.upstreams.items()
     ]
+
+
+def tag_rules(settings: Settings) -> TagRules:
+    """With each upstream that a rule names as the origin that it is."""
+    rules = tuple(
+        TagRule(
+            rule.tags,
+            settings.cache.ttl if rule.ttl is None else rule.ttl,
+            rule.images,
+            origin_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
+            rule.fresh_only,
+        )
+        for rule in settings.cache.rules
+    )
+    return TagRules(settings.cache.ttl, settings.cache.grace, rules, settings.cache.negative_ttl)
 
 
 def open_proxy_allowed(settings: Settings, external_url: str) -> bool:

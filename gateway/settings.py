@@ -122,6 +122,7 @@ Workers = Annotated[int, Strict(), Field(ge=0, le=1), Kind("0 or 1: this version
 Duration = Annotated[
     timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
+TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
 LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
@@ -147,6 +148,25 @@ Globs = Annotated[
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class TagRuleSettings(_Table):
+    """How long tags that match are fresh. What is not said is as in `cache`."""
+
+    tags: TagGlob
+    ttl: Duration | None = None
+    images: Glob = "*"
+    upstream: UpstreamName | None = None
+    fresh_only: Switch = False
+
+
+Rules = Annotated[
+    tuple[TagRuleSettings, ...],
+    Kind(
+        'tables like [[cache.rules]] tags = "v*", ttl = "1d", with tags and any of ttl, images, upstream, fresh_only',
+        json.loads,
+    ),
+]
 
 
 class UpstreamSettings(_Table):
@@ -176,6 +196,10 @@ class CacheSettings(_Table):
 
     ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
+    negative_ttl: Duration = Field(
+        default=timedelta(seconds=10), description="How long an upstream is believed that it has no such manifest."
+    )
+    rules: Rules = Field(default=(), description="Other times for tags that match; the first that matches counts.")
 
 
 class Settings(_Table):
@@ -334,6 +358,10 @@ def _plain(value: object) -> object:
             return value
         case list() | tuple():
             return [_plain(item) for item in value]
+        case _Table():
+            return {name: _plain(item) for name, item in value if item is not None}
+        case dict():
+            return {str(name): _plain(item) for name, item in value.items()}
         case timedelta():
             return format_duration(value)
         case str():
@@ -431,9 +459,19 @@ class _Draft:
             settings = Settings.model_validate(tables)
         except ValidationError as error:
             self._problems += dict.fromkeys(self._explain(details) for details in error.errors())
+        else:
+            self._problems += self._rules_of_strangers(settings)
         if self._problems or settings is None:
             raise SettingsError(*self._problems)
         return LoadedSettings(settings, {_dotted(key): self._source(key) for key in _keys(settings.upstreams)})
+
+    def _rules_of_strangers(self, settings: Settings) -> list[str]:
+        key = ("cache", "rules")
+        return [
+            _problem(key, [rule], self._source(key), f"there is no upstream {rule.upstream}: add it or correct this")
+            for rule in settings.cache.rules
+            if rule.upstream is not None and rule.upstream not in settings.upstreams
+        ]
 
     def _source(self, key: _Key) -> str:
         return self._given[key].source if key in self._given else "default"
@@ -466,7 +504,7 @@ class _Draft:
         if loc[-1] == "[key]":
             return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {_UPSTREAM_NAME}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if _pattern(loc[:depth]) in _FIELDS)
-        if details["type"] == "missing":
+        if details["type"] == "missing" and loc == key:
             return f"{_dotted(key)} ({self._source(key[:2])}): is missing; it must be {_kind(key).allowed}"
         value = self._given[key].value if key in self._given else details["input"]
         wanted = details["msg"] if details["type"] == "rule" else f"must be {_kind(key).allowed}"

@@ -44,6 +44,13 @@ UpstreamPasswordFile = Annotated[
     Path | None,
     typer.Option("--upstream-password-file", metavar="F", help="The file with its password, read now and only once."),
 ]
+FreshOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--fresh-only/--no-fresh-only",
+        help="Refuse what the upstream cannot confirm instead of serving it stale. Off in a new one.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class _Choices:
     default_upstream: str | None
     upstream_username: str | None
     upstream_password: str | None
+    fresh_only: bool | None
 
     def apply(self, group: Group, sealer: Sealer) -> Group:
         """The group as chosen. Raises LoginRefused, SealBroken."""
@@ -65,6 +73,7 @@ class _Choices:
             proxy_enabled=group.proxy_enabled if self.proxy_enabled is None else self.proxy_enabled,
             anonymous_pull=group.anonymous_pull if self.anonymous_pull is None else self.anonymous_pull,
             default_upstream=group.default_upstream if self.default_upstream is None else self.default_upstream,
+            fresh_only=group.fresh_only if self.fresh_only is None else self.fresh_only,
         )
         match self.upstream_username, self.upstream_password:
             case None, None:
@@ -89,6 +98,7 @@ def create(
     default_upstream: DefaultUpstream = None,
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
+    fresh_only: FreshOnly = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -97,7 +107,7 @@ def create(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password)
+        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only)
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_create(settings, groups.parse_path(path), choices))
     _answer(group, as_json, "created")
@@ -136,6 +146,7 @@ def update(
     default_upstream: DefaultUpstream = None,
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
+    fresh_only: FreshOnly = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -144,7 +155,7 @@ def update(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password)
+        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only)
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_update(settings, path, choices))
     _answer(group, as_json, "updated")
@@ -239,6 +250,7 @@ def _document(group: Group) -> dict[str, object]:
             "anonymous_pull": group.anonymous_pull,
             "default_upstream": group.default_upstream,
             "upstream_username": group.upstream_username,
+            "fresh_only": group.fresh_only,
         },
         "created_at": group.created_at.isoformat(),
     }

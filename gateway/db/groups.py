@@ -76,7 +76,8 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group as it is stored. The sealed password is there if and only if the user name is."""
+    """One group as it is stored. The sealed password is there if and only if the user name is. `fresh_only`: it is
+    served nothing stale."""
 
     id: int
     path: str
@@ -87,6 +88,7 @@ class Group:
     upstream_username: str | None
     upstream_password_sealed: str | None = field(repr=False)
     created_at: datetime
+    fresh_only: bool = False
 
     def with_login(self, login: Login, sealer: Sealer) -> "Group":
         """The group with this login, sealed to it. Raises LoginRefused for an empty half, SealBroken."""
@@ -225,6 +227,7 @@ async def update(connection: AsyncConnection, group: Group) -> None:
             default_upstream=group.default_upstream,
             upstream_username=group.upstream_username,
             upstream_password_sealed=group.upstream_password_sealed,
+            fresh_only=group.fresh_only,
         )
     )
 

@@ -59,4 +59,5 @@ class Access:
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
-        return ProxiedRepository(self._services.pull_through, client, location.image)
+        pull_through, fresh_only = self._services.pull_through, location.group.fresh_only
+        return ProxiedRepository(pull_through, client, location.image, fresh_only=fresh_only)

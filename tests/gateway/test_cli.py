@@ -77,6 +77,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "anonymous_pull": False,
                 "default_upstream": "docker.io",
                 "upstream_username": None,
+                "fresh_only": False,
             },
         },
         {
@@ -88,6 +89,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "anonymous_pull": True,
                 "default_upstream": "docker.io",
                 "upstream_username": None,
+                "fresh_only": False,
             },
         },
     ]
@@ -105,6 +107,7 @@ def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -
         "anonymous_pull": True,
         "default_upstream": "quay.io",
         "upstream_username": "u",
+        "fresh_only": False,
     }
     changed = terminal.json(
         *("group", "update", "open", "--visibility", "internal", "--no-proxy", "--no-anonymous-pull"),
@@ -117,6 +120,7 @@ def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -
         "anonymous_pull": False,
         "default_upstream": "docker.io",
         "upstream_username": None,
+        "fresh_only": False,
     }
     assert terminal.json("group", "update", "open") == changed
 
