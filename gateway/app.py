@@ -115,7 +115,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
         try:
-            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics)
+            yield Services(Namespaces(database, upstreams.names), upstreams, pull_through, metrics, index)
         finally:
             await flights.close()
             await tasks.close()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cache.index.base import History
 from cache.proxy import PullThrough
 from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces
@@ -14,3 +15,4 @@ class Services:
     upstreams: Upstreams
     pull_through: PullThrough
     metrics: Metrics
+    history: History

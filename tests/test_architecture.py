@@ -25,6 +25,7 @@ LAYERS = [
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
     ["gateway.services"],
+    ["gateway.gates"],
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [

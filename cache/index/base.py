@@ -6,7 +6,7 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import BlobInfo, Link, Origin, Source, TagPointer
+from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 
 Fact = TagPointer | Link | Manifest | BlobInfo
 
@@ -27,6 +27,16 @@ class Index(Protocol):
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
         """One tag's pointer; without a tag every pointer and link of the image."""
+
+
+class History(Protocol):
+    """What tags pointed to over time: every recorded pointer is a sighting. It gives no right to anything."""
+
+    async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
+        """Of all tags of the image; no revocation and no eviction takes them back."""
+
+    async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
+        """Those that are here and that the image has a link to."""
 
 
 class Usage(Protocol):

@@ -41,6 +41,15 @@ blobs = Table(
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
 )
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("tag", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+    Column("first_seen", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+)
 # What was changed or forgotten, so that other processes drop it from their memory: a tag, or a whole image.
 changes = Table(
     "changes",

@@ -29,6 +29,7 @@ from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.image import open_image, split_image
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.commands.verdicts import explain_gate
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
@@ -102,6 +103,11 @@ def explain(
         named = _named(settings, image, group)
         used = UsageFile(CacheFolder(settings.data).usage).last_used()
         document = _explain(named, inventory, used, settings)
+        location, _ = _location(settings, image, group)
+        if location.group.fresh_only and document["state"] == "stale":
+            document |= {"state": "expired", "reason": f"{document['reason']} elsewhere: group {group} is fresh-only"}
+        said, why = explain_gate(location, named.source, named.reference or LATEST, inventory)
+        document |= {"gate": said, "gate_reason": why}
     if as_json:
         print_json(document)
     else:
@@ -201,6 +207,13 @@ async def _require(data: Path) -> None:
 
 def _named(settings: Settings, text: str, group: str) -> Image:
     """Raises Refused for what is no image's name, or leads to no upstream."""
+    location, reference = _location(settings, text, group)
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
+
+
+def _location(settings: Settings, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:
+    """Raises Refused."""
     try:
         name, reference = split_image(text)
         tree = asyncio.run(_groups(settings.data))
@@ -209,8 +222,7 @@ def _named(settings: Settings, text: str, group: str) -> Image:
         raise Refused(str(error)) from error
     if not isinstance(location, ProxiedLocation):
         raise Refused(f"{text} is no image of an upstream")
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
-    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
+    return location, reference
 
 
 async def _groups(data: Path) -> dict[str, groups.Group]:

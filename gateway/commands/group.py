@@ -11,8 +11,10 @@ import typer
 
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing, open_made
+from gateway.commands.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.db import groups
+from gateway.db.gates import document_of
 from gateway.db.groups import Group, Login, LoginRefused, Visibility
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.settings import Settings
@@ -64,9 +66,11 @@ class _Choices:
     upstream_username: str | None
     upstream_password: str | None
     fresh_only: bool | None
+    gate: GateChoices
 
-    def apply(self, group: Group, sealer: Sealer) -> Group:
-        """The group as chosen. Raises LoginRefused, SealBroken."""
+    def apply(self, group: Group, settings: Settings) -> Group:
+        """The group as chosen. Raises Refused, LoginRefused, SealBroken."""
+        sealer = Sealer(settings.data / KEYS_DIRECTORY)
         chosen = replace(
             group,
             visibility=group.visibility if self.visibility is None else self.visibility,
@@ -75,6 +79,7 @@ class _Choices:
             default_upstream=group.default_upstream if self.default_upstream is None else self.default_upstream,
             fresh_only=group.fresh_only if self.fresh_only is None else self.fresh_only,
         )
+        chosen = self.gate.apply(chosen, settings.upstreams)
         match self.upstream_username, self.upstream_password:
             case None, None:
                 return chosen
@@ -99,6 +104,13 @@ def create(
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
     fresh_only: FreshOnly = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    cooldown: Cooldown = None,
+    cooldown_action: Action = None,
+    trust_created: TrustCreated = None,
+    pin: Pins = None,
+    unpin: Unpins = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -107,7 +119,10 @@ def create(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only)
+        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
+        choices = _Choices(
+            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
+        )
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_create(settings, groups.parse_path(path), choices))
     _answer(group, as_json, "created")
@@ -134,7 +149,9 @@ def show(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, as
         print_json(_document(group))
     else:
         names = ["path", "visibility", "dependency proxy", "default upstream", "upstream login"]
-        print_table(["", "Value"], [*zip(names, _row(group), strict=True), ("created", group.created_at.isoformat())])
+        gate = [(name, str(value)) for name, value in (document_of(group.gate) if group.gate else {}).items()]
+        more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
+        print_table(["", "Value"], [*zip(names, _row(group), strict=True), *more])
 
 
 @app.command()
@@ -147,6 +164,13 @@ def update(
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
     fresh_only: FreshOnly = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    cooldown: Cooldown = None,
+    cooldown_action: Action = None,
+    trust_created: TrustCreated = None,
+    pin: Pins = None,
+    unpin: Unpins = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -155,7 +179,10 @@ def update(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only)
+        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
+        choices = _Choices(
+            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
+        )
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_update(settings, path, choices))
     _answer(group, as_json, "updated")
@@ -171,7 +198,7 @@ def delete(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, 
 
 async def _create(settings: Settings, path: str, choices: _Choices) -> Group:
     async with open_made(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.create(connection, path, datetime.now(UTC)), _sealer(settings))
+        group = choices.apply(await groups.create(connection, path, datetime.now(UTC)), settings)
         await groups.update(connection, group)
         return group
 
@@ -188,7 +215,7 @@ async def _show(settings: Settings, path: str) -> Group:
 
 async def _update(settings: Settings, path: str, choices: _Choices) -> Group:
     async with open_existing(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.get(connection, path), _sealer(settings))
+        group = choices.apply(await groups.get(connection, path), settings)
         await groups.update(connection, group)
         return group
 
@@ -196,10 +223,6 @@ async def _update(settings: Settings, path: str, choices: _Choices) -> Group:
 async def _delete(settings: Settings, path: str) -> Group:
     async with open_existing(settings.data) as database, database.write() as connection:
         return await groups.delete(connection, path)
-
-
-def _sealer(settings: Settings) -> Sealer:
-    return Sealer(settings.data / KEYS_DIRECTORY)
 
 
 def _read_password(file: Path | None) -> str | None:
@@ -252,5 +275,6 @@ def _document(group: Group) -> dict[str, object]:
             "upstream_username": group.upstream_username,
             "fresh_only": group.fresh_only,
         },
+        "gate": document_of(group.gate) if group.gate else None,
         "created_at": group.created_at.isoformat(),
     }

@@ -10,6 +10,7 @@ from cache.proxy import ProxiedRepository
 from gateway.app import open_services
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused
+from gateway.gates import behind_gate
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation
 from gateway.services import Services
 from gateway.settings import Settings
@@ -19,7 +20,8 @@ from gateway.settings import Settings
 async def open_image(
     settings: Settings, text: str, group: str
 ) -> AsyncIterator[tuple[ProxiedLocation, Tag | Digest | None, ProxiedRepository]]:
-    """The image as the group sees it, opened in this process, beside a running server or without one.
+    """The image with the group's credential, opened in this process, beside a running server or without one. The gate
+    of the group is asked about its name alone.
 
     Raises Refused, also for what goes wrong inside.
     """
@@ -31,7 +33,9 @@ async def open_image(
             await services.namespaces.refresh_if_changed()
             location = locate_image(services, name, group)
             client = services.upstreams.client(location.group, location.upstream)
-            yield location, reference, ProxiedRepository(services.pull_through, client, location.image)
+            repository = ProxiedRepository(services.pull_through, client, location.image)
+            behind_gate(repository, location, services)
+            yield location, reference, repository
     except RegistryError as error:
         raise Refused(str(error)) from error
 

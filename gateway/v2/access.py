@@ -7,6 +7,7 @@ from cache.oci.names import RepositoryName
 from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
+from gateway.gates import Repository, behind_gate
 from gateway.namespaces import NativeLocation, ProxiedLocation
 from gateway.services import Services
 
@@ -31,10 +32,10 @@ class Access:
         self._services = services
         self.options = options
         self.metrics = services.metrics
-        self._pullable: dict[RepositoryName, ProxiedRepository] = {}
+        self._pullable: dict[RepositoryName, Repository] = {}
         self._tree: object = None
 
-    async def open_repository(self, name: RepositoryName, action: Action) -> ProxiedRepository:
+    async def open_repository(self, name: RepositoryName, action: Action) -> Repository:
         """Raises NameUnknown, Denied, Unsupported."""
         namespaces = self._services.namespaces
         await namespaces.refresh_if_changed()
@@ -50,7 +51,7 @@ class Access:
         opened = self._pullable[name] = self._open_proxied(location, action)
         return opened
 
-    def _open_proxied(self, location: ProxiedLocation, action: Action) -> ProxiedRepository:
+    def _open_proxied(self, location: ProxiedLocation, action: Action) -> Repository:
         decision = decide_pull(ANONYMOUS, location.group, open_proxy=self.options.open_proxy)
         if not decision.allowed:
             raise Denied(decision.reason)
@@ -60,4 +61,5 @@ class Access:
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
         pull_through, fresh_only = self._services.pull_through, location.group.fresh_only
-        return ProxiedRepository(pull_through, client, location.image, fresh_only=fresh_only)
+        repository = ProxiedRepository(pull_through, client, location.image, fresh_only=fresh_only)
+        return repository if location.group.gate is None else behind_gate(repository, location, self._services)
