@@ -75,6 +75,9 @@ class GatedRepository:
         await self._check(digest)
         return await self._inner.stat_blob(digest)
 
+    def prefetch(self, found: FoundManifest) -> None:
+        self._inner.prefetch(found)
+
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._inner.tags(count, last)
 

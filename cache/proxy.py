@@ -5,7 +5,7 @@ is won by asking the upstream with the credential of the image's own source.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -30,16 +30,17 @@ from cache.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     RegistryError,
-    UpstreamInvalid,
     UpstreamUnavailable,
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.outages import Outages
-from cache.store.base import BlobStore, Extent, OpenBlob
+from cache.prefetch import Prefetching
+from cache.refusals import RETRY_AFTER, Arriving, refusal
+from cache.store.base import BlobStore, OpenBlob
 from cache.tasks import Shared, Tasks
 from cache.upstream.client import ReferrersPage, TagPage, UpstreamClient
-from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
 
 T = TypeVar("T")
@@ -50,9 +51,6 @@ ANSWER_WITHIN = 20.0
 REVALIDATE_WITHIN = 2.0
 LATE_WITHIN = 0.25
 """Instead of that, as long as the upstream left the last question unanswered."""
-
-RETRY_AFTER = 5
-RETRY_AFTER_LIMIT = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +111,10 @@ class PullThrough:
         rules: TagRules,
         clock: Callable[[], datetime],
         refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
+        prefetching: Prefetching | None = None,
     ) -> None:
-        """`refused` is told of each document that an upstream gave and that must not be passed on."""
+        """`refused` is told of each document that an upstream gave and that must not be passed on. Without
+        `prefetching` nothing is fetched that nobody asked for."""
         self.index = index
         self.usage = usage
         self.store = store
@@ -122,6 +122,7 @@ class PullThrough:
         self.rules = rules
         self.clock = clock
         self.refused = refused
+        self.prefetching = prefetching
         self.absences = Absences(rules.negative_ttl)
         self.outages = Outages()
         self._shared: Shared[Hashable, Any] = Shared(tasks)
@@ -199,7 +200,9 @@ class ProxiedRepository:
                 self._all.usage.touch(digest, self._all.clock())
                 return FoundBlob(stored, Answer(Outcome.REVALIDATED))
         follower, first = await self._within(self._follow(digest), BlobUnknown)
-        return FoundBlob(_Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
+        if self._all.prefetching is not None:
+            first = self._all.prefetching.claim(self._source, digest) or first
+        return FoundBlob(Arriving(follower), Answer(Outcome.MISS if first else Outcome.COALESCED))
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
@@ -215,6 +218,11 @@ class ProxiedRepository:
             return FoundSize(flight.written, Answer(Outcome.COALESCED))
         size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
+
+    def prefetch(self, found: FoundManifest) -> None:
+        """To be called with what a client was given: if it is new here, what it refers to is asked for next."""
+        if self._all.prefetching is not None and found.answer.outcome is Outcome.MISS:
+            self._all.prefetching.begin(self._source, found.manifest, self._bring)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._within(self._client.tags(self._image, count, last), NameUnknown)
@@ -292,7 +300,7 @@ class ProxiedRepository:
 
     def _not_fresh(self, pointer: TagPointer, outage: Outage) -> RegistryError:
         """Not stale, not wrong: what is here is good, but somebody wants to hear it from the upstream."""
-        retry = int(_refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
+        retry = int(refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
         return UpstreamUnavailable(fresh_only_refusal(pointer, outage.reason), retry)
 
     def _key(self, reference: Tag | Digest) -> Hashable:
@@ -302,7 +310,16 @@ class ProxiedRepository:
         """What the registry itself says that there is not is remembered for a moment."""
         if isinstance(error, NotFound | Denied):
             self._all.absences.note(self._key(reference), self._all.clock())
-        return _refusal(error, ManifestUnknown)
+        return refusal(error, ManifestUnknown)
+
+    async def _bring(self, digest: Digest) -> Follower | None:
+        """None for what is here, or here for others, and needs no more than a question, once somebody wants it."""
+        if self._all.store.stat(digest) is not None and (
+            await self._all.index.linked(Link(self._source, self._image, digest))
+            or await self._bytes_of_own_origin(digest)
+        ):
+            return None
+        return (await self._within(self._follow(digest), BlobUnknown))[0]
 
     async def _follow(self, digest: Digest) -> tuple[Follower, bool]:
         """Joins the running download or begins one; returns when the upstream has answered."""
@@ -417,11 +434,11 @@ class ProxiedRepository:
     ) -> tuple[T, bool]:
         manifest = unknown is ManifestUnknown
         if manifest and self._all.absences.holds(self._key(what[1]), self._all.clock()):
-            raise _refusal(NotFound(f"{self._client.host} said so a moment ago"), unknown)
+            raise refusal(NotFound(f"{self._client.host} said so a moment ago"), unknown)
         task, first = self._share(what, work)
         result = await self._within(asyncio.shield(task), unknown)
         if isinstance(result, UpstreamError):
-            raise self._unknown_manifest(result, what[1]) if manifest else _refusal(result, unknown)
+            raise self._unknown_manifest(result, what[1]) if manifest else refusal(result, unknown)
         return result, first
 
     async def _within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:
@@ -430,43 +447,9 @@ class ProxiedRepository:
                 return await work
         except TimeoutError as error:
             late = Unavailable(f"{self._client.host} did not answer within {ANSWER_WITHIN:.0f} s")
-            raise _refusal(late, unknown) from error
+            raise refusal(late, unknown) from error
         except UpstreamError as error:
-            raise _refusal(error, unknown) from error
-
-
-class _Arriving:
-    """A follower whose failures speak the language of the registry."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self.digest = follower.digest
-
-    @property
-    def size(self) -> int | None:
-        return self._follower.size
-
-    def fileno(self) -> int:
-        return self._follower.fileno()
-
-    async def verified(self) -> None:
-        try:
-            await self._follower.verified()
-        except UpstreamError as error:
-            raise _refusal(error, BlobUnknown) from error
-
-    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
-        try:
-            async for extent in self._follower.ready(start, stop):
-                yield extent
-        except UpstreamError as error:
-            raise _refusal(error, BlobUnknown) from error
-
-    async def read(self, extent: Extent) -> bytes:
-        return await self._follower.read(extent)
-
-    def close(self) -> None:
-        self._follower.close()
+            raise refusal(error, unknown) from error
 
 
 async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
@@ -474,17 +457,3 @@ async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
         return await work()
     except UpstreamError as error:
         return error
-
-
-def _refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
-    """The one place where an upstream's failure becomes ours."""
-    match error:
-        case NotFound() | Denied():
-            return unknown("the upstream registry has no such image, or does not show it to this gateway")
-        case RateLimited():
-            seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
-            return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
-        case Corrupt():
-            return UpstreamInvalid(error.reason)
-        case _:
-            return UpstreamUnavailable(error.reason, RETRY_AFTER)

@@ -16,6 +16,7 @@ from cache.freshness import TagRule, TagRules
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.usage import UsageFile
+from cache.prefetch import Prefetching
 from cache.proxy import PullThrough, record_arrival
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -111,7 +112,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     flights = Flights(landing, tasks, lambda flight: record_arrival(index, flight), refused)
     rules = tag_rules(settings)
-    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused)
+    prefetching = Prefetching(tasks) if settings.cache.prefetch else None
+    pull_through = PullThrough(index, usage, store, flights, tasks, rules, utc_now, refused, prefetching)
     async with Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database:
         tasks.start(_flush_often(usage), "usage")
         try:

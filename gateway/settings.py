@@ -199,6 +199,7 @@ class CacheSettings(_Table):
     negative_ttl: Duration = Field(
         default=timedelta(seconds=10), description="How long an upstream is believed that it has no such manifest."
     )
+    prefetch: Switch = Field(default=True, description="Fetch config and layers as soon as a manifest was fetched.")
     rules: Rules = Field(default=(), description="Other times for tags that match; the first that matches counts.")
 
 

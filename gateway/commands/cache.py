@@ -30,6 +30,7 @@ from gateway.commands.folder import open_existing
 from gateway.commands.image import open_image, split_image
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.commands.verdicts import explain_gate
+from gateway.commands.warm import warm_list
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
@@ -41,6 +42,8 @@ from gateway.upstreams import Upstreams
 LATEST = Tag("latest")
 
 app = typer.Typer(no_args_is_help=True, help="Show and empty the cache.", rich_markup_mode=None)
+
+app.command("warm")(warm_list)
 
 ImageName = Annotated[str, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")]
 GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which it was pulled.")]

@@ -7,6 +7,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy import ProxiedRepository
+from gateway import logs
 from gateway.app import open_services
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused
@@ -27,6 +28,7 @@ async def open_image(
     """
     async with open_existing(settings.data):
         pass
+    logs.configure(settings.log_format)
     try:
         name, reference = split_image(text)
         async with open_services(settings) as services:

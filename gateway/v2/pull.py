@@ -30,6 +30,7 @@ class Pull:
         repository = await self._access.open_repository(endpoint.name, Action.PULL)
         found = await repository.manifest(_reference(endpoint))
         self._access.metrics.count_pull("manifest", found.answer.outcome)
+        repository.prefetch(found)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
