@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from cache.flight import Follower
+from cache.flight import KEEP_SIZE, Follower
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.manifest import Manifest
@@ -24,11 +25,19 @@ Bring = Callable[[Digest], Awaitable[Follower | None]]
 
 
 def chosen(manifest: Manifest) -> list[Digest]:
-    """What is asked for next; nothing of an index, of which a client takes one child. Layers that registries must not
-    hand out (image-spec, "Non-Distributable Layers") are fetched from elsewhere."""
+    """What is asked for next; nothing of an index, of which a client takes one child.
+
+    Large blobs wait until they are asked for: some milliseconds are nothing to them, several at once look to a fill
+    like a slow upstream, and what nobody asks for would be given up, and later be fetched again.
+    """
     blobs = [entry for entry in manifest.references() if not entry.is_manifest] if manifest.config else []
-    wanted = [b.digest for b in blobs if "nondistributable" not in b.media_type and ".foreign." not in b.media_type]
-    return list(dict.fromkeys(wanted))[:BLOBS]
+    first = list(dict.fromkeys(blobs))[:BLOBS]
+    return [entry.digest for entry in first if entry.size <= KEEP_SIZE and _is_distributable(entry)]
+
+
+def _is_distributable(entry: Descriptor) -> bool:
+    """Others are fetched from elsewhere (image-spec, "Non-Distributable Layers")."""
+    return "nondistributable" not in entry.media_type and ".foreign." not in entry.media_type
 
 
 class Prefetching:

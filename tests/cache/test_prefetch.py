@@ -161,6 +161,10 @@ def test_of_an_image_the_config_and_the_first_layers_are_chosen_and_of_an_index_
     manifest, blobs = image("one", 9)
     assert chosen(manifest) == list(blobs)[:BLOBS]
     assert chosen(index_over(manifest)) == []
+    huge = json.loads(manifest.raw)
+    huge["layers"][1]["size"] = 64 * 1024 * 1024 + 1
+    first, second, _, fourth = list(blobs)[:BLOBS]
+    assert chosen(Manifest.parse(OCI_MANIFEST, json.dumps(huge).encode())) == [first, second, fourth]
     foreign, blobs = image("one", 2, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
     assert chosen(foreign) == list(blobs)[:1]
     restricted, blobs = image("one", 2, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
