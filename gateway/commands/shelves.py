@@ -30,6 +30,8 @@ Spare = Callable[[Source], bool]
 _About = tuple[Inventory, BlobStore, Source, RepositoryName, Spare]
 _PIECE = 1024 * 1024
 _COMMIT_WITHIN = 60.0
+_ANSWER_WITHIN = 60.0
+"""Seconds; a server that waits for an upstream itself is given longer than an upstream is."""
 
 
 class _Held:
@@ -128,7 +130,7 @@ class Shelves:
         if url is None:
             yield OwnShelf(held, self._repository(location), self._services.pull_through.flights)
             return
-        egress = Egress(Reach(private_addresses=True))
+        egress = Egress(Reach(private_addresses=True, read_timeout=_ANSWER_WITHIN))
         try:
             server = Source(origin_of(url))
             client = UpstreamClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))

@@ -113,6 +113,9 @@ def test_a_group_that_wants_nothing_stale_is_refused_in_an_outage(
     assert int(refused.headers["retry-after"]) >= 1
     assert raw.head(server.proxied_url("fresh/only/manifests/latest", "strict")).status == 503
     assert manifest(server, "fresh/only", layout.digest, "strict").headers["x-cache"] == "HIT"
+    explained = server.json("cache", "explain", "fresh/only", "--group=strict")
+    assert (explained["state"], "fresh-only" in explained["reason"]) == ("expired", True)
+    assert server.json("cache", "explain", "fresh/only")["state"] == "stale"
     assert server.json("group", "update", "strict", "--no-fresh-only")["proxy"]["fresh_only"] is False
     assert manifest(server, "fresh/only", group="strict").headers["x-cache"] == "STALE"
 
