@@ -25,13 +25,14 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gateway.durations import format_duration, parse_duration
+
 DOCKER_HUB = "docker.io"
 _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
 
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 _AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
 _URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.ASCII | re.IGNORECASE)
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class SettingsError(ValueError):
@@ -48,21 +49,6 @@ class Kind:
 
     allowed: str
     parse: Callable[[str], object] = str
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read one number with one unit, `30s` `5m` `12h` `30d`; ValueError for anything else, or beyond 36500 days."""
-    match = re.fullmatch(r"([0-9]{1,10})([smhd])", text)
-    if match is None or int(match[1]) * _SECONDS[match[2]] > 36500 * _SECONDS["d"]:
-        raise ValueError(f"not a duration such as 30s 5m 12h 30d, of at most 36500d: {text!r}")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def format_duration(duration: timedelta) -> str:
-    """Write whole seconds so that `parse_duration` reads them, in the largest unit that counts to two: `60s`, `36h`."""
-    seconds = int(duration.total_seconds())
-    unit = next((u for u, size in _SECONDS.items() if seconds >= 2 * size and seconds % size == 0), "s")
-    return f"{seconds // _SECONDS[unit]}{unit}"
 
 
 def _boolean(text: str) -> bool:

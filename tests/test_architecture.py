@@ -22,7 +22,7 @@ LAYERS = [
     ["cache.prefetch", "cache.refusals"],
     ["cache.proxy", "cache.eviction"],
     ["cache.gated", "cache.warming"],
-    ["gateway.db", "gateway.folders", "gateway.metrics"],
+    ["gateway.db", "gateway.folders", "gateway.metrics", "gateway.durations"],
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
     ["gateway.services"],

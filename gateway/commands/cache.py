@@ -34,9 +34,10 @@ from gateway.commands.warm import warm_list
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.durations import format_duration
 from gateway.folders import CacheFolder
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
-from gateway.settings import Settings, format_duration
+from gateway.settings import Settings
 from gateway.upstreams import Upstreams
 
 LATEST = Tag("latest")

@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.durations import format_duration, parse_duration
 from gateway.settings import (
     Settings,
     SettingsError,
     UpstreamSettings,
     descriptions,
-    format_duration,
     load,
-    parse_duration,
     rows,
     setting_names,
 )
