@@ -5,21 +5,26 @@ is won by asking the upstream with the credential of the image's own source.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
-from weakref import WeakSet
+from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 
 from cache.failures import Arrived, Unstorable
 from cache.fill import Fetch
-from cache.flight import Flight, Flights, Follower
-from cache.freshness import Freshness, freshness, may_be_stale
-from cache.holdings import Damage, Holdings
-from cache.index.base import Catalogue, Fact, Index, Usage
+from cache.flight import Flight, Follower
+from cache.found import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
+from cache.freshness import (
+    Freshness,
+    TagRule,
+    fresh_only_refusal,
+    freshness,
+    may_be_stale,
+    stale_warning,
+)
+from cache.index.base import Fact
 from cache.index.sqlite import DatabaseUnusable
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -28,24 +33,23 @@ from cache.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     RegistryError,
-    UpstreamInvalid,
     UpstreamUnavailable,
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.private import PrivateBlob
+from cache.pull_through import PullThrough
+from cache.refusals import RETRY_AFTER, Arriving, refusal
 from cache.seldom import Seldom
-from cache.store.base import BlobStore, Extent, OpenBlob
-from cache.tasks import Shared, Tasks
+from cache.store.base import OpenBlob
 from cache.turns import Turns
 from cache.upstream.client import ReferrersPage, TagPage
-from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.upstream.mirrored import Client
 from cache.upstream.quota import Ask, Thrift
-from cache.values import BlobInfo, Link, Outcome, Source, TagPointer
+from cache.values import Link, Outcome, TagPointer
 
 T = TypeVar("T")
-Failed = Callable[[Source, RepositoryName, Tag | Digest, UpstreamError], None]
 log = structlog.get_logger()
 seldom = Seldom()
 
@@ -54,112 +58,30 @@ ANSWER_WITHIN = 20.0
 
 REVALIDATE_WITHIN = 2.0
 LATE_WITHIN = 0.25
-"""For an answer that somebody has waited for in vain already: an upstream that hangs costs one client, not each."""
+"""Instead of that, as long as the upstream left the last question unanswered, or fails."""
 
 THRIFTY = 10
 """How many times its ttl a tag is fresh while little is left of a limit that questions about tags count for, too."""
-
-RETRY_AFTER = 5
-RETRY_AFTER_LIMIT = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a lookup ended; `age` and `warning` are there when it was answered STALE."""
-
-    outcome: Outcome
-    age: timedelta | None = None
-    warning: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundManifest:
-    manifest: Manifest
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTarget:
-    descriptor: Descriptor
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class FoundBlob:
-    """An open blob, which the caller closes."""
-
-    blob: OpenBlob
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSize:
-    """Bytes of a blob; None where the upstream did not say."""
-
-    size: int | None
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class TagRules:
-    ttl: timedelta
-    grace: timedelta
-
-
-class PullThrough:
-    """What all proxied repositories of a process share."""
-
-    def __init__(
-        self,
-        index: Catalogue,
-        usage: Usage,
-        store: BlobStore,
-        flights: Flights,
-        tasks: Tasks,
-        rules: TagRules,
-        clock: Callable[[], datetime],
-        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
-        damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None,
-        failed: Failed = lambda source, image, reference, error: None,
-    ) -> None:
-        """`refused` is told of each document that an upstream gave and that must not be passed on, `damaged` of each
-        file that was not as it was written, `failed` of each question about a manifest or a link that was not answered
-        as it was hoped."""
-        self.failed = failed
-        self.index = index
-        self.usage = usage
-        self.held = Holdings(index, store, damaged)
-        self.flights = flights
-        self.rules = rules
-        self.clock = clock
-        self.refused = refused
-        self.late: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self.turns: dict[Source, Turns] = {}
-        self._shared: Shared[Hashable, Any] = Shared(tasks)
-
-    def waiting_misses(self) -> dict[Source, int]:
-        """How many misses wait for their turn, by source."""
-        return {source: len(turns) for source, turns in self.turns.items()}
-
-    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
-        """One task for all who want the same of an upstream; its errors are values."""
-        return self._shared.join(key, lambda: _settled(work), str(key))
-
-
-async def record_arrival(index: Index, flight: Flight) -> None:
-    """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
-    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
-    await index.record(BlobInfo(flight.digest, flight.written), *links)
 
 
 class ProxiedRepository:
     """One image of one upstream, seen with one credential. Raises only RegistryError."""
 
-    def __init__(self, shared: PullThrough, client: Client, image: RepositoryName, group: Hashable = None) -> None:
-        """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns."""
+    def __init__(
+        self,
+        shared: PullThrough,
+        client: Client,
+        image: RepositoryName,
+        group: Hashable = None,
+        *,
+        fresh_only: bool = False,
+    ) -> None:
+        """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns. `fresh_only`: a
+        tag that the upstream cannot confirm is refused, not served stale."""
         self._group = group
         self._all = shared
         self._client = client
+        self._fresh_only = fresh_only
         self._source = client.source
         self._image = image
 
@@ -169,7 +91,7 @@ class ProxiedRepository:
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
-            if freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+            if self._is_fresh(pointer):
                 return FoundManifest(held, Answer(Outcome.HIT))
             return await self._revalidated(pointer, held)
         return await self._fetched_manifest(reference)
@@ -179,7 +101,7 @@ class ProxiedRepository:
         if isinstance(reference, Digest):
             return await self._stat_digest(reference)
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
-        if pointer and freshness(pointer, self._all.clock(), self._all.rules.ttl) is Freshness.FRESH:
+        if pointer and self._is_fresh(pointer):
             return FoundTarget(pointer.target, Answer(Outcome.HIT))
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
@@ -188,6 +110,19 @@ class ProxiedRepository:
         work = self._in_turn(Ask.CHECK, lambda: self._head_tag(reference))
         target, first = await self._ask(("head", reference), work, ManifestUnknown)
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+
+    async def refresh(self, tag: Tag) -> Refreshed:
+        """Asks the upstream now, whatever is fresh here."""
+        self._all.absences.forget(self._key(tag))
+        pointer = await self._all.index.find_pointer(self._source, self._image, tag)
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer is None or held is None:
+            manifest, _ = await self._ask(("get", tag), lambda: self._get(tag), ManifestUnknown)
+        else:
+            work = lambda: self._revalidate(pointer, usable=False)  # noqa: E731
+            moved, _ = await self._ask(("revalidate", tag), work, ManifestUnknown)
+            manifest = moved or held
+        return Refreshed(pointer.target.digest if pointer else None, manifest)
 
     async def blob(self, digest: Digest) -> FoundBlob:
         """Open when this returns, though its bytes may still be arriving."""
@@ -199,7 +134,9 @@ class ProxiedRepository:
                     follower, first = await self._within(self._follow(digest, anew=anew), BlobUnknown)
                 except Unstorable:
                     return FoundBlob(await self._private_blob(digest), Answer(Outcome.MISS))
-                arriving = _Arriving(follower, self._fetch(digest))
+                if self._all.prefetching is not None:
+                    first = self._all.prefetching.claim(self._source, digest) or first
+                arriving = Arriving(follower, self._fetch(digest))
                 return FoundBlob(arriving, Answer(Outcome.MISS if first else Outcome.COALESCED))
         raise UpstreamUnavailable("this blob came and went", RETRY_AFTER)
 
@@ -227,7 +164,7 @@ class ProxiedRepository:
             blob.close()
             raise
         self._all.usage.touch(digest, self._all.clock())
-        return _Arriving(blob, self._fetch(digest))
+        return Arriving(blob, self._fetch(digest))
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
@@ -243,6 +180,11 @@ class ProxiedRepository:
             return FoundSize(flight.written, Answer(Outcome.COALESCED))
         size = await self._within(self._noting(self._client.head_blob(self._image, digest)), BlobUnknown)
         return FoundSize(size, Answer(Outcome.MISS))
+
+    def prefetch(self, found: FoundManifest) -> None:
+        """To be called with what a client was given: if it is new here, what it refers to is asked for next."""
+        if self._all.prefetching is not None and found.answer.outcome is Outcome.MISS:
+            self._all.prefetching.begin(self._source, found.manifest, self._bring)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._within(self._client.tags(self._image, count, last), NameUnknown)
@@ -284,28 +226,66 @@ class ProxiedRepository:
 
     async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
         """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
-        rules = self._all.rules
-        now = self._all.clock()
-        usable = may_be_stale(pointer, now, rules.ttl, rules.grace)
-        if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rules.ttl * THRIFTY:
+        rules, rule, now = self._all.rules, self._rule(pointer), self._all.clock()
+        fresh_only = self._fresh_only or rule.fresh_only
+        usable = may_be_stale(pointer, now, rule.ttl, rules.grace) and not fresh_only
+        if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rule.ttl * THRIFTY:
             return FoundManifest(held, Answer(Outcome.HIT))
         task, first = self._share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
-        in_vain = task in self._all.late or self._client.fails(self._image)
-        patience = LATE_WITHIN if in_vain else REVALIDATE_WITHIN
-        await asyncio.wait({task}, timeout=patience if usable else ANSWER_WITHIN)
-        if not task.done():
-            self._all.late.add(task)
-        result = task.result() if task.done() else Unavailable(f"{self._client.host} did not answer in time")
+        await asyncio.wait({task}, timeout=self._patience() if usable else ANSWER_WITHIN)
+        if task.done():
+            result = task.result()
+        else:
+            result = Unavailable(f"{self._client.host} did not answer in time")
+            self._all.outages.note(self._source, now, late=True)
         match result:
             case None:
                 return FoundManifest(held, Answer(Outcome.REVALIDATED))
             case Manifest():
                 return FoundManifest(result, Answer(Outcome.MISS if first else Outcome.COALESCED))
             case Outage() if usable:
-                age = now - pointer.checked_at
-                return FoundManifest(held, Answer(Outcome.STALE, age, f"{result.reason}; {_as_of(age)}"))
+                outage = self._all.outages.find(self._source)
+                warning = stale_warning(pointer, result.reason, outage.since if outage else None, self._all.clock())
+                return FoundManifest(held, Answer(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
+            case Outage() if fresh_only:
+                raise self._not_fresh(pointer, result)
             case _:
-                raise _refusal(result, ManifestUnknown)
+                raise self._unknown_manifest(result, pointer.tag)
+
+    def _rule(self, pointer: TagPointer) -> TagRule:
+        return self._all.rules.rule(self._source, self._image, pointer.tag)
+
+    def _is_fresh(self, pointer: TagPointer) -> bool:
+        return freshness(pointer, self._all.clock(), self._rule(pointer).ttl) is Freshness.FRESH
+
+    def _patience(self) -> float:
+        """Seconds to wait for a word on what could be served stale."""
+        outage = self._all.outages.find(self._source)
+        in_vain = (outage and outage.late) or self._client.fails(self._image)
+        return LATE_WITHIN if in_vain else REVALIDATE_WITHIN
+
+    def _not_fresh(self, pointer: TagPointer, outage: Outage) -> RegistryError:
+        """Not stale, not wrong: what is here is good, but somebody wants to hear it from the upstream."""
+        retry = int(refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
+        return UpstreamUnavailable(fresh_only_refusal(pointer, outage.reason), retry)
+
+    def _key(self, reference: Tag | Digest) -> Hashable:
+        return (self._source, self._image, reference)
+
+    def _unknown_manifest(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
+        """What the registry itself says that there is not is remembered for a moment."""
+        if isinstance(error, NotFound | Denied):
+            self._all.absences.note(self._key(reference), self._all.clock())
+        return refusal(error, ManifestUnknown)
+
+    async def _bring(self, digest: Digest) -> Follower | None:
+        """None for what is here, or here for others, and needs no more than a question, once somebody wants it."""
+        linked = await self._all.index.linked(Link(self._source, self._image, digest))
+        if (linked and await self._all.held.stat(digest)) or await self._bytes_of_own_origin(digest):
+            return None
+        with suppress(Arrived, Unstorable):
+            return (await self._within(self._follow(digest, anew=False), BlobUnknown))[0]
+        return None
 
     async def _follow(self, digest: Digest, *, anew: bool) -> tuple[Follower, bool]:
         """Joins the running download or begins one; returns when the upstream has answered. Raises Arrived where the
@@ -381,6 +361,7 @@ class ProxiedRepository:
         if isinstance(reference, Tag):
             facts.append(self._pointer(reference, manifest.descriptor))
         await self._write_down(*facts)
+        self._all.absences.forget(self._key(reference))
 
     async def _write_down(self, *facts: Fact) -> None:
         """What cannot be written down is asked for again some day; no answer depends on it."""
@@ -464,21 +445,29 @@ class ProxiedRepository:
 
     async def _noting(self, work: Awaitable[T], tag: Tag | None = None) -> T:
         try:
-            return await work
+            result = await work
         except (NotFound, Denied) as error:
+            self._all.outages.end(self._source)
             await self._note_refusal(error, tag)
             raise
-        except Corrupt as error:
-            self._all.refused(self._source, error)
+        except Outage as error:
+            self._all.outages.note(self._source, self._all.clock())
+            if isinstance(error, Corrupt):
+                self._all.refused(self._source, error)
             raise
+        self._all.outages.end(self._source)
+        return result
 
     async def _ask(
         self, what: tuple[str, Tag | Digest], work: Callable[[], Awaitable[T]], unknown: type[RegistryError]
     ) -> tuple[T, bool]:
+        manifest = unknown is ManifestUnknown
+        if manifest and self._all.absences.holds(self._key(what[1]), self._all.clock()):
+            raise refusal(NotFound(f"{self._client.host} said so a moment ago"), unknown)
         task, first = self._share(what, work)
         result = await self._within(asyncio.shield(task), unknown)
         if isinstance(result, UpstreamError):
-            raise _refusal(result, unknown)
+            raise self._unknown_manifest(result, what[1]) if manifest else refusal(result, unknown)
         return result, first
 
     async def _within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:
@@ -487,102 +476,12 @@ class ProxiedRepository:
                 return await work
         except TimeoutError as error:
             late = Unavailable(f"{self._client.host} did not answer within {ANSWER_WITHIN:.0f} s")
-            raise _refusal(late, unknown) from error
+            raise refusal(late, unknown) from error
         except (Arrived, Unstorable):
             raise
         except UpstreamError as error:
-            raise _refusal(error, unknown) from error
-
-
-class _Arriving:
-    """What arrives, its failures in the language of the registry. Where it cannot be stored any more, it goes on as a
-    stream of its reader's own."""
-
-    def __init__(self, blob: Follower | PrivateBlob, fetch: Fetch) -> None:
-        self._blob = blob
-        self._fetch = fetch
-        self._left: Follower | None = None
-        self.digest = blob.digest
-
-    @property
-    def size(self) -> int | None:
-        return self._blob.size
-
-    def fileno(self) -> int:
-        return self._blob.fileno()
-
-    async def verified(self) -> None:
-        try:
-            try:
-                await self._blob.verified()
-            except Unstorable:
-                await self._go_alone(0).verified()
-        except UpstreamError as error:
-            raise _refusal(error, BlobUnknown) from error
-
-    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
-        offset = start
-        try:
-            try:
-                async for extent in self._blob.ready(start, stop):
-                    yield extent
-                    offset = extent.stop
-            except Unstorable:
-                async for extent in self._go_alone(offset).ready(offset, stop):
-                    yield extent
-        except UpstreamError as error:
-            raise _refusal(error, BlobUnknown) from error
-
-    def _go_alone(self, sent: int) -> PrivateBlob:
-        if isinstance(self._blob, PrivateBlob):
-            raise Unavailable("the blob cannot be stored here")
-        follower = self._left = self._blob
-        try:
-            beginning = follower.beginning(sent)
-            self._blob = PrivateBlob(self.digest, self._fetch, follower.size, beginning)
-        except (OSError, RuntimeError) as error:  # out of descriptors or threads
-            raise Unavailable(f"the blob cannot be fetched now ({error})") from error
-        return self._blob
-
-    async def read(self, extent: Extent) -> bytes:
-        return await self._blob.read(extent)
-
-    def close(self) -> None:
-        self._blob.close()
-        if self._left is not None:
-            self._left.close()
+            raise refusal(error, unknown) from error
 
 
 async def _nothing() -> None:
     """What there is to do before a download but to wait for its turn."""
-
-
-def _as_of(age: timedelta) -> str:
-    seconds = max(0, int(age.total_seconds()))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"served as it was {seconds // size} {unit} ago"
-    return f"served as it was {seconds} s ago"
-
-
-async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
-    try:
-        return await work()
-    except UpstreamError as error:
-        return error
-
-
-def _refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
-    """The one place where an upstream's failure becomes ours."""
-    match error:
-        case NotFound() | Denied():
-            return unknown("the upstream registry has no such image, or does not show it to this gateway")
-        case RateLimited():
-            seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
-            return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
-        case Corrupt():
-            return UpstreamInvalid(error.reason)
-        case Unavailable() if error.retry_after is not None:
-            return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
-        case _:
-            return UpstreamUnavailable(error.reason, RETRY_AFTER)

@@ -60,6 +60,16 @@ class TagPointer:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """A digest under a tag: when this server first and last heard of it."""
+
+    tag: Tag
+    digest: Digest
+    first_seen: datetime
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The right of an image to a digest, won from its source."""
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.eviction import Limits
 from cache.flight import Flight, Flights, Landing
+from cache.freshness import TagRule, TagRules
 from cache.holdings import Damage
 from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
@@ -21,7 +22,8 @@ from cache.index.stock import Held, Stock
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
-from cache.proxy import PullThrough, TagRules, record_arrival
+from cache.prefetch import Prefetching
+from cache.pull_through import PullThrough, record_arrival
 from cache.scrub import Finding, Inspector, Scrub
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -30,6 +32,7 @@ from cache.sweep import Evictor, Sweeper, disk_size
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
+from cache.upstream.urls import origin_of
 from cache.values import Source
 from gateway import ops
 from gateway.db.engine import DATABASE_FILE, Database
@@ -168,9 +171,10 @@ async def open_services(
         await record_arrival(index, flight)
 
     flights = Flights(landing, tasks, arrived, refused, downloads)
-    rules = TagRules(settings.cache.ttl, settings.cache.grace)
+    rules = tag_rules(settings)
+    prefetching = Prefetching(tasks, upstreams.spares) if settings.cache.prefetch else None
     pull_through = PullThrough(
-        index, usage, store, flights, tasks, rules, utc_now, refused, damaged, troubles.failed
+        index, usage, store, flights, tasks, rules, utc_now, refused, damaged, troubles.failed, prefetching
     )
     process = process or Process()
     metrics.show("flights", lambda: len(flights))
@@ -253,6 +257,21 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         )
         for name, upstream in settings.upstreams.items()
     ]
+
+
+def tag_rules(settings: Settings) -> TagRules:
+    """With each upstream that a rule names as the origin that it is."""
+    rules = tuple(
+        TagRule(
+            rule.tags,
+            settings.cache.ttl if rule.ttl is None else rule.ttl,
+            rule.images,
+            origin_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
+            rule.fresh_only,
+        )
+        for rule in settings.cache.rules
+    )
+    return TagRules(settings.cache.ttl, settings.cache.grace, rules, settings.cache.negative_ttl)
 
 
 def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:

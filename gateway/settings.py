@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gateway.durations import format_duration, parse_duration
 from gateway.sizes import Size, parse_rate, parse_size
 
 DOCKER_HUB = "docker.io"
@@ -35,7 +36,6 @@ _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 _AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
 _URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.ASCII | re.IGNORECASE)
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class SettingsError(ValueError):
@@ -52,21 +52,6 @@ class Kind:
 
     allowed: str
     parse: Callable[[str], object] = str
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read one number with one unit, `30s` `5m` `12h` `30d`; ValueError for anything else, or beyond 36500 days."""
-    match = re.fullmatch(r"([0-9]{1,10})([smhd])", text)
-    if match is None or int(match[1]) * _SECONDS[match[2]] > 36500 * _SECONDS["d"]:
-        raise ValueError(f"not a duration such as 30s 5m 12h 30d, of at most 36500d: {text!r}")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def format_duration(duration: timedelta) -> str:
-    """Write whole seconds so that `parse_duration` reads them, in the largest unit that counts to two: `60s`, `36h`."""
-    seconds = int(duration.total_seconds())
-    unit = next((u for u, size in _SECONDS.items() if seconds >= 2 * size and seconds % size == 0), "s")
-    return f"{seconds // _SECONDS[unit]}{unit}"
 
 
 def _boolean(text: str) -> bool:
@@ -148,6 +133,7 @@ SizeOrShare = Annotated[
 ]
 Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
 MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
+TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
 LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
@@ -181,6 +167,25 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+class TagRuleSettings(_Table):
+    """How long tags that match are fresh. What is not said is as in `cache`."""
+
+    tags: TagGlob
+    ttl: Duration | None = None
+    images: Glob = "*"
+    upstream: UpstreamName | None = None
+    fresh_only: Switch = False
+
+
+Rules = Annotated[
+    tuple[TagRuleSettings, ...],
+    Kind(
+        'tables like [[cache.rules]] tags = "v*", ttl = "1d", with tags and any of ttl, images, upstream, fresh_only',
+        json.loads,
+    ),
+]
+
+
 class UpstreamSettings(_Table):
     """One registry behind the gateway; an empty text or None means not set."""
 
@@ -209,6 +214,11 @@ class CacheSettings(_Table):
 
     ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
+    negative_ttl: Duration = Field(
+        default=timedelta(seconds=10), description="How long an upstream is believed that it has no such manifest."
+    )
+    prefetch: Switch = Field(default=True, description="Fetch config and layers as soon as a manifest was fetched.")
+    rules: Rules = Field(default=(), description="Other times for tags that match; the first that matches counts.")
     max_size: SizeOrShare = Field(
         default=Size(80, percent=True), description="How much is kept at most; a share is that of the file system."
     )
@@ -540,9 +550,19 @@ class _Draft:
             settings = Settings.model_validate(tables)
         except ValidationError as error:
             self._problems += dict.fromkeys(self._explain(details) for details in error.errors())
+        else:
+            self._problems += self._rules_of_strangers(settings)
         if self._problems or settings is None:
             raise SettingsError(*self._problems)
         return LoadedSettings(settings, {_dotted(key): self._source(key) for key in _keys(settings.upstreams)})
+
+    def _rules_of_strangers(self, settings: Settings) -> list[str]:
+        key = ("cache", "rules")
+        return [
+            _problem(key, [rule], self._source(key), f"there is no upstream {rule.upstream}: add it or correct this")
+            for rule in settings.cache.rules
+            if rule.upstream is not None and rule.upstream not in settings.upstreams
+        ]
 
     def _source(self, key: _Key) -> str:
         return self._given[key].source if key in self._given else "default"
@@ -577,7 +597,7 @@ class _Draft:
         if loc[-1] == "[key]":
             return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {_UPSTREAM_NAME}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if _pattern(loc[:depth]) in _FIELDS)
-        if details["type"] == "missing":
+        if details["type"] == "missing" and loc == key:
             return f"{_dotted(key)} ({self._source(key[:2])}): is missing; it must be {_kind(key).allowed}"
         value = self._given[key].value if key in self._given else details["input"]
         wanted = details["msg"] if details["type"] == "rule" else f"must be {_kind(key).allowed}"

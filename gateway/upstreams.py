@@ -15,7 +15,7 @@ from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.mirrored import Client, MirroredClient
-from cache.upstream.quota import Allowance
+from cache.upstream.quota import Allowance, Ask, Thrift, pause, thrift
 from cache.upstream.urls import origin_of
 from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group
@@ -137,6 +137,11 @@ class Upstreams:
         if error.fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
                 circuits.doubt(source.origin, error.reason)
+
+    def spares(self, source: Source) -> bool:
+        """Whether the limit of a source leaves something for what nobody waits for yet."""
+        known, now = self.ledger.find(str(source)), self.ledger.clock()
+        return thrift(known, now) is Thrift.NONE and not pause(known, Ask.PULL, False, now)
 
     def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
         """Each upstream as it is now, over all its credentials: the least that is left, the longest pause. `waiting`:

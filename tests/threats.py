@@ -351,6 +351,37 @@ THREATS = [
         ),
     ),
     Threat(
+        "stale rights",
+        "What a credential lost, or another never had, is served because the upstream is down and nobody can ask.",
+        "An outage only ever keeps alive what was confirmed: a refusal takes links and pointers with it at once.",
+        ("tests/e2e/test_freshness.py::test_an_outage_gives_nothing_back_that_a_refusal_took",),
+        Disarm(
+            "cache/proxy.py",
+            "await self._all.index.forget(self._source, self._image)",
+            "pass",
+        ),
+    ),
+    Threat(
+        "around the gate",
+        "A new image that a group still waits for is pulled by digest, or by the digests of its layers.",
+        "What is part of nothing but manifests that are withheld is withheld too, by digest, HEAD and referrers.",
+        (
+            "tests/cache/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
+            "tests/cache/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
+        ),
+        Disarm("cache/gated.py", "if digest not in kept_back:", "if True:"),
+    ),
+    Threat(
+        "young tags",
+        "A tag is moved to something malicious, and pulled by everybody within minutes.",
+        "A group may wait: a tag means what it meant before until the new digest is old enough, by this server's clock.",
+        (
+            "tests/cache/test_gate.py::test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough",
+            "tests/cache/test_gated.py::test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before",
+        ),
+        Disarm("cache/gate.py", "if now - since >= gate.cooldown:", "if True:"),
+    ),
+    Threat(
         "all at once",
         "Five hundred hostile sockets and an upstream that lies, for a minute.",
         "No wrong body completes, nothing foreign is sent anywhere, nothing is left open, and cached pulls go on.",

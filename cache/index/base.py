@@ -7,7 +7,7 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import BlobInfo, Link, Origin, Source, TagPointer
+from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 
 Fact = TagPointer | Link | Manifest | BlobInfo
 
@@ -30,6 +30,16 @@ class Index(Protocol):
         """One tag's pointer; without a tag every pointer and link of the image."""
 
 
+class History(Protocol):
+    """What tags pointed to over time: every recorded pointer is a sighting. It gives no right to anything."""
+
+    async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
+        """Of all tags of the image; no revocation and no eviction takes them back."""
+
+    async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
+        """Those that are here and that the image has a link to."""
+
+
 class Sizes(Protocol):
     """What the bytes of a blob must come to for it to be here at all."""
 
@@ -41,8 +51,8 @@ class Sizes(Protocol):
         which no other process can record anything. It blocks a thread."""
 
 
-class Catalogue(Index, Sizes, Protocol):
-    """Both, as one file has them."""
+class Catalogue(Index, Sizes, History, Protocol):
+    """All of them, as one file has them."""
 
 
 class Usage(Protocol):

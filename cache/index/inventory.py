@@ -11,13 +11,14 @@ from sqlalchemy import Connection, Row, create_engine, delete, func, select, tup
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
+from cache.index.history import select_sightings
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sql import ensure_image, find_image, note_change, origin_from, to_pointer
 from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import Source, TagPointer
+from cache.values import Sighting, Source, TagPointer
 
 _BATCH = 500
 
@@ -61,6 +62,11 @@ class Inventory:
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()
         return [to_pointer(row, _source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
+
+    def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
+        """As the index has them."""
+        with self._reading() as connection:
+            return select_sightings(connection, find_image(connection, source, image))
 
     def linked(self, source: Source, image: RepositoryName) -> set[Digest]:
         with self._reading() as connection:

@@ -63,6 +63,15 @@ totals = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
 )
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("tag", String, primary_key=True),
+    Column("digest", String, primary_key=True),
+    Column("first_seen", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+)
 # What was changed or forgotten, so that other processes drop it from their memory: a tag, or a whole image.
 changes = Table(
     "changes",

@@ -21,6 +21,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
 from cache.index.base import Fact
+from cache.index.history import note_sighting, select_linked_manifests, select_sightings
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sqlite import WRITES, Watcher, alone, explained, listen, migrate, url
 from cache.oci.descriptor import Descriptor
@@ -28,7 +29,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import BlobInfo, Link, Origin, Source, TagPointer
+from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -125,6 +126,14 @@ class SqlIndex:
 
     def _forget_size(self, digest: Digest) -> None:
         self._sizes.pop(digest, None)
+
+    async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
+        return await self._read(lambda connection: select_sightings(connection, find_image(connection, source, image)))
+
+    async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
+        return await self._read(
+            lambda connection: select_linked_manifests(connection, find_image(connection, source, image))
+        )
 
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
@@ -279,9 +288,10 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                     "size": target.size,
                     "checked_at": checked_at.timestamp(),
                 }
-                key = {"image_id": ensure_image(connection, source, image), "tag": tag.text}
-                statement = upsert(pointers).values(**key, **values)
+                image_id = ensure_image(connection, source, image)
+                statement = upsert(pointers).values(image_id=image_id, tag=tag.text, **values)
                 connection.execute(statement.on_conflict_do_update(set_=values))
+                note_sighting(connection, image_id, fact)
                 _note_return(connection, target.digest)
                 note_change(connection, source, image, tag, writer)
             case Link(source, image, digest):

@@ -13,6 +13,7 @@ import typer
 from rich.progress import Progress
 
 from cache.eviction import evict_image
+from cache.found import Refreshed
 from cache.freshness import may_be_stale
 from cache.index.chronicle import Chronicle, Happening, What
 from cache.index.inventory import Inventory
@@ -21,26 +22,32 @@ from cache.index.sqlite import migrate
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
-from cache.oci.names import RepositoryName, Tag, parse_reference
+from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer
-from gateway.app import configured_upstreams
+from gateway.app import configured_upstreams, tag_rules
 from gateway.commands.config import load_settings
 from gateway.commands.explanation import Part, happenings, missing, parts_of
 from gateway.commands.figures import figures
 from gateway.commands.folder import open_existing
+from gateway.commands.image import open_image, split_image
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.commands.verdicts import explain_gate
+from gateway.commands.warm import warm_list
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.durations import format_duration
 from gateway.folders import CacheFolder
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
-from gateway.settings import Settings, format_duration
+from gateway.settings import Settings
 from gateway.upstreams import Upstreams
 
 LATEST = Tag("latest")
 
 app = typer.Typer(no_args_is_help=True, help="Show and empty the cache.", rich_markup_mode=None)
+
+app.command("warm")(warm_list)
 
 ImageName = Annotated[str, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")]
 GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which it was pulled.")]
@@ -106,10 +113,47 @@ def explain(
         named = named_image(settings, image, group)
         used = UsageFile(CacheFolder(settings.data).usage).last_used()
         document = _explain(named, inventory, used, settings) | _explain_parts(named, inventory, settings)
+        location, _ = _location(settings, image, group)
+        if location.group.fresh_only and document["state"] == "stale":
+            document |= {"state": "expired", "reason": f"{document['reason']} elsewhere: group {group} is fresh-only"}
+        said, why = explain_gate(location, named.source, named.reference or LATEST, inventory)
+        document |= {"gate": said, "gate_reason": why}
     if as_json:
         print_json(document)
     else:
         print_table(["", "Value"], _rows(document))
+
+
+@app.command()
+def refresh(
+    image: ImageName,
+    group: GroupOption = HUB,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the upstream now where a tag points, and fetch its manifest, whatever is fresh here."""
+    with refusals():
+        settings = load_settings(config, data)
+        named, refreshed = asyncio.run(_refresh(settings, image, group))
+    before, after = refreshed.before, refreshed.manifest.descriptor.digest
+    if as_json:
+        old = str(before) if before else None
+        print_json({**named, "old_digest": old, "digest": str(after), "changed": before != after})
+    elif before == after:
+        print(f"{named['image']}:{named['tag']} still is {after}")
+    else:
+        print(f"{named['image']}:{named['tag']} was {before or 'not here'}, now is {after}")
+
+
+async def _refresh(settings: Settings, text: str, group: str) -> tuple[dict[str, object], Refreshed]:
+    """Raises Refused."""
+    async with open_image(settings, text, group) as (location, reference, repository):
+        if isinstance(reference, Digest):
+            raise Refused(f"{text} names a digest, which never means anything else: name a tag")
+        tag = reference or LATEST
+        refreshed = await repository.refresh(tag)
+    return {"upstream": location.upstream, "image": str(location.image), "tag": str(tag)}, refreshed
 
 
 @app.command()
@@ -180,23 +224,22 @@ async def _require(data: Path) -> None:
 
 def named_image(settings: Settings, text: str, group: str) -> Image:
     """Raises Refused for what is no image's name, or leads to no upstream."""
+    location, reference = _location(settings, text, group)
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
+
+
+def _location(settings: Settings, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:
+    """Raises Refused."""
     try:
-        name, reference = _split(text)
+        name, reference = split_image(text)
         tree = asyncio.run(_groups(settings.data))
         location = locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"), tree, list(settings.upstreams))
     except RegistryError as error:
         raise Refused(str(error)) from error
     if not isinstance(location, ProxiedLocation):
         raise Refused(f"{text} is no image of an upstream")
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
-    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
-
-
-def _split(text: str) -> tuple[str, Tag | Digest | None]:
-    """Name and reference of `NAME[:TAG|@DIGEST]`; with both the digest counts, as it does for clients."""
-    name, at, digest = text.partition("@")
-    name, _, tag = name.partition(":")
-    return name, parse_reference(digest) if at else (Tag.parse(tag) if tag else None)
+    return location, reference
 
 
 async def _groups(data: Path) -> dict[str, groups.Group]:
@@ -297,12 +340,15 @@ def _describe_digest(
 
 
 def _state(pointer: TagPointer, held: bool, now: datetime, settings: Settings) -> tuple[str, str]:
-    ttl, grace = settings.cache.ttl, settings.cache.grace
+    rule, grace = tag_rules(settings).rule(pointer.source, pointer.image, pointer.tag), settings.cache.grace
+    ttl = rule.ttl
     age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {int((now - pointer.checked_at).total_seconds())} s ago"
     if not held:
         return "known", f"a HEAD told where it points ({age}), but its manifest was never pulled"
     if now - pointer.checked_at < ttl:
         return "fresh", f"confirmed {age}, within the ttl of {format_duration(ttl)}: served without asking"
+    if rule.fresh_only:
+        return "expired", f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
     if may_be_stale(pointer, now, ttl, grace):
         return "stale", f"confirmed {age}: the upstream is asked, and where it fails this is served as STALE"
     return "expired", f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"

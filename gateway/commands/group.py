@@ -11,8 +11,10 @@ import typer
 
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing, open_made
+from gateway.commands.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.db import groups
+from gateway.db.gates import document_of
 from gateway.db.groups import Group, Login, LoginRefused, Visibility
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.settings import Settings
@@ -44,6 +46,13 @@ UpstreamPasswordFile = Annotated[
     Path | None,
     typer.Option("--upstream-password-file", metavar="F", help="The file with its password, read now and only once."),
 ]
+FreshOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--fresh-only/--no-fresh-only",
+        help="Refuse what the upstream cannot confirm instead of serving it stale. Off in a new one.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +65,21 @@ class _Choices:
     default_upstream: str | None
     upstream_username: str | None
     upstream_password: str | None
+    fresh_only: bool | None
+    gate: GateChoices
 
-    def apply(self, group: Group, sealer: Sealer) -> Group:
-        """The group as chosen. Raises LoginRefused, SealBroken."""
+    def apply(self, group: Group, settings: Settings) -> Group:
+        """The group as chosen. Raises Refused, LoginRefused, SealBroken."""
+        sealer = Sealer(settings.data / KEYS_DIRECTORY)
         chosen = replace(
             group,
             visibility=group.visibility if self.visibility is None else self.visibility,
             proxy_enabled=group.proxy_enabled if self.proxy_enabled is None else self.proxy_enabled,
             anonymous_pull=group.anonymous_pull if self.anonymous_pull is None else self.anonymous_pull,
             default_upstream=group.default_upstream if self.default_upstream is None else self.default_upstream,
+            fresh_only=group.fresh_only if self.fresh_only is None else self.fresh_only,
         )
+        chosen = self.gate.apply(chosen, settings.upstreams)
         match self.upstream_username, self.upstream_password:
             case None, None:
                 return chosen
@@ -89,6 +103,14 @@ def create(
     default_upstream: DefaultUpstream = None,
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
+    fresh_only: FreshOnly = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    cooldown: Cooldown = None,
+    cooldown_action: Action = None,
+    trust_created: TrustCreated = None,
+    pin: Pins = None,
+    unpin: Unpins = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -97,7 +119,10 @@ def create(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password)
+        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
+        choices = _Choices(
+            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
+        )
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_create(settings, groups.parse_path(path), choices))
     _answer(group, as_json, "created")
@@ -124,7 +149,9 @@ def show(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, as
         print_json(_document(group))
     else:
         names = ["path", "visibility", "dependency proxy", "default upstream", "upstream login"]
-        print_table(["", "Value"], [*zip(names, _row(group), strict=True), ("created", group.created_at.isoformat())])
+        gate = [(name, str(value)) for name, value in (document_of(group.gate) if group.gate else {}).items()]
+        more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
+        print_table(["", "Value"], [*zip(names, _row(group), strict=True), *more])
 
 
 @app.command()
@@ -136,6 +163,14 @@ def update(
     default_upstream: DefaultUpstream = None,
     upstream_username: UpstreamUsername = None,
     upstream_password_file: UpstreamPasswordFile = None,
+    fresh_only: FreshOnly = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    cooldown: Cooldown = None,
+    cooldown_action: Action = None,
+    trust_created: TrustCreated = None,
+    pin: Pins = None,
+    unpin: Unpins = None,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -144,7 +179,10 @@ def update(
     with refusals():
         settings = load_settings(config, data)
         password = _read_password(upstream_password_file)
-        choices = _Choices(visibility, proxy, anonymous_pull, default_upstream, upstream_username, password)
+        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
+        choices = _Choices(
+            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
+        )
         _check_configured(default_upstream, settings.upstreams)
         group = asyncio.run(_update(settings, path, choices))
     _answer(group, as_json, "updated")
@@ -160,7 +198,7 @@ def delete(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, 
 
 async def _create(settings: Settings, path: str, choices: _Choices) -> Group:
     async with open_made(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.create(connection, path, datetime.now(UTC)), _sealer(settings))
+        group = choices.apply(await groups.create(connection, path, datetime.now(UTC)), settings)
         await groups.update(connection, group)
         return group
 
@@ -177,7 +215,7 @@ async def _show(settings: Settings, path: str) -> Group:
 
 async def _update(settings: Settings, path: str, choices: _Choices) -> Group:
     async with open_existing(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.get(connection, path), _sealer(settings))
+        group = choices.apply(await groups.get(connection, path), settings)
         await groups.update(connection, group)
         return group
 
@@ -185,10 +223,6 @@ async def _update(settings: Settings, path: str, choices: _Choices) -> Group:
 async def _delete(settings: Settings, path: str) -> Group:
     async with open_existing(settings.data) as database, database.write() as connection:
         return await groups.delete(connection, path)
-
-
-def _sealer(settings: Settings) -> Sealer:
-    return Sealer(settings.data / KEYS_DIRECTORY)
 
 
 def _read_password(file: Path | None) -> str | None:
@@ -239,6 +273,8 @@ def _document(group: Group) -> dict[str, object]:
             "anonymous_pull": group.anonymous_pull,
             "default_upstream": group.default_upstream,
             "upstream_username": group.upstream_username,
+            "fresh_only": group.fresh_only,
         },
+        "gate": document_of(group.gate) if group.gate else None,
         "created_at": group.created_at.isoformat(),
     }

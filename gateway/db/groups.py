@@ -13,10 +13,12 @@ from sqlalchemy import update as update_of
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.gate import Gate
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
 from gateway.db import schema
 from gateway.db.engine import Database
+from gateway.db.gates import read_gate, write_gate
 from gateway.db.sealing import Sealer
 
 HUB = "hub"
@@ -76,7 +78,8 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group as it is stored. The sealed password is there if and only if the user name is."""
+    """One group as it is stored. The sealed password is there if and only if the user name is. `fresh_only`: it is
+    served nothing stale. `gate`: None where it lets everything through."""
 
     id: int
     path: str
@@ -87,6 +90,8 @@ class Group:
     upstream_username: str | None
     upstream_password_sealed: str | None = field(repr=False)
     created_at: datetime
+    fresh_only: bool = False
+    gate: Gate | None = None
 
     def with_login(self, login: Login, sealer: Sealer) -> "Group":
         """The group with this login, sealed to it. Raises LoginRefused for an empty half, SealBroken."""
@@ -225,6 +230,8 @@ async def update(connection: AsyncConnection, group: Group) -> None:
             default_upstream=group.default_upstream,
             upstream_username=group.upstream_username,
             upstream_password_sealed=group.upstream_password_sealed,
+            fresh_only=group.fresh_only,
+            gate=write_gate(group.gate),
         )
     )
 
@@ -250,4 +257,4 @@ def _enumerate(paths: Sequence[str], limit: int = 3) -> str:
 
 def _group(row: Row[Any]) -> Group:
     values = dict(row._mapping)
-    return Group(**values | {"visibility": Visibility(values["visibility"])})
+    return Group(**values | {"visibility": Visibility(values["visibility"]), "gate": read_gate(values["gate"])})

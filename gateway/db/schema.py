@@ -2,7 +2,19 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Boolean, CheckConstraint, Column, DateTime, Dialect, Integer, MetaData, String, Table
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
 from sqlalchemy.types import TypeDecorator
 
 
@@ -41,6 +53,8 @@ groups = Table(
     Column("upstream_username", String),
     Column("upstream_password_sealed", String),
     Column("created_at", Moment, nullable=False),
+    Column("fresh_only", Boolean, nullable=False, server_default=false()),
+    Column("gate", Text),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("NOT anonymous_pull OR visibility = 'public'", name="anonymous_pull"),
     CheckConstraint("(upstream_username IS NULL) = (upstream_password_sealed IS NULL)", name="upstream_login"),

@@ -7,6 +7,7 @@ from cache.oci.names import RepositoryName
 from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
+from gateway.gates import Repository, behind_gate
 from gateway.namespaces import NativeLocation, ProxiedLocation, Root
 from gateway.services import Services
 
@@ -30,7 +31,7 @@ class Options:
 class Opened:
     """A repository, and where it lies: the path of the group and the configured name of the upstream."""
 
-    repository: ProxiedRepository
+    repository: Repository
     group: str
     upstream: str
 
@@ -70,5 +71,7 @@ class Access:
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
         client = self._services.upstreams.client(location.group, location.upstream)
-        repository = ProxiedRepository(self._services.pull_through, client, location.image, location.group.path)
-        return Opened(repository, location.group.path, location.upstream)
+        group, pull_through = location.group, self._services.pull_through
+        proxied = ProxiedRepository(pull_through, client, location.image, group.path, fresh_only=group.fresh_only)
+        repository = proxied if group.gate is None else behind_gate(proxied, location, self._services)
+        return Opened(repository, group.path, location.upstream)

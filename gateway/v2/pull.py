@@ -12,8 +12,8 @@ from cache.oci.digest import Digest
 from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
-from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action
+from gateway.gates import Repository
 from gateway.http.middleware import note_lookup
 from gateway.http.params import Endpoint, Kind
 from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
@@ -32,6 +32,7 @@ class Pull:
     async def get_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
         repository = await self._open(request, endpoint)
         found = await repository.manifest(_reference(endpoint))
+        repository.prefetch(found)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
@@ -81,7 +82,7 @@ class Pull:
         await self._access.open_repository(endpoint.name, Action.PUSH)
         raise AssertionError("a repository was opened for writing")
 
-    async def _open(self, request: Request, endpoint: Endpoint) -> ProxiedRepository:
+    async def _open(self, request: Request, endpoint: Endpoint) -> Repository:
         opened = await self._access.open_repository(endpoint.name, Action.PULL)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
         return opened.repository

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from cache.freshness import Freshness, freshness, may_be_stale
-from cache.values import TagPointer
-from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, manifest_of
+from cache.freshness import Freshness, TagRule, TagRules, freshness, in_words, may_be_stale, stale_warning
+from cache.oci.names import RepositoryName, Tag
+from cache.values import Source, TagPointer
+from tests.cache.samples import ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, manifest_of
 
 TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
 TICK = timedelta(microseconds=1)
@@ -42,3 +43,59 @@ def test_grace_begins_when_the_ttl_ends(age: timedelta, usable: bool) -> None:
 
 def test_without_grace_nothing_past_its_ttl_may_be_served() -> None:
     assert not may_be_stale(POINTER, NOON + TTL, TTL, timedelta(0))
+
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+RULES = TagRules(
+    TTL,
+    GRACE,
+    (
+        TagRule("v*.*.*", DAY, fresh_only=True),
+        TagRule("v*", HOUR, images="acme/*"),
+        TagRule("*", 2 * HOUR, origin=ELSEWHERE.origin),
+        TagRule("[0-9]*", 3 * HOUR, images="library/*", origin=ORIGIN),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "image", "tag", "ttl"),
+    [
+        (ANONYMOUS, "acme/app", "latest", TTL),
+        (ANONYMOUS, "acme/app", "v1.2.3", DAY),
+        (ANONYMOUS, "acme/app", "v1", HOUR),
+        (ANONYMOUS, "acme/deep/app", "v1", HOUR),
+        (ANONYMOUS, "other/app", "v1", TTL),
+        (ANONYMOUS, "acme/app", "V1.2.3", TTL),
+        (ELSEWHERE, "other/app", "v1", 2 * HOUR),
+        (ELSEWHERE, "other/app", "v1.2.3", DAY),
+        (ANONYMOUS, "library/alpine", "3.20", 3 * HOUR),
+        (ANONYMOUS, "library/alpine", "edge", TTL),
+        (ELSEWHERE, "library/alpine", "3.20", 2 * HOUR),
+    ],
+)
+def test_the_first_rule_that_covers_a_tag_counts(source: Source, image: str, tag: str, ttl: timedelta) -> None:
+    assert RULES.rule(source, RepositoryName(image), Tag(tag)).ttl == ttl
+
+
+def test_a_tag_without_a_rule_may_be_stale() -> None:
+    assert RULES.rule(ANONYMOUS, APP, Tag("v1.2.3")).fresh_only
+    assert not RULES.rule(ANONYMOUS, APP, LATEST).fresh_only
+
+
+def test_a_warning_says_who_why_and_since_when() -> None:
+    now = NOON + timedelta(hours=5, minutes=3)
+    text = stale_warning(POINTER, "registry.example answered 503", NOON + timedelta(hours=4), now)
+    assert text == (
+        "served from cache: last confirmed by registry.example 5 h ago, at 2024-05-01T12:00:00Z; "
+        "registry.example answered 503; it fails since 2024-05-01T16:00:00Z"
+    )
+    assert "since" not in stale_warning(POINTER, "down", None, now)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 days")],
+)
+def test_an_age_is_said_in_the_unit_that_matters(seconds: int, words: str) -> None:
+    assert in_words(timedelta(seconds=seconds)) == words

@@ -14,6 +14,8 @@ from cache import proxy
 from cache.claim import LEASES
 from cache.fill import Incoming
 from cache.flight import Flights, Landing
+from cache.found import Answer, FoundBlob
+from cache.freshness import TagRule, TagRules
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.descriptor import Descriptor
@@ -28,7 +30,8 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.proxy import Answer, FoundBlob, ProxiedRepository, PullThrough, TagRules, record_arrival
+from cache.proxy import ProxiedRepository
+from cache.pull_through import PullThrough, record_arrival
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -54,6 +57,7 @@ from tests.cache.scripted import ScriptedBody
 
 T = TypeVar("T")
 TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
+RULES = TagRules(TTL, GRACE)
 ONE, TWO = manifest_of("one"), manifest_of("two")
 CONTENT, BLOB = blob_of(100_000)
 HIT, MISS, STALE, REVALIDATED, COALESCED = (Answer(outcome) for outcome in Outcome)
@@ -180,20 +184,22 @@ class CountedPullThrough(PullThrough):
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rules: TagRules = RULES) -> None:
         (folder / "spools").mkdir()
         self.script, self.clock, self.tasks = Script(), Clock(), Tasks()
         self.index, self.store = SqlIndex(folder / "cache.db"), FilesystemStore(folder / "blobs")
         self.usage = UsageFile(folder / "usage.db")
         place = Landing(folder / "spools", self.store, Quarantine(folder / "quarantine"))
         self.flights = Flights(place, self.tasks, lambda flight: record_arrival(self.index, flight))
-        rules = TagRules(TTL, GRACE)
         self.shared = CountedPullThrough(
             self.index, self.usage, self.store, self.flights, self.tasks, rules, self.clock
         )
 
-    def open(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> ProxiedRepository:
-        return ProxiedRepository(self.shared, ScriptedClient(self.script, source), image)  # type: ignore[arg-type]
+    def open(
+        self, image: RepositoryName = APP, source: Source = ANONYMOUS, *, fresh_only: bool = False
+    ) -> ProxiedRepository:
+        client = ScriptedClient(self.script, source)
+        return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)  # type: ignore[arg-type]
 
     async def landed(self) -> None:
         """Every download is over, and what it brought is written down."""
@@ -339,8 +345,10 @@ async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Benc
     bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
     found = await bench.open().manifest(LATEST)
     assert found.manifest == ONE
-    words = f"{failure.reason}; served as it was 30 d ago"
-    assert found.answer == Answer(Outcome.STALE, TTL + GRACE - timedelta(seconds=1), words)
+    assert (found.answer.outcome, found.answer.age) == (Outcome.STALE, TTL + GRACE - timedelta(seconds=1))
+    assert failure.reason in found.answer.warning
+    assert "last confirmed by registry.example 30 days ago" in found.answer.warning
+    assert "fails since 2024-05-31T12:00:59Z" in found.answer.warning
     target = await bench.open().stat_manifest(LATEST)
     assert (target.descriptor, target.answer.outcome) == (ONE.descriptor, Outcome.STALE)
 
@@ -853,7 +861,7 @@ async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.answer.outcome) == (ONE, Outcome.STALE)
     assert "nearly used up: 3 of 100 are left" in found.answer.warning
-    assert "served as it was 10 min ago" in found.answer.warning
+    assert "last confirmed by registry.example 10 min ago" in found.answer.warning
     assert bench.script.take_calls() == []
     bench.script.publish(TWO, Tag("new"))
     assert (await bench.open().manifest(Tag("new"))).answer == MISS
@@ -886,3 +894,160 @@ async def test_a_miss_waits_for_a_pause_that_ends_soon_and_is_counted_while_it_w
     async with asyncio.timeout(10):
         assert (await waiting).answer == MISS
     assert bench.shared.waiting_misses() == {ANONYMOUS: 0}
+
+
+# Freshness by rule, what is absent, and who wants nothing stale.
+
+NEGATIVE = timedelta(seconds=10)
+
+
+@contextmanager
+def bench_with(folder: Path, rules: TagRules) -> Iterator[Bench]:
+    bench = Bench(folder, rules)
+    try:
+        yield bench
+    finally:
+        bench.index.close()
+
+
+async def test_each_tag_is_fresh_for_the_time_of_its_rule(tmp_path: Path) -> None:
+    rules = TagRules(TTL, GRACE, (TagRule("v*", timedelta(days=1)),))
+    with bench_with(tmp_path, rules) as bench:
+        for tag in (LATEST, Tag("v1")):
+            bench.script.publish(ONE, tag)
+            await bench.open().manifest(tag)
+        bench.script.take_calls()
+        bench.clock.advance(TTL)
+        assert (await bench.open().manifest(Tag("v1"))).answer == HIT
+        assert (await bench.open().stat_manifest(Tag("v1"))).answer == HIT
+        assert bench.script.take_calls() == []
+        assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+        bench.clock.advance(timedelta(days=1))
+        assert (await bench.open().stat_manifest(Tag("v1"))).answer == REVALIDATED
+        assert bench.script.take_calls() == ["head", "head"]
+
+
+@pytest.mark.parametrize("reference", [LATEST, ONE.descriptor.digest])
+@pytest.mark.parametrize("credential", [ANONYMOUS, ALICE])
+@pytest.mark.parametrize("refusal", [None, Denied("not for you")])
+async def test_what_the_upstream_does_not_have_is_asked_for_once_in_a_while(
+    tmp_path: Path, reference: Tag | Digest, credential: Source, refusal: UpstreamError | None
+) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
+        bench.script.failure = refusal
+        for _ in range(3):
+            with pytest.raises(ManifestUnknown):
+                await bench.open(source=credential).manifest(reference)
+            with pytest.raises(ManifestUnknown):
+                await bench.open(source=credential).stat_manifest(reference)
+        assert len(bench.script.take_calls()) == 1
+        with pytest.raises(ManifestUnknown):  # another image is another question
+            await bench.open(WEB, credential).manifest(reference)
+        assert len(bench.script.take_calls()) == 1
+        bench.script.failure = None
+        bench.script.publish(ONE)
+        bench.clock.advance(NEGATIVE)
+        assert (await bench.open(source=credential).manifest(reference)).manifest == ONE
+
+
+async def test_an_outage_is_not_remembered_as_an_absence(tmp_path: Path) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
+        bench.script.publish(ONE)
+        bench.script.failure = Unavailable("down")
+        with pytest.raises(UpstreamUnavailable):
+            await bench.open().manifest(LATEST)
+        bench.script.failure = None
+        assert (await bench.open().manifest(LATEST)).answer == MISS
+
+
+async def test_a_tag_that_is_gone_leaves_its_digests_and_is_not_asked_for_again_at_once(tmp_path: Path) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
+        await bench.hold_tag()
+        bench.clock.advance(TTL)
+        del bench.script.manifests[LATEST]
+        for _ in range(3):
+            with pytest.raises(ManifestUnknown):
+                await bench.open().manifest(LATEST)
+        assert bench.script.take_calls() == ["head"]
+        assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+
+
+async def test_a_blob_that_is_unknown_is_asked_for_each_time(tmp_path: Path) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
+        bench.script.blobs.clear()
+        for _ in range(2):
+            with pytest.raises(BlobUnknown):
+                await bench.open().stat_blob(BLOB)
+        assert bench.script.take_calls() == ["head blob", "head blob"]
+
+
+@pytest.mark.parametrize("failure", [Unavailable("down"), RateLimited("slowly", 7), Corrupt("a page of HTML")])
+async def test_who_wants_nothing_stale_is_refused_past_the_ttl_in_an_outage(
+    bench: Bench, failure: UpstreamError
+) -> None:
+    await bench.hold_tag()
+    bench.script.failure = failure
+    assert (await bench.open(fresh_only=True).manifest(LATEST)).answer == HIT
+    bench.clock.advance(TTL)
+    for ask in (bench.open(fresh_only=True).manifest, bench.open(fresh_only=True).stat_manifest):
+        with pytest.raises(UpstreamUnavailable, match="fresh-only") as caught:
+            await ask(LATEST)
+        assert failure.reason in str(caught.value)
+        assert int(caught.value.headers["Retry-After"]) == (7 if isinstance(failure, RateLimited) else 5)
+    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    assert (await bench.open(fresh_only=True).manifest(ONE.descriptor.digest)).answer == HIT
+    bench.script.failure = None
+    assert (await bench.open(fresh_only=True).manifest(LATEST)).answer == REVALIDATED
+
+
+async def test_a_rule_may_want_nothing_stale_either(tmp_path: Path) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, (TagRule("latest", TTL, fresh_only=True),))) as bench:
+        await bench.hold_tag()
+        bench.clock.advance(TTL)
+        bench.script.failure = Unavailable("down")
+        with pytest.raises(UpstreamUnavailable, match="fresh-only"):
+            await bench.open().manifest(LATEST)
+
+
+async def test_an_upstream_that_left_a_question_unanswered_is_not_waited_for_long_until_it_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    bench.script.publish(ONE, Tag("v1"))
+    await bench.open().manifest(Tag("v1"))
+    bench.clock.advance(TTL)
+    bench.script.hold("head")
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.01)
+    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 60.0)
+    monkeypatch.setattr(proxy, "LATE_WITHIN", 0.01)
+    async with asyncio.timeout(10):
+        assert (await bench.open().manifest(Tag("v1"))).answer.outcome is Outcome.STALE
+    bench.script.release("head")
+    await until(lambda: bench.shared.outages.find(ANONYMOUS) is None)
+
+
+async def test_refreshing_asks_the_upstream_whatever_is_fresh(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    first = await bench.open().refresh(LATEST)
+    assert (first.before, first.manifest) == (None, ONE)
+    same = await bench.open().refresh(LATEST)
+    assert (same.before, same.manifest) == (ONE.descriptor.digest, ONE)
+    bench.script.publish(TWO)
+    moved = await bench.open().refresh(LATEST)
+    assert (moved.before, moved.manifest) == (ONE.descriptor.digest, TWO)
+    assert bench.script.take_calls() == ["get", "head", "head", "get"]
+    assert (await bench.open().manifest(LATEST)).answer == HIT
+
+
+async def test_refreshing_forgets_a_tag_that_is_gone_and_asks_again_for_what_was_absent(tmp_path: Path) -> None:
+    with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
+        await bench.hold_tag()
+        del bench.script.manifests[LATEST]
+        with pytest.raises(ManifestUnknown):
+            await bench.open().refresh(LATEST)
+        with pytest.raises(ManifestUnknown):
+            await bench.open().manifest(LATEST)
+        bench.script.publish(TWO)
+        refreshed = await bench.open().refresh(LATEST)
+        assert (refreshed.before, refreshed.manifest) == (None, TWO)

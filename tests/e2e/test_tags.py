@@ -34,8 +34,9 @@ TYPES = [
 
 @pytest.fixture(scope="module")
 def server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
-    """A server that believes no tag for longer than a moment."""
-    return long_lived({"upstreams": {"docker.io": plain_hub_servers.settings()}, "cache": {"ttl": "0s"}})
+    """A server that believes nothing about tags for longer than a moment."""
+    cache = {"ttl": "0s", "negative_ttl": "0s"}
+    return long_lived({"upstreams": {"docker.io": plain_hub_servers.settings()}, "cache": cache})
 
 
 def latest(server: Gateway, image: str) -> RawResponse:

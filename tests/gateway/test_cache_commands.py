@@ -9,7 +9,7 @@ import pytest
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
-from tests.parts.images import Images
+from tests.parts.images import ImageLayout, Images, digest_of
 
 ACCEPT = [("Accept", "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json")]
 
@@ -158,6 +158,10 @@ def test_evicting_all_empties_the_cache_of_a_running_server(served: Gateway, ima
     [
         (["evict", "tiny"], 1, "nothing of tiny is cached"),
         (["evict"], 2, "--all"),
+        (["refresh", "nowhere/nothing"], 1, "manifest unknown"),
+        (["refresh", "TINY"], 1, "lower-case"),
+        (["refresh", f"tiny@sha256:{'1' * 64}"], 1, "names a digest"),
+        (["refresh", "tiny", "--group", "nowhere"], 1, "nowhere"),
         (["explain", "TINY"], 1, "lower-case"),
         (["explain", "tiny@sha256:12"], 1, "64"),
         (["explain", "quay.io/a/b"], 1, "not configured"),
@@ -174,3 +178,40 @@ def test_without_a_data_folder_there_is_nothing_to_list(gateway: Callable[..., G
     done = gateway({}, start=False).cli("cache", "list")
     assert done.returncode == 1
     assert "no data folder" in done.stderr
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_refresh_says_what_changed_and_the_server_follows(
+    running: bool, gateway: Callable[..., Gateway], hub: Hub, published: Callable[..., ImageLayout]
+) -> None:
+    image = f"refresh/{'running' if running else 'stopped'}"
+    tiny = published("tiny", repository=image)
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"ttl": "1d"}})
+    if not running:
+        server.stop()
+    first = server.json("cache", "refresh", f"{image}:latest")
+    assert (first["old_digest"], first["digest"], first["changed"]) == (None, tiny.digest, True)
+    other = published("other", repository=image)
+    second = server.json("cache", "refresh", image)
+    assert (second["old_digest"], second["digest"], second["changed"]) == (tiny.digest, other.digest, True)
+    assert "still is" in server.cli("cache", "refresh", image).stdout
+    if not running:
+        server.start()
+    hub.refuse()
+    answer = raw.get(server.proxied_url(f"{image}/manifests/latest"))
+    assert (answer.digest, answer.headers["x-cache"]) == (other.digest, "HIT")
+    hub.accept()
+
+
+def test_refresh_leaves_downloads_of_a_running_server_alone(
+    served: Gateway, images: Images, hub: Hub, published: Callable[..., ImageLayout]
+) -> None:
+    layer = max(published("mid").layers, key=lambda digest: images.mid.blobs[digest].stat().st_size)
+    hold = hub.hold(layer)
+    with raw.open_stream("GET", served.proxied_url(f"mid/blobs/{layer}")) as stream:
+        assert hold.reached.wait(10)
+        spools = sorted((served.data / "spool").iterdir())
+        served.json("cache", "refresh", "tiny")
+        assert spools == sorted((served.data / "spool").iterdir()) != []
+        hold.release()
+        assert digest_of(stream.read_all()) == layer

@@ -77,7 +77,9 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "anonymous_pull": False,
                 "default_upstream": "docker.io",
                 "upstream_username": None,
+                "fresh_only": False,
             },
+            "gate": None,
         },
         {
             "id": 1,
@@ -88,7 +90,9 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "anonymous_pull": True,
                 "default_upstream": "docker.io",
                 "upstream_username": None,
+                "fresh_only": False,
             },
+            "gate": None,
         },
     ]
 
@@ -105,6 +109,7 @@ def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -
         "anonymous_pull": True,
         "default_upstream": "quay.io",
         "upstream_username": "u",
+        "fresh_only": False,
     }
     changed = terminal.json(
         *("group", "update", "open", "--visibility", "internal", "--no-proxy", "--no-anonymous-pull"),
@@ -117,8 +122,59 @@ def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -
         "anonymous_pull": False,
         "default_upstream": "docker.io",
         "upstream_username": None,
+        "fresh_only": False,
     }
     assert terminal.json("group", "update", "open") == changed
+
+
+def test_the_gate_of_a_group_is_chosen_changed_and_opened_again(terminal: Terminal) -> None:
+    digest = f"sha256:{'a' * 64}"
+    gate = terminal.json(
+        *("group", "create", "g", "--allow", "library/*", "--allow", "quay.io/acme/*", "--deny", "*/evil"),
+        *("--cooldown", "3d", "--cooldown-action", "refuse", "--trust-created"),
+        *("--pin", f"alpine:3.20={digest}", "--pin", f"quay.io/acme/app:v1={digest}"),
+    )["gate"]
+    assert gate == {
+        "allow": ["library/*", "quay.io/acme/*"],
+        "deny": ["*/evil"],
+        "cooldown_seconds": 259_200,
+        "cooldown_action": "refuse",
+        "trusts_created": True,
+        "pins": [
+            {"upstream": "docker.io", "image": "library/alpine", "tag": "3.20", "digest": digest},
+            {"upstream": "quay.io", "image": "acme/app", "tag": "v1", "digest": digest},
+        ],
+    }
+    assert terminal.json("group", "update", "g")["gate"] == gate
+    assert terminal.json("group", "show", "g")["gate"] == gate
+    assert "cooldown_seconds\t259200" in terminal.done("group", "show", "g")
+    fewer = terminal.json("group", "update", "g", "--unpin", "docker.io/library/alpine:3.20", "--allow", "")["gate"]
+    assert (fewer["allow"], [pin["upstream"] for pin in fewer["pins"]]) == ([], ["quay.io"])
+    opened = terminal.json(
+        *("group", "update", "g", "--deny", "", "--cooldown", "0s", "--cooldown-action", "older"),
+        *("--no-trust-created", "--unpin", "quay.io/acme/app:v1"),
+    )
+    assert opened["gate"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--allow", "Library/*"), "no glob on image names"),
+        (("--deny", "alpine:latest"), "no glob on image names"),
+        (("--cooldown", "soon"), "--cooldown: not a duration"),
+        (("--pin", "alpine:3.20"), "write IMAGE:TAG=DIGEST"),
+        (("--pin", "alpine:3.20=sha256:12"), "write IMAGE:TAG=DIGEST"),
+        (("--pin", f"alpine=sha256:{'a' * 64}"), "names no tag"),
+        (("--pin", f"ghcr.io/a/b:c=sha256:{'a' * 64}"), "not configured"),
+        (("--unpin", "alpine:3.20"), "pins no alpine:3.20"),
+        (("--unpin", "Alpine:3.20"), "lower-case"),
+    ],
+)
+def test_a_gate_that_makes_no_sense_is_refused(terminal: Terminal, words: tuple[str, ...], reason: str) -> None:
+    terminal.done("group", "create", "g")
+    assert reason in terminal.refused("group", "update", "g", *words)
+    assert terminal.json("group", "show", "g")["gate"] is None
 
 
 def test_people_are_shown_plain_lines_away_from_a_terminal(terminal: Terminal) -> None:

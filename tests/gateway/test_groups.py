@@ -66,11 +66,23 @@ def content(folder: Path) -> bytes:
 
 
 def definitions(path: Path) -> dict[str, list[str]]:
-    """Each table with the lines that define it, whatever their order."""
+    """Each table with what defines it, whatever the order: a column that came later stands behind the constraints."""
     connection = sqlite3.connect(path)
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
     connection.close()
-    return {name: sorted(line.strip(" \t,") for line in sql.splitlines()) for name, sql in found}
+    return {name: sorted(" ".join(part.split()) for part in clauses(sql)) for name, sql in found}
+
+
+def clauses(sql: str) -> list[str]:
+    """What stands between the outer parentheses, parted at its commas."""
+    parts, depth = [""], 0
+    for character in sql[sql.index("(") + 1 : sql.rindex(")")]:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def test_migrations_make_what_the_schema_says(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.durations import format_duration, parse_duration
 from gateway.settings import (
     Settings,
     SettingsError,
     UpstreamSettings,
     descriptions,
-    format_duration,
     load,
-    parse_duration,
     rows,
     setting_names,
 )
@@ -506,3 +505,51 @@ def test_any_duration_survives_the_round_trip(seconds: int) -> None:
 def test_what_is_not_one_number_and_one_unit_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
+
+
+# --- rules for tags
+
+
+def test_rules_for_tags_are_read_in_their_order(config: Path) -> None:
+    config.write_text(
+        """
+        [[cache.rules]]
+        tags = "v*"
+        ttl = "1d"
+        [[cache.rules]]
+        tags = "*"
+        images = "library/*"
+        upstream = "docker.io"
+        fresh_only = true
+        """
+    )
+    loaded = load(config, {}, {})
+    assert [(rule.tags, rule.images, rule.upstream, rule.fresh_only) for rule in loaded.settings.cache.rules] == [
+        ("v*", "*", None, False),
+        ("*", "library/*", "docker.io", True),
+    ]
+    assert [rule.ttl for rule in loaded.settings.cache.rules] == [timedelta(days=1), None]
+    [row] = [row for row in rows(loaded) if row.name == "cache.rules"]
+    assert json.loads(json.dumps(row.value))[0] == {"tags": "v*", "ttl": "24h", "images": "*", "fresh_only": False}
+
+
+def test_rules_for_tags_come_from_the_environment_as_json() -> None:
+    loaded = load(None, {"GATEWAY_CACHE__RULES": '[{"tags": "v*", "ttl": "1d"}]'}, {})
+    assert [rule.tags for rule in loaded.settings.cache.rules] == ["v*"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[cache.rules]]\nttl = "1d"', "with tags and any of"),
+        ('[[cache.rules]]\ntags = "v*"\nttl = "1x"', "with tags and any of"),
+        ('[[cache.rules]]\ntags = ""', "with tags and any of"),
+        ('[[cache.rules]]\ntags = "v*"\nage = "1d"', "with tags and any of"),
+        ('[cache]\nrules = "v*"', "with tags and any of"),
+        ('[[cache.rules]]\ntags = "v*"\nupstream = "quay.io"', "there is no upstream quay.io"),
+    ],
+)
+def test_a_rule_that_is_none_is_refused(config: Path, text: str, said: str) -> None:
+    [problem] = refused_text(config, text)
+    assert problem.startswith("cache.rules = ")
+    assert said in problem

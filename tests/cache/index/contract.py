@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from cache.index.base import Index
 from cache.oci.names import Tag
-from cache.values import BlobInfo, Link, TagPointer
+from cache.values import BlobInfo, Link, Sighting, TagPointer
 from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
 
 MANIFEST = manifest_of("one")
@@ -115,3 +116,38 @@ class IndexContract:
         await index.record(POINTER, LINK)
         assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
         assert await index.linked(LINK)
+
+
+class HistoryContract:
+    """What every index keeps to that is a History, too."""
+
+    async def test_every_pointer_is_a_sighting_from_its_first_to_its_last(self, index: Any) -> None:
+        later, moved = NOON + timedelta(hours=1), manifest_of("two").descriptor
+        await index.record(POINTER)
+        await index.record(replace(POINTER, checked_at=later))
+        await index.record(replace(POINTER, target=moved, checked_at=later))
+        await index.record(replace(POINTER, tag=Tag("v1")))
+        found = await index.sightings(ANONYMOUS, APP)
+        assert sorted(found, key=lambda sighting: (sighting.tag, str(sighting.digest) != str(DIGEST))) == [
+            Sighting(LATEST, DIGEST, NOON, later),
+            Sighting(LATEST, moved.digest, later, later),
+            Sighting(Tag("v1"), DIGEST, NOON, NOON),
+        ]
+        assert await index.sightings(ALICE, APP) == await index.sightings(ANONYMOUS, WEB) == []
+
+    async def test_an_older_sighting_that_is_written_later_changes_nothing(self, index: Any) -> None:
+        await index.record(POINTER)
+        await index.record(replace(POINTER, checked_at=NOON - timedelta(hours=1)))
+        assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
+
+    async def test_what_is_forgotten_was_seen_all_the_same(self, index: Any) -> None:
+        await index.record(POINTER)
+        await index.forget(ANONYMOUS, APP)
+        assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
+
+    async def test_the_manifests_of_an_image_are_those_here_that_it_has_a_link_to(self, index: Any) -> None:
+        other = manifest_of("two")
+        await index.record(LINK, MANIFEST, other, replace(LINK, image=WEB, digest=other.descriptor.digest))
+        await index.record(replace(LINK, digest=blob_of(3)[1]))
+        assert await index.manifests(ANONYMOUS, APP) == {DIGEST}
+        assert await index.manifests(ALICE, APP) == set()

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.engine import Engine
 
 from cache.index import sql
+from cache.index.history import KEPT
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable, alone
+from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from cache.values import BlobInfo, Link, TagPointer
-from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, IndexContract
+from cache.values import BlobInfo, Link, Sighting, TagPointer
+from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, HistoryContract, IndexContract
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, ORIGIN, WEB, manifest_of, open_descriptors
 
 MOVED = replace(POINTER, target=manifest_of("two").descriptor, checked_at=NOON + timedelta(hours=1))
@@ -96,7 +100,7 @@ def execute(path: Path, statement: str, *values: object) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
 
-class TestSqlIndex(IndexContract):
+class TestSqlIndex(IndexContract, HistoryContract):
     pass
 
 
@@ -362,3 +366,27 @@ async def test_a_writer_waits_for_its_turn_among_processes(index: SqlIndex, path
         assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None, "readers do not wait"
     await writing
     assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+
+async def test_only_so_many_digests_of_a_tag_are_remembered(index: SqlIndex) -> None:
+    for number in range(KEPT + 5):
+        target = replace(MANIFEST.descriptor, digest=Digest.of(str(number).encode()))
+        await index.record(replace(POINTER, target=target, checked_at=NOON + timedelta(seconds=number)))
+    found = await index.sightings(ANONYMOUS, APP)
+    assert min(sighting.first_seen for sighting in found) == NOON + timedelta(seconds=5)
+    assert len(found) == KEPT
+
+
+async def test_the_history_of_an_older_file_begins_with_its_pointers(path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", sql.MIGRATIONS)
+    engine = create_engine(URL.create("sqlite", database=str(path)))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO images VALUES (7, :origin, '', 'acme/app')"), {"origin": str(ORIGIN)})
+        row = {"digest": str(DIGEST), "at": NOON.timestamp()}
+        connection.execute(text("INSERT INTO pointers VALUES (7, 'latest', 'x/y', :digest, 1, :at)"), row)
+    engine.dispose()
+    index = SqlIndex(path)
+    assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
+    index.close()

@@ -1,0 +1,81 @@
+"""PullThrough: what all proxied repositories of a process share, and what the index is told of what has arrived."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from cache.absences import Absences
+from cache.flight import Flight, Flights
+from cache.freshness import TagRules
+from cache.holdings import Damage, Holdings
+from cache.index.base import Catalogue, Index, Usage
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from cache.outages import Outages
+from cache.prefetch import Prefetching
+from cache.store.base import BlobStore
+from cache.tasks import Shared, Tasks
+from cache.turns import Turns
+from cache.upstream.errors import Corrupt, UpstreamError
+from cache.values import BlobInfo, Link, Source
+
+T = TypeVar("T")
+Failed = Callable[[Source, RepositoryName, Tag | Digest, UpstreamError], None]
+
+
+class PullThrough:
+    """What all proxied repositories of a process share."""
+
+    def __init__(
+        self,
+        index: Catalogue,
+        usage: Usage,
+        store: BlobStore,
+        flights: Flights,
+        tasks: Tasks,
+        rules: TagRules,
+        clock: Callable[[], datetime],
+        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
+        damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None,
+        failed: Failed = lambda source, image, reference, error: None,
+        prefetching: Prefetching | None = None,
+    ) -> None:
+        """`refused` is told of each document that an upstream gave and that must not be passed on, `damaged` of each
+        file that was not as it was written, `failed` of each question about a manifest or a link that was not answered
+        as it was hoped. Without `prefetching` nothing is fetched that nobody asked for."""
+        self.failed = failed
+        self.index = index
+        self.usage = usage
+        self.held = Holdings(index, store, damaged)
+        self.flights = flights
+        self.rules = rules
+        self.clock = clock
+        self.refused = refused
+        self.turns: dict[Source, Turns] = {}
+        self.prefetching = prefetching
+        self.absences = Absences(rules.negative_ttl)
+        self.outages = Outages()
+        self._shared: Shared[Hashable, Any] = Shared(tasks)
+
+    def waiting_misses(self) -> dict[Source, int]:
+        """How many misses wait for their turn, by source."""
+        return {source: len(turns) for source, turns in self.turns.items()}
+
+    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        """One task for all who want the same of an upstream; its errors are values."""
+        return self._shared.join(key, lambda: _settled(work), str(key))
+
+
+async def record_arrival(index: Index, flight: Flight) -> None:
+    """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
+    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
+    await index.record(BlobInfo(flight.digest, flight.written), *links)
+
+
+
+async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
+    try:
+        return await work()
+    except UpstreamError as error:
+        return error

@@ -1,0 +1,89 @@
+"""The one place where an upstream's failure becomes ours."""
+
+from collections.abc import AsyncIterator
+
+from cache.failures import Unstorable
+from cache.fill import Fetch
+from cache.flight import Follower
+from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
+from cache.private import PrivateBlob
+from cache.store.base import Extent
+from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+
+RETRY_AFTER = 5
+RETRY_AFTER_LIMIT = 60
+
+
+def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
+    """`unknown`: what it is here that the upstream does not have, or does not show."""
+    match error:
+        case NotFound() | Denied():
+            return unknown("the upstream registry has no such image, or does not show it to this gateway")
+        case RateLimited():
+            seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
+            return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))
+        case Corrupt():
+            return UpstreamInvalid(error.reason)
+        case Unavailable() if error.retry_after is not None:
+            return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
+        case _:
+            return UpstreamUnavailable(error.reason, RETRY_AFTER)
+
+
+class Arriving:
+    """What arrives, its failures in the language of the registry. Where it cannot be stored any more, it goes on as a
+    stream of its reader's own."""
+
+    def __init__(self, blob: Follower | PrivateBlob, fetch: Fetch) -> None:
+        self._blob = blob
+        self._fetch = fetch
+        self._left: Follower | None = None
+        self.digest = blob.digest
+
+    @property
+    def size(self) -> int | None:
+        return self._blob.size
+
+    def fileno(self) -> int:
+        return self._blob.fileno()
+
+    async def verified(self) -> None:
+        try:
+            try:
+                await self._blob.verified()
+            except Unstorable:
+                await self._go_alone(0).verified()
+        except UpstreamError as error:
+            raise refusal(error, BlobUnknown) from error
+
+    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
+        offset = start
+        try:
+            try:
+                async for extent in self._blob.ready(start, stop):
+                    yield extent
+                    offset = extent.stop
+            except Unstorable:
+                async for extent in self._go_alone(offset).ready(offset, stop):
+                    yield extent
+        except UpstreamError as error:
+            raise refusal(error, BlobUnknown) from error
+
+    def _go_alone(self, sent: int) -> PrivateBlob:
+        if isinstance(self._blob, PrivateBlob):
+            raise Unavailable("the blob cannot be stored here")
+        follower = self._left = self._blob
+        try:
+            beginning = follower.beginning(sent)
+            self._blob = PrivateBlob(self.digest, self._fetch, follower.size, beginning)
+        except (OSError, RuntimeError) as error:  # out of descriptors or threads
+            raise Unavailable(f"the blob cannot be fetched now ({error})") from error
+        return self._blob
+
+    async def read(self, extent: Extent) -> bytes:
+        return await self._blob.read(extent)
+
+    def close(self) -> None:
+        self._blob.close()
+        if self._left is not None:
+            self._left.close()

@@ -1,0 +1,12 @@
+"""What a group demands of what it serves."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("groups", sa.Column("fresh_only", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("groups", sa.Column("gate", sa.Text))

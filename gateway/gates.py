@@ -1,0 +1,26 @@
+"""The gate of a group before an image, for whoever opens one: the registry's surface, and commands."""
+
+from cache.gate import decide_image
+from cache.gated import GatedRepository, Subject
+from cache.oci.errors import Denied
+from cache.proxy import ProxiedRepository
+from gateway.namespaces import ProxiedLocation
+from gateway.services import Services
+
+Repository = ProxiedRepository | GatedRepository
+
+
+def behind_gate(repository: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:
+    """As the group of the location may see it. Raises Denied. What the gate does not look at stays as it is."""
+    gate = location.group.gate
+    if gate is None:
+        return repository
+    verdict = decide_image(gate, location.upstream, location.image)
+    if not verdict.allowed:
+        raise Denied(f"group {location.group.path!r}: {verdict.reason}")
+    pins = gate.pins_of(location.upstream, location.image)
+    if not (pins or gate.cooldown):
+        return repository
+    subject = Subject(services.upstreams.source(location.group, location.upstream), location.image, pins)
+    pull_through = services.pull_through
+    return GatedRepository(repository, gate, subject, pull_through.index, services.index, pull_through.clock)

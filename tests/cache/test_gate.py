@@ -1,0 +1,161 @@
+"""The gate's decisions, as tables."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from cache.gate import (
+    OPEN,
+    CooldownAction,
+    Gate,
+    Pin,
+    annotated_creation,
+    configured_creation,
+    decide_image,
+    decide_tag,
+    withheld,
+)
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX
+from cache.oci.names import RepositoryName, Tag
+from cache.values import Sighting
+from tests.cache.samples import APP, LATEST, NOON, WEB, manifest_of
+
+A, B, C, D = (Digest.of(letter.encode()) for letter in "abcd")
+DAY = timedelta(days=1)
+COOL = Gate(cooldown=3 * DAY)
+STRICT = Gate(cooldown=3 * DAY, action=CooldownAction.REFUSE)
+V1 = Tag("v1")
+
+
+def seen(digest: Digest, first: float, last: float = 0, tag: Tag = LATEST) -> Sighting:
+    """First and last seen so many days ago."""
+    return Sighting(tag, digest, NOON - first * DAY, NOON - last * DAY)
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "image", "allowed"),
+    [
+        ((), (), "acme/app", True),
+        (("acme/*",), (), "acme/app", True),
+        (("acme/*",), (), "acme/deep/app", True),
+        (("acme/*",), (), "library/alpine", False),
+        (("docker.io/acme/*",), (), "acme/app", True),
+        (("ghcr.io/acme/*",), (), "acme/app", False),
+        (("*",), ("acme/*",), "acme/app", False),
+        ((), ("acme/app",), "acme/app", False),
+        ((), ("docker.io/*",), "acme/app", False),
+        ((), ("ghcr.io/*",), "acme/app", True),
+        (("acme/app",), ("acme/app",), "acme/app", False),
+        ((), ("*/app",), "acme/apps", True),
+    ],
+)
+def test_an_image_is_let_through_by_its_name(
+    allow: tuple[str, ...], deny: tuple[str, ...], image: str, allowed: bool
+) -> None:
+    verdict = decide_image(Gate(allow, deny), "docker.io", RepositoryName(image))
+    assert verdict.allowed is allowed
+    assert verdict.reason
+
+
+def test_an_open_gate_lets_everything_through() -> None:
+    assert decide_image(OPEN, "docker.io", APP).allowed
+    assert decide_tag(OPEN, LATEST, A, [], None, NOON).digest == A
+
+
+@pytest.mark.parametrize(
+    ("gate", "sightings", "served"),
+    [
+        pytest.param(COOL, [], None, id="never seen"),
+        pytest.param(COOL, [seen(A, 3)], A, id="as old as it must be"),
+        pytest.param(COOL, [seen(A, 2.99)], None, id="too young, and the only one"),
+        pytest.param(COOL, [seen(A, 1), seen(B, 9, 1)], B, id="the one before"),
+        pytest.param(STRICT, [seen(A, 1), seen(B, 9, 1)], None, id="refused instead"),
+        pytest.param(STRICT, [seen(A, 4)], A, id="old enough to be strict about"),
+        pytest.param(COOL, [seen(A, 1), seen(B, 2, 1), seen(C, 9, 2)], C, id="the one before is too young as well"),
+        pytest.param(COOL, [seen(A, 1), seen(B, 5, 1), seen(C, 9, 2)], B, id="the last one that is old enough"),
+        pytest.param(COOL, [seen(A, 1), seen(B, 5, 2), seen(C, 9, 1)], C, id="the last one means last in force"),
+        pytest.param(COOL, [seen(A, 9), seen(B, 5, 1)], A, id="a tag that moved back to what is old"),
+        pytest.param(COOL, [seen(A, 9, tag=V1), seen(B, 9, tag=V1)], None, id="other tags tell nothing"),
+    ],
+)
+def test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough(
+    gate: Gate, sightings: list[Sighting], served: Digest | None
+) -> None:
+    verdict = decide_tag(gate, LATEST, A, sightings, None, NOON)
+    assert (verdict.allowed, verdict.digest) == (served is not None, served)
+    if served != A:
+        assert "until 20" in verdict.reason
+        assert "waits 3 days" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("created", "served"),
+    [(NOON - 30 * DAY, A), (NOON - 1 * DAY, None), (NOON + 30 * DAY, None), (None, None)],
+)
+def test_a_date_of_the_publisher_makes_an_image_older_and_never_younger(created: object, served: Digest | None) -> None:
+    assert decide_tag(COOL, LATEST, A, [seen(A, 1)], created, NOON).digest == served  # type: ignore[arg-type]
+    assert decide_tag(COOL, LATEST, A, [seen(A, 9)], created, NOON).digest == A  # type: ignore[arg-type]
+
+
+def test_a_digest_is_withheld_while_no_tag_has_meant_it_long_enough() -> None:
+    sightings = [seen(A, 1), seen(B, 9), seen(C, 1), seen(C, 9, tag=V1), seen(D, 1)]
+    assert withheld(COOL, sightings, {}, [], NOON) == {A, D}
+    assert withheld(COOL, sightings, {A: NOON - 9 * DAY}, [], NOON) == {D}
+    assert withheld(COOL, sightings, {}, [D], NOON) == {A}
+    assert withheld(COOL, [], {}, [D], NOON) == set()
+
+
+def test_pins_belong_to_one_upstream_and_image() -> None:
+    gate = Gate(pins=(Pin("docker.io", APP, LATEST, A), Pin("docker.io", WEB, LATEST, B), Pin("ghcr.io", APP, V1, C)))
+    assert gate.pins_of("docker.io", APP) == {LATEST: A}
+    assert gate.pins_of("ghcr.io", APP) == {V1: C}
+    assert gate.pins_of("quay.io", APP) == {}
+
+
+def index_of(*created: str | None, own: str | None = None) -> Manifest:
+    def annotated(text: str | None) -> dict[str, object]:
+        return {"annotations": {"org.opencontainers.image.created": text}} if text is not None else {}
+
+    child = manifest_of("one").descriptor
+    entry = {"mediaType": child.media_type, "digest": str(child.digest), "size": child.size}
+    document = {"schemaVersion": 2, "manifests": [entry | annotated(text) for text in created], **annotated(own)}
+    return Manifest.parse(OCI_INDEX, json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "year"),
+    [
+        (index_of(None), None),
+        (index_of("2020-01-01T00:00:00Z", None, "2023-01-01T00:00:00.123456789Z"), 2023),
+        (index_of("2020-01-01T00:00:00Z", own="2022-01-01T00:00:00+02:00"), 2022),
+        (index_of("1970-01-01T00:00:00Z"), None),
+        (index_of("2020-01-01"), None),
+        (index_of("2020-01-01T00:00:00"), None),
+        (index_of("yesterday"), None),
+        (manifest_of("one"), None),
+    ],
+)
+def test_when_an_index_was_made_is_what_its_annotations_say_at_their_newest(
+    manifest: Manifest, year: int | None
+) -> None:
+    moment = annotated_creation(manifest)
+    assert (moment.year if moment else None) == year
+
+
+@pytest.mark.parametrize(
+    ("config", "year"),
+    [
+        (b'{"created": "2021-05-06T07:08:09Z"}', 2021),
+        (b'{"created": "0001-01-01T00:00:00Z"}', None),
+        (b'{"created": 7}', None),
+        (b"[]", None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_when_an_image_was_made_is_what_its_config_says(config: bytes, year: int | None) -> None:
+    moment = configured_creation(config)
+    assert (moment.year if moment else None) == year

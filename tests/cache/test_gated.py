@@ -1,0 +1,204 @@
+"""GatedRepository over a real index and store: what is answered while a group waits, and what never leaks."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cache.gate import CooldownAction, Gate
+from cache.gated import GatedRepository, Subject
+from cache.oci.digest import Digest
+from cache.oci.errors import Denied, UpstreamUnavailable
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from cache.oci.names import Tag
+from cache.upstream.errors import Unavailable
+from cache.values import Outcome
+from tests.cache.samples import ANONYMOUS, APP, LATEST
+from tests.cache.test_proxy import TTL, Bench, content
+
+DAY = timedelta(days=1)
+COOL = Gate(cooldown=3 * DAY)
+V1 = Tag("v1")
+
+
+def image(seed: str, *layers: bytes, created: str | None = None) -> tuple[Manifest, dict[Digest, bytes]]:
+    """A manifest, and the blobs that it refers to; the config says when it was made."""
+    config = json.dumps({"seed": seed} | ({"created": created} if created else {})).encode()
+    blobs = {Digest.of(blob): blob for blob in (config, *layers)}
+    first, *others = [{"mediaType": "application/x", "digest": str(d), "size": len(b)} for d, b in blobs.items()]
+    document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": first, "layers": others}
+    return Manifest.parse(OCI_MANIFEST, json.dumps(document).encode()), blobs
+
+
+def index_over(*children: Manifest) -> Manifest:
+    entries = [
+        {"mediaType": child.descriptor.media_type, "digest": str(child.descriptor.digest), "size": len(child.raw)}
+        for child in children
+    ]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    return Manifest.parse(OCI_INDEX, json.dumps(document).encode())
+
+
+SHARED, OWN = b"base layer", b"new layer"
+OLD, OLD_BLOBS = image("old", SHARED)
+NEW, NEW_BLOBS = image("new", SHARED, OWN)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    bench.script.blobs |= OLD_BLOBS | NEW_BLOBS
+    yield bench
+    await bench.tasks.close()
+    bench.index.close()
+
+
+def gated(bench: Bench, gate: Gate = COOL, *, pins: dict[Tag, Digest] | None = None) -> GatedRepository:
+    subject = Subject(ANONYMOUS, APP, pins or {})
+    return GatedRepository(bench.open(), gate, subject, bench.index, bench.index, bench.clock)
+
+
+async def move(bench: Bench) -> None:
+    """`latest` meant OLD for long, and NEW since a moment ago; who has no gate has pulled both."""
+    for manifest in (OLD, NEW):
+        bench.script.publish(manifest)
+        await bench.open().manifest(LATEST)
+        bench.clock.advance(4 * DAY if manifest is OLD else TTL)
+
+
+async def test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before(bench: Bench) -> None:
+    await move(bench)
+    found = await gated(bench).manifest(LATEST)
+    assert found.manifest == OLD
+    assert (await gated(bench).stat_manifest(LATEST)).descriptor == OLD.descriptor
+    assert (await bench.open().manifest(LATEST)).manifest == NEW
+
+
+async def test_once_it_is_old_enough_it_is_served_as_it_is(bench: Bench) -> None:
+    await move(bench)
+    bench.clock.advance(3 * DAY)
+    assert (await gated(bench).manifest(LATEST)).manifest == NEW
+    assert await content(await gated(bench).blob(Digest.of(OWN))) == OWN
+
+
+async def test_a_tag_with_nothing_older_is_refused_until_it_is_old_enough_and_its_age_begins(bench: Bench) -> None:
+    bench.script.publish(NEW)
+    for _ in range(2):
+        with pytest.raises(Denied, match="no older digest"):
+            await gated(bench).manifest(LATEST)
+        with pytest.raises(Denied, match="no older digest"):
+            await gated(bench).stat_manifest(LATEST)
+    bench.clock.advance(3 * DAY)
+    assert (await gated(bench).manifest(LATEST)).manifest == NEW
+
+
+async def test_refusing_says_until_when(bench: Bench) -> None:
+    await move(bench)
+    with pytest.raises(Denied, match="until 2024-05-08"):
+        await gated(bench, Gate(cooldown=3 * DAY, action=CooldownAction.REFUSE)).manifest(LATEST)
+
+
+async def test_in_an_outage_what_is_old_enough_is_served_stale(bench: Bench) -> None:
+    await move(bench)
+    bench.clock.advance(DAY)
+    bench.script.failure = Unavailable("down")
+    found = await gated(bench).manifest(LATEST)
+    assert (found.manifest, found.answer.outcome) == (OLD, Outcome.STALE)
+
+
+async def test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not(bench: Bench) -> None:
+    await move(bench)
+    repository = gated(bench)
+    for digest in (Digest.of(OWN), next(iter(NEW_BLOBS))):
+        with pytest.raises(Denied):
+            await repository.blob(digest)
+        with pytest.raises(Denied):
+            await repository.stat_blob(digest)
+    with pytest.raises(Denied):
+        await repository.manifest(NEW.descriptor.digest)
+    with pytest.raises(Denied):
+        await repository.stat_manifest(NEW.descriptor.digest)
+    with pytest.raises(Denied):
+        await repository.referrers(NEW.descriptor.digest, None)
+    assert await content(await repository.blob(Digest.of(SHARED))) == SHARED
+    assert (await repository.manifest(OLD.descriptor.digest)).manifest == OLD
+
+
+async def test_the_parts_of_a_withheld_index_are_withheld(bench: Bench) -> None:
+    bench.script.publish(OLD)
+    await bench.open().manifest(LATEST)
+    bench.clock.advance(4 * DAY)
+    bench.script.publish(NEW, V1)
+    bench.script.publish(index_over(NEW, OLD))
+    await bench.open().manifest(LATEST)
+    await bench.open().manifest(NEW.descriptor.digest)
+    for refused in (gated(bench).manifest(NEW.descriptor.digest), gated(bench).blob(Digest.of(OWN))):
+        with pytest.raises(Denied):
+            await refused
+    assert (await gated(bench).manifest(OLD.descriptor.digest)).manifest == OLD
+
+
+async def test_a_digest_that_somebody_names_and_no_tag_leads_to_is_served(bench: Bench) -> None:
+    other, blobs = image("other", OWN)
+    bench.script.publish(other, V1)
+    bench.script.blobs |= blobs
+    await move(bench)
+    assert (await gated(bench).manifest(other.descriptor.digest)).manifest == other
+    assert await content(await gated(bench).blob(Digest.of(OWN))) == OWN  # it is part of that as well
+
+
+async def test_a_pinned_tag_means_its_digest_whatever_the_upstream_says(bench: Bench) -> None:
+    await move(bench)
+    pinned = gated(bench, Gate(), pins={LATEST: OLD.descriptor.digest})
+    assert (await pinned.manifest(LATEST)).manifest == OLD
+    assert (await pinned.stat_manifest(LATEST)).descriptor == OLD.descriptor
+    bench.script.publish(NEW, V1)
+    assert (await pinned.manifest(V1)).manifest == NEW
+    ahead = gated(bench, COOL, pins={LATEST: NEW.descriptor.digest})
+    assert (await ahead.manifest(LATEST)).manifest == NEW
+    assert await content(await ahead.blob(Digest.of(OWN))) == OWN
+
+
+async def test_a_pin_that_cannot_be_had_is_a_refusal_and_in_an_outage_an_outage(bench: Bench) -> None:
+    bench.script.publish(NEW)
+    pinned = gated(bench, Gate(), pins={LATEST: Digest.of(b"gone")})
+    with pytest.raises(Denied, match="pins latest"):
+        await pinned.manifest(LATEST)
+    with pytest.raises(Denied, match="pins latest"):
+        await pinned.stat_manifest(LATEST)
+    bench.script.failure = Unavailable("down")
+    with pytest.raises(UpstreamUnavailable):
+        await pinned.manifest(LATEST)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_a_date_in_the_config_counts_where_publishers_are_trusted(
+    bench: Bench, trusted: bool, indexed: bool
+) -> None:
+    manifest, blobs = image("dated", created="2024-03-01T00:00:00Z")
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    if indexed:
+        bench.script.publish(index_over(manifest))
+    repository = gated(bench, Gate(cooldown=3 * DAY, trusts_created=trusted))
+    if not trusted:
+        with pytest.raises(Denied):
+            await repository.manifest(LATEST)
+        return
+    found = await repository.manifest(LATEST)
+    assert found.manifest == (index_over(manifest) if indexed else manifest)
+    assert (await repository.manifest(manifest.descriptor.digest)).manifest == manifest
+    await bench.landed()
+
+
+async def test_a_young_date_in_the_config_lets_nothing_through(bench: Bench) -> None:
+    manifest, blobs = image("dated", created="2024-04-30T00:00:00Z")
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    with pytest.raises(Denied):
+        await gated(bench, Gate(cooldown=3 * DAY, trusts_created=True)).manifest(LATEST)
+    await bench.landed()

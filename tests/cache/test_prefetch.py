@@ -1,0 +1,171 @@
+"""Prefetching: what starts when a manifest was given, and that nobody pays twice."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cache import prefetch
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_MANIFEST
+from cache.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
+from cache.proxy import ProxiedRepository
+from cache.upstream.errors import Unavailable
+from cache.values import Source
+from tests.cache.samples import ANONYMOUS, APP, LATEST, WEB
+from tests.cache.scripted import ScriptedBody
+from tests.cache.test_gated import index_over
+from tests.cache.test_proxy import HIT, MISS, Bench, content, until
+
+
+def image(name: str, layers: int, media_type: str = "application/x") -> tuple[Manifest, dict[Digest, bytes]]:
+    contents = [f"{name} {number}".encode() * 100 for number in range(layers + 1)]
+    blobs = {Digest.of(blob): blob for blob in contents}
+    config, *others = [{"mediaType": "application/c", "digest": str(d), "size": len(b)} for d, b in blobs.items()]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config,
+        "layers": [other | {"mediaType": media_type} for other in others],
+    }
+    return Manifest.parse(OCI_MANIFEST, json.dumps(document).encode()), blobs
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    bench.shared.prefetching = Prefetching(bench.tasks)
+    yield bench
+    await bench.tasks.close()
+    bench.index.close()
+
+
+def publish(bench: Bench, name: str = "one", layers: int = 2) -> tuple[Manifest, list[Digest]]:
+    manifest, blobs = image(name, layers)
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    return manifest, list(blobs)
+
+
+async def give(bench: Bench, repository: ProxiedRepository | None = None) -> None:
+    """As the handler does: the manifest, and what may start with it."""
+    repository = repository or bench.open()
+    repository.prefetch(await repository.manifest(LATEST))
+
+
+def gets(bench: Bench) -> int:
+    return bench.script.calls.count("get blob")
+
+
+async def arrived(bench: Bench, *digests: Digest) -> None:
+    await until(lambda: all(bench.store.stat(digest) for digest in digests) and not bench.flights)
+
+
+async def test_config_and_layers_start_with_a_new_manifest(bench: Bench) -> None:
+    _, digests = publish(bench)
+    await give(bench)
+    await arrived(bench, *digests)
+    assert gets(bench) == 3
+    for digest in digests:
+        found = await bench.open().blob(digest)
+        assert (found.answer, Digest.of(await content(found))) == (HIT, digest)
+    assert gets(bench) == 3
+
+
+async def test_who_asks_while_it_arrives_joins_and_the_first_one_has_caused_it(bench: Bench) -> None:
+    _, digests = publish(bench, layers=0)
+    bench.script.bodies[APP] = body = ScriptedBody(len(bench.script.blobs[digests[0]]))
+    await give(bench)
+    await until(lambda: body.opened == 1)
+    found = [await bench.open().blob(digests[0]) for _ in range(3)]
+    assert [one.answer.outcome.value for one in found] == ["MISS", "COALESCED", "COALESCED"]
+    body.send(bench.script.blobs[digests[0]])
+    body.end()
+    assert {Digest.of(await content(one)) for one in found} == {digests[0]}
+    assert gets(bench) == 1
+    await bench.landed()
+
+
+async def test_a_manifest_that_was_here_starts_nothing(bench: Bench) -> None:
+    publish(bench)
+    await bench.open().manifest(LATEST)
+    await give(bench)
+    assert (len(bench.flights), gets(bench)) == (0, 0)
+
+
+async def test_what_is_here_does_not_start_again(bench: Bench) -> None:
+    _, digests = publish(bench)
+    for digest in digests:
+        await content(await bench.open().blob(digest))
+    await bench.landed()
+    assert gets(bench) == 3
+    await give(bench)
+    await give(bench, bench.open(WEB))  # here for another image: one question is enough, when somebody asks
+    await until(lambda: len(bench.tasks) == 0)
+    assert gets(bench) == 3
+    assert "head blob" not in bench.script.calls
+
+
+async def test_a_short_quota_is_left_for_those_who_ask(bench: Bench) -> None:
+    def spare(source: Source) -> bool:
+        assert source == ANONYMOUS
+        return False
+
+    bench.shared.prefetching = Prefetching(bench.tasks, spare)
+    publish(bench)
+    await give(bench)
+    assert (len(bench.tasks), gets(bench)) == (0, 0)
+
+
+async def test_an_upstream_that_fails_meanwhile_troubles_nobody(bench: Bench) -> None:
+    _, digests = publish(bench)
+    bench.script.failures["get blob", APP] = Unavailable("down")
+    await give(bench)
+    await until(lambda: len(bench.tasks) == 0)
+    bench.script.failures.clear()
+    found = await bench.open().blob(digests[0])
+    assert found.answer == MISS
+    await content(found)
+    await bench.landed()
+
+
+async def test_what_nobody_asks_for_does_not_hold_its_place_for_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "HELD", 0.01)
+    _, digests = publish(bench, layers=0)
+    bench.script.bodies[APP] = body = ScriptedBody(1_000_000_000)
+    await give(bench)
+    await until(lambda: body.opened == 1)
+    await until(lambda: bench.shared.prefetching is not None and not bench.shared.prefetching._running)
+    assert bench.flights.find(ANONYMOUS, digests[0]) is not None  # its own patience with readers is as always
+    body.fail(Unavailable("over"))
+    await bench.landed()
+
+
+async def test_only_so_many_start_at_once_per_source(bench: Bench) -> None:
+    bench.script.bodies[APP] = body = ScriptedBody(1_000_000, answered=False)
+    for name in ("one", "two", "three", "four"):
+        publish(bench, name, layers=9)
+        await bench.index.forget(ANONYMOUS, APP)
+        await give(bench)
+    await until(lambda: body.opened == PER_SOURCE)
+    assert len(bench.flights) == PER_SOURCE == 2 * BLOBS
+    body.answer(Unavailable("over"))
+    await bench.landed()
+
+
+def test_of_an_image_the_config_and_the_first_layers_are_chosen_and_of_an_index_nothing() -> None:
+    manifest, blobs = image("one", 9)
+    assert chosen(manifest) == list(blobs)[:BLOBS]
+    assert chosen(index_over(manifest)) == []
+    huge = json.loads(manifest.raw)
+    huge["layers"][1]["size"] = 64 * 1024 * 1024 + 1
+    first, second, _, fourth = list(blobs)[:BLOBS]
+    assert chosen(Manifest.parse(OCI_MANIFEST, json.dumps(huge).encode())) == [first, second, fourth]
+    foreign, blobs = image("one", 2, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    assert chosen(foreign) == list(blobs)[:1]
+    restricted, blobs = image("one", 2, "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
+    assert chosen(restricted) == list(blobs)[:1]

@@ -1,0 +1,122 @@
+"""`cache warm` with a real server and without one."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import GatewayFactory, Publish
+from tests.parts import raw
+from tests.parts.gateway import ROOT, Gateway
+from tests.parts.hub import Hub
+from tests.parts.processes import plain_environment
+
+from .datafolder import holds
+
+
+@pytest.fixture(autouse=True)
+def upstream_is_back(hub: Hub) -> Iterator[None]:
+    yield
+    hub.reset()
+
+
+def write_list(server: Gateway, text: str) -> str:
+    file = server.directory / "images.list"
+    file.write_text(text)
+    return str(file)
+
+
+def warmed(server: Gateway, text: str, *words: str) -> tuple[int, dict[str, Any]]:
+    done = server.cli("cache", "warm", write_list(server, text), "--json", *words)
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_list_is_brought_here_once_and_served_without_the_upstream(
+    running: bool, hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    """Tags by a glob, one platform of an index; and a second run fetches nothing."""
+    image = f"warm/{'running' if running else 'alone'}"
+    multi = published("multi", repository=image, tag="v1")
+    tiny = published("tiny", repository=image, tag="v2")
+    published("other", repository=image, tag="other")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    if not running:
+        server.stop()
+    code, first = warmed(server, f"{image}:v* linux/arm64\n")
+    assert (code, first["failed"], first["held"]) == (0, [], 0)
+    gets = {record.path for record in hub.log.select("cdn", "GET")}
+    assert hub.count("cdn", "GET") == len(gets) == first["fetched"]
+    assert hub.count("hub", "GET", "/manifests/other") == 0
+    assert holds(server, *tiny.layers)
+    assert 0 < len([digest for digest in multi.layers if holds(server, digest)]) < len(multi.layers)
+
+    code, second = warmed(server, f"{image}:v* linux/arm64\n")
+    assert (code, second["failed"], second["fetched"], second["held"]) == (0, [], 0, first["fetched"])
+    assert hub.count("cdn", "GET") == len(gets)
+    if not running:
+        server.start()
+    hub.refuse()
+    for digest in tiny.blobs:
+        kind = "manifests" if digest in tiny.manifests else "blobs"
+        assert raw.get(server.proxied_url(f"{image}/{kind}/{digest}")).headers["x-cache"] == "HIT"
+    assert raw.get(server.proxied_url(f"{image}/manifests/v1")).digest == multi.digest
+
+
+def test_what_broke_off_is_named_and_goes_on_where_it_was(
+    hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    mid, tiny = published("mid"), published("tiny")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    server.json("group", "create", "narrow", "--visibility=public", "--anonymous-pull", "--deny=library/mid")
+    text = "tiny *\nmid *\nwarm/nowhere\n"
+    code, refused = warmed(server, text, "--group=narrow")
+    assert code == 1
+    assert [one["image"] for one in refused["failed"]] == ["mid:latest", "warm/nowhere:latest"]
+    assert holds(server, *tiny.layers)
+    assert not any(holds(server, digest) for digest in mid.layers)
+
+    hub.log.clear()
+    code, rest = warmed(server, text)
+    assert (code, [one["image"] for one in rest["failed"]]) == (1, ["warm/nowhere:latest"])
+    assert holds(server, *mid.layers)
+    assert all(hub.count("cdn", "GET", digest) == 0 for digest in tiny.layers)
+    assert all(hub.count("cdn", "GET", digest) == 1 for digest in mid.layers)
+
+
+def test_a_platform_that_is_not_there_is_said(hub: Hub, published: Publish, gateway: GatewayFactory) -> None:
+    published("multi")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    done = server.cli("cache", "warm", write_list(server, "multi linux/mips64\n"))
+    assert done.returncode == 1
+    assert "multi:latest is not complete here: it has nothing for linux/mips64" in done.stderr
+    assert server.cli("cache", "warm", str(server.directory / "no-such-file")).returncode == 1
+    assert server.cli("cache", "warm", write_list(server, "multi\n"), "--every=often").returncode == 1
+
+
+def test_on_a_schedule_it_goes_on_until_it_is_stopped_and_brings_what_moved(
+    hub: Hub, published: Publish, gateway: GatewayFactory, scratch: Path
+) -> None:
+    published("tiny", repository="warm/scheduled")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"ttl": "0s"}})
+    words = ["cache", "warm", write_list(server, "warm/scheduled *\n"), "--every=1s", "--config"]
+    command = [sys.executable, "-m", "gateway", *words, str(server.config_file), "--data", str(server.data)]
+    environment = plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1")
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert "0 were here" in process.stdout.readline()
+            assert "0 blobs fetched" in process.stdout.readline()
+            other = published("other", repository="warm/scheduled")
+            while "0 blobs fetched" in process.stdout.readline():
+                pass
+            assert holds(server, *other.layers)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
