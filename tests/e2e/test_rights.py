@@ -22,8 +22,9 @@ OTHER = "other.example"
 
 @pytest.fixture
 def both(liar: Liar, hub: Hub, gateway: GatewayFactory) -> Gateway:
-    """A server with two upstreams: the Hub, and a registry of another origin."""
-    return gateway({"upstreams": {"docker.io": hub.settings(), OTHER: liar.settings()}})
+    """A server with two upstreams, the Hub and a registry of another origin, that only fetches what is asked for."""
+    upstreams = {"docker.io": hub.settings(), OTHER: liar.settings()}
+    return gateway({"upstreams": upstreams, "cache": {"prefetch": False}})
 
 
 def get(server: Gateway, path: str) -> RawResponse:

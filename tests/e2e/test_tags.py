@@ -34,8 +34,8 @@ TYPES = [
 
 @pytest.fixture(scope="module")
 def server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
-    """A server that believes nothing about tags for longer than a moment."""
-    cache = {"ttl": "0s", "negative_ttl": "0s"}
+    """A server that believes nothing about tags for longer than a moment, and fetches what it is asked for alone."""
+    cache = {"ttl": "0s", "negative_ttl": "0s", "prefetch": False}
     return long_lived({"upstreams": {"docker.io": plain_hub_servers.settings()}, "cache": cache})
 
 
@@ -62,7 +62,7 @@ def test_a_tag_that_did_not_move_costs_a_head(hub: Hub, published: Publish, serv
 
 def test_within_the_ttl_the_upstream_is_not_asked(hub: Hub, published: Publish, gateway: GatewayFactory) -> None:
     layout = published("tiny")
-    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"prefetch": False}})
     latest(server, "library/tiny")
     hub.log.clear()
     assert seen(latest(server, "library/tiny")) == (200, "HIT", layout.digest)
