@@ -148,7 +148,7 @@ class Quota:
         known, now = self._ledger.find(self._key), self._ledger.clock()
         seconds = quota.pause(known, ask, self.free_checks, now)
         left = quota.left_now(known, now)
-        if not seconds and ask is Ask.PULL and left is not None and self._pulling >= max(left, 1):
+        if not seconds and ask is Ask.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
             return _AT_LAST
         return seconds
 

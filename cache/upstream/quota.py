@@ -104,7 +104,7 @@ def _count(value: str) -> tuple[int | None, int | None]:
 
 def after_answer(known: Allowance, ask: Ask, said: Told | None, sent: float, now: float) -> Allowance:
     """An answer that is no 429, to a request that was sent at `sent`: it may end a pause that had begun before."""
-    allowance = _noted(known, said, now)
+    allowance = _noted(known, said, sent, now)
     if known.until and sent >= known.began:
         proved = known.everything or ask is Ask.PULL or (said is not None and bool(said.remaining))
         if proved:
@@ -118,7 +118,7 @@ def after_refusal(
     known: Allowance, ask: Ask, said: Told | None, retry: int | None, sent: float, now: float
 ) -> Allowance:
     """A 429. One to a request that was under way when the pause began makes it no longer than it says itself."""
-    allowance = _noted(known, said, now)
+    allowance = _noted(known, said, sent, now)
     everything = ask is not Ask.PULL or said is None
     late = bool(known.until) and sent < known.began
     strikes = known.strikes if late else known.strikes + 1
@@ -214,9 +214,12 @@ def _refill(known: Allowance) -> float:
     return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
 
 
-def _noted(known: Allowance, said: Told | None, now: float) -> Allowance:
+def _noted(known: Allowance, said: Told | None, sent: float, now: float) -> Allowance:
     if said is None:
         return known
+    if sent < known.told_at and None not in (said.remaining, known.remaining):
+        # Answers of the same moment come in any order: the one that leaves least is the last word.
+        said = replace(said, remaining=min(said.remaining or 0, known.remaining or 0))
     samples = known.samples
     if said.remaining is not None:
         if samples and said.remaining > samples[-1][1]:

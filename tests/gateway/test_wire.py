@@ -44,6 +44,11 @@ class Pair:
             self.upstream.behave(digest, lie)
         return content, self.server.proxied_url(f"library/any/blobs/{digest}")
 
+    def believe(self) -> None:
+        """After wrong bodies: an upstream that gives nothing else would be left alone by the server."""
+        content, url = self.offer(1)
+        wait_until(lambda: raw.get(url).body == content, 40)
+
     def cached(self, size: int = LARGE) -> tuple[bytes, str]:
         """The same, of a blob that has been pulled and is here."""
         content, url = self.offer(size)
@@ -97,6 +102,7 @@ def pair(started: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
     begins = len(started.server.log_text())
     yield started
     started.upstream.honest()
+    started.believe()
     assert "Traceback" not in started.server.log_text()[begins:]
 
 

@@ -114,6 +114,7 @@ def test_while_what_is_left_is_on_its_way_to_others_the_next_pull_waits(clock: C
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
     with quota.request(Ask.PULL) as conversation:
         conversation.answered(Told(100, 2, 21600))
+    clock.now += 1
     with quota.request(Ask.PULL):
         assert quota.pause(Ask.PULL) == 0
         with quota.request(Ask.PULL):

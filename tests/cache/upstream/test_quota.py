@@ -259,3 +259,10 @@ def test_why_nothing_is_sent_is_said_in_words() -> None:
     )
     overnight = after_refusal(UNKNOWN, PULL, LIMITED, 3600, NOW + 6000, NOW + 6000)
     assert in_words(overnight, "docker.io", "anonymous users", NOW + 6000).endswith("until 2023-11-15 00:53 UTC")
+
+
+def test_of_answers_to_requests_of_one_moment_the_least_counts_in_whatever_order_they_come() -> None:
+    known = after_answer(UNKNOWN, PULL, Told(100, 5), NOW, NOW + 1)
+    known = after_answer(known, PULL, Told(100, 7), NOW, NOW + 2)
+    assert known.remaining == 5
+    assert after_answer(known, PULL, Told(100, 9), NOW + 3, NOW + 4).remaining == 9
