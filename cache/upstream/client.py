@@ -136,9 +136,10 @@ class UpstreamClient:
         return await carry_out(self._get_manifest(image, reference), self._egress)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Its bytes; None where the upstream does not say."""
+        """Its bytes; None where the upstream does not say. Raises Corrupt for a page, which proves no right."""
         response = await carry_out(self._ask(image, "HEAD", f"blobs/{digest}"), self._egress)
         await response.aclose()
+        self._refuse_page(response)
         return _content_length(response)
 
     @contextmanager
@@ -151,14 +152,18 @@ class UpstreamClient:
         headers = {"Range": part.range} if part else {}
         response = carry_out_blocking(self._ask(image, "GET", f"blobs/{digest}", headers), self._egress)
         try:
-            if essence(response.headers.get("content-type", "")) == "text/html":
-                raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
+            self._refuse_page(response)
             start = _start_of(response, part)
             if start is None:
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
             yield BlobStream(response, start)
         finally:
             response.close()
+
+    def _refuse_page(self, response: Response) -> None:
+        """Raises Corrupt for a page of HTML where a blob was asked for."""
+        if essence(response.headers.get("content-type", "")) == "text/html":
+            raise Corrupt(f"{self.host} answered with a page of HTML for a blob", Fault.HTML)
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
         query = {"n": str(count)} if count is not None else {}
