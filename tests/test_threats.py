@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.table import FAULTS
 from tests.threats import PAGE, ROOT, THREATS, Threat, page
 
 
@@ -18,7 +19,7 @@ def test_what_is_taken_away_stands_once_in_the_code(threat: Threat) -> None:
     assert (ROOT / threat.disarm.file).read_text().count(threat.disarm.old) == 1
 
 
-@pytest.mark.parametrize("node", sorted({node for threat in THREATS for node in threat.tests}))
+@pytest.mark.parametrize("node", sorted({node for row in (*THREATS, *FAULTS) for node in row.tests}))
 def test_every_test_that_is_named_exists(node: str) -> None:
     file, _, name = node.partition("::")
     assert Path(ROOT / file).is_file()

@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.table import section
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "tests" / "THREATS.md"
 
@@ -663,7 +665,7 @@ def page() -> str:
         "away: `python -m tests.threats --disarm NAME` (or `all`) changes the file of the last column in a copy of the\n"
         "project and runs the tests of the row, at least one of which must then fail.\n\n"
         "| threat | what happens | answer | tests | taken away in |\n| --- | --- | --- | --- | --- |\n"
-        f"{rows}\n"
+        f"{rows}\n{section()}"
     )
 
 

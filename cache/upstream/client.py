@@ -176,9 +176,10 @@ class UpstreamClient:
         return await carry_out(self._get_manifest(image, reference), self._egress)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Its bytes; None where the upstream does not say."""
+        """Its bytes; None where the upstream does not say. Raises Corrupt for a page, which proves no right."""
         response = await carry_out(self._ask(Ask.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
         await response.aclose()
+        self._refuse_page(response, digest)
         return _content_length(response)
 
     @contextmanager
@@ -193,8 +194,7 @@ class UpstreamClient:
         response = carry_out_blocking(flow, self._egress)
         stream: BlobStream | None = None
         try:
-            if essence(response.headers.get("content-type", "")) == "text/html":
-                raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
+            self._refuse_page(response, digest)
             start = _start_of(response, part)
             if start is None:
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
@@ -204,6 +204,11 @@ class UpstreamClient:
             if stream is not None:
                 stream.close()
             response.close()
+
+    def _refuse_page(self, response: Response, digest: Digest) -> None:
+        """Raises Corrupt for a page of HTML where a blob was asked for."""
+        if essence(response.headers.get("content-type", "")) == "text/html":
+            raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
         query = {"n": str(count)} if count is not None else {}

@@ -76,6 +76,10 @@ class Gateway:
         one = "" if re.search(r'^"?workers"?\s*=', text, re.MULTILINE) else "workers = 1\n"
         self.config_file.write_text(one + text)
 
+    def arm(self, failpoints: str) -> None:
+        """Arm these failpoints, and no others, from the next start on."""
+        self.process.environment["FAILPOINTS"] = failpoints
+
     def start(self, within: float = 30) -> None:
         self.process.start(answers_http(f"{self.url}/-/ready"), within)
 

@@ -210,12 +210,17 @@ class Liar:
     def _reply(self, connection: socket.socket, record: Record) -> bool:
         """Answer one request; whether the connection stays open."""
         lie = self._lie_for(record)
-        honest = self._honest_answer(record, ranged=not lie.whole)
+        return self._deliver(connection, record, lie, self._honest_answer(record, ranged=not lie.whole))
+
+    def _deliver(self, connection: socket.socket, record: Record, lie: Lie, honest: Answer) -> bool:
+        """Send an answer as the lie changes it; whether the connection stays open."""
         body = lie.body_of(honest.body)
         record.status = honest.status if lie.status is None else lie.status
         headers = self._headers(lie, honest, body)
         head = f"HTTP/1.1 {record.status} {reason(record.status)}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if lie.delay:
+            time.sleep(lie.delay)
         if lie.hold is not None and lie.hold.after < 0:
             lie.hold.wait()
         connection.sendall(head.encode("latin-1") + b"\r\n")

@@ -28,7 +28,8 @@ class Lie:
     flip: the byte at this offset is inverted. cut: the connection closes after this many bytes, whatever was promised.
     reset: as cut, but by RST. extra: bytes added to the body, and counted. surplus: bytes sent after the framed body.
     hold: bytes stop at `hold.after` until released; below 0: before the status line.
-    pace: (bytes, seconds) sends the body in such steps. whole: a Range is answered by 200 and the whole body.
+    pace: (bytes, seconds) sends the body in such steps. delay: so many seconds pass before the status line.
+    whole: a Range is answered by 200 and the whole body.
     times: how many answers are spoilt; then the truth is told again.
     """
 
@@ -43,6 +44,7 @@ class Lie:
     surplus: bytes = b""
     hold: Hold | None = None
     pace: tuple[int, float] | None = None
+    delay: float = 0.0
     encode: bool = False
     whole: bool = False
     times: int | None = None
@@ -57,7 +59,9 @@ class Lie:
         if self.flip is not None and body:
             at = range(len(body))[self.flip]
             body = body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]
-        return stored_gzip(body) if self.encode else body + self.extra
+        if self.encode:
+            return stored_gzip(body)
+        return body + self.extra if self.extra else body
 
 
 def flipped(at: int) -> Lie:
@@ -129,6 +133,11 @@ def stalled(at: int) -> Lie:
 def trickled(step: int, seconds: float) -> Lie:
     """So many bytes at a time, with a pause after each."""
     return Lie(pace=(step, seconds))
+
+
+def delayed(seconds: float) -> Lie:
+    """The honest answer, late."""
+    return Lie(delay=seconds)
 
 
 def whole() -> Lie:

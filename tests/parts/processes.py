@@ -130,7 +130,7 @@ class Process:
     ) -> None:
         self.argv = [str(word) for word in argv]
         self.log = log
-        self._environment = dict(plain_environment() if environment is None else environment)
+        self.environment = dict(plain_environment() if environment is None else environment)
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -155,7 +155,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env=self.environment,
                 cwd=self._directory,
                 start_new_session=True,
             )

@@ -15,7 +15,12 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class BrokenHead(Exception):
-    """The connection ended, or spoke something else, before a whole response head arrived."""
+    """The connection ended, or spoke something else, before a whole response head arrived.
+
+    `port` is the client's own end of it.
+    """
+
+    port = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,23 @@ class RawStream:
         self._pending = b""
         return "sha256:" + hasher.hexdigest()
 
+    def same_as(self, expected: bytes) -> bool:
+        """Read the rest and keep nothing; whether each byte that came is the one of `expected` in its place."""
+        same, view = expected.startswith(self._pending), memoryview(bytearray(READ))
+        position, self._pending = len(self._pending), b""
+        while self._left and not self._ended:  # a promised length needs no copies
+            if self._buffer:
+                part = memoryview(self._take(self._left))
+                self._left -= len(part)
+            else:
+                part = view[: self._receive_into(view[: min(READ, self._left)])]
+            same = same and expected.startswith(part, position)
+            position += len(part)
+        for part in self._body:
+            same = same and expected.startswith(part, position)
+            position += len(part)
+        return same and position <= len(expected)
+
     @property
     def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
         """The client's, and the server's."""
@@ -149,6 +171,22 @@ class RawStream:
         self._buffer += part
         self._ended = not part
         return bool(part)
+
+    def _receive_into(self, view: memoryview) -> int:
+        """Body bytes straight into a buffer, where none wait to be taken and a length was promised."""
+        try:
+            count = self._connection.recv_into(view)
+        except TimeoutError:
+            raise
+        except OSError:
+            count, self.reset = 0, True
+        self._ended = count == 0
+        self.received += count
+        if self._left is not None:
+            self._left -= count
+        if count and self.first_byte_after is None:
+            self.first_byte_after = time.monotonic() - self._begun
+        return count
 
     def _line(self) -> bytes | None:
         """The next line without its end, or None where the connection ended before it did."""
@@ -244,6 +282,10 @@ def open_stream(
         with contextlib.suppress(ConnectionError):  # the server may answer and close before it has read everything
             connection.sendall(head.encode("latin-1") + body)
         return RawStream(connection, method, begun)
+    except BrokenHead as error:
+        error.port = connection.getsockname()[1]
+        connection.close()
+        raise
     except BaseException:
         connection.close()
         raise

@@ -221,6 +221,14 @@ async def test_a_page_of_html_is_no_blob(upstream: Liar, connect: Connect) -> No
         await download(connect(upstream.url), digest)
 
 
+async def test_a_page_of_html_is_no_head_of_a_blob(upstream: Liar, connect: Connect) -> None:
+    content, digest = blob_of(100)
+    upstream.offer_blob(content)
+    upstream.behave("/blobs/", lies.html())
+    with pytest.raises(Corrupt, match="HTML"):
+        await connect(upstream.url).head_blob(APP, digest)
+
+
 async def test_a_head_tells_the_length_of_a_blob(upstream: Liar, connect: Connect) -> None:
     content, digest = blob_of(12_345)
     upstream.offer_blob(content)

@@ -1,0 +1,55 @@
+"""The mix from the command line: python -m tests.faults --seconds 90 --seed 1 --workers 2 --clients 20"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.parts.registry import Registry
+
+from .ledger import Deed
+from .mix import DEEDS, Plan, run
+from .recovery import recovery_line
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    words.add_argument("--seconds", type=float, default=90)
+    words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--workers", type=int, default=2)
+    words.add_argument("--clients", type=int, default=20)
+    words.add_argument("--faults", type=float, default=Plan.faults, help="the share of the upstream's answers spoilt")
+    words.add_argument(
+        "--deeds",
+        default=",".join(deed.value for deed in DEEDS),
+        help="what is done to the server, by name; empty: nothing",
+    )
+    words.add_argument("--json", type=Path, metavar="FILE", help="keeps the figures and every violation")
+    words.add_argument("--keep", type=Path, metavar="DIR", help="leaves data folder and log there")
+    words.add_argument("--recovery", type=int, metavar="N", help="only kills fillers, so often, and measures")
+    given = words.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the upstream is left in the midst of bodies all the time
+    deeds = {Deed(name): DEEDS[Deed(name)] for name in given.deeds.split(",") if name}
+    plan = Plan(given.seconds, given.seed, given.workers, given.clients, given.faults, deeds)
+    with tempfile.TemporaryDirectory(prefix="gateway-mix-") as directory:
+        registry = Registry(Path(directory) / "registry")
+        registry.start()
+        try:
+            if given.recovery:
+                print(recovery_line(Path(directory) / "gateway", registry, given.workers, given.recovery))
+                return 0
+            report = run(plan, given.keep or Path(directory) / "gateway", registry)
+        finally:
+            registry.stop()
+    if given.json:
+        given.json.write_text(report.document() + "\n")
+    for rule, found in report.violations.items():
+        for sentence in found[:20]:
+            print(f"{rule}: {sentence}")
+    print(report.line())
+    return 0 if report.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

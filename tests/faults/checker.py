@@ -1,0 +1,140 @@
+"""The verdict over what the clients saw: pure functions from a ledger to the sentences that say what was wrong."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .ledger import DEADLY, Deed, Done, Kind, Seen
+from .proxy import Told
+
+X_CACHE = {"HIT", "MISS", "STALE", "REVALIDATED", "COALESCED"}
+HELD = {"HIT", "REVALIDATED", "STALE"}
+LONGEST_WAIT = 25.0
+"""Seconds until a head; clients give up at 30."""
+
+EXCUSED_FOR = 5.0
+"""Seconds after a worker's death in which its clients may still meet broken connections."""
+
+REMEMBERED_FOR = 120.0
+"""Seconds in which a lie of the upstream explains an answer that did not come whole: retries and back-off included."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run left to be judged. `gets`: how often the upstream was asked for each content's bytes."""
+
+    seen: Sequence[Seen]
+    done: Sequence[Done]
+    told: Sequence[Told]
+    gets: Mapping[str, int]
+
+
+Rule = Callable[[Evidence], Iterable[str]]
+
+
+def wrong_bytes(evidence: Evidence) -> Iterable[str]:
+    """No complete answer differs from what was asked for."""
+    for seen in evidence.seen:
+        if seen.served and not seen.right:
+            yield f"{describe(seen)} was complete and wrong"
+
+
+def strange_statuses(evidence: Evidence) -> Iterable[str]:
+    """Everything that is asked for exists: it comes, or is told to be unavailable or badly served."""
+    for seen in evidence.seen:
+        if seen.status not in (0, 200, 502, 503) and not (seen.status == 206 and seen.kind is Kind.RANGE):
+            yield f"{describe(seen)}: not a status for content that exists"
+        if seen.status == 503 and seen.retry_after is None:
+            yield f"{describe(seen)}: without Retry-After"
+
+
+def unnamed_outcomes(evidence: Evidence) -> Iterable[str]:
+    for seen in evidence.seen:
+        if seen.status in (200, 206) and seen.x_cache not in X_CACHE:
+            yield f"{describe(seen)}: X-Cache {seen.x_cache}"
+
+
+def endless_waits(evidence: Evidence) -> Iterable[str]:
+    """A head comes before clients give up, and after it bytes do, unless the rig itself made the worker stand still."""
+    for seen in evidence.seen:
+        paused = any(done.deed is Deed.PAUSE and overlap(seen, done, EXCUSED_FOR) for done in evidence.done)
+        if seen.hung:
+            yield f"{describe(seen)}: nothing came for a minute"
+        elif seen.waited > LONGEST_WAIT and not paused:
+            yield f"{describe(seen)}: its head took {seen.waited:.1f} s"
+
+
+def lost_content(evidence: Evidence) -> Iterable[str]:
+    """What is cached needs no upstream: once it was served from here it is never unavailable."""
+    forgotten: dict[str, list[Done]] = {}
+    for done in evidence.done:
+        if done.deed in (Deed.EVICT, Deed.DAMAGE):
+            forgotten.setdefault(done.about, []).append(done)
+    served: dict[tuple[str, str, str], Seen] = {}
+    for seen in sorted(evidence.seen, key=lambda seen: seen.ended):
+        key = (group(seen.kind), seen.image, seen.digest)
+        before = served.get(key)
+        if seen.served and seen.x_cache in HELD:
+            served[key] = seen
+        elif seen.status >= 500 and before is not None and before.ended < seen.begun:
+            since = [done for done in forgotten.get(seen.digest, []) if before.begun < done.ended]
+            if not any(done.begun < seen.ended for done in since):
+                yield f"{describe(seen)}, though it was {before.x_cache} {seen.begun - before.ended:.1f} s before"
+
+
+def broken_without_cause(evidence: Evidence) -> Iterable[str]:
+    """An answer that does not come whole has a cause: a worker's death, or a lie of the upstream about this content."""
+    causes = [done for done in evidence.done if done.deed in (*DEADLY, Deed.PAUSE)]
+    lies: dict[str, list[float]] = {}
+    for told in evidence.told:
+        lies.setdefault(told.about, []).append(told.at)
+    refused = [done for done in evidence.done if done.deed in (Deed.REFUSE, Deed.DAMAGE)]
+    for seen in evidence.seen:
+        if not seen.broken or seen.hung or any(overlap(seen, done, EXCUSED_FOR) for done in causes):
+            continue
+        lied_to = any(seen.begun - REMEMBERED_FOR < at < seen.ended for at in lies.get(seen.digest, []))
+        if seen.status == 0 or not (lied_to or any(overlap(seen, done, EXCUSED_FOR) for done in refused)):
+            yield f"{describe(seen)}: broken without a cause"
+
+
+def needless_fetches(evidence: Evidence) -> Iterable[str]:
+    """A content is fetched once, and again only for a reason of its own."""
+    lies = Counter(told.about for told in evidence.told)
+    deaths = sum(done.deed in DEADLY for done in evidence.done)
+    forgotten = Counter(done.about for done in evidence.done if done.deed in (Deed.EVICT, Deed.DAMAGE))
+    for digest, count in evidence.gets.items():
+        allowed = 1 + deaths + lies[digest] + forgotten[digest]
+        if count > allowed:
+            yield f"{digest[:19]} was fetched {count} times where {allowed} have a reason"
+
+
+RULES: tuple[Rule, ...] = (
+    wrong_bytes,
+    strange_statuses,
+    unnamed_outcomes,
+    endless_waits,
+    lost_content,
+    broken_without_cause,
+    needless_fetches,
+)
+
+
+def judge(evidence: Evidence) -> dict[str, list[str]]:
+    """Every rule by name, with what speaks against it: nothing, where all is well."""
+    return {rule.__name__: list(rule(evidence)) for rule in RULES}
+
+
+def overlap(seen: Seen, done: Done, after: float = 0.0) -> bool:
+    return done.begun <= seen.ended and seen.begun <= done.ended + after
+
+
+def group(kind: Kind) -> str:
+    """What is kept apart: a manifest that was asked for by tag needs its pointer too."""
+    return "blob" if kind in (Kind.BLOB, Kind.RANGE, Kind.HEAD) else kind.name
+
+
+def describe(seen: Seen) -> str:
+    return (
+        f"{seen.kind.value} {seen.image} {seen.digest[:19]} at {seen.begun:.1f} to {seen.ended:.1f}: "
+        f"status {seen.status}, {seen.received} bytes, {seen.x_cache}, request {seen.request_id}"
+    )

@@ -1,0 +1,44 @@
+"""A small disk of its own: a file system in memory, mounted where a data folder will be."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.parts.processes import PartFailed, wait_until
+
+
+class SmallDisk:
+    """`size` bytes at `path`, there within `with`. Needs root, or sudo that asks for nothing."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+
+    @property
+    def free(self) -> int:
+        state = os.statvfs(self.path)
+        return state.f_bavail * state.f_frsize
+
+    def fill(self, leave: int = 0) -> Path:
+        """Take the free space away but for so many bytes; the file that holds it."""
+        ballast = self.path / "not-ours"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, self.free - leave))
+        return ballast
+
+    def __enter__(self) -> "SmallDisk":
+        self.path.mkdir(parents=True, exist_ok=True)
+        owner = f"uid={os.geteuid()},gid={os.getegid()},mode=0700"
+        as_root("mount", "-t", "tmpfs", "-o", f"size={self.size},{owner}", "small", str(self.path))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wait_until(lambda: as_root("umount", str(self.path), check=False), what=f"{self.path} stays busy")
+
+
+def as_root(*words: str, check: bool = True) -> bool:
+    """Run it; False where it failed, or PartFailed with its words."""
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    done = subprocess.run([*sudo, *words], capture_output=True, text=True, timeout=30, check=False)
+    if check and done.returncode:
+        raise PartFailed(f"{' '.join(words)}: {done.stderr.strip()}; a test limits a disk, which needs root or sudo")
+    return done.returncode == 0

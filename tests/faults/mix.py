@@ -1,0 +1,126 @@
+"""The mix: clients, lies of the upstream, and mischief, all at once for a while; then rest, and a verdict."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.parts.gateway import Gateway
+from tests.parts.registry import Registry
+
+from .checker import Evidence, judge
+from .clients import Crowd, pull_everything
+from .ledger import Deed, Ledger
+from .library import Image, library
+from .mischief import Mischief
+from .remains import leftovers, rest_of, unrest
+from .report import Report, figures
+from .upstream import FaultyHub
+from .weather import Weather
+
+DEEDS = {
+    Deed.KILL: 10,
+    Deed.PAUSE: 3,
+    Deed.CRASH: 1,
+    Deed.RESTART: 1,
+    Deed.FAILPOINT: 2,
+    Deed.REFUSE: 3,
+    Deed.EVICT: 5,
+    Deed.DAMAGE: 3,
+}
+HEALED_WITHIN = 90.0
+RESTS_WITHIN = 90.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, by which seed, how many, and what may happen. `faults`: the share of the upstream's answers spoilt."""
+
+    seconds: float = 90.0
+    seed: int = 1
+    workers: int = 2
+    clients: int = 20
+    faults: float = 0.25
+    deeds: Mapping[Deed, int] = field(default_factory=lambda: dict(DEEDS))
+    between: tuple[float, float] = (0.3, 3.0)
+
+
+def run(plan: Plan, directory: Path, registry: Registry) -> Report:
+    """Everything of it lies in `directory`; raises only where the rig itself fails."""
+    images = library(registry)
+    with FaultyHub(registry) as upstream:
+        gateway = Gateway(directory, settings(upstream), arguments=[f"--workers={plan.workers}"])
+        gateway.start()
+        try:
+            return _run(plan, gateway, upstream, images)
+        finally:
+            gateway.kill()
+
+
+def settings(upstream: FaultyHub) -> dict[str, Any]:
+    """Tags are asked for again and again, so that the upstream matters."""
+    return {"upstreams": {"docker.io": upstream.settings()}, "cache": {"ttl": "2s"}}
+
+
+def _run(plan: Plan, gateway: Gateway, upstream: FaultyHub, images: Sequence[Image]) -> Report:
+    ledger, weather = Ledger(), Weather(plan.seed, plan.faults)
+    base = warm_up(gateway, images)
+    weather.bad = plan.faults > 0
+    upstream.exposed_to(weather)
+    crowd = Crowd(ledger, gateway.proxied_url, images, plan.seed, plan.clients)
+    mischief = Mischief(gateway, upstream, images, ledger, plan.seed, dict(plan.deeds), plan.between)
+    begun = time.monotonic()
+    crowd.start()
+    mischief.start()
+    while time.monotonic() < begun + plan.seconds:
+        time.sleep(0.1)
+        weather.look()
+    weather.clear()
+    mischief.stop()
+    crowd.stop()
+    seconds = time.monotonic() - begun
+    evidence = Evidence(
+        ledger.seen, ledger.done, [*upstream.front.told, *upstream.cdn.told], blobs_only(upstream, images)
+    )
+    against = judge(evidence)
+    against |= {"not_healed": healed(gateway, images), "not_at_rest": at_rest(gateway, base)}
+    against["bad_ends"] = [f"a stop ended with {status}" for status in (*mischief.ends, gateway.stop()) if status != 0]
+    against["left_behind"] = leftovers(gateway)
+    return Report(plan.workers, plan.clients, seconds, plan.seed, figures(evidence, mischief.recoveries), against)
+
+
+def warm_up(gateway: Gateway, images: Sequence[Image]) -> dict[str, int]:
+    """What workers hold at rest, after each has served something and asked the upstream."""
+    small = [image for image in images if image.layer.size <= 1024 * 1024]
+    warming = Crowd(Ledger(), gateway.proxied_url, small, 0, 8)
+    warming.start()
+    time.sleep(3)
+    warming.stop()
+    deadline = time.monotonic() + 10
+    while (found := unrest(gateway, {"descriptors": 1 << 30, "threads": 1 << 30})) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if found:
+        raise AssertionError(f"the server does not come to rest before anything was done to it: {found}")
+    return rest_of(gateway)
+
+
+def blobs_only(upstream: FaultyHub, images: Sequence[Image]) -> dict[str, int]:
+    wanted = {content.digest for image in images for content in image.blobs}
+    return {digest: count for digest, count in upstream.cdn.gets().items() if digest in wanted}
+
+
+def healed(gateway: Gateway, images: Sequence[Image]) -> list[str]:
+    """Everything comes, whole and right, once nothing is broken any more, without a restart."""
+    try:
+        pulled = pull_everything(gateway.proxied_url, images, HEALED_WITHIN)
+    except TimeoutError as error:
+        return [str(error)]
+    return [f"{seen.digest} came wrong" for seen in pulled if not seen.right]
+
+
+def at_rest(gateway: Gateway, base: dict[str, int]) -> list[str]:
+    deadline = time.monotonic() + RESTS_WITHIN
+    while (found := unrest(gateway, base)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found

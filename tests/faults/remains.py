@@ -1,0 +1,97 @@
+"""What a server leaves: in its processes while it rests, and in its data folder when it has ended."""
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from tests.e2e.datafolder import trouble
+from tests.parts import raw
+from tests.parts.gateway import Gateway
+
+from .workers import holdings, workers
+
+METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+HEX = re.compile(r"[0-9a-f]{64}")
+LASTING = ("leases",)
+"""What stays in spool/ by design: a file of locks is never deleted, lest two processes lock two."""
+
+MORE_DESCRIPTORS = 4
+MORE_THREADS = 8
+"""What pools may grow by after the first look, once and for all; hundreds of downloads that leak pass it soon."""
+
+
+def metric(gateway: Gateway, name: str) -> float | None:
+    """The sum of a metric over its labels; None where there is none of that name."""
+    text = raw.get(f"{gateway.url}/-/metrics").body.decode()
+    values = [float(value) for found, value in METRIC.findall(text) if found == name]
+    return sum(values) if values else None
+
+
+def unrest(gateway: Gateway, base: dict[str, int]) -> list[str]:
+    """What says that the server does not rest: flights, spools, descriptors and threads above `base`."""
+    found = []
+    flights = metric(gateway, "gateway_flights")
+    if flights != 0:
+        found.append(f"gateway_flights is {flights}")
+    found += [f"{path.name} in spool/" for path in spools(gateway.data)]
+    for pid in workers(gateway):
+        held = holdings(gateway, pid)
+        found += [f"worker {pid} holds {target}" for target in held.content]
+        if held.descriptors > base["descriptors"] + MORE_DESCRIPTORS:
+            found.append(f"worker {pid} has {held.descriptors} descriptors, {base['descriptors']} at first")
+        if held.threads > base["threads"] + MORE_THREADS:
+            found.append(f"worker {pid} has {held.threads} threads, {base['threads']} at first")
+    return found
+
+
+def rest_of(gateway: Gateway) -> dict[str, int]:
+    """The most descriptors and threads that a worker has now."""
+    held = [holdings(gateway, pid) for pid in workers(gateway)]
+    return {
+        "descriptors": max(one.descriptors for one in held),
+        "threads": max(one.threads for one in held),
+    }
+
+
+def spools(data: Path) -> list[Path]:
+    """Growing files, sidecars and whatever else lies in spool/ but should not while nothing is downloaded."""
+    return sorted(path for path in (data / "spool").glob("*") if path.name not in LASTING)
+
+
+def leftovers(gateway: Gateway) -> list[str]:
+    """Files of a data folder whose server has ended that belong to nothing, or are not what they are called."""
+    data = gateway.data
+    found = [f"{path.relative_to(data)} was left" for path in spools(data)]
+    found += [f"{path.relative_to(data)} was left" for path in data.glob("*.part")]
+    for path in sorted((data / "cache").rglob("*")):
+        if path.is_file() and HEX.fullmatch(path.name) is None:
+            found.append(f"{path.relative_to(data)} is no blob's")
+        elif path.is_file() and digest_of_file(path) != path.name:
+            found.append(f"{path.relative_to(data)} has another digest")
+    return found + list(database_faults(data)) + trouble(gateway)
+
+
+def database_faults(data: Path) -> Iterator[str]:
+    for file in sorted(data.glob("*.db")):
+        with closing(sqlite3.connect(file)) as database:
+            [(verdict,)] = database.execute("PRAGMA integrity_check").fetchall()[:1]
+            if verdict != "ok":
+                yield f"{file.name}: {verdict}"
+    with closing(sqlite3.connect(data / "cache.db")) as database:
+        for digest, size in database.execute("SELECT digest, size FROM blobs"):
+            file = data / "cache" / "sha256" / digest[7:9] / digest[7:]
+            if not file.exists():
+                yield f"cache.db has a row for {digest}, cache/ no file"
+            elif file.stat().st_size != size:
+                yield f"cache.db says that {digest} has {size} bytes, it has {file.stat().st_size}"
+        for digest, manifest in database.execute("SELECT digest, raw FROM manifests"):
+            if hashlib.sha256(manifest).hexdigest() != digest[7:]:
+                yield f"cache.db holds other bytes as {digest}"
+
+
+def digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

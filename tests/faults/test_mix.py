@@ -1,0 +1,20 @@
+"""The mix of faults. MIX_SECONDS, MIX_SEED, MIX_WORKERS and MIX_CLIENTS in the environment make another one of it."""
+
+import os
+from pathlib import Path
+
+from tests.parts.registry import Registry
+
+from .mix import Plan, run
+
+
+def test_a_mix_of_faults_breaks_no_promise(scratch: Path, registry: Registry) -> None:
+    plan = Plan(
+        seconds=float(os.environ.get("MIX_SECONDS", "90")),
+        seed=int(os.environ.get("MIX_SEED", "1")),
+        workers=int(os.environ.get("MIX_WORKERS", "2")),
+        clients=int(os.environ.get("MIX_CLIENTS", "20")),
+    )
+    report = run(plan, scratch / "mix", registry)
+    print(report.line())
+    assert {rule: found for rule, found in report.violations.items() if found} == {}, report.line()

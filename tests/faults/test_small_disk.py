@@ -1,0 +1,90 @@
+"""A disk that is too small, or full: everything is served verified, and what cannot be kept is not."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GatewayFactory
+from tests.parts.gateway import Gateway
+from tests.parts.images import MB, seeded
+from tests.parts.processes import wait_until
+from tests.parts.registry import Registry
+
+from .clients import ask
+from .disk import SmallDisk
+from .ledger import Kind, Seen
+from .library import MIB, Image, make, publish
+from .remains import leftovers, unrest
+
+SIZE = 64 * MIB
+UNLIMITED = {"descriptors": 1 << 30, "threads": 1 << 30}
+
+
+@pytest.fixture
+def disk(scratch: Path) -> Iterator[SmallDisk]:
+    """64 MiB, where the data folder of the server `small` will be; asked for before `gateway`, it outlives it."""
+    with SmallDisk(scratch / "small" / "data", SIZE) as disk:
+        yield disk
+
+
+@pytest.fixture(scope="session")
+def middling(registry: Registry) -> list[Image]:
+    """Eight images of 12 MB: some fit, not all."""
+    images = [make(f"faults/middling-{number}", seeded(f"middling {number}", 12 * MB)) for number in range(8)]
+    for image in images:
+        publish(image, registry)
+    return images
+
+
+def pull(server: Gateway, image: Image) -> Seen:
+    url = server.proxied_url(f"{image.name}/blobs/{image.layer.digest}")
+    return ask(Kind.BLOB, url, image.name, image.layer)
+
+
+def right(seen: Seen) -> bool:
+    return seen.status == 200 and seen.complete and seen.right
+
+
+def test_what_is_larger_than_the_disk_is_served_verified_and_not_kept(
+    disk: SmallDisk, gateway: GatewayFactory, registry: Registry, large: Image, middling: list[Image]
+) -> None:
+    server = gateway({"upstreams": {"docker.io": registry.settings()}}, name="small")
+    assert right(pull(server, middling[0]))
+    with ThreadPoolExecutor(3) as threads:
+        pulled = list(threads.map(lambda _: pull(server, large), range(3)))
+    assert all(map(right, pulled)), pulled
+    assert right(pull(server, middling[0]))
+    wait_until(lambda: unrest(server, UNLIMITED) == [], within=30, what="the server does not come to rest")
+    assert server.stop() == 0
+    assert leftovers(server) == []
+
+
+def test_more_than_fits_is_served_and_the_disk_stays_usable(
+    disk: SmallDisk, gateway: GatewayFactory, registry: Registry, middling: list[Image]
+) -> None:
+    server = gateway({"upstreams": {"docker.io": registry.settings()}}, name="small")
+    for image in [*middling, *middling]:
+        assert right(pull(server, image))
+    with ThreadPoolExecutor(len(middling)) as threads:
+        pulled = list(threads.map(lambda image: pull(server, image), middling))
+    assert all(map(right, pulled)), pulled
+    wait_until(lambda: unrest(server, UNLIMITED) == [], within=30, what="the server does not come to rest")
+    assert server.stop() == 0
+    assert leftovers(server) == []
+
+
+def test_a_server_starts_and_serves_on_a_full_disk(
+    disk: SmallDisk, gateway: GatewayFactory, registry: Registry, large: Image, middling: list[Image]
+) -> None:
+    server = gateway({"upstreams": {"docker.io": registry.settings()}}, name="small")
+    assert right(pull(server, middling[0]))
+    assert right(pull(server, middling[1]))
+    assert server.stop() == 0
+    disk.fill()
+    server.start()
+    for image in (middling[0], middling[2], large):
+        assert right(pull(server, image))
+    assert server.stop() == 0
+    assert leftovers(server) == []
