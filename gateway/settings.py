@@ -3,23 +3,17 @@
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    InstanceOf,
-    Strict,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -27,16 +21,35 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from gateway.durations import format_duration, parse_duration
-from gateway.sizes import Size, parse_rate, parse_size
+from gateway.durations import format_duration
+from gateway.setting_kinds import (
+    UPSTREAM_NAME_RULE,
+    BindHost,
+    ExternalUrl,
+    GroupPath,
+    Kind,
+    LogFormat,
+    MetricsAccess,
+    OptionalPath,
+    Port,
+    RequiredPath,
+    Switch,
+    UpstreamName,
+    Workers,
+    wildcard_has_a_name,
+)
+from gateway.setting_tables import (
+    DOCKER_HUB,
+    CacheSettings,
+    Listeners,
+    ListenerSettings,
+    Table,
+    UpstreamSettings,
+    VirtualHosts,
+    VirtualHostSettings,
+)
 
-DOCKER_HUB = "docker.io"
 _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
-
-_HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
-_AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
-_URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.ASCII | re.IGNORECASE)
-
 
 class SettingsError(ValueError):
     """The configuration cannot be used; `problems` has one line for each thing that is wrong, and so has the text."""
@@ -46,222 +59,7 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a setting is written: what is allowed, in words, and how the text of a variable becomes a value."""
-
-    allowed: str
-    parse: Callable[[str], object] = str
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("not true or false")
-    return text.lower() == "true"
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_unspecified
-
-
-def _bind_host(text: str) -> str:
-    try:
-        ip_address(text)
-    except ValueError:
-        # The resolver reads "0" and "0x0" as 0.0.0.0: what ends in a number is an address or nothing.
-        if not re.fullmatch(_HOST, text, re.IGNORECASE) or re.search(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)$", text):
-            raise
-    return text
-
-
-def _authority(text: str) -> str:
-    match = _AUTHORITY.fullmatch(text.lower())
-    if match is None or int(match[1] or 0) > 65535:
-        raise ValueError("not a host or host:port")
-    return text.lower()
-
-
-def _host_name(text: str) -> str:
-    if not re.fullmatch(_HOST, text.lower()):
-        raise ValueError("not a host name")
-    return text.lower()
-
-
-def _url(text: str, *, user: bool = False, path: bool = False) -> str:
-    match = _URL.fullmatch(text)
-    if match is None or (match[2] and not user) or (match[4] and not path):
-        raise ValueError("not such a URL")
-    return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
-
-
-def _wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
-    host = info.data.get("host", "")
-    if not external_url and _is_wildcard(host):
-        wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
-        raise PydanticCustomError("rule", wanted, {"host": host})
-    return external_url
-
-
-_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_UPSTREAM_NAME = "the name of an upstream must be a lower-case host name with a dot, or localhost, without a port"
-_none_if_empty = BeforeValidator(lambda value: None if value == "" else value)
-_duration = BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value)
-_size = BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)
-_rate_size = BeforeValidator(lambda value: parse_rate(value) if isinstance(value, str) else value)
-_external = AfterValidator(lambda text: text and _url(text, path=True))
-_proxy = AfterValidator(lambda text: text and _url(text, user=True))
-
-UpstreamName = Annotated[str, Field(max_length=253, pattern=rf"^(?:localhost|{_LABEL}(?:\.{_LABEL})+)$")]
-Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
-GroupPath = Annotated[Group, Kind('the path of a group like "hub"')]
-Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]
-
-Text = Annotated[str, Kind("a text")]
-Switch = Annotated[bool, Strict(), Kind("true or false", _boolean)]
-Port = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", int)]
-Workers = Annotated[int, Strict(), Field(ge=0, le=256), Kind("a whole number from 0 to 256 (0: one per core)", int)]
-Duration = Annotated[
-    timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
-]
-SizeOrShare = Annotated[
-    InstanceOf[Size], _size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system")
-]
-Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
-MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
-TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
-LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
-BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
-RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
-OptionalPath = Annotated[Path | None, _none_if_empty, Kind("a path, or empty")]
-Origin = Annotated[
-    str, AfterValidator(_url), Kind("an http(s) URL like https://registry.example.com, with no user, path or query")
-]
-ExternalUrl = Annotated[
-    str, _external, Kind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
-]
-ProxyUrl = Annotated[
-    str, _proxy, Kind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
-]
-Urls = Annotated[
-    tuple[Annotated[str, AfterValidator(_url)], ...],
-    Kind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
-]
-Hosts = Annotated[
-    tuple[Annotated[str, AfterValidator(_authority)], ...],
-    Kind('a list of host or host:port like ["auth.example.com"]', json.loads),
-]
-HostName = Annotated[str, AfterValidator(_host_name), Kind('a host name like "docker.example.com", without a port')]
-KnownUpstream = Annotated[str, Kind('the name of a configured upstream like "docker.io"')]
-Groups = Annotated[tuple[Group, ...], Kind('a list of group paths like ["hub", "team/images"]', json.loads)]
-Globs = Annotated[
-    tuple[Glob, ...], Kind('a list of globs on lower-case image names without tag like ["library/*"]', json.loads)
-]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class TagRuleSettings(_Table):
-    """How long tags that match are fresh. What is not said is as in `cache`."""
-
-    tags: TagGlob
-    ttl: Duration | None = None
-    images: Glob = "*"
-    upstream: UpstreamName | None = None
-    fresh_only: Switch = False
-
-
-Rules = Annotated[
-    tuple[TagRuleSettings, ...],
-    Kind(
-        'tables like [[cache.rules]] tags = "v*", ttl = "1d", with tags and any of ttl, images, upstream, fresh_only',
-        json.loads,
-    ),
-]
-
-
-class UpstreamSettings(_Table):
-    """One registry behind the gateway; an empty text or None means not set."""
-
-    url: Origin = Field(description="Where the upstream answers.")
-    token_hosts: Hosts = Field(default=(), description="Where its token service may be, beside its own host.")
-    private_addresses: Switch = Field(default=False, description="Whether it may lie on loopback or a private network.")
-    username: Text = Field(default="", description="The user name of the credential for this upstream.")
-    password_file: OptionalPath = Field(default=None, description="The file with the password of the credential.")
-    groups: Groups = Field(default=(), description="Groups that use the credential; empty: all that ask for a login.")
-    ca_file: OptionalPath = Field(default=None, description="PEM certificates of the authorities that vouch for it.")
-    proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy on the way to it.", repr=False)
-    allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
-    deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
-    mirrors: Urls = Field(default=(), description="Other registries that may serve the same content to anybody.")
-
-    @field_validator("password_file")
-    @classmethod
-    def _credential_is_whole(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
-        if "username" in info.data and bool(info.data["username"]) != bool(password_file):
-            raise PydanticCustomError("rule", "username and password_file go together: set both or neither")
-        return password_file
-
-
-class CacheSettings(_Table):
-    """How long what was pulled is good for, and how much of it is kept."""
-
-    ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
-    grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
-    negative_ttl: Duration = Field(
-        default=timedelta(seconds=10), description="How long an upstream is believed that it has no such manifest."
-    )
-    prefetch: Switch = Field(default=True, description="Fetch config and layers as soon as a manifest was fetched.")
-    rules: Rules = Field(default=(), description="Other times for tags that match; the first that matches counts.")
-    max_size: SizeOrShare = Field(
-        default=Size(80, percent=True), description="How much is kept at most; a share is that of the file system."
-    )
-    reserve: SizeOrShare = Field(
-        default=Size(5, percent=True), description="How much of the file system is left free, whatever fills it."
-    )
-    max_unused: Duration = Field(
-        default=timedelta(0), description="What nobody has pulled for so long is dropped; 0s keeps it."
-    )
-    scrub_rate: Rate = Field(
-        default=Size(4 << 20), description="Bytes a second that are read to find damage in what is kept; 0 never looks."
-    )
-
-
-class ListenerSettings(_Table):
-    """A further address to listen on, whose every name is an image of one upstream, pulled through one group."""
-
-    host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
-    port: Port = Field(description="The port to listen on; 0 takes any free one.")
-    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
-    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
-    external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
-
-    _wildcard_has_a_name = field_validator("external_url")(_wildcard_has_a_name)
-
-
-class VirtualHostSettings(_Table):
-    """The same by host name, on the main port."""
-
-    name: HostName = Field(description="The host name that clients use.")
-    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
-    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
-
-
-Listeners = Annotated[
-    tuple[ListenerSettings, ...], Kind("an array of tables, [[listener]], each with a port", json.loads)
-]
-VirtualHosts = Annotated[
-    tuple[VirtualHostSettings, ...], Kind("an array of tables, [[virtual_host]], each with a name", json.loads)
-]
-
-
-class Settings(_Table):
+class Settings(Table):
     """Every setting, checked. An empty text or None means not set; the upstream `docker.io` is always there."""
 
     host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
@@ -288,7 +86,7 @@ class Settings(_Table):
     listener: Listeners = Field(default=(), description="Further addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")
 
-    _wildcard_has_a_name = field_validator("external_url")(_wildcard_has_a_name)
+    _wildcard_has_a_name = field_validator("external_url")(wildcard_has_a_name)
 
     @field_validator("tls_key")
     @classmethod
@@ -449,7 +247,7 @@ def _plain(value: object) -> object:
             return value
         case list() | tuple():
             return [_plain(item) for item in value]
-        case _Table():
+        case Table():
             return {name: _plain(item) for name, item in value if item is not None}
         case dict():
             return {str(name): _plain(item) for name, item in value.items()}
@@ -595,7 +393,7 @@ class _Draft:
         if loc[0] in _ENTRIES and len(loc) > 1:
             return self._explain_entry(loc, details)
         if loc[-1] == "[key]":
-            return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {_UPSTREAM_NAME}"
+            return f"{_dotted(loc[:2])} ({self._source(loc[:2])}): {UPSTREAM_NAME_RULE}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if _pattern(loc[:depth]) in _FIELDS)
         if details["type"] == "missing" and loc == key:
             return f"{_dotted(key)} ({self._source(key[:2])}): is missing; it must be {_kind(key).allowed}"

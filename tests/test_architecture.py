@@ -49,6 +49,8 @@ LAYERS = [
         "gateway.cli",
         "gateway.logs",
         "gateway.settings",
+        "gateway.setting_kinds",
+        "gateway.setting_tables",
         "gateway.worker",
         "gateway.sizes",
     ],
@@ -72,8 +74,8 @@ PINNED = {
     "prometheus_client": ["gateway.metrics"],
     "typer": ["gateway.cli", "gateway.commands"],
     "rich": ["gateway.cli", "gateway.commands"],
-    "pydantic": ["gateway.settings"],
-    "pydantic_core": ["gateway.settings"],
+    "pydantic": ["gateway.settings", "gateway.setting_kinds", "gateway.setting_tables"],
+    "pydantic_core": ["gateway.settings", "gateway.setting_kinds", "gateway.setting_tables"],
 }
 
 

@@ -1,0 +1,137 @@
+"""How single settings are written: what is allowed for each kind of value, in words and in code."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from gateway.durations import parse_duration
+from gateway.sizes import Size, parse_rate, parse_size
+
+_HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+_AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
+_URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a setting is written: what is allowed, in words, and how the text of a variable becomes a value."""
+
+    allowed: str
+    parse: Callable[[str], object] = str
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("not true or false")
+    return text.lower() == "true"
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_unspecified
+
+
+def _bind_host(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError:
+        # The resolver reads "0" and "0x0" as 0.0.0.0: what ends in a number is an address or nothing.
+        if not re.fullmatch(_HOST, text, re.IGNORECASE) or re.search(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)$", text):
+            raise
+    return text
+
+
+def _authority(text: str) -> str:
+    match = _AUTHORITY.fullmatch(text.lower())
+    if match is None or int(match[1] or 0) > 65535:
+        raise ValueError("not a host or host:port")
+    return text.lower()
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(_HOST, text.lower()):
+        raise ValueError("not a host name")
+    return text.lower()
+
+
+def _url(text: str, *, user: bool = False, path: bool = False) -> str:
+    match = _URL.fullmatch(text)
+    if match is None or (match[2] and not user) or (match[4] and not path):
+        raise ValueError("not such a URL")
+    return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
+
+
+def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
+    host = info.data.get("host", "")
+    if not external_url and _is_wildcard(host):
+        wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
+        raise PydanticCustomError("rule", wanted, {"host": host})
+    return external_url
+
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+UPSTREAM_NAME_RULE = "the name of an upstream must be a lower-case host name with a dot, or localhost, without a port"
+_none_if_empty = BeforeValidator(lambda value: None if value == "" else value)
+_duration = BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value)
+_size = BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)
+_rate_size = BeforeValidator(lambda value: parse_rate(value) if isinstance(value, str) else value)
+_external = AfterValidator(lambda text: text and _url(text, path=True))
+_proxy = AfterValidator(lambda text: text and _url(text, user=True))
+
+UpstreamName = Annotated[str, Field(max_length=253, pattern=rf"^(?:localhost|{_LABEL}(?:\.{_LABEL})+)$")]
+Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+GroupPath = Annotated[Group, Kind('the path of a group like "hub"')]
+Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]
+
+Text = Annotated[str, Kind("a text")]
+Switch = Annotated[bool, Strict(), Kind("true or false", _boolean)]
+Port = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", int)]
+Workers = Annotated[int, Strict(), Field(ge=0, le=256), Kind("a whole number from 0 to 256 (0: one per core)", int)]
+Duration = Annotated[
+    timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
+]
+SizeOrShare = Annotated[
+    InstanceOf[Size], _size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system")
+]
+Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
+MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
+TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
+LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
+BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
+RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
+OptionalPath = Annotated[Path | None, _none_if_empty, Kind("a path, or empty")]
+Origin = Annotated[
+    str, AfterValidator(_url), Kind("an http(s) URL like https://registry.example.com, with no user, path or query")
+]
+ExternalUrl = Annotated[
+    str, _external, Kind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
+]
+ProxyUrl = Annotated[
+    str, _proxy, Kind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
+]
+Urls = Annotated[
+    tuple[Annotated[str, AfterValidator(_url)], ...],
+    Kind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
+]
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_authority)], ...],
+    Kind('a list of host or host:port like ["auth.example.com"]', json.loads),
+]
+HostName = Annotated[str, AfterValidator(_host_name), Kind('a host name like "docker.example.com", without a port')]
+KnownUpstream = Annotated[str, Kind('the name of a configured upstream like "docker.io"')]
+Groups = Annotated[tuple[Group, ...], Kind('a list of group paths like ["hub", "team/images"]', json.loads)]
+Globs = Annotated[
+    tuple[Glob, ...], Kind('a list of globs on lower-case image names without tag like ["library/*"]', json.loads)
+]
