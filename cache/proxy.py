@@ -12,9 +12,10 @@ from typing import TypeVar
 
 import structlog
 
-from cache.failures import Arrived, Unstorable
-from cache.fill import Fetch
-from cache.flight import Flight, Follower
+from cache.arrival.failures import Arrived, Unstorable
+from cache.arrival.fill import Fetch
+from cache.arrival.flight import Flight, Follower
+from cache.arrival.private import PrivateBlob
 from cache.found import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
 from cache.freshness import (
     Freshness,
@@ -37,7 +38,6 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.private import PrivateBlob
 from cache.pull_through import PullThrough
 from cache.refusals import RETRY_AFTER, Arriving, refusal
 from cache.seldom import Seldom

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from cache.absences import Absences
-from cache.flight import Flight, Flights
+from cache.arrival.flight import Flight, Flights
 from cache.freshness import TagRules
-from cache.holdings import Damage, Holdings
 from cache.index.base import Catalogue, Index, Usage
+from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.outages import Outages

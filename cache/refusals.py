@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator
 
-from cache.failures import Unstorable
-from cache.fill import Fetch
-from cache.flight import Follower
+from cache.arrival.failures import Unstorable
+from cache.arrival.fill import Fetch
+from cache.arrival.flight import Follower
+from cache.arrival.private import PrivateBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
-from cache.private import PrivateBlob
 from cache.store.base import Extent
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 

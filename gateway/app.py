@@ -11,24 +11,24 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.eviction import Limits
-from cache.flight import Flight, Flights, Landing
+from cache.arrival.flight import Flight, Flights, Landing
 from cache.freshness import TagRule, TagRules
-from cache.holdings import Damage
 from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Held, Stock
 from cache.index.usage import UsageFile
+from cache.keeping.eviction import Limits
+from cache.keeping.holdings import Damage
+from cache.keeping.scrub import Finding, Inspector, Scrub
+from cache.keeping.sweep import Evictor, Sweeper, disk_size
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.prefetch import Prefetching
 from cache.pull_through import PullThrough, record_arrival
-from cache.scrub import Finding, Inspector, Scrub
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.role import Role
-from cache.sweep import Evictor, Sweeper, disk_size
 from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger

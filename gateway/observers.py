@@ -5,8 +5,8 @@ from datetime import datetime
 
 import structlog
 
-from cache.failures import Unstorable
-from cache.flight import Flight, State
+from cache.arrival.failures import Unstorable
+from cache.arrival.flight import Flight, State
 from cache.index.chronicle import Chronicle, Happening, What
 from cache.index.stock import Held
 from cache.index.usage import Pulls, UsageFile

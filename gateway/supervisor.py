@@ -18,10 +18,10 @@ from pathlib import Path
 
 import structlog
 
+from cache.arrival.leftovers import sweep
 from cache.failpoint import arm
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
-from cache.leftovers import sweep
 from gateway import ballast, logs
 from gateway.addresses import CannotListen, bound, urls_of
 from gateway.app import open_proxy_allowed

@@ -128,7 +128,7 @@ THREATS = [
         "An upstream sends bytes that do not have the digest, and clients or the cache take them.",
         "The last 32 KiB of every response wait for the verdict; nothing gets its final name before it.",
         ("tests/e2e/test_lying_upstream.py::test_a_blob_is_right_or_does_not_complete",),
-        Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+        Disarm("cache/arrival/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
         "wrong bytes in the cache",
@@ -388,7 +388,7 @@ THREATS = [
         "Five hundred hostile sockets and an upstream that lies, for a minute.",
         "No wrong body completes, nothing foreign is sent anywhere, nothing is left open, and cached pulls go on.",
         ("tests/security/test_storm.py::test_a_storm_leaves_nothing_behind",),
-        Disarm("cache/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+        Disarm("cache/arrival/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
         "a worker dies",
@@ -410,16 +410,16 @@ THREATS = [
         "The worker that brings a blob is killed in the midst of it, and those who follow elsewhere wait for ever.",
         "Its lease ends with it; another worker hashes what is there anew and asks for the rest.",
         (
-            "tests/cache/test_shared_fill.py::test_a_live_follower_takes_a_killed_process_s_place",
+            "tests/cache/arrival/test_shared_fill.py::test_a_live_follower_takes_a_killed_process_s_place",
             "tests/e2e/test_many_workers.py::test_a_killed_filler_costs_its_own_clients_their_answer_and_nobody_else",
         ),
-        Disarm("cache/pilot.py", "if gone or now - tried > TAKE_AFTER:", "if gone:"),
+        Disarm("cache/arrival/pilot.py", "if gone or now - tried > TAKE_AFTER:", "if gone:"),
     ),
     Threat(
         "several fillers",
         "Every worker fetches the same blob, and the upstream counts them all.",
         "One lease of the host for each source and digest; the others follow the file that its holder fills.",
-        ("tests/cache/test_shared_fill.py::test_many_in_many_workers_follow_one",),
+        ("tests/cache/arrival/test_shared_fill.py::test_many_in_many_workers_follow_one",),
         Disarm(
             "cache/lease/local.py", "return self._lock(fcntl.F_WRLCK, _place(name))", "return LocalLease(self._open())"
         ),
@@ -428,49 +428,49 @@ THREATS = [
         "another worker's unverified bytes",
         "Who follows the file of another process gets its end before the digest holds, or takes its loss for the end.",
         "The end waits for a mark that the inode carries and that is set after the digest held.",
-        ("tests/cache/test_shared_fill.py::test_the_tail_waits_for_the_mark",),
-        Disarm("cache/watch.py", "done = marked(status)", "done = view.count == view.note.size"),
+        ("tests/cache/arrival/test_shared_fill.py::test_the_tail_waits_for_the_mark",),
+        Disarm("cache/arrival/watch.py", "done = marked(status)", "done = view.count == view.note.size"),
     ),
     Threat(
         "another image's right",
         "An image gets bytes without a right because another worker fetches them for an image that has it.",
         "Only the image for which was fetched is proved by the answer; any other asks for itself.",
         (
-            "tests/cache/test_shared_fill.py::test_another_worker_s_answer_proves_the_right_of_its_own_image_alone",
+            "tests/cache/arrival/test_shared_fill.py::test_another_worker_s_answer_proves_the_right_of_its_own_image_alone",
             "tests/e2e/test_many_workers.py::test_an_image_without_the_right_gets_nothing_from_another_worker_either",
         ),
-        Disarm("cache/flight.py", "and (self.proved or image != self.image)", "and bool(self.images)"),
+        Disarm("cache/arrival/flight.py", "and (self.proved or image != self.image)", "and bool(self.images)"),
     ),
     Threat(
         "a machine that stopped",
         "After a power loss a part has holes where bytes were in memory alone, and is gone on with.",
         "A part counts in the same run of the machine only, and all of it is hashed again.",
-        ("tests/cache/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",),
+        ("tests/cache/arrival/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",),
         Disarm(
-            "cache/claim.py", "(view.note.source, view.note.boot) != (source, boot())", "view.note.source != source"
+            "cache/arrival/claim.py", "(view.note.source, view.note.boot) != (source, boot())", "view.note.source != source"
         ),
     ),
     Threat(
         "streams that break off",
         "An upstream resets, stalls or shortens a stream, or answers a request for the rest with something else.",
         "Three more tries, each for the rest or for the whole; halves that do not fit cost one new start.",
-        ("tests/cache/test_resume.py",),
-        Disarm("cache/resuming.py", "ranged = fill.answered or not ranged", "ranged = True"),
+        ("tests/cache/arrival/test_resume.py",),
+        Disarm("cache/arrival/resuming.py", "ranged = fill.answered or not ranged", "ranged = True"),
     ),
     Threat(
         "streams that trickle",
         "An upstream sends a byte a second, and holds a spool, a thread and all its followers for a day.",
         "Less than 1 KiB/s over a minute ends a try, as 30 s without a byte do.",
-        ("tests/cache/test_resume.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
-        Disarm("cache/patience.py", "if self._bytes < LEAST * (now - self._since):", "if self._bytes < 0:"),
+        ("tests/cache/arrival/test_resume.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
+        Disarm("cache/arrival/patience.py", "if self._bytes < LEAST * (now - self._since):", "if self._bytes < 0:"),
     ),
     Threat(
         "a disk that is full or fails",
         "A blob that cannot be written is cut short, or wrong bytes before the failure are completed by right ones.",
         "Each client goes on over a stream of its own, hashed together with what it had; nothing is stored.",
-        ("tests/cache/test_private.py", "tests/e2e/test_disk_full.py"),
+        ("tests/cache/arrival/test_private.py", "tests/e2e/test_disk_full.py"),
         Disarm(
-            "cache/private.py", "self._hash_beginning(self._beginning, hasher.update)", "hasher = self.digest.hasher()"
+            "cache/arrival/private.py", "self._hash_beginning(self._beginning, hasher.update)", "hasher = self.digest.hasher()"
         ),
     ),
     Threat(
@@ -584,28 +584,28 @@ THREATS = [
         "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get less than the whole.",
         "A file counts as here only with the size that was recorded when it was verified; else it is a miss, and fetched.",
         (
-            "tests/cache/test_holdings.py",
+            "tests/cache/keeping/test_holdings.py",
             "tests/e2e/test_damage.py::test_a_damaged_file_is_a_miss_and_is_repaired",
         ),
-        Disarm("cache/holdings.py", "if blob is not None and blob.size == size:", "if blob is not None:"),
+        Disarm("cache/keeping/holdings.py", "if blob is not None and blob.size == size:", "if blob is not None:"),
     ),
     Threat(
         "bit rot",
         "Bytes of a cached file change without its size.",
         "`cache verify` and a slow reading in the background hold everything to its digest, quarantine and fetch again.",
         (
-            "tests/cache/test_scrub.py",
+            "tests/cache/keeping/test_scrub.py",
             "tests/e2e/test_damage.py::test_the_scrub_finds_and_heals_in_the_background",
         ),
-        Disarm("cache/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
+        Disarm("cache/keeping/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
         "evicted while it is read",
         "A file goes from under its readers, and takes room on the disk all the same.",
         "A reader holds a shared lock on its file, in whatever process; what is locked is passed over.",
         (
-            "tests/cache/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
-            "tests/cache/test_sweep.py::test_what_another_process_reads_stays",
+            "tests/cache/keeping/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
+            "tests/cache/keeping/test_sweep.py::test_what_another_process_reads_stays",
         ),
         Disarm("cache/store/filesystem.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     ),
@@ -613,8 +613,8 @@ THREATS = [
         "out of descriptors",
         "With no descriptor left a whole file looks unreadable, and is dropped and fetched again, or answered 500.",
         "That says nothing of the file: 503 with Retry-After, and nothing is dropped.",
-        ("tests/cache/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
-        Disarm("cache/holdings.py", "if error.errno in EXHAUSTED:", "if False:"),
+        ("tests/cache/keeping/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
+        Disarm("cache/keeping/holdings.py", "if error.errno in EXHAUSTED:", "if False:"),
     ),
     Threat(
         "metrics for strangers",

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from cache.eviction import evict_image
 from cache.found import Refreshed
 from cache.freshness import may_be_stale
 from cache.index.chronicle import Chronicle, Happening, What
@@ -20,6 +19,7 @@ from cache.index.inventory import Inventory
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import migrate
 from cache.index.usage import UsageFile
+from cache.keeping.eviction import evict_image
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
+from cache.keeping.scrub import Finding, Inspector, Pace
+from cache.keeping.sweep import prefixes
 from cache.oci.digest import Digest
-from cache.scrub import Finding, Inspector, Pace
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
-from cache.sweep import prefixes
 from gateway import logs
 from gateway.app import open_services
 from gateway.commands import cache

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from cache.flight import Flights, State
+from cache.arrival.flight import Flights, State
 from cache.index.inventory import Inventory
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest

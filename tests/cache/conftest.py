@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cache import patience
-from tests.cache.hangar import Hangar, fill_threads, until
+from cache.arrival import patience
+from tests.cache.arrival.hangar import Hangar, fill_threads, until
 from tests.cache.samples import open_descriptors
 
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cache.eviction import Limits
 from cache.index.inventory import Inventory
 from cache.index.sql import SqlIndex
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
+from cache.keeping.eviction import Limits
+from cache.keeping.sweep import Evictor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.sweep import Evictor
 from cache.values import BlobInfo, Link, Source, TagPointer
 from tests.cache.samples import ANONYMOUS, APP, NOON
 from tests.parts.images import seeded
@@ -38,7 +38,7 @@ class Keeper:
 
     def evicting(self, limits: Limits) -> Evictor:
         """One more, as another process has it."""
-        told = lambda count, size: self.evicted.append((count, size))  # noqa: E731
+        told = lambda held, freed: self.evicted.append((len(held), freed))  # noqa: E731
         turns = self.folder / "evict.lock"
         return Evictor(self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, told)
 

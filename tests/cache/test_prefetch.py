@@ -14,8 +14,8 @@ from cache.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
 from cache.proxy import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source
+from tests.cache.arrival.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP, LATEST, WEB
-from tests.cache.scripted import ScriptedBody
 from tests.cache.test_gated import index_over
 from tests.cache.test_proxy import HIT, MISS, Bench, content, until
 
@@ -147,13 +147,16 @@ async def test_what_nobody_asks_for_does_not_hold_its_place_for_long(
 
 async def test_only_so_many_start_at_once_per_source(bench: Bench) -> None:
     bench.script.bodies[APP] = body = ScriptedBody(1_000_000, answered=False)
+    later = [ScriptedBody(1_000_000, answered=False) for _ in range(4 * 10)]
+    body.later = list(later)
     for name in ("one", "two", "three", "four"):
         publish(bench, name, layers=9)
         await bench.index.forget(ANONYMOUS, APP)
         await give(bench)
     await until(lambda: body.opened == PER_SOURCE)
     assert len(bench.flights) == PER_SOURCE == 2 * BLOBS
-    body.answer(Unavailable("over"))
+    for each in (body, *later):
+        each.answer(Unavailable("over"))
     await bench.landed()
 
 

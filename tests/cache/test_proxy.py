@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import pytest
 
 from cache import proxy
-from cache.claim import LEASES
-from cache.fill import Incoming
-from cache.flight import Flights, Landing
+from cache.arrival.claim import LEASES
+from cache.arrival.fill import Incoming
+from cache.arrival.flight import Flights, Landing
 from cache.found import Answer, FoundBlob
 from cache.freshness import TagRule, TagRules
 from cache.index.sql import SqlIndex
@@ -41,6 +41,7 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.quota import Allowance, Ask
 from cache.values import Link, Outcome, Part, Rest, Source
+from tests.cache.arrival.scripted import ScriptedBody
 from tests.cache.samples import (
     ALICE,
     ANONYMOUS,
@@ -53,7 +54,6 @@ from tests.cache.samples import (
     manifest_of,
     open_descriptors,
 )
-from tests.cache.scripted import ScriptedBody
 
 T = TypeVar("T")
 TTL, GRACE = timedelta(minutes=1), timedelta(days=30)

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.upstream.auth import Challenge, Credential, Tokens, parse_challenges
+from cache.upstream.egress import UNWATCHED
 from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.exchange import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
 from cache.values import Origin
@@ -207,6 +208,8 @@ def granting(token: object = "t0k", status: int = 200, headers: Mapping[str, str
 
 class Service:
     """A token service that hands out what `answer` makes; it speaks to both drivers of flows."""
+
+    traffic = UNWATCHED
 
     def __init__(self, answer: Callable[[], httpx2.Response] | None = None) -> None:
         self.asked: list[Open] = []

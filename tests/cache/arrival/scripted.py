@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cache.fill import Incoming
+from cache.arrival.fill import Incoming
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Part, Rest
 

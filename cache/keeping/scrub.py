@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cache.holdings import EXHAUSTED, Damage
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
+from cache.keeping.holdings import EXHAUSTED, Damage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore

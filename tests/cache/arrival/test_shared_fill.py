@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from cache import claim as claim_module
-from cache import flight as flights_module
-from cache import patience, pilot
-from cache.claim import note_of, part_of, spool_name
-from cache.failures import Arrived
-from cache.flight import TAIL, State
-from cache.leftovers import sweep
+from cache.arrival import claim as claim_module
+from cache.arrival import flight as flights_module
+from cache.arrival import patience, pilot
+from cache.arrival.claim import note_of, part_of, spool_name
+from cache.arrival.failures import Arrived
+from cache.arrival.flight import TAIL, State
+from cache.arrival.leftovers import sweep
 from cache.store import sidecar
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
-from tests.cache.hangar import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.arrival.hangar import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.arrival.scripted import ScriptedBody
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of, open_descriptors
-from tests.cache.scripted import ScriptedBody
 
 KB = 1024
 SIZE = 300 * KB
@@ -31,9 +31,9 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from cache.oci.digest import Digest
-from tests.cache.hangar import Hangar, until
+from tests.cache.arrival.hangar import Hangar, until
 from tests.cache.samples import blob_of
-from tests.cache.scripted import ScriptedBody
+from tests.cache.arrival.scripted import ScriptedBody
 
 async def main():
     content, digest = blob_of(int(sys.argv[2]))
@@ -439,7 +439,7 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     assert sweep(hangar.spools) == 2
     left = part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST))
     assert left.exists()
-    monkeypatch.setattr("cache.leftovers.YOUNG", 0.0)
+    monkeypatch.setattr("cache.arrival.leftovers.YOUNG", 0.0)
     assert sweep(hangar.spools) == 2
     assert not left.exists()
     assert not note_of(hangar.spools, spool_name(ANONYMOUS, DIGEST)).exists()
@@ -454,7 +454,7 @@ async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
 ) -> None:
     hangar = workers()
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr(f"cache.leftovers.{limit}", 0 if limit != "boot" else lambda: "another one")
+    monkeypatch.setattr(f"cache.arrival.leftovers.{limit}", 0 if limit != "boot" else lambda: "another one")
     assert sweep(hangar.spools) == 2
 
 

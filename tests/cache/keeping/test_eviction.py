@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.eviction import Limits, choose, shortage, unused, worth
 from cache.index.stock import Held
+from cache.keeping.eviction import Limits, choose, shortage, unused, worth
 from cache.oci.digest import Digest
 
 NOW = 1_000_000.0

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import structlog
 
+from cache.arrival.fill import Fetch, Fill, Incoming, Lanes
+from cache.arrival.patience import Patience
 from cache.failpoint import failpoint
-from cache.fill import Fetch, Fill, Incoming, Lanes
-from cache.patience import Patience
 from cache.store.spool import LengthMismatch, Spool
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Origin, Rest

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import structlog
 
-from cache.eviction import Limits, choose, shortage, unused
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Held, Stock
+from cache.keeping.eviction import Limits, choose, shortage, unused
 from cache.oci.digest import Digest
 from cache.store.filesystem import Claim, FilesystemStore
 from cache.store.paths import blob_digest

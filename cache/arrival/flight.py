@@ -15,16 +15,16 @@ from typing import Protocol
 
 import structlog
 
+from cache.arrival.failures import Arrived
+from cache.arrival.fill import Fetch, Lanes
+from cache.arrival.landing import Landing as Landing
+from cache.arrival.pilot import Pilot
+from cache.arrival.private import Beginning
+from cache.arrival.progress import Body, Progress
+from cache.arrival.progress import State as State
 from cache.failpoint import failpoint
-from cache.failures import Arrived
-from cache.fill import Fetch, Lanes
-from cache.landing import Landing as Landing
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.pilot import Pilot
-from cache.private import Beginning
-from cache.progress import Body, Progress
-from cache.progress import State as State
 from cache.seldom import Seldom
 from cache.store.base import Extent
 from cache.store.filesystem import read_exactly

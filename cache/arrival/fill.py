@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from cache.patience import Trickle
-from cache.pieces import Piece, Pieces
+from cache.arrival.patience import Trickle
+from cache.arrival.pieces import Piece, Pieces
 from cache.store.hashing import BUFFER, Hashing
 from cache.store.spool import Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError

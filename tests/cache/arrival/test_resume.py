@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from cache import patience
-from cache.fill import Fetch
-from cache.flight import TAIL, Flight, Follower, State
+from cache.arrival import patience
+from cache.arrival.fill import Fetch
+from cache.arrival.flight import TAIL, Flight, Follower, State
+from cache.arrival.patience import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
 from cache.oci.digest import Digest
-from cache.patience import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
 from cache.upstream.auth import Tokens
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Fault, Source
-from tests.cache.hangar import Hangar, landed, read, read_until_refused
+from tests.cache.arrival.hangar import Hangar, landed, read, read_until_refused
 from tests.cache.samples import APP, blob_of
 from tests.parts import lies
 from tests.parts.certs import Authority

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from cache.fill import UNSIZED_LIMIT, Fetch, Incoming
+from cache.arrival.fill import UNSIZED_LIMIT, Fetch, Incoming
+from cache.arrival.patience import Patience, Trickle
 from cache.oci.digest import Digest
-from cache.patience import Patience, Trickle
 from cache.store.base import Extent
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.values import Fault, Rest

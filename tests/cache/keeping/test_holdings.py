@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.holdings import Damage, Holdings
+from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
 from cache.store.filesystem import StoredBlob

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cache import patience, private
+from cache.arrival import patience, private
 from cache.failpoint import arm
 from cache.index.sqlite import DatabaseUnusable
 from cache.oci.errors import RegistryError
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Unavailable
 from cache.values import Rest
-from tests.cache.hangar import until
+from tests.cache.arrival.hangar import until
+from tests.cache.arrival.scripted import ScriptedBody
 from tests.cache.samples import APP, blob_of
-from tests.cache.scripted import ScriptedBody
 from tests.cache.test_proxy import Bench, content
 
 SIZE = 3_000_000

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.claim import LEASES, NOTE, leases_of
+from cache.arrival.claim import LEASES, NOTE, leases_of
 from cache.lease.base import Lease, held
 from cache.store.sidecar import Stage, boot, read
 from cache.store.spool import PART

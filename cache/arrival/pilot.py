@@ -7,18 +7,18 @@ from contextlib import closing
 
 import structlog
 
-from cache.claim import Claim, spool_name
-from cache.failures import Arrived, understood, unstorable
-from cache.fill import Fetch, Lanes
-from cache.landing import Landing
+from cache.arrival.claim import Claim, spool_name
+from cache.arrival.failures import Arrived, understood, unstorable
+from cache.arrival.fill import Fetch, Lanes
+from cache.arrival.landing import Landing
+from cache.arrival.progress import Progress, State
+from cache.arrival.resuming import ResumingFill
+from cache.arrival.watch import Sight, Watch
 from cache.lease.base import Lease, held
-from cache.progress import Progress, State
-from cache.resuming import ResumingFill
 from cache.store.sidecar import Note, Stage, boot
 from cache.store.spool import DigestMismatch, LengthMismatch, Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.values import Fault
-from cache.watch import Sight, Watch
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""Bytes on their way: one download, many readers, whatever breaks meanwhile."""
