@@ -86,7 +86,8 @@ def log_lines(server: Gateway) -> list[dict[str, Any]]:
 
 def asked(lines: list[dict[str, Any]]) -> list[str]:
     """The paths that have been answered with 200 and an X-Cache."""
-    return [line["path"] for line in lines if line.get("outcome") and line["status"] == 200]
+    requests = [line for line in lines if line.get("event") == "request"]
+    return [line["path"] for line in requests if line["outcome"] and line["status"] == 200]
 
 
 class Ways:

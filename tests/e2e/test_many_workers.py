@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -36,8 +36,11 @@ def filler(server: Gateway, digest: str) -> int:
     hex_digits = digest.partition(":")[2]
     for pid in server.workers:
         for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
-            opened = Path(f"/proc/{pid}/fd/{entry.name}").readlink().name
-            flags = int(entry.read_text().split("flags:")[1].split()[0], 8)
+            try:
+                opened = Path(f"/proc/{pid}/fd/{entry.name}").readlink().name
+                flags = int(entry.read_text().split("flags:")[1].split()[0], 8)
+            except FileNotFoundError:  # closed meanwhile
+                continue
             if opened.endswith(".part") and hex_digits in opened and flags & os.O_ACCMODE == os.O_RDWR:
                 return pid
     raise AssertionError(f"nobody fills {digest}")
@@ -66,8 +69,9 @@ def worker_of(server: Gateway, stream: RawStream) -> int:
     [inode] = [line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if wanted in line]
     for pid in server.workers:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            if str(link.readlink()) == f"socket:[{inode}]":
-                return pid
+            with suppress(FileNotFoundError):  # closed meanwhile
+                if str(link.readlink()) == f"socket:[{inode}]":
+                    return pid
     raise AssertionError("no worker has that connection")
 
 

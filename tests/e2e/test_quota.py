@@ -61,7 +61,7 @@ def test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_ca
         else:
             assert (first.body, first.headers["x-cache"]) == (layout.manifest_bytes, "STALE")
             assert "is used up until" in str(first.headers["warning"])
-            assert "; served as it was " in str(first.headers["warning"])
+            assert "served from cache: last confirmed by " in str(first.headers["warning"])
             assert [answer.digest for answer in rest] == list(layout.blobs)
             assert {answer.headers["x-cache"] for answer in rest} == {"HIT"}
 

@@ -113,10 +113,22 @@ def test_there_are_enough_vectors_each_with_a_name_of_its_own() -> None:
     assert len(new_mark()) == len(MARK)
 
 
+def settled_descriptors(server: Gateway) -> int:
+    """What is open when all that a server opens in its first moments is."""
+    looks = [-1]
+
+    def unchanged() -> bool:
+        looks.append(descriptors(server.worker))
+        return len(looks) > 50 and len(set(looks[-50:])) == 1
+
+    wait_until(unchanged, within=30, what="descriptors come and go")
+    return looks[-1]
+
+
 @pytest.fixture(scope="module")
 def alone(shared: Gateway) -> tuple[dict[str, Conversation], dict[str, list[str]]]:
     """Each vector sent to our server; what came back, and what was handled."""
-    before = descriptors(shared.worker)
+    before = settled_descriptors(shared)
     conversations = converse_all(shared.port, BOUND)
     wait_until(lambda: descriptors(shared.worker) <= before, within=15, what="descriptors are left behind")
     return conversations, caught_up(shared)

@@ -83,7 +83,7 @@ def test_nothing_stays_open(make: Make) -> None:
     with held(leases.take("a") or pytest.fail("not free")), held(leases.attend("a")):
         assert leases.take("a") is None
         assert leases.attended("a")
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_killed_process_leaves_its_leases(make: Make, tmp_path: Path) -> None:
