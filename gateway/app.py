@@ -184,6 +184,7 @@ async def open_services(
         tasks.start(_flush_often(usage, chronicle), "usage")
         tasks.start(_fold_often(metrics), "metrics")
         await upstreams.prepare()
+        await index.prepare()
         tasks.start(_report_often(ledger, upstreams, pull_through, metrics), "quota")
         sweeper.start()
         try:

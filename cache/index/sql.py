@@ -7,9 +7,9 @@ then the rows after the last seen one say what to drop.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,12 @@ from sqlalchemy.pool import QueuePool
 from cache.index.base import Fact
 from cache.index.history import note_sighting, select_linked_manifests, select_sightings
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
-from cache.index.sqlite import WRITES, Watcher, alone, explained, listen, migrate, url
+from cache.index.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag
 from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 
@@ -38,6 +39,10 @@ _LINKS = 100_000
 _SIZES = 100_000
 _MANIFEST_BYTES = 64 * 1024 * 1024
 _CHANGES_KEPT = 10_000
+
+
+class _Rehearsed(Exception):
+    """Nothing is to be kept of a transaction."""
 
 
 class SqlIndex:
@@ -55,12 +60,35 @@ class SqlIndex:
         self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
         self._sizes: LRUCache[Digest, int] = LRUCache(_SIZES)
         self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
+        self._reading: dict[Hashable, asyncio.Future[Any]] = {}
         self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
         self._generation = 0
         self._changes_seen = 0
         with self._engine.connect() as connection:
             self._seen = connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
+
+    async def prepare(self) -> None:
+        """Makes what the first pull would wait for, 20 ms long: connections, and the text of every statement."""
+        nobody, name = Source(Origin("https", "localhost", 1)), RepositoryName("nobody")
+        manifest = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2, "manifests": []}')
+        digest = manifest.descriptor.digest
+        link, blob = Link(nobody, name, digest), BlobInfo(digest, 0)
+        pointer = TagPointer(nobody, name, Tag("none"), manifest.descriptor, datetime.now(UTC))
+        await asyncio.gather(
+            self.find_pointer(nobody, name, pointer.tag),
+            self.find_manifest(digest),
+            self.linked(link),
+            self.known_at(nobody.origin, digest),
+            self.find_size(digest),
+        )
+
+        def rehearse(connection: Connection) -> None:
+            _record(connection, [manifest, link, blob, pointer], self._name)
+            raise _Rehearsed
+
+        with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is told to whoever has something to write
+            await self._write(rehearse, lambda: None)
 
     def close(self) -> None:
         self._readers.shutdown()
@@ -78,7 +106,7 @@ class SqlIndex:
         if (held := self._pointers.get(key)) is not None:
             return held
         generation = self._generation
-        found = await self._read(lambda connection: _select_pointer(connection, *key))
+        found = await self._read(lambda connection: _select_pointer(connection, *key), key)
         if found is not None and generation == self._generation:
             self._pointers[key] = found
         return found
@@ -88,7 +116,7 @@ class SqlIndex:
         if (held := self._manifests.get(digest)) is not None:
             return held
         generation = self._generation
-        found = await self._read(lambda connection: _select_manifest(connection, digest))
+        found = await self._read(lambda connection: _select_manifest(connection, digest), ("manifest", digest))
         if found is not None and generation == self._generation:
             self._hold(found)
         return found
@@ -98,21 +126,22 @@ class SqlIndex:
         if link in self._links:
             return self._links[link]
         generation = self._generation
-        found = await self._read(lambda connection: _select_link(connection, link))
+        found = await self._read(lambda connection: _select_link(connection, link), link)
         if found and generation == self._generation:
             self._links[link] = True
         return found
 
     async def known_at(self, origin: Origin, digest: Digest) -> bool:
         wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(origin))
-        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))))
+        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))), (origin, digest))
 
     async def find_size(self, digest: Digest) -> int | None:
         # What a digest stands for has one size for ever, so this memory is right even where the row is gone.
         if (held := self._sizes.get(digest)) is not None:
             return held
         found = await self._read(
-            lambda connection: connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
+            lambda connection: connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest))),
+            ("size", digest),
         )
         if found is not None:
             self._sizes[digest] = found
@@ -165,8 +194,18 @@ class SqlIndex:
             lambda: self._drop(source, image, tag),
         )
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._transact, query, {})
+    async def _read(self, query: Callable[[Connection], T], of: Hashable = None) -> T:
+        """Who asks `of` the same while nothing has changed shares the answer: sixteen clients of one new blob waited
+        35 ms for statements that said the same."""
+        loop = asyncio.get_running_loop()
+        if of is None:
+            return await loop.run_in_executor(self._readers, self._transact, query, {})
+        key = (self._generation, self._version, of)
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = self._reading[key] = loop.run_in_executor(self._readers, self._transact, query, {})
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(reading)
 
     async def _write(self, statements: Callable[[Connection], None], written: Callable[[], None]) -> None:
         """What was begun is carried through, in the file and then in memory, even if nobody waits for it any more."""
