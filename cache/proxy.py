@@ -86,13 +86,18 @@ class ProxiedRepository:
         self._image = image
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        key, mark, now = (self._source, self._image, reference), self._all.index.mark(), self._all.clock()
+        if hit := self._all.hits.find(key, mark, now):
+            self._all.usage.touch(hit.manifest.descriptor.digest, now)
+            return hit
         if isinstance(reference, Digest):
-            return await self._manifest_by_digest(reference)
+            return self._all.hits.note(key, mark, None, await self._by_digest(reference))
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
             if self._is_fresh(pointer):
-                return FoundManifest(held, Answer(Outcome.HIT))
+                found = FoundManifest(held, Answer(Outcome.HIT))
+                return self._all.hits.note(key, mark, pointer.checked_at + self._rule(pointer).ttl, found)
             return await self._revalidated(pointer, held)
         return await self._fetched_manifest(reference)
 
@@ -200,7 +205,7 @@ class ProxiedRepository:
             self._all.usage.touch(digest, self._all.clock())
         return held
 
-    async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
+    async def _by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
             return FoundManifest(held, Answer(Outcome.HIT))
         if await self._manifest_of_own_origin(digest):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from cache.absences import Absences
 from cache.arrival.flight import Flight, Flights
 from cache.freshness import TagRules
+from cache.hits import Hits
 from cache.index.base import Catalogue, Index, Usage
 from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
@@ -48,6 +49,7 @@ class PullThrough:
         self.index = index
         self.usage = usage
         self.held = Holdings(index, store, damaged)
+        self.hits = Hits()
         self.flights = flights
         self.rules = rules
         self.clock = clock

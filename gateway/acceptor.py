@@ -82,21 +82,27 @@ class Acceptor:
             log.error("accept_paused", reason=error.strerror, remedy="raise the limit of open files (ulimit -n)")
 
     async def _connect(self, connection: socket.socket) -> None:
+        """Serves in the task that has shaken hands: one more for each connection took 3 % of a small answer."""
         reader = asyncio.StreamReader(loop=self._loop)
-        protocol = asyncio.StreamReaderProtocol(reader, self._connected, loop=self._loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         context = self._context()
-        await self._loop.connect_accepted_socket(
+        transport, _ = await self._loop.connect_accepted_socket(
             lambda: protocol,
             connection,
             ssl=context,
             ssl_handshake_timeout=self._handshake if context else None,
             ssl_shutdown_timeout=self._goodbye if context else None,
         )
+        if (task := asyncio.current_task()) is not None:
+            self._connecting.discard(task)
+        await self._connected(reader, asyncio.StreamWriter(transport, protocol, reader, self._loop))
 
     def _settle(self, task: asyncio.Task[None], connection: socket.socket) -> None:
+        connecting = task in self._connecting
         self._connecting.discard(task)
         if task.cancelled():
-            connection.close()
+            if connecting:
+                connection.close()
         elif (error := task.exception()) is not None and not isinstance(error, OSError):
             # That clients leave in the midst of a handshake, or do not know TLS, is no news.
             log.error("connection_not_begun", exc_info=error)

@@ -16,7 +16,7 @@ LAYERS = [
     ["cache.tasks", "cache.failpoint", "cache.seldom"],
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.turns"],
     ["cache.freshness", "cache.outages", "cache.absences", "cache.found"],
-    ["cache.gate"],
+    ["cache.gate", "cache.hits"],
     ["cache.arrival", "cache.keeping"],
     ["cache.prefetch", "cache.refusals"],
     ["cache.pull_through"],

@@ -1,6 +1,6 @@
 """Index: tag pointers, links, manifests and sizes of what was pulled through."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +13,9 @@ Fact = TagPointer | Link | Manifest | BlobInfo
 
 
 class Index(Protocol):
+    def mark(self) -> Hashable:
+        """Equal to an earlier one only if no answer has changed since, by whatever process."""
+
     async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None: ...
 
     async def find_manifest(self, digest: Digest) -> Manifest | None:

@@ -100,6 +100,10 @@ class SqlIndex:
         """Raises DatabaseUnusable where the file cannot be read, whatever is in memory."""
         await self._read(lambda connection: connection.scalar(select(func.max(changes.c.seq))))
 
+    def mark(self) -> Hashable:
+        self._drop_what_others_changed()
+        return self._generation, self._version
+
     async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
         key = (source, image, tag)
         self._drop_what_others_changed()
