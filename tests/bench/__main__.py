@@ -32,7 +32,12 @@ CACHES: dict[str, Callable[[], Peer]] = {
     "distribution": Distribution,
     "nginx": Nginx,
 }
-PEERS = {**CACHES, "constant answer": Constant, "two workers": lambda: Ours(workers=2)}
+PEERS: dict[str, Callable[[], Peer]] = {
+    **CACHES,
+    "constant answer": Constant,
+    "two workers": lambda: Ours(workers=2),
+    "scrubbing": lambda: Ours(cache={"scrub_rate": "64MiB"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,14 @@ PIECES = [
         ("registry-gateway", "docker-registry", "distribution", "nginx"),
         (("wall", "docker-registry", "<= 0.5"), ("wall", "nginx", "<= 1.05")),
     ),
+    Piece(
+        "cold, 8 clients, two workers",
+        work.follow,
+        ("two workers", "registry-gateway"),
+        (("cpu_per_gb", "registry-gateway", "<= 1.3"),),
+        subject="two workers",
+    ),
+    Piece("small requests beside fills and scrub", work.beside_fills, ("scrubbing",)),
     Piece("first byte over the upstream's own", work.first_byte, ("registry-gateway",)),
     Piece(
         "cached tag, keep-alive",

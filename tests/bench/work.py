@@ -66,15 +66,47 @@ def cold_many(one: Round, clients: int = 16) -> Figures:
     }
 
 
+def follow(one: Round, clients: int = 8) -> Figures:
+    """What it costs to follow a blob that arrives: with two workers half of the clients follow another's file."""
+    digest = one.upstream.layers["large"]
+    before = cpu_seconds(one.peer.pids)
+    results, _ = at_once(clients, lambda: pull(one.peer.base, digest, "large"))
+    moved = sum(result.size for result in results)
+    return {"cpu_per_gb": (cpu_seconds(one.peer.pids) - before) / (moved / 1e9)}
+
+
+def beside_fills(one: Round) -> Figures:
+    """Small requests every 10 ms while three large blobs arrive, and whatever else the server does in the meantime."""
+    layers = one.upstream.layers
+    pull(one.peer.base, layers["large"], "large")
+    waits: list[float] = []
+    done = threading.Event()
+
+    def small() -> None:
+        while not done.wait(0.01):
+            waits.append(get(f"{one.peer.base}/manifests/large", keep_body=True).seconds)
+
+    beside = threading.Thread(target=small)
+    beside.start()
+    fills = iter([layers["large1"], layers["large16"], layers["small16"]])
+    at_once(3, lambda: get(f"{one.peer.base}/blobs/{next(fills)}"))
+    time.sleep(one.seconds)
+    done.set()
+    beside.join()
+    return {"small_p99": _percentile(waits, 0.99)}
+
+
 def first_byte(one: Round) -> Figures:
-    """Over the upstream's own: for a small and a large blob, for one client and for sixteen."""
+    """Over the upstream's own with as many clients: for a small and a large blob, for one client and for sixteen."""
     figures: Figures = {}
     for size in ("small", "large"):
         for clients in (1, 16):
             digest = one.upstream.layers[f"{size}{clients}"]
-            own = get(f"{one.upstream.base}/blobs/{digest}").first_byte
-            results, _ = at_once(clients, lambda digest=digest: get(f"{one.peer.base}/blobs/{digest}"))  # type: ignore[misc]
-            figures[f"{size}_{clients}"] = max(result.first_byte for result in results) - own
+            own, ours = (
+                at_once(clients, lambda base=base, digest=digest: get(f"{base}/blobs/{digest}").first_byte)[0]  # type: ignore[misc]
+                for base in (one.upstream.base, one.peer.base)
+            )
+            figures[f"{size}_{clients}"] = max(ours) - max(own)
     return figures
 
 

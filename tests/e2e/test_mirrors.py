@@ -45,7 +45,7 @@ def test_an_image_is_pulled_although_the_upstream_cannot_give_it(
     assert skopeo.pull(server.proxied("any/name:latest"), scratch / "pulled").missing(layout) == []
 
 
-def test_a_blob_that_breaks_off_comes_from_the_mirror_when_it_is_asked_for_again(
+def test_a_blob_that_breaks_off_goes_on_from_the_mirror_and_its_client_notices_nothing(
     liar: Liar, mirror: Liar, gateway: GatewayFactory
 ) -> None:
     content = seeded("broken", 300_000)
@@ -54,8 +54,8 @@ def test_a_blob_that_breaks_off_comes_from_the_mirror_when_it_is_asked_for_again
     server = gateway(mirrored(liar, mirror))
     liar.behave("/blobs/", lies.reset(200_000))
     url = server.proxied_url(f"any/name/blobs/{digest}")
-    answers = [raw.get(url) for _ in range(2)]
-    assert (answers[-1].complete, answers[-1].body) == (True, content)
+    answer = raw.get(url)
+    assert (answer.complete, answer.body) == (True, content)
     assert mirror.requests.count(path_contains=digest) == 1
 
 

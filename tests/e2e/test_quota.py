@@ -34,12 +34,13 @@ def use_up(server: Gateway, hub: Hub, retry_after: int) -> None:
     assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
 
 
+@pytest.mark.parametrize("workers", [1, 4])
 def test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_cached(
-    hub: Hub, published: Publish, gateway: GatewayFactory
+    hub: Hub, published: Publish, gateway: GatewayFactory, workers: int
 ) -> None:
     layout = published("multi")
     published("tiny", repository="library/first-to-know")
-    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"ttl": "0s"}})
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"ttl": "0s"}, "workers": workers})
     assert all(answer.status == 200 for answer in pull(server, "library/multi", layout))
     await_rest(server, "library/multi", *(digest for digest in layout.blobs if digest not in layout.manifests))
     use_up(server, hub, 3600)
