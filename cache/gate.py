@@ -67,9 +67,15 @@ class Verdict:
     digest: Digest | None = None
 
 
+def short_names(upstream: str, image: RepositoryName) -> list[str]:
+    """As people write an official image of Docker Hub, which is `library/alpine` by its full name."""
+    short = image.text.removeprefix("library/")
+    return [short] if upstream == "docker.io" and short != image.text else []
+
+
 def decide_image(gate: Gate, upstream: str, image: RepositoryName) -> Verdict:
     """All of an image or nothing of it; deny wins."""
-    names = (image.text, f"{upstream}/{image.text}")
+    names = (image.text, f"{upstream}/{image.text}", *short_names(upstream, image))
     if glob := _matching(gate.deny, names):
         return Verdict(False, f"the group denies {glob}, which {names[1]} matches")
     if not gate.allow:

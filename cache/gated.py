@@ -3,6 +3,7 @@
 It decides before the first byte, so what may flow streams as it does everywhere. Raises only RegistryError.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,14 +12,19 @@ from cache.found import FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.gate import Gate, annotated_creation, configured_creation, decide_tag, withheld
 from cache.index.base import History, Index
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied, ManifestUnknown, RegistryError
+from cache.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy import ProxiedRepository
+from cache.refusals import RETRY_AFTER
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.values import Outcome, Source
 
 CONFIG_LIMIT = 1024 * 1024
+TOLD_WITHIN = 5.0
+"""Seconds that what an image says of its age may take: headers are due in 20."""
+
+REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class GatedRepository:
         self._index = index
         self._history = history
         self._clock = clock
+        self._created: dict[Digest, datetime | None] = {}
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         if isinstance(reference, Digest):
@@ -152,7 +159,21 @@ class GatedRepository:
         return creations
 
     async def _creation(self, manifest: Manifest) -> datetime | None:
-        """As its publisher says; where the index is silent, as the config of its first image says."""
+        """As its publisher says, which is so for ever. Raises UpstreamUnavailable where that cannot be learned now."""
+        digest = manifest.descriptor.digest
+        if digest not in self._created:
+            try:
+                async with asyncio.timeout(TOLD_WITHIN):
+                    created = await self._told_creation(manifest)
+            except TimeoutError as error:
+                raise UpstreamUnavailable("what the image says of its age did not come in time", RETRY_AFTER) from error
+            if len(self._created) >= REMEMBERED:
+                self._created.clear()
+            self._created[digest] = created
+        return self._created[digest]
+
+    async def _told_creation(self, manifest: Manifest) -> datetime | None:
+        """Where an index is silent, as the config of its first image says."""
         moment = annotated_creation(manifest)
         if moment is not None:
             return moment
@@ -160,10 +181,12 @@ class GatedRepository:
             if manifest.children:
                 child = manifest.children[0]
                 below = await self._inner.manifest(child.digest) if child.is_manifest else None
-                return await self._creation(below.manifest) if below and not below.manifest.children else None
+                return await self._told_creation(below.manifest) if below and not below.manifest.children else None
             if manifest.config is None or manifest.config.size > CONFIG_LIMIT:
                 return None
             return configured_creation(await self._read(await self._inner.blob(manifest.config.digest)))
+        except UpstreamUnavailable:
+            raise
         except (RegistryError, EOFError):
             return None
 

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -124,8 +126,7 @@ class ProxiedRepository:
         if pointer is None or held is None:
             manifest, _ = await self._ask(("get", tag), lambda: self._get(tag), ManifestUnknown)
         else:
-            work = lambda: self._revalidate(pointer, usable=False)  # noqa: E731
-            moved, _ = await self._ask(("revalidate", tag), work, ManifestUnknown)
+            moved, _ = await self._ask(("revalidate", tag), partial(self._revalidate, pointer, False), ManifestUnknown)
             manifest = moved or held
         return Refreshed(pointer.target.digest if pointer else None, manifest)
 
@@ -150,11 +151,9 @@ class ProxiedRepository:
         if await self._all.index.linked(link) and (stored := await self._all.held.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
             return FoundBlob(stored, Answer(Outcome.HIT))
-        if await self._bytes_of_own_origin(digest):
-            await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
-            if stored := await self._all.held.open(digest):
-                self._all.usage.touch(digest, self._all.clock())
-                return FoundBlob(stored, Answer(Outcome.REVALIDATED))
+        if await self._won(link) and (stored := await self._all.held.open(digest)):
+            self._all.usage.touch(digest, self._all.clock())
+            return FoundBlob(stored, Answer(Outcome.REVALIDATED))
         return None
 
     async def _private_blob(self, digest: Digest) -> OpenBlob:
@@ -177,8 +176,7 @@ class ProxiedRepository:
         info = await self._all.held.stat(digest)
         if info and await self._all.index.linked(link):
             return FoundSize(info.size, Answer(Outcome.HIT))
-        if info and await self._bytes_of_own_origin(digest):
-            await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)
+        if info and await self._won(link):
             return FoundSize(info.size, Answer(Outcome.REVALIDATED))
         flight = self._all.flights.find(self._source, digest)
         if flight and flight.verified and flight.allows(self._image):
@@ -218,10 +216,13 @@ class ProxiedRepository:
         if held := await self._held_manifest(digest):
             return FoundTarget(held.descriptor, Answer(Outcome.HIT))
         here = await self._manifest_of_own_origin(digest)
-        target, first = await self._ask(("head", digest), lambda: self._head_digest(digest), ManifestUnknown)
         if here:
-            await self._write_down(Link(self._source, self._image, digest))
-            return FoundTarget(here.descriptor, Answer(Outcome.REVALIDATED))
+            own = partial(self._head_digest, digest, self._client.primary)
+            if await self._shown(("own head", digest), own, ManifestUnknown):
+                await self._write_down(Link(self._source, self._image, digest))
+                return FoundTarget(here.descriptor, Answer(Outcome.REVALIDATED))
+        head = partial(self._head_digest, digest, self._client)
+        target, first = await self._ask(("head", digest), head, ManifestUnknown)
         return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
@@ -297,12 +298,13 @@ class ProxiedRepository:
         bytes have come here in the meantime and `anew` is not said."""
         proved = False
         while True:
-            flight = self._all.flights.find(self._source, digest)
+            flight = self._all.flights.find(self._source, digest, anew=anew)
             if not flight:
                 await self._in_turn(Ask.CONTENT, _nothing)()
-                flight = self._all.flights.find(self._source, digest)  # somebody else may have had his turn first
+                # Somebody else may have had his turn first.
+                flight = self._all.flights.find(self._source, digest, anew=anew)
             if flight and self._image not in flight.images and not proved:
-                await self._noting(self._client.head_blob(self._image, digest))
+                await self._noting(self._client.primary.head_blob(self._image, digest))
                 proved = True
                 continue
             flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest), anew=anew)
@@ -327,7 +329,7 @@ class ProxiedRepository:
         UpstreamError."""
         if not flight.allows(self._image):
             link = Link(self._source, self._image, digest)
-            task, _ = self._share(("link", digest), lambda: self._link_by_head(link))
+            task, _ = self._share(("link", digest), partial(self._link_by_head, link))
             if isinstance(error := await asyncio.shield(task), UpstreamError):
                 raise error.again()
             flight.admit(self._image)
@@ -357,14 +359,15 @@ class ProxiedRepository:
     # What follows runs in tasks that are shared by requests.
 
     async def _get(self, reference: Tag | Digest) -> Manifest:
+        asked_at = self._all.clock()
         manifest = await self._client.get_manifest(self._image, reference)
-        await self._record(manifest, reference)
+        await self._record(manifest, reference, asked_at)
         return manifest
 
-    async def _record(self, manifest: Manifest, reference: Tag | Digest) -> None:
+    async def _record(self, manifest: Manifest, reference: Tag | Digest, asked_at: datetime) -> None:
         facts: list[Fact] = [manifest, Link(self._source, self._image, manifest.descriptor.digest)]
         if isinstance(reference, Tag):
-            facts.append(self._pointer(reference, manifest.descriptor))
+            facts.append(self._pointer(reference, manifest.descriptor, asked_at))
         await self._write_down(*facts)
         self._all.absences.forget(self._key(reference))
 
@@ -376,8 +379,9 @@ class ProxiedRepository:
             if seldom("index"):
                 log.error("index_not_written", reason=str(error))
 
-    def _pointer(self, tag: Tag, target: Descriptor) -> TagPointer:
-        return TagPointer(self._source, self._image, tag, target, self._all.clock())
+    def _pointer(self, tag: Tag, target: Descriptor, asked_at: datetime) -> TagPointer:
+        """As the upstream said to a question of then: a slow answer must not take the place of a later one."""
+        return TagPointer(self._source, self._image, tag, target, asked_at)
 
     async def _revalidate(self, pointer: TagPointer, usable: bool) -> Manifest | None:
         """None when the tag still points to what we hold. While next to nothing is left of a limit, it is left to
@@ -385,10 +389,10 @@ class ProxiedRepository:
         if self._saves() is Thrift.SCARCE:
             raise self._client.quota.saving()
         # What may be served as it is needs no mirror, which may be behind.
-        asked = self._client.primary if usable else self._client
+        asked, asked_at = self._client.primary if usable else self._client, self._all.clock()
         target = await asked.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
-            await self._write_down(replace(pointer, checked_at=self._all.clock()))
+            await self._write_down(replace(pointer, checked_at=asked_at))
             return None
         if self._client.quota.thrift() is Thrift.SCARCE:
             raise self._client.quota.saving()
@@ -396,24 +400,25 @@ class ProxiedRepository:
             manifest = await self._client.get_manifest(self._image, target.digest)
         else:
             manifest = await asked.get_manifest(self._image, pointer.tag)
-        await self._record(manifest, pointer.tag)
+        await self._record(manifest, pointer.tag, asked_at)
         return manifest
 
     async def _head_tag(self, tag: Tag) -> Descriptor:
+        asked_at = self._all.clock()
         target = await self._client.head_manifest(self._image, tag)
         if target is None:
             return (await self._get(tag)).descriptor
-        await self._write_down(self._pointer(tag, target))
+        await self._write_down(self._pointer(tag, target, asked_at))
         return target
 
-    async def _head_digest(self, digest: Digest) -> Descriptor:
-        target = await self._client.head_manifest(self._image, digest)
+    async def _head_digest(self, digest: Digest, client: Client) -> Descriptor:
+        target = await client.head_manifest(self._image, digest)
         if target is None or target.digest != digest:
             return (await self._get(digest)).descriptor
         return target
 
     async def _link_by_head(self, link: Link) -> None:
-        await self._client.head_blob(self._image, link.digest)
+        await self._client.primary.head_blob(self._image, link.digest)
         await self._write_down(link)
 
     async def _bytes_of_own_origin(self, digest: Digest) -> bool:
@@ -474,6 +479,25 @@ class ProxiedRepository:
         if isinstance(result, UpstreamError):
             raise self._unknown_manifest(result, what[1]) if manifest else refusal(result, unknown)
         return result, first
+
+    async def _won(self, link: Link) -> bool:
+        """Whether bytes that are here became the image's by one question."""
+        return await self._bytes_of_own_origin(link.digest) and await self._shown(
+            ("link", link.digest), partial(self._link_by_head, link), BlobUnknown
+        )
+
+    async def _shown(
+        self, what: tuple[str, Digest], work: Callable[[], Awaitable[object]], unknown: type[RegistryError]
+    ) -> bool:
+        """Whether the upstream itself shows what is here, which is a right to it. What a mirror says of a HEAD proves
+        nothing: where the upstream does not answer, bytes that mirrors give are verified instead."""
+        try:
+            await self._ask(what, work, unknown)
+        except RegistryError:
+            if self._client.primary is self._client:
+                raise
+            return False
+        return True
 
     async def _within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:
         try:

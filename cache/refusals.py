@@ -1,5 +1,6 @@
 """The one place where an upstream's failure becomes ours."""
 
+import os
 from collections.abc import AsyncIterator
 
 from cache.arrival.failures import Unstorable
@@ -73,10 +74,13 @@ class Arriving:
         if isinstance(self._blob, PrivateBlob):
             raise Unavailable("the blob cannot be stored here")
         follower = self._left = self._blob
+        beginning = None
         try:
             beginning = follower.beginning(sent)
             self._blob = PrivateBlob(self.digest, self._fetch, follower.size, beginning)
         except (OSError, RuntimeError) as error:  # out of descriptors or threads
+            if beginning is not None:
+                os.close(beginning.descriptor)
             raise Unavailable(f"the blob cannot be fetched now ({error})") from error
         return self._blob
 

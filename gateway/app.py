@@ -292,6 +292,7 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> ops.Options:
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
     """Whether this server, of which these are all URLs, is reached on loopback alone."""
     hosts = [settings.host, *(listener.host for listener in settings.listener)]
+    hosts += [virtual.name for virtual in settings.virtual_host]
     return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
 
 
@@ -299,7 +300,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
 
 
 def utc_now() -> datetime:

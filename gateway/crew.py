@@ -27,6 +27,7 @@ LAST_SECONDS = 5.0
 """Beyond the grace, for closing what is open."""
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+FORK_PAUSE_SECONDS = 1.0
 _HEARD = (*_STOPS, signal.SIGCHLD)
 
 
@@ -131,21 +132,36 @@ class Crew:
             self._tell_pids()
 
     def _start(self, place: _Place) -> None:
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        """Where the machine gives no process or descriptor, it is tried again soon: the others serve on."""
+        try:
+            reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            self._postpone(place, error)
+            return
         begin = Begin(place.number, writing)
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal between the fork and the worker's own handlers must not be lost to ours.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [*_HEARD, HURRY])
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(begin, [reading, *(other.report for other in self._working())], before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(writing)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(begin, [reading, *(other.report for other in self._working())], before)
+        except OSError as error:
+            os.close(reading)
+            self._postpone(place, error)
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(writing)
         place.pid, place.report, place.heard, place.ready_at = pid, reading, b"", None
         if place.filled_before:
             self._replaced()
         place.filled_before = True
+
+    def _postpone(self, place: _Place, error: OSError) -> None:
+        place.due = time.monotonic() + FORK_PAUSE_SECONDS
+        log.error("worker_not_started", reason=error.strerror, remedy="raise the limits of processes and descriptors")
 
     def _become_worker(self, begin: Begin, foreign: Sequence[int], mask: set[int]) -> None:
         """Never returns: the frames below belong to the parent."""

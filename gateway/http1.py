@@ -235,7 +235,7 @@ class _Stream(HTTPStream):
             await super().app_send(start)
             await super().app_send({"type": "http.response.body", "body": body, "more_body": False})
             return
-        if b"content-length" not in names and status not in _BODILESS:
+        if b"content-length" not in names and status not in _BODILESS and self.scope["method"] != "HEAD":
             lines += b"content-length: %d\r\n" % len(body)
         account = self._protocol.connection
         last = self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests

@@ -171,8 +171,8 @@ THREATS = [
         ),
         Disarm(
             "cache/proxy.py",
-            'await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)\n            if stored',
-            "if stored",
+            "self._bytes_of_own_origin(link.digest) and await self._shown(",
+            "self._bytes_of_own_origin(link.digest) or await self._shown(",
         ),
     ),
     Threat(
@@ -219,8 +219,8 @@ THREATS = [
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
         Disarm(
             "cache/proxy.py",
-            'await self._ask(("link", digest), lambda: self._link_by_head(link), BlobUnknown)\n            if stored',
-            "if stored",
+            "self._bytes_of_own_origin(link.digest) and await self._shown(",
+            "self._bytes_of_own_origin(link.digest) or await self._shown(",
         ),
     ),
     Threat(

@@ -61,6 +61,7 @@ class Flight(Progress):
         """`anew`: even if the bytes are here, since nothing tells that they came from this source."""
         super().__init__(source, image, digest)
         self.images = {image}
+        self.anew = anew
         self._pilot = Pilot(self, fetch, place, lanes, anew=anew)
         self._followers = 0
         self._over = False
@@ -266,10 +267,13 @@ class Flights:
         """Readers of all that runs."""
         return sum(flight.followers for flight in self._running.values())
 
-    def find(self, source: Source, digest: Digest) -> Flight | None:
-        """The one that may be joined; what has failed is over, even while it is being cleaned up."""
+    def find(self, source: Source, digest: Digest, *, anew: bool = False) -> Flight | None:
+        """The one that may be joined; what has failed is over, even while it is being cleaned up. `anew`: not one that
+        may yet find that the bytes are here, and end."""
         flight = self._running.get((source, digest))
-        return flight if flight is not None and flight.joinable else None
+        if flight is None or not flight.joinable:
+            return None
+        return None if anew and not flight.anew and flight.state is State.WAITING else flight
 
     def join(
         self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch, *, anew: bool = False
@@ -277,7 +281,7 @@ class Flights:
         """The flight, and whether this call began it. Only for an image whose right to the digest was proved, or
         where none is running: then the fetch itself is the proof, unless it turns out that the flight does not `allow`
         the image. `anew`: a new one fetches even what is here."""
-        flight = self.find(source, digest)
+        flight = self.find(source, digest, anew=anew)
         if flight is not None:
             flight.images.add(image)
             return flight, False

@@ -60,6 +60,7 @@ class SqlIndex:
         self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
         self._sizes: LRUCache[Digest, int] = LRUCache(_SIZES)
         self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
+        self._unwritten: set[tuple[Source, RepositoryName, Tag | None]] = set()
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
         self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
@@ -106,6 +107,8 @@ class SqlIndex:
 
     async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
         key = (source, image, tag)
+        if self._unwritten and not self._unwritten.isdisjoint({key, (source, image, None)}):
+            return None
         self._drop_what_others_changed()
         if (held := self._pointers.get(key)) is not None:
             return held
@@ -126,6 +129,8 @@ class SqlIndex:
         return found
 
     async def linked(self, link: Link) -> bool:
+        if self._unwritten and (link.source, link.image, None) in self._unwritten:
+            return False
         self._drop_what_others_changed()
         if link in self._links:
             return self._links[link]
@@ -184,7 +189,9 @@ class SqlIndex:
                 case Link() if not still_so:
                     self._links.pop(fact, None)
                 case TagPointer():
-                    self._pointers[fact.source, fact.image, fact.tag] = fact
+                    held = self._pointers.get((fact.source, fact.image, fact.tag))
+                    if held is None or held.checked_at <= fact.checked_at:
+                        self._pointers[fact.source, fact.image, fact.tag] = fact
                 case Link():
                     self._links[fact] = True
                 case Manifest():
@@ -193,10 +200,11 @@ class SqlIndex:
                     self._sizes[fact.digest] = fact.size
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        await self._write(
-            lambda connection: _forget(connection, source, image, tag, self._name),
-            lambda: self._drop(source, image, tag),
-        )
+        """A right that was lost is lost in this process even where that cannot be written down; it is tried again with
+        the next thing that is."""
+        self._unwritten.add((source, image, tag))
+        self._drop(source, image, tag)
+        await self._write(lambda connection: None, lambda: self._drop(source, image, tag))
 
     async def _read(self, query: Callable[[Connection], T], of: Hashable = None) -> T:
         """Who asks `of` the same while nothing has changed shares the answer: sixteen clients of one new blob waited
@@ -214,11 +222,19 @@ class SqlIndex:
     async def _write(self, statements: Callable[[Connection], None], written: Callable[[], None]) -> None:
         """What was begun is carried through, in the file and then in memory, even if nobody waits for it any more."""
         self._generation += 1
-        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._transact, statements, WRITES)
+        lost = set(self._unwritten)
+
+        def all_statements(connection: Connection) -> None:
+            for forgotten in lost:
+                _forget(connection, *forgotten, self._name)
+            statements(connection)
+
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._transact, all_statements, WRITES)
 
         def ended(_: object) -> None:
             self._generation += 1
             if not writing.cancelled() and writing.exception() is None:
+                self._unwritten -= lost
                 written()
 
         writing.add_done_callback(ended)
@@ -333,7 +349,8 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                 }
                 image_id = ensure_image(connection, source, image)
                 statement = upsert(pointers).values(image_id=image_id, tag=tag.text, **values)
-                connection.execute(statement.on_conflict_do_update(set_=values))
+                newer = statement.excluded.checked_at >= pointers.c.checked_at
+                connection.execute(statement.on_conflict_do_update(set_=values, where=newer))
                 note_sighting(connection, image_id, fact)
                 _note_return(connection, target.digest)
                 note_change(connection, source, image, tag, writer)

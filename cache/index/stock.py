@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
 from cache.index.sql import closure, origin_from, remove_rows
-from cache.index.sqlite import WRITES, explained, listen, url
+from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -206,7 +206,11 @@ class Stock:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with explained(self._path), self._engine.execution_options(**WRITES).begin() as connection:
+        with (
+            explained(self._path),
+            alone(self._path),
+            self._engine.execution_options(**WRITES).begin() as connection,
+        ):
             yield connection
 
 

@@ -92,6 +92,19 @@ class BlobResponse:
         await send({"type": "http.response.body"})
 
 
+class BlobHead:
+    """What HEAD says of a blob; nothing of its size where the upstream says nothing."""
+
+    def __init__(self, digest: Digest, size: int | None, answer: Answer) -> None:
+        self._headers = blob_headers(digest, answer)
+        if size is not None:
+            self._headers["Content-Length"] = str(size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _start(send, 200, self._headers)
+        await send({"type": "http.response.body"})
+
+
 class ManifestResponse:
     """A manifest byte for byte, or that the client has it already; only its headers for HEAD."""
 

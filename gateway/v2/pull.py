@@ -16,7 +16,7 @@ from gateway.auth.permissions import Action
 from gateway.gates import Repository
 from gateway.http.middleware import note_lookup
 from gateway.http.params import Endpoint, Kind
-from gateway.http.responses import API_VERSION, BlobResponse, ManifestResponse, blob_headers
+from gateway.http.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse
 from gateway.v2.access import Access
 
 TAG_PAGE_LIMIT = 1000
@@ -49,8 +49,7 @@ class Pull:
         repository = await self._open(request, endpoint)
         digest = _digest(endpoint)
         found = await repository.stat_blob(digest)
-        length = {"Content-Length": str(found.size)} if found.size is not None else {}
-        return Response(headers=blob_headers(digest, found.answer) | length)
+        return BlobHead(digest, found.size, found.answer)
 
     async def list_tags(self, request: Request, endpoint: Endpoint) -> ASGIApp:
         repository = await self._open(request, endpoint)

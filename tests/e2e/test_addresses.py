@@ -18,7 +18,7 @@ from tests.parts.processes import HOST, answers_tcp, free_port, wait_until
 from .conftest import LongLived
 from .datafolder import error_of
 
-MIRROR = "docker.mirror.example.com"
+MIRROR = "docker.mirror.localhost"
 OTHER = "other.example"
 
 

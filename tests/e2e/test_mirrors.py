@@ -14,6 +14,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.images import MANIFEST, Images, seeded
 from tests.parts.liar import Liar
 
+from .datafolder import await_rest
 from .test_broken_upstreams import document
 
 
@@ -57,6 +58,20 @@ def test_a_blob_that_breaks_off_goes_on_from_the_mirror_and_its_client_notices_n
     answer = raw.get(url)
     assert (answer.complete, answer.body) == (True, content)
     assert mirror.requests.count(path_contains=digest) == 1
+
+
+def test_a_head_of_a_mirror_gives_no_right_to_what_is_here(liar: Liar, mirror: Liar, gateway: GatewayFactory) -> None:
+    """The upstream does not have it in that image, and the mirror only says that it has."""
+    digest = liar.offer_blob(seeded("held", 200_000))
+    server = gateway(mirrored(liar, mirror))
+    assert raw.get(server.proxied_url(f"any/name/blobs/{digest}")).complete
+    await_rest(server, "any/name", digest)
+    liar.behave("/v2/other/", lies.refused(404))
+    mirror.offer_blob(seeded("held", 200_000))
+    mirror.behave("/blobs/", lies.flipped(5), method="GET")
+    answer = raw.get(server.proxied_url(f"other/name/blobs/{digest}"))
+    assert not (answer.status == 200 and answer.complete)
+    assert mirror.requests.count(path_contains=digest) >= 1
 
 
 def test_a_tag_that_is_cached_is_not_moved_by_a_mirror(liar: Liar, mirror: Liar, gateway: GatewayFactory) -> None:

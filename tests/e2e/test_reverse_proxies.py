@@ -18,7 +18,7 @@ from tests.parts.proxies import RECOMMENDED, FrontProxy, Haproxy, Nginx
 from .conftest import LongLived
 from .datafolder import error_of
 
-MIRROR = "docker.mirror.example.com"
+MIRROR = "docker.mirror.localhost"
 KINDS = ["nginx by default", "nginx of the README", "haproxy of the README"]
 
 

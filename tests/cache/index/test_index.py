@@ -306,8 +306,38 @@ async def test_more_changes_than_are_read_at_once_drop_everything(
     monkeypatch.setattr(sql, "_CHANGES_KEPT", 5)
     await index.record(*[replace(POINTER, tag=Tag(f"v{number}")) for number in range(7)], MOVED)
     assert await other.find_pointer(ANONYMOUS, APP, LATEST) == MOVED
+    back = replace(POINTER, checked_at=MOVED.checked_at)
+    await index.record(back)
+    assert await other.find_pointer(ANONYMOUS, APP, LATEST) == back
+
+
+async def test_a_slow_answer_does_not_take_the_place_of_a_later_one(index: SqlIndex, other: SqlIndex) -> None:
+    await other.record(MOVED)
     await index.record(POINTER)
-    assert await other.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+    assert POINTER.checked_at < MOVED.checked_at
+    for reader in (index, other):
+        assert await reader.find_pointer(ANONYMOUS, APP, LATEST) == MOVED
+
+
+async def test_a_right_that_was_lost_stays_lost_though_it_could_not_be_written_down(
+    index: SqlIndex, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.record(POINTER, LINK)
+    monkeypatch.setattr(sql, "_forget", _fail)
+    with pytest.raises(DatabaseUnusable):
+        await index.forget(ANONYMOUS, APP)
+    assert not await index.linked(LINK)
+    assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
+    monkeypatch.undo()
+    await index.record(MANIFEST)
+    assert not await index.linked(LINK)
+    again = SqlIndex(path)
+    assert not await again.linked(LINK)
+    again.close()
+
+
+def _fail(*_: object) -> None:
+    raise DatabaseUnusable("no space")
 
 
 # Damage.
