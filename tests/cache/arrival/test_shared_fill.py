@@ -123,7 +123,7 @@ async def test_many_in_many_workers_follow_one(workers: Callable[[], Hangar]) ->
     hangars = [workers() for _ in range(5)]
     bodies = [ScriptedBody(SIZE) for _ in hangars]
     followers = [hangar.join(body, DIGEST)[1] for _ in range(4) for hangar, body in zip(hangars, bodies, strict=True)]
-    await until(lambda: any(body.opened for body in bodies))
+    await asyncio.gather(*(follower.started() for follower in followers))  # who comes when all is here finds it here
     reading = [asyncio.ensure_future(read(follower)) for follower in followers]
     for body in bodies:
         body.send(*[CONTENT[start : start + 10 * KB] for start in range(0, SIZE, 10 * KB)])
