@@ -67,6 +67,7 @@ def endless_waits(evidence: Evidence) -> Iterable[str]:
 def lost_content(evidence: Evidence) -> Iterable[str]:
     """What is cached needs no upstream: once it was served from here it is never unavailable."""
     forgotten: dict[str, list[Done]] = {}
+    full = full_disks(evidence)
     for done in evidence.done:
         if done.deed in (Deed.EVICT, Deed.DAMAGE):
             forgotten.setdefault(done.about, []).append(done)
@@ -77,7 +78,7 @@ def lost_content(evidence: Evidence) -> Iterable[str]:
         if seen.served and seen.x_cache in HELD:
             served[key] = seen
         elif seen.status >= 500 and before is not None and before.ended < seen.begun:
-            since = [done for done in forgotten.get(seen.digest, []) if before.begun < done.ended]
+            since = [done for done in [*forgotten.get(seen.digest, []), *full] if before.begun < done.ended]
             if not any(done.begun < seen.ended for done in since):
                 yield f"{describe(seen)}, though it was {before.x_cache} {seen.begun - before.ended:.1f} s before"
 
@@ -102,8 +103,9 @@ def needless_fetches(evidence: Evidence) -> Iterable[str]:
     lies = Counter(told.about for told in evidence.told)
     deaths = sum(done.deed in DEADLY for done in evidence.done)
     forgotten = Counter(done.about for done in evidence.done if done.deed in (Deed.EVICT, Deed.DAMAGE))
+    full = len(full_disks(evidence))
     for digest, count in evidence.gets.items():
-        allowed = 1 + deaths + lies[digest] + forgotten[digest]
+        allowed = 1 + deaths + lies[digest] + forgotten[digest] + full
         if count > allowed:
             yield f"{digest[:19]} was fetched {count} times where {allowed} have a reason"
 
@@ -122,6 +124,11 @@ RULES: tuple[Rule, ...] = (
 def judge(evidence: Evidence) -> dict[str, list[str]]:
     """Every rule by name, with what speaks against it: nothing, where all is well."""
     return {rule.__name__: list(rule(evidence)) for rule in RULES}
+
+
+def full_disks(evidence: Evidence) -> list[Done]:
+    """While a write may find the disk full, anything that is cached may have made room for it."""
+    return [done for done in evidence.done if done.deed is Deed.FAILPOINT and "ENOSPC" in done.about]
 
 
 def overlap(seen: Seen, done: Done, after: float = 0.0) -> bool:

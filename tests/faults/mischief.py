@@ -48,6 +48,7 @@ class Mischief:
         self._known: set[int] = set()
         self._killed: set[int] = set()
         self._armed_at: float | None = None
+        self._armed = ""
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._act, self._watch)]
         self.recoveries: list[float] = []
@@ -162,12 +163,13 @@ class Mischief:
         self._did(Deed.CRASH, begun)
 
     def _arm(self) -> None:
-        self._crash(self._chance.choice(FAILPOINTS))
-        self._armed_at = time.monotonic()
+        armed = self._chance.choice(FAILPOINTS)
+        self._crash(armed)
+        self._armed, self._armed_at = armed, time.monotonic()
 
     def _disarmed(self) -> None:
         if self._armed_at is not None:
-            self._did(Deed.FAILPOINT, self._armed_at)
+            self._did(Deed.FAILPOINT, self._armed_at, self._armed)
             self._armed_at = None
 
     def _refuse(self) -> None:

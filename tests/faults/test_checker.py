@@ -56,6 +56,8 @@ def test_what_was_cached_is_not_unavailable_unless_it_was_evicted_since() -> Non
     assert found(replace(GOOD, x_cache="MISS"), UNAVAILABLE) == []
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.EVICT, 15, 16, DIGEST),)) == []
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.EVICT, 5, 6, DIGEST),)) == ["lost_content"]
+    assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FAILPOINT, 5, 16, "spool.write=error:ENOSPC@2"),)) == []
+    assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FAILPOINT, 5, 16, "spool.write=error:EIO@3"),)) == ["lost_content"]
 
 
 def test_a_broken_answer_is_explained_by_a_death_or_by_a_lie_about_it() -> None:
