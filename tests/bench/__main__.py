@@ -134,7 +134,7 @@ def report(piece: Piece, found: dict[str, Measured]) -> list[dict[str, object]]:
 def machine() -> str:
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ": ?")
     processor = f"{os.cpu_count()} x {model.partition(':')[2].strip()}"
-    return f"{processor}, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{processor}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
 
 
 def main() -> int:

@@ -32,8 +32,8 @@ def growth(folder: Path, rounds: int, quick: bool) -> dict[str, dict[str, float]
         began = time.perf_counter()
         ours.restart()
         start = time.perf_counter() - began
-        waits = [get(f"{ours.base}/blobs/{name}").seconds for name in held]
-        again = [get(f"{ours.base}/blobs/{name}").seconds for name in held]
+        waits = [hit(f"{ours.base}/blobs/{name}") for name in held]
+        again = [hit(f"{ours.base}/blobs/{name}") for name in held]
         figures = {
             "start_s": start,
             "first_hit_ms": spread(waits).median * 1000,
@@ -47,6 +47,14 @@ def growth(folder: Path, rounds: int, quick: bool) -> dict[str, dict[str, float]
     return found
 
 
+def hit(url: str) -> float:
+    """Seconds. Raises RuntimeError for anything but a hit: a miss would be measured as if it were one."""
+    got = get(url)
+    if got.status != 200:
+        raise RuntimeError(f"{url}: {got.status}")
+    return got.seconds
+
+
 def _fill(data: Path, entries: int) -> list[str]:
     """Rows for so many blobs and links of one image; the files of some of them, whose digests are returned."""
     held = []
@@ -57,7 +65,8 @@ def _fill(data: Path, entries: int) -> list[str]:
             return [sha256(str(number).encode()).hexdigest() for number in range(entries)]
 
         everything = names()
-        connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, 1)", ((f"sha256:{n}",) for n in everything))
+        rows = ((f"sha256:{name}", len(str(number))) for number, name in enumerate(everything))
+        connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", rows)
         connection.executemany(
             "INSERT OR IGNORE INTO links (digest, image_id) VALUES (?, ?)", ((f"sha256:{n}", image) for n in everything)
         )

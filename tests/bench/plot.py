@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-WIDTH, ROW, LEFT, TOP = 860, 30, 380, 40
+WIDTH, ROW, LEFT, TOP = 960, 30, 480, 40
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
