@@ -20,7 +20,7 @@ def remember(secret: str) -> str:
 
 def found_in(content: bytes) -> list[str]:
     """The secrets that show in it."""
-    return [secret.decode() for secret in _live if secret in content]
+    return [secret.decode() for secret in tuple(_live) if secret in content]
 
 
 def found_below(folder: Path) -> dict[str, list[str]]:
