@@ -10,6 +10,14 @@ from gateway.services import Services
 Repository = ProxiedRepository | GatedRepository
 
 
+def open_proxied(location: ProxiedLocation, services: Services) -> Repository:
+    """The image of a location, as its group may see it and with the credential that serves it. Raises Denied."""
+    group = location.group
+    client = services.upstreams.client(group, location.upstream)
+    plain = ProxiedRepository(services.pull_through, client, location.image, group.path, fresh_only=group.fresh_only)
+    return behind_gate(plain, location, services)
+
+
 def behind_gate(repository: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:
     """As the group of the location may see it. Raises Denied. What the gate does not look at stays as it is."""
     gate = location.group.gate

@@ -13,7 +13,6 @@ from cache.index.inventory import Inventory
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.proxy import ProxiedRepository
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.auth import Tokens
@@ -24,8 +23,8 @@ from cache.values import Source
 from cache.warming import Shelf
 from gateway.commands.image import locate_image
 from gateway.folders import CacheFolder
-from gateway.gates import Repository, behind_gate
-from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation
+from gateway.gates import Repository, open_proxied
+from gateway.namespaces import PROXY_SEPARATOR
 from gateway.services import Services
 
 Spare = Callable[[Source], bool]
@@ -131,7 +130,7 @@ class Shelves:
         held = (self._inventory, self._store, source, location.image, self._spare)
         url = running_server(self._data)
         if url is None:
-            yield OwnShelf(held, self._repository(location), self._services.pull_through.flights)
+            yield OwnShelf(held, open_proxied(location, self._services), self._services.pull_through.flights)
             return
         egress = Egress(Reach(private_addresses=True, read_timeout=_ANSWER_WITHIN))
         try:
@@ -141,12 +140,6 @@ class Shelves:
             yield ServerShelf(held, client, RepositoryName.parse(path))
         finally:
             await egress.close()
-
-    def _repository(self, location: ProxiedLocation) -> Repository:
-        client = self._services.upstreams.client(location.group, location.upstream)
-        fresh_only = location.group.fresh_only
-        plain = ProxiedRepository(self._services.pull_through, client, location.image, fresh_only=fresh_only)
-        return behind_gate(plain, location, self._services)
 
 
 def running_server(data: Path) -> str | None:

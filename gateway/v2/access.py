@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
-from cache.proxy import ProxiedRepository
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
-from gateway.gates import Repository, behind_gate
+from gateway.gates import Repository, open_proxied
 from gateway.namespaces import NativeLocation, ProxiedLocation, Root
 from gateway.services import Services
 
@@ -70,8 +69,4 @@ class Access:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream} and can only be pulled")
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
-        client = self._services.upstreams.client(location.group, location.upstream)
-        group, pull_through = location.group, self._services.pull_through
-        proxied = ProxiedRepository(pull_through, client, location.image, group.path, fresh_only=group.fresh_only)
-        repository = proxied if group.gate is None else behind_gate(proxied, location, self._services)
-        return Opened(repository, group.path, location.upstream)
+        return Opened(open_proxied(location, self._services), location.group.path, location.upstream)
