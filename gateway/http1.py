@@ -4,9 +4,10 @@ Each override stands for itself and says what it bought, as a share of the proce
 """
 
 import asyncio
-import re
+import socket
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import h11
@@ -21,11 +22,11 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 
+from gateway.http.account import Account
+
 LAST_BYTES_SECONDS = 60.0
 _FRAMED_OTHERWISE = (b"transfer-encoding", b"connection")
 _BODILESS = (204, 304)
-_CLOSE = re.compile(rb"connection: close", re.IGNORECASE)
-_END = h11.EndOfMessage()
 
 
 class Http1Connection(TCPServer):
@@ -84,9 +85,17 @@ class Http1Connection(TCPServer):
             return  # the end of a body with a length; to write nothing took 3 %
         if isinstance(event, Closed):
             self.protocol.end_turns()
+        elif isinstance(event, _LastData) and not self._encrypted:
+            self._cork()
         await super().protocol_send(event)
         if self.writer.transport.is_closing():
             self.protocol.end_turns()
+
+    def _cork(self) -> None:
+        """What is written now goes out in one packet with the end, which follows at once: two packets took 8 % of an
+        answer with a connection of its own."""
+        with suppress(OSError):  # the client has left
+            self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     async def _read_data(self) -> None:
         try:
@@ -115,6 +124,11 @@ class Http1Connection(TCPServer):
             if self._giving_up is not None:
                 self._giving_up.cancel()
             await self.idle_task.stop()
+
+
+@dataclass(frozen=True)
+class _LastData(RawData):
+    """After which the connection is closed."""
 
 
 class _IdleTimer:
@@ -163,6 +177,7 @@ class _Protocol(H11Protocol):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.can_read = _Turn()
+        self.connection = self.account = Account(self.config.h11_max_incomplete_size)
 
     def end_turns(self) -> None:
         self.can_read.over = True  # type: ignore[attr-defined]
@@ -221,11 +236,7 @@ class _Stream(HTTPStream):
         await super().app_send(message)
 
     async def _send_whole(self, start: Any, body: bytes) -> None:
-        """One write for two took 10 %, and the checks of headers that we made ourselves 20 %.
-
-        The protocol keeps its account of the conversation by an answer of this status without a body, of which only
-        whether the connection ends is taken; what is sent says itself how long it is.
-        """
+        """One write for two took 10 %, and the checks of headers that we made ourselves 20 %."""
         status, headers = int(start["status"]), start["headers"]
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
@@ -237,24 +248,12 @@ class _Stream(HTTPStream):
             return
         if b"content-length" not in names and status not in _BODILESS and self.scope["method"] != "HEAD":
             lines += b"content-length: %d\r\n" % len(body)
-        account = self._protocol.connection
         last = self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests
-        try:
-            head = account.send(_without_body(status, last))
-            account.send(_END)
-        except h11.LocalProtocolError:
-            if account.their_state is not h11.ERROR:
-                raise
-        else:
-            closes = b"Connection: close\r\n" if _CLOSE.search(head) else b""
+        closes = self._protocol.account.note_answer(status, last=last)
+        if closes is not None:
+            ending = b"Connection: close\r\n" if closes else b""
             content = b"" if suppress_body(self.scope["method"], status) else body
-            await self._protocol.send(RawData(data=b"HTTP/1.1 %d \r\n%b%b\r\n%b" % (status, lines, closes, content)))
+            data = b"HTTP/1.1 %d \r\n%b%b\r\n%b" % (status, lines, ending, content)
+            await self._protocol.send(_LastData(data) if closes else RawData(data))
         self.response, self.state = start, ASGIHTTPState.CLOSED
         await self.send(StreamClosed(stream_id=self.stream_id))
-
-
-@lru_cache(1000)
-def _without_body(status: int, last: bool) -> h11.Response:
-    """Of an answer that is made and checked once for all."""
-    ending = [(b"connection", b"close")] if last else []
-    return h11.Response(status_code=status, headers=[(b"content-length", b"0"), *ending])
