@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import select
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -22,9 +23,10 @@ BATCH_SECONDS = 0.1
 
 
 class WholeLines:
-    """A file of text that several processes write to: what is written at once arrives in one piece, if it is short.
+    """A file of text that several processes write to: lines arrive in one piece.
 
-    A pipe takes so much (PIPE_BUF) without letting others in between; longer texts are cut between lines.
+    A file on a disk takes any text without letting others in between, a pipe so much (PIPE_BUF): for it, and whatever
+    else there may be, longer texts are cut between lines.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -39,9 +41,10 @@ class WholeLines:
             return len(text)
         self._file.flush()
         waiting = text.encode(errors="backslashreplace")
+        on_disk = stat.S_ISREG(os.fstat(descriptor).st_mode)
         while waiting:
             end = len(waiting)
-            if end > select.PIPE_BUF:
+            if end > select.PIPE_BUF and not on_disk:
                 end = waiting.rfind(b"\n", 0, select.PIPE_BUF) + 1 or waiting.find(b"\n") + 1 or end
             waiting = waiting[os.write(descriptor, waiting[:end]) :]
         return len(text)

@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -54,8 +55,8 @@ def test_no_value_can_forge_a_line_for_people(capsys: pytest.CaptureFixture[str]
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_lines_of_several_processes_arrive_whole() -> None:
-    reading, writing = os.pipe()
+def write_from_several(writing: int) -> list[int]:
+    """The process ids of who writes lines of their letters; closes the descriptor."""
     workers = []
     for letter in "abcd":
         pid = os.fork()
@@ -67,10 +68,24 @@ def test_lines_of_several_processes_arrive_whole() -> None:
             os._exit(0)
         workers.append(pid)
     os.close(writing)
+    return workers
+
+
+def test_lines_of_several_processes_arrive_whole_in_a_pipe() -> None:
+    reading, writing = os.pipe()
+    workers = write_from_several(writing)
     with os.fdopen(reading) as file:
         seen = Counter(file.read().splitlines())
     assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0, 0, 0]
     assert seen == {letter * 150: 12_000 for letter in "abcd"}
+
+
+@pytest.mark.parametrize("appending", [0, os.O_APPEND], ids=["one offset for all", "at its end"])
+def test_lines_of_several_processes_arrive_whole_in_a_file(appending: int, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    workers = write_from_several(os.open(path, os.O_WRONLY | os.O_CREAT | appending, 0o600))
+    assert [os.waitpid(pid, 0)[1] for pid in workers] == [0, 0, 0, 0]
+    assert Counter(path.read_text().splitlines()) == {letter * 150: 12_000 for letter in "abcd"}
 
 
 def test_a_worker_signs_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
