@@ -41,7 +41,7 @@ LOOK_SECONDS = 10.0
 PRESSED_SECONDS = 1.0
 """How often the sweep looks, and how often when little is left."""
 
-BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.05, 2.0
+BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.2, 2.0
 _COUNTER_BYTES = 20
 
 
