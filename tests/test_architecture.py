@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["cache.oci"],
     ["cache.values"],
-    ["cache.tasks", "cache.failpoint", "cache.seldom"],
+    ["cache.tasks", "cache.failpoint", "cache.seldom", "cache.exhausted"],
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.turns"],
     ["cache.freshness", "cache.outages", "cache.absences", "cache.found"],
     ["cache.gate", "cache.hits"],
@@ -58,7 +58,13 @@ TOP = set(LAYERS[-1])
 PINNED = {
     "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.app", "gateway.server"],
     "hypercorn": ["gateway.server", "gateway.http1"],
-    "h11": ["gateway.http1", "gateway.http.strict", "gateway.http.connection", "gateway.http.zerocopy"],
+    "h11": [
+        "gateway.http1",
+        "gateway.http.account",
+        "gateway.http.strict",
+        "gateway.http.connection",
+        "gateway.http.zerocopy",
+    ],
     "httpx2": ["cache.upstream.egress"],
     "httpcore2": ["cache.upstream.egress"],
     "anyio": ["cache.upstream.egress"],
