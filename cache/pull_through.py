@@ -75,7 +75,6 @@ async def record_arrival(index: Index, flight: Flight) -> None:
     await index.record(BlobInfo(flight.digest, flight.written), *links)
 
 
-
 async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
     try:
         return await work()

@@ -79,7 +79,6 @@ class Downloads:
             )
         )
 
-
     def evicted(self, held: Sequence[Held], freed: int) -> None:
         """From the thread that made room."""
         self._metrics.count_evicted(len(held), freed)

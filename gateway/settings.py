@@ -51,6 +51,7 @@ from gateway.setting_tables import (
 
 _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
 
+
 class SettingsError(ValueError):
     """The configuration cannot be used; `problems` has one line for each thing that is wrong, and so has the text."""
 

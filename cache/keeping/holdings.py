@@ -4,12 +4,12 @@ A file that is missing, cut, grown, empty or unreadable is a miss like any other
 the next fetch puts both right.
 """
 
-import errno
 from collections.abc import Callable
 from enum import Enum
 
 import structlog
 
+from cache.exhausted import is_exhausted
 from cache.index.base import Sizes
 from cache.index.sqlite import DatabaseUnusable
 from cache.oci.digest import Digest
@@ -18,8 +18,6 @@ from cache.store.base import BlobStore, OpenBlob
 from cache.values import BlobInfo
 
 log = structlog.get_logger()
-
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Damage(Enum):
@@ -73,7 +71,7 @@ class Holdings:
         return info
 
     async def _note_error(self, digest: Digest, size: int, error: OSError) -> None:
-        if error.errno in EXHAUSTED:
+        if is_exhausted(error):
             log.error("blob_not_opened", digest=str(digest), reason=error.strerror)
             raise StoreUnavailable("this server has no descriptor or memory left to open a file") from error
         log.error("blob_unreadable", digest=str(digest), reason=error.strerror)

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from cache.exhausted import is_exhausted
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
-from cache.keeping.holdings import EXHAUSTED, Damage
+from cache.keeping.holdings import Damage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
@@ -204,6 +205,6 @@ def _size(path: os.PathLike[str]) -> int | None:
 
 def _unreadable(error: OSError) -> Damage:
     """Raises what says nothing of the file itself."""
-    if error.errno in EXHAUSTED:
+    if is_exhausted(error):
         raise error
     return Damage.UNREADABLE

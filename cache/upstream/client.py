@@ -50,9 +50,7 @@ class ReferrersPage:
 class BlobStream:
     """The bytes of one blob as they arrive, for a thread that fills a spool."""
 
-    def __init__(
-        self, response: Response, start: int = 0, received: Callable[[int], None] = lambda size: None
-    ) -> None:
+    def __init__(self, response: Response, start: int = 0, received: Callable[[int], None] = lambda size: None) -> None:
         """`start`: which byte of the blob its first one is. `received` is told of what has come, now and then and when
         it is closed."""
         self.start = start

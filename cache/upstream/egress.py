@@ -4,7 +4,6 @@ It knows no registry. Nothing else imports the HTTP library; redirects are not f
 """
 
 import asyncio
-import errno
 import ssl
 import threading
 import time
@@ -24,6 +23,7 @@ import anyio.lowlevel
 import httpcore2
 import httpx2
 
+from cache.exhausted import is_exhausted
 from cache.upstream.addresses import first_private
 from cache.upstream.circuits import Circuits, Passage
 from cache.upstream.errors import Unavailable
@@ -176,7 +176,7 @@ class Egress:
                 yield passage
         except Unavailable as error:
             cause = error.__cause__
-            if not isinstance(cause, _OUR_FAULT) and not _exhausted(error):
+            if not isinstance(cause, _OUR_FAULT) and not is_exhausted(error):
                 passage.failed(error.reason, host=isinstance(cause, _NOT_REACHED))
             raise
         finally:
@@ -209,15 +209,6 @@ class Egress:
                 return self._made[-1]
         except (OSError, ssl.SSLError) as error:
             raise Unavailable(f"the ca_file {ca_file} cannot be used ({error.strerror or error})") from error
-
-
-def _exhausted(error: BaseException | None) -> bool:
-    """Whether this process had no descriptors or memory left, which says nothing of an upstream."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 @cache
