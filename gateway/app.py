@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.arrival.flight import Flight, Flights, Landing
+from cache.arrival.leftovers import sweep_leftovers
 from cache.freshness import TagRule, TagRules
 from cache.index.chronicle import Chronicle
 from cache.index.sql import SqlIndex
@@ -156,6 +158,7 @@ async def open_services(
         evictor,
         Role(folder.lock("sweep")),
         lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
+        partial(sweep_leftovers, folder.spools),
     )
     landing = Landing(folder.spools, store, quarantine, evictor.make_room)
 

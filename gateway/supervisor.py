@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from cache.arrival.leftovers import sweep
+from cache.arrival.leftovers import sweep_leftovers
 from cache.failpoint import arm
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
@@ -68,8 +68,7 @@ def _prepare(data: Path) -> None:
     folder = CacheFolder(data)
     try:
         folder.make()
-        if leftovers := sweep(folder.spools):
-            log.info("spools_swept", count=leftovers)
+        sweep_leftovers(folder.spools)
     except OSError as error:
         raise CannotServe(
             f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"

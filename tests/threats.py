@@ -445,9 +445,13 @@ THREATS = [
         "a machine that stopped",
         "After a power loss a part has holes where bytes were in memory alone, and is gone on with.",
         "A part counts in the same run of the machine only, and all of it is hashed again.",
-        ("tests/cache/arrival/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",),
+        (
+            "tests/cache/arrival/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",
+        ),
         Disarm(
-            "cache/arrival/claim.py", "(view.note.source, view.note.boot) != (source, boot())", "view.note.source != source"
+            "cache/arrival/claim.py",
+            "(view.note.source, view.note.boot) != (source, boot())",
+            "view.note.source != source",
         ),
     ),
     Threat(
@@ -470,7 +474,9 @@ THREATS = [
         "Each client goes on over a stream of its own, hashed together with what it had; nothing is stored.",
         ("tests/cache/arrival/test_private.py", "tests/e2e/test_disk_full.py"),
         Disarm(
-            "cache/arrival/private.py", "self._hash_beginning(self._beginning, hasher.update)", "hasher = self.digest.hasher()"
+            "cache/arrival/private.py",
+            "self._hash_beginning(self._beginning, hasher.update)",
+            "hasher = self.digest.hasher()",
         ),
     ),
     Threat(

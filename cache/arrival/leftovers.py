@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from cache.arrival.claim import LEASES, NOTE, leases_of
 from cache.lease.base import Lease, held
 from cache.store.sidecar import Stage, boot, read
 from cache.store.spool import PART
+
+log = structlog.get_logger()
 
 YOUNG = 3600.0
 FILES = 32
@@ -28,8 +32,9 @@ class _Leftover:
         return self.part, self.part.with_name(self.part.name + NOTE)
 
 
-def sweep(directory: Path) -> int:
+def sweep_leftovers(directory: Path) -> int:
     """Deletes the spools that nobody fills and nobody will want; returns how many files. Others may be at work.
+    Raises OSError where the folder cannot be read.
 
     The youngest few of this run of the machine stay, since whoever asks for them next goes on with them.
     """
@@ -45,6 +50,8 @@ def sweep(directory: Path) -> int:
             if not (leftover.resumable and leftover.age < YOUNG and files <= FILES and size <= BYTES):
                 files, size = files - 1, size - leftover.size
                 swept += sum(_delete(file) for file in leftover.files)
+    if swept:
+        log.info("spools_swept", count=swept)
     return swept
 
 

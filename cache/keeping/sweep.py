@@ -42,6 +42,7 @@ PRESSED_SECONDS = 1.0
 """How often the sweep looks, and how often when little is left."""
 
 BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.2, 2.0
+CHORES_SECONDS = 600.0
 _COUNTER_BYTES = 20
 
 
@@ -217,10 +218,19 @@ class Evictor:
 class Sweeper:
     """The thread that sweeps. Many processes may have one; the first that gets there does the work until it ends."""
 
-    def __init__(self, evictor: Evictor, role: Role, told: Callable[[Level], None] = lambda level: None) -> None:
+    def __init__(
+        self,
+        evictor: Evictor,
+        role: Role,
+        told: Callable[[Level], None] = lambda level: None,
+        chores: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`chores`: what else is to be tidied now and then, called in the thread."""
         self._evictor = evictor
         self._role = role
         self._told = told
+        self._chores = chores
+        self._chores_due = time.monotonic() + CHORES_SECONDS
         self._stopped = threading.Event()
         self._pause, self._tidied = BETWEEN_SHELVES, 0
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
@@ -241,11 +251,18 @@ class Sweeper:
             try:
                 if self._role.take():
                     until = time.monotonic() + self._look()
+                    self._do_chores()
                     delay = self._tidy(shelves, until)
             except (DatabaseUnusable, OSError) as error:
                 log.warning("sweep_failed", reason=str(error))
             except Exception:  # a thread's last resort: without it the cache would only grow
                 log.exception("sweep_failed")
+
+    def _do_chores(self) -> None:
+        now = time.monotonic()
+        if now >= self._chores_due:
+            self._chores_due = now + CHORES_SECONDS
+            self._chores()
 
     def _tidy(self, shelves: Iterator[str], until: float) -> float:
         """Shelf by shelf while there is time; the seconds that are left. All take their turn in the first minute, and

@@ -318,9 +318,7 @@ def lines_of(server: Gateway, event: str) -> list[dict[str, Any]]:
 def test_a_line_for_machines_says_who_asked_for_what_and_how_it_was_answered(
     hub: Hub, tiny: ImageLayout, gateway: GatewayFactory
 ) -> None:
-    server = gateway(
-        {"upstreams": {"docker.io": hub.settings()}, "log_format": "json", "cache": {"prefetch": False}}
-    )
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "log_format": "json", "cache": {"prefetch": False}})
     headers = [("User-Agent", "docker/29.1 \xe9" + "x" * 300), ("X-Request-Id", "mine"), *ACCEPT]
     answer = raw.get(f"{server.proxied_url(TINY)}?token=hunter2", headers)
     pulled(server, blob_path(tiny))

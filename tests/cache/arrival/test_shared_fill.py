@@ -14,7 +14,7 @@ from cache.arrival import patience, pilot
 from cache.arrival.claim import note_of, part_of, spool_name
 from cache.arrival.failures import Arrived
 from cache.arrival.flight import TAIL, State
-from cache.arrival.leftovers import sweep
+from cache.arrival.leftovers import sweep_leftovers
 from cache.store import sidecar
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
@@ -436,11 +436,11 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     await kill_a_filler(tmp_path, HALF)
     (hangar.spools / "sha256-00.deadbeef.part").write_bytes(b"old")
     (hangar.spools / "sha256-01.deadbeef.part.note").write_bytes(b"")
-    assert sweep(hangar.spools) == 2
+    assert sweep_leftovers(hangar.spools) == 2
     left = part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST))
     assert left.exists()
     monkeypatch.setattr("cache.arrival.leftovers.YOUNG", 0.0)
-    assert sweep(hangar.spools) == 2
+    assert sweep_leftovers(hangar.spools) == 2
     assert not left.exists()
     assert not note_of(hangar.spools, spool_name(ANONYMOUS, DIGEST)).exists()
     body.send(content)
@@ -455,7 +455,7 @@ async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
     hangar = workers()
     await kill_a_filler(tmp_path, HALF)
     monkeypatch.setattr(f"cache.arrival.leftovers.{limit}", 0 if limit != "boot" else lambda: "another one")
-    assert sweep(hangar.spools) == 2
+    assert sweep_leftovers(hangar.spools) == 2
 
 
 # The sidecar.

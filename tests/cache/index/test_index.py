@@ -397,6 +397,7 @@ async def test_a_writer_waits_for_its_turn_among_processes(index: SqlIndex, path
     await writing
     assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
 
+
 async def test_only_so_many_digests_of_a_tag_are_remembered(index: SqlIndex) -> None:
     for number in range(KEPT + 5):
         target = replace(MANIFEST.descriptor, digest=Digest.of(str(number).encode()))

@@ -2,8 +2,10 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -344,3 +346,24 @@ async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper, monkey
     sweeper.start()
     assert await asyncio.to_thread(looked.wait, 10)
     sweeper.close()
+
+
+async def test_chores_are_done_now_and_then_and_no_failure_is_the_last(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[float] = []
+    often = threading.Event()
+
+    def chores() -> None:
+        done.append(time.monotonic())
+        if len(done) == 4:
+            often.set()
+        raise OSError("io")
+
+    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sweep, "CHORES_SECONDS", 0.1)
+    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), chores=chores)
+    sweeper.start()
+    assert await asyncio.to_thread(often.wait, 10)
+    sweeper.close()
+    assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(done))
