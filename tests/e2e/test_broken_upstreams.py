@@ -161,7 +161,8 @@ def test_where_a_blob_s_host_fails_manifests_still_come(lie: Lie, liar: Liar, ga
     liar.behave("/blobs/", lie, "GET")
     for number in range(5):
         digest = liar.offer_blob(f"blob {number}".encode() * 10_000)
-        assert not (answer := raw.get(server.proxied_url(f"any/name/blobs/{digest}"))).complete or answer.status == 503
+        answer = raw.get(server.proxied_url(f"any/name/blobs/{digest}"))
+        assert not answer.complete or answer.status in (502, 503)  # a wrong body may be known for one before the head
         liar.offer_manifest(f"tag{number}", MANIFEST, document(f"tag{number}"))
         assert raw.get(server.proxied_url(f"any/name/manifests/tag{number}")).status == 200
 
