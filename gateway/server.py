@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from hypercorn.asyncio.tcp_server import MAX_RECV
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.typing import AppWrapper
@@ -33,6 +34,9 @@ log = structlog.get_logger()
 KEEP_ALIVE_SECONDS = 10
 BACKLOG = 2048
 CONNECTIONS = 10_000
+TURNED_AWAY, TURNED_AWAY_SECONDS = 100, 1.0
+"""How many above the cap are heard out at once, and how long each."""
+
 _TLS_HANDSHAKE_SECONDS = 10.0
 _LOOK_AT_FILES_SECONDS = 10.0
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
@@ -101,6 +105,7 @@ class Server:
         self._config = _config()
         self._worker = WorkerContext(None)
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
+        self._turned_away: set[asyncio.Task[None]] = set()
 
     async def serve(
         self,
@@ -134,8 +139,7 @@ class Server:
 
     async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
-            writer.write(_BUSY)
-            writer.close()
+            await self._turn_away(reader, writer)
             return
         task = asyncio.current_task()
         if task is None:
@@ -150,6 +154,25 @@ class Server:
             del self._open[task]
             self._process.connections -= 1
 
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To close before the request was read would reset the connection, and the answer might be lost with it."""
+        writer.write(_BUSY)
+        if len(self._turned_away) >= TURNED_AWAY or (task := asyncio.current_task()) is None:
+            writer.close()
+            return
+        self._turned_away.add(task)
+        try:
+            async with asyncio.timeout(TURNED_AWAY_SECONDS):
+                if writer.can_write_eof():
+                    writer.write_eof()
+                while await reader.read(MAX_RECV):
+                    pass
+        except (OSError, TimeoutError):
+            pass  # it has left, or has been given enough
+        finally:
+            self._turned_away.discard(task)
+            writer.close()
+
     async def _end(self, grace: float, hurry: asyncio.Event) -> None:
         for connection in list(self._open.values()):
             connection.end_if_idle()
@@ -160,7 +183,7 @@ class Server:
             for waiting in (ended, hurried):
                 waiting.cancel()
             await asyncio.gather(ended, hurried, return_exceptions=True)
-        for task in self._open:
+        for task in (*self._open, *self._turned_away):
             task.cancel()
         if self._open:
             await asyncio.wait(self._open, timeout=1)

@@ -275,6 +275,8 @@ async def prepare(data: Path) -> None:
 
 # Many.
 
+PUT_OF_SOME_SIZE = b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\n\r\n" + bytes(99_999)
+
 
 async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_served(short_idle: None) -> None:
     async with serving(pong, connections=3) as served, AsyncExitStack() as stack:
@@ -304,6 +306,32 @@ async def test_those_who_only_connect_fill_the_cap_for_no_longer_than_they_may_i
             assert [answer[9:12] for answer in answers].count(b"503") == 15
             assert await asked(served) == b"pong"
         await served.settles(before)
+
+
+@pytest.mark.parametrize("sent", [GET_AND_CLOSE, PUT_OF_SOME_SIZE], ids=["a request", "with a body"])
+async def test_what_is_said_above_the_cap_is_not_lost_with_the_connection(sent: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(pong, connections=1) as served:
+        before = served.descriptors
+        with served.connect() as held:
+            await served.reaches(before + 2)
+            for _ in range(20):
+                with served.connect() as late:
+                    await loop.sock_sendall(late, sent)
+                    late.shutdown(socket.SHUT_WR)
+                    assert (await loop.sock_recv(late, 1000)).startswith(b"HTTP/1.1 503 ")
+                    assert await loop.sock_recv(late, 1000) == b"", "no reset"
+            held.close()
+
+
+async def test_who_stays_above_the_cap_is_left_alone_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.server.TURNED_AWAY_SECONDS", 0.1)
+    async with serving(pong, connections=1) as served:
+        before = served.descriptors
+        with served.connect(), ExitStack() as stack:
+            await served.reaches(before + 2)
+            late = [stack.enter_context(served.connect()) for _ in range(5)]
+            await served.settles(before + 2 + len(late))
 
 
 async def asked(served: Served) -> bytes:
