@@ -20,6 +20,8 @@ LAYERS = [
     ["cache.arrival", "cache.keeping"],
     ["cache.prefetch", "cache.refusals"],
     ["cache.pull_through"],
+    ["cache.asking"],
+    ["cache.blobs"],
     ["cache.proxy"],
     ["cache.gated", "cache.warming"],
     ["gateway.lines", "gateway.process"],

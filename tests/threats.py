@@ -170,9 +170,9 @@ THREATS = [
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
         Disarm(
-            "cache/proxy.py",
-            "self._bytes_of_own_origin(link.digest) and await self._shown(",
-            "self._bytes_of_own_origin(link.digest) or await self._shown(",
+            "cache/blobs.py",
+            "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
+            "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
         ),
     ),
     Threat(
@@ -180,7 +180,7 @@ THREATS = [
         "A credential loses an image, and the cache goes on serving it.",
         "A refusal of a fresh token revokes all links and pointers of the image.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
-        Disarm("cache/proxy.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
+        Disarm("cache/asking.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
     ),
     Threat(
         "private images for strangers",
@@ -190,7 +190,7 @@ THREATS = [
             "tests/e2e/test_tags.py::test_a_private_image_is_not_there_for_strangers",
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
         ),
-        Disarm("cache/proxy.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
+        Disarm("cache/blobs.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
     ),
     Threat(
         "credentials for the world",
@@ -218,9 +218,9 @@ THREATS = [
         "Whatever is not a yes is a no: what was not linked before is not given.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
         Disarm(
-            "cache/proxy.py",
-            "self._bytes_of_own_origin(link.digest) and await self._shown(",
-            "self._bytes_of_own_origin(link.digest) or await self._shown(",
+            "cache/blobs.py",
+            "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
+            "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
         ),
     ),
     Threat(
@@ -358,7 +358,7 @@ THREATS = [
         "An outage only ever keeps alive what was confirmed: a refusal takes links and pointers with it at once.",
         ("tests/e2e/test_freshness.py::test_an_outage_gives_nothing_back_that_a_refusal_took",),
         Disarm(
-            "cache/proxy.py",
+            "cache/asking.py",
             "await self._all.index.forget(self._source, self._image)",
             "pass",
         ),
@@ -620,7 +620,7 @@ THREATS = [
         "With no descriptor left a whole file looks unreadable, and is dropped and fetched again, or answered 500.",
         "That says nothing of the file: 503 with Retry-After, and nothing is dropped.",
         ("tests/cache/keeping/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
-        Disarm("cache/keeping/holdings.py", "if error.errno in EXHAUSTED:", "if False:"),
+        Disarm("cache/keeping/holdings.py", "if is_exhausted(error):", "if False:"),
     ),
     Threat(
         "metrics for strangers",

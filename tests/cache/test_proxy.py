@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cache import proxy
+from cache import asking, proxy
 from cache.arrival.claim import LEASES
 from cache.arrival.fill import Incoming
 from cache.arrival.flight import Flights, Landing
@@ -400,7 +400,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
-    assert (proxy.REVALIDATE_WITHIN, proxy.ANSWER_WITHIN) == (2.0, 20.0)
+    assert (proxy.REVALIDATE_WITHIN, asking.ANSWER_WITHIN) == (2.0, 20.0)
 
 
 async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
@@ -409,7 +409,7 @@ async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
     await bench.hold_tag()
     bench.clock.advance(TTL + GRACE)
     monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.0)
-    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
     bench.script.hold("head")
     with pytest.raises(UpstreamUnavailable):
         await bench.open().manifest(LATEST)
@@ -723,7 +723,7 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) 
 async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
     body = bench.script.bodies[APP] = ScriptedBody(answered=False)
     with pytest.raises(UpstreamUnavailable):
         await bench.open().blob(BLOB)
@@ -805,7 +805,7 @@ async def test_an_upstream_that_does_not_answer_is_an_outage(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     asks = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
-    monkeypatch.setattr(proxy, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
     bench.script.publish(ONE)
     bench.script.hold(what)
     with pytest.raises(UpstreamUnavailable, match="did not answer within"):
