@@ -24,7 +24,7 @@ from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
 from gateway import ballast, logs
 from gateway.addresses import CannotListen, bound, urls_of
-from gateway.app import open_proxy_allowed
+from gateway.configured import open_proxy_allowed
 from gateway.countfolder import count_folder
 from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB

@@ -36,6 +36,8 @@ LAYERS = [
         "gateway.addresses",
         "gateway.acceptor",
         "gateway.app",
+        "gateway.configured",
+        "gateway.opening",
         "gateway.http1",
         "gateway.observers",
         "gateway.doctor",

@@ -25,7 +25,6 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer
-from gateway.app import configured_upstreams, tag_rules
 from gateway.commands.config import load_settings
 from gateway.commands.explanation import Part, happenings, missing, parts_of
 from gateway.commands.figures import figures
@@ -34,6 +33,7 @@ from gateway.commands.image import open_image, split_image
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.commands.verdicts import explain_gate
 from gateway.commands.warm import warm_list
+from gateway.configured import configured_upstreams, tag_rules
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer

@@ -19,10 +19,10 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.mirrored import Client
-from gateway.app import configured_upstreams
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
+from gateway.configured import configured_upstreams
 from gateway.db import groups
 from gateway.db.groups import HUB, Group
 from gateway.db.sealing import KEYS_DIRECTORY, Sealer

@@ -8,11 +8,11 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy import ProxiedRepository
 from gateway import logs
-from gateway.app import open_services
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused
 from gateway.gates import behind_gate
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation
+from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings import Settings
 

@@ -20,7 +20,6 @@ from cache.oci.errors import RegistryError
 from cache.upstream.errors import UpstreamError
 from cache.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
 from gateway import logs
-from gateway.app import open_services
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
@@ -28,6 +27,7 @@ from gateway.commands.shelves import Shelves
 from gateway.db.groups import HUB
 from gateway.durations import parse_duration
 from gateway.folders import CacheFolder
+from gateway.opening import open_services
 from gateway.settings import Settings
 
 ListFile = Annotated[Path, typer.Argument(metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")]

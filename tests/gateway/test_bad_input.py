@@ -24,10 +24,11 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
 from cache.values import BlobInfo, Link
-from gateway.app import create_app, open_services
+from gateway.app import create_app
 from gateway.commands import folder
 from gateway.db import groups
 from gateway.folders import CacheFolder
+from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.v2.access import Options

@@ -1,0 +1,256 @@
+"""Opening: all that answers pulls, put together from the settings and taken apart in the opposite order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+
+from cache.arrival.flight import Flight, Flights, Landing
+from cache.arrival.leftovers import sweep_leftovers
+from cache.index.chronicle import Chronicle
+from cache.index.sql import SqlIndex
+from cache.index.stock import Stock
+from cache.index.usage import UsageFile
+from cache.keeping.holdings import Damage
+from cache.keeping.scrub import Finding, Inspector, Scrub
+from cache.keeping.sweep import Evictor, Sweeper
+from cache.oci.digest import Digest
+from cache.prefetch import Prefetching
+from cache.pull_through import PullThrough, record_arrival
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.store.role import Role
+from cache.tasks import Tasks
+from cache.upstream.errors import Corrupt
+from cache.upstream.ledger import Ledger
+from cache.values import Source
+from gateway.configured import configured_upstreams, open_evictor, tag_rules
+from gateway.db.engine import DATABASE_FILE, Database
+from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.folders import CacheFolder
+from gateway.healing import Healer
+from gateway.metrics import Metrics
+from gateway.namespaces import Namespaces
+from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.process import Process
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.upstreams import Upstreams
+
+log = structlog.get_logger()
+
+USAGE_FLUSH_SECONDS = 3.0
+FOLD_SECONDS = 0.5
+REPORT_SECONDS = 2.0
+LOOK_EVERY_SECONDS = 0.005
+"""How soon a server sees what another process, such as a command, has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """What is counted and remembered in memory, and written down now and then."""
+
+    metrics: Metrics
+    usage: UsageFile
+    chronicle: Chronicle
+    ledger: Ledger
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, metrics: Metrics | None = None, process: Process | None = None
+) -> AsyncIterator[Services]:
+    """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
+    folder, metrics, process = CacheFolder(settings.data), metrics or Metrics(), process or Process()
+    folder.make()
+    metrics.show("connections", lambda: process.connections)
+    async with (
+        _indexing(folder) as index,
+        _writing_down(folder, metrics) as books,
+        Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database,
+        _reaching(settings, books) as upstreams,
+        _keeping(settings, folder, books, upstreams) as evictor,
+        _pulling(settings, folder, books, index, upstreams, evictor) as pull_through,
+    ):
+        namespaces = Namespaces(database, upstreams.names)
+        yield Services(namespaces, upstreams, pull_through, metrics, index, folder, process)
+
+
+@asynccontextmanager
+async def _indexing(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
+    index = SqlIndex(folder.index, LOOK_EVERY_SECONDS)
+    try:
+        await index.prepare()
+        yield index
+    finally:
+        index.close()
+
+
+@asynccontextmanager
+async def _writing_down(folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Books]:
+    books = _Books(metrics, UsageFile(folder.usage), Chronicle(folder.usage), Ledger(folder.quota))
+    metrics.pulls_counted = counting_into(books.usage, utc_now)
+    tasks = Tasks()
+    tasks.start(_flush_often(books), "usage")
+    tasks.start(_fold_often(metrics), "metrics")
+    try:
+        yield books
+    finally:
+        await tasks.close()
+        metrics.fold()
+        _flush(books)
+        books.ledger.flush()
+
+
+@asynccontextmanager
+async def _reaching(settings: Settings, books: _Books) -> AsyncIterator[Upstreams]:
+    upstreams = Upstreams(
+        configured_upstreams(settings),
+        Sealer(settings.data / KEYS_DIRECTORY),
+        books.ledger,
+        lambda name: UpstreamTraffic(books.metrics, name),
+    )
+    await upstreams.prepare()
+    try:
+        yield upstreams
+    finally:
+        await upstreams.close()
+
+
+@asynccontextmanager
+async def _keeping(
+    settings: Settings, folder: CacheFolder, books: _Books, upstreams: Upstreams
+) -> AsyncIterator[Evictor]:
+    """Within, the cache is swept."""
+    metrics, stock = books.metrics, Stock(folder.index, books.usage)
+    evictor = open_evictor(settings, stock, _downloads(books, upstreams).evicted)
+    sweeper = Sweeper(
+        evictor,
+        Role(folder.lock("sweep")),
+        lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
+        partial(sweep_leftovers, folder.spools),
+    )
+    sweeper.start()
+    try:
+        yield evictor
+    finally:
+        await asyncio.to_thread(sweeper.close)
+        stock.close()
+
+
+@asynccontextmanager
+async def _pulling(
+    settings: Settings,
+    folder: CacheFolder,
+    books: _Books,
+    index: SqlIndex,
+    upstreams: Upstreams,
+    evictor: Evictor,
+) -> AsyncIterator[PullThrough]:
+    metrics, tasks = books.metrics, Tasks()
+    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    troubles = Troubles(metrics, books.chronicle, quarantine, upstreams.name_of, utc_now)
+
+    def refused(source: Source, error: Corrupt) -> None:
+        troubles.refused(source, error)
+        upstreams.doubt(source, error)
+
+    def damaged(_digest: Digest, damage: Damage) -> None:
+        metrics.count_damage(damage)
+
+    async def arrived(flight: Flight) -> None:
+        upstreams.believe(flight.source)
+        await record_arrival(index, flight)
+
+    landing = Landing(folder.spools, store, quarantine, evictor.make_room)
+    flights = Flights(landing, tasks, arrived, refused, _downloads(books, upstreams))
+    metrics.show("flights", lambda: len(flights))
+    metrics.show("followers", lambda: flights.followers)
+    prefetching = Prefetching(tasks, upstreams.spares) if settings.cache.prefetch else None
+    pull_through = PullThrough(
+        index,
+        books.usage,
+        store,
+        flights,
+        tasks,
+        tag_rules(settings),
+        utc_now,
+        refused,
+        damaged,
+        troubles.failed,
+        prefetching,
+    )
+    tasks.start(_report_often(books, upstreams, pull_through), "quota")
+    try:
+        yield pull_through
+    finally:
+        await flights.close()
+        await tasks.close()
+
+
+def _downloads(books: _Books, upstreams: Upstreams) -> Downloads:
+    return Downloads(books.metrics, books.chronicle, upstreams.name_of, utc_now)
+
+
+@asynccontextmanager
+async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
+    """Within, what is kept is looked through for damage, as fast as the settings allow."""
+    rate = settings.cache.scrub_rate.number
+    if not rate:
+        yield
+        return
+    folder, loop = CacheFolder(settings.data), asyncio.get_running_loop()
+    usage = UsageFile(folder.usage)
+    stock = Stock(folder.index, usage)
+    healer = Healer(services.namespaces, services.upstreams, services.pull_through)
+
+    def found(finding: Finding) -> None:
+        services.metrics.count_damage(finding.damage)
+        healing = healer.heal(finding.digest, finding.images, document=finding.document)
+        loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
+
+    inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
+    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, found), Tasks()
+    scrub.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(scrub.close)
+        await tasks.close()
+        stock.close()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _fold_often(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FOLD_SECONDS)
+        metrics.fold()
+
+
+async def _flush_often(books: _Books) -> None:
+    while True:
+        await asyncio.sleep(USAGE_FLUSH_SECONDS)
+        await asyncio.to_thread(_flush, books)
+
+
+def _flush(books: _Books) -> None:
+    try:
+        books.usage.flush()
+        books.chronicle.flush()
+    except Exception as error:  # counting is not worth a server
+        log.warning("usage_not_written", reason=str(error))
+
+
+async def _report_often(books: _Books, upstreams: Upstreams, pull_through: PullThrough) -> None:
+    """What is known of limits and circuits is written down and shown as it is, not only when it changes."""
+    while True:
+        books.metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
+        await asyncio.sleep(REPORT_SECONDS)
+        await asyncio.to_thread(books.ledger.flush)
