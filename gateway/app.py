@@ -1,4 +1,4 @@
-"""The apps of a server: which surfaces there are, at which addresses, and what every request passes on its way there."""
+"""The apps of a server: which surfaces there are, at which addresses, and what every request passes on its way."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
