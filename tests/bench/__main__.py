@@ -1,7 +1,8 @@
 """Measures registry-gateway beside its peers and prints ratios: `tests/bench/run [--quick] [--only WORD]`.
 
 Every round starts each server afresh on an empty cache, one after the other, so that the pairs of a ratio ran in the
-same weather. `--json FILE` keeps the figures, for comparing two commits; `--plot FILE` draws the ratios.
+same weather. `--json FILE` keeps the figures, for comparing two commits; `--plot FILE` draws the ratios, `--table FILE`
+writes all as tables.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from tests.bench.measure import ratios, spread
 from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Ours, Peer
 from tests.bench.plot import plot
 from tests.bench.ranged import ranged
+from tests.bench.table import tables
 from tests.bench.upstream import MB, Upstream
 
 SECONDS = 2.0
@@ -145,6 +147,7 @@ def main() -> int:
     parser.add_argument("--without", metavar="PEER", default="", help="a peer to leave out")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     rounds = chosen.rounds or (2 if chosen.quick else 5)
     left_out = {chosen.without, "distribution"} if chosen.quick else {chosen.without}
@@ -165,10 +168,13 @@ def main() -> int:
     finally:
         upstream.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    measured = {"machine": machine(), "ratios": rows, "figures": figures}
     if chosen.json:
-        chosen.json.write_text(json.dumps({"machine": machine(), "ratios": rows, "figures": figures}, indent=1))
+        chosen.json.write_text(json.dumps(measured, indent=1))
     if chosen.plot:
         chosen.plot.write_text(plot(rows))
+    if chosen.table:
+        chosen.table.write_text(tables(measured))
     return 0
 
 

@@ -121,9 +121,9 @@ def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figur
     pull(one.peer.base, digest, "large")
     time.sleep(0.5)
     idle = memory_bytes(one.peer.pids)
-    alone = _median([pull(one.peer.base, digest, "large").seconds for _ in range(3)])
+    alone = _median([pull(one.peer.base, digest, "large").seconds for _ in range(9)])
     with _Crowd(f"{one.peer.base}/blobs/{digest}", clients, rate):
-        beside = _median([pull(one.peer.base, digest, "large").seconds for _ in range(3)])
+        beside = _median([pull(one.peer.base, digest, "large").seconds for _ in range(9)])
         grown = memory_bytes(one.peer.pids) - idle
     return {"grown_mb": grown / MB, "speed_kept": alone / beside}
 

@@ -1,0 +1,125 @@
+"""The figures as tables of Markdown, for the README; what is wanted and not met is marked."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import ge, le
+from typing import Any
+
+US, COLUMNS = "registry-gateway", ("registry-gateway", "docker-registry", "distribution", "nginx")
+COMPARE = {"<=": le, ">=": ge}
+OWN = "first byte over the upstream's own"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure of a piece of work: its medians in `unit`, which is `scale` times what was measured. `wanted` is there
+    where no peer is the measure."""
+
+    label: str
+    piece: str
+    figure: str
+    scale: float = 1
+    wanted: str = ""
+    subject: str = US
+
+
+LINES = [
+    Line("warm, 8 clients: CPU seconds per GB", "warm, 8 clients", "cpu_per_gb"),
+    Line("the same: seconds", "warm, 8 clients", "wall"),
+    Line("a small request beside them, p99: ms", "warm, 8 clients", "small_p99", 1000, "<= 100"),
+    Line("cold, 1 client: seconds", "cold, 1 client", "wall"),
+    Line("cold, 16 clients: seconds", "cold, 16 clients", "wall"),
+    Line("the same: GETs of the blob upstream", "cold, 16 clients", "upstream_gets", 1, "<= 1"),
+    Line("first byte over the upstream's own, 1 MB, 1 client: ms", OWN, "small_1", 1000, "<= 20"),
+    Line("the same, 1 MB, 16 clients: ms", OWN, "small_16", 1000, "<= 20"),
+    Line("the same, 256 MiB, 1 client: ms", OWN, "large_1", 1000, "<= 20"),
+    Line("the same, 256 MiB, 16 clients: ms", OWN, "large_16", 1000, "<= 20"),
+    Line("cached tag, kept connections: requests/s", "cached tag, keep-alive", "rps"),
+    Line("cached tag, a connection each: requests/s", "cached tag, a connection each", "rps"),
+    Line("two workers, kept connections: requests/s", "cached tag, two workers", "rps", subject="two workers"),
+    Line(
+        "two workers, cold, 8 clients: CPU seconds per GB",
+        "cold, 8 clients, two workers",
+        "cpu_per_gb",
+        1,
+        "",
+        "two workers",
+    ),
+    Line(
+        "a small request beside fills and a scrub, p99: ms",
+        "small requests beside fills and scrub",
+        "small_p99",
+        1000,
+        "<= 100",
+        "scrubbing",
+    ),
+    Line("300 clients at 10 KiB/s: memory grown, MB", "300 slow readers", "grown_mb", 1, "<= 60"),
+    Line("the same: speed that a fast one keeps", "300 slow readers", "speed_kept", 1, ">= 0.8"),
+]
+
+
+def tables(measured: dict[str, Any]) -> str:
+    """Of what `--json` keeps; pieces that were not measured are left out."""
+    figures = measured["figures"]
+    rows = ["| work | " + " | ".join(COLUMNS) + " | ratio | wanted |", "| --- " * (len(COLUMNS) + 3) + "|"]
+    for line in LINES:
+        if line.piece in figures:
+            ratios = [row for row in measured["ratios"] if (row["piece"], row["figure"]) == (line.piece, line.figure)]
+            rows += _rows(line, figures[line.piece], ratios)
+    if "ranged fill" in figures:
+        rows.append(_ranged(figures["ranged fill"]))
+    if "growth" in figures:
+        rows += ["", "| entries | start: s | first hit: ms | hit: ms | memory: MB |", "| --- " * 5 + "|"]
+        rows += [
+            f"| {int(count):,} | {of['start_s']:.2f} | {of['first_hit_ms']:.1f} | {of['hit_ms']:.1f} | "
+            f"{of['memory_mb']:.0f} |"
+            for count, of in figures["growth"].items()
+        ]
+    return "\n".join(rows) + "\n"
+
+
+def _rows(line: Line, found: dict[str, dict[str, list[float]]], ratios: Sequence[dict[str, Any]]) -> list[str]:
+    cells = [
+        _cell(found.get(line.subject if name == US else name, {}).get(line.figure), line.scale) for name in COLUMNS
+    ]
+    if line.wanted:
+        value = statistics.median(found[line.subject][line.figure]) * line.scale
+        return [_row(line.label, cells, "", _wanted(line.wanted, value))]
+    rows = []
+    for ratio in ratios:
+        other = {US: "one worker", "constant answer": "a constant answer on Hypercorn"}.get(
+            ratio["peer"], ratio["peer"]
+        )
+        text = f"{_range(ratio['low'], ratio['median'], ratio['high'])} of {other}"
+        rows.append(_row(line.label, cells, text, _wanted(ratio["target"], ratio["median"])))
+        line, cells = Line("", line.piece, line.figure), [""] * len(COLUMNS)
+    return rows
+
+
+def _ranged(found: dict[str, list[float]]) -> str:
+    times = [one / ours for one, ours in zip(found["one_connection"], found["ours"], strict=True)]
+    value = statistics.median(times)
+    text = f"{_range(min(times), value, max(times))} times one connection"
+    return _row("cold, an upstream of 10 MB/s a connection", [""] * len(COLUMNS), text, _wanted(">= 3", value))
+
+
+def _row(label: str, cells: Sequence[str], ratio: str, wanted: str) -> str:
+    return f"| {' | '.join([label, *cells, ratio, wanted])} |"
+
+
+def _cell(values: Sequence[float] | None, scale: float) -> str:
+    if not values:
+        return ""
+    value = statistics.median(values) * scale
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _range(low: float, median: float, high: float) -> str:
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _wanted(target: str, value: float) -> str:
+    sign, _, limit = target.partition(" ")
+    holds: Callable[[float, float], bool] = COMPARE[sign]
+    return target.replace("<=", "≤").replace(">=", "≥") + ("" if holds(value, float(limit)) else ": not met")
