@@ -128,7 +128,8 @@ class Http1Connection(TCPServer):
 
 @dataclass(frozen=True)
 class _LastData(RawData):
-    """After which the connection is closed."""
+    """After which the connection is closed, as its client has asked for: so nothing more of it is waiting to be read,
+    for which the close would become a reset and take the data with it."""
 
 
 class _IdleTimer:
@@ -254,6 +255,6 @@ class _Stream(HTTPStream):
             ending = b"Connection: close\r\n" if closes else b""
             content = b"" if suppress_body(self.scope["method"], status) else body
             data = b"HTTP/1.1 %d \r\n%b%b\r\n%b" % (status, lines, ending, content)
-            await self._protocol.send(_LastData(data) if closes else RawData(data))
+            await self._protocol.send(_LastData(data) if closes and not last else RawData(data))
         self.response, self.state = start, ASGIHTTPState.CLOSED
         await self.send(StreamClosed(stream_id=self.stream_id))

@@ -114,8 +114,8 @@ async def _reaching(settings: Settings, books: _Books) -> AsyncIterator[Upstream
         books.ledger,
         lambda name: UpstreamTraffic(books.metrics, name),
     )
-    await upstreams.prepare()
     try:
+        await upstreams.prepare()
         yield upstreams
     finally:
         await upstreams.close()
@@ -134,11 +134,13 @@ async def _keeping(
         lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
         partial(sweep_leftovers, folder.spools),
     )
-    sweeper.start()
     try:
-        yield evictor
+        sweeper.start()
+        try:
+            yield evictor
+        finally:
+            await asyncio.to_thread(sweeper.close)
     finally:
-        await asyncio.to_thread(sweeper.close)
         stock.close()
 
 
@@ -188,8 +190,10 @@ async def _pulling(
     try:
         yield pull_through
     finally:
-        await flights.close()
-        await tasks.close()
+        try:
+            await flights.close()
+        finally:
+            await tasks.close()
 
 
 def _downloads(books: _Books, upstreams: Upstreams) -> Downloads:

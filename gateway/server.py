@@ -34,8 +34,8 @@ log = structlog.get_logger()
 KEEP_ALIVE_SECONDS = 10
 BACKLOG = 2048
 CONNECTIONS = 10_000
-TURNED_AWAY, TURNED_AWAY_SECONDS = 100, 1.0
-"""How many above the cap are heard out at once, and how long each."""
+TURNED_AWAY, TURNED_AWAY_SECONDS, TURNED_AWAY_BYTES = 100, 1.0, 1024 * 1024
+"""How many above the cap are heard out at once, how long and how far each."""
 
 _TLS_HANDSHAKE_SECONDS = 10.0
 _LOOK_AT_FILES_SECONDS = 10.0
@@ -157,18 +157,20 @@ class Server:
     async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """To close before the request was read would reset the connection, and the answer might be lost with it."""
         writer.write(_BUSY)
+        # A goodbye of TLS would be waited for much longer.
+        asyncio.get_running_loop().call_later(TURNED_AWAY_SECONDS, writer.transport.abort)
         if len(self._turned_away) >= TURNED_AWAY or (task := asyncio.current_task()) is None:
             writer.close()
             return
         self._turned_away.add(task)
+        heard = 0
         try:
-            async with asyncio.timeout(TURNED_AWAY_SECONDS):
-                if writer.can_write_eof():
-                    writer.write_eof()
-                while await reader.read(MAX_RECV):
-                    pass
-        except (OSError, TimeoutError):
-            pass  # it has left, or has been given enough
+            if writer.can_write_eof():
+                writer.write_eof()
+            while heard < TURNED_AWAY_BYTES and (data := await reader.read(MAX_RECV)):
+                heard += len(data)
+        except OSError:
+            pass  # it has left
         finally:
             self._turned_away.discard(task)
             writer.close()

@@ -41,7 +41,7 @@ LOOK_SECONDS = 10.0
 PRESSED_SECONDS = 1.0
 """How often the sweep looks, and how often when little is left."""
 
-BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.2, 2.0
+BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.1, 2.0
 CHORES_SECONDS = 600.0
 _COUNTER_BYTES = 20
 
@@ -230,16 +230,16 @@ class Sweeper:
         self._role = role
         self._told = told
         self._chores = chores
-        self._chores_due = time.monotonic() + CHORES_SECONDS
+        self._chores_due: float | None = None
         self._stopped = threading.Event()
-        self._pause, self._tidied = BETWEEN_SHELVES, 0
+        self._pause, self._tidied, self._tidy_at = BETWEEN_SHELVES, 0, 0.0
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """Blocks for no longer than a batch takes."""
+        """Blocks for no longer than a batch, or the chores, take."""
         self._stopped.set()
         self._thread.join()
         self._role.leave()
@@ -250,8 +250,8 @@ class Sweeper:
             delay = LOOK_SECONDS
             try:
                 if self._role.take():
-                    until = time.monotonic() + self._look()
                     self._do_chores()
+                    until = time.monotonic() + self._look()
                     delay = self._tidy(shelves, until)
             except (DatabaseUnusable, OSError) as error:
                 log.warning("sweep_failed", reason=str(error))
@@ -259,16 +259,23 @@ class Sweeper:
                 log.exception("sweep_failed")
 
     def _do_chores(self) -> None:
+        """The first time not at once: who takes over from a process that died lets others go on with what it left."""
         now = time.monotonic()
-        if now >= self._chores_due:
+        if self._chores_due is None:
             self._chores_due = now + CHORES_SECONDS
-            self._chores()
+        elif now >= self._chores_due:
+            self._chores_due = now + CHORES_SECONDS
+            try:
+                self._chores()
+            except Exception:  # what they meet must not keep the cache from being held to its limits
+                log.exception("chores_failed")
 
     def _tidy(self, shelves: Iterator[str], until: float) -> float:
         """Shelf by shelf while there is time; the seconds that are left. All take their turn in the first minute, and
         in each half hour."""
-        while time.monotonic() + self._pause < until and not self._stopped.wait(self._pause):
+        while self._tidy_at < until and not self._stopped.wait(max(0.0, self._tidy_at - time.monotonic())):
             self._evictor.tidy(next(shelves))
+            self._tidy_at = time.monotonic() + self._pause
             self._tidied += 1
             if self._tidied == len(prefixes()):
                 self._pause = BETWEEN_SHELVES_LATER

@@ -6,7 +6,7 @@ import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -297,7 +297,22 @@ async def shown(issued: Issued, port: int, serial: int) -> None:
     await asyncio.to_thread(wait_until, lambda: issued.serial(port) == serial, SOON)
 
 
-# Slow readers.
+# Slow readers, and those who say nothing.
+
+
+async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(
+    issued: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even its goodbye, which TLS waits for."""
+    monkeypatch.setattr(server, "TURNED_AWAY_SECONDS", 0.2)
+    issued.issue()
+    async with serving(pong, connections=1, tls=issued.files) as served, AsyncExitStack() as stack:
+        held = await asyncio.open_connection(HOST, served.port, ssl=issued.context, server_hostname=HOST)
+        before = served.descriptors
+        for _ in range(5):
+            await asyncio.to_thread(stack.enter_context, connected(served.port, issued.context))
+        await served.settles(before + 5)
+        held[1].close()
 
 
 async def test_an_answer_arrives_whole_although_it_is_taken_slowly(issued: Issued) -> None:

@@ -11,10 +11,11 @@ import pytest
 from cache.arrival import claim as claim_module
 from cache.arrival import flight as flights_module
 from cache.arrival import patience, pilot
-from cache.arrival.claim import note_of, part_of, spool_name
+from cache.arrival.claim import leases_of, note_of, part_of, spool_name
 from cache.arrival.failures import Arrived
 from cache.arrival.flight import TAIL, State
 from cache.arrival.leftovers import sweep_leftovers
+from cache.lease.base import held
 from cache.store import sidecar
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
@@ -446,6 +447,18 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     body.send(content)
     body.end()
     assert await read(follower) == content
+
+
+async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
+    workers: Callable[[], Hangar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangar, name = workers(), spool_name(ANONYMOUS, DIGEST)
+    await kill_a_filler(tmp_path, HALF)
+    monkeypatch.setattr("cache.arrival.leftovers.YOUNG", 0.0)
+    with held(leases_of(hangar.spools).attend(name)):
+        assert sweep_leftovers(hangar.spools) == 0
+        assert part_of(hangar.spools, name).exists()
+    assert sweep_leftovers(hangar.spools) == 2
 
 
 @pytest.mark.parametrize("limit", ["FILES", "BYTES", "boot"])

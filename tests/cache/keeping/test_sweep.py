@@ -348,22 +348,50 @@ async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper, monkey
     sweeper.close()
 
 
-async def test_chores_are_done_now_and_then_and_no_failure_is_the_last(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails", ["chores", "sweep"])
+async def test_chores_are_done_now_and_then_whatever_fails(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     done: list[float] = []
     often = threading.Event()
+
+    def failing(*_: object) -> int:
+        raise OSError("io")
 
     def chores() -> None:
         done.append(time.monotonic())
         if len(done) == 4:
             often.set()
-        raise OSError("io")
+        if fails == "chores":
+            failing()
 
+    if fails == "sweep":
+        monkeypatch.setattr(keeper.evictor, "sweep", failing)
     monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(sweep, "CHORES_SECONDS", 0.1)
-    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), chores=chores)
+    sweeper, began = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), chores=chores), time.monotonic()
     sweeper.start()
     assert await asyncio.to_thread(often.wait, 10)
     sweeper.close()
-    assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise(done))
+    assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise([began, *done]))
+
+
+async def test_shelves_are_tidied_under_pressure_too(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidied: list[str] = []
+    many = threading.Event()
+
+    def tidy(prefix: str) -> int:
+        tidied.append(prefix)
+        if len(tidied) == 4:
+            many.set()
+        return 0
+
+    monkeypatch.setattr(keeper.evictor, "tidy", tidy)
+    monkeypatch.setattr(keeper.evictor, "pressed", lambda level: True)
+    monkeypatch.setattr(sweep, "PRESSED_SECONDS", 0.02)
+    monkeypatch.setattr(sweep, "BETWEEN_SHELVES", 0.1)
+    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"))
+    sweeper.start()
+    assert await asyncio.to_thread(many.wait, 10)
+    sweeper.close()
+    assert tidied[:4] == list(prefixes())[:4]
