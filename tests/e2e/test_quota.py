@@ -147,7 +147,7 @@ def test_a_token_service_that_limits_is_left_in_peace_too(
 
 
 def test_the_end_of_a_pause_is_found_by_itself(liar: Liar, gateway: GatewayFactory) -> None:
-    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"ttl": "0s"}})
+    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"ttl": "0s", "prefetch": False}})
     liar.offer_manifest("latest", MANIFEST, document("latest"))
     url = server.proxied_url("any/name/manifests/latest")
     assert raw.get(url).status == 200
