@@ -44,7 +44,7 @@ class Asking:
         self._source = client.source
 
     def key(self, reference: Tag | Digest) -> Hashable:
-        """By which absences are remembered."""
+        """By which this process remembers what is known of it: hits and absences."""
         return (self._source, self._image, reference)
 
     async def within(self, work: Awaitable[T], unknown: type[RegistryError]) -> T:

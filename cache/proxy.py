@@ -71,7 +71,7 @@ class ProxiedRepository:
         self._blobs = ProxiedBlobs(shared, client, image, self._asking)
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
-        key, mark, now = (self._source, self._image, reference), self._all.index.mark(), self._all.clock()
+        key, mark, now = self._asking.key(reference), self._all.index.mark(), self._all.clock()
         if hit := self._all.hits.find(key, mark, now):
             self._all.usage.touch(hit.manifest.descriptor.digest, now)
             return hit

@@ -41,10 +41,9 @@ class WholeLines:
             return len(text)
         self._file.flush()
         waiting = text.encode(errors="backslashreplace")
-        on_disk = stat.S_ISREG(os.fstat(descriptor).st_mode)
         while waiting:
             end = len(waiting)
-            if end > select.PIPE_BUF and not on_disk:
+            if end > select.PIPE_BUF and not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 end = waiting.rfind(b"\n", 0, select.PIPE_BUF) + 1 or waiting.find(b"\n") + 1 or end
             waiting = waiting[os.write(descriptor, waiting[:end]) :]
         return len(text)

@@ -207,7 +207,7 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
     if not rate:
         yield
         return
-    folder, loop = CacheFolder(settings.data), asyncio.get_running_loop()
+    folder, loop = services.folder, asyncio.get_running_loop()
     usage = UsageFile(folder.usage)
     stock = Stock(folder.index, usage)
     healer = Healer(services.namespaces, services.upstreams, services.pull_through)
