@@ -17,7 +17,7 @@ from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.pull_through import PullThrough
 from cache.refusals import refusal
-from cache.seldom import Seldom
+from cache.runtime.throttle import Seldom
 from cache.turns import Turns
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.upstream.mirrored import Client

@@ -9,7 +9,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.manifest import Manifest
-from cache.tasks import Tasks
+from cache.runtime.tasks import Tasks
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
 

@@ -15,8 +15,8 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.outages import Outages
 from cache.prefetch import Prefetching
+from cache.runtime.tasks import Shared, Tasks
 from cache.store.base import BlobStore
-from cache.tasks import Shared, Tasks
 from cache.turns import Turns
 from cache.upstream.errors import Corrupt, UpstreamError
 from cache.values import BlobInfo, Link, Source

@@ -12,7 +12,7 @@ from cache.index.stock import Held
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.seldom import Seldom
+from cache.runtime.throttle import Seldom
 from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt, UpstreamError
 from cache.values import Source

@@ -21,10 +21,10 @@ from cache.keeping.sweep import Evictor, Sweeper
 from cache.oci.digest import Digest
 from cache.prefetch import Prefetching
 from cache.pull_through import PullThrough, record_arrival
+from cache.runtime.locks import Role
+from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.store.role import Role
-from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
 from cache.values import Source

@@ -19,9 +19,9 @@ from pathlib import Path
 import structlog
 
 from cache.arrival.leftovers import sweep_leftovers
-from cache.failpoint import arm
 from cache.index.sql import MIGRATIONS
 from cache.index.sqlite import DatabaseUnusable, migrate
+from cache.runtime.failpoints import arm
 from gateway import ballast, logs
 from gateway.addresses import CannotListen, bound, urls_of
 from gateway.configured import open_proxy_allowed

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from cache.failpoint import failpoint
 from cache.index.sqlite import DatabaseUnusable
+from cache.runtime.failpoints import failpoint
 from gateway import logs
 from gateway.app import running
 from gateway.logs import AccessLines

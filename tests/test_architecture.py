@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["cache.oci"],
     ["cache.values"],
-    ["cache.tasks", "cache.failpoint", "cache.seldom", "cache.exhausted"],
+    ["cache.runtime.tasks", "cache.runtime.failpoints", "cache.runtime.throttle", "cache.runtime.exhaustion"],
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.turns"],
     ["cache.freshness", "cache.outages", "cache.absences", "cache.found"],
     ["cache.gate", "cache.hits"],

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cache.arrival.failures import told
-from cache.failpoint import failpoint
 from cache.lease.base import Lease, Leases
 from cache.lease.local import LocalLeases
 from cache.oci.digest import Digest
+from cache.runtime.failpoints import failpoint
 from cache.store.sidecar import Note, Sidecar, Stage, boot, read
 from cache.store.spool import PART, MakeRoom, Spool, marked
 from cache.upstream.errors import Unavailable, UpstreamError

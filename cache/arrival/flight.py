@@ -22,13 +22,13 @@ from cache.arrival.pilot import Pilot
 from cache.arrival.private import Beginning
 from cache.arrival.progress import Body, Progress
 from cache.arrival.progress import State as State
-from cache.failpoint import failpoint
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.seldom import Seldom
+from cache.runtime.failpoints import failpoint
+from cache.runtime.tasks import Tasks
+from cache.runtime.throttle import Seldom
 from cache.store.base import Extent
 from cache.store.filesystem import read_exactly
-from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Source
 

@@ -11,7 +11,7 @@ import structlog
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.seldom import Seldom
+from cache.runtime.throttle import Seldom
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
 

@@ -7,7 +7,7 @@ import structlog
 
 from cache.arrival.fill import Fetch, Fill, Incoming, Lanes
 from cache.arrival.patience import Patience
-from cache.failpoint import failpoint
+from cache.runtime.failpoints import failpoint
 from cache.store.spool import LengthMismatch, Spool
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Origin, Rest

@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cache.exhausted import is_exhausted
 from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Stock
 from cache.index.usage import UsageFile
 from cache.keeping.holdings import Damage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.runtime.exhaustion import is_exhausted
+from cache.runtime.locks import Role
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.store.role import Role
 from cache.values import Source
 
 log = structlog.get_logger()

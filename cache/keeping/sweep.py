@@ -20,10 +20,10 @@ from cache.index.sqlite import DatabaseUnusable
 from cache.index.stock import Held, Stock
 from cache.keeping.eviction import Limits, choose, shortage, unused
 from cache.oci.digest import Digest
+from cache.runtime.locks import Role, turn
 from cache.store.filesystem import Claim, FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
-from cache.store.role import Role, turn
 
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from cache.failpoint import failpoint
+from cache.runtime.failpoints import failpoint
 
 _COUNT = struct.Struct("=qq")
 _EDITION = struct.Struct("=q")

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cache.failpoint import failpoint
 from cache.oci.digest import Digest
+from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
 
 READ_BACK = 1024 * 1024

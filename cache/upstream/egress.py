@@ -23,7 +23,7 @@ import anyio.lowlevel
 import httpcore2
 import httpx2
 
-from cache.exhausted import is_exhausted
+from cache.runtime.exhaustion import is_exhausted
 from cache.upstream.addresses import first_private
 from cache.upstream.circuits import Circuits, Passage
 from cache.upstream.errors import Unavailable

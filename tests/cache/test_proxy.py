@@ -32,10 +32,10 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy import ProxiedRepository
 from cache.pull_through import PullThrough, record_arrival
+from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.tasks import Tasks
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota

@@ -9,9 +9,9 @@ from cache.arrival.claim import LEASES
 from cache.arrival.flight import Flight, Flights, Follower, Landing
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.tasks import Tasks
 from cache.upstream.errors import Corrupt, UpstreamError
 from tests.cache.arrival.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP

@@ -14,7 +14,7 @@ import pytest
 from cache.keeping import scrub
 from cache.keeping.holdings import Damage
 from cache.keeping.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
-from cache.store.role import Role
+from cache.runtime.locks import Role
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ANONYMOUS, APP, manifest_of, open_descriptors
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from cache.tasks import Shared, Tasks
+from cache.runtime.tasks import Shared, Tasks
 
 
 async def forever() -> None:

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from cache.exhausted import is_exhausted
+from cache.runtime.exhaustion import is_exhausted
 
 
 def raised_from(cause: Exception, *, said: bool) -> Exception:

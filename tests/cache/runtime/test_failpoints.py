@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cache.failpoint import arm, failpoint
+from cache.runtime.failpoints import arm, failpoint
 
 
 @pytest.fixture(autouse=True)
