@@ -11,13 +11,13 @@ import structlog
 
 from cache.arrival.failures import Arrived, Unstorable
 from cache.index.base import Fact
-from cache.index.sqlite import DatabaseUnusable
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.pull_through import PullThrough
 from cache.refusals import refusal
 from cache.runtime.throttle import Seldom
+from cache.sqlite import DatabaseUnusable
 from cache.turns import Turns
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.upstream.mirrored import Client

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.index.sqlite import DatabaseUnusable
 from cache.oci.errors import RegistryError
+from cache.sqlite import DatabaseUnusable
 from gateway import ops
 from gateway.configured import open_proxy_allowed, ops_options
 from gateway.http import errors

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cache.freshness import TagRule, TagRules
-from cache.index.stock import Held, Stock
+from cache.index.maintenance import Held, Stock
 from cache.keeping.eviction import Limits
 from cache.keeping.sweep import Evictor, disk_size
 from cache.store.filesystem import FilesystemStore

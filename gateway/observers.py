@@ -7,8 +7,8 @@ import structlog
 
 from cache.arrival.failures import Unstorable
 from cache.arrival.flight import Flight, State
-from cache.index.chronicle import Chronicle, Happening, What
-from cache.index.stock import Held
+from cache.index.happenings import Chronicle, Happening, What
+from cache.index.maintenance import Held
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag

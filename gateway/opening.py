@@ -11,9 +11,9 @@ import structlog
 
 from cache.arrival.flight import Flight, Flights, Landing
 from cache.arrival.leftovers import sweep_leftovers
-from cache.index.chronicle import Chronicle
+from cache.index.happenings import Chronicle
+from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
-from cache.index.stock import Stock
 from cache.index.usage import UsageFile
 from cache.keeping.holdings import Damage
 from cache.keeping.scrub import Finding, Inspector, Scrub

@@ -20,8 +20,8 @@ import structlog
 
 from cache.arrival.leftovers import sweep_leftovers
 from cache.index.sql import MIGRATIONS
-from cache.index.sqlite import DatabaseUnusable, migrate
 from cache.runtime.failpoints import arm
+from cache.sqlite import DatabaseUnusable, migrate
 from gateway import ballast, logs
 from gateway.addresses import CannotListen, bound, urls_of
 from gateway.configured import open_proxy_allowed

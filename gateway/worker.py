@@ -12,8 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from cache.index.sqlite import DatabaseUnusable
 from cache.runtime.failpoints import failpoint
+from cache.sqlite import DatabaseUnusable
 from gateway import logs
 from gateway.app import running
 from gateway.logs import AccessLines

@@ -21,15 +21,15 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
 from cache.index.base import Fact
-from cache.index.history import note_sighting, select_linked_manifests, select_sightings
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
-from cache.index.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
+from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag
+from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
 from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 
 T = TypeVar("T")

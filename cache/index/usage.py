@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.index.sqlite import alone, explained
 from cache.oci.digest import Digest
+from cache.sqlite import alone, explained
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS usage (

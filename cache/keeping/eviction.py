@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from cache.index.inventory import Inventory
-from cache.index.stock import Held
+from cache.index.admin import Inventory
+from cache.index.maintenance import Held
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore

@@ -10,10 +10,10 @@ from enum import Enum
 import structlog
 
 from cache.index.base import Sizes
-from cache.index.sqlite import DatabaseUnusable
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
 from cache.runtime.exhaustion import is_exhausted
+from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, OpenBlob
 from cache.values import BlobInfo
 

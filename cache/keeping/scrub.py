@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cache.index.sqlite import DatabaseUnusable
-from cache.index.stock import Stock
+from cache.index.maintenance import Stock
 from cache.index.usage import UsageFile
 from cache.keeping.holdings import Damage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.locks import Role
+from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.values import Source

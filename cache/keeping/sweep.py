@@ -16,11 +16,11 @@ from typing import TypeVar
 
 import structlog
 
-from cache.index.sqlite import DatabaseUnusable
-from cache.index.stock import Held, Stock
+from cache.index.maintenance import Held, Stock
 from cache.keeping.eviction import Limits, choose, shortage, unused
 from cache.oci.digest import Digest
 from cache.runtime.locks import Role, turn
+from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import Claim, FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine

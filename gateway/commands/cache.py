@@ -14,15 +14,15 @@ from rich.progress import Progress
 
 from cache.found import Refreshed
 from cache.freshness import may_be_stale
-from cache.index.chronicle import Chronicle, Happening, What
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
+from cache.index.happenings import Chronicle, Happening, What
 from cache.index.sql import MIGRATIONS
-from cache.index.sqlite import migrate
 from cache.index.usage import UsageFile
 from cache.keeping.eviction import evict_image
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
+from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer
 from gateway.commands.config import load_settings

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
 from cache.index.sql import MIGRATIONS
-from cache.index.sqlite import DatabaseUnusable, migrate
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
+from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.mirrored import Client
 from gateway.commands.config import load_settings

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cache.index.chronicle import Chronicle, Happening, What
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
+from cache.index.happenings import Chronicle, Happening, What
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest

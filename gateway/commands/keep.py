@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from cache.index.stock import Stock
+from cache.index.maintenance import Stock
 from cache.index.usage import UsageFile
 from cache.keeping.scrub import Finding, Inspector, Pace
 from cache.keeping.sweep import prefixes

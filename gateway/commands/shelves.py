@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cache.arrival.flight import Flights, State
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag

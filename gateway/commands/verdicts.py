@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from cache.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.values import Source

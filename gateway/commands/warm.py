@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.upstream.errors import UpstreamError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from cache.index import sqlite
-from cache.index.sqlite import DatabaseUnusable, Watcher
+from cache import sqlite
+from cache.sqlite import DatabaseUnusable, Watcher
 
 DATABASE_FILE = "gateway.db"
 MIGRATIONS = "gateway.db:migrations"

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cache.index.sqlite import DatabaseUnusable
 from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
+from cache.sqlite import DatabaseUnusable
 from gateway.http.responses import API_VERSION
 
 

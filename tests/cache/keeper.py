@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cache.index.inventory import Inventory
+from cache.index.admin import Inventory
+from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
-from cache.index.stock import Stock
 from cache.index.usage import UsageFile
 from cache.keeping.eviction import Limits
 from cache.keeping.sweep import Evictor

@@ -147,7 +147,7 @@ async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
 
 
 async def test_a_writer_without_a_turn_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache.index.sqlite.BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr("cache.sqlite.BUSY_TIMEOUT_MS", 1)
     async with database.write():
         with pytest.raises(DatabaseUnusable, match=r"gateway\.db cannot be used \(database is locked\): try again"):
             await create(database, "a")

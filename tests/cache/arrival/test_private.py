@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cache.arrival import patience, private
-from cache.index.sqlite import DatabaseUnusable
 from cache.oci.errors import RegistryError
 from cache.runtime.failpoints import arm
+from cache.sqlite import DatabaseUnusable
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Unavailable
 from cache.values import Rest

@@ -17,11 +17,11 @@ from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.engine import Engine
 
 from cache.index import sql
-from cache.index.history import KEPT
+from cache.index.sightings import KEPT
 from cache.index.sql import SqlIndex
-from cache.index.sqlite import DatabaseUnusable, alone
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
+from cache.sqlite import DatabaseUnusable, alone
 from cache.values import BlobInfo, Link, Sighting, TagPointer
 from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, HistoryContract, IndexContract
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, ORIGIN, WEB, manifest_of, open_descriptors

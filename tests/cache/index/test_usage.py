@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.index.sqlite import DatabaseUnusable, alone
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
+from cache.sqlite import DatabaseUnusable, alone
 from tests.cache.samples import NOON, open_descriptors
 
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two", "sha512")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.index.stock import Held
+from cache.index.maintenance import Held
 from cache.keeping.eviction import Limits, choose, shortage, unused, worth
 from cache.oci.digest import Digest
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cache.index.sqlite import DatabaseUnusable
 from cache.keeping import sweep
 from cache.keeping.eviction import Limits
 from cache.keeping.sweep import Level, Sweeper, prefixes
 from cache.oci.digest import Digest
 from cache.runtime.locks import Role
+from cache.sqlite import DatabaseUnusable
 from cache.values import BlobInfo, Link
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ALICE, ANONYMOUS, APP, LATEST, WEB, manifest_of, open_descriptors

@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Row, create_engine, delete, func, select, tup
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
-from cache.index.history import select_sightings
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
+from cache.index.sightings import select_sightings
 from cache.index.sql import ensure_image, find_image, note_change, origin_from, to_pointer
-from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.sqlite import WRITES, alone, explained, listen, url
 from cache.values import Sighting, Source, TagPointer
 
 _BATCH = 500

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from cache.index.sqlite import alone
 from cache.oci.names import RepositoryName
+from cache.sqlite import alone
 from cache.values import Source
 
 KEPT = 10_000

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.index import chronicle as module
-from cache.index.chronicle import Chronicle, Happening, What
+from cache.index import happenings as module
+from cache.index.happenings import Chronicle, Happening, What
 from tests.cache.samples import ALICE, ANONYMOUS, APP, NOON, WEB
 
 REFUSED = Happening(What.REFUSED, NOON, ANONYMOUS, APP, "latest", "it said no")

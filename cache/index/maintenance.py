@@ -11,10 +11,10 @@ from sqlalchemy.pool import QueuePool
 
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
 from cache.index.sql import closure, origin_from, remove_rows
-from cache.index.sqlite import WRITES, alone, explained, listen, url
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.sqlite import WRITES, alone, explained, listen, url
 from cache.values import Source
 
 _LEAST_USED = """
