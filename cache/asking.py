@@ -20,7 +20,7 @@ from cache.runtime.throttle import Seldom
 from cache.sqlite import DatabaseUnusable
 from cache.turns import Turns
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from cache.pull_through import PullThrough
 from cache.refusals import RETRY_AFTER, Arriving
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Denied, NotFound, UpstreamError
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask
 from cache.values import Link, Outcome
 

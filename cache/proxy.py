@@ -36,7 +36,7 @@ from cache.pull_through import PullThrough
 from cache.refusals import RETRY_AFTER, refusal
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Outage, Unavailable
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask, Thrift
 from cache.values import Link, Outcome, TagPointer
 

@@ -7,7 +7,7 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName
 from cache.proxy import ProxiedRepository
 from cache.pull_through import PullThrough
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
 from cache.values import Link, Source
 from gateway.namespaces import Namespaces
 from gateway.upstreams import Upstreams

@@ -8,14 +8,14 @@ from pathlib import Path
 import structlog
 
 from cache.oci.names import RepositoryName
-from cache.upstream.auth import Credential, Tokens
 from cache.upstream.circuits import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.mirrored import Client, MirroredClient
+from cache.upstream.mirrors import Client, MirroredClient
 from cache.upstream.quota import Allowance, Ask, Thrift, pause, thrift
+from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group

@@ -47,10 +47,10 @@ THREATS = [
         "An upstream names a token service of an attacker, who gets our password.",
         "A credential goes to the upstream's own origin and to the hosts named in `token_hosts`; else nothing is sent.",
         (
-            "tests/cache/upstream/test_auth.py::test_a_foreign_realm_sees_neither_credential_nor_request",
+            "tests/cache/upstream/test_tokens.py::test_a_foreign_realm_sees_neither_credential_nor_request",
             "tests/e2e/test_lying_upstream.py::test_a_foreign_token_service_hears_nothing",
         ),
-        Disarm("cache/upstream/auth.py", "if not declared & self._token_hosts:", "if False:"),
+        Disarm("cache/upstream/tokens.py", "if not declared & self._token_hosts:", "if False:"),
     ),
     Threat(
         "credential on a redirect",
@@ -88,7 +88,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_a_name_that_leads_to_a_private_address_is_not_connected_to",
             "tests/cache/upstream/test_egress.py::test_one_private_address_among_public_ones_is_refused",
             "tests/cache/upstream/test_egress.py::test_the_addresses_of_every_new_connection_are_looked_up_anew",
-            "tests/cache/upstream/test_addresses.py::test_an_address_that_hides_in_another_is_not_public",
+            "tests/cache/upstream/test_resolver.py::test_an_address_that_hides_in_another_is_not_public",
         ),
         Disarm("cache/upstream/egress.py", "if not self.reach.private_addresses and", "if False and"),
     ),
@@ -273,7 +273,7 @@ THREATS = [
         "patterns that explode",
         "A text makes a backtracking pattern run for ever.",
         "The patterns on foreign text have no nested repetition; the challenge parser is timed against a long one.",
-        ("tests/cache/upstream/test_auth.py::test_a_long_senseless_header_is_read_in_no_time",),
+        ("tests/cache/upstream/test_tokens.py::test_a_long_senseless_header_is_read_in_no_time",),
     ),
     Threat(
         "smuggled requests",
@@ -526,10 +526,10 @@ THREATS = [
         "After three outages in a row a host is not asked; probes find out when it lives again.",
         (
             "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
-            "tests/cache/upstream/test_circuit.py",
+            "tests/cache/upstream/test_circuit_breaker.py",
         ),
         Disarm(
-            "cache/upstream/circuit.py", "if len(row) >= TRIP_AFTER else counted", "if len(row) >= 1000 else counted"
+            "cache/upstream/circuit_breaker.py", "if len(row) >= TRIP_AFTER else counted", "if len(row) >= 1000 else counted"
         ),
     ),
     Threat(
@@ -538,9 +538,9 @@ THREATS = [
         "What fails after the host was reached counts for the host once per image; alone, it closes only itself.",
         (
             "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
-            "tests/cache/upstream/test_circuit.py",
+            "tests/cache/upstream/test_circuit_breaker.py",
         ),
-        Disarm("cache/upstream/circuit.py", "if of and of in circuit.row:", "if False:"),
+        Disarm("cache/upstream/circuit_breaker.py", "if of and of in circuit.row:", "if False:"),
     ),
     Threat(
         "limits used up for others",
@@ -560,7 +560,7 @@ THREATS = [
         (
             "tests/e2e/test_mirrors.py::test_pulls_with_a_credential_never_ask_a_mirror",
             "tests/e2e/test_mirrors.py::test_a_tag_that_is_cached_is_not_moved_by_a_mirror",
-            "tests/cache/upstream/test_mirrored.py",
+            "tests/cache/upstream/test_mirrors.py",
         ),
         Disarm("gateway/upstreams.py", "if source.credential or not upstream.mirrors:", "if not upstream.mirrors:"),
     ),

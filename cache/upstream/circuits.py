@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from cache.upstream import circuit as state
-from cache.upstream.circuit import CLOSED, Circuit, Gate
+from cache.upstream import circuit_breaker as state
+from cache.upstream.circuit_breaker import CLOSED, Circuit, Gate
 from cache.upstream.errors import Unavailable
 from cache.values import Origin
 

@@ -15,13 +15,13 @@ from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.auth import Tokens
 from cache.upstream.egress import Egress, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable
-from cache.upstream.examination import Examination
-from cache.upstream.exchange import Drop, Flow, Open, Read, carry_out, carry_out_blocking
+from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.probe import Examination
 from cache.upstream.quota import Ask, retry_after, told
+from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, Rest, Source
 

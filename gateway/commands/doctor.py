@@ -18,7 +18,7 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table

@@ -15,9 +15,9 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.auth import Tokens
 from cache.upstream.client import TagPage, UpstreamClient
 from cache.upstream.egress import Egress, Reach
+from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source
 from cache.warming import Shelf

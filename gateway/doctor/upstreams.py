@@ -8,8 +8,8 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.egress import Stage, stage_of
 from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
-from cache.upstream.examination import Examination, Greeting
-from cache.upstream.mirrored import Client
+from cache.upstream.mirrors import Client
+from cache.upstream.probe import Examination, Greeting
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.upstreams import Upstream
 

@@ -102,7 +102,7 @@ def range_() -> Check:
 
 
 def challenge() -> Check:
-    from cache.upstream.auth import parse_challenges
+    from cache.upstream.tokens import parse_challenges
 
     def check(data: bytes) -> None:
         for found in parse_challenges(data.decode("latin-1")):

@@ -14,10 +14,10 @@ from cache.arrival.fill import CONNECTIONS, LARGE, SLOW, WINDOW, Fetch, Lanes, P
 from cache.arrival.flight import TAIL, Flight, Follower, State
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.upstream.auth import Tokens
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, RateLimited, Unavailable
+from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Part, Source
 from tests.cache.arrival.hangar import Hangar, landed, read, read_until_refused, until

@@ -10,10 +10,10 @@ from cache.arrival.fill import Fetch
 from cache.arrival.flight import TAIL, Flight, Follower, State
 from cache.arrival.patience import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
 from cache.oci.digest import Digest
-from cache.upstream.auth import Tokens
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Fault, Source
 from tests.cache.arrival.hangar import Hangar, landed, read, read_until_refused

@@ -16,10 +16,10 @@ from cache.oci.manifest import SIZE_LIMIT
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream import client as client_module
-from cache.upstream.auth import Credential, Tokens
 from cache.upstream.client import REDIRECT_LIMIT, BlobStream, UpstreamClient
 from cache.upstream.egress import Egress, Reach, Response, raw_chunks
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors

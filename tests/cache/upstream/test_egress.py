@@ -13,7 +13,7 @@ import pytest
 from cache.upstream import egress as egress_module
 from cache.upstream.egress import Egress, Reach, Stage, body, body_blocking, raw_chunks, resolve, stage_of
 from cache.upstream.errors import Unavailable
-from cache.upstream.lookups import Resolver
+from cache.upstream.resolver import Resolver
 from tests.parts import lies
 from tests.parts.certs import Authority
 from tests.parts.liar import Liar

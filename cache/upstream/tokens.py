@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
-from cache.upstream.exchange import Drop, Flow, Open, Read, Wait
+from cache.upstream.flow import Drop, Flow, Open, Read, Wait
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of
 from cache.values import Origin

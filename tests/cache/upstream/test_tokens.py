@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cache.upstream.auth import Challenge, Credential, Tokens, parse_challenges
 from cache.upstream.egress import UNWATCHED
 from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
-from cache.upstream.exchange import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
+from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
+from cache.upstream.tokens import Challenge, Credential, Tokens, parse_challenges
 from cache.values import Origin
 
 # Challenges.

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from cache.upstream.circuit import (
+from cache.upstream.circuit_breaker import (
     CLOSED,
     FIRST_WAIT,
     LONGEST_WAIT,
@@ -21,7 +21,7 @@ from cache.upstream.circuit import (
 )
 from cache.upstream.circuits import Circuits
 from cache.upstream.errors import Unavailable
-from cache.upstream.lookups import LIMIT, Lookups
+from cache.upstream.resolver import LIMIT, Lookups
 from cache.values import Origin
 
 ORIGIN, OTHER = Origin("https", "registry.example", 443), Origin("https", "token.example", 443)

@@ -7,13 +7,13 @@ import pytest
 
 from cache.oci.digest import Digest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.upstream.auth import Tokens
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.mirrored import REMEMBER, MirroredClient
+from cache.upstream.mirrors import REMEMBER, MirroredClient
 from cache.upstream.quota import Ask
+from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of

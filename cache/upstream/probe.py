@@ -12,10 +12,10 @@ from urllib.parse import quote, urlsplit
 from cache.oci.digest import Digest
 from cache.oci.media_types import ACCEPTED
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.auth import Tokens
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Unavailable
-from cache.upstream.exchange import carry_out
+from cache.upstream.flow import carry_out
+from cache.upstream.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
