@@ -13,14 +13,6 @@ from cache import asking
 from cache.asking import Asking
 from cache.blobs import ProxiedBlobs
 from cache.found import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
-from cache.freshness import (
-    Freshness,
-    TagRule,
-    fresh_only_refusal,
-    freshness,
-    may_be_stale,
-    stale_warning,
-)
 from cache.index.base import Fact
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -32,6 +24,14 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import (
+    Freshness,
+    TagRule,
+    fresh_only_refusal,
+    freshness,
+    may_be_stale,
+    stale_warning,
+)
 from cache.pull_through import PullThrough
 from cache.refusals import RETRY_AFTER, refusal
 from cache.upstream.client import ReferrersPage, TagPage

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from cache.absences import Absences
 from cache.arrival.flight import Flight, Flights
-from cache.freshness import TagRules
 from cache.hits import Hits
 from cache.index.base import Catalogue, Index, Usage
 from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.outages import Outages
+from cache.policy.freshness import TagRules
 from cache.prefetch import Prefetching
 from cache.runtime.tasks import Shared, Tasks
 from cache.store.base import BlobStore

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from cache.freshness import TagRule, TagRules
 from cache.index.maintenance import Held, Stock
 from cache.keeping.eviction import Limits
 from cache.keeping.sweep import Evictor, disk_size
+from cache.policy.freshness import TagRule, TagRules
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of

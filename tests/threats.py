@@ -378,10 +378,10 @@ THREATS = [
         "A tag is moved to something malicious, and pulled by everybody within minutes.",
         "A group may wait: a tag means what it meant before until the new digest is old enough, by this server's clock.",
         (
-            "tests/cache/test_gate.py::test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough",
+            "tests/cache/policy/test_gate.py::test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough",
             "tests/cache/test_gated.py::test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before",
         ),
-        Disarm("cache/gate.py", "if now - since >= gate.cooldown:", "if True:"),
+        Disarm("cache/policy/gate.py", "if now - since >= gate.cooldown:", "if True:"),
     ),
     Threat(
         "all at once",

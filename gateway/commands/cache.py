@@ -13,7 +13,6 @@ import typer
 from rich.progress import Progress
 
 from cache.found import Refreshed
-from cache.freshness import may_be_stale
 from cache.index.admin import Inventory
 from cache.index.happenings import Chronicle, Happening, What
 from cache.index.sql import MIGRATIONS
@@ -22,6 +21,7 @@ from cache.keeping.eviction import evict_image
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import may_be_stale
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cache.gate import GLOB, OPEN, CooldownAction, Gate, Pin
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
 from gateway.commands.image import split_image
 from gateway.commands.output import Refused
 from gateway.db.groups import Group

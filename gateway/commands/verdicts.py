@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from cache.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
 from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
 from cache.values import Source
 from gateway.namespaces import ProxiedLocation
 

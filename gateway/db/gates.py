@@ -4,9 +4,9 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from cache.gate import OPEN, CooldownAction, Gate, Pin
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.gate import OPEN, CooldownAction, Gate, Pin
 
 
 def write_gate(gate: Gate | None) -> str | None:

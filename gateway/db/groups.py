@@ -13,9 +13,9 @@ from sqlalchemy import update as update_of
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cache.gate import Gate
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
+from cache.policy.gate import Gate
 from gateway.db import schema
 from gateway.db.engine import Database
 from gateway.db.gates import read_gate, write_gate

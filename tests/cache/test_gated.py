@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cache.gate import CooldownAction, Gate
 from cache.gated import GatedRepository, Subject
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import Tag
+from cache.policy.gate import CooldownAction, Gate
 from cache.upstream.errors import Unavailable
 from cache.values import Outcome
 from tests.cache.samples import ANONYMOUS, APP, LATEST

@@ -15,7 +15,6 @@ from cache.arrival.claim import LEASES
 from cache.arrival.fill import Incoming
 from cache.arrival.flight import Flights, Landing
 from cache.found import Answer, FoundBlob
-from cache.freshness import TagRule, TagRules
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.descriptor import Descriptor
@@ -30,6 +29,7 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import TagRule, TagRules
 from cache.proxy import ProxiedRepository
 from cache.pull_through import PullThrough, record_arrival
 from cache.runtime.tasks import Tasks

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from cache.freshness import in_words
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import in_words
 from cache.values import Sighting
 
 GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")

@@ -5,7 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from cache.gate import (
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX
+from cache.oci.names import RepositoryName, Tag
+from cache.policy.gate import (
     OPEN,
     CooldownAction,
     Gate,
@@ -16,10 +20,6 @@ from cache.gate import (
     decide_tag,
     withheld,
 )
-from cache.oci.digest import Digest
-from cache.oci.manifest import Manifest
-from cache.oci.media_types import OCI_INDEX
-from cache.oci.names import RepositoryName, Tag
 from cache.values import Sighting
 from tests.cache.samples import APP, LATEST, NOON, WEB, manifest_of
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from cache.freshness import Freshness, TagRule, TagRules, freshness, in_words, may_be_stale, stale_warning
 from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import Freshness, TagRule, TagRules, freshness, in_words, may_be_stale, stale_warning
 from cache.values import Source, TagPointer
 from tests.cache.samples import ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, manifest_of
 
