@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from cache.arrival.failures import Arrived, Unstorable
+from cache.download.errors import Arrived, Unstorable
 from cache.index.base import Fact
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError

@@ -8,11 +8,11 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-from cache.arrival.failures import Arrived, Unstorable
-from cache.arrival.fill import Fetch
-from cache.arrival.flight import Flight, Follower
-from cache.arrival.private import PrivateBlob
 from cache.asking import Asking
+from cache.download.errors import Arrived, Unstorable
+from cache.download.fill import Fetch
+from cache.download.flight import Flight, Follower
+from cache.download.uncached import PrivateBlob
 from cache.found import Answer, FoundBlob, FoundSize
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, UpstreamUnavailable

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from cache.arrival.flight import KEEP_SIZE, Follower
+from cache.download.flight import KEEP_SIZE, Follower
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError

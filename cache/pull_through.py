@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from cache.absences import Absences
-from cache.arrival.flight import Flight, Flights
+from cache.download.flight import Flight, Flights
 from cache.hits import Hits
 from cache.index.base import Catalogue, Index, Usage
 from cache.keeping.holdings import Damage, Holdings

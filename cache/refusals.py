@@ -3,10 +3,10 @@
 import os
 from collections.abc import AsyncIterator
 
-from cache.arrival.failures import Unstorable
-from cache.arrival.fill import Fetch
-from cache.arrival.flight import Follower
-from cache.arrival.private import PrivateBlob
+from cache.download.errors import Unstorable
+from cache.download.fill import Fetch
+from cache.download.flight import Follower
+from cache.download.uncached import PrivateBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
 from cache.store.base import Extent
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError

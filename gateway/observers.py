@@ -5,8 +5,8 @@ from datetime import datetime
 
 import structlog
 
-from cache.arrival.failures import Unstorable
-from cache.arrival.flight import Flight, State
+from cache.download.errors import Unstorable
+from cache.download.flight import Flight, State
 from cache.index.happenings import Chronicle, Happening, What
 from cache.index.maintenance import Held
 from cache.index.usage import Pulls, UsageFile

@@ -9,8 +9,8 @@ from functools import partial
 
 import structlog
 
-from cache.arrival.flight import Flight, Flights, Landing
-from cache.arrival.leftovers import sweep_leftovers
+from cache.download.flight import Flight, Flights, Landing
+from cache.download.spool_sweep import sweep_leftovers
 from cache.index.happenings import Chronicle
 from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex

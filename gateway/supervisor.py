@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from cache.arrival.leftovers import sweep_leftovers
+from cache.download.spool_sweep import sweep_leftovers
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate

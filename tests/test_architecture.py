@@ -17,7 +17,7 @@ LAYERS = [
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.turns"],
     ["cache.policy.freshness", "cache.outages", "cache.absences", "cache.found"],
     ["cache.policy.gate", "cache.hits"],
-    ["cache.arrival", "cache.keeping"],
+    ["cache.download", "cache.keeping"],
     ["cache.prefetch", "cache.refusals"],
     ["cache.pull_through"],
     ["cache.asking"],

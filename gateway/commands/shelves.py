@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from cache.arrival.flight import Flights, State
+from cache.download.flight import Flights, State
 from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest

@@ -6,7 +6,7 @@ from functools import lru_cache
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from cache.arrival.flight import TAIL
+from cache.download.flight import TAIL
 from cache.found import Answer
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest

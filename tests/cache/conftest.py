@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from cache.arrival import patience
-from tests.cache.arrival.hangar import Hangar, fill_threads, until
+from cache.download import retry
+from tests.cache.download.flights_rig import Hangar, fill_threads, until
 from tests.cache.samples import open_descriptors
 
 
 @pytest.fixture
 async def hangar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hangar]:
     """At the end of every test nothing is left: no task, no thread, no spool, no descriptor."""
-    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
     before = open_descriptors()
     hangar = Hangar(tmp_path)
     yield hangar

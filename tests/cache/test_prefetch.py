@@ -14,7 +14,7 @@ from cache.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
 from cache.proxy import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP, LATEST, WEB
 from tests.cache.test_gated import index_over
 from tests.cache.test_proxy import HIT, MISS, Bench, content, until

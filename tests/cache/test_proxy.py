@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import pytest
 
 from cache import asking, proxy
-from cache.arrival.claim import LEASES
-from cache.arrival.fill import Incoming
-from cache.arrival.flight import Flights, Landing
+from cache.download.fill import Incoming
+from cache.download.flight import Flights, Landing
+from cache.download.leased_spool import LEASES
 from cache.found import Answer, FoundBlob
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
@@ -41,7 +41,7 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.quota import Allowance, Ask
 from cache.values import Link, Outcome, Part, Rest, Source
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import (
     ALICE,
     ANONYMOUS,

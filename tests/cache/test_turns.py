@@ -6,7 +6,7 @@ import pytest
 
 from cache import turns as turns_module
 from cache.turns import LENGTH, Rounds, Turns
-from tests.cache.arrival.hangar import until
+from tests.cache.download.flights_rig import until
 
 
 @pytest.mark.parametrize(

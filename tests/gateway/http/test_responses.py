@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message
 
-from cache.arrival.flight import TAIL
+from cache.download.flight import TAIL
 from cache.found import Answer
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid

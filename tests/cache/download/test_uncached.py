@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from cache.arrival import patience, private
+from cache.download import retry, uncached
 from cache.oci.errors import RegistryError
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Unavailable
 from cache.values import Rest
-from tests.cache.arrival.hangar import until
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.flights_rig import until
+from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import APP, blob_of
 from tests.cache.test_proxy import Bench, content
 
 SIZE = 3_000_000
 WHOLE, DIGEST = blob_of(SIZE)
-TAIL = private.TAIL
+TAIL = uncached.TAIL
 
 
 @pytest.fixture(autouse=True)
 def disarmed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
     yield
     arm("")
 
@@ -159,8 +159,8 @@ async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench)
     body.end()
     found = await bench.open().blob(DIGEST)
     await asyncio.to_thread(body.receiving.wait, 10)
-    await until(lambda: body._queue.qsize() <= 101 - private.PIECES)
-    assert body._queue.qsize() == 101 - private.PIECES
+    await until(lambda: body._queue.qsize() <= 101 - uncached.PIECES)
+    assert body._queue.qsize() == 101 - uncached.PIECES
     assert await content(found) == WHOLE
 
 

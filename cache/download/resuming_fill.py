@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
-from cache.arrival.fill import Fetch, Fill, Incoming, Lanes
-from cache.arrival.patience import Patience
+from cache.download.fill import Fetch, Fill, Incoming, Lanes
+from cache.download.retry import Patience
 from cache.runtime.failpoints import failpoint
 from cache.store.spool import LengthMismatch, Spool
 from cache.upstream.errors import Unavailable, UpstreamError

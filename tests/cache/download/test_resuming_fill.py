@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from cache.arrival import patience
-from cache.arrival.fill import Fetch
-from cache.arrival.flight import TAIL, Flight, Follower, State
-from cache.arrival.patience import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
+from cache.download import retry
+from cache.download.fill import Fetch
+from cache.download.flight import TAIL, Flight, Follower, State
+from cache.download.retry import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
 from cache.oci.digest import Digest
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
@@ -16,7 +16,7 @@ from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavai
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Fault, Source
-from tests.cache.arrival.hangar import Hangar, landed, read, read_until_refused
+from tests.cache.download.flights_rig import Hangar, landed, read, read_until_refused
 from tests.cache.samples import APP, blob_of
 from tests.parts import lies
 from tests.parts.certs import Authority
@@ -116,7 +116,7 @@ async def test_a_body_of_unknown_length_is_gone_on_with_too(breaking: Breaking, 
 async def test_a_stream_may_break_off_again_and_again_as_long_as_it_brings_something(
     breaking: Breaking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PROGRESS", 1000)
+    monkeypatch.setattr(retry, "PROGRESS", 1000)
     records = await arrives(breaking, *[lies.short(10_000)] * 12)
     assert [record.header("range") for record in records[1:]] == [f"bytes={n}0000-" for n in range(1, 13)]
 
@@ -188,7 +188,7 @@ async def flight_over(flight: Flight) -> None:
 
 
 async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyPatch, liar: Liar) -> None:
-    monkeypatch.setattr(patience, "PAUSES", (60.0,))
+    monkeypatch.setattr(retry, "PAUSES", (60.0,))
     egress = Egress(Reach(private_addresses=True))
     origin = origin_of(liar.url)
     client = UpstreamClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))

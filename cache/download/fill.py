@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from cache.arrival.patience import Trickle
-from cache.arrival.pieces import Piece, Pieces
+from cache.download.ranges import Piece, Pieces
+from cache.download.retry import Trickle
 from cache.store.hashing import BUFFER, Hashing
 from cache.store.spool import Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError

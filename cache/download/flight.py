@@ -15,13 +15,13 @@ from typing import Protocol
 
 import structlog
 
-from cache.arrival.failures import Arrived
-from cache.arrival.fill import Fetch, Lanes
-from cache.arrival.landing import Landing as Landing
-from cache.arrival.pilot import Pilot
-from cache.arrival.private import Beginning
-from cache.arrival.progress import Body, Progress
-from cache.arrival.progress import State as State
+from cache.download.errors import Arrived
+from cache.download.fill import Fetch, Lanes
+from cache.download.flight_thread import Pilot
+from cache.download.landing import Landing as Landing
+from cache.download.progress import Body, Progress
+from cache.download.progress import State as State
+from cache.download.uncached import Beginning
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.failpoints import failpoint

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cache.arrival import fill as fill_module
-from cache.arrival import pieces as pieces_module
-from cache.arrival.fill import CONNECTIONS, LARGE, SLOW, WINDOW, Fetch, Lanes, Pace, worth_dividing
-from cache.arrival.flight import TAIL, Flight, Follower, State
+from cache.download import fill as fill_module
+from cache.download import ranges as pieces_module
+from cache.download.fill import CONNECTIONS, LARGE, SLOW, WINDOW, Fetch, Lanes, Pace, worth_dividing
+from cache.download.flight import TAIL, Flight, Follower, State
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.upstream.client import UpstreamClient
@@ -20,7 +20,7 @@ from cache.upstream.errors import Corrupt, RateLimited, Unavailable
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Part, Source
-from tests.cache.arrival.hangar import Hangar, landed, read, read_until_refused, until
+from tests.cache.download.flights_rig import Hangar, landed, read, read_until_refused, until
 from tests.cache.samples import APP, blob_of
 from tests.conftest import Publish
 from tests.parts import lies

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.arrival.claim import leases_of
+from cache.download.leased_spool import leases_of
 from cache.lease.base import Leases
 from cache.store.base import BlobStore
 from cache.store.quarantine import Quarantine

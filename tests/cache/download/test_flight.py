@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from cache.arrival import flight as flights_module
-from cache.arrival.flight import KEEP_SIZE, TAIL, State, worth_finishing
+from cache.download import flight as flights_module
+from cache.download.flight import KEEP_SIZE, TAIL, State, worth_finishing
 from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable
 from cache.values import BlobInfo
-from tests.cache.arrival.hangar import Hangar, fill_threads, landed, read, read_until_refused, until
-from tests.cache.arrival.scripted import ScriptedBody, refusing
+from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.download.scripted import ScriptedBody, refusing
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of
 
 KB = 1024
@@ -479,7 +479,7 @@ def test_small_downloads_and_those_well_under_way_are_worth_finishing(
 
 
 async def test_a_body_without_length_or_end_is_given_up(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache.arrival.fill.UNSIZED_LIMIT", 10)
+    monkeypatch.setattr("cache.download.fill.UNSIZED_LIMIT", 10)
     body = ScriptedBody(size=None)
     _, follower, _ = hangar.join(body, blob_of(100)[1])
     body.send(b"x" * 11)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from cache.arrival.claim import NOTE, leases_of, note_of, part_of
+from cache.download.leased_spool import NOTE, leases_of, note_of, part_of
 from cache.lease.base import Lease, held
 from cache.store.sidecar import Stage, boot, read
 from cache.store.spool import PART

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import structlog
 
-from cache.arrival.claim import Claim, spool_name
-from cache.arrival.failures import Arrived, understood, unstorable
-from cache.arrival.fill import Fetch, Lanes
-from cache.arrival.landing import Landing
-from cache.arrival.progress import Progress, State
-from cache.arrival.resuming import ResumingFill
-from cache.arrival.watch import Sight, Watch
+from cache.download.errors import Arrived, understood, unstorable
+from cache.download.fill import Fetch, Lanes
+from cache.download.landing import Landing
+from cache.download.leased_spool import Claim, spool_name
+from cache.download.progress import Progress, State
+from cache.download.resuming_fill import ResumingFill
+from cache.download.spool_watch import Sight, Watch
 from cache.lease.base import Lease, held
 from cache.store.sidecar import Note, Stage, boot
 from cache.store.spool import DigestMismatch, LengthMismatch, Spool

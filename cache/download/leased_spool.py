@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.arrival.failures import told
+from cache.download.errors import told
 from cache.lease.base import Lease, Leases
 from cache.lease.local import LocalLeases
 from cache.oci.digest import Digest

@@ -5,15 +5,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cache.arrival.claim import LEASES
-from cache.arrival.flight import Flight, Flights, Follower, Landing
+from cache.download.flight import Flight, Flights, Follower, Landing
+from cache.download.leased_spool import LEASES
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt, UpstreamError
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP
 
 

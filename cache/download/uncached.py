@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from cache.arrival.fill import UNSIZED_LIMIT, Fetch, Incoming
-from cache.arrival.patience import Patience, Trickle
+from cache.download.fill import UNSIZED_LIMIT, Fetch, Incoming
+from cache.download.retry import Patience, Trickle
 from cache.oci.digest import Digest
 from cache.store.base import Extent
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError

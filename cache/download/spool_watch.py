@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.arrival.claim import note_of, part_of
+from cache.download.leased_spool import note_of, part_of
 from cache.store.sidecar import Note, SidecarView, boot
 from cache.store.spool import marked
 

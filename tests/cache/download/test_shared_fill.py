@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from cache.arrival import claim as claim_module
-from cache.arrival import flight as flights_module
-from cache.arrival import patience, pilot
-from cache.arrival.claim import leases_of, note_of, part_of, spool_name
-from cache.arrival.failures import Arrived
-from cache.arrival.flight import TAIL, State
-from cache.arrival.leftovers import sweep_leftovers
+from cache.download import flight as flights_module
+from cache.download import flight_thread, retry
+from cache.download import leased_spool as claim_module
+from cache.download.errors import Arrived
+from cache.download.flight import TAIL, State
+from cache.download.leased_spool import leases_of, note_of, part_of, spool_name
+from cache.download.spool_sweep import sweep_leftovers
 from cache.lease.base import held
 from cache.store import sidecar
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
-from tests.cache.arrival.hangar import Hangar, fill_threads, landed, read, read_until_refused, until
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of, open_descriptors
 
 KB = 1024
@@ -32,9 +32,9 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from cache.oci.digest import Digest
-from tests.cache.arrival.hangar import Hangar, until
+from tests.cache.download.flights_rig import Hangar, until
 from tests.cache.samples import blob_of
-from tests.cache.arrival.scripted import ScriptedBody
+from tests.cache.download.scripted import ScriptedBody
 
 async def main():
     content, digest = blob_of(int(sys.argv[2]))
@@ -52,8 +52,8 @@ asyncio.run(main())
 @pytest.fixture
 async def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Hangar]]:
     """Each call another worker over the same folder. At the end nothing is left by any of them."""
-    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(pilot, "TAKE_AFTER", 0.01)
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(flight_thread, "TAKE_AFTER", 0.01)
     before = open_descriptors()
     made: list[Hangar] = []
 
@@ -440,7 +440,7 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     assert sweep_leftovers(hangar.spools) == 2
     left = part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST))
     assert left.exists()
-    monkeypatch.setattr("cache.arrival.leftovers.YOUNG", 0.0)
+    monkeypatch.setattr("cache.download.spool_sweep.YOUNG", 0.0)
     assert sweep_leftovers(hangar.spools) == 2
     assert not left.exists()
     assert not note_of(hangar.spools, spool_name(ANONYMOUS, DIGEST)).exists()
@@ -454,7 +454,7 @@ async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
 ) -> None:
     hangar, name = workers(), spool_name(ANONYMOUS, DIGEST)
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr("cache.arrival.leftovers.YOUNG", 0.0)
+    monkeypatch.setattr("cache.download.spool_sweep.YOUNG", 0.0)
     with held(leases_of(hangar.spools).attend(name)):
         assert sweep_leftovers(hangar.spools) == 0
         assert part_of(hangar.spools, name).exists()
@@ -467,7 +467,7 @@ async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
 ) -> None:
     hangar = workers()
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr(f"cache.arrival.leftovers.{limit}", 0 if limit != "boot" else lambda: "another one")
+    monkeypatch.setattr(f"cache.download.spool_sweep.{limit}", 0 if limit != "boot" else lambda: "another one")
     assert sweep_leftovers(hangar.spools) == 2
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.arrival import pieces as pieces_module
-from cache.arrival.pieces import PIECE, SMALLEST, Piece, Pieces
+from cache.download import ranges as pieces_module
+from cache.download.ranges import PIECE, SMALLEST, Piece, Pieces
 
 
 @pytest.fixture
