@@ -5,9 +5,9 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cache.index.maintenance import Held, Stock
-from cache.keeping.eviction import Limits
-from cache.keeping.sweep import Evictor, disk_size
 from cache.policy.freshness import TagRule, TagRules
+from cache.retention.eviction import Limits
+from cache.retention.sweep import Evictor, disk_size
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of

@@ -16,11 +16,11 @@ from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.keeping.holdings import Damage
-from cache.keeping.scrub import Finding, Inspector, Scrub
-from cache.keeping.sweep import Evictor, Sweeper
 from cache.oci.digest import Digest
 from cache.prefetch import Prefetching
 from cache.pull_through import PullThrough, record_arrival
+from cache.retention.scrub import Finding, Inspector, Scrub
+from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import Role
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore

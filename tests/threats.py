@@ -600,18 +600,18 @@ THREATS = [
         "Bytes of a cached file change without its size.",
         "`cache verify` and a slow reading in the background hold everything to its digest, quarantine and fetch again.",
         (
-            "tests/cache/keeping/test_scrub.py",
+            "tests/cache/retention/test_scrub.py",
             "tests/e2e/test_damage.py::test_the_scrub_finds_and_heals_in_the_background",
         ),
-        Disarm("cache/keeping/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
+        Disarm("cache/retention/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
         "evicted while it is read",
         "A file goes from under its readers, and takes room on the disk all the same.",
         "A reader holds a shared lock on its file, in whatever process; what is locked is passed over.",
         (
-            "tests/cache/keeping/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
-            "tests/cache/keeping/test_sweep.py::test_what_another_process_reads_stays",
+            "tests/cache/retention/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
+            "tests/cache/retention/test_sweep.py::test_what_another_process_reads_stays",
         ),
         Disarm("cache/store/filesystem.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
     ),

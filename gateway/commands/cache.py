@@ -17,11 +17,11 @@ from cache.index.admin import Inventory
 from cache.index.happenings import Chronicle, Happening, What
 from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
-from cache.keeping.eviction import evict_image
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import may_be_stale
+from cache.retention.eviction import evict_image
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from cache.index.maintenance import Stock
 from cache.index.usage import UsageFile
-from cache.keeping.scrub import Finding, Inspector, Pace
-from cache.keeping.sweep import prefixes
 from cache.oci.digest import Digest
+from cache.retention.scrub import Finding, Inspector, Pace
+from cache.retention.sweep import prefixes
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine

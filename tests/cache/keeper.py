@@ -12,11 +12,11 @@ from cache.index.admin import Inventory
 from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
-from cache.keeping.eviction import Limits
-from cache.keeping.sweep import Evictor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.retention.eviction import Limits
+from cache.retention.sweep import Evictor
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.values import BlobInfo, Link, Source, TagPointer

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.index.maintenance import Held
-from cache.keeping.eviction import Limits, choose, shortage, unused, worth
 from cache.oci.digest import Digest
+from cache.retention.eviction import Limits, choose, shortage, unused, worth
 
 NOW = 1_000_000.0
 MIB = 1024 * 1024

@@ -17,8 +17,8 @@ from typing import TypeVar
 import structlog
 
 from cache.index.maintenance import Held, Stock
-from cache.keeping.eviction import Limits, choose, shortage, unused
 from cache.oci.digest import Digest
+from cache.retention.eviction import Limits, choose, shortage, unused
 from cache.runtime.locks import Role, turn
 from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import Claim, FilesystemStore

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cache.keeping import sweep
-from cache.keeping.eviction import Limits
-from cache.keeping.sweep import Level, Sweeper, prefixes
 from cache.oci.digest import Digest
+from cache.retention import sweep
+from cache.retention.eviction import Limits
+from cache.retention.sweep import Level, Sweeper, prefixes
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
 from cache.values import BlobInfo, Link

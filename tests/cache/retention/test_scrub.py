@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.keeping import scrub
 from cache.keeping.holdings import Damage
-from cache.keeping.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
+from cache.retention import scrub
+from cache.retention.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
 from cache.runtime.locks import Role
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ANONYMOUS, APP, manifest_of, open_descriptors
