@@ -1,9 +1,9 @@
 """The gate of a group before an image, for whoever opens one: the registry's surface, and commands."""
 
-from cache.gated import GatedRepository, Subject
 from cache.oci.errors import Denied
 from cache.policy.gate import decide_image
-from cache.proxy import ProxiedRepository
+from cache.proxy.gated import GatedRepository, Subject
+from cache.proxy.repository import ProxiedRepository
 from gateway.namespaces import ProxiedLocation
 from gateway.services import Services
 

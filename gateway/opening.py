@@ -15,10 +15,10 @@ from cache.index.happenings import Chronicle
 from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
-from cache.keeping.holdings import Damage
 from cache.oci.digest import Digest
-from cache.prefetch import Prefetching
-from cache.pull_through import PullThrough, record_arrival
+from cache.proxy.prefetch import Prefetching
+from cache.proxy.shared import PullThrough, record_arrival
+from cache.proxy.stored_blobs import Damage
 from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import Role

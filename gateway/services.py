@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cache.index.sql import SqlIndex
-from cache.pull_through import PullThrough
+from cache.proxy.shared import PullThrough
 from gateway.folders import CacheFolder
 from gateway.metrics import Metrics
 from gateway.namespaces import Namespaces

@@ -170,7 +170,7 @@ THREATS = [
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
         Disarm(
-            "cache/blobs.py",
+            "cache/proxy/blobs.py",
             "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
             "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
         ),
@@ -180,7 +180,7 @@ THREATS = [
         "A credential loses an image, and the cache goes on serving it.",
         "A refusal of a fresh token revokes all links and pointers of the image.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
-        Disarm("cache/asking.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
+        Disarm("cache/proxy/upstream_calls.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
     ),
     Threat(
         "private images for strangers",
@@ -190,7 +190,7 @@ THREATS = [
             "tests/e2e/test_tags.py::test_a_private_image_is_not_there_for_strangers",
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
         ),
-        Disarm("cache/blobs.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
+        Disarm("cache/proxy/blobs.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
     ),
     Threat(
         "credentials for the world",
@@ -218,7 +218,7 @@ THREATS = [
         "Whatever is not a yes is a no: what was not linked before is not given.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
         Disarm(
-            "cache/blobs.py",
+            "cache/proxy/blobs.py",
             "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
             "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
         ),
@@ -358,7 +358,7 @@ THREATS = [
         "An outage only ever keeps alive what was confirmed: a refusal takes links and pointers with it at once.",
         ("tests/e2e/test_freshness.py::test_an_outage_gives_nothing_back_that_a_refusal_took",),
         Disarm(
-            "cache/asking.py",
+            "cache/proxy/upstream_calls.py",
             "await self._all.index.forget(self._source, self._image)",
             "pass",
         ),
@@ -368,10 +368,10 @@ THREATS = [
         "A new image that a group still waits for is pulled by digest, or by the digests of its layers.",
         "What is part of nothing but manifests that are withheld is withheld too, by digest, HEAD and referrers.",
         (
-            "tests/cache/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
-            "tests/cache/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
+            "tests/cache/proxy/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
+            "tests/cache/proxy/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
         ),
-        Disarm("cache/gated.py", "if digest not in kept_back:", "if True:"),
+        Disarm("cache/proxy/gated.py", "if digest not in kept_back:", "if True:"),
     ),
     Threat(
         "young tags",
@@ -379,7 +379,7 @@ THREATS = [
         "A group may wait: a tag means what it meant before until the new digest is old enough, by this server's clock.",
         (
             "tests/cache/policy/test_gate.py::test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough",
-            "tests/cache/test_gated.py::test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before",
+            "tests/cache/proxy/test_gated.py::test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before",
         ),
         Disarm("cache/policy/gate.py", "if now - since >= gate.cooldown:", "if True:"),
     ),
@@ -549,7 +549,7 @@ THREATS = [
         (
             "tests/e2e/test_quota.py::test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_cached",
             "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
-            "tests/cache/test_turns.py",
+            "tests/cache/proxy/test_queue.py",
         ),
         Disarm("cache/upstream/ledger.py", "self._refuse(known, ask, now)\n        self._pulling", "self._pulling"),
     ),
@@ -590,10 +590,10 @@ THREATS = [
         "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get less than the whole.",
         "A file counts as here only with the size that was recorded when it was verified; else it is a miss, and fetched.",
         (
-            "tests/cache/keeping/test_holdings.py",
+            "tests/cache/proxy/test_stored_blobs.py",
             "tests/e2e/test_damage.py::test_a_damaged_file_is_a_miss_and_is_repaired",
         ),
-        Disarm("cache/keeping/holdings.py", "if blob is not None and blob.size == size:", "if blob is not None:"),
+        Disarm("cache/proxy/stored_blobs.py", "if blob is not None and blob.size == size:", "if blob is not None:"),
     ),
     Threat(
         "bit rot",
@@ -619,8 +619,8 @@ THREATS = [
         "out of descriptors",
         "With no descriptor left a whole file looks unreadable, and is dropped and fetched again, or answered 500.",
         "That says nothing of the file: 503 with Retry-After, and nothing is dropped.",
-        ("tests/cache/keeping/test_holdings.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
-        Disarm("cache/keeping/holdings.py", "if is_exhausted(error):", "if False:"),
+        ("tests/cache/proxy/test_stored_blobs.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
+        Disarm("cache/proxy/stored_blobs.py", "if is_exhausted(error):", "if False:"),
     ),
     Threat(
         "metrics for strangers",

@@ -15,9 +15,9 @@ import structlog
 
 from cache.index.maintenance import Stock
 from cache.index.usage import UsageFile
-from cache.keeping.holdings import Damage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.proxy.stored_blobs import Damage
 from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from cache.found import Refreshed
 from cache.index.admin import Inventory
 from cache.index.happenings import Chronicle, Happening, What
 from cache.index.sql import MIGRATIONS
@@ -21,6 +20,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import may_be_stale
+from cache.repository import Refreshed
 from cache.retention.eviction import evict_image
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore

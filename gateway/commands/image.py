@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag, parse_reference
-from cache.proxy import ProxiedRepository
+from cache.proxy.repository import ProxiedRepository
 from gateway import logs
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused

@@ -13,6 +13,7 @@ from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.proxy.warming import Shelf
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.client import TagPage, UpstreamClient
@@ -20,7 +21,6 @@ from cache.upstream.egress import Egress, Reach
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source
-from cache.warming import Shelf
 from gateway.commands.image import locate_image
 from gateway.folders import CacheFolder
 from gateway.gates import Repository, open_proxied

@@ -17,8 +17,8 @@ from rich.progress import Progress
 from cache.index.admin import Inventory
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
+from cache.proxy.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
 from cache.upstream.errors import UpstreamError
-from cache.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
 from gateway import logs
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing

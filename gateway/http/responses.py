@@ -7,12 +7,12 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from cache.download.flight import TAIL
-from cache.found import Answer
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RangeInvalid, RegistryError
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCTET_STREAM
+from cache.repository import Answer
 from cache.store.base import Extent, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected

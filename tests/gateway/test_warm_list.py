@@ -2,7 +2,7 @@
 
 import pytest
 
-from cache.warming import own_platform
+from cache.proxy.warming import own_platform
 from gateway.commands.output import Refused
 from gateway.commands.warm import Wanted, parse_list
 

@@ -16,8 +16,8 @@ from cache.upstream.errors import Unavailable
 from cache.values import Rest
 from tests.cache.download.flights_rig import until
 from tests.cache.download.scripted import ScriptedBody
+from tests.cache.proxy.test_repository import Bench, content
 from tests.cache.samples import APP, blob_of
-from tests.cache.test_proxy import Bench, content
 
 SIZE = 3_000_000
 WHOLE, DIGEST = blob_of(SIZE)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.keeping.holdings import Damage
+from cache.proxy.stored_blobs import Damage
 from cache.retention import scrub
 from cache.retention.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
 from cache.runtime.locks import Role

@@ -11,11 +11,11 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message
 
 from cache.download.flight import TAIL
-from cache.found import Answer
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
+from cache.repository import Answer
 from cache.store.base import Extent
 from cache.values import Outcome
 from gateway.http.errors import Refusals

@@ -10,11 +10,11 @@ from cache.oci.errors import TagInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
+from cache.proxy.warming import PlatformMissing, Postponed, Tally, children_for, fits, matching_tags, own_platform, warm
 from cache.upstream.client import TagPage
 from cache.upstream.errors import Unavailable
-from cache.warming import PlatformMissing, Postponed, Tally, children_for, fits, matching_tags, own_platform, warm
+from tests.cache.proxy.test_prefetch import image
 from tests.cache.samples import LATEST
-from tests.cache.test_prefetch import image
 
 AMD, ARM, ARM_V8 = (
     {"os": "linux", "architecture": "amd64"},

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cache.found import FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.index.base import History, Index
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import Gate, annotated_creation, configured_creation, decide_tag, withheld
-from cache.proxy import ProxiedRepository
-from cache.refusals import RETRY_AFTER
+from cache.proxy.errors import RETRY_AFTER
+from cache.proxy.repository import ProxiedRepository
+from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.values import Outcome, Source
 

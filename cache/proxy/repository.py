@@ -9,10 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from cache import asking
-from cache.asking import Asking
-from cache.blobs import ProxiedBlobs
-from cache.found import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
 from cache.index.base import Fact
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -32,8 +28,12 @@ from cache.policy.freshness import (
     may_be_stale,
     stale_warning,
 )
-from cache.pull_through import PullThrough
-from cache.refusals import RETRY_AFTER, refusal
+from cache.proxy.blobs import ProxiedBlobs
+from cache.proxy.errors import RETRY_AFTER, refusal
+from cache.proxy.repository import upstream_calls
+from cache.proxy.shared import PullThrough
+from cache.proxy.upstream_calls import Asking
+from cache.repository import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
 from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Outage, Unavailable
 from cache.upstream.mirrors import Client
@@ -176,7 +176,7 @@ class ProxiedRepository:
         if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rule.ttl * THRIFTY:
             return FoundManifest(held, Answer(Outcome.HIT))
         task, first = self._asking.share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
-        await asyncio.wait({task}, timeout=self._patience() if usable else asking.ANSWER_WITHIN)
+        await asyncio.wait({task}, timeout=self._patience() if usable else upstream_calls.ANSWER_WITHIN)
         if task.done():
             result = task.result()
         else:

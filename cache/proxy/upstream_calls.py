@@ -14,11 +14,11 @@ from cache.index.base import Fact
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
-from cache.pull_through import PullThrough
-from cache.refusals import refusal
+from cache.proxy.errors import refusal
+from cache.proxy.queue import Turns
+from cache.proxy.shared import PullThrough
 from cache.runtime.throttle import Seldom
 from cache.sqlite import DatabaseUnusable
-from cache.turns import Turns
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cache.found import FoundManifest
+from cache.repository import FoundManifest
 from cache.values import Outcome
 
 COUNT = 10_000

@@ -8,17 +8,17 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-from cache.asking import Asking
 from cache.download.errors import Arrived, Unstorable
 from cache.download.fill import Fetch
 from cache.download.flight import Flight, Follower
 from cache.download.uncached import PrivateBlob
-from cache.found import Answer, FoundBlob, FoundSize
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, UpstreamUnavailable
 from cache.oci.names import RepositoryName
-from cache.pull_through import PullThrough
-from cache.refusals import RETRY_AFTER, Arriving
+from cache.proxy.errors import RETRY_AFTER, Arriving
+from cache.proxy.shared import PullThrough
+from cache.proxy.upstream_calls import Asking
+from cache.repository import Answer, FoundBlob, FoundSize
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Denied, NotFound, UpstreamError
 from cache.upstream.mirrors import Client

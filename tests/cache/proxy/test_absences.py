@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from cache.absences import Absences
+from cache.proxy.absences import Absences
 from tests.cache.samples import NOON
 
 TTL = timedelta(seconds=10)

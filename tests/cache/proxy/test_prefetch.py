@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from cache import prefetch
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
-from cache.proxy import ProxiedRepository
+from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
+from cache.proxy.repository import ProxiedRepository, prefetch
 from cache.upstream.errors import Unavailable
 from cache.values import Source
 from tests.cache.download.scripted import ScriptedBody
+from tests.cache.proxy.test_gated import index_over
+from tests.cache.proxy.test_repository import HIT, MISS, Bench, content, until
 from tests.cache.samples import ANONYMOUS, APP, LATEST, WEB
-from tests.cache.test_gated import index_over
-from tests.cache.test_proxy import HIT, MISS, Bench, content, until
 
 
 def image(name: str, layers: int, media_type: str = "application/x") -> tuple[Manifest, dict[Digest, bytes]]:

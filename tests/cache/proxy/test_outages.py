@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from cache.outages import Outage, Outages
+from cache.proxy.outages import Outage, Outages
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
 
 LATER = NOON + timedelta(minutes=1)

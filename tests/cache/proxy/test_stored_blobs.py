@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
+from cache.proxy.stored_blobs import Damage, Holdings
 from cache.store.filesystem import StoredBlob
 from cache.values import BlobInfo
 from tests.cache.keeper import Keeper

@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cache import asking, proxy
 from cache.download.fill import Incoming
 from cache.download.flight import Flights, Landing
 from cache.download.leased_spool import LEASES
-from cache.found import Answer, FoundBlob
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.descriptor import Descriptor
@@ -30,8 +28,9 @@ from cache.oci.errors import (
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRule, TagRules
-from cache.proxy import ProxiedRepository
-from cache.pull_through import PullThrough, record_arrival
+from cache.proxy.repository import ProxiedRepository, repository, upstream_calls
+from cache.proxy.shared import PullThrough, record_arrival
+from cache.repository import Answer, FoundBlob
 from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
@@ -369,13 +368,13 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     await bench.hold_tag()
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
-    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.01)
     bench.script.hold("head")
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
     assert "did not answer in time" in found.answer.warning
     monkeypatch.undo()
-    monkeypatch.setattr(proxy, "LATE_WITHIN", 10)
+    monkeypatch.setattr(repository, "LATE_WITHIN", 10)
     bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
@@ -388,7 +387,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 ) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL)
-    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 30)
+    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 30)
     bench.script.fails = True
     bench.script.hold("head")
     async with asyncio.timeout(10):
@@ -400,7 +399,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
-    assert (proxy.REVALIDATE_WITHIN, asking.ANSWER_WITHIN) == (2.0, 20.0)
+    assert (repository.REVALIDATE_WITHIN, upstream_calls.ANSWER_WITHIN) == (2.0, 20.0)
 
 
 async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
@@ -408,8 +407,8 @@ async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
 ) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL + GRACE)
-    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.0)
-    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.0)
+    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
     bench.script.hold("head")
     with pytest.raises(UpstreamUnavailable):
         await bench.open().manifest(LATEST)
@@ -723,7 +722,7 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) 
 async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
     body = bench.script.bodies[APP] = ScriptedBody(answered=False)
     with pytest.raises(UpstreamUnavailable):
         await bench.open().blob(BLOB)
@@ -805,7 +804,7 @@ async def test_an_upstream_that_does_not_answer_is_an_outage(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     asks = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
-    monkeypatch.setattr(asking, "ANSWER_WITHIN", 0.02)
+    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
     bench.script.publish(ONE)
     bench.script.hold(what)
     with pytest.raises(UpstreamUnavailable, match="did not answer within"):
@@ -1017,10 +1016,10 @@ async def test_an_upstream_that_left_a_question_unanswered_is_not_waited_for_lon
     await bench.open().manifest(Tag("v1"))
     bench.clock.advance(TTL)
     bench.script.hold("head")
-    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.01)
     assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
-    monkeypatch.setattr(proxy, "REVALIDATE_WITHIN", 60.0)
-    monkeypatch.setattr(proxy, "LATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 60.0)
+    monkeypatch.setattr(repository, "LATE_WITHIN", 0.01)
     async with asyncio.timeout(10):
         assert (await bench.open().manifest(Tag("v1"))).answer.outcome is Outcome.STALE
     bench.script.release("head")

@@ -5,19 +5,19 @@ from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from cache.absences import Absences
 from cache.download.flight import Flight, Flights
-from cache.hits import Hits
 from cache.index.base import Catalogue, Index, Usage
-from cache.keeping.holdings import Damage, Holdings
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.outages import Outages
 from cache.policy.freshness import TagRules
-from cache.prefetch import Prefetching
+from cache.proxy.absences import Absences
+from cache.proxy.memory import Hits
+from cache.proxy.outages import Outages
+from cache.proxy.prefetch import Prefetching
+from cache.proxy.queue import Turns
+from cache.proxy.stored_blobs import Damage, Holdings
 from cache.runtime.tasks import Shared, Tasks
 from cache.store.base import BlobStore
-from cache.turns import Turns
 from cache.upstream.errors import Corrupt, UpstreamError
 from cache.values import BlobInfo, Link, Source
 

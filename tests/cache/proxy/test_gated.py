@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from cache.gated import GatedRepository, Subject
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import Tag
 from cache.policy.gate import CooldownAction, Gate
+from cache.proxy.gated import GatedRepository, Subject
 from cache.upstream.errors import Unavailable
 from cache.values import Outcome
+from tests.cache.proxy.test_repository import TTL, Bench, content
 from tests.cache.samples import ANONYMOUS, APP, LATEST
-from tests.cache.test_proxy import TTL, Bench, content
 
 DAY = timedelta(days=1)
 COOL = Gate(cooldown=3 * DAY)

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from cache import hits
-from cache.found import Answer, FoundManifest
-from cache.hits import Hits
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
+from cache.proxy.memory import Hits
+from cache.proxy.repository import memory
+from cache.repository import Answer, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import NOON
 
@@ -40,7 +40,7 @@ def test_nothing_but_a_hit_is_remembered(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(("name", "limit"), [("COUNT", 3), ("BYTES", 3 * len(MANIFEST.raw))])
 def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
-    monkeypatch.setattr(hits, name, limit)
+    monkeypatch.setattr(memory, name, limit)
     memory = Hits()
     for number in range(10):
         memory.note(number, 1, None, FOUND)
