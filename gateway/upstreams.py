@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from cache.oci.names import RepositoryName
-from cache.upstream.circuits import Circuits
+from cache.upstream.circuit_breaker import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Corrupt, Unavailable

@@ -15,7 +15,7 @@ LAYERS = [
     ["cache.values"],
     ["cache.runtime.tasks", "cache.runtime.failpoints", "cache.runtime.throttle", "cache.runtime.exhaustion"],
     ["cache.store", "cache.lease", "cache.upstream", "cache.index", "cache.proxy.queue"],
-    ["cache.policy.freshness", "cache.proxy.outages", "cache.proxy.absences", "cache.repository"],
+    ["cache.policy.freshness", "cache.proxy.memory", "cache.proxy.memory", "cache.repository"],
     ["cache.policy.gate", "cache.proxy.memory"],
     ["cache.download", "cache.retention"],
     ["cache.proxy.prefetch", "cache.proxy.errors"],

@@ -18,7 +18,7 @@ import structlog
 from cache.download.errors import Arrived
 from cache.download.fill import Fetch, Lanes
 from cache.download.flight_thread import Pilot
-from cache.download.landing import Landing as Landing
+from cache.download.leased_spool import Landing as Landing
 from cache.download.progress import Body, Progress
 from cache.download.progress import State as State
 from cache.download.uncached import Beginning

@@ -9,8 +9,7 @@ import structlog
 
 from cache.download.errors import Arrived, understood, unstorable
 from cache.download.fill import Fetch, Lanes
-from cache.download.landing import Landing
-from cache.download.leased_spool import Claim, spool_name
+from cache.download.leased_spool import Claim, Landing, spool_name
 from cache.download.progress import Progress, State
 from cache.download.resuming_fill import ResumingFill
 from cache.download.spool_watch import Sight, Watch

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from cache.lease.base import Lease, Leases
 from cache.lease.local import LocalLeases
 from cache.oci.digest import Digest
 from cache.runtime.failpoints import failpoint
+from cache.store.base import BlobStore
+from cache.store.quarantine import Quarantine
 from cache.store.sidecar import Note, Sidecar, Stage, boot, read
-from cache.store.spool import PART, MakeRoom, Spool, marked
+from cache.store.spool import PART, MakeRoom, Spool, marked, no_room
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Source
 
@@ -189,3 +191,20 @@ class Claim:
         sidecar, self._sidecar = self._sidecar, None
         if sidecar is not None:
             sidecar.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where downloads grow, come to rest, and go when they are not what they should be.
+
+    `make_room` is told the bytes that a full disk lacks, and tells how many it freed; it blocks.
+    """
+
+    spools: Path
+    store: BlobStore
+    quarantine: Quarantine
+    make_room: MakeRoom = no_room
+
+    @property
+    def leases(self) -> Leases:
+        return leases_of(self.spools)

@@ -28,9 +28,9 @@ from cache.policy.freshness import (
     may_be_stale,
     stale_warning,
 )
+from cache.proxy import upstream_calls
 from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
-from cache.proxy.repository import upstream_calls
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
 from cache.repository import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed

@@ -10,9 +10,7 @@ from cache.index.base import Catalogue, Index, Usage
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRules
-from cache.proxy.absences import Absences
-from cache.proxy.memory import Hits
-from cache.proxy.outages import Outages
+from cache.proxy.memory import Absences, Hits, Outages
 from cache.proxy.prefetch import Prefetching
 from cache.proxy.queue import Turns
 from cache.proxy.stored_blobs import Damage, Holdings

@@ -24,10 +24,9 @@ import httpcore2
 import httpx2
 
 from cache.runtime.exhaustion import is_exhausted
-from cache.upstream.addresses import first_private
-from cache.upstream.circuits import Circuits, Passage
+from cache.upstream.circuit_breaker import Circuits, Passage
 from cache.upstream.errors import Unavailable
-from cache.upstream.resolver import Lookups, Resolver
+from cache.upstream.resolver import Lookups, Resolver, first_private
 from cache.upstream.urls import origin_of
 
 Response = httpx2.Response

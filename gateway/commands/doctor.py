@@ -99,7 +99,7 @@ class Folder:
         migrate(cache.index, MIGRATIONS)
         self.inventory = Inventory(cache.index)
         self.pointers = self.inventory.pointers()
-        self.store = FilesystemStore(cache.proxy.blobs)
+        self.store = FilesystemStore(cache.blobs)
         self.upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
 
     @classmethod

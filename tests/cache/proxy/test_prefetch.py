@@ -10,7 +10,8 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
 from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
-from cache.proxy.repository import ProxiedRepository, prefetch
+from cache.proxy import prefetch
+from cache.proxy.repository import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source
 from tests.cache.download.scripted import ScriptedBody

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from cache.proxy import queue as turns_module
 from cache.proxy.queue import LENGTH, Rounds, Turns
-from cache.proxy.repository import queue as turns_module
 from tests.cache.download.flights_rig import until
 
 

@@ -28,7 +28,9 @@ from cache.oci.errors import (
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRule, TagRules
-from cache.proxy.repository import ProxiedRepository, repository, upstream_calls
+from cache.proxy import repository as repository_module
+from cache.proxy import upstream_calls
+from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullThrough, record_arrival
 from cache.repository import Answer, FoundBlob
 from cache.runtime.tasks import Tasks
@@ -368,13 +370,13 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     await bench.hold_tag()
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
-    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
     bench.script.hold("head")
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
     assert "did not answer in time" in found.answer.warning
     monkeypatch.undo()
-    monkeypatch.setattr(repository, "LATE_WITHIN", 10)
+    monkeypatch.setattr(repository_module, "LATE_WITHIN", 10)
     bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
@@ -387,7 +389,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 ) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL)
-    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 30)
+    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 30)
     bench.script.fails = True
     bench.script.hold("head")
     async with asyncio.timeout(10):
@@ -399,7 +401,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
-    assert (repository.REVALIDATE_WITHIN, upstream_calls.ANSWER_WITHIN) == (2.0, 20.0)
+    assert (repository_module.REVALIDATE_WITHIN, upstream_calls.ANSWER_WITHIN) == (2.0, 20.0)
 
 
 async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
@@ -407,7 +409,7 @@ async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
 ) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL + GRACE)
-    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.0)
+    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.0)
     monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
     bench.script.hold("head")
     with pytest.raises(UpstreamUnavailable):
@@ -1016,10 +1018,10 @@ async def test_an_upstream_that_left_a_question_unanswered_is_not_waited_for_lon
     await bench.open().manifest(Tag("v1"))
     bench.clock.advance(TTL)
     bench.script.hold("head")
-    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
     assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
-    monkeypatch.setattr(repository, "REVALIDATE_WITHIN", 60.0)
-    monkeypatch.setattr(repository, "LATE_WITHIN", 0.01)
+    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 60.0)
+    monkeypatch.setattr(repository_module, "LATE_WITHIN", 0.01)
     async with asyncio.timeout(10):
         assert (await bench.open().manifest(Tag("v1"))).answer.outcome is Outcome.STALE
     bench.script.release("head")

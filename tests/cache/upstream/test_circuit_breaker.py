@@ -13,13 +13,13 @@ from cache.upstream.circuit_breaker import (
     PROBE_WITHIN,
     TRIP_AFTER,
     Circuit,
+    Circuits,
     Gate,
     failed,
     gate,
     given_up,
     probed,
 )
-from cache.upstream.circuits import Circuits
 from cache.upstream.errors import Unavailable
 from cache.upstream.resolver import LIMIT, Lookups
 from cache.values import Origin

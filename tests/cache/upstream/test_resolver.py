@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from cache.upstream.addresses import first_private, is_public
+from cache.upstream.resolver import first_private, is_public
 
 NOT_PUBLIC = {
     "this network": "0.0.0.0/8",

@@ -1,0 +1,116 @@
+"""A remembered hit is one only while nothing has changed, and for its time; the memory is bounded."""
+
+from datetime import timedelta
+
+import pytest
+
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX
+from cache.proxy import memory as memory_module
+from cache.proxy.memory import Absences, Hits, Outage, Outages
+from cache.repository import Answer, FoundManifest
+from cache.values import Outcome
+from tests.cache.samples import ALICE, ANONYMOUS, NOON
+
+MANIFEST = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2, "manifests": []}')
+FOUND = FoundManifest(MANIFEST, Answer(Outcome.HIT))
+
+
+def test_it_is_found_until_its_time_is_up_or_the_index_changes() -> None:
+    memory = Hits()
+    assert memory.note("key", 1, NOON, FOUND) is FOUND
+    assert memory.find("key", 1, NOON - timedelta(seconds=1)) is FOUND
+    assert memory.find("key", 2, NOON - timedelta(seconds=1)) is None
+    assert memory.find("key", 1, NOON) is None
+    assert memory.find("other", 1, NOON - timedelta(seconds=1)) is None
+
+
+def test_without_a_time_it_is_good_as_long_as_nothing_changes() -> None:
+    memory = Hits()
+    memory.note("key", 1, None, FOUND)
+    assert memory.find("key", 1, NOON + timedelta(days=1000)) is FOUND
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.HIT])
+def test_nothing_but_a_hit_is_remembered(outcome: Outcome) -> None:
+    memory = Hits()
+    memory.note("key", 1, None, FoundManifest(MANIFEST, Answer(outcome)))
+    assert memory.find("key", 1, NOON) is None
+
+
+@pytest.mark.parametrize(("name", "limit"), [("COUNT", 3), ("BYTES", 3 * len(MANIFEST.raw))])
+def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
+    monkeypatch.setattr(memory_module, name, limit)
+    memory = Hits()
+    for number in range(10):
+        memory.note(number, 1, None, FOUND)
+        memory.note(number, 1, None, FOUND)
+    assert sum(memory.find(number, 1, NOON) is not None for number in range(10)) <= 3
+    assert memory.find(9, 1, NOON) is FOUND
+
+
+TTL = timedelta(seconds=10)
+TICK = timedelta(microseconds=1)
+
+
+def test_an_absence_is_good_for_its_time() -> None:
+    absences = Absences(TTL)
+    absences.note("a", NOON)
+    assert absences.holds("a", NOON + TTL - TICK)
+    assert not absences.holds("a", NOON + TTL)
+    assert not absences.holds("b", NOON)
+
+
+def test_what_was_found_after_all_is_not_absent() -> None:
+    absences = Absences(TTL)
+    absences.note("a", NOON)
+    absences.forget("a")
+    absences.forget("never")
+    assert not absences.holds("a", NOON)
+
+
+def test_without_a_time_nothing_is_remembered() -> None:
+    absences = Absences(timedelta(0))
+    absences.note("a", NOON)
+    assert (absences.holds("a", NOON), len(absences)) == (False, 0)
+
+
+def test_only_so_many_are_remembered_and_the_oldest_go() -> None:
+    absences = Absences(TTL, limit=3)
+    for key in "abcda":
+        absences.note(key, NOON)
+    assert [key for key in "abcd" if absences.holds(key, NOON)] == ["a", "c", "d"]
+
+
+def test_what_is_over_makes_room() -> None:
+    absences = Absences(TTL)
+    for second in range(100):
+        absences.note(second, NOON + timedelta(seconds=second))
+    assert len(absences) == 10
+
+
+LATER = NOON + timedelta(minutes=1)
+
+
+def test_an_outage_begins_with_its_first_failure_and_ends_with_an_answer() -> None:
+    outages = Outages()
+    assert outages.find(ANONYMOUS) is None
+    outages.note(ANONYMOUS, NOON)
+    outages.note(ANONYMOUS, LATER)
+    assert outages.find(ANONYMOUS) == Outage(NOON, late=False)
+    assert outages.find(ALICE) is None
+    outages.end(ANONYMOUS)
+    assert outages.find(ANONYMOUS) is None
+    outages.note(ANONYMOUS, LATER)
+    assert outages.find(ANONYMOUS) == Outage(LATER, late=False)
+
+
+def test_a_source_that_left_a_question_unanswered_is_late_until_it_answers() -> None:
+    outages = Outages()
+    outages.note(ANONYMOUS, NOON)
+    outages.note(ANONYMOUS, LATER, late=True)
+    outages.note(ANONYMOUS, LATER)
+    assert outages.find(ANONYMOUS) == Outage(NOON, late=True)
+    outages.end(ANONYMOUS)
+    outages.note(ANONYMOUS, LATER)
+    assert outages.find(ANONYMOUS) == Outage(LATER, late=False)
