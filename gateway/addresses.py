@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from gateway.server import BACKLOG
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 
 
 class CannotListen(Exception):

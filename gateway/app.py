@@ -22,7 +22,7 @@ from gateway.namespaces import Root
 from gateway.opening import open_services, scrubbing
 from gateway.process import Process
 from gateway.services import Services
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from gateway.v2.access import Options
 from gateway.v2.addresses import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi

@@ -17,7 +17,7 @@ from gateway.commands import keep as keep_commands
 from gateway.commands import quota as quota_command
 from gateway.commands.client_config import client_config
 from gateway.commands.output import ConfigFile, DataFolder, refusals
-from gateway.settings import load
+from gateway.settings.load import load
 
 app = typer.Typer(
     no_args_is_help=True,

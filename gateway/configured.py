@@ -13,7 +13,7 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
 from gateway import ops
 from gateway.folders import CacheFolder
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
 
 

@@ -38,7 +38,7 @@ from gateway.namespaces import Namespaces
 from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.process import Process
 from gateway.services import Services
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from gateway.upstreams import Upstreams
 
 log = structlog.get_logger()

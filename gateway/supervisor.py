@@ -31,7 +31,7 @@ from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.metrics import Metrics, forget, share
 from gateway.server import TlsUnusable, tls_context
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from gateway.worker import Post, tls_files, work
 
 log = structlog.get_logger()

@@ -20,7 +20,7 @@ from gateway.logs import AccessLines
 from gateway.metrics import Metrics, share
 from gateway.process import Process
 from gateway.server import Address, Server, TlsFiles, TlsUnusable
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ LAYERS = [
     ["cache.proxy.repository"],
     ["cache.proxy.gated", "cache.proxy.warming"],
     ["gateway.lines", "gateway.process"],
-    ["gateway.db", "gateway.folders", "gateway.metrics", "gateway.durations"],
+    ["gateway.db", "gateway.folders", "gateway.metrics", "gateway.settings.units"],
     ["gateway.auth"],
     ["gateway.namespaces", "gateway.upstreams"],
     ["gateway.services", "gateway.healing"],
@@ -49,11 +49,11 @@ LAYERS = [
         "gateway.commands",
         "gateway.cli",
         "gateway.logs",
-        "gateway.settings",
-        "gateway.setting_kinds",
-        "gateway.setting_tables",
+        "gateway.settings.load",
+        "gateway.settings.kinds",
+        "gateway.settings.tables",
         "gateway.worker",
-        "gateway.sizes",
+        "gateway.settings.sizes",
     ],
 ]
 TOP = set(LAYERS[-1])
@@ -81,8 +81,8 @@ PINNED = {
     "prometheus_client": ["gateway.metrics"],
     "typer": ["gateway.cli", "gateway.commands"],
     "rich": ["gateway.cli", "gateway.commands"],
-    "pydantic": ["gateway.settings", "gateway.setting_kinds", "gateway.setting_tables"],
-    "pydantic_core": ["gateway.settings", "gateway.setting_kinds", "gateway.setting_tables"],
+    "pydantic": ["gateway.settings.load", "gateway.settings.kinds", "gateway.settings.tables"],
+    "pydantic_core": ["gateway.settings.load", "gateway.settings.kinds", "gateway.settings.tables"],
 }
 
 
@@ -147,7 +147,7 @@ def test_the_words_import_the_standard_library_alone() -> None:
 def test_settings_are_known_to_the_top_layer_alone() -> None:
     for module, path in modules():
         if not is_package(module) and not any(inside(module, room) for room in TOP):
-            assert not any(inside(name, "gateway.settings") for name in imports(path, module)), module
+            assert not any(inside(name, "gateway.settings.load") for name in imports(path, module)), module
 
 
 def test_nothing_else_stands_at_the_top_level() -> None:

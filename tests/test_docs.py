@@ -9,7 +9,7 @@ import typer.main
 from cache.oci.errors import error_codes
 from gateway.cli import app
 from gateway.metrics import Metrics
-from gateway.settings import setting_names
+from gateway.settings.load import setting_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

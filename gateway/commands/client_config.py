@@ -18,8 +18,8 @@ from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, pri
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces import DOCKER_HUB, DOCKER_HUB_ALIAS
-from gateway.setting_tables import ListenerSettings, VirtualHostSettings
-from gateway.settings import Settings
+from gateway.settings.load import Settings
+from gateway.settings.tables import ListenerSettings, VirtualHostSettings
 from gateway.v2.addresses import url_with_host
 
 

@@ -32,7 +32,7 @@ from gateway.doctor.machine import examine_machine
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.folders import CacheFolder
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
-from gateway.settings import Settings, SettingsError
+from gateway.settings.load import Settings, SettingsError
 from gateway.upstreams import Upstreams
 
 LATEST = Tag("latest")

@@ -14,7 +14,7 @@ from gateway.gates import behind_gate
 from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation
 from gateway.opening import open_services
 from gateway.services import Services
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 
 
 @asynccontextmanager

@@ -27,8 +27,8 @@ from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
 from gateway.opening import open_services
-from gateway.settings import Settings
-from gateway.sizes import parse_rate
+from gateway.settings.load import Settings
+from gateway.settings.sizes import parse_rate
 
 PAGE = 500
 

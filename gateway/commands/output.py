@@ -15,7 +15,7 @@ from rich.text import Text
 from gateway.db.engine import DatabaseUnusable
 from gateway.db.groups import GroupError
 from gateway.db.sealing import SealBroken
-from gateway.settings import SettingsError
+from gateway.settings.load import SettingsError
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings, in TOML.", show_default=False)

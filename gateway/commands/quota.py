@@ -12,7 +12,7 @@ from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
 from gateway.folders import CacheFolder
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 
 COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 

@@ -25,10 +25,10 @@ from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.commands.shelves import Shelves
 from gateway.db.groups import HUB
-from gateway.durations import parse_duration
 from gateway.folders import CacheFolder
 from gateway.opening import open_services
-from gateway.settings import Settings
+from gateway.settings.load import Settings
+from gateway.settings.units import parse_duration
 
 ListFile = Annotated[Path, typer.Argument(metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")]
 GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which they are pulled.")]

@@ -30,7 +30,7 @@ from gateway.db import groups
 from gateway.folders import CacheFolder
 from gateway.opening import open_services
 from gateway.services import Services
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from gateway.v2.access import Options
 from tests.gateway.asgi import Exchange, ask
 from tests.gateway.vectors import DENIED, IMAGE, PROXIED, Vector, all_vectors

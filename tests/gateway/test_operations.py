@@ -20,7 +20,7 @@ from gateway.lines import AccessLine
 from gateway.logs import AccessLines
 from gateway.metrics import Metrics
 from gateway.process import Process
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, ask
 from tests.parts import raw

@@ -22,7 +22,7 @@ from gateway.http.connection import KnownConnection
 from gateway.http.disconnect import while_connected
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import EXTENSION, ZeroCopy
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import trouble
 from tests.parts import raw

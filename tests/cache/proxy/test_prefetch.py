@@ -9,8 +9,8 @@ import pytest
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
 from cache.proxy import prefetch
+from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
 from cache.proxy.repository import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source

@@ -13,7 +13,7 @@ from gateway.app import running
 from gateway.commands import folder
 from gateway.http.stalls import StalledClients
 from gateway.server import Server
-from gateway.settings import Settings
+from gateway.settings.load import Settings
 from tests.gateway.asgi import ask
 from tests.parts.images import seeded
 from tests.parts.liar import Liar

@@ -21,8 +21,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from gateway.durations import format_duration
-from gateway.setting_kinds import (
+from gateway.settings.kinds import (
     UPSTREAM_NAME_RULE,
     BindHost,
     ExternalUrl,
@@ -38,7 +37,7 @@ from gateway.setting_kinds import (
     Workers,
     wildcard_has_a_name,
 )
-from gateway.setting_tables import (
+from gateway.settings.tables import (
     DOCKER_HUB,
     CacheSettings,
     Listeners,
@@ -48,6 +47,7 @@ from gateway.setting_tables import (
     VirtualHosts,
     VirtualHostSettings,
 )
+from gateway.settings.units import format_duration
 
 _BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.setting_kinds import (
+from gateway.settings.kinds import (
     BindHost,
     Duration,
     ExternalUrl,
@@ -33,7 +33,7 @@ from gateway.setting_kinds import (
     Urls,
     wildcard_has_a_name,
 )
-from gateway.sizes import Size
+from gateway.settings.sizes import Size
 
 DOCKER_HUB = "docker.io"
 

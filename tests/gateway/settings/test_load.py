@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.durations import format_duration, parse_duration
-from gateway.settings import (
+from gateway.settings.load import (
     Settings,
     SettingsError,
     UpstreamSettings,
@@ -21,7 +20,8 @@ from gateway.settings import (
     rows,
     setting_names,
 )
-from gateway.sizes import Size, parse_size
+from gateway.settings.sizes import Size, parse_size
+from gateway.settings.units import format_duration, parse_duration
 
 
 @pytest.fixture
