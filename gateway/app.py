@@ -18,7 +18,7 @@ from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
 from gateway.lines import AccessLine
 from gateway.metrics import Metrics
-from gateway.namespaces import Root
+from gateway.namespaces.locate import Root
 from gateway.opening import open_services, scrubbing
 from gateway.process import Process
 from gateway.services import Services

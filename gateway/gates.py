@@ -4,7 +4,7 @@ from cache.oci.errors import Denied
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedRepository, Subject
 from cache.proxy.repository import ProxiedRepository
-from gateway.namespaces import ProxiedLocation
+from gateway.namespaces.locate import ProxiedLocation
 from gateway.services import Services
 
 Repository = ProxiedRepository | GatedRepository

@@ -9,7 +9,7 @@ from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullThrough
 from cache.upstream.mirrors import Client
 from cache.values import Link, Source
-from gateway.namespaces import Namespaces
+from gateway.namespaces.locate import Namespaces
 from gateway.upstreams import Upstreams
 
 log = structlog.get_logger()

@@ -30,11 +30,11 @@ from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.configured import configured_upstreams, open_evictor, tag_rules
 from gateway.db.engine import DATABASE_FILE, Database
-from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
+from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.metrics import Metrics
-from gateway.namespaces import Namespaces
+from gateway.namespaces.locate import Namespaces
 from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.process import Process
 from gateway.services import Services

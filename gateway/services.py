@@ -6,7 +6,7 @@ from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
 from gateway.folders import CacheFolder
 from gateway.metrics import Metrics
-from gateway.namespaces import Namespaces
+from gateway.namespaces.locate import Namespaces
 from gateway.process import Process
 from gateway.upstreams import Upstreams
 

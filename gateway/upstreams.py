@@ -19,7 +19,7 @@ from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Fault, Origin, Source
 from gateway.db.groups import Group
-from gateway.db.sealing import SealBroken, Sealer
+from gateway.keys.sealing import SealBroken, Sealer
 
 log = structlog.get_logger()
 

@@ -36,9 +36,9 @@ from gateway.commands.warm import warm_list
 from gateway.configured import configured_upstreams, tag_rules
 from gateway.db import groups
 from gateway.db.groups import HUB
-from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.folders import CacheFolder
-from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings
 from gateway.settings.units import format_duration
 from gateway.upstreams import Upstreams

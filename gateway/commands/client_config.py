@@ -17,7 +17,7 @@ from gateway.commands.config import load_settings
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
-from gateway.namespaces import DOCKER_HUB, DOCKER_HUB_ALIAS
+from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS
 from gateway.settings.load import Settings
 from gateway.settings.tables import ListenerSettings, VirtualHostSettings
 from gateway.v2.addresses import url_with_host

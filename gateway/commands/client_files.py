@@ -7,7 +7,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.namespaces import DOCKER_HUB, PROXY_SEPARATOR
+from gateway.namespaces.locate import DOCKER_HUB, PROXY_SEPARATOR
 
 
 class Client(StrEnum):

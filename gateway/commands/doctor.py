@@ -25,13 +25,13 @@ from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, pri
 from gateway.configured import configured_upstreams
 from gateway.db import groups
 from gateway.db.groups import HUB, Group
-from gateway.db.sealing import KEYS_DIRECTORY, Sealer
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.doctor.clients import MANNERS, Target, replay_all, unreadiness
 from gateway.doctor.machine import examine_machine
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.folders import CacheFolder
-from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings, SettingsError
 from gateway.upstreams import Upstreams
 

@@ -14,7 +14,7 @@ from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
 from gateway.commands.image import split_image
 from gateway.commands.output import Refused
 from gateway.db.groups import Group
-from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.units import parse_duration
 
 Allow = Annotated[

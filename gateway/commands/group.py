@@ -16,7 +16,7 @@ from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, pri
 from gateway.db import groups
 from gateway.db.gates import document_of
 from gateway.db.groups import Group, Login, LoginRefused, Visibility
-from gateway.db.sealing import KEYS_DIRECTORY, Sealer
+from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.settings.load import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change groups.", rich_markup_mode=None)

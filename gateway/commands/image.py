@@ -11,7 +11,7 @@ from gateway import logs
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused
 from gateway.gates import behind_gate
-from gateway.namespaces import PROXY_SEPARATOR, ProxiedLocation
+from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
 from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings.load import Settings

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gateway.db.engine import DatabaseUnusable
 from gateway.db.groups import GroupError
-from gateway.db.sealing import SealBroken
+from gateway.keys.sealing import SealBroken
 from gateway.settings.load import SettingsError
 
 ConfigFile = Annotated[

@@ -24,7 +24,7 @@ from cache.values import Source
 from gateway.commands.image import locate_image
 from gateway.folders import CacheFolder
 from gateway.gates import Repository, open_proxied
-from gateway.namespaces import PROXY_SEPARATOR
+from gateway.namespaces.locate import PROXY_SEPARATOR
 from gateway.services import Services
 
 Spare = Callable[[Source], bool]

@@ -7,7 +7,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
 from cache.values import Source
-from gateway.namespaces import ProxiedLocation
+from gateway.namespaces.locate import ProxiedLocation
 
 Said = tuple[str, str]
 """open, allowed, pinned, older, refused or unknown; and why."""

@@ -19,7 +19,7 @@ from cache.policy.gate import Gate
 from gateway.db import schema
 from gateway.db.engine import Database
 from gateway.db.gates import read_gate, write_gate
-from gateway.db.sealing import Sealer
+from gateway.keys.sealing import Sealer
 
 HUB = "hub"
 DEFAULT_UPSTREAM = "docker.io"

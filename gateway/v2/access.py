@@ -7,7 +7,7 @@ from cache.oci.names import RepositoryName
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
 from gateway.gates import Repository, open_proxied
-from gateway.namespaces import NativeLocation, ProxiedLocation, Root
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
 from gateway.services import Services
 
 _REMEMBERED = 10_000

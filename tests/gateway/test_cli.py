@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from gateway import supervisor
 from gateway.cli import app
-from gateway.db.sealing import KEY_FILE
+from gateway.keys.sealing import KEY_FILE
 from gateway.settings.load import Settings
 
 REPOSITORY = Path(__file__).parents[2]

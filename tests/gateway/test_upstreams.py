@@ -13,7 +13,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Origin
 from gateway.db.groups import Group, Login, Visibility
-from gateway.db.sealing import Sealer
+from gateway.keys.sealing import Sealer
 from gateway.upstreams import Upstream, Upstreams
 from tests.parts.images import Images
 from tests.parts.liar import Liar

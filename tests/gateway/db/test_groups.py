@@ -28,7 +28,7 @@ from gateway.db.groups import (
     UpstreamNameInvalid,
     Visibility,
 )
-from gateway.db.sealing import KEY_FILE, SealBroken, Sealer
+from gateway.keys.sealing import KEY_FILE, SealBroken, Sealer
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")

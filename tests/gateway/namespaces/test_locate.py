@@ -14,7 +14,7 @@ from cache.oci.names import RepositoryName
 from gateway.db import groups
 from gateway.db.engine import Database, migrate
 from gateway.db.groups import Group, Visibility
-from gateway.namespaces import Namespaces, NativeLocation, ProxiedLocation, Root, locate, locate_below
+from gateway.namespaces.locate import Namespaces, NativeLocation, ProxiedLocation, Root, locate, locate_below
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")
