@@ -16,9 +16,9 @@ from gateway.http.errors import Refusals
 from gateway.http.middleware import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.http.zerocopy import ZeroCopy
-from gateway.lines import AccessLine
-from gateway.metrics import Metrics
 from gateway.namespaces.locate import Root
+from gateway.observability.access_line import AccessLine
+from gateway.observability.metrics import Metrics
 from gateway.opening import open_services, scrubbing
 from gateway.process import Process
 from gateway.services import Services

@@ -33,9 +33,9 @@ from gateway.db.engine import DATABASE_FILE, Database
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
-from gateway.metrics import Metrics
 from gateway.namespaces.locate import Namespaces
-from gateway.observers import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.observability.cache_events import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.observability.metrics import Metrics
 from gateway.process import Process
 from gateway.services import Services
 from gateway.settings.load import Settings

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cache.oci.errors import Denied, EndpointUnknown, StoreUnavailable, Unauthorized
-from gateway.metrics import METRICS_TYPE
+from gateway.observability.metrics import METRICS_TYPE
 from gateway.services import Services
 
 log = structlog.get_logger()

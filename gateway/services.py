@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
 from gateway.folders import CacheFolder
-from gateway.metrics import Metrics
 from gateway.namespaces.locate import Namespaces
+from gateway.observability.metrics import Metrics
 from gateway.process import Process
 from gateway.upstreams import Upstreams
 

@@ -22,14 +22,15 @@ from cache.download.spool_sweep import sweep_leftovers
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate
-from gateway import ballast, logs
+from gateway import ballast
 from gateway.addresses import CannotListen, bound, urls_of
 from gateway.configured import open_proxy_allowed
 from gateway.countfolder import count_folder
 from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
-from gateway.metrics import Metrics, forget, share
+from gateway.observability import logs
+from gateway.observability.metrics import Metrics, forget, share
 from gateway.server import TlsUnusable, tls_context
 from gateway.settings.load import Settings
 from gateway.worker import Post, tls_files, work

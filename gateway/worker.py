@@ -14,10 +14,10 @@ import structlog
 
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
-from gateway import logs
 from gateway.app import running
-from gateway.logs import AccessLines
-from gateway.metrics import Metrics, share
+from gateway.observability import logs
+from gateway.observability.logs import AccessLines
+from gateway.observability.metrics import Metrics, share
 from gateway.process import Process
 from gateway.server import Address, Server, TlsFiles, TlsUnusable
 from gateway.settings.load import Settings

@@ -8,7 +8,7 @@ import typer.main
 
 from cache.oci.errors import error_codes
 from gateway.cli import app
-from gateway.metrics import Metrics
+from gateway.observability.metrics import Metrics
 from gateway.settings.load import setting_names
 
 ROOT = Path(__file__).parent.parent

@@ -654,7 +654,7 @@ THREATS = [
             "tests/gateway/test_operations.py::test_a_line_is_one_line_whatever_is_in_it",
             "tests/gateway/test_operations.py::test_nothing_that_a_client_sends_forges_a_line",
         ),
-        Disarm("gateway/logs.py", "return text if text.isprintable() and not any", "return text if not any"),
+        Disarm("gateway/observability/logs.py", "return text if text.isprintable() and not any", "return text if not any"),
     ),
 ]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cache.index.usage import Pulls
 from cache.values import Outcome
-from gateway.metrics import FREE
+from gateway.observability.metrics import FREE
 
 
 def figures(counted: Iterable[Pulls]) -> dict[str, object]:

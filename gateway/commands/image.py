@@ -7,11 +7,11 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy.repository import ProxiedRepository
-from gateway import logs
 from gateway.commands.folder import open_existing
 from gateway.commands.output import Refused
 from gateway.gates import behind_gate
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
+from gateway.observability import logs
 from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings.load import Settings

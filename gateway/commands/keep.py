@@ -18,7 +18,6 @@ from cache.retention.sweep import prefixes
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
-from gateway import logs
 from gateway.commands import cache
 from gateway.commands.cache import GroupOption, ImageName, named_image, open_inventory
 from gateway.commands.config import load_settings
@@ -26,6 +25,7 @@ from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, pri
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
+from gateway.observability import logs
 from gateway.opening import open_services
 from gateway.settings.load import Settings
 from gateway.settings.sizes import parse_rate

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp
 
 from gateway.app import running
 from gateway.commands.folder import make
-from gateway.lines import AccessLine
-from gateway.logs import AccessLines
-from gateway.metrics import Metrics
+from gateway.observability.access_line import AccessLine
+from gateway.observability.logs import AccessLines
+from gateway.observability.metrics import Metrics
 from gateway.process import Process
 from gateway.settings.load import Settings
 from tests.conftest import GatewayFactory, Publish

@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from cache.proxy.stored_blobs import Damage
 from cache.values import Fault, Outcome
-from gateway.lines import AccessLine
+from gateway.observability.access_line import AccessLine
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -15,7 +15,7 @@ from typing import Literal, TextIO, cast
 
 import structlog
 
-from gateway.lines import AccessLine
+from gateway.observability.access_line import AccessLine
 
 Form = Literal["console", "json"]
 

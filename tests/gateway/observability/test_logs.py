@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from gateway import logs
+from gateway.observability import logs
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from cache.runtime.throttle import Seldom
 from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt, UpstreamError
 from cache.values import Source
-from gateway.metrics import Landing, Metrics, Pulled, PullsCounted, Totals
+from gateway.observability.metrics import Landing, Metrics, Pulled, PullsCounted, Totals
 
 log = structlog.get_logger()
 seldom = Seldom()
