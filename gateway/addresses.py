@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from gateway.server import BACKLOG
+from gateway.server.connections import BACKLOG
 from gateway.settings.load import Settings
 
 

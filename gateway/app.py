@@ -11,16 +11,16 @@ from cache.sqlite import DatabaseUnusable
 from gateway import ops
 from gateway.configured import open_proxy_allowed, ops_options
 from gateway.http import errors
-from gateway.http.connection import KnownConnection
 from gateway.http.errors import Refusals
 from gateway.http.middleware import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
-from gateway.http.zerocopy import ZeroCopy
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
 from gateway.opening import open_services, scrubbing
-from gateway.process import Process
+from gateway.server.connection import KnownConnection
+from gateway.server.process import Process
+from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.v2.access import Options

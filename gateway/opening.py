@@ -36,7 +36,7 @@ from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.cache_events import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
-from gateway.process import Process
+from gateway.server.process import Process
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstreams

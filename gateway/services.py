@@ -7,7 +7,7 @@ from cache.proxy.shared import PullThrough
 from gateway.folders import CacheFolder
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.metrics import Metrics
-from gateway.process import Process
+from gateway.server.process import Process
 from gateway.upstreams import Upstreams
 
 

@@ -31,7 +31,7 @@ from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
-from gateway.server import TlsUnusable, tls_context
+from gateway.server.connections import TlsUnusable, tls_context
 from gateway.settings.load import Settings
 from gateway.worker import Post, tls_files, work
 

@@ -18,8 +18,8 @@ from gateway.app import running
 from gateway.observability import logs
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics, share
-from gateway.process import Process
-from gateway.server import Address, Server, TlsFiles, TlsUnusable
+from gateway.server.connections import Address, Server, TlsFiles, TlsUnusable
+from gateway.server.process import Process
 from gateway.settings.load import Settings
 
 log = structlog.get_logger()

@@ -228,7 +228,7 @@ THREATS = [
         "Headers, tokens or targets of any size take memory and time.",
         "32 KiB and 100 lines for a head, 8 KiB for a target and for Authorization.",
         ("tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",),
-        Disarm("gateway/http/strict.py", "if len(target) > TARGET_LIMIT:", "if False:"),
+        Disarm("gateway/server/request_head.py", "if len(target) > TARGET_LIMIT:", "if False:"),
     ),
     Threat(
         "documents without end",
@@ -283,14 +283,14 @@ THREATS = [
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_vectors.py::test_behind_a_proxy_no_more_is_handled_than_was_sent",
         ),
-        Disarm("gateway/http/strict.py", "READERS[CLIENT, IDLE] = read_request", "pass"),
+        Disarm("gateway/server/request_head.py", "READERS[CLIENT, IDLE] = read_request", "pass"),
     ),
     Threat(
         "names that clients call us",
         "Host or a forwarding header ends up in a link, or decides something.",
         "Links are made from `external_url` alone; no forwarding header is read.",
         (
-            "tests/gateway/test_wire.py::test_nothing_that_a_client_calls_the_server_comes_back",
+            "tests/gateway/server/test_wire.py::test_nothing_that_a_client_calls_the_server_comes_back",
             "tests/e2e/test_discovery.py::test_tags_come_in_pages_whose_links_bear_the_external_url",
         ),
         Disarm(
@@ -339,7 +339,7 @@ THREATS = [
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_tls.py",
         ),
-        Disarm("gateway/server.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
+        Disarm("gateway/server/connections.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
     ),
     Threat(
         "slow clients",
@@ -497,7 +497,7 @@ THREATS = [
         "More clients come than there are descriptors; the accept loop ends or turns without end.",
         "It pauses, and they wait in the backlog.",
         ("tests/gateway/test_supervisor.py::test_a_worker_without_descriptors_waits_and_goes_on",),
-        Disarm("gateway/acceptor.py", "            self._pause(error)\n", "            self.close()\n"),
+        Disarm("gateway/server/acceptor.py", "            self._pause(error)\n", "            self.close()\n"),
     ),
     Threat(
         "a full disk at the start",

@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
-from gateway.http.zerocopy import EXTENSION
 from gateway.observability.access_line import AccessLine
+from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger("access")
 

@@ -16,7 +16,7 @@ from cache.repository import Answer
 from cache.store.base import Extent, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
-from gateway.http.zerocopy import EXTENSION
+from gateway.server.zerocopy import EXTENSION
 
 API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 PIECE = 1024 * 1024

@@ -7,9 +7,9 @@ from socket import SHUT_RDWR
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http import connection
-from gateway.http.connection import Connection
-from gateway.http.zerocopy import EXTENSION
+from gateway.server import connection
+from gateway.server.connection import Connection
+from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger()
 

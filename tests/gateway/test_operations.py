@@ -19,7 +19,7 @@ from gateway.commands.folder import make
 from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
-from gateway.process import Process
+from gateway.server.process import Process
 from gateway.settings.load import Settings
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, ask

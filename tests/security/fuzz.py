@@ -138,7 +138,7 @@ def head() -> Check:
     from h11._receivebuffer import ReceiveBuffer
     from h11._util import LocalProtocolError
 
-    from gateway.http.strict import HeadRefused, parse_head
+    from gateway.server.request_head import HeadRefused, parse_head
 
     def check(data: bytes) -> None:
         try:

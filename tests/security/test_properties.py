@@ -9,7 +9,7 @@ from h11._util import LocalProtocolError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.http.strict import HEADER_LIMIT, parse_head, read_request
+from gateway.server.request_head import HEADER_LIMIT, parse_head, read_request
 
 from .fuzz import TARGETS, head
 

@@ -14,14 +14,14 @@ from typing import IO, Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import http1, server
 from gateway.app import running
 from gateway.commands import folder
 from gateway.http import stalls
-from gateway.http.connection import KnownConnection
 from gateway.http.disconnect import while_connected
 from gateway.http.stalls import StalledClients
-from gateway.http.zerocopy import EXTENSION, ZeroCopy
+from gateway.server import connections, http1
+from gateway.server.connection import KnownConnection
+from gateway.server.zerocopy import EXTENSION, ZeroCopy
 from gateway.settings.load import Settings
 from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import trouble
@@ -44,12 +44,12 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\
 
 
 def test_nobody_holds_a_connection_for_longer_than_this() -> None:
-    assert server.KEEP_ALIVE_SECONDS <= 10
+    assert connections.KEEP_ALIVE_SECONDS <= 10
     assert stalls.BODY_WINDOW <= 30
     assert stalls.BODY_BYTES / stalls.BODY_WINDOW >= 1024
     assert stalls.ANSWER_PATIENCE <= 60
     assert http1.LAST_BYTES_SECONDS <= 60
-    assert server._TLS_HANDSHAKE_SECONDS <= 10
+    assert connections._TLS_HANDSHAKE_SECONDS <= 10
 
 
 # Heads.
@@ -57,7 +57,7 @@ def test_nobody_holds_a_connection_for_longer_than_this() -> None:
 
 @pytest.fixture
 def short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", WINDOW)
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", WINDOW)
 
 
 @pytest.mark.parametrize("first", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a.test\r\n"])
@@ -99,7 +99,7 @@ async def test_a_client_that_leaves_after_its_answer_is_not_waited_for() -> None
                 if request:
                     assert await loop.sock_recv(connection, 1000)
         await served.settles(before)
-        assert time.monotonic() - began < server.KEEP_ALIVE_SECONDS / 2
+        assert time.monotonic() - began < connections.KEEP_ALIVE_SECONDS / 2
 
 
 # Request bodies.
@@ -325,7 +325,7 @@ async def test_what_is_said_above_the_cap_is_not_lost_with_the_connection(sent: 
 
 
 async def test_who_stays_above_the_cap_is_left_alone_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.server.TURNED_AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.server.connections.TURNED_AWAY_SECONDS", 0.1)
     async with serving(pong, connections=1) as served:
         before = served.descriptors
         with served.connect(), ExitStack() as stack:

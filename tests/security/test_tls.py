@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from starlette.types import Receive, Scope, Send
 from trustme import KeyType
 
-from gateway import server
-from gateway.server import TlsFiles, TlsUnusable, tls_context
+from gateway.server import connections
+from gateway.server.connections import TlsFiles, TlsUnusable, tls_context
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.certs import Authority
@@ -117,7 +117,7 @@ def test_plain_http_at_the_tls_port_ends_at_once(port: int) -> None:
 
 
 def test_who_never_begins_to_speak_is_closed(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
-    monkeypatch.setattr(server, "_TLS_HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "_TLS_HANDSHAKE_SECONDS", 0.3)
 
     async def wait() -> None:
         async with serving(pong, tls=TlsFiles(authority.cert_file, authority.key_file)) as served:
@@ -224,7 +224,7 @@ def test_a_certificate_without_its_key_is_refused(authority: Authority, tmp_path
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_LOOK_AT_FILES_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "_LOOK_AT_FILES_SECONDS", 0.05)
 
 
 class Issued:
@@ -304,7 +304,7 @@ async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(
     issued: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even its goodbye, which TLS waits for."""
-    monkeypatch.setattr(server, "TURNED_AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.2)
     issued.issue()
     async with serving(pong, connections=1, tls=issued.files) as served, AsyncExitStack() as stack:
         held = await asyncio.open_connection(HOST, served.port, ssl=issued.context, server_hostname=HOST)

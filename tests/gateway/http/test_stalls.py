@@ -12,7 +12,7 @@ import pytest
 from gateway.app import running
 from gateway.commands import folder
 from gateway.http.stalls import StalledClients
-from gateway.server import Server
+from gateway.server.connections import Server
 from gateway.settings.load import Settings
 from tests.gateway.asgi import ask
 from tests.parts.images import seeded

@@ -23,11 +23,10 @@ from hypercorn.typing import AppWrapper
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
-from gateway import http1
-from gateway.acceptor import Acceptor
-from gateway.http import strict
-from gateway.http1 import Http1Connection
-from gateway.process import Process
+from gateway.server import http1, request_head
+from gateway.server.acceptor import Acceptor
+from gateway.server.http1 import Http1Connection
+from gateway.server.process import Process
 
 log = structlog.get_logger()
 
@@ -97,7 +96,7 @@ class Server:
         """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow. `process` is
         told how many there are, and when no more are taken."""
         self._process = process or Process()
-        strict.install()
+        request_head.install()
         self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
@@ -228,7 +227,7 @@ def _config() -> Config:
     config.accesslog = config.errorlog = None  # the app logs its own requests and failures
     config.include_server_header = False
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.h11_max_incomplete_size = strict.HEAD_LIMIT
+    config.h11_max_incomplete_size = request_head.HEAD_LIMIT
     return config
 
 

@@ -3,8 +3,8 @@
 import h11
 import pytest
 
-from gateway.http import strict
-from gateway.http.account import Account
+from gateway.server import request_head
+from gateway.server.h11_state import Account
 
 HEAD = "GET / HTTP/1.1\r\nHost: a\r\n"
 STATUS = 404
@@ -25,7 +25,7 @@ State = dict[type[h11._util.Sentinel], type[h11._util.Sentinel]]
 
 @pytest.fixture(autouse=True)
 def strictly() -> None:
-    strict.install()
+    request_head.install()
 
 
 def read(account: h11.Connection, sent: str, *, leaves: bool) -> None:
@@ -45,7 +45,7 @@ def state(account: h11.Connection) -> tuple[State, bool, object, object]:
 @pytest.mark.parametrize("last", [False, True], ids=["", "last"])
 @pytest.mark.parametrize("sent", REQUESTS.values(), ids=REQUESTS)
 def test_an_answer_as_a_whole_leaves_what_head_and_end_would(sent: str, last: bool, leaves: bool) -> None:
-    ours, theirs = Account(strict.HEAD_LIMIT), h11.Connection(h11.SERVER)
+    ours, theirs = Account(request_head.HEAD_LIMIT), h11.Connection(h11.SERVER)
     for account in (ours, theirs):
         try:
             read(account, sent, leaves=leaves)
@@ -66,7 +66,7 @@ def test_an_answer_as_a_whole_leaves_what_head_and_end_would(sent: str, last: bo
 
 
 def test_a_kept_connection_goes_on_with_the_next_request() -> None:
-    account = Account(strict.HEAD_LIMIT)
+    account = Account(request_head.HEAD_LIMIT)
     for _ in range(3):
         read(account, REQUESTS["that is kept"], leaves=False)
         assert account.note_answer(STATUS, last=False) is False
@@ -78,7 +78,7 @@ def test_a_kept_connection_goes_on_with_the_next_request() -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_a_second_answer_is_an_error(last: bool) -> None:
-    account = Account(strict.HEAD_LIMIT)
+    account = Account(request_head.HEAD_LIMIT)
     read(account, REQUESTS["that is kept"], leaves=False)
     account.note_answer(STATUS, last=False)
 
@@ -87,7 +87,7 @@ def test_a_second_answer_is_an_error(last: bool) -> None:
 
 
 def test_an_answer_to_a_client_that_broke_off_is_not_sent() -> None:
-    account = Account(strict.HEAD_LIMIT)
+    account = Account(request_head.HEAD_LIMIT)
     with pytest.raises(h11.RemoteProtocolError):
         read(account, REQUESTS["whose body has not come"], leaves=True)
     account.note_answer(STATUS, last=False)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from h11 import Data
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http import connection
-from gateway.http.connection import Connection
+from gateway.server import connection
+from gateway.server.connection import Connection
 
 EXTENSION = "http.response.zerocopysend"
 SLICE = 2 * 1024 * 1024

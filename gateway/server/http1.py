@@ -22,7 +22,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 
-from gateway.http.account import Account
+from gateway.server.h11_state import Account
 
 LAST_BYTES_SECONDS = 60.0
 _FRAMED_OTHERWISE = (b"transfer-encoding", b"connection")
