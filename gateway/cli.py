@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from gateway import supervisor
 from gateway.commands import config as config_commands
 from gateway.commands import doctor as doctor_command
 from gateway.commands import folder
@@ -17,6 +16,7 @@ from gateway.commands import keep as keep_commands
 from gateway.commands import quota as quota_command
 from gateway.commands.client_config import client_config
 from gateway.commands.output import ConfigFile, DataFolder, refusals
+from gateway.processes import supervisor
 from gateway.settings.load import load
 
 app = typer.Typer(

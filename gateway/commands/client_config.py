@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from gateway.addresses import configured_urls
 from gateway.commands import folder
 from gateway.commands.client_files import Address, Client, Mirror, NotPossible, client_file
 from gateway.commands.config import load_settings
@@ -18,6 +17,7 @@ from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, pri
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS
+from gateway.processes.listeners import configured_urls
 from gateway.settings.load import Settings
 from gateway.settings.tables import ListenerSettings, VirtualHostSettings
 from gateway.v2.addresses import url_with_host

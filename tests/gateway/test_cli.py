@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway import supervisor
 from gateway.cli import app
 from gateway.keys.sealing import KEY_FILE
+from gateway.processes import supervisor
 from gateway.settings.load import Settings
 
 REPOSITORY = Path(__file__).parents[2]

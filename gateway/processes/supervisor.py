@@ -23,17 +23,17 @@ from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import ballast
-from gateway.addresses import CannotListen, bound, urls_of
 from gateway.configured import open_proxy_allowed
-from gateway.countfolder import count_folder
-from gateway.crew import Begin, Crew, NoWorkerReady
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
+from gateway.processes.listeners import CannotListen, bound, urls_of
+from gateway.processes.shared_counters import count_folder
+from gateway.processes.worker import Post, tls_files, work
+from gateway.processes.worker_pool import Begin, Crew, NoWorkerReady
 from gateway.server.connections import TlsUnusable, tls_context
 from gateway.settings.load import Settings
-from gateway.worker import Post, tls_files, work
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.crew import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_after
-from gateway.supervisor import cores
+from gateway.processes.supervisor import cores
+from gateway.processes.worker_pool import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_after
 from tests.conftest import GatewayFactory
 from tests.parts import lies, raw
 from tests.parts.disk import SmallDisk

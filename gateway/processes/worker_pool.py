@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from gateway.worker import GRACE_SECONDS, HURRY, READY, STOP
+from gateway.processes.worker import GRACE_SECONDS, HURRY, READY, STOP
 
 log = structlog.get_logger()
 
