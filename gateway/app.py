@@ -10,9 +10,7 @@ from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
 from gateway import ops
 from gateway.configured import open_proxy_allowed, ops_options
-from gateway.http import errors
-from gateway.http.errors import Refusals
-from gateway.http.middleware import AccessLog, DrainedRefusals, log_at_once
+from gateway.http.access_log import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
@@ -23,8 +21,10 @@ from gateway.server.process import Process
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.load import Settings
+from gateway.v2 import errors
 from gateway.v2.access import Options
-from gateway.v2.addresses import AtAddress, ByAddress, main_registry, registry_at
+from gateway.v2.errors import Refusals
+from gateway.v2.root_selection import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi
 
 

@@ -143,7 +143,7 @@ THREATS = [
         "sha256 with 64 and sha512 with 128 lower-case digits; paths are made of these alone.",
         (
             "tests/cache/oci/test_digest.py",
-            "tests/gateway/test_bad_input.py::test_it_is_refused_with_a_code_and_a_reason",
+            "tests/gateway/v2/test_bad_input.py::test_it_is_refused_with_a_code_and_a_reason",
         ),
         Disarm("cache/oci/digest.py", "if len(hex_) != length or not _HEX.fullmatch(hex_):", "if False:"),
     ),
@@ -152,11 +152,11 @@ THREATS = [
         "Dots, escapes or NUL in a path reach files or other requests.",
         "Names are checked against the grammar, escapes are refused on the raw path, files are named by digests.",
         (
-            "tests/gateway/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
-            "tests/gateway/http/test_params.py::test_no_other_escape_is_let_through",
+            "tests/gateway/v2/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
+            "tests/gateway/v2/test_endpoint.py::test_no_other_escape_is_let_through",
         ),
         Disarm(
-            "gateway/http/params.py",
+            "gateway/v2/endpoint.py",
             'if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):',
             "if False:",
         ),
@@ -250,7 +250,7 @@ THREATS = [
             "tests/gateway/http/test_middleware.py::test_a_body_without_end_is_read_up_to_the_limit",
             "tests/gateway/http/test_middleware.py::test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer",
         ),
-        Disarm("gateway/http/middleware.py", "while not read_all and taken < DRAIN_BYTES:", "while not read_all:"),
+        Disarm("gateway/http/access_log.py", "while not read_all and taken < DRAIN_BYTES:", "while not read_all:"),
     ),
     Threat(
         "bombs",
@@ -308,7 +308,7 @@ THREATS = [
             "tests/e2e/test_addresses.py::test_links_to_further_tags_stay_on_the_way_that_the_client_came",
         ),
         Disarm(
-            "gateway/v2/addresses.py",
+            "gateway/v2/root_selection.py",
             'self._hosts.get(host.lower().partition(b":")[0], self._main)',
             "next(iter(self._hosts.values()))",
         ),
@@ -319,7 +319,7 @@ THREATS = [
         "It chooses among the configured upstreams alone; any other is NAME_UNKNOWN, and no address is made from it.",
         ("tests/e2e/test_addresses.py::test_a_namespace_reaches_what_is_configured_and_nothing_else",),
         Disarm(
-            "gateway/v2/addresses.py",
+            "gateway/v2/root_selection.py",
             "raise _unknown(namespace, self._upstreams)",
             "return next(iter(self._foreign.values()))",
         ),
@@ -329,7 +329,7 @@ THREATS = [
         "A mirror of one registry is asked for another one's image by `?ns=`, and gives its own of that name.",
         "An address that belongs to one upstream refuses every `ns` that means another.",
         ("tests/e2e/test_addresses.py::test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing",),
-        Disarm("gateway/v2/addresses.py", "raise _unknown(namespace, [self._upstream])", "return self._app"),
+        Disarm("gateway/v2/root_selection.py", "raise _unknown(namespace, [self._upstream])", "return self._app"),
     ),
     Threat(
         "HTTP/2",

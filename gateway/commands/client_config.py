@@ -20,7 +20,7 @@ from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS
 from gateway.processes.listeners import configured_urls
 from gateway.settings.load import Settings
 from gateway.settings.tables import ListenerSettings, VirtualHostSettings
-from gateway.v2.addresses import url_with_host
+from gateway.v2.root_selection import url_with_host
 
 
 def client_config(

@@ -14,10 +14,10 @@ from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from gateway.auth.permissions import Action
 from gateway.gates import Repository
-from gateway.http.middleware import note_lookup
-from gateway.http.params import Endpoint, Kind
-from gateway.http.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse
+from gateway.http.access_log import note_lookup
 from gateway.v2.access import Access
+from gateway.v2.endpoint import Endpoint, Kind
+from gateway.v2.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse
 
 TAG_PAGE_LIMIT = 1000
 _KINDS = {kind: kind.name.lower() for kind in Kind}

@@ -7,11 +7,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import EndpointUnknown, Unsupported
-from gateway.http.params import Endpoint, Kind, check_raw_path, parse_endpoint
-from gateway.http.responses import API_VERSION
 from gateway.services import Services
 from gateway.v2.access import Access, Options
+from gateway.v2.endpoint import Endpoint, Kind, check_raw_path, parse_endpoint
 from gateway.v2.pull import Pull
+from gateway.v2.responses import API_VERSION
 
 Handler = Callable[[Request, Endpoint], Awaitable[ASGIApp]]
 

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from gateway.http import middleware
-from gateway.http.middleware import AccessLog, DrainedRefusals
+from gateway.http import access_log
+from gateway.http.access_log import AccessLog, DrainedRefusals
 from gateway.http.request_id import new_request_id
 from tests.conftest import GatewayFactory
 from tests.gateway.asgi import Client, Exchange, scope_of
@@ -232,14 +232,14 @@ async def test_a_client_that_leaves_while_it_is_drained_ends_the_request() -> No
 
 
 async def test_a_body_without_end_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "DRAIN_BYTES", 5 * 65_536)
+    monkeypatch.setattr(access_log, "DRAIN_BYTES", 5 * 65_536)
     refusing = Refusing(CHUNKED)
     assert (await refusing.ask()).complete
     assert refusing.unread_at[-1] == ("http.response.body", True, 11)
 
 
 async def test_a_body_that_does_not_come_is_waited_for_in_vain_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.02)
+    monkeypatch.setattr(access_log, "DRAIN_SECONDS", 0.02)
     assert (await Refusing(DECLARED, body=[]).ask()).complete
 
 

@@ -18,8 +18,8 @@ from cache.oci.media_types import OCI_INDEX
 from cache.repository import Answer
 from cache.store.base import Extent
 from cache.values import Outcome
-from gateway.http.errors import Refusals
-from gateway.http.responses import PIECE, BlobResponse, ManifestResponse, answer_headers
+from gateway.v2.errors import Refusals
+from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, answer_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts.images import seeded
 

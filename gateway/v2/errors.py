@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
 from cache.sqlite import DatabaseUnusable
-from gateway.http.responses import API_VERSION
+from gateway.v2.responses import API_VERSION
 
 
 def error_response(error: RegistryError) -> Response:

@@ -5,8 +5,8 @@ import pytest
 from cache.oci.digest import Digest
 from cache.oci.errors import DigestInvalid, NameInvalid, TagInvalid
 from cache.oci.names import RepositoryName, Tag
-from gateway.http import params
-from gateway.http.params import Endpoint, Kind, parse_endpoint
+from gateway.v2 import endpoint
+from gateway.v2.endpoint import Endpoint, Kind, parse_endpoint
 
 DIGEST = "sha256:" + 64 * "a"
 
@@ -62,7 +62,7 @@ def test_a_name_reaches_up_to_the_last_word_that_can_end_it() -> None:
     "path", [b"/v2/", b"/v2/a/blobs/sha256:aa", b"/v2/a/blobs/sha256%3Aaa", b"/v2/a/blobs/sha256%3aaa", b"/v2/%3a%3A"]
 )
 def test_a_colon_may_be_escaped(path: bytes) -> None:
-    params.check_raw_path(path)
+    endpoint.check_raw_path(path)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_colon_may_be_escaped(path: bytes) -> None:
 )
 def test_no_other_escape_is_let_through(path: bytes) -> None:
     with pytest.raises(NameInvalid, match="escape"):
-        params.check_raw_path(path)
+        endpoint.check_raw_path(path)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
 from gateway.observability.access_line import AccessLine
 from gateway.server.zerocopy import EXTENSION
+from gateway.v2.errors import unexpected_response
 
 log = structlog.get_logger("access")
 
