@@ -35,9 +35,9 @@ LAYERS = [
     [
         "gateway.processes.listeners",
         "gateway.server.acceptor",
-        "gateway.app",
-        "gateway.configured",
-        "gateway.opening",
+        "gateway.wiring.app",
+        "gateway.wiring.from_settings",
+        "gateway.wiring.lifespan",
         "gateway.server.http1",
         "gateway.observability.cache_events",
         "gateway.doctor",
@@ -60,7 +60,7 @@ TOP = set(LAYERS[-1])
 
 # Third parties that only some rooms may know; the rest is free.
 PINNED = {
-    "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.app", "gateway.server.connections"],
+    "starlette": ["gateway.http", "gateway.v2", "gateway.ops", "gateway.wiring.app", "gateway.server.connections"],
     "hypercorn": ["gateway.server.connections", "gateway.server.http1"],
     "h11": [
         "gateway.server.http1",

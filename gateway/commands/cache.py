@@ -33,7 +33,6 @@ from gateway.commands.image import open_image, split_image
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.commands.verdicts import explain_gate
 from gateway.commands.warm import warm_list
-from gateway.configured import configured_upstreams, tag_rules
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
@@ -42,6 +41,7 @@ from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings
 from gateway.settings.units import format_duration
 from gateway.upstreams import Upstreams
+from gateway.wiring.from_settings import configured_upstreams, tag_rules
 
 LATEST = Tag("latest")
 

@@ -22,7 +22,6 @@ from cache.upstream.mirrors import Client
 from gateway.commands.config import load_settings
 from gateway.commands.folder import open_existing
 from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
-from gateway.configured import configured_upstreams
 from gateway.db import groups
 from gateway.db.groups import HUB, Group
 from gateway.doctor.check import Check, failed, not_run, passed
@@ -34,6 +33,7 @@ from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings, SettingsError
 from gateway.upstreams import Upstreams
+from gateway.wiring.from_settings import configured_upstreams
 
 LATEST = Tag("latest")
 

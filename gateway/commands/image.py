@@ -12,9 +12,9 @@ from gateway.commands.output import Refused
 from gateway.gates import behind_gate
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
 from gateway.observability import logs
-from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings.load import Settings
+from gateway.wiring.lifespan import open_services
 
 
 @asynccontextmanager

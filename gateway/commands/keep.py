@@ -26,9 +26,9 @@ from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
 from gateway.observability import logs
-from gateway.opening import open_services
 from gateway.settings.load import Settings
 from gateway.settings.sizes import parse_rate
+from gateway.wiring.lifespan import open_services
 
 PAGE = 500
 

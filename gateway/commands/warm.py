@@ -26,9 +26,9 @@ from gateway.commands.shelves import Shelves
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.observability import logs
-from gateway.opening import open_services
 from gateway.settings.load import Settings
 from gateway.settings.units import parse_duration
+from gateway.wiring.lifespan import open_services
 
 ListFile = Annotated[Path, typer.Argument(metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")]
 GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which they are pulled.")]

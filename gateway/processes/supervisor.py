@@ -23,7 +23,6 @@ from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import ballast
-from gateway.configured import open_proxy_allowed
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
 from gateway.observability import logs
@@ -34,6 +33,7 @@ from gateway.processes.worker import Post, tls_files, work
 from gateway.processes.worker_pool import Begin, Crew, NoWorkerReady
 from gateway.server.connections import TlsUnusable, tls_context
 from gateway.settings.load import Settings
+from gateway.wiring.from_settings import open_proxy_allowed
 
 log = structlog.get_logger()
 

@@ -14,13 +14,13 @@ import structlog
 
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
-from gateway.app import running
 from gateway.observability import logs
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics, share
 from gateway.server.connections import Address, Server, TlsFiles, TlsUnusable
 from gateway.server.process import Process
 from gateway.settings.load import Settings
+from gateway.wiring.app import running
 
 log = structlog.get_logger()
 

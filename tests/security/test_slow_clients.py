@@ -14,7 +14,6 @@ from typing import IO, Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.app import running
 from gateway.commands import folder
 from gateway.http import stalls
 from gateway.http.disconnect import while_connected
@@ -23,6 +22,7 @@ from gateway.server import connections, http1
 from gateway.server.connection import KnownConnection
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
 from gateway.settings.load import Settings
+from gateway.wiring.app import running
 from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import trouble
 from tests.parts import raw

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import running
 from gateway.commands import folder
 from gateway.http.stalls import StalledClients
 from gateway.server.connections import Server
 from gateway.settings.load import Settings
+from gateway.wiring.app import running
 from tests.gateway.asgi import ask
 from tests.parts.images import seeded
 from tests.parts.liar import Liar

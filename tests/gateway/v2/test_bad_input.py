@@ -24,14 +24,14 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
 from cache.values import BlobInfo, Link
-from gateway.app import create_app
 from gateway.commands import folder
 from gateway.db import groups
 from gateway.folders import CacheFolder
-from gateway.opening import open_services
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.v2.access import Options
+from gateway.wiring.app import create_app
+from gateway.wiring.lifespan import open_services
 from tests.gateway.asgi import Exchange, ask
 from tests.gateway.vectors import DENIED, IMAGE, PROXIED, Vector, all_vectors
 from tests.parts.gateway import ROOT, toml

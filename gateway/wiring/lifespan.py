@@ -28,7 +28,6 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
 from cache.values import Source
-from gateway.configured import configured_upstreams, open_evictor, tag_rules
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.folders import CacheFolder
 from gateway.healing import Healer
@@ -40,6 +39,7 @@ from gateway.server.process import Process
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstreams
+from gateway.wiring.from_settings import configured_upstreams, open_evictor, tag_rules
 
 log = structlog.get_logger()
 

@@ -9,13 +9,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
 from gateway import ops
-from gateway.configured import open_proxy_allowed, ops_options
 from gateway.http.access_log import AccessLog, DrainedRefusals, log_at_once
 from gateway.http.stalls import StalledClients
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
-from gateway.opening import open_services, scrubbing
 from gateway.server.connection import KnownConnection
 from gateway.server.process import Process
 from gateway.server.zerocopy import ZeroCopy
@@ -26,6 +24,8 @@ from gateway.v2.access import Options
 from gateway.v2.errors import Refusals
 from gateway.v2.root_selection import AtAddress, ByAddress, main_registry, registry_at
 from gateway.v2.routes import RegistryApi
+from gateway.wiring.from_settings import open_proxy_allowed, ops_options
+from gateway.wiring.lifespan import open_services, scrubbing
 
 
 @asynccontextmanager

@@ -14,13 +14,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from gateway.app import running
 from gateway.commands.folder import make
 from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.server.process import Process
 from gateway.settings.load import Settings
+from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, ask
 from tests.parts import raw
