@@ -7,7 +7,7 @@ from typing import Any
 import typer.main
 
 from cache.oci.errors import error_codes
-from gateway.cli import app
+from gateway.cli.main import app
 from gateway.observability.metrics import Metrics
 from gateway.settings.load import setting_names
 

@@ -504,7 +504,7 @@ THREATS = [
         "A server that was stopped does not start any more, because its databases cannot be opened.",
         "A ballast file is kept, which goes first; then go cached blobs, as few as are needed.",
         ("tests/gateway/processes/test_supervisor.py::test_on_a_full_disk_a_server_starts_and_serves_what_it_has",),
-        Disarm("gateway/commands/folder.py", "    ballast.make_room(data)\n", ""),
+        Disarm("gateway/cli/folder.py", "    ballast.make_room(data)\n", ""),
     ),
     Threat(
         "an upstream that hangs",

@@ -30,8 +30,8 @@ from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.folders import CacheFolder
-from gateway.healing import Healer
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+from gateway.maintenance.heal import Healer
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.cache_events import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics

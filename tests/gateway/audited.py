@@ -44,6 +44,6 @@ def watch(file: str) -> None:
 
 if __name__ == "__main__":
     watch(sys.argv.pop(1))
-    from gateway.cli import main
+    from gateway.cli.main import main
 
     main()

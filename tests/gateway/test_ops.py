@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from gateway.commands.folder import make
+from gateway.cli.folder import make
 from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.commands import folder
+from gateway.cli import folder
 from gateway.http import stalls
 from gateway.http.disconnect import while_connected
 from gateway.http.stalls import StalledClients

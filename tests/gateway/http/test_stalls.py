@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands import folder
+from gateway.cli import folder
 from gateway.http.stalls import StalledClients
 from gateway.server.connections import Server
 from gateway.settings.load import Settings

@@ -24,7 +24,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
 from cache.values import BlobInfo, Link
-from gateway.commands import folder
+from gateway.cli import folder
 from gateway.db import groups
 from gateway.folders import CacheFolder
 from gateway.services import Services

@@ -7,8 +7,8 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy.repository import ProxiedRepository
-from gateway.commands.folder import open_existing
-from gateway.commands.output import Refused
+from gateway.cli.folder import open_existing
+from gateway.cli.output import Refused
 from gateway.gates import behind_gate
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
 from gateway.observability import logs

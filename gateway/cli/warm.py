@@ -19,12 +19,12 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.proxy.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
 from cache.upstream.errors import UpstreamError
-from gateway.commands.config import load_settings
-from gateway.commands.folder import open_existing
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
-from gateway.commands.shelves import Shelves
+from gateway.cli.config import load_settings
+from gateway.cli.folder import open_existing
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
+from gateway.maintenance.shelves import Shelves
 from gateway.observability import logs
 from gateway.settings.load import Settings
 from gateway.settings.units import parse_duration

@@ -21,7 +21,7 @@ from cache.upstream.egress import Egress, Reach
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source
-from gateway.commands.image import locate_image
+from gateway.cli.image import locate_image
 from gateway.folders import CacheFolder
 from gateway.gates import Repository, open_proxied
 from gateway.namespaces.locate import PROXY_SEPARATOR

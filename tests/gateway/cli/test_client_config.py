@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.commands.client_files import Address, Client, Mirror, client_file
-from tests.gateway.test_cli import Terminal
+from gateway.cli.client_files import Address, Client, Mirror, client_file
+from tests.gateway.cli.test_main import Terminal
 
 PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"
 

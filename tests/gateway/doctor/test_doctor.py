@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cache.oci.names import Tag
-from gateway.commands.doctor import examine
-from gateway.commands.folder import make
+from gateway.cli.doctor import examine
+from gateway.cli.folder import make
 from gateway.doctor import machine
 from gateway.doctor.check import Check
 from gateway.doctor.clients import MANNERS, Manner, Target, replay

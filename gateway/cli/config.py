@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
 from gateway.settings.load import LoadedSettings, SettingRow, Settings, load, rows
 
 app = typer.Typer(no_args_is_help=True, help="Show and check the settings.", rich_markup_mode=None)

@@ -11,8 +11,8 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
-from gateway.commands.image import split_image
-from gateway.commands.output import Refused
+from gateway.cli.image import split_image
+from gateway.cli.output import Refused
 from gateway.db.groups import Group
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.units import parse_duration

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.cli.main import app
 from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
 from gateway.settings.load import Settings

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from gateway.commands import folder
-from gateway.commands.client_files import Address, Client, Mirror, NotPossible, client_file
-from gateway.commands.config import load_settings
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
+from gateway.cli import folder
+from gateway.cli.client_files import Address, Client, Mirror, NotPossible, client_file
+from gateway.cli.config import load_settings
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS

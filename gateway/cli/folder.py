@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway import ballast
-from gateway.commands.output import Refused
+from gateway.cli.output import Refused
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE, Database, migrate
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.config import load_settings
-from gateway.commands.folder import open_existing, open_made
-from gateway.commands.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.cli.config import load_settings
+from gateway.cli.folder import open_existing, open_made
+from gateway.cli.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.db import groups
 from gateway.db.gates import document_of
 from gateway.db.groups import Group, Login, LoginRefused, Visibility

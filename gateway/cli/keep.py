@@ -18,13 +18,13 @@ from cache.retention.sweep import prefixes
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
-from gateway.commands import cache
-from gateway.commands.cache import GroupOption, ImageName, named_image, open_inventory
-from gateway.commands.config import load_settings
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
+from gateway.cli import cache
+from gateway.cli.cache import GroupOption, ImageName, named_image, open_inventory
+from gateway.cli.config import load_settings
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
-from gateway.healing import Healer
+from gateway.maintenance.heal import Healer
 from gateway.observability import logs
 from gateway.settings.load import Settings
 from gateway.settings.sizes import parse_rate

@@ -19,9 +19,9 @@ from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.mirrors import Client
-from gateway.commands.config import load_settings
-from gateway.commands.folder import open_existing
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
+from gateway.cli.config import load_settings
+from gateway.cli.folder import open_existing
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
 from gateway.db import groups
 from gateway.db.groups import HUB, Group
 from gateway.doctor.check import Check, failed, not_run, passed

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import config as config_commands
-from gateway.commands import doctor as doctor_command
-from gateway.commands import folder
-from gateway.commands import group as group_commands
-from gateway.commands import keep as keep_commands
-from gateway.commands import quota as quota_command
-from gateway.commands.client_config import client_config
-from gateway.commands.output import ConfigFile, DataFolder, refusals
+from gateway.cli import config as config_commands
+from gateway.cli import doctor as doctor_command
+from gateway.cli import folder
+from gateway.cli import group as group_commands
+from gateway.cli import keep as keep_commands
+from gateway.cli import quota as quota_command
+from gateway.cli.client_config import client_config
+from gateway.cli.output import ConfigFile, DataFolder, refusals
 from gateway.processes import supervisor
 from gateway.settings.load import load
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from cache.upstream import ledger, quota
 from cache.upstream.quota import UNKNOWN, Allowance
 from cache.upstream.urls import origin_of
-from gateway.commands.config import load_settings
-from gateway.commands.folder import open_existing
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
+from gateway.cli.config import load_settings
+from gateway.cli.folder import open_existing
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
 from gateway.folders import CacheFolder
 from gateway.settings.load import Settings
 

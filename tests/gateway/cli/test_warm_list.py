@@ -3,8 +3,8 @@
 import pytest
 
 from cache.proxy.warming import own_platform
-from gateway.commands.output import Refused
-from gateway.commands.warm import Wanted, parse_list
+from gateway.cli.output import Refused
+from gateway.cli.warm import Wanted, parse_list
 
 OWN = (own_platform(),)
 DIGEST = f"sha256:{'a' * 64}"

@@ -25,17 +25,17 @@ from cache.retention.eviction import evict_image
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore
 from cache.values import Source, TagPointer
-from gateway.commands.config import load_settings
-from gateway.commands.explanation import Part, happenings, missing, parts_of
-from gateway.commands.figures import figures
-from gateway.commands.folder import open_existing
-from gateway.commands.image import open_image, split_image
-from gateway.commands.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
-from gateway.commands.verdicts import explain_gate
-from gateway.commands.warm import warm_list
+from gateway.cli.config import load_settings
+from gateway.cli.folder import open_existing
+from gateway.cli.image import open_image, split_image
+from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.cli.warm import warm_list
 from gateway.db import groups
 from gateway.db.groups import HUB
 from gateway.folders import CacheFolder
+from gateway.inspection.explain import Part, happenings, missing, parts_of
+from gateway.inspection.figures import figures
+from gateway.inspection.verdicts import explain_gate
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings
