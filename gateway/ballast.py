@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from gateway.folders import CacheFolder
+from gateway.data_folder import CacheFolder
 
 BALLAST_BYTES = 1024 * 1024
 NEEDED_BYTES = 512 * 1024

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
-from gateway.folders import CacheFolder
+from gateway.data_folder import CacheFolder
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.metrics import Metrics
 from gateway.server.process import Process

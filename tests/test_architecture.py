@@ -25,11 +25,11 @@ LAYERS = [
     ["cache.proxy.repository"],
     ["cache.proxy.gated", "cache.proxy.warming"],
     ["gateway.observability.access_line", "gateway.server.process"],
-    ["gateway.db", "gateway.folders", "gateway.observability.metrics", "gateway.settings.units"],
+    ["gateway.db", "gateway.data_folder", "gateway.observability.metrics", "gateway.settings.units"],
     ["gateway.auth"],
     ["gateway.namespaces.locate", "gateway.upstreams"],
     ["gateway.services", "gateway.maintenance.heal"],
-    ["gateway.gates"],
+    ["gateway.repositories"],
     ["gateway.http"],
     ["gateway.v2", "gateway.ops"],
     [

@@ -30,9 +30,9 @@ from gateway.cli.folder import open_existing
 from gateway.cli.image import open_image, split_image
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.cli.warm import warm_list
+from gateway.data_folder import CacheFolder
 from gateway.db import groups
 from gateway.db.groups import HUB
-from gateway.folders import CacheFolder
 from gateway.inspection.explain import Part, happenings, missing, parts_of
 from gateway.inspection.figures import figures
 from gateway.inspection.verdicts import explain_gate

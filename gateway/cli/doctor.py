@@ -22,13 +22,13 @@ from cache.upstream.mirrors import Client
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
+from gateway.data_folder import CacheFolder
 from gateway.db import groups
 from gateway.db.groups import HUB, Group
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.doctor.clients import MANNERS, Target, replay_all, unreadiness
 from gateway.doctor.machine import examine_machine
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
-from gateway.folders import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
 from gateway.settings.load import Settings, SettingsError

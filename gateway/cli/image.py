@@ -9,9 +9,9 @@ from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy.repository import ProxiedRepository
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Refused
-from gateway.gates import behind_gate
 from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
 from gateway.observability import logs
+from gateway.repositories import behind_gate
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.wiring.lifespan import open_services

@@ -22,8 +22,8 @@ from gateway.cli import cache
 from gateway.cli.cache import GroupOption, ImageName, named_image, open_inventory
 from gateway.cli.config import load_settings
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
+from gateway.data_folder import CacheFolder
 from gateway.db.groups import HUB
-from gateway.folders import CacheFolder
 from gateway.maintenance.heal import Healer
 from gateway.observability import logs
 from gateway.settings.load import Settings

@@ -11,7 +11,7 @@ from cache.upstream.urls import origin_of
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
-from gateway.folders import CacheFolder
+from gateway.data_folder import CacheFolder
 from gateway.settings.load import Settings
 
 COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]

@@ -22,9 +22,9 @@ from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source
 from gateway.cli.image import locate_image
-from gateway.folders import CacheFolder
-from gateway.gates import Repository, open_proxied
+from gateway.data_folder import CacheFolder
 from gateway.namespaces.locate import PROXY_SEPARATOR
+from gateway.repositories import Repository, open_proxied
 from gateway.services import Services
 
 Spare = Callable[[Source], bool]

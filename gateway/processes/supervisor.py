@@ -23,8 +23,8 @@ from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import ballast
+from gateway.data_folder import CacheFolder
 from gateway.db.groups import HUB
-from gateway.folders import CacheFolder
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
 from gateway.processes.listeners import CannotListen, bound, urls_of

@@ -6,8 +6,8 @@ from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
-from gateway.gates import Repository, open_proxied
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
+from gateway.repositories import Repository, open_proxied
 from gateway.services import Services
 
 _REMEMBERED = 10_000

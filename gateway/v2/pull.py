@@ -13,8 +13,8 @@ from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from gateway.auth.permissions import Action
-from gateway.gates import Repository
 from gateway.http.access_log import note_lookup
+from gateway.repositories import Repository
 from gateway.v2.access import Access
 from gateway.v2.endpoint import Endpoint, Kind
 from gateway.v2.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse

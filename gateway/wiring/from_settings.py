@@ -12,7 +12,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
 from gateway import ops
-from gateway.folders import CacheFolder
+from gateway.data_folder import CacheFolder
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
 

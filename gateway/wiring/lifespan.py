@@ -28,8 +28,8 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
 from cache.values import Source
+from gateway.data_folder import CacheFolder
 from gateway.db.engine import DATABASE_FILE, Database
-from gateway.folders import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.maintenance.heal import Healer
 from gateway.namespaces.locate import Namespaces

@@ -25,8 +25,8 @@ from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
 from cache.values import BlobInfo, Link
 from gateway.cli import folder
+from gateway.data_folder import CacheFolder
 from gateway.db import groups
-from gateway.folders import CacheFolder
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.v2.access import Options
