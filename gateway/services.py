@@ -7,7 +7,7 @@ from cache.proxy.shared import PullThrough
 from gateway.data_folder import CacheFolder
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.metrics import Metrics
-from gateway.server.process import Process
+from gateway.observability.server_state import ServerState
 from gateway.upstreams import Upstreams
 
 
@@ -19,4 +19,4 @@ class Services:
     metrics: Metrics
     index: SqlIndex
     folder: CacheFolder
-    process: Process
+    process: ServerState

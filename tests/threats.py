@@ -247,10 +247,10 @@ THREATS = [
         "A client sends a body to a path that takes none, for ever.",
         "What is not wanted is read on within bounds of bytes and seconds, and then the connection ends.",
         (
-            "tests/gateway/http/test_middleware.py::test_a_body_without_end_is_read_up_to_the_limit",
-            "tests/gateway/http/test_middleware.py::test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer",
+            "tests/gateway/http/test_drain.py::test_a_body_without_end_is_read_up_to_the_limit",
+            "tests/gateway/http/test_drain.py::test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer",
         ),
-        Disarm("gateway/http/access_log.py", "while not read_all and taken < DRAIN_BYTES:", "while not read_all:"),
+        Disarm("gateway/http/drain.py", "while not read_all and taken < DRAIN_BYTES:", "while not read_all:"),
     ),
     Threat(
         "bombs",
@@ -339,7 +339,7 @@ THREATS = [
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_tls.py",
         ),
-        Disarm("gateway/server/connections.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
+        Disarm("gateway/server/tls.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
     ),
     Threat(
         "slow clients",
@@ -504,7 +504,7 @@ THREATS = [
         "A server that was stopped does not start any more, because its databases cannot be opened.",
         "A ballast file is kept, which goes first; then go cached blobs, as few as are needed.",
         ("tests/gateway/processes/test_supervisor.py::test_on_a_full_disk_a_server_starts_and_serves_what_it_has",),
-        Disarm("gateway/cli/folder.py", "    ballast.make_room(data)\n", ""),
+        Disarm("gateway/cli/folder.py", "    data_folder.make_room(data)\n", ""),
     ),
     Threat(
         "an upstream that hangs",

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway import ballast
+from gateway import data_folder
 from gateway.cli.output import Refused
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE, Database, migrate
@@ -41,7 +41,7 @@ def _make(data: Path) -> None:
         raise Refused(
             f"data folder {data.absolute()} cannot be made ({error.strerror}): give --data another one"
         ) from error
-    ballast.make_room(data)
+    data_folder.make_room(data)
     migrate(data / DATABASE_FILE)
 
 

@@ -27,7 +27,7 @@ from gateway.db.groups import HUB
 from gateway.maintenance.heal import Healer
 from gateway.observability import logs
 from gateway.settings.load import Settings
-from gateway.settings.sizes import parse_rate
+from gateway.settings.units import parse_rate
 from gateway.wiring.lifespan import open_services
 
 PAGE = 500

@@ -212,7 +212,7 @@ async def get(connection: AsyncConnection, path: str) -> Group:
     """Raises GroupUnknown."""
     group = await find(connection, path)
     if group is None:
-        raise GroupUnknown(f"there is no group {path!r}: `registry-gateway group list` shows those there are")
+        raise GroupUnknown(f"there is no group {path!r}: list the groups to see those there are")
     return group
 
 

@@ -1,6 +1,5 @@
 """What every request passes, outermost first; pure ASGI."""
 
-import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -11,13 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.http.request_id import new_request_id
 from gateway.observability.access_line import AccessLine
 from gateway.server.zerocopy import EXTENSION
-from gateway.v2.errors import unexpected_response
 
 log = structlog.get_logger("access")
 
-DRAIN_BYTES = 256 * 1024 * 1024
-DRAIN_SECONDS = 10.0
-_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 _AGENT_LIMIT = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -57,8 +52,15 @@ def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
 class AccessLog:
     """Gives every request an id and one line in the log, and turns what nobody caught into an answer of 500."""
 
-    def __init__(self, app: ASGIApp, write: Callable[[AccessLine], None] = log_at_once) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        unexpected: Callable[[], ASGIApp],
+        write: Callable[[AccessLine], None] = log_at_once,
+    ) -> None:
+        """`unexpected`: makes the response to a request whose handler raised what nobody caught."""
         self._app = app
+        self._unexpected = unexpected
         self._write = write
         self.in_progress = 0
 
@@ -91,7 +93,7 @@ class AccessLog:
         except Exception:  # the seam to the server, which would only print it
             structlog.get_logger().exception("request_failed", request_id=request_id.decode())
             if not trail.status:
-                await unexpected_response()(scope, receive, noting)
+                await self._unexpected()(scope, receive, noting)
         finally:
             self.in_progress -= 1
             self._write(_line(scope, trail, began, agent, request_id))
@@ -128,43 +130,3 @@ def _line(scope: Scope, trail: Trail, began: float, agent: bytes | None, request
     )
 
 
-class DrainedRefusals:
-    """Reads on what a client still sends when the answer is ready early, within bounds.
-
-    The server stops reading a connection whose request nobody reads, and a client that is writing a big body sees
-    nothing of an answer until it has written it.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not any(name in _BODY_HEADERS and value != b"0" for name, value in scope["headers"]):
-            await self._app(scope, receive, send)
-            return
-        read_all = False
-
-        async def reading() -> Message:
-            nonlocal read_all
-            message = await receive()
-            read_all = read_all or message["type"] != "http.request" or not message.get("more_body", False)
-            return message
-
-        async def answering(message: Message) -> None:
-            if message["type"] != "http.response.body" or message.get("more_body", False) or read_all:
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            await _drain(reading)
-            await send({"type": "http.response.body"})
-
-        async def _drain(receive: Receive) -> None:
-            taken = 0
-            try:
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    while not read_all and taken < DRAIN_BYTES:
-                        taken += len((await receive()).get("body", b""))
-            except TimeoutError:
-                return
-
-        await self._app(scope, reading, answering)

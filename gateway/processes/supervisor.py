@@ -22,7 +22,7 @@ from cache.download.spool_sweep import sweep_leftovers
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable, migrate
-from gateway import ballast
+from gateway import data_folder
 from gateway.data_folder import CacheFolder
 from gateway.db.groups import HUB
 from gateway.observability import logs
@@ -31,7 +31,7 @@ from gateway.processes.listeners import CannotListen, bound, urls_of
 from gateway.processes.shared_counters import count_folder
 from gateway.processes.worker import Post, tls_files, work
 from gateway.processes.worker_pool import Begin, Crew, NoWorkerReady
-from gateway.server.connections import TlsUnusable, tls_context
+from gateway.server.tls import TlsUnusable, tls_context
 from gateway.settings.load import Settings
 from gateway.wiring.from_settings import open_proxy_allowed
 
@@ -60,7 +60,7 @@ def serve(settings: Settings) -> int:
     except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
-    ballast.lay(settings.data)
+    data_folder.lay(settings.data)
     return 0
 
 
@@ -75,7 +75,7 @@ def _prepare(data: Path) -> None:
             f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"
         ) from error
     migrate(folder.index, MIGRATIONS)
-    ballast.lay(data)
+    data_folder.lay(data)
 
 
 def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:

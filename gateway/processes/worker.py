@@ -17,8 +17,9 @@ from cache.sqlite import DatabaseUnusable
 from gateway.observability import logs
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics, share
-from gateway.server.connections import Address, Server, TlsFiles, TlsUnusable
-from gateway.server.process import Process
+from gateway.observability.server_state import ServerState
+from gateway.server.connections import Address, Server
+from gateway.server.tls import TlsFiles, TlsUnusable
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
 
@@ -76,7 +77,7 @@ async def _run(post: Post) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, process, lines = Metrics(), Process(), AccessLines(post.settings.log_format)
+    metrics, process, lines = Metrics(), ServerState(), AccessLines(post.settings.log_format)
     metrics.count_worker()
     try:
         async with running(post.settings, post.urls, lines.write, metrics, process) as (main, *others):

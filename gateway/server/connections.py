@@ -5,14 +5,12 @@ offers HTTP/2, whose streams it does not end when their body fails.
 """
 
 import asyncio
-import os
 import resource
 import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,10 +21,11 @@ from hypercorn.typing import AppWrapper
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
+from gateway.observability.server_state import ServerState
 from gateway.server import http1, request_head
 from gateway.server.acceptor import Acceptor
 from gateway.server.http1 import Http1Connection
-from gateway.server.process import Process
+from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
 
 log = structlog.get_logger()
 
@@ -39,42 +38,6 @@ TURNED_AWAY, TURNED_AWAY_SECONDS, TURNED_AWAY_BYTES = 100, 1.0, 1024 * 1024
 _TLS_HANDSHAKE_SECONDS = 10.0
 _LOOK_AT_FILES_SECONDS = 10.0
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
-
-
-class TlsUnusable(Exception):
-    """Certificate or key cannot be used; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    certificate: Path
-    key: Path
-
-    def load(self, context: ssl.SSLContext) -> None:
-        """Raises TlsUnusable."""
-        for name, path in (("certificate", self.certificate), ("key", self.key)):
-            if not os.access(path, os.R_OK):
-                raise TlsUnusable(f"the TLS {name} {path} cannot be read: check the path and its owner")
-        try:
-            context.load_cert_chain(self.certificate, self.key, password=_no_password)
-        except (ssl.SSLError, OSError, ValueError) as error:
-            raise TlsUnusable(
-                f"the TLS certificate {self.certificate} and the key {self.key} do not fit together, or are no PEM "
-                f"({error}): give a chain and its unencrypted key"
-            ) from error
-
-    def stamps(self) -> tuple[int, ...]:
-        """Differs when a file was replaced."""
-        return tuple(path.stat().st_mtime_ns for path in (self.certificate, self.key))
-
-
-def tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.2 and later, HTTP/1.1 alone. Raises TlsUnusable."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    files.load(context)
-    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +54,11 @@ class Server:
         app: ASGIApp,
         tls: TlsFiles | None = None,
         connections: int | None = None,
-        process: Process | None = None,
+        process: ServerState | None = None,
     ) -> None:
         """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow. `process` is
         told how many there are, and when no more are taken."""
-        self._process = process or Process()
+        self._process = process or ServerState()
         request_head.install()
         self._app = _wrapped(app)
         self._tls = tls
@@ -238,5 +201,3 @@ def _note_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
         log.error("loop_error", reason=str(context.get("message")), exc_info=error)
 
 
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")

@@ -12,8 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from gateway.settings.sizes import Size, parse_rate, parse_size
-from gateway.settings.units import parse_duration
+from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
 
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 _AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")

@@ -33,7 +33,7 @@ from gateway.settings.kinds import (
     Urls,
     wildcard_has_a_name,
 )
-from gateway.settings.sizes import Size
+from gateway.settings.units import Size
 
 DOCKER_HUB = "docker.io"
 

@@ -9,13 +9,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
 from gateway import ops
-from gateway.http.access_log import AccessLog, DrainedRefusals, log_at_once
+from gateway.http.access_log import AccessLog, log_at_once
+from gateway.http.drain import DrainedRefusals
 from gateway.http.stalls import StalledClients
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
+from gateway.observability.server_state import ServerState
 from gateway.server.connection import KnownConnection
-from gateway.server.process import Process
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.load import Settings
@@ -34,7 +35,7 @@ async def running(
     urls: Sequence[str],
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
-    process: Process | None = None,
+    process: ServerState | None = None,
 ) -> AsyncIterator[list[ASGIApp]]:
     """The app of the main address and those of the listeners, in their order, with all that they live on.
 
@@ -79,7 +80,7 @@ def create_app(
         metrics.note_answer(line)
         log_access(line)
 
-    access_log = AccessLog(DrainedRefusals(surfaces), note)
+    access_log = AccessLog(DrainedRefusals(surfaces), errors.unexpected_response, note)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)
     return KnownConnection(ZeroCopy(StalledClients(access_log), options.zero_copy))
 

@@ -1,8 +1,6 @@
 """What the settings say, in the words of those who work by them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from cache.index.maintenance import Held, Stock
 from cache.policy.freshness import TagRule, TagRules
@@ -12,6 +10,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
 from gateway import ops
+from gateway.auth.exposure import on_loopback_alone
 from gateway.data_folder import CacheFolder
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
@@ -79,12 +78,4 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> ops.Options:
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
     """Whether this server, of which these are all URLs, is reached on loopback alone."""
     hosts = [settings.host, *(listener.host for listener in settings.listener)]
-    hosts += [virtual.name for virtual in settings.virtual_host]
-    return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
+    return on_loopback_alone([*hosts, *(virtual.name for virtual in settings.virtual_host)], urls)

@@ -35,7 +35,7 @@ from gateway.maintenance.heal import Healer
 from gateway.namespaces.locate import Namespaces
 from gateway.observability.cache_events import Downloads, Troubles, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
-from gateway.server.process import Process
+from gateway.observability.server_state import ServerState
 from gateway.services import Services
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstreams
@@ -62,10 +62,10 @@ class _Books:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, metrics: Metrics | None = None, process: Process | None = None
+    settings: Settings, metrics: Metrics | None = None, process: ServerState | None = None
 ) -> AsyncIterator[Services]:
     """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
-    folder, metrics, process = CacheFolder(settings.data), metrics or Metrics(), process or Process()
+    folder, metrics, process = CacheFolder(settings.data), metrics or Metrics(), process or ServerState()
     folder.make()
     metrics.show("connections", lambda: process.connections)
     async with (

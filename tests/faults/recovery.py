@@ -49,7 +49,7 @@ def await_fill(gateway: Gateway, image: Image) -> None:
     for _ in range(EVICTIONS):
         if fillers(gateway):
             return
-        gateway.cli.main("cache", "evict", image.name)
+        gateway.cli("cache", "evict", image.name)
         with contextlib.suppress(TimeoutError):
             wait_until(lambda: bool(fillers(gateway)), within=3)
     raise TimeoutError("nobody fills")

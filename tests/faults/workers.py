@@ -37,8 +37,8 @@ class Holdings:
 
 def workers(gateway: Gateway) -> list[int]:
     """The processes that serve: those that listen. With one process it is the server itself."""
-    children = [pid for pid in gateway.server.process.children() if serves(pid)]
-    return sorted(children) or ([gateway.server.process.pid] if gateway.server.process.running else [])
+    children = [pid for pid in gateway.process.children() if serves(pid)]
+    return sorted(children) or ([gateway.process.pid] if gateway.process.running else [])
 
 
 def serves(pid: int) -> bool:

@@ -18,7 +18,7 @@ from gateway.cli.folder import make
 from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
-from gateway.server.process import Process
+from gateway.observability.server_state import ServerState
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
@@ -299,7 +299,7 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
 
 async def test_a_server_that_stops_is_not_ready_any_more(tmp_path: Path) -> None:
     await make(tmp_path)
-    process = Process()
+    process = ServerState()
     async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], process=process) as (app,):
         assert (await ready(app)).status == 200
         process.stopping = True

@@ -11,7 +11,8 @@ from h11 import CLIENT, IDLE
 from h11._readers import READERS
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.server.connections import Server, TlsFiles
+from gateway.server.connections import Server
+from gateway.server.tls import TlsFiles
 from tests.parts.processes import HOST, wait_until
 
 WITHIN = 10.0

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from trustme import KeyType
 
 from gateway.server import connections
-from gateway.server.connections import TlsFiles, TlsUnusable, tls_context
+from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.certs import Authority

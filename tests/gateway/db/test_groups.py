@@ -274,7 +274,7 @@ async def test_an_update_stores_everything_but_the_path(database: Database) -> N
     )
     assert await update(database, changed) == changed
     with pytest.raises(
-        GroupUnknown, match="there is no group 'b': `registry-gateway group list` shows those there are"
+        GroupUnknown, match="there is no group 'b': list the groups to see those there are"
     ):
         await update(database, replace(group, path="b"))
 

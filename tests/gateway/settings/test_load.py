@@ -20,8 +20,7 @@ from gateway.settings.load import (
     rows,
     setting_names,
 )
-from gateway.settings.sizes import Size, parse_size
-from gateway.settings.units import format_duration, parse_duration
+from gateway.settings.units import Size, format_duration, parse_duration, parse_size
 
 
 @pytest.fixture

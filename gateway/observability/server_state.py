@@ -1,7 +1,7 @@
-"""Process: what the server around the apps of a process knows and they tell others."""
+"""ServerState: what the HTTP server of a process knows and its apps report."""
 
 
-class Process:
+class ServerState:
     """Written by the server alone. `connections` are open ones of clients; `stopping`: no new ones are taken."""
 
     def __init__(self) -> None:

@@ -1,0 +1,46 @@
+"""Certificate and key of a server, and the TLS context that is made of them."""
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class TlsUnusable(Exception):
+    """Certificate or key cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    certificate: Path
+    key: Path
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Raises TlsUnusable."""
+        for name, path in (("certificate", self.certificate), ("key", self.key)):
+            if not os.access(path, os.R_OK):
+                raise TlsUnusable(f"the TLS {name} {path} cannot be read: check the path and its owner")
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise TlsUnusable(
+                f"the TLS certificate {self.certificate} and the key {self.key} do not fit together, or are no PEM "
+                f"({error}): give a chain and its unencrypted key"
+            ) from error
+
+    def stamps(self) -> tuple[int, ...]:
+        """Differs when a file was replaced."""
+        return tuple(path.stat().st_mtime_ns for path in (self.certificate, self.key))
+
+
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 and later, HTTP/1.1 alone. Raises TlsUnusable."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    files.load(context)
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
