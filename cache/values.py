@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -126,6 +127,32 @@ class Fault(Enum):
     SIZE = "size"
     JSON = "json"
     BROKEN = "broken"
+
+
+class Damage(Enum):
+    """How stored content differs from what the index says of it."""
+
+    MISSING = "missing"
+    SIZE = "size"
+    DIGEST = "digest"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """One page of a repository's tags. `last`: the tag after which the next page begins, as the upstream said; None on
+    the last page."""
+
+    tags: list[str]
+    last: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    """The descriptors that refer to a subject. `filtered`: whether the upstream applied the filter by artifact type."""
+
+    manifests: list[dict[str, Any]]
+    filtered: bool
 
 
 class Outcome(Enum):

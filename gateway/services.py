@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
 from gateway.data_folder import CacheFolder
@@ -17,6 +18,7 @@ class Services:
     upstreams: Upstreams
     pull_through: PullThrough
     metrics: Metrics
+    events: CacheEvents
     index: SqlIndex
     folder: CacheFolder
     process: ServerState

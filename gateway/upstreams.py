@@ -11,7 +11,7 @@ from cache.oci.names import RepositoryName
 from cache.upstream.circuit_breaker import Circuits
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
-from cache.upstream.errors import Corrupt, Unavailable
+from cache.upstream.errors import Unavailable
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.mirrors import Client, MirroredClient
 from cache.upstream.quota import Allowance, Ask, Thrift, pause, thrift
@@ -130,13 +130,13 @@ class Upstreams:
         for circuits in self._circuits_of(source.origin):
             circuits.believe(source.origin)
 
-    def doubt(self, source: Source, error: Corrupt) -> None:
+    def doubt(self, source: Source, fault: Fault, reason: str) -> None:
         """Content of this source was wrong. What an image's author may have caused says nothing of the upstream, and
         where there are mirrors it may have come from one of them: then the next is asked for it anyway."""
         mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
-        if error.fault in _UPSTREAM_FAULTS and not mirrored:
+        if fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
-                circuits.doubt(source.origin, error.reason)
+                circuits.doubt(source.origin, reason)
 
     def spares(self, source: Source) -> bool:
         """Whether the limit of a source leaves something for what nobody waits for yet."""

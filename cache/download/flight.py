@@ -11,17 +11,17 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 
-from cache.download.errors import Arrived
+from cache.download.errors import Arrived, Unstorable
 from cache.download.fill import Fetch, Lanes
 from cache.download.flight_thread import Pilot
 from cache.download.leased_spool import Landing as Landing
 from cache.download.progress import Body, Progress
 from cache.download.progress import State as State
 from cache.download.uncached import Beginning
+from cache.events import UNOBSERVED, CacheEvents, EndedDownload, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.failpoints import failpoint
@@ -220,15 +220,6 @@ class Follower:
             raise self._flight.error.again()
 
 
-class Tower(Protocol):
-    """Is told of every flight, in the loop."""
-
-    def began(self, flight: Flight) -> None: ...
-
-    def ended(self, flight: Flight, seconds: float) -> None:
-        """With its outcome in `state` and `error`, before it is forgotten."""
-
-
 class Flights:
     """The running downloads of this process, one per source and digest."""
 
@@ -237,15 +228,12 @@ class Flights:
         place: Landing,
         tasks: Tasks,
         arrived: Callable[[Flight], Awaitable[None]],
-        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
-        tower: Tower | None = None,
+        events: CacheEvents = UNOBSERVED,
     ) -> None:
-        """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come. `refused` is
-        told of each body that was not what it should be."""
-        self._tower = tower
+        """`arrived` is awaited after a commit, before the flight is forgotten: it records what has come."""
+        self._events = events
         self._place = place
         self._lanes = Lanes()
-        self._refused = refused
         self._tasks = tasks
         self._arrived = arrived
         self._running: dict[tuple[Source, Digest], Flight] = {}
@@ -296,19 +284,21 @@ class Flights:
     async def _own(self, flight: Flight) -> None:
         """From take-off to record, whatever its clients do."""
         began = time.monotonic()
-        if self._tower:
-            self._tower.began(flight)
+        self._events.download_began(flight.source, flight.digest)
         landed = asyncio.Event()
         fill = threading.Thread(target=flight.fly, args=(landed.set,), name="fill", daemon=True)
         try:
             fill.start()
             await landed.wait()
+            if flight.state is State.COMMITTED:
+                self._events.content_verified(flight.source)
             recorded = 0
             while flight.state is State.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # who joins while this is written down is written down too
                 await self._record(flight)
-            if isinstance(flight.error, Corrupt):
-                self._refused(flight.source, flight.error)
+            if isinstance(error := flight.error, Corrupt):
+                refused = RefusedContent(flight.source, error.fault, error.reason, error.evidence)
+                self._events.content_refused(refused)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:
                 del self._running[flight.source, flight.digest]
@@ -318,8 +308,8 @@ class Flights:
                     async with asyncio.timeout(STOP_WITHIN):
                         await landed.wait()
             flight.land(flown=fill.ident is None)
-            if self._tower and not isinstance(flight.error, Arrived):
-                self._tower.ended(flight, time.monotonic() - began)
+            if not (flight.borrowed or isinstance(flight.error, Arrived)):
+                self._events.download_ended(_ended(flight, time.monotonic() - began))
 
     async def _record(self, flight: Flight) -> None:
         """What cannot be written down is asked for again some day; who reads now hears nothing of it."""
@@ -330,6 +320,20 @@ class Flights:
             if seldom(type(error).__name__):
                 log.error("arrival_not_recorded", digest=str(flight.digest), reason=str(error))
         failpoint("flight.recorded")
+
+
+def _ended(flight: Flight, seconds: float) -> EndedDownload:
+    """The event that reports a flight whose state is final."""
+    return EndedDownload(
+        flight.source,
+        flight.image,
+        flight.digest,
+        committed=flight.state is State.COMMITTED,
+        size=flight.written,
+        seconds=seconds,
+        reason=flight.error.reason if flight.error else "",
+        unstorable=isinstance(flight.error, Unstorable),
+    )
 
 
 def worth_finishing(size: int | None, written: int) -> bool:

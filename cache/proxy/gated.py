@@ -17,8 +17,7 @@ from cache.policy.gate import Gate, annotated_creation, configured_creation, dec
 from cache.proxy.errors import RETRY_AFTER
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
-from cache.upstream.client import ReferrersPage, TagPage
-from cache.values import Outcome, Source
+from cache.values import Outcome, ReferrersPage, Source, TagPage
 
 CONFIG_LIMIT = 1024 * 1024
 TOLD_WITHIN = 5.0

@@ -34,11 +34,10 @@ from cache.proxy.errors import RETRY_AFTER, refusal
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
 from cache.repository import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
-from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Outage, Unavailable
 from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask, Thrift
-from cache.values import Link, Outcome, TagPointer
+from cache.values import Link, Outcome, ReferrersPage, TagPage, TagPointer
 
 REVALIDATE_WITHIN = 2.0
 LATE_WITHIN = 0.25

@@ -6,21 +6,19 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from cache.download.flight import Flight, Flights
+from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import Catalogue, Index, Usage
-from cache.oci.digest import Digest
-from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRules
 from cache.proxy.memory import Absences, Hits, Outages
 from cache.proxy.prefetch import Prefetching
 from cache.proxy.queue import Turns
-from cache.proxy.stored_blobs import Damage, Holdings
+from cache.proxy.stored_blobs import Holdings
 from cache.runtime.tasks import Shared, Tasks
 from cache.store.base import BlobStore
-from cache.upstream.errors import Corrupt, UpstreamError
+from cache.upstream.errors import UpstreamError
 from cache.values import BlobInfo, Link, Source
 
 T = TypeVar("T")
-Failed = Callable[[Source, RepositoryName, Tag | Digest, UpstreamError], None]
 
 
 class PullThrough:
@@ -35,23 +33,18 @@ class PullThrough:
         tasks: Tasks,
         rules: TagRules,
         clock: Callable[[], datetime],
-        refused: Callable[[Source, Corrupt], None] = lambda source, error: None,
-        damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None,
-        failed: Failed = lambda source, image, reference, error: None,
+        events: CacheEvents = UNOBSERVED,
         prefetching: Prefetching | None = None,
     ) -> None:
-        """`refused` is told of each document that an upstream gave and that must not be passed on, `damaged` of each
-        file that was not as it was written, `failed` of each question about a manifest or a link that was not answered
-        as it was hoped. Without `prefetching` nothing is fetched that nobody asked for."""
-        self.failed = failed
+        """Without `prefetching` nothing is fetched that nobody asked for."""
+        self.events = events
         self.index = index
         self.usage = usage
-        self.held = Holdings(index, store, damaged)
+        self.held = Holdings(index, store, events)
         self.hits = Hits()
         self.flights = flights
         self.rules = rules
         self.clock = clock
-        self.refused = refused
         self.turns: dict[Source, Turns] = {}
         self.prefetching = prefetching
         self.absences = Absences(rules.negative_ttl)

@@ -4,39 +4,25 @@ A file that is missing, cut, grown, empty or unreadable is a miss like any other
 the next fetch puts both right.
 """
 
-from collections.abc import Callable
-from enum import Enum
-
 import structlog
 
+from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import Sizes
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
 from cache.runtime.exhaustion import is_exhausted
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, OpenBlob
-from cache.values import BlobInfo
+from cache.values import BlobInfo, Damage
 
 log = structlog.get_logger()
 
 
-class Damage(Enum):
-    """What was wrong with something that the index says is here."""
-
-    MISSING = "missing"
-    SIZE = "size"
-    DIGEST = "digest"
-    UNREADABLE = "unreadable"
-
-
 class Holdings:
-    def __init__(
-        self, sizes: Sizes, store: BlobStore, damaged: Callable[[Digest, Damage], None] = lambda digest, damage: None
-    ) -> None:
-        """`damaged` is told of each file that was not as the index says; in the loop."""
+    def __init__(self, sizes: Sizes, store: BlobStore, events: CacheEvents = UNOBSERVED) -> None:
         self._sizes = sizes
         self._store = store
-        self._damaged = damaged
+        self._events = events
 
     async def open(self, digest: Digest) -> OpenBlob | None:
         """None when it is not here as it should be. Raises StoreUnavailable where no more files can be opened."""
@@ -82,7 +68,7 @@ class Holdings:
             log.info("blob_missing", digest=str(digest))  # evicted a moment ago, as a rule
         else:
             log.error("blob_damaged", digest=str(digest), damage=damage.value)
-            self._damaged(digest, damage)
+            self._events.damage_found(damage)
         try:
             await self._sizes.drop(digest, lambda: self._is_well(digest, size))
         except DatabaseUnusable as error:  # such as a full disk: it is a miss all the same

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from cache.download.errors import Arrived, Unstorable
+from cache.events import RefusedContent
 from cache.index.base import Fact
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
@@ -106,7 +107,8 @@ class Asking:
         except Outage as error:
             self._all.outages.note(self._source, self._all.clock())
             if isinstance(error, Corrupt):
-                self._all.refused(self._source, error)
+                refused = RefusedContent(self._source, error.fault, error.reason, error.evidence)
+                self._all.events.content_refused(refused)
             raise
         self._all.outages.end(self._source)
         return result
@@ -150,5 +152,5 @@ class Asking:
         try:
             return await work
         except UpstreamError as error:
-            self._all.failed(self._source, self._image, reference, error)
+            self._all.events.lookup_failed(self._source, self._image, reference, error.reason)
             raise

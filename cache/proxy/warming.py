@@ -12,7 +12,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from cache.upstream.client import TagPage
+from cache.values import TagPage
 
 ALL = "*"
 _AT_ONCE = 3

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 
 import structlog
 
+from cache.events import UNOBSERVED, CacheEvents
 from cache.index.maintenance import Stock
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.proxy.stored_blobs import Damage
 from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.values import Source
+from cache.values import Damage, Source
 
 log = structlog.get_logger()
 
@@ -126,7 +126,7 @@ class Inspector:
 class Scrub:
     """The thread that checks, what was not checked for longest first, in one process of the host at a time.
 
-    `found` is told of each finding, in the thread.
+    `repair` is called with each finding, in the thread; it must not block.
     """
 
     def __init__(
@@ -136,7 +136,8 @@ class Scrub:
         inspector: Inspector,
         role: Role,
         rate: int,
-        found: Callable[[Finding], None],
+        repair: Callable[[Finding], None],
+        events: CacheEvents = UNOBSERVED,
     ) -> None:
         self._stock = stock
         self._usage = usage
@@ -144,7 +145,8 @@ class Scrub:
         self._role = role
         self._stopped = threading.Event()
         self._pace = Pace(rate, self._stopped)
-        self._found = found
+        self._repair = repair
+        self._events = events
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
 
     def start(self) -> None:
@@ -177,7 +179,8 @@ class Scrub:
                 return False
             self._usage.note_checked([digest], datetime.now(UTC))
             if finding:
-                self._found(finding)
+                self._events.damage_found(finding.damage)
+                self._repair(finding)
         return bool(digests)
 
 

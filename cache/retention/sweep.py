@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
 from cache.index.maintenance import Held, Stock
 from cache.oci.digest import Digest
 from cache.retention.eviction import Limits, choose, shortage, unused
@@ -46,18 +46,9 @@ CHORES_SECONDS = 600.0
 _COUNTER_BYTES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """How full cache and disk are, in bytes."""
-
-    bytes: int
-    blobs: int
-    disk_free: int
-
-
 class Evictor:
-    """`told` hears what was evicted, and how many bytes that freed. Raises DatabaseUnusable and OSError but where it
-    says."""
+    """Eviction down to the limits, or to make room. Raises DatabaseUnusable and OSError, except where a method says
+    otherwise."""
 
     def __init__(
         self,
@@ -67,7 +58,7 @@ class Evictor:
         folder: Path,
         turns: Path,
         limits: Limits,
-        told: Callable[[Sequence[Held], int], None] = lambda evicted, freed: None,
+        events: CacheEvents = UNOBSERVED,
     ) -> None:
         """`folder` is where the bytes lie, `turns` a file by which many who ask for room take turns."""
         self._stock = stock
@@ -76,19 +67,19 @@ class Evictor:
         self._folder = folder
         self._turns = turns
         self._limits = limits
-        self._told = told
+        self._events = events
 
-    def level(self) -> Level:
+    def level(self) -> CacheLevel:
         filled = self._stock.filled()
-        return Level(filled.bytes, filled.blobs, _free(self._folder))
+        return CacheLevel(filled.bytes, filled.blobs, _free(self._folder))
 
-    def short(self, level: Level) -> bool:
-        return shortage(level.bytes, level.disk_free, self._limits) > 0
+    def short(self, level: CacheLevel) -> bool:
+        return shortage(level.size, level.disk_free, self._limits) > 0
 
-    def pressed(self, level: Level) -> bool:
+    def pressed(self, level: CacheLevel) -> bool:
         """Whether the limits are near."""
         limits = self._limits
-        return level.bytes > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2
+        return level.size > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2
 
     def make_room(self, wanted: int) -> int:
         """Frees bytes on the disk because some could not be written: how many are free now that were not; 0 where
@@ -113,7 +104,7 @@ class Evictor:
         if self._limits.max_unused:
             freed += self._take_unused(now, spared)
         level = self.level()
-        wanted = shortage(level.bytes, level.disk_free, self._limits)
+        wanted = shortage(level.size, level.disk_free, self._limits)
         return freed + self._choose_and_take(wanted, now, spared, documents=True, stopped=stopped)
 
     def tidy(self, prefix: str) -> int:
@@ -211,7 +202,7 @@ class Evictor:
             for claim in claims:
                 claim.close()
         if evicted:
-            self._told(evicted, freed)
+            self._events.evicted([EvictedContent(held.digest, held.size) for held in evicted], freed)
         return freed
 
 
@@ -222,13 +213,13 @@ class Sweeper:
         self,
         evictor: Evictor,
         role: Role,
-        told: Callable[[Level], None] = lambda level: None,
+        events: CacheEvents = UNOBSERVED,
         chores: Callable[[], object] = lambda: None,
     ) -> None:
         """`chores`: what else is to be tidied now and then, called in the thread."""
         self._evictor = evictor
         self._role = role
-        self._told = told
+        self._events = events
         self._chores = chores
         self._chores_due: float | None = None
         self._stopped = threading.Event()
@@ -286,9 +277,9 @@ class Sweeper:
         evictor = self._evictor
         freed = evictor.sweep(self._stopped)
         level = evictor.level()
-        self._told(level)
+        self._events.level_measured(level)
         if freed:
-            log.info("evicted", bytes=freed, held=level.bytes, disk_free=level.disk_free)
+            log.info("evicted", bytes=freed, held=level.size, disk_free=level.disk_free)
         if evictor.short(level):  # nothing is left that may go
             return LOOK_SECONDS * 6
         return PRESSED_SECONDS if freed or evictor.pressed(level) else LOOK_SECONDS

@@ -5,7 +5,6 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,7 +22,7 @@ from cache.upstream.probe import Examination
 from cache.upstream.quota import Ask, retry_after, told
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
-from cache.values import Fault, Part, Rest, Source
+from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
 
 REDIRECT_LIMIT = 5
 PROGRESS_TIMEOUT = 30.0
@@ -31,20 +30,6 @@ TELL_EVERY = 4 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
-
-
-@dataclass(frozen=True, slots=True)
-class TagPage:
-    tags: list[str]
-    last: str | None
-    """Where the next page begins, as the upstream said; None on the last page."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReferrersPage:
-    manifests: list[dict[str, Any]]
-    filtered: bool
-    """Whether the upstream applied the filter by artifact type itself."""
 
 
 class BlobStream:

@@ -22,11 +22,11 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.client import BlobStream, ReferrersPage, TagPage, UpstreamClient
+from cache.upstream.client import BlobStream, UpstreamClient
 from cache.upstream.errors import Denied, NotFound, Outage, UpstreamError
 from cache.upstream.ledger import Quota
 from cache.upstream.quota import Ask
-from cache.values import Part, Rest, Source
+from cache.values import Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -16,11 +16,11 @@ from cache.oci.names import RepositoryName, Tag
 from cache.proxy.warming import Shelf
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.client import TagPage, UpstreamClient
+from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
-from cache.values import Source
+from cache.values import Source, TagPage
 from gateway.cli.image import locate_image
 from gateway.data_folder import CacheFolder
 from gateway.namespaces.locate import PROXY_SEPARATOR

@@ -18,8 +18,7 @@ from typing import Literal, NamedTuple, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from cache.proxy.stored_blobs import Damage
-from cache.values import Fault, Outcome
+from cache.values import Damage, Fault, Outcome
 from gateway.observability.access_line import AccessLine
 
 METRICS_TYPE = CONTENT_TYPE_LATEST

@@ -1,8 +1,9 @@
 """What the settings say, in the words of those who work by them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
-from cache.index.maintenance import Held, Stock
+from cache.events import UNOBSERVED, CacheEvents
+from cache.index.maintenance import Stock
 from cache.policy.freshness import TagRule, TagRules
 from cache.retention.eviction import Limits
 from cache.retention.sweep import Evictor, disk_size
@@ -16,14 +17,12 @@ from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
 
 
-def open_evictor(
-    settings: Settings, stock: Stock, told: Callable[[Sequence[Held], int], None] = lambda evicted, freed: None
-) -> Evictor:
+def open_evictor(settings: Settings, stock: Stock, events: CacheEvents = UNOBSERVED) -> Evictor:
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_size(folder.blobs)
     limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, told)
+    return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:

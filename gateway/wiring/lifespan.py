@@ -9,23 +9,21 @@ from functools import partial
 
 import structlog
 
-from cache.download.flight import Flight, Flights, Landing
+from cache.download.flight import Flights, Landing
 from cache.download.spool_sweep import sweep_leftovers
+from cache.events import CacheEvents, RefusedContent
 from cache.index.happenings import Chronicle
 from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
-from cache.oci.digest import Digest
 from cache.proxy.prefetch import Prefetching
 from cache.proxy.shared import PullThrough, record_arrival
-from cache.proxy.stored_blobs import Damage
 from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import Role
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.upstream.errors import Corrupt
 from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.data_folder import CacheFolder
@@ -33,7 +31,7 @@ from gateway.db.engine import DATABASE_FILE, Database
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.maintenance.heal import Healer
 from gateway.namespaces.locate import Namespaces
-from gateway.observability.cache_events import Downloads, Troubles, UpstreamTraffic, counting_into
+from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.services import Services
@@ -73,11 +71,29 @@ async def open_services(
         _writing_down(folder, metrics) as books,
         Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database,
         _reaching(settings, books) as upstreams,
-        _keeping(settings, folder, books, upstreams) as evictor,
-        _pulling(settings, folder, books, index, upstreams, evictor) as pull_through,
     ):
-        namespaces = Namespaces(database, upstreams.names)
-        yield Services(namespaces, upstreams, pull_through, metrics, index, folder, process)
+        events = _ServerEvents(books, folder, upstreams)
+        async with (
+            _keeping(settings, folder, books, events) as evictor,
+            _pulling(settings, folder, books, index, upstreams, evictor, events) as pull_through,
+        ):
+            namespaces = Namespaces(database, upstreams.names)
+            yield Services(namespaces, upstreams, pull_through, metrics, events, index, folder, process)
+
+
+class _ServerEvents(RecordedEvents):
+    """Records the events of the cache, and tells the circuit breakers whose content holds."""
+
+    def __init__(self, books: _Books, folder: CacheFolder, upstreams: Upstreams) -> None:
+        super().__init__(books.metrics, books.chronicle, Quarantine(folder.quarantine), upstreams.name_of, utc_now)
+        self._upstreams = upstreams
+
+    def content_verified(self, source: Source) -> None:
+        self._upstreams.believe(source)
+
+    def content_refused(self, refused: RefusedContent) -> None:
+        super().content_refused(refused)
+        self._upstreams.doubt(refused.source, refused.fault, refused.reason)
 
 
 @asynccontextmanager
@@ -123,17 +139,12 @@ async def _reaching(settings: Settings, books: _Books) -> AsyncIterator[Upstream
 
 @asynccontextmanager
 async def _keeping(
-    settings: Settings, folder: CacheFolder, books: _Books, upstreams: Upstreams
+    settings: Settings, folder: CacheFolder, books: _Books, events: CacheEvents
 ) -> AsyncIterator[Evictor]:
     """Within, the cache is swept."""
-    metrics, stock = books.metrics, Stock(folder.index, books.usage)
-    evictor = open_evictor(settings, stock, _downloads(books, upstreams).evicted)
-    sweeper = Sweeper(
-        evictor,
-        Role(folder.lock("sweep")),
-        lambda level: metrics.set_level(level.bytes, level.blobs, level.disk_free),
-        partial(sweep_leftovers, folder.spools),
-    )
+    stock = Stock(folder.index, books.usage)
+    evictor = open_evictor(settings, stock, events)
+    sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_leftovers, folder.spools))
     try:
         sweeper.start()
         try:
@@ -152,24 +163,12 @@ async def _pulling(
     index: SqlIndex,
     upstreams: Upstreams,
     evictor: Evictor,
+    events: CacheEvents,
 ) -> AsyncIterator[PullThrough]:
     metrics, tasks = books.metrics, Tasks()
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    troubles = Troubles(metrics, books.chronicle, quarantine, upstreams.name_of, utc_now)
-
-    def refused(source: Source, error: Corrupt) -> None:
-        troubles.refused(source, error)
-        upstreams.doubt(source, error)
-
-    def damaged(_digest: Digest, damage: Damage) -> None:
-        metrics.count_damage(damage)
-
-    async def arrived(flight: Flight) -> None:
-        upstreams.believe(flight.source)
-        await record_arrival(index, flight)
-
     landing = Landing(folder.spools, store, quarantine, evictor.make_room)
-    flights = Flights(landing, tasks, arrived, refused, _downloads(books, upstreams))
+    flights = Flights(landing, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
     prefetching = Prefetching(tasks, upstreams.spares) if settings.cache.prefetch else None
@@ -181,9 +180,7 @@ async def _pulling(
         tasks,
         tag_rules(settings),
         utc_now,
-        refused,
-        damaged,
-        troubles.failed,
+        events,
         prefetching,
     )
     tasks.start(_report_often(books, upstreams, pull_through), "quota")
@@ -194,10 +191,6 @@ async def _pulling(
             await flights.close()
         finally:
             await tasks.close()
-
-
-def _downloads(books: _Books, upstreams: Upstreams) -> Downloads:
-    return Downloads(books.metrics, books.chronicle, upstreams.name_of, utc_now)
 
 
 @asynccontextmanager
@@ -212,13 +205,12 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
     stock = Stock(folder.index, usage)
     healer = Healer(services.namespaces, services.upstreams, services.pull_through)
 
-    def found(finding: Finding) -> None:
-        services.metrics.count_damage(finding.damage)
+    def repair(finding: Finding) -> None:
         healing = healer.heal(finding.digest, finding.images, document=finding.document)
         loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
 
     inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
-    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, found), Tasks()
+    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events), Tasks()
     scrub.start()
     try:
         yield

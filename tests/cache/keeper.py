@@ -4,10 +4,11 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from cache.events import CacheEvents, EvictedContent
 from cache.index.admin import Inventory
 from cache.index.maintenance import Stock
 from cache.index.sql import SqlIndex
@@ -24,6 +25,16 @@ from tests.cache.samples import ANONYMOUS, APP, NOON
 from tests.parts.images import seeded
 
 
+class Evictions(CacheEvents):
+    """Notes how much each eviction took: how many manifests and blobs, and the bytes that it freed."""
+
+    def __init__(self, noted: list[tuple[int, int]]) -> None:
+        self._noted = noted
+
+    def evicted(self, contents: Sequence[EvictedContent], freed: int) -> None:
+        self._noted.append((len(contents), freed))
+
+
 class Keeper:
     def __init__(self, folder: Path, max_size: int = 1 << 40, reserve: int = 0, max_unused: float = 0) -> None:
         self.folder = folder
@@ -38,9 +49,10 @@ class Keeper:
 
     def evicting(self, limits: Limits) -> Evictor:
         """One more, as another process has it."""
-        told = lambda held, freed: self.evicted.append((len(held), freed))  # noqa: E731
         turns = self.folder / "evict.lock"
-        return Evictor(self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, told)
+        return Evictor(
+            self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, Evictions(self.evicted)
+        )
 
     def close(self) -> None:
         self.index.close()

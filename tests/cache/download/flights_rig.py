@@ -7,14 +7,25 @@ from typing import Any
 
 from cache.download.flight import Flight, Flights, Follower, Landing
 from cache.download.leased_spool import LEASES
+from cache.events import CacheEvents, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.upstream.errors import Corrupt, UpstreamError
+from cache.upstream.errors import UpstreamError
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP
+
+
+class Refusals(CacheEvents):
+    """Notes the downloads whose content was refused."""
+
+    def __init__(self, noted: list[RefusedContent]) -> None:
+        self._noted = noted
+
+    def content_refused(self, refused: RefusedContent) -> None:
+        self._noted.append(refused)
 
 
 class Hangar:
@@ -30,9 +41,9 @@ class Hangar:
         self.may_record = asyncio.Event()
         self.may_record.set()
         self.quarantine = folder / "quarantine"
-        self.refused: list[Corrupt] = []
+        self.refused: list[RefusedContent] = []
         place = Landing(self.spools, self.store, Quarantine(self.quarantine))
-        self.flights = Flights(place, self.tasks, self._record, lambda source, error: self.refused.append(error))
+        self.flights = Flights(place, self.tasks, self._record, Refusals(self.refused))
 
     async def _record(self, flight: Flight) -> None:
         images = set(flight.images)

@@ -9,7 +9,7 @@ import pytest
 from cache.download import flight as flights_module
 from cache.download.flight import KEEP_SIZE, TAIL, State, worth_finishing
 from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable
-from cache.values import BlobInfo
+from cache.values import BlobInfo, Fault
 from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
 from tests.cache.download.scripted import ScriptedBody, refusing
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of
@@ -136,7 +136,7 @@ async def test_wrong_bytes_never_complete_and_are_not_kept(hangar: Hangar, known
     assert flight.state is State.FAILED
     assert list(hangar.store.walk()) == []
     assert hangar.arrived == []
-    assert [type(refused) for refused in hangar.refused] == [Corrupt]
+    assert [refused.fault for refused in hangar.refused] == [Fault.DIGEST]
     assert [file.read_bytes() for file in hangar.quarantine.iterdir()] == [wrong]
 
 

@@ -37,11 +37,10 @@ from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.upstream.client import ReferrersPage, TagPage
 from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.quota import Allowance, Ask
-from cache.values import Link, Outcome, Part, Rest, Source
+from cache.values import Link, Outcome, Part, ReferrersPage, Rest, Source, TagPage
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import (
     ALICE,

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cache.events import CacheEvents
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
-from cache.proxy.stored_blobs import Damage, Holdings
+from cache.proxy.stored_blobs import Holdings
 from cache.store.filesystem import StoredBlob
-from cache.values import BlobInfo
+from cache.values import BlobInfo, Damage
 from tests.cache.keeper import Keeper
 from tests.cache.samples import open_descriptors
 
@@ -34,7 +35,11 @@ def told() -> list[Damage]:
 
 @pytest.fixture
 def held(keeper: Keeper, told: list[Damage]) -> Holdings:
-    return Holdings(keeper.index, keeper.store, lambda digest, damage: told.append(damage))
+    class Noted(CacheEvents):
+        def damage_found(self, damage: Damage) -> None:
+            told.append(damage)
+
+    return Holdings(keeper.index, keeper.store, Noted())
 
 
 async def test_what_is_as_the_index_says_is_here(keeper: Keeper, held: Holdings) -> None:

@@ -11,8 +11,8 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from cache.proxy.warming import PlatformMissing, Postponed, Tally, children_for, fits, matching_tags, own_platform, warm
-from cache.upstream.client import TagPage
 from cache.upstream.errors import Unavailable
+from cache.values import TagPage
 from tests.cache.proxy.test_prefetch import image
 from tests.cache.samples import LATEST
 

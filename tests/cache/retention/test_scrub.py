@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cache.proxy.stored_blobs import Damage
 from cache.retention import scrub
 from cache.retention.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
 from cache.runtime.locks import Role
+from cache.values import Damage
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ANONYMOUS, APP, manifest_of, open_descriptors
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cache.events import CacheEvents, CacheLevel
 from cache.oci.digest import Digest
 from cache.retention import sweep
 from cache.retention.eviction import Limits
-from cache.retention.sweep import Level, Sweeper, prefixes
+from cache.retention.sweep import Sweeper, prefixes
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
 from cache.values import BlobInfo, Link
@@ -49,7 +50,7 @@ async def test_above_the_cap_the_least_worth_go_down_to_the_low_mark(keeper: Kee
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
     assert keeper.evictor.sweep() == 3 * SIZE
     assert await keeper.held(*digests) == [False] * 3 + [True] * 9
-    assert keeper.evictor.level().bytes == 9 * SIZE
+    assert keeper.evictor.level().size == 9 * SIZE
     assert keeper.evicted == [(3, 3 * SIZE)]
 
 
@@ -307,17 +308,18 @@ async def test_without_a_usage_file_everything_is_evictable_all_the_same(keeper:
 
 async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_ends(keeper: Keeper) -> None:
     role = keeper.folder / "sweep.lock"
-    looks: list[tuple[str, Level]] = []
+    looks: list[str] = []
     seen = threading.Event()
 
-    def told(name: str) -> Sweeper:
-        def look(level: Level) -> None:
-            looks.append((name, level))
+    class Looks(CacheEvents):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def level_measured(self, level: CacheLevel) -> None:
+            looks.append(self._name)
             seen.set()
 
-        return Sweeper(keeper.evictor, Role(role), look)
-
-    first, second = told("first"), told("second")
+    first, second = (Sweeper(keeper.evictor, Role(role), Looks(name)) for name in ("first", "second"))
     first.start()
     assert await asyncio.to_thread(seen.wait, 10)
     assert not Role(role).take()
@@ -326,7 +328,7 @@ async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_end
     second.start()
     assert await asyncio.to_thread(seen.wait, 10)
     second.close()
-    assert [name for name, _ in looks] == ["first", "second"]
+    assert looks == ["first", "second"]
 
 
 async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+"""CacheEvents: everything that the cache reports to whoever counts and logs; none of it is part of the work itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from cache.values import Damage, Fault, Source
+
+
+@dataclass(frozen=True, slots=True)
+class EndedDownload:
+    """A download that has ended.
+
+    `size`: bytes that arrived. `reason`: why it was not committed, empty where that is not known or it was committed.
+    `unstorable`: whether it failed because nothing could be written to the disk of this host.
+    """
+
+    source: Source
+    image: RepositoryName
+    digest: Digest
+    committed: bool
+    size: int
+    seconds: float
+    reason: str = ""
+    unstorable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedContent:
+    """A response that must not be passed on; `evidence` is its body, where that is small and was read."""
+
+    source: Source
+    fault: Fault
+    reason: str
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EvictedContent:
+    """A manifest or blob that was evicted, and its size in bytes."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLevel:
+    """How full the cache and its disk are: `size` and `disk_free` in bytes, `blobs` as a count."""
+
+    size: int
+    blobs: int
+    disk_free: int
+
+
+class CacheEvents:
+    """Events of a cache; each method does nothing until a subclass overrides it.
+
+    Methods return at once and never raise. They are called in the event loop, except where a method names a thread.
+    """
+
+    def download_began(self, source: Source, digest: Digest) -> None:
+        """A download from an upstream, or from another worker that runs it, has begun."""
+
+    def download_ended(self, download: EndedDownload) -> None:
+        """A download of this process has ended; one that another worker ran is reported by that worker alone."""
+
+    def content_verified(self, source: Source) -> None:
+        """A downloaded blob had its digest."""
+
+    def content_refused(self, refused: RefusedContent) -> None:
+        """A manifest or blob failed its checks and is not passed on."""
+
+    def lookup_failed(self, source: Source, image: RepositoryName, reference: Tag | Digest, reason: str) -> None:
+        """An upstream did not give a manifest, or did not confirm a right to a digest; `reason` is for people."""
+
+    def damage_found(self, damage: Damage) -> None:
+        """Something stored was not as it was written. Called in the event loop, or in the thread of the scrub."""
+
+    def evicted(self, contents: Sequence[EvictedContent], freed: int) -> None:
+        """A batch was evicted, which freed so many bytes. Called in the thread that evicts."""
+
+    def level_measured(self, level: CacheLevel) -> None:
+        """The sweep has measured the cache. Called in the thread of the sweep."""
+
+
+UNOBSERVED = CacheEvents()
+"""Events that nobody listens to."""
