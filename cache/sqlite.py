@@ -1,6 +1,5 @@
 """How an SQLite file is opened, migrated and watched; it knows no table."""
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -17,6 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
+
+from cache.runtime.locks import lock, open_lock_file
 
 BUSY_TIMEOUT_MS = 5_000
 WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
@@ -145,13 +146,13 @@ def alone(path: Path) -> Iterator[None]:
     unlucky often enough.
     """
     try:
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_lock_file(path.with_name(f"{path.name}.lock"))
     except OSError as error:
         raise DatabaseUnusable(
             f"{path.parent} cannot be written ({error.strerror}): give --data a folder that belongs to you"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock(descriptor)
         yield
     finally:
-        os.close(lock)
+        os.close(descriptor)

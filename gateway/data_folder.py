@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.runtime.disk import disk_space
+
 
 @dataclass(frozen=True, slots=True)
 class CacheFolder:
@@ -56,7 +58,7 @@ def make_room(data: Path) -> list[str]:
     gone: list[str] = []
     with suppress(OSError):
         for path in _least_missed(data):
-            if _free(data) >= NEEDED_BYTES:
+            if disk_space(data).free >= NEEDED_BYTES:
                 break
             path.unlink(missing_ok=True)
             gone.append(path.name)
@@ -67,7 +69,7 @@ def lay(data: Path) -> None:
     """Puts the ballast where it belongs, if there is plenty of room. Raises nothing."""
     path = data / BALLAST_FILE
     with suppress(OSError):
-        if path.exists() or _free(data) < 4 * BALLAST_BYTES:
+        if path.exists() or disk_space(data).free < 4 * BALLAST_BYTES:
             return
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -84,8 +86,3 @@ def _least_missed(data: Path) -> Iterator[Path]:
     folder = CacheFolder(data)
     yield from sorted(folder.quarantine.glob("*"))
     yield from sorted(folder.blobs.glob("*/*/*"), key=lambda path: path.stat().st_mtime)
-
-
-def _free(folder: Path) -> int:
-    state = os.statvfs(folder)
-    return state.f_bavail * state.f_frsize

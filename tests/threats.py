@@ -180,7 +180,11 @@ THREATS = [
         "A credential loses an image, and the cache goes on serving it.",
         "A refusal of a fresh token revokes all links and pointers of the image.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
-        Disarm("cache/proxy/upstream_calls.py", "if isinstance(error, Denied) and self._client.has_credential:", "if False:"),
+        Disarm(
+            "cache/proxy/upstream_calls.py",
+            "if isinstance(error, Denied) and self._client.has_credential:",
+            "if False:",
+        ),
     ),
     Threat(
         "private images for strangers",
@@ -339,7 +343,9 @@ THREATS = [
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_tls.py",
         ),
-        Disarm("gateway/server/tls.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'),
+        Disarm(
+            "gateway/server/tls.py", 'context.set_alpn_protocols(["http/1.1"])', 'context.set_alpn_protocols(["h2"])'
+        ),
     ),
     Threat(
         "slow clients",
@@ -420,9 +426,7 @@ THREATS = [
         "Every worker fetches the same blob, and the upstream counts them all.",
         "One lease of the host for each source and digest; the others follow the file that its holder fills.",
         ("tests/cache/download/test_shared_fill.py::test_many_in_many_workers_follow_one",),
-        Disarm(
-            "cache/lease/local.py", "return self._lock(fcntl.F_WRLCK, _place(name))", "return LocalLease(self._open())"
-        ),
+        Disarm("cache/lease/local.py", "if not try_lock_byte(descriptor, offset, shared=shared):", "if False:"),
     ),
     Threat(
         "another worker's unverified bytes",
@@ -489,7 +493,9 @@ THREATS = [
         "orphans",
         "The first process is killed; its workers go on and hold the address and the data folder.",
         "The kernel ends them with their parent.",
-        ("tests/gateway/processes/test_supervisor.py::test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",),
+        (
+            "tests/gateway/processes/test_supervisor.py::test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",
+        ),
         Disarm("gateway/processes/worker.py", "    _end_with(post.parent)\n", "    int(post.parent)\n"),
     ),
     Threat(
@@ -529,7 +535,9 @@ THREATS = [
             "tests/cache/upstream/test_circuit_breaker.py",
         ),
         Disarm(
-            "cache/upstream/circuit_breaker.py", "if len(row) >= TRIP_AFTER else counted", "if len(row) >= 1000 else counted"
+            "cache/upstream/circuit_breaker.py",
+            "if len(row) >= TRIP_AFTER else counted",
+            "if len(row) >= 1000 else counted",
         ),
     ),
     Threat(
@@ -613,7 +621,7 @@ THREATS = [
             "tests/cache/retention/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
             "tests/cache/retention/test_sweep.py::test_what_another_process_reads_stays",
         ),
-        Disarm("cache/store/filesystem.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+        Disarm("cache/store/filesystem.py", "if not try_lock(descriptor):", "if False:"),
     ),
     Threat(
         "out of descriptors",
@@ -654,7 +662,9 @@ THREATS = [
             "tests/gateway/test_ops.py::test_a_line_is_one_line_whatever_is_in_it",
             "tests/gateway/test_ops.py::test_nothing_that_a_client_sends_forges_a_line",
         ),
-        Disarm("gateway/observability/logs.py", "return text if text.isprintable() and not any", "return text if not any"),
+        Disarm(
+            "gateway/observability/logs.py", "return text if text.isprintable() and not any", "return text if not any"
+        ),
     ),
 ]
 

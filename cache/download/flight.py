@@ -26,14 +26,14 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.failpoints import failpoint
 from cache.runtime.tasks import Tasks
-from cache.runtime.throttle import Seldom
+from cache.runtime.throttle import LogThrottle
 from cache.store.base import Extent
 from cache.store.filesystem import read_exactly
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Source
 
 log = structlog.get_logger()
-seldom = Seldom()
+throttle = LogThrottle()
 
 TAIL = 32 * 1024
 """Bytes at the end of every response that wait for the verdict, so that a wrong body never completes."""
@@ -317,7 +317,7 @@ class Flights:
         try:
             await self._arrived(flight)
         except Exception as error:  # whatever the index meets
-            if seldom(type(error).__name__):
+            if throttle.due(type(error).__name__):
                 log.error("arrival_not_recorded", digest=str(flight.digest), reason=str(error))
         failpoint("flight.recorded")
 

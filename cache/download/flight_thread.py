@@ -90,7 +90,7 @@ class Pilot:
         leases = place.leases
         lease = leases.take(name)
         if lease is None:
-            with held(leases.attend(name)), closing(Watch(place.spools, name)) as watch:
+            with held(leases.register_waiter(name)), closing(Watch(place.spools, name)) as watch:
                 lease = self._follow_another(watch, lambda: leases.take(name))
         if lease is None:
             return

@@ -162,7 +162,7 @@ class Claim:
     def attended(self) -> bool:
         """Whether another process waits for what this one does."""
         try:
-            return self._leases.attended(self._name)
+            return self._leases.has_waiters(self._name)
         except OSError:
             return False
 

@@ -11,12 +11,12 @@ import structlog
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.runtime.throttle import Seldom
+from cache.runtime.throttle import LogThrottle
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
 
 log = structlog.get_logger()
-seldom = Seldom()
+throttle = LogThrottle()
 
 
 class State(Enum):
@@ -96,7 +96,7 @@ class Progress:
         if self.verified and state is State.FAILED:
             # The bytes are right, they only did not come to rest: who reads them reads on.
             reason = error.reason if error else ""
-            if seldom(reason):
+            if throttle.due(reason):
                 log.error("commit_failed", digest=str(self.digest), reason=reason)
             return
         self.error = error

@@ -41,7 +41,7 @@ def sweep_leftovers(directory: Path) -> int:
         if lease is None:
             continue
         with held(lease):
-            if leases.attended(name):
+            if leases.has_waiters(name):
                 continue
             left = _look_at(directory, name)
             if left.resumable and left.age < YOUNG and files < FILES and size + left.size <= BYTES:

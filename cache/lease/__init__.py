@@ -1,1 +1,1 @@
-"""One worker does this."""
+"""Leases: one worker of several does a thing."""

@@ -1,4 +1,4 @@
-"""Leases: who of several workers does a thing, and whether others wait for it."""
+"""Leases: the right of one of several workers to do a thing, and whether others wait for the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,21 @@ class Lease(Protocol):
 
 
 class Leases(Protocol):
-    """By name. No method waits for anybody; each raises OSError where leases cannot be had at all."""
+    """Leases by name. No method blocks; each raises OSError where leases cannot be had at all."""
 
     def take(self, name: str) -> Lease | None:
-        """None while somebody has it, in this process or another."""
+        """Take the lease; None while another holds it, in this process or another."""
 
-    def attend(self, name: str) -> Lease:
-        """Says, until it is released, that somebody waits for what the holder of the lease does."""
+    def register_waiter(self, name: str) -> Lease:
+        """Register a waiter for what the lease's holder does, until the result is released."""
 
-    def attended(self, name: str) -> bool:
-        """Whether anybody says so."""
+    def has_waiters(self, name: str) -> bool:
+        """Whether a waiter is registered, in this process or another."""
 
 
 @contextmanager
 def held(lease: Lease) -> Iterator[None]:
+    """Release the lease at the end of the block."""
     try:
         yield
     finally:

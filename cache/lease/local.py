@@ -1,18 +1,15 @@
-"""LocalLeases: between the processes of one host, by locks on the bytes of one file."""
+"""LocalLeases: leases between the processes of one host, as locks on the bytes of one file."""
 
-import contextlib
-import fcntl
 import hashlib
 import os
-import struct
+from contextlib import ExitStack
 from pathlib import Path
 
-_LOCK = "hhqqi0q"
-"""struct flock: type, whence, start, length, process; see fcntl(2)."""
+from cache.runtime.locks import byte_is_locked, open_lock_file, try_lock_byte
 
 
 class LocalLease:
-    """A lock of an open file of its own, which the kernel gives back when the process is gone."""
+    """A lock of an open file of its own, which the kernel releases when the process ends."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -24,48 +21,41 @@ class LocalLease:
 
 
 class LocalLeases:
-    """The file is made at need, stays empty and is never deleted: whoever has it open would lock another one.
+    """Leases by name. The file is created at need, stays empty and is never deleted (`cache.runtime.locks`).
 
-    Two bytes stand for a name, by its SHA-256: one is locked by who has the lease, the other by those who attend.
-    Locks of open files, not of processes: two who hold the file in one process keep each other out as well.
+    Two bytes stand for a name, found by its SHA-256: the holder of the lease locks the first, its waiters share the
+    second.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def take(self, name: str) -> LocalLease | None:
-        return self._lock(fcntl.F_WRLCK, _place(name))
+        return self._lock(_offset(name))
 
-    def attend(self, name: str) -> LocalLease:
-        lease = self._lock(fcntl.F_RDLCK, _place(name) + 1)
+    def register_waiter(self, name: str) -> LocalLease:
+        lease = self._lock(_offset(name) + 1, shared=True)
         if lease is None:
-            raise BlockingIOError("a lock that all may share is not given")
+            raise BlockingIOError("a shared lock was refused")
         return lease
 
-    def attended(self, name: str) -> bool:
-        descriptor = self._open()
+    def has_waiters(self, name: str) -> bool:
+        descriptor = open_lock_file(self._file)
         try:
-            asked = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, _place(name) + 1, 1, 0)
-            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
-            return bool(struct.unpack(_LOCK, answer)[0] != fcntl.F_UNLCK)
+            return byte_is_locked(descriptor, _offset(name) + 1)
         finally:
             os.close(descriptor)
 
-    def _lock(self, kind: int, place: int) -> LocalLease | None:
-        with contextlib.ExitStack() as undo:
-            descriptor = self._open()
+    def _lock(self, offset: int, *, shared: bool = False) -> LocalLease | None:
+        with ExitStack() as undo:
+            descriptor = open_lock_file(self._file)
             undo.callback(os.close, descriptor)
-            try:
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_LOCK, kind, os.SEEK_SET, place, 1, 0))
-            except (BlockingIOError, PermissionError):  # either is what somebody else's lock looks like, fcntl(2)
+            if not try_lock_byte(descriptor, offset, shared=shared):
                 return None
             undo.pop_all()
         return LocalLease(descriptor)
 
-    def _open(self) -> int:
-        return os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-
-def _place(name: str) -> int:
-    """The first of the two bytes; the highest offset that a lock may have is 2^63 - 1."""
+def _offset(name: str) -> int:
+    """Place of the first of the two bytes; the highest offset that a lock may have is 2^63 - 1."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big") * 2

@@ -18,7 +18,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.proxy.errors import refusal
 from cache.proxy.queue import Turns
 from cache.proxy.shared import PullThrough
-from cache.runtime.throttle import Seldom
+from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
 from cache.upstream.mirrors import Client
@@ -26,7 +26,7 @@ from cache.upstream.quota import Ask
 
 T = TypeVar("T")
 log = structlog.get_logger()
-seldom = Seldom()
+throttle = LogThrottle()
 
 ANSWER_WITHIN = 20.0
 """Seconds from a request to its headers; clients give up at 30 (containerd 2.3)."""
@@ -132,7 +132,7 @@ class Asking:
         try:
             await self._all.index.record(*facts)
         except DatabaseUnusable as error:
-            if seldom("index"):
+            if throttle.due("index"):
                 log.error("index_not_written", reason=str(error))
 
     def unknown_manifest(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:

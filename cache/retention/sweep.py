@@ -19,7 +19,8 @@ from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
 from cache.index.maintenance import Held, Stock
 from cache.oci.digest import Digest
 from cache.retention.eviction import Limits, choose, shortage, unused
-from cache.runtime.locks import Role, turn
+from cache.runtime.disk import disk_space
+from cache.runtime.locks import Role, locked
 from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import Claim, FilesystemStore
 from cache.store.paths import blob_digest
@@ -71,7 +72,7 @@ class Evictor:
 
     def level(self) -> CacheLevel:
         filled = self._stock.filled()
-        return CacheLevel(filled.bytes, filled.blobs, _free(self._folder))
+        return CacheLevel(filled.bytes, filled.blobs, disk_space(self._folder).free)
 
     def short(self, level: CacheLevel) -> bool:
         return shortage(level.size, level.disk_free, self._limits) > 0
@@ -87,9 +88,9 @@ class Evictor:
         """
         try:
             before = _counter(self._turns)
-            with turn(self._turns) as descriptor:
+            with locked(self._turns) as descriptor:
                 made = _read_counter(descriptor) - before
-                if made >= wanted and _free(self._folder) >= wanted:
+                if made >= wanted and disk_space(self._folder).free >= wanted:
                     return made
                 goal = max(wanted, min(self._limits.max_size // 16, AT_ONCE))
                 return self._free_disk(goal, descriptor)
@@ -193,7 +194,7 @@ class Evictor:
                 self._stock.remove(digests)
             except DatabaseUnusable:
                 # A full disk has no room for the news either. A missing file is a miss, and its row goes then.
-                if _free(self._folder) >= JOURNAL:
+                if disk_space(self._folder).free >= JOURNAL:
                     raise
                 freed += sum(claim.delete() for claim in claims)
                 self._stock.remove(digests)
@@ -303,17 +304,6 @@ def _remove_orphan(path: Path, now: float) -> int:
             log.info("orphan_removed", file=path.name)
             return status.st_size
     return 0
-
-
-def _free(folder: Path) -> int:
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
-
-
-def disk_size(folder: Path) -> int:
-    """Bytes of the file system."""
-    status = os.statvfs(folder)
-    return status.f_blocks * status.f_frsize
 
 
 # Bytes that were ever freed because somebody asked for room, by whatever process: kept in the file of the turns.

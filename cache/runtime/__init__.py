@@ -1,0 +1,1 @@
+"""Mechanics that know no domain: tasks, locks, disk space, failpoints, throttled logging."""

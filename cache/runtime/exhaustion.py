@@ -1,4 +1,4 @@
-"""Whether this process ran out of what the system gives it: that says nothing of a file, nor of an upstream."""
+"""Exhaustion of this process: an error that says nothing about a file or an upstream."""
 
 import errno
 
@@ -6,7 +6,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 def is_exhausted(error: BaseException | None) -> bool:
-    """No descriptors or memory were left, for this or for what it was raised from."""
+    """Whether no descriptors or no memory were left, for this error or for one that it was raised from."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _EXHAUSTED:
             return True

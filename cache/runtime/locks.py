@@ -1,25 +1,81 @@
-"""Role: work that one process of the host does; whoever holds the file's lock has it until it ends."""
+"""Locks that the kernel keeps on files and on single bytes of files, between threads and processes of one host.
+
+All of them belong to an open file, not to a process: two that opened the same file in one process exclude each other
+as well, and the kernel releases a lock when its last descriptor is closed, however its process ended. Lock files are
+never deleted: a process that still has the old file open would hold a lock that excludes nobody.
+"""
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_FLOCK = "hhqqi0q"
+"""struct flock: type, whence, start, length, process; see fcntl(2)."""
+
+
+def open_lock_file(path: Path) -> int:
+    """Create the file if it is missing; return a descriptor. Raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def lock(descriptor: int) -> None:
+    """Wait for the exclusive lock of an open file."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Whether the lock of an open file was free, and is now held. Raises OSError where the file cannot be locked."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def try_lock_byte(descriptor: int, offset: int, *, shared: bool = False) -> bool:
+    """Whether one byte of an open file was free, and is now locked. Raises OSError."""
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, offset, 1, 0))
+    except (BlockingIOError, PermissionError):  # fcntl(2): either one says that another holds a lock
+        return False
+    return True
+
+
+def byte_is_locked(descriptor: int, offset: int) -> bool:
+    """Whether another open file holds a lock, shared or exclusive, on one byte. Raises OSError."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted)
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Wait for the exclusive lock of a lock file and hold it within the block; yields the file's descriptor."""
+    descriptor = open_lock_file(path)
+    try:
+        lock(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
 
 class Role:
+    """Work that one process of the host does: the process that locks the file has the role until it leaves or ends."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Whether this process has it from now on. Raises OSError."""
+        """Whether this process has the role, from now on or from before. Raises OSError."""
         if self._descriptor is not None:
             return True
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        descriptor = open_lock_file(self._path)
+        if not try_lock(descriptor):
             os.close(descriptor)
             return False
         self._descriptor = descriptor
@@ -29,14 +85,3 @@ class Role:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-@contextmanager
-def turn(path: Path) -> Iterator[int]:
-    """Waits for the lock of a file, in whatever thread and process, and gives its descriptor."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -1,23 +1,25 @@
-"""Seldom: what happens to every blob alike is told once a minute, and not once for each."""
+"""LogThrottle: a cause that affects every request alike is logged once a minute, not once per request."""
 
 import threading
 import time
 from collections.abc import Callable
 
-EVERY = 60.0
+INTERVAL_SECONDS = 60.0
 
 
-class Seldom:
+class LogThrottle:
+    """Limits log lines to one per cause and interval, over all threads of the process."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, cause: str) -> bool:
-        """Whether it is to be told now. Causes are few: kinds of errors, never names."""
+    def due(self, cause: str) -> bool:
+        """Whether the cause is to be logged now. Causes must be few: kinds of errors, never names."""
         now = self._clock()
         with self._lock:
-            if now - self._told.get(cause, -EVERY) < EVERY:
+            if now - self._logged.get(cause, -INTERVAL_SECONDS) < INTERVAL_SECONDS:
                 return False
-            self._told[cause] = now
+            self._logged[cause] = now
             return True

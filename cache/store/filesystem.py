@@ -1,6 +1,5 @@
 """FilesystemStore: blobs as files of a local folder."""
 
-import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -9,6 +8,8 @@ from pathlib import Path
 import aiofiles.os
 
 from cache.oci.digest import Digest
+from cache.runtime.disk import sync_folder
+from cache.runtime.locks import try_lock
 from cache.store.base import Extent
 from cache.store.paths import blob_digest, blob_path
 from cache.values import BlobInfo
@@ -21,8 +22,8 @@ class StoredBlob:
 
     def __init__(self, digest: Digest, descriptor: int) -> None:
         self.digest = digest
-        with suppress(OSError):  # it goes this moment: who has it open reads on
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with suppress(OSError):  # where it is being evicted the lock is refused; readers that have it open go on
+            try_lock(descriptor, shared=True)
         self.size: int = os.fstat(descriptor).st_size
         self._descriptor = descriptor
 
@@ -93,7 +94,7 @@ class FilesystemStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
         for folder in (target.parent, target.parent.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def delete(self, digest: Digest) -> None:
         blob_path(self._root, digest).unlink(missing_ok=True)
@@ -105,9 +106,7 @@ class FilesystemStore:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return Claim(path, None)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             os.close(descriptor)
             return None
         return Claim(path, descriptor)
@@ -143,11 +142,3 @@ async def read_exactly(descriptor: int, extent: Extent) -> bytes:
         parts.append(part)
         offset += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from cache.oci.digest import Digest
+from cache.runtime.disk import is_disk_full
 from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
 
 READ_BACK = 1024 * 1024
-FULL = (errno.ENOSPC, errno.EDQUOT)
 ROOM_TRIES = 3
 PART = ".part"
 MARK = 0o444
@@ -76,7 +76,7 @@ class Spool:
                 return cls(path, expected, os.open(path, _NEW, 0o600), make_room)
             except OSError as error:
                 tries += 1
-                if error.errno not in FULL or tries > ROOM_TRIES or not make_room(READ_BACK):
+                if not is_disk_full(error) or tries > ROOM_TRIES or not make_room(READ_BACK):
                     raise
 
     @classmethod
@@ -147,7 +147,7 @@ class Spool:
             except OSError as error:
                 tries += 1
                 wanted = max(len(view), (self.promised or 0) - self.size)
-                if error.errno not in FULL or tries > ROOM_TRIES or not self._make_room(wanted):
+                if not is_disk_full(error) or tries > ROOM_TRIES or not self._make_room(wanted):
                     raise
             else:
                 view, offset = view[count:], offset + count

@@ -4,7 +4,6 @@ The file may vanish: then each process goes on with what it knows. Pauses are wr
 limits now and then. Nothing here is on the path of what the cache can answer.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from cache.runtime.locks import open_lock_file, try_lock
 from cache.upstream import quota
 from cache.upstream.errors import RateLimited
 from cache.upstream.quota import UNKNOWN, Allowance, Ask, Thrift, Told
@@ -117,14 +117,13 @@ class Ledger:
         descriptor = None
         if self._path is not None:
             with suppress(OSError):
-                descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = open_lock_file(self._path.with_suffix(".lock"))
         try:
             for _ in range(_LOCK_TRIES if descriptor is not None else 0):
-                try:
-                    fcntl.flock(descriptor or 0, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    time.sleep(_LOCK_WAIT)
+                with suppress(OSError):
+                    if try_lock(descriptor or 0):
+                        break
+                time.sleep(_LOCK_WAIT)
             yield
         finally:
             if descriptor is not None:

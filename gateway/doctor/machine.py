@@ -5,6 +5,7 @@ import resource
 import tempfile
 from pathlib import Path
 
+from cache.runtime.disk import disk_space
 from gateway.doctor.check import Check, failed, passed
 
 LEAST_BYTES = 1024**3
@@ -34,20 +35,19 @@ def _folder(data: Path) -> Check:
 
 
 def _space(data: Path) -> Check:
-    found = os.statvfs(data)
-    free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    detail = f"{free / 1e9:.1f} of {size / 1e9:.1f} GB are free"
-    if free < LEAST_BYTES:
+    found = disk_space(data)
+    detail = f"{found.free / 1e9:.1f} of {found.size / 1e9:.1f} GB are free"
+    if found.free < LEAST_BYTES:
         return failed("free space", detail, "take something out with `cache evict`, or give --data a larger disk")
     return passed("free space", detail)
 
 
 def _inodes(data: Path) -> Check:
-    found = os.statvfs(data)
-    if not found.f_files:
+    found = disk_space(data)
+    if not found.files:
         return passed("inodes", "the file system does not limit them")
-    detail = f"{found.f_favail} of {found.f_files} are free"
-    if found.f_favail < LEAST_INODES:
+    detail = f"{found.free_files} of {found.files} are free"
+    if found.free_files < LEAST_INODES:
         return failed("inodes", detail, "delete small files, or make the file system with more inodes")
     return passed("inodes", detail)
 

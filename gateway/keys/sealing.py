@@ -9,6 +9,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cache.runtime.disk import sync_folder
+
 KEYS_DIRECTORY = "keys"
 KEY_FILE = "sealing.keys"
 _FORM = "v1"
@@ -74,17 +76,9 @@ def _make(file: Path) -> None:
                 os.link(draft, file)
         finally:
             draft.unlink(missing_ok=True)
-        _sync_directory(file.parent)
+        sync_folder(file.parent)
     except OSError as error:
         raise SealBroken(f"{file} cannot be made ({error.strerror}): give the data folder to this user") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(file: Path) -> dict[str, AESGCM]:

@@ -1,7 +1,6 @@
 """Who carries what `cache warm` brings: the running server, as its client, or this process where none runs."""
 
 import asyncio
-import fcntl
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.warming import Shelf
+from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.client import UpstreamClient
@@ -149,12 +149,9 @@ def running_server(data: Path) -> str | None:
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _announced_url(data)
+        return None if try_lock(lock, shared=True) else _announced_url(data)
     finally:
         os.close(lock)
-    return None
 
 
 def _announced_url(data: Path) -> str | None:

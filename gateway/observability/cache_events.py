@@ -10,13 +10,13 @@ from cache.index.happenings import Chronicle, Happening, What
 from cache.index.usage import Pulls, UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.runtime.throttle import Seldom
+from cache.runtime.throttle import LogThrottle
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, Source
 from gateway.observability.metrics import Landing, Metrics, Pulled, PullsCounted, Totals
 
 log = structlog.get_logger()
-seldom = Seldom()
+throttle = LogThrottle()
 
 NameOf = Callable[[Source], str]
 Clock = Callable[[], datetime]
@@ -52,7 +52,7 @@ class RecordedEvents(CacheEvents):
         log.info("fill_began", digest=str(digest), upstream=self._name_of(source))
 
     def download_ended(self, download: EndedDownload) -> None:
-        if download.unstorable and not seldom(download.reason):
+        if download.unstorable and not throttle.due(download.reason):
             return
         upstream = self._name_of(download.source)
         landing = Landing.COMMITTED if download.committed else Landing.FAILED

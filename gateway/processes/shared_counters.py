@@ -4,7 +4,6 @@ What is counted is written through a mapping, which on a full disk would end the
 there is room for it.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
+
+from cache.runtime.disk import disk_space
+from cache.runtime.locks import try_lock
 
 log = structlog.get_logger()
 
@@ -43,10 +45,9 @@ def count_folder() -> Iterator[Path | None]:
 
 def _has_room(root: Path) -> bool:
     try:
-        state = os.statvfs(root)
+        return os.access(root, os.W_OK | os.X_OK) and disk_space(root).free >= ROOM_BYTES
     except OSError:
         return False
-    return os.access(root, os.W_OK | os.X_OK) and state.f_bavail * state.f_frsize >= ROOM_BYTES
 
 
 def _sweep(root: Path) -> None:
@@ -64,9 +65,7 @@ def _sweep(root: Path) -> None:
 def _lock(folder: Path) -> int | None:
     """None while another server uses the folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    if try_lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None

@@ -4,7 +4,6 @@ It does nothing else itself: the process from which workers are forked has no ev
 database, so that a dead worker is replaced in milliseconds by one that has everything imported already.
 """
 
-import fcntl
 import gc
 import json
 import os
@@ -21,6 +20,7 @@ import structlog
 from cache.download.spool_sweep import sweep_leftovers
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
+from cache.runtime.locks import open_lock_file, try_lock
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
@@ -132,12 +132,12 @@ def cores() -> int:
 def _alone(data: Path) -> Iterator[None]:
     """Raises CannotServe while another server uses the folder."""
     try:
-        lock = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_lock_file(data / "server.lock")
     except OSError as error:
         raise CannotServe(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
     try:
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
-        while not _locked(lock):
+        while not try_lock(lock):
             if time.monotonic() > deadline:
                 raise CannotServe(
                     f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
@@ -146,14 +146,6 @@ def _alone(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from cache.events import UNOBSERVED, CacheEvents
 from cache.index.maintenance import Stock
 from cache.policy.freshness import TagRule, TagRules
 from cache.retention.eviction import Limits
-from cache.retention.sweep import Evictor, disk_size
+from cache.retention.sweep import Evictor
+from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
@@ -19,7 +20,7 @@ from gateway.upstreams import Upstream
 
 def open_evictor(settings: Settings, stock: Stock, events: CacheEvents = UNOBSERVED) -> Evictor:
     folder, cache = CacheFolder(settings.data), settings.cache
-    total = disk_size(folder.blobs)
+    total = disk_space(folder.blobs).size
     limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
     return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)

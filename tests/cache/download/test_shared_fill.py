@@ -455,7 +455,7 @@ async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
     hangar, name = workers(), spool_name(ANONYMOUS, DIGEST)
     await kill_a_filler(tmp_path, HALF)
     monkeypatch.setattr("cache.download.spool_sweep.YOUNG", 0.0)
-    with held(leases_of(hangar.spools).attend(name)):
+    with held(leases_of(hangar.spools).register_waiter(name)):
         assert sweep_leftovers(hangar.spools) == 0
         assert part_of(hangar.spools, name).exists()
     assert sweep_leftovers(hangar.spools) == 2

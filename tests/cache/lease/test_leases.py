@@ -1,4 +1,4 @@
-"""Leases: one has it, others are told so at once, and it ends with its process."""
+"""Leases: one worker holds a lease, others learn so at once, and it ends with its process."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import sys, time
 from pathlib import Path
 from cache.lease.local import LocalLeases
 leases = LocalLeases(Path(sys.argv[1]))
-lease, waiting = leases.take("a"), leases.attend("b")
+lease, waiting = leases.take("a"), leases.register_waiter("b")
 print(lease is not None, flush=True)
 time.sleep(60)
 """
@@ -25,11 +25,11 @@ Make = Callable[[], Leases]
 
 @pytest.fixture(params=["local"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Each call as from another worker."""
+    """Factory of leases; each call stands for another worker."""
     return lambda: LocalLeases(tmp_path / "leases")
 
 
-def test_one_at_a_time_has_a_lease(make: Make) -> None:
+def test_one_at_a_time_holds_a_lease(make: Make) -> None:
     one, other = make(), make()
     lease = one.take("a")
     assert lease is not None
@@ -58,20 +58,20 @@ def test_a_lease_may_be_released_twice_and_the_next_holder_keeps_it(make: Make) 
         assert make().take("a") is None
 
 
-def test_any_number_attend_and_the_holder_sees_it(make: Make) -> None:
+def test_any_number_wait_and_the_holder_sees_it(make: Make) -> None:
     leases = make()
-    assert not leases.attended("a")
-    one, two = make().attend("a"), make().attend("a")
-    assert leases.attended("a")
-    assert not leases.attended("b")
+    assert not leases.has_waiters("a")
+    one, two = make().register_waiter("a"), make().register_waiter("a")
+    assert leases.has_waiters("a")
+    assert not leases.has_waiters("b")
     one.release()
-    assert leases.attended("a")
+    assert leases.has_waiters("a")
     two.release()
-    assert not leases.attended("a")
+    assert not leases.has_waiters("a")
 
 
-def test_who_attends_does_not_keep_the_lease_from_anybody(make: Make) -> None:
-    with held(make().attend("a")):
+def test_a_waiter_keeps_the_lease_from_nobody(make: Make) -> None:
+    with held(make().register_waiter("a")):
         lease = make().take("a")
         assert lease is not None
         lease.release()
@@ -80,26 +80,26 @@ def test_who_attends_does_not_keep_the_lease_from_anybody(make: Make) -> None:
 def test_nothing_stays_open(make: Make) -> None:
     before = open_descriptors()
     leases = make()
-    with held(leases.take("a") or pytest.fail("not free")), held(leases.attend("a")):
+    with held(leases.take("a") or pytest.fail("not free")), held(leases.register_waiter("a")):
         assert leases.take("a") is None
-        assert leases.attended("a")
+        assert leases.has_waiters("a")
     assert open_descriptors() <= before
 
 
-def test_a_killed_process_leaves_its_leases(make: Make, tmp_path: Path) -> None:
+def test_the_leases_of_a_killed_process_are_free(make: Make, tmp_path: Path) -> None:
     leases = make()
     words = [sys.executable, "-c", HOLD, str(tmp_path / "leases")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
         assert leases.take("a") is None
-        assert leases.attended("b")
+        assert leases.has_waiters("b")
         process.kill()
         process.wait(10)
     with held(leases.take("a") or pytest.fail("not free")):
-        assert not leases.attended("b")
+        assert not leases.has_waiters("b")
 
 
-def test_a_place_where_nothing_can_be_made_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         LocalLeases(tmp_path / "missing" / "leases").take("a")

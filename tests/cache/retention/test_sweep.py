@@ -16,6 +16,7 @@ from cache.oci.digest import Digest
 from cache.retention import sweep
 from cache.retention.eviction import Limits
 from cache.retention.sweep import Sweeper, prefixes
+from cache.runtime.disk import DiskSpace
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
 from cache.values import BlobInfo, Link
@@ -212,7 +213,7 @@ async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch
         return others[number % 2].make_room(2000)
 
     monkeypatch.setattr(sweep, "_counter", counting)
-    with sweep.turn(keeper.folder / "evict.lock"):
+    with sweep.locked(keeper.folder / "evict.lock"):
         asking = [asyncio.ensure_future(asyncio.to_thread(ask, number)) for number in range(4)]
         for _ in range(4):  # all of them have asked before the first one gets its turn
             assert await asyncio.to_thread(asked.acquire, timeout=10)
@@ -248,7 +249,7 @@ async def test_where_the_index_cannot_be_written_for_want_of_space_the_file_goes
         remove(digests)
 
     monkeypatch.setattr(keeper.stock, "remove", full)
-    monkeypatch.setattr(sweep, "_free", lambda folder: 0)
+    monkeypatch.setattr(sweep, "disk_space", lambda folder: DiskSpace(0, 0, 0, 0))
     assert keeper.evictor.make_room(1) == SIZE
     assert await keeper.held(digest) == [False]
 
