@@ -1,4 +1,4 @@
-"""How long what an upstream said about a tag is good for, and the words for what is served past that; pure."""
+"""Freshness of tag pointers: how long an upstream's word on a tag holds, and what may be served after that; pure."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,17 +8,27 @@ from fnmatch import fnmatchcase
 from cache.oci.names import RepositoryName, Tag
 from cache.values import Origin, Source, TagPointer
 
+SAVING_FACTOR = 10
+"""How many times its ttl a tag is fresh while little is left of a limit that counts requests for tags, too."""
+
 
 class Freshness(Enum):
+    """What a tag pointer is good for.
+
+    MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream is asked to
+    confirm it, and where it fails the pointer may be served stale. EXPIRED: served only if the upstream confirms it.
+    """
+
+    MISS = "miss"
     FRESH = "fresh"
     REVALIDATE = "revalidate"
-    MISS = "miss"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
 class TagRule:
-    """For tags that match `tags`, of images that match `images` (globs, in which `*` crosses slashes), of one origin
-    or of all. `fresh_only`: never served stale."""
+    """A rule for tags that match `tags`, of images that match `images` (globs, in which `*` crosses slashes), of one
+    origin or of all. `fresh_only`: never served stale."""
 
     tags: str
     ttl: timedelta
@@ -36,8 +46,10 @@ class TagRule:
 
 @dataclass(frozen=True, slots=True)
 class TagRules:
-    """`ttl` is for tags that no rule covers; of the others the first rule counts. `negative_ttl`: how long an
-    upstream's word that there is no such manifest is good for."""
+    """Rules for all tags: the first rule that covers a tag counts, and `ttl` where none does.
+
+    `negative_ttl`: for how long an upstream's word that a manifest does not exist holds.
+    """
 
     ttl: timedelta
     grace: timedelta
@@ -49,41 +61,47 @@ class TagRules:
         object.__setattr__(self, "_otherwise", TagRule("*", self.ttl))
 
     def rule(self, source: Source, image: RepositoryName, tag: Tag) -> TagRule:
+        """The rule that counts for a tag."""
         for rule in self.rules:
             if rule.covers(source, image, tag):
                 return rule
         return self._otherwise
 
 
-def freshness(pointer: TagPointer | None, now: datetime, ttl: timedelta) -> Freshness:
+def decide(pointer: TagPointer | None, now: datetime, rule: TagRule, grace: timedelta) -> Freshness:
+    """Decide how a tag is served. `grace`: for how long past its ttl a pointer may be served stale where the upstream
+    cannot confirm it (RFC 5861, stale-if-error); a rule that is `fresh_only` grants none."""
     if pointer is None:
         return Freshness.MISS
-    return Freshness.FRESH if now - pointer.checked_at < ttl else Freshness.REVALIDATE
+    age = now - pointer.checked_at
+    if age < rule.ttl:
+        return Freshness.FRESH
+    return Freshness.REVALIDATE if age < rule.ttl + grace and not rule.fresh_only else Freshness.EXPIRED
 
 
-def may_be_stale(pointer: TagPointer, now: datetime, ttl: timedelta, grace: timedelta) -> bool:
-    """Whether the pointer may be served although the upstream cannot confirm it (RFC 5861, stale-if-error)."""
-    return now - pointer.checked_at < ttl + grace
+def fresh_while_saving(pointer: TagPointer, now: datetime, rule: TagRule) -> bool:
+    """Whether a pointer past its ttl is served without a request, while little is left of an upstream's limit."""
+    return now - pointer.checked_at < rule.ttl * SAVING_FACTOR
 
 
 def stale_warning(pointer: TagPointer, reason: str, failing_since: datetime | None, now: datetime) -> str:
-    """For a person who reads the Warning header: which upstream, how old, why, and since when."""
+    """Text of the Warning header, for people: which upstream, how old the confirmation is, why, and since when."""
     host, confirmed = pointer.source.origin.host, pointer.checked_at
     age = in_words(now - confirmed)
     text = f"served from cache: last confirmed by {host} {age} ago, at {_moment(confirmed)}; {reason}"
-    return text if failing_since is None else f"{text}; it fails since {_moment(failing_since)}"
+    return text if failing_since is None else f"{text}; failing since {_moment(failing_since)}"
 
 
 def fresh_only_refusal(pointer: TagPointer, reason: str) -> str:
-    """Why what is here is not served: somebody wants to hear it from the upstream."""
+    """Text of the error where a cached tag is not served because only confirmed tags may be (`fresh_only`)."""
     return (
-        f"{pointer.tag} was last confirmed at {_moment(pointer.checked_at)} and is here, but only what "
+        f"{pointer.tag} is cached and was last confirmed at {_moment(pointer.checked_at)}, but only what "
         f"{pointer.source.origin.host} confirms now may be served (fresh-only): {reason}"
     )
 
 
 def in_words(duration: timedelta) -> str:
-    """To the unit that matters: `40 s`, `12 min`, `5 h`, `3 days`."""
+    """A duration in the largest unit of which there are two or more: `40 s`, `12 min`, `5 h`, `3 days`."""
     seconds = max(0, int(duration.total_seconds()))
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:

@@ -20,14 +20,7 @@ from cache.oci.errors import (
 )
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import (
-    Freshness,
-    TagRule,
-    fresh_only_refusal,
-    freshness,
-    may_be_stale,
-    stale_warning,
-)
+from cache.policy.freshness import Freshness, TagRule, decide, fresh_only_refusal, fresh_while_saving, stale_warning
 from cache.proxy import upstream_calls
 from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
@@ -42,9 +35,6 @@ from cache.values import Link, Outcome, ReferrersPage, TagPage, TagPointer
 REVALIDATE_WITHIN = 2.0
 LATE_WITHIN = 0.25
 """Instead of that, as long as the upstream left the last question unanswered, or fails."""
-
-THRIFTY = 10
-"""How many times its ttl a tag is fresh while little is left of a limit that questions about tags count for, too."""
 
 
 class ProxiedRepository:
@@ -171,8 +161,8 @@ class ProxiedRepository:
         """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
         rules, rule, now = self._all.rules, self._rule(pointer), self._all.clock()
         fresh_only = self._fresh_only or rule.fresh_only
-        usable = may_be_stale(pointer, now, rule.ttl, rules.grace) and not fresh_only
-        if usable and self._saves() is not Thrift.NONE and now - pointer.checked_at < rule.ttl * THRIFTY:
+        usable = decide(pointer, now, rule, rules.grace) is Freshness.REVALIDATE and not fresh_only
+        if usable and self._saves() is not Thrift.NONE and fresh_while_saving(pointer, now, rule):
             return FoundManifest(held, Answer(Outcome.HIT))
         task, first = self._asking.share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
         await asyncio.wait({task}, timeout=self._patience() if usable else upstream_calls.ANSWER_WITHIN)
@@ -199,7 +189,7 @@ class ProxiedRepository:
         return self._all.rules.rule(self._source, self._image, pointer.tag)
 
     def _is_fresh(self, pointer: TagPointer) -> bool:
-        return freshness(pointer, self._all.clock(), self._rule(pointer).ttl) is Freshness.FRESH
+        return decide(pointer, self._all.clock(), self._rule(pointer), self._all.rules.grace) is Freshness.FRESH
 
     def _patience(self) -> float:
         """Seconds to wait for a word on what could be served stale."""

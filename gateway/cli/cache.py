@@ -19,7 +19,7 @@ from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import may_be_stale
+from cache.policy.freshness import Freshness, decide
 from cache.repository import Refreshed
 from cache.retention.eviction import evict_image
 from cache.sqlite import migrate
@@ -345,10 +345,11 @@ def _state(pointer: TagPointer, held: bool, now: datetime, settings: Settings) -
     age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {int((now - pointer.checked_at).total_seconds())} s ago"
     if not held:
         return "known", f"a HEAD told where it points ({age}), but its manifest was never pulled"
-    if now - pointer.checked_at < ttl:
+    freshness = decide(pointer, now, rule, grace)
+    if freshness is Freshness.FRESH:
         return "fresh", f"confirmed {age}, within the ttl of {format_duration(ttl)}: served without asking"
     if rule.fresh_only:
         return "expired", f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
-    if may_be_stale(pointer, now, ttl, grace):
+    if freshness is Freshness.REVALIDATE:
         return "stale", f"confirmed {age}: the upstream is asked, and where it fails this is served as STALE"
     return "expired", f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"

@@ -1,21 +1,22 @@
-"""How long what an upstream said about a tag is good for."""
+"""Freshness of tag pointers, rules for tags, and the texts about what is stale."""
 
 from datetime import timedelta
 
 import pytest
 
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import Freshness, TagRule, TagRules, freshness, in_words, may_be_stale, stale_warning
+from cache.policy.freshness import Freshness, TagRule, TagRules, decide, fresh_while_saving, in_words, stale_warning
 from cache.values import Source, TagPointer
 from tests.cache.samples import ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, manifest_of
 
 TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
+RULE = TagRule("*", TTL)
 TICK = timedelta(microseconds=1)
 POINTER = TagPointer(ANONYMOUS, APP, LATEST, manifest_of("one").descriptor, NOON)
 
 
 def test_without_a_pointer_it_is_a_miss() -> None:
-    assert freshness(None, NOON, TTL) is Freshness.MISS
+    assert decide(None, NOON, RULE, GRACE) is Freshness.MISS
 
 
 @pytest.mark.parametrize(
@@ -24,25 +25,35 @@ def test_without_a_pointer_it_is_a_miss() -> None:
         (timedelta(0), Freshness.FRESH),
         (TTL - TICK, Freshness.FRESH),
         (TTL, Freshness.REVALIDATE),
-        (TTL + GRACE * 100, Freshness.REVALIDATE),
+        (TTL + GRACE - TICK, Freshness.REVALIDATE),
+        (TTL + GRACE, Freshness.EXPIRED),
+        (TTL + GRACE * 100, Freshness.EXPIRED),
         (-TTL, Freshness.FRESH),
     ],
 )
-def test_a_pointer_is_fresh_for_less_than_its_ttl(age: timedelta, expected: Freshness) -> None:
-    assert freshness(POINTER, NOON + age, TTL) is expected
+def test_a_pointer_is_fresh_for_less_than_its_ttl_and_expires_after_the_grace(
+    age: timedelta, expected: Freshness
+) -> None:
+    assert decide(POINTER, NOON + age, RULE, GRACE) is expected
 
 
 def test_without_a_ttl_nothing_is_fresh() -> None:
-    assert freshness(POINTER, NOON, timedelta(0)) is Freshness.REVALIDATE
-
-
-@pytest.mark.parametrize(("age", "usable"), [(TTL, True), (TTL + GRACE - TICK, True), (TTL + GRACE, False)])
-def test_grace_begins_when_the_ttl_ends(age: timedelta, usable: bool) -> None:
-    assert may_be_stale(POINTER, NOON + age, TTL, GRACE) is usable
+    assert decide(POINTER, NOON, TagRule("*", timedelta(0)), GRACE) is Freshness.REVALIDATE
 
 
 def test_without_grace_nothing_past_its_ttl_may_be_served() -> None:
-    assert not may_be_stale(POINTER, NOON + TTL, TTL, timedelta(0))
+    assert decide(POINTER, NOON + TTL, RULE, timedelta(0)) is Freshness.EXPIRED
+
+
+def test_a_fresh_only_rule_grants_no_grace() -> None:
+    strict = TagRule("*", TTL, fresh_only=True)
+    assert decide(POINTER, NOON + TTL - TICK, strict, GRACE) is Freshness.FRESH
+    assert decide(POINTER, NOON + TTL, strict, GRACE) is Freshness.EXPIRED
+
+
+def test_a_tag_is_fresh_for_longer_while_a_limit_is_nearly_used_up() -> None:
+    assert fresh_while_saving(POINTER, NOON + 10 * TTL - TICK, RULE)
+    assert not fresh_while_saving(POINTER, NOON + 10 * TTL, RULE)
 
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -88,7 +99,7 @@ def test_a_warning_says_who_why_and_since_when() -> None:
     text = stale_warning(POINTER, "registry.example answered 503", NOON + timedelta(hours=4), now)
     assert text == (
         "served from cache: last confirmed by registry.example 5 h ago, at 2024-05-01T12:00:00Z; "
-        "registry.example answered 503; it fails since 2024-05-01T16:00:00Z"
+        "registry.example answered 503; failing since 2024-05-01T16:00:00Z"
     )
     assert "since" not in stale_warning(POINTER, "down", None, now)
 

@@ -348,7 +348,7 @@ async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Benc
     assert (found.answer.outcome, found.answer.age) == (Outcome.STALE, TTL + GRACE - timedelta(seconds=1))
     assert failure.reason in found.answer.warning
     assert "last confirmed by registry.example 30 days ago" in found.answer.warning
-    assert "fails since 2024-05-31T12:00:59Z" in found.answer.warning
+    assert "failing since 2024-05-31T12:00:59Z" in found.answer.warning
     target = await bench.open().stat_manifest(LATEST)
     assert (target.descriptor, target.answer.outcome) == (ONE.descriptor, Outcome.STALE)
 
