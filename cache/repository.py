@@ -1,55 +1,78 @@
-"""What a lookup in a proxied repository comes to."""
+"""Repository: the protocol by which an image is read, and what its methods return."""
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
+from cache.oci.names import Tag
 from cache.store.base import OpenBlob
-from cache.values import Outcome
+from cache.values import Outcome, ReferrersPage, TagPage
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How a lookup ended; `age` and `warning` are there when it was answered STALE."""
+class CacheStatus:
+    """How the cache served a lookup; `age` and `warning` are set where the outcome is STALE.
 
-    outcome: Outcome
+    `outcome` is None for content that no cache stands before: then the response says nothing of a cache.
+    """
+
+    outcome: Outcome | None
     age: timedelta | None = None
     warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundManifest:
+    """A manifest, whole and verified."""
+
     manifest: Manifest
-    answer: Answer
+    status: CacheStatus
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTarget:
+    """The descriptor of a manifest, whose document may not be cached yet."""
+
     descriptor: Descriptor
-    answer: Answer
+    status: CacheStatus
 
 
 @dataclass(frozen=True, slots=True)
 class FoundBlob:
-    """An open blob, which the caller closes."""
+    """An open blob, which the caller closes; its bytes may still be arriving."""
 
     blob: OpenBlob
-    answer: Answer
+    status: CacheStatus
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSize:
-    """Bytes of a blob; None where the upstream did not say."""
+    """The size of a blob in bytes; None where the upstream did not tell it."""
 
     size: int | None
-    answer: Answer
+    status: CacheStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
-    """What a tag pointed to here before, if anything, and what it points to."""
+class Repository(Protocol):
+    """One image, native or proxied, as one client may read it. Every method raises only RegistryError."""
 
-    before: Digest | None
-    manifest: Manifest
+    async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        """Raises ManifestUnknown where there is none."""
+
+    async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
+        """Downloads no manifest that is not here already. Raises ManifestUnknown."""
+
+    async def blob(self, digest: Digest) -> FoundBlob:
+        """Returns once the blob is known to exist. Raises BlobUnknown."""
+
+    async def stat_blob(self, digest: Digest) -> FoundSize:
+        """Never starts a download. Raises BlobUnknown."""
+
+    async def tags(self, count: int | None, last: str | None) -> TagPage:
+        """At most `count` tags after the tag `last`; None for no limit, and for the beginning. Raises NameUnknown."""
+
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        """The manifests whose subject is the digest; None for every artifact type. Raises NameUnknown."""

@@ -1,21 +1,32 @@
 """The gate of a group before an image, for whoever opens one: the registry's surface, and commands."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from cache.oci.errors import Denied
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedRepository, Subject
 from cache.proxy.repository import ProxiedRepository
+from cache.repository import FoundManifest, Repository
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.services import Services
 
-Repository = ProxiedRepository | GatedRepository
+
+@dataclass(frozen=True, slots=True)
+class ProxiedImage:
+    """An image as its group may see it. `prefetch` is for manifests that a client was given: it begins to download
+    what such a client requests next."""
+
+    repository: Repository
+    prefetch: Callable[[FoundManifest], None]
 
 
-def open_proxied(location: ProxiedLocation, services: Services) -> Repository:
-    """The image of a location, as its group may see it and with the credential that serves it. Raises Denied."""
+def open_proxied(location: ProxiedLocation, services: Services) -> ProxiedImage:
+    """Open the image of a location with the credential that serves its group. Raises Denied."""
     group = location.group
     client = services.upstreams.client(group, location.upstream)
     plain = ProxiedRepository(services.pull_through, client, location.image, group.path, fresh_only=group.fresh_only)
-    return behind_gate(plain, location, services)
+    return ProxiedImage(behind_gate(plain, location, services), plain.blobs.prefetch)
 
 
 def behind_gate(repository: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:

@@ -18,7 +18,7 @@ from cache.oci.names import RepositoryName
 from cache.proxy.errors import RETRY_AFTER, Arriving
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
-from cache.repository import Answer, FoundBlob, FoundSize
+from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
 from cache.upstream.errors import Denied, NotFound, UpstreamError
 from cache.upstream.mirrors import Client
@@ -45,11 +45,11 @@ class ProxiedBlobs:
                 try:
                     follower, first = await self._asking.within(self._follow(digest, anew=anew), BlobUnknown)
                 except Unstorable:
-                    return FoundBlob(await self._private_blob(digest), Answer(Outcome.MISS))
+                    return FoundBlob(await self._private_blob(digest), CacheStatus(Outcome.MISS))
                 if self._all.prefetching is not None:
                     first = self._all.prefetching.claim(self._source, digest) or first
                 arriving = Arriving(follower, self._fetch(digest))
-                return FoundBlob(arriving, Answer(Outcome.MISS if first else Outcome.COALESCED))
+                return FoundBlob(arriving, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
         raise UpstreamUnavailable("this blob came and went", RETRY_AFTER)
 
     async def stat(self, digest: Digest) -> FoundSize:
@@ -57,17 +57,23 @@ class ProxiedBlobs:
         link = Link(self._source, self._image, digest)
         info = await self._all.held.stat(digest)
         if info and await self._all.index.linked(link):
-            return FoundSize(info.size, Answer(Outcome.HIT))
+            return FoundSize(info.size, CacheStatus(Outcome.HIT))
         if info and await self._won(link):
-            return FoundSize(info.size, Answer(Outcome.REVALIDATED))
+            return FoundSize(info.size, CacheStatus(Outcome.REVALIDATED))
         flight = self._all.flights.find(self._source, digest)
         if flight and flight.verified and flight.allows(self._image):
-            return FoundSize(flight.written, Answer(Outcome.COALESCED))
+            return FoundSize(flight.written, CacheStatus(Outcome.COALESCED))
         size = await self._asking.within(self._asking.noting(self._client.head_blob(self._image, digest)), BlobUnknown)
-        return FoundSize(size, Answer(Outcome.MISS))
+        return FoundSize(size, CacheStatus(Outcome.MISS))
 
-    async def bring(self, digest: Digest) -> Follower | None:
-        """None for what is here, or here for others, and needs no more than a question, once somebody wants it."""
+    def prefetch(self, found: FoundManifest) -> None:
+        """Begin to download what a client that was given a manifest requests next, if the manifest is new here."""
+        if self._all.prefetching is not None and found.status.outcome is Outcome.MISS:
+            self._all.prefetching.begin(self._source, found.manifest, self._begin_download)
+
+    async def _begin_download(self, digest: Digest) -> Follower | None:
+        """Follow a download of the blob. None if the blob is here, for this image or for another of the same origin:
+        then a client that requests it needs a HEAD to the upstream at most."""
         linked = await self._all.index.linked(Link(self._source, self._image, digest))
         if (linked and await self._all.held.stat(digest)) or await self._bytes_of_own_origin(digest):
             return None
@@ -79,10 +85,10 @@ class ProxiedBlobs:
         link = Link(self._source, self._image, digest)
         if await self._all.index.linked(link) and (stored := await self._all.held.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
-            return FoundBlob(stored, Answer(Outcome.HIT))
+            return FoundBlob(stored, CacheStatus(Outcome.HIT))
         if await self._won(link) and (stored := await self._all.held.open(digest)):
             self._all.usage.touch(digest, self._all.clock())
-            return FoundBlob(stored, Answer(Outcome.REVALIDATED))
+            return FoundBlob(stored, CacheStatus(Outcome.REVALIDATED))
         return None
 
     async def _private_blob(self, digest: Digest) -> OpenBlob:

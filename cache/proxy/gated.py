@@ -72,7 +72,7 @@ class GatedRepository:
         if reference not in self._subject.pins and not self._gate.cooldown:
             return await self._inner.stat_manifest(reference)
         found = await self.manifest(reference)
-        return FoundTarget(found.manifest.descriptor, found.answer)
+        return FoundTarget(found.manifest.descriptor, found.status)
 
     async def blob(self, digest: Digest) -> FoundBlob:
         await self._check(digest)
@@ -81,9 +81,6 @@ class GatedRepository:
     async def stat_blob(self, digest: Digest) -> FoundSize:
         await self._check(digest)
         return await self._inner.stat_blob(digest)
-
-    def prefetch(self, found: FoundManifest) -> None:
-        self._inner.prefetch(found)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._inner.tags(count, last)
@@ -110,7 +107,7 @@ class GatedRepository:
         if verdict.digest is None:
             raise Denied(verdict.reason)
         older = await self._inner.manifest(verdict.digest)
-        return FoundManifest(older.manifest, found.answer if found.answer.outcome is Outcome.STALE else older.answer)
+        return FoundManifest(older.manifest, found.status if found.status.outcome is Outcome.STALE else older.status)
 
     async def _check(self, digest: Digest) -> None:
         """Raises Denied for what is part of nothing but manifests that are withheld, as far as this server knows."""

@@ -36,7 +36,7 @@ class Hits:
 
     def note(self, key: Hashable, mark: Hashable, until: datetime | None, found: FoundManifest) -> FoundManifest:
         """The same that was found, which is remembered if it was a hit; `mark` is from before it was looked for."""
-        if found.answer.outcome is Outcome.HIT:
+        if found.status.outcome is Outcome.HIT:
             size = len(found.manifest.raw)
             if len(self._hits) >= COUNT or self._bytes + size > BYTES:
                 self._hits.clear()

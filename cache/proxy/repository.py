@@ -5,7 +5,7 @@ Manifests are its own: tags are confirmed or served stale, digests stand for the
 
 import asyncio
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -26,7 +26,7 @@ from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
-from cache.repository import Answer, FoundBlob, FoundManifest, FoundSize, FoundTarget, Refreshed
+from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.upstream.errors import Outage, Unavailable
 from cache.upstream.mirrors import Client
 from cache.upstream.quota import Ask, Thrift
@@ -35,6 +35,14 @@ from cache.values import Link, Outcome, ReferrersPage, TagPage, TagPointer
 REVALIDATE_WITHIN = 2.0
 LATE_WITHIN = 0.25
 """Instead of that, as long as the upstream left the last question unanswered, or fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A tag that was refreshed: the digest that it pointed to here before, None if it was unknown, and its manifest."""
+
+    before: Digest | None
+    manifest: Manifest
 
 
 class ProxiedRepository:
@@ -57,7 +65,7 @@ class ProxiedRepository:
         self._source = client.source
         self._image = image
         self._asking = Asking(shared, client, image, group)
-        self._blobs = ProxiedBlobs(shared, client, image, self._asking)
+        self.blobs = ProxiedBlobs(shared, client, image, self._asking)
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         key, mark, now = self._asking.key(reference), self._all.index.mark(), self._all.clock()
@@ -70,7 +78,7 @@ class ProxiedRepository:
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
             if self._is_fresh(pointer):
-                found = FoundManifest(held, Answer(Outcome.HIT))
+                found = FoundManifest(held, CacheStatus(Outcome.HIT))
                 return self._all.hits.note(key, mark, pointer.checked_at + self._rule(pointer).ttl, found)
             return await self._revalidated(pointer, held)
         return await self._fetched_manifest(reference)
@@ -81,14 +89,14 @@ class ProxiedRepository:
             return await self._stat_digest(reference)
         pointer = await self._all.index.find_pointer(self._source, self._image, reference)
         if pointer and self._is_fresh(pointer):
-            return FoundTarget(pointer.target, Answer(Outcome.HIT))
+            return FoundTarget(pointer.target, CacheStatus(Outcome.HIT))
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer and held:
             found = await self._revalidated(pointer, held)
-            return FoundTarget(found.manifest.descriptor, found.answer)
+            return FoundTarget(found.manifest.descriptor, found.status)
         work = self._asking.in_turn(Ask.CHECK, lambda: self._head_tag(reference))
         target, first = await self._asking.ask(("head", reference), work, ManifestUnknown)
-        return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+        return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
     async def refresh(self, tag: Tag) -> Refreshed:
         """Asks the upstream now, whatever is fresh here."""
@@ -103,18 +111,13 @@ class ProxiedRepository:
             manifest = moved or held
         return Refreshed(pointer.target.digest if pointer else None, manifest)
 
-    def prefetch(self, found: FoundManifest) -> None:
-        """To be called with what a client was given: if it is new here, what it refers to is asked for next."""
-        if self._all.prefetching is not None and found.answer.outcome is Outcome.MISS:
-            self._all.prefetching.begin(self._source, found.manifest, self._blobs.bring)
-
     async def blob(self, digest: Digest) -> FoundBlob:
         """Open when this returns, though its bytes may still be arriving."""
-        return await self._blobs.open(digest)
+        return await self.blobs.open(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """A HEAD never starts a download."""
-        return await self._blobs.stat(digest)
+        return await self.blobs.stat(digest)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._asking.within(self._client.tags(self._image, count, last), NameUnknown)
@@ -132,30 +135,30 @@ class ProxiedRepository:
 
     async def _by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
-            return FoundManifest(held, Answer(Outcome.HIT))
+            return FoundManifest(held, CacheStatus(Outcome.HIT))
         if await self._manifest_of_own_origin(digest):
             await self._stat_digest(digest)
             if held := await self._held_manifest(digest):
-                return FoundManifest(held, Answer(Outcome.REVALIDATED))
+                return FoundManifest(held, CacheStatus(Outcome.REVALIDATED))
         return await self._fetched_manifest(digest)
 
     async def _stat_digest(self, digest: Digest) -> FoundTarget:
         if held := await self._held_manifest(digest):
-            return FoundTarget(held.descriptor, Answer(Outcome.HIT))
+            return FoundTarget(held.descriptor, CacheStatus(Outcome.HIT))
         here = await self._manifest_of_own_origin(digest)
         if here:
             own = partial(self._head_digest, digest, self._client.primary)
             if await self._asking.shown(("own head", digest), own, ManifestUnknown):
                 await self._asking.write_down(Link(self._source, self._image, digest))
-                return FoundTarget(here.descriptor, Answer(Outcome.REVALIDATED))
+                return FoundTarget(here.descriptor, CacheStatus(Outcome.REVALIDATED))
         head = partial(self._head_digest, digest, self._client)
         target, first = await self._asking.ask(("head", digest), head, ManifestUnknown)
-        return FoundTarget(target, Answer(Outcome.MISS if first else Outcome.COALESCED))
+        return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
         work = self._asking.in_turn(Ask.PULL, lambda: self._get(reference))
         manifest, first = await self._asking.ask(("get", reference), work, ManifestUnknown)
-        return FoundManifest(manifest, Answer(Outcome.MISS if first else Outcome.COALESCED))
+        return FoundManifest(manifest, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
         """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
@@ -163,7 +166,7 @@ class ProxiedRepository:
         fresh_only = self._fresh_only or rule.fresh_only
         usable = decide(pointer, now, rule, rules.grace) is Freshness.REVALIDATE and not fresh_only
         if usable and self._saves() is not Thrift.NONE and fresh_while_saving(pointer, now, rule):
-            return FoundManifest(held, Answer(Outcome.HIT))
+            return FoundManifest(held, CacheStatus(Outcome.HIT))
         task, first = self._asking.share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
         await asyncio.wait({task}, timeout=self._patience() if usable else upstream_calls.ANSWER_WITHIN)
         if task.done():
@@ -173,13 +176,13 @@ class ProxiedRepository:
             self._all.outages.note(self._source, now, late=True)
         match result:
             case None:
-                return FoundManifest(held, Answer(Outcome.REVALIDATED))
+                return FoundManifest(held, CacheStatus(Outcome.REVALIDATED))
             case Manifest():
-                return FoundManifest(result, Answer(Outcome.MISS if first else Outcome.COALESCED))
+                return FoundManifest(result, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
             case Outage() if usable:
                 outage = self._all.outages.find(self._source)
                 warning = stale_warning(pointer, result.reason, outage.since if outage else None, self._all.clock())
-                return FoundManifest(held, Answer(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
+                return FoundManifest(held, CacheStatus(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
             case Outage() if fresh_only:
                 raise self._not_fresh(pointer, result)
             case _:

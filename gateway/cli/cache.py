@@ -20,7 +20,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, decide
-from cache.repository import Refreshed
+from cache.proxy.repository import Refreshed
 from cache.retention.eviction import evict_image
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore

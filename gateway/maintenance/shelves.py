@@ -13,6 +13,7 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.warming import Shelf
+from cache.repository import Repository
 from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
@@ -24,7 +25,7 @@ from cache.values import Source, TagPage
 from gateway.cli.image import locate_image
 from gateway.data_folder import CacheFolder
 from gateway.namespaces.locate import PROXY_SEPARATOR
-from gateway.repositories import Repository, open_proxied
+from gateway.repositories import open_proxied
 from gateway.services import Services
 
 Spare = Callable[[Source], bool]
@@ -130,7 +131,7 @@ class Shelves:
         held = (self._inventory, self._store, source, location.image, self._spare)
         url = running_server(self._data)
         if url is None:
-            yield OwnShelf(held, open_proxied(location, self._services), self._services.pull_through.flights)
+            yield OwnShelf(held, open_proxied(location, self._services).repository, self._services.pull_through.flights)
             return
         egress = Egress(Reach(private_addresses=True, read_timeout=_ANSWER_WITHIN))
         try:

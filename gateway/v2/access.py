@@ -1,13 +1,15 @@
 """Opens the repository that a request names, for somebody who may."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
+from cache.repository import FoundManifest, Repository
 from gateway.auth.permissions import Action, decide_pull
 from gateway.auth.principal import ANONYMOUS
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
-from gateway.repositories import Repository, open_proxied
+from gateway.repositories import open_proxied
 from gateway.services import Services
 
 _REMEMBERED = 10_000
@@ -28,9 +30,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A repository, and where it lies: the path of the group and the configured name of the upstream."""
+    """A repository, and where it lies: the path of the group and the configured name of the upstream.
+
+    `prefetch` is to be called with each manifest that a client was given.
+    """
 
     repository: Repository
+    prefetch: Callable[[FoundManifest], None]
     group: str
     upstream: str
 
@@ -69,4 +75,5 @@ class Access:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream} and can only be pulled")
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
-        return Opened(open_proxied(location, self._services), location.group.path, location.upstream)
+        image = open_proxied(location, self._services)
+        return Opened(image.repository, image.prefetch, location.group.path, location.upstream)

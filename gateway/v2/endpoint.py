@@ -1,8 +1,8 @@
 """Paths under /v2 as values: which endpoint, of which repository, for which reference or digest.
 
-One pattern finds the endpoint and is wide; the values are strict, so that a wrong name is told what is wrong with it
-instead of that there is no such path. A table of routes, tried one after the other, took a tenth of the time of a
-cached manifest.
+One wide pattern finds the endpoint; its values are parsed strictly, so that the error for a wrong name says what is
+wrong with it instead of 404. A table of routes, tried one after the other, took a tenth of the time of a cached
+manifest.
 """
 
 import re
@@ -14,7 +14,7 @@ from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName, Tag, parse_reference
 
 
-class Kind(Enum):
+class EndpointKind(Enum):
     """What a path under /v2 is about; the values are the groups of the pattern."""
 
     MANIFEST = "reference"
@@ -26,9 +26,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`target` is the reference of a manifest, the digest of a blob or a subject, and None for the others."""
+    """A parsed path. `target`: a manifest's reference, the digest of a blob or a subject, None for other kinds."""
 
-    kind: Kind
+    kind: EndpointKind
     name: RepositoryName
     target: Tag | Digest | None
 
@@ -42,15 +42,18 @@ _ENDPOINT = re.compile(
 
 
 def parse_endpoint(path: str) -> Endpoint | None:
-    """None for a path that is none of the specification's. Raises NameInvalid, TagInvalid, DigestInvalid."""
+    """The endpoint of a path; None for a path that the specification does not define.
+
+    Raises NameInvalid, TagInvalid, DigestInvalid.
+    """
     match = _ENDPOINT.fullmatch(path)
     if match is None or match.lastgroup is None:
         return None
-    kind, name = Kind(match.lastgroup), RepositoryName.parse(match["name"])
+    kind, name = EndpointKind(match.lastgroup), RepositoryName.parse(match["name"])
     match kind:
-        case Kind.MANIFEST:
+        case EndpointKind.MANIFEST:
             return Endpoint(kind, name, parse_reference(match["reference"]))
-        case Kind.BLOB | Kind.REFERRERS:
+        case EndpointKind.BLOB | EndpointKind.REFERRERS:
             return Endpoint(kind, name, Digest.parse(match[kind.value]))
         case _:
             return Endpoint(kind, name, None)
@@ -59,8 +62,8 @@ def parse_endpoint(path: str) -> Endpoint | None:
 def check_raw_path(raw_path: bytes) -> None:
     """Raises NameInvalid for a path under /v2 with an escape other than that of the colon.
 
-    A path is read decoded, where `%2f` has become a slash; none of the characters of names, tags and digests needs an
-    escape.
+    Paths are parsed after decoding, when `%2f` has become a slash. No character of a name, tag or digest needs an
+    escape but the colon.
     """
     if b"%" in raw_path and b"%" in raw_path.lower().replace(b"%3a", b""):
-        raise NameInvalid("a path holds a percent escape that no name, tag or digest needs")
+        raise NameInvalid("the path has a percent escape that no name, tag or digest needs")

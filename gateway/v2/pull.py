@@ -14,47 +14,46 @@ from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from gateway.auth.permissions import Action
 from gateway.http.access_log import note_lookup
-from gateway.repositories import Repository
-from gateway.v2.access import Access
-from gateway.v2.endpoint import Endpoint, Kind
+from gateway.v2.access import Access, Opened
+from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse
 
 TAG_PAGE_LIMIT = 1000
-_KINDS = {kind: kind.name.lower() for kind in Kind}
+_KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 
 
 class Pull:
-    """The handlers; each reads as the sentence in the specification."""
+    """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
     async def get_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
-        found = await repository.manifest(_reference(endpoint))
-        repository.prefetch(found)
-        return ManifestResponse(found.manifest.descriptor, found.manifest, found.answer, request.headers)
+        opened = await self._open(request, endpoint)
+        found = await opened.repository.manifest(_reference(endpoint))
+        opened.prefetch(found)
+        return ManifestResponse(found.manifest.descriptor, found.manifest, found.status, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
-        found = await repository.stat_manifest(_reference(endpoint))
-        return ManifestResponse(found.descriptor, None, found.answer, request.headers)
+        opened = await self._open(request, endpoint)
+        found = await opened.repository.stat_manifest(_reference(endpoint))
+        return ManifestResponse(found.descriptor, None, found.status, request.headers)
 
     async def get_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
-        found = await repository.blob(_digest(endpoint))
-        return BlobResponse(found.blob, found.answer, request.headers)
+        opened = await self._open(request, endpoint)
+        found = await opened.repository.blob(_digest(endpoint))
+        return BlobResponse(found.blob, found.status, request.headers)
 
     async def head_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
+        opened = await self._open(request, endpoint)
         digest = _digest(endpoint)
-        found = await repository.stat_blob(digest)
-        return BlobHead(digest, found.size, found.answer)
+        found = await opened.repository.stat_blob(digest)
+        return BlobHead(digest, found.size, found.status)
 
     async def list_tags(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
+        opened = await self._open(request, endpoint)
         count = _page_size(request.query_params.get("n"))
-        page = await repository.tags(count, request.query_params.get("last"))
+        page = await opened.repository.tags(count, request.query_params.get("last"))
         headers = dict(API_VERSION)
         if page.last is not None:
             options = self._access.options
@@ -66,9 +65,9 @@ class Pull:
         return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        repository = await self._open(request, endpoint)
+        opened = await self._open(request, endpoint)
         wanted = request.query_params.get("artifactType")
-        page = await repository.referrers(_digest(endpoint), wanted)
+        page = await opened.repository.referrers(_digest(endpoint), wanted)
         manifests = page.manifests
         if wanted is not None and not page.filtered:
             manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
@@ -77,14 +76,14 @@ class Pull:
         return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
 
     async def refuse_write(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        """Raises what stands against it; there is nothing here that can be written to."""
+        """Refuse a write, since no repository here can be written to. Raises NameUnknown, Denied, Unsupported."""
         await self._access.open_repository(endpoint.name, Action.PUSH)
         raise AssertionError("a repository was opened for writing")
 
-    async def _open(self, request: Request, endpoint: Endpoint) -> Repository:
+    async def _open(self, request: Request, endpoint: Endpoint) -> Opened:
         opened = await self._access.open_repository(endpoint.name, Action.PULL)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
-        return opened.repository
+        return opened
 
 
 def _reference(endpoint: Endpoint) -> Tag | Digest:
@@ -100,7 +99,7 @@ def _digest(endpoint: Endpoint) -> Digest:
 
 
 def _page_size(text: str | None) -> int | None:
-    """Raises PageInvalid. More than TAG_PAGE_LIMIT are not given at once."""
+    """The parameter `n`, at most TAG_PAGE_LIMIT; None where it is absent. Raises PageInvalid."""
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):

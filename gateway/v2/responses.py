@@ -1,4 +1,4 @@
-"""BlobResponse and ManifestResponse: what the pull endpoints answer, with every header that is due."""
+"""Responses of the pull endpoints to requests for manifests and blobs, with every header that is due."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -12,7 +12,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RangeInvalid, RegistryError
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCTET_STREAM
-from cache.repository import Answer
+from cache.repository import CacheStatus
 from cache.store.base import Extent, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
@@ -24,15 +24,15 @@ _MORE = {"more_body": True}
 
 
 class BlobResponse:
-    """A blob or a part of it, sent as its bytes become ready. Closes the blob.
+    """A blob or a range of it, sent as its bytes become ready. Closes the blob.
 
-    Where they never become ready the response ends short and its connection closes, so that no client takes it for
+    If they never become ready, the response ends short and its connection closes, so that no client takes it for
     complete. A whole small blob waits for the verdict before the first header, and fails with a clear status.
     """
 
-    def __init__(self, blob: OpenBlob, answer: Answer, request: Headers) -> None:
+    def __init__(self, blob: OpenBlob, status: CacheStatus, request: Headers) -> None:
         self._blob = blob
-        self._answer = answer
+        self._status = status
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +43,7 @@ class BlobResponse:
 
     async def _respond(self, scope: Scope, send: Send) -> None:
         blob, etag = self._blob, f'"{self._blob.digest}"'
-        headers = blob_headers(blob.digest, self._answer)
+        headers = blob_headers(blob.digest, self._status)
         if matches(self._request.get("if-none-match"), etag):
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
@@ -56,11 +56,13 @@ class BlobResponse:
         if blob.size is not None:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
         await _start(send, 206 if part else 200, headers)
-        await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head off, however late bytes are
+        await send(
+            {"type": "http.response.body", "body": b"", **_MORE}
+        )  # sends the head now
         await self._send_body(send, part, EXTENSION in scope.get("extensions", {}))
 
     def _part(self, etag: str) -> ByteRange | None:
-        """Raises RangeInvalid. Of a blob whose size nobody knows there are no parts yet."""
+        """The range to send; None for the whole blob, as for one of unknown size. Raises RangeInvalid."""
         if self._blob.size is None or not range_applies(self._request.get("if-range"), etag):
             return None
         try:
@@ -70,7 +72,8 @@ class BlobResponse:
             raise RangeInvalid(f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}) from error
 
     async def _must_be_verified(self, scope: Scope) -> bool:
-        """Small blobs, and those whose end an HTTP/1.0 client could only tell by the close of the connection."""
+        """Whether the whole blob must be verified before the first header: a small one, or one whose end an HTTP/1.0
+        client could tell only by the close of the connection."""
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 
@@ -88,15 +91,15 @@ class BlobResponse:
                     data = await self._blob.read(piece)
                     await send({"type": "http.response.body", "body": data, **_MORE})
         except (RegistryError, EOFError, OSError):
-            return  # The headers are out: to end short is all that is left to say.
+            return  # the headers are sent: ending short is the only signal left
         await send({"type": "http.response.body"})
 
 
 class BlobHead:
-    """What HEAD says of a blob; nothing of its size where the upstream says nothing."""
+    """Response to HEAD of a blob, without a length where the upstream did not tell the size (`size` None)."""
 
-    def __init__(self, digest: Digest, size: int | None, answer: Answer) -> None:
-        self._headers = blob_headers(digest, answer)
+    def __init__(self, digest: Digest, size: int | None, status: CacheStatus) -> None:
+        self._headers = blob_headers(digest, status)
         if size is not None:
             self._headers["Content-Length"] = str(size)
 
@@ -106,68 +109,73 @@ class BlobHead:
 
 
 class ManifestResponse:
-    """A manifest byte for byte, or that the client has it already; only its headers for HEAD."""
+    """A manifest byte for byte, or 304 if the client has it; only the headers where `manifest` is None (HEAD)."""
 
-    def __init__(self, descriptor: Descriptor, manifest: Manifest | None, answer: Answer, request: Headers) -> None:
+    def __init__(
+        self, descriptor: Descriptor, manifest: Manifest | None, status: CacheStatus, request: Headers
+    ) -> None:
         self._descriptor = descriptor
         self._raw = manifest.raw if manifest else b""
-        self._answer = answer
+        self._status = status
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         descriptor = self._descriptor
         if matches(self._request.get("if-none-match"), f'"{descriptor.digest}"'):
-            headers = _content_headers(descriptor.digest, descriptor.media_type, self._answer)
+            headers = _content_headers(descriptor.digest, descriptor.media_type, self._status)
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
-        if self._answer.age is None:
-            head = _kept_manifest_head(descriptor, self._answer)
+        if self._status.age is None:
+            head = _kept_manifest_head(descriptor, self._status)
         else:
-            head = _manifest_head(descriptor, self._answer)
+            head = _manifest_head(descriptor, self._status)
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": self._raw})
 
 
 @lru_cache(4096)
-def _kept_manifest_head(descriptor: Descriptor, answer: Answer) -> list[tuple[bytes, bytes]]:
-    """Built once for each manifest and way of answering; nobody changes the list. What is stale has another age each
-    time, and would only push the others out."""
-    return _manifest_head(descriptor, answer)
+def _kept_manifest_head(descriptor: Descriptor, status: CacheStatus) -> list[tuple[bytes, bytes]]:
+    """Headers of a manifest, built once for each cache status; the list must not be changed. Not for stale content:
+    its age differs each time, and would push the others out."""
+    return _manifest_head(descriptor, status)
 
 
-def _manifest_head(descriptor: Descriptor, answer: Answer) -> list[tuple[bytes, bytes]]:
-    headers = _content_headers(descriptor.digest, descriptor.media_type, answer)
+def _manifest_head(descriptor: Descriptor, status: CacheStatus) -> list[tuple[bytes, bytes]]:
+    headers = _content_headers(descriptor.digest, descriptor.media_type, status)
     return _raw_headers(headers | {"Content-Length": str(descriptor.size)})
 
 
-def blob_headers(digest: Digest, answer: Answer) -> dict[str, str]:
-    """Without a length; a blob is nothing that a browser should show."""
-    headers = _content_headers(digest, OCTET_STREAM, answer)
+def blob_headers(digest: Digest, status: CacheStatus) -> dict[str, str]:
+    """Headers of a blob, without a length; `nosniff` keeps browsers from rendering it."""
+    headers = _content_headers(digest, OCTET_STREAM, status)
     return headers | {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"}
 
 
-def answer_headers(answer: Answer) -> dict[str, str]:
-    headers = {"X-Cache": answer.outcome.value}
-    if answer.age is not None:
-        headers["Age"] = str(max(0, int(answer.age.total_seconds())))
-    if answer.warning:
-        headers["Warning"] = f'299 - "{_quotable(answer.warning)}"'
+def cache_headers(status: CacheStatus) -> dict[str, str]:
+    """X-Cache, with Age and Warning for stale content; nothing for content that no cache stands before."""
+    if status.outcome is None:
+        return {}
+    headers = {"X-Cache": status.outcome.value}
+    if status.age is not None:
+        headers["Age"] = str(max(0, int(status.age.total_seconds())))
+    if status.warning:
+        headers["Warning"] = f'299 - "{_quotable(status.warning)}"'
     return headers
 
 
-def _content_headers(digest: Digest, media_type: str, answer: Answer) -> dict[str, str]:
+def _content_headers(digest: Digest, media_type: str, status: CacheStatus) -> dict[str, str]:
     return {
         "Content-Type": media_type,
         "Docker-Content-Digest": str(digest),
         "ETag": f'"{digest}"',
         **API_VERSION,
-        **answer_headers(answer),
+        **cache_headers(status),
     }
 
 
 def _quotable(text: str) -> str:
-    """Fit for a quoted string in a header (RFC 9110, section 5.6.4)."""
+    """Text without the characters that a quoted string in a header excludes (RFC 9110, section 5.6.4)."""
     return "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
 
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import EndpointUnknown, Unsupported
 from gateway.services import Services
 from gateway.v2.access import Access, Options
-from gateway.v2.endpoint import Endpoint, Kind, check_raw_path, parse_endpoint
+from gateway.v2.endpoint import Endpoint, EndpointKind, check_raw_path, parse_endpoint
 from gateway.v2.pull import Pull
 from gateway.v2.responses import API_VERSION
 
@@ -24,16 +24,16 @@ class RegistryApi:
 
     def __init__(self, services: Services, options: Options) -> None:
         pull = Pull(Access(services, options))
-        self._handlers: dict[tuple[Kind, str], Handler] = {
-            (Kind.MANIFEST, "GET"): pull.get_manifest,
-            (Kind.MANIFEST, "HEAD"): pull.head_manifest,
-            (Kind.BLOB, "GET"): pull.get_blob,
-            (Kind.BLOB, "HEAD"): pull.head_blob,
-            **{(Kind.TAGS, method): pull.list_tags for method in ("GET", "HEAD")},
-            **{(Kind.REFERRERS, method): pull.list_referrers for method in ("GET", "HEAD")},
+        self._handlers: dict[tuple[EndpointKind, str], Handler] = {
+            (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
+            (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,
+            (EndpointKind.BLOB, "GET"): pull.get_blob,
+            (EndpointKind.BLOB, "HEAD"): pull.head_blob,
+            **{(EndpointKind.TAGS, method): pull.list_tags for method in ("GET", "HEAD")},
+            **{(EndpointKind.REFERRERS, method): pull.list_referrers for method in ("GET", "HEAD")},
             **{
                 (kind, method): pull.refuse_write
-                for kind in (Kind.MANIFEST, Kind.BLOB, Kind.UPLOAD)
+                for kind in (EndpointKind.MANIFEST, EndpointKind.BLOB, EndpointKind.UPLOAD)
                 for method in _WRITES
             },
         }

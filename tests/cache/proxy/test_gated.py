@@ -106,7 +106,7 @@ async def test_in_an_outage_what_is_old_enough_is_served_stale(bench: Bench) -> 
     bench.clock.advance(DAY)
     bench.script.failure = Unavailable("down")
     found = await gated(bench).manifest(LATEST)
-    assert (found.manifest, found.answer.outcome) == (OLD, Outcome.STALE)
+    assert (found.manifest, found.status.outcome) == (OLD, Outcome.STALE)
 
 
 async def test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not(bench: Bench) -> None:

@@ -8,12 +8,12 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.proxy import memory as memory_module
 from cache.proxy.memory import Absences, Hits, Outage, Outages
-from cache.repository import Answer, FoundManifest
+from cache.repository import CacheStatus, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
 
 MANIFEST = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2, "manifests": []}')
-FOUND = FoundManifest(MANIFEST, Answer(Outcome.HIT))
+FOUND = FoundManifest(MANIFEST, CacheStatus(Outcome.HIT))
 
 
 def test_it_is_found_until_its_time_is_up_or_the_index_changes() -> None:
@@ -34,7 +34,7 @@ def test_without_a_time_it_is_good_as_long_as_nothing_changes() -> None:
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.HIT])
 def test_nothing_but_a_hit_is_remembered(outcome: Outcome) -> None:
     memory = Hits()
-    memory.note("key", 1, None, FoundManifest(MANIFEST, Answer(outcome)))
+    memory.note("key", 1, None, FoundManifest(MANIFEST, CacheStatus(outcome)))
     assert memory.find("key", 1, NOON) is None
 
 

@@ -52,7 +52,7 @@ def publish(bench: Bench, name: str = "one", layers: int = 2) -> tuple[Manifest,
 async def give(bench: Bench, repository: ProxiedRepository | None = None) -> None:
     """As the handler does: the manifest, and what may start with it."""
     repository = repository or bench.open()
-    repository.prefetch(await repository.manifest(LATEST))
+    repository.blobs.prefetch(await repository.manifest(LATEST))
 
 
 def gets(bench: Bench) -> int:
@@ -70,7 +70,7 @@ async def test_config_and_layers_start_with_a_new_manifest(bench: Bench) -> None
     assert gets(bench) == 3
     for digest in digests:
         found = await bench.open().blob(digest)
-        assert (found.answer, Digest.of(await content(found))) == (HIT, digest)
+        assert (found.status, Digest.of(await content(found))) == (HIT, digest)
     assert gets(bench) == 3
 
 
@@ -80,7 +80,7 @@ async def test_who_asks_while_it_arrives_joins_and_the_first_one_has_caused_it(b
     await give(bench)
     await until(lambda: body.opened == 1)
     found = [await bench.open().blob(digests[0]) for _ in range(3)]
-    assert [one.answer.outcome.value for one in found] == ["MISS", "COALESCED", "COALESCED"]
+    assert [one.status.outcome.value for one in found] == ["MISS", "COALESCED", "COALESCED"]
     body.send(bench.script.blobs[digests[0]])
     body.end()
     assert {Digest.of(await content(one)) for one in found} == {digests[0]}
@@ -126,7 +126,7 @@ async def test_an_upstream_that_fails_meanwhile_troubles_nobody(bench: Bench) ->
     await until(lambda: len(bench.tasks) == 0)
     bench.script.failures.clear()
     found = await bench.open().blob(digests[0])
-    assert found.answer == MISS
+    assert found.status == MISS
     await content(found)
     await bench.landed()
 

@@ -32,7 +32,7 @@ from cache.proxy import repository as repository_module
 from cache.proxy import upstream_calls
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullThrough, record_arrival
-from cache.repository import Answer, FoundBlob
+from cache.repository import CacheStatus, FoundBlob
 from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
@@ -60,7 +60,7 @@ TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
 RULES = TagRules(TTL, GRACE)
 ONE, TWO = manifest_of("one"), manifest_of("two")
 CONTENT, BLOB = blob_of(100_000)
-HIT, MISS, STALE, REVALIDATED, COALESCED = (Answer(outcome) for outcome in Outcome)
+HIT, MISS, STALE, REVALIDATED, COALESCED = (CacheStatus(outcome) for outcome in Outcome)
 
 
 class Clock:
@@ -256,10 +256,10 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_an_unknown_tag_is_fetched_with_one_get_and_then_held(bench: Bench) -> None:
     bench.script.publish(ONE)
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer) == (ONE, MISS)
+    assert (found.manifest, found.status) == (ONE, MISS)
     assert bench.script.take_calls() == ["get"]
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer) == (ONE, HIT)
+    assert (found.manifest, found.status) == (ONE, HIT)
     assert bench.script.take_calls() == []
 
 
@@ -269,8 +269,8 @@ async def test_who_asks_while_it_is_fetched_shares_the_fetch(bench: Bench) -> No
     [first] = await bench.begin(bench.open().manifest(LATEST))
     others = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(5)])
     bench.script.release("get")
-    assert (await first).answer == MISS
-    assert [(await other).answer for other in others] == [COALESCED] * 5
+    assert (await first).status == MISS
+    assert [(await other).status for other in others] == [COALESCED] * 5
     assert bench.script.take_calls() == ["get"]
 
 
@@ -281,8 +281,8 @@ async def test_within_its_ttl_a_tag_is_a_hit_whether_the_upstream_lives_or_not(
     await bench.hold_tag()
     bench.script.failure = failure
     bench.clock.advance(TTL - timedelta(seconds=1))
-    assert (await bench.open().manifest(LATEST)).answer == HIT
-    assert (await bench.open().stat_manifest(LATEST)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status == HIT
+    assert (await bench.open().stat_manifest(LATEST)).status == HIT
     assert bench.script.calls == []
 
 
@@ -290,9 +290,9 @@ async def test_past_its_ttl_a_tag_that_did_not_move_is_revalidated_by_a_head(ben
     await bench.hold_tag()
     bench.clock.advance(TTL)
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer) == (ONE, REVALIDATED)
+    assert (found.manifest, found.status) == (ONE, REVALIDATED)
     assert bench.script.take_calls() == ["head"]
-    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status == HIT
 
 
 async def test_past_its_ttl_a_tag_that_moved_is_fetched_by_digest(bench: Bench) -> None:
@@ -300,17 +300,17 @@ async def test_past_its_ttl_a_tag_that_moved_is_fetched_by_digest(bench: Bench) 
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer) == (TWO, MISS)
+    assert (found.manifest, found.status) == (TWO, MISS)
     assert bench.script.take_calls() == ["head", "get"]
     assert (await bench.open().manifest(LATEST)).manifest == TWO
-    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
 
 
 async def test_an_upstream_that_tells_no_digest_is_asked_for_the_document(bench: Bench) -> None:
     await bench.hold_tag()
     bench.script.tells_digest = False
     bench.clock.advance(TTL)
-    assert (await bench.open().manifest(LATEST)).answer == MISS
+    assert (await bench.open().manifest(LATEST)).status == MISS
     assert bench.script.take_calls() == ["get"]
 
 
@@ -321,8 +321,8 @@ async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:
     gets = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(3)])
     heads = await bench.begin(*[bench.open().stat_manifest(LATEST) for _ in range(3)])
     bench.script.release("head")
-    assert [(await get).answer for get in gets] == [REVALIDATED] * 3
-    assert [(await head).answer for head in heads] == [REVALIDATED] * 3
+    assert [(await get).status for get in gets] == [REVALIDATED] * 3
+    assert [(await head).status for head in heads] == [REVALIDATED] * 3
     assert bench.script.take_calls() == ["head"]
 
 
@@ -333,8 +333,8 @@ async def test_who_revalidates_with_the_first_coalesces_when_the_tag_moved(bench
     bench.script.hold("head")
     first, other = await bench.begin(bench.open().manifest(LATEST), bench.open().manifest(LATEST))
     bench.script.release("head")
-    assert (await first).answer == MISS
-    assert (await other).answer == COALESCED
+    assert (await first).status == MISS
+    assert (await other).status == COALESCED
     assert (await other).manifest == TWO
 
 
@@ -345,12 +345,12 @@ async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Benc
     bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
     found = await bench.open().manifest(LATEST)
     assert found.manifest == ONE
-    assert (found.answer.outcome, found.answer.age) == (Outcome.STALE, TTL + GRACE - timedelta(seconds=1))
-    assert failure.reason in found.answer.warning
-    assert "last confirmed by registry.example 30 days ago" in found.answer.warning
-    assert "failing since 2024-05-31T12:00:59Z" in found.answer.warning
+    assert (found.status.outcome, found.status.age) == (Outcome.STALE, TTL + GRACE - timedelta(seconds=1))
+    assert failure.reason in found.status.warning
+    assert "last confirmed by registry.example 30 days ago" in found.status.warning
+    assert "failing since 2024-05-31T12:00:59Z" in found.status.warning
     target = await bench.open().stat_manifest(LATEST)
-    assert (target.descriptor, target.answer.outcome) == (ONE.descriptor, Outcome.STALE)
+    assert (target.descriptor, target.status.outcome) == (ONE.descriptor, Outcome.STALE)
 
 
 async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
@@ -360,7 +360,7 @@ async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
     with pytest.raises(UpstreamUnavailable):
         await bench.open().manifest(LATEST)
     bench.script.failure = None
-    assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+    assert (await bench.open().manifest(LATEST)).status == REVALIDATED
 
 
 async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
@@ -372,14 +372,14 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
     bench.script.hold("head")
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer.outcome, found.answer.age) == (ONE, Outcome.STALE, TTL)
-    assert "did not answer in time" in found.answer.warning
+    assert (found.manifest, found.status.outcome, found.status.age) == (ONE, Outcome.STALE, TTL)
+    assert "did not answer in time" in found.status.warning
     monkeypatch.undo()
     monkeypatch.setattr(repository_module, "LATE_WITHIN", 10)
     bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
-    assert later.answer in (COALESCED, HIT)
+    assert later.status in (COALESCED, HIT)
     assert bench.script.take_calls() == ["head", "get"]
 
 
@@ -392,10 +392,10 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
     bench.script.fails = True
     bench.script.hold("head")
     async with asyncio.timeout(10):
-        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+        assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
     bench.script.fails = False
     async with asyncio.timeout(10):  # nor by those who come after the one that waited
-        assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+        assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
     bench.script.release("head")
 
 
@@ -423,7 +423,7 @@ async def test_a_tag_that_is_gone_is_unknown_and_its_digest_stays_readable(bench
     with pytest.raises(ManifestUnknown):
         await bench.open().manifest(LATEST)
     bench.script.failure = Unavailable("down")
-    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
     with pytest.raises(UpstreamUnavailable):  # the pointer is gone with the tag, so nothing may be served stale
         await bench.open().manifest(LATEST)
 
@@ -451,7 +451,7 @@ async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None
     with pytest.raises(ManifestUnknown):
         await bench.open().manifest(LATEST)
     assert await bench.index.find_pointer(ANONYMOUS, APP, LATEST) is None
-    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
 
 
 @pytest.mark.parametrize("asking", ["blob", "stat_blob", "follow"])
@@ -478,20 +478,20 @@ async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(b
 async def test_a_head_of_an_unknown_tag_is_passed_on_and_downloads_nothing(bench: Bench) -> None:
     bench.script.publish(ONE)
     found = await bench.open().stat_manifest(LATEST)
-    assert (found.descriptor, found.answer) == (ONE.descriptor, MISS)
+    assert (found.descriptor, found.status) == (ONE.descriptor, MISS)
     assert bench.script.take_calls() == ["head"]
-    assert (await bench.open().stat_manifest(LATEST)).answer == HIT
+    assert (await bench.open().stat_manifest(LATEST)).status == HIT
 
 
 async def test_head_by_tag_then_get_by_digest_serves_the_tag_with_the_upstream_dead(bench: Bench) -> None:
     """As docker and containerd pull."""
     bench.script.publish(ONE)
     await bench.open().stat_manifest(LATEST)
-    assert (await bench.open().manifest(ONE.descriptor.digest)).answer == MISS
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == MISS
     bench.script.failure = Unavailable("down")
-    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status == HIT
     bench.clock.advance(TTL)
-    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
 
 
 async def test_heads_of_an_unknown_tag_coalesce(bench: Bench) -> None:
@@ -500,8 +500,8 @@ async def test_heads_of_an_unknown_tag_coalesce(bench: Bench) -> None:
     [first] = await bench.begin(bench.open().stat_manifest(LATEST))
     [other] = await bench.begin(bench.open().stat_manifest(LATEST))
     bench.script.release("head")
-    assert (await first).answer == MISS
-    assert (await other).answer == COALESCED
+    assert (await first).status == MISS
+    assert (await other).status == COALESCED
     assert bench.script.take_calls() == ["head"]
 
 
@@ -509,11 +509,11 @@ async def test_a_head_by_digest_is_passed_on_and_gives_no_right(bench: Bench) ->
     bench.script.publish(ONE)
     digest = ONE.descriptor.digest
     found = await bench.open().stat_manifest(digest)
-    assert (found.descriptor, found.answer) == (ONE.descriptor, MISS)
+    assert (found.descriptor, found.status) == (ONE.descriptor, MISS)
     assert not await bench.index.linked(Link(ANONYMOUS, APP, digest))
     await bench.open().manifest(digest)
     bench.script.take_calls()
-    assert (await bench.open().stat_manifest(digest)).answer == HIT
+    assert (await bench.open().stat_manifest(digest)).status == HIT
     assert bench.script.calls == []
 
 
@@ -523,10 +523,10 @@ async def test_a_head_by_digest_is_passed_on_and_gives_no_right(bench: Bench) ->
 async def test_a_digest_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
     bench.script.publish(ONE)
     digest = ONE.descriptor.digest
-    assert (await bench.open().manifest(digest)).answer == MISS
+    assert (await bench.open().manifest(digest)).status == MISS
     bench.clock.advance(TTL + GRACE * 10)
     bench.script.failure = Unavailable("down")
-    assert (await bench.open().manifest(digest)).answer == HIT
+    assert (await bench.open().manifest(digest)).status == HIT
 
 
 @pytest.mark.parametrize("how", ["manifest", "stat_manifest"])
@@ -535,9 +535,9 @@ async def test_another_image_of_the_same_origin_wins_the_right_to_a_manifest_by_
     digest = ONE.descriptor.digest
     for image, source in ((WEB, ANONYMOUS), (APP, ALICE)):
         found = await getattr(bench.open(image, source), how)(digest)
-        assert found.answer == REVALIDATED
+        assert found.status == REVALIDATED
         assert bench.script.take_calls() == ["head"]
-        assert (await bench.open(image, source).manifest(digest)).answer == HIT
+        assert (await bench.open(image, source).manifest(digest)).status == HIT
         assert bench.script.take_calls() == []
 
 
@@ -562,7 +562,7 @@ async def test_without_the_upstream_s_word_another_image_gets_nothing(bench: Ben
 
 async def test_another_origin_must_send_the_manifest_itself(bench: Bench) -> None:
     await bench.hold_tag()
-    assert (await bench.open(APP, ELSEWHERE).manifest(ONE.descriptor.digest)).answer == MISS
+    assert (await bench.open(APP, ELSEWHERE).manifest(ONE.descriptor.digest)).status == MISS
     assert bench.script.take_calls() == ["get"]
 
 
@@ -571,15 +571,15 @@ async def test_another_origin_must_send_the_manifest_itself(bench: Bench) -> Non
 
 async def test_a_blob_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
     found = await bench.open().blob(BLOB)
-    assert found.answer == MISS
+    assert found.status == MISS
     assert await content(found) == CONTENT
     await bench.landed()
     assert bench.script.take_calls() == ["get blob"]
     bench.script.failure = Unavailable("down")
     bench.clock.advance(TTL + GRACE * 10)
     found = await bench.open().blob(BLOB)
-    assert (found.answer, await content(found)) == (HIT, CONTENT)
-    assert (await bench.open().stat_blob(BLOB)).answer == HIT
+    assert (found.status, await content(found)) == (HIT, CONTENT)
+    assert (await bench.open().stat_blob(BLOB)).status == HIT
     assert bench.script.calls == []
 
 
@@ -587,7 +587,7 @@ async def test_who_asks_for_a_blob_that_is_on_its_way_follows_it(bench: Bench) -
     body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
     first = await bench.open().blob(BLOB)
     other = await bench.open().blob(BLOB)
-    assert (first.answer, other.answer) == (MISS, COALESCED)
+    assert (first.status, other.status) == (MISS, COALESCED)
     assert first.blob.size == other.blob.size == len(CONTENT)
     body.send(CONTENT)
     body.end()
@@ -600,7 +600,7 @@ async def test_a_blob_whose_bytes_were_evicted_is_fetched_again(bench: Bench) ->
     await bench.hold_blob()
     bench.store.delete(BLOB)
     found = await bench.open().blob(BLOB)
-    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
     assert bench.script.take_calls() == ["get blob"]
 
 
@@ -610,17 +610,17 @@ async def test_another_image_of_the_same_origin_wins_the_right_to_a_blob_by_a_he
 ) -> None:
     await bench.hold_blob()
     found = await bench.open(image, source).blob(BLOB)
-    assert (found.answer, await content(found)) == (REVALIDATED, CONTENT)
+    assert (found.status, await content(found)) == (REVALIDATED, CONTENT)
     assert bench.script.take_calls() == ["head blob"]
     found = await bench.open(image, source).blob(BLOB)
-    assert (found.answer, await content(found)) == (HIT, CONTENT)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
     assert bench.script.take_calls() == []
 
 
 async def test_another_origin_must_send_the_bytes_themselves(bench: Bench) -> None:
     await bench.hold_blob()
     found = await bench.open(APP, ELSEWHERE).blob(BLOB)
-    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
     await bench.landed()
     assert bench.script.take_calls() == ["get blob"]
     assert [info.size for info in bench.store.walk()] == [len(CONTENT)]
@@ -634,25 +634,25 @@ async def test_another_origin_that_sends_wrong_bytes_wins_nothing(bench: Bench) 
     await bench.landed()
     assert not await bench.index.linked(Link(ELSEWHERE, APP, BLOB))
     found = await bench.open().blob(BLOB)
-    assert (found.answer, await content(found)) == (HIT, CONTENT)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
 
 
 async def test_a_head_of_a_blob_never_starts_a_download(bench: Bench) -> None:
     found = await bench.open().stat_blob(BLOB)
-    assert (found.size, found.answer) == (len(CONTENT), MISS)
+    assert (found.size, found.status) == (len(CONTENT), MISS)
     assert bench.script.take_calls() == ["head blob"]
     await bench.hold_blob()
     found = await bench.open(WEB).stat_blob(BLOB)
-    assert (found.size, found.answer) == (len(CONTENT), REVALIDATED)
+    assert (found.size, found.status) == (len(CONTENT), REVALIDATED)
     assert bench.script.take_calls() == ["head blob"]
-    assert (await bench.open(WEB).stat_blob(BLOB)).answer == HIT
+    assert (await bench.open(WEB).stat_blob(BLOB)).status == HIT
 
 
 async def test_an_image_proves_its_right_before_it_joins_another_image_s_download(bench: Bench) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
     first = await bench.open(APP).blob(BLOB)
     other = await bench.open(WEB).blob(BLOB)
-    assert other.answer == COALESCED
+    assert other.status == COALESCED
     assert bench.script.take_calls() == ["get blob", "head blob"]
     body.send(CONTENT)
     body.end()
@@ -688,7 +688,7 @@ async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, re
     with pytest.raises(BlobUnknown):
         await first
     found = await other
-    assert (found.answer, await content(found)) == (MISS, CONTENT)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
     await bench.landed()
     assert bench.script.take_calls() == ["get blob", "head blob", "get blob"]
     assert not await bench.index.linked(Link(ANONYMOUS, APP, BLOB))
@@ -700,7 +700,7 @@ async def test_credentials_do_not_share_a_download(bench: Bench) -> None:
     first = await bench.open(APP, ANONYMOUS).blob(BLOB)
     del bench.script.bodies[APP]
     other = await bench.open(APP, ALICE).blob(BLOB)
-    assert (other.answer, await content(other)) == (MISS, CONTENT)
+    assert (other.status, await content(other)) == (MISS, CONTENT)
     body.send(CONTENT)
     body.end()
     assert await content(first) == CONTENT
@@ -717,7 +717,7 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) 
     body.end()
     body.answer()
     await bench.landed()
-    assert (await bench.open().stat_blob(BLOB)).answer == HIT
+    assert (await bench.open().stat_blob(BLOB)).status == HIT
 
 
 async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(
@@ -831,7 +831,7 @@ async def test_a_client_that_leaves_does_not_stop_a_fetch_that_was_begun(bench: 
     await asyncio.gather(leaver, return_exceptions=True)
     bench.script.release("get")
     found = await bench.open().manifest(LATEST)
-    assert found.answer in (COALESCED, HIT)
+    assert found.status in (COALESCED, HIT)
     assert bench.script.take_calls() == ["get"]
 
 
@@ -848,10 +848,10 @@ async def test_while_little_is_left_tags_are_checked_ten_times_more_seldom(bench
     await bench.hold_tag()
     limited(bench, 7)
     bench.clock.advance(TTL * 10 - timedelta(seconds=1))
-    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status == HIT
     assert bench.script.take_calls() == []
     bench.clock.advance(timedelta(seconds=1))
-    assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+    assert (await bench.open().manifest(LATEST)).status == REVALIDATED
 
 
 async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(bench: Bench) -> None:
@@ -859,12 +859,12 @@ async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(
     limited(bench, 3)
     bench.clock.advance(TTL * 10)
     found = await bench.open().manifest(LATEST)
-    assert (found.manifest, found.answer.outcome) == (ONE, Outcome.STALE)
-    assert "nearly used up: 3 of 100 are left" in found.answer.warning
-    assert "last confirmed by registry.example 10 min ago" in found.answer.warning
+    assert (found.manifest, found.status.outcome) == (ONE, Outcome.STALE)
+    assert "nearly used up: 3 of 100 are left" in found.status.warning
+    assert "last confirmed by registry.example 10 min ago" in found.status.warning
     assert bench.script.take_calls() == []
     bench.script.publish(TWO, Tag("new"))
-    assert (await bench.open().manifest(Tag("new"))).answer == MISS
+    assert (await bench.open().manifest(Tag("new"))).status == MISS
 
 
 async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(
@@ -875,12 +875,12 @@ async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(
     repository = bench.open()
     repository._client.quota.free_checks = True
     bench.clock.advance(TTL)
-    assert (await repository.manifest(LATEST)).answer == REVALIDATED
+    assert (await repository.manifest(LATEST)).status == REVALIDATED
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
     bench.script.take_calls()
     found = await repository.manifest(LATEST)
-    assert (found.manifest, found.answer.outcome) == (ONE, Outcome.STALE)
+    assert (found.manifest, found.status.outcome) == (ONE, Outcome.STALE)
     assert bench.script.take_calls() == ["head"]
 
 
@@ -892,7 +892,7 @@ async def test_a_miss_waits_for_a_pause_that_ends_soon_and_is_counted_while_it_w
     assert bench.script.calls == []
     limited(bench, 50)
     async with asyncio.timeout(10):
-        assert (await waiting).answer == MISS
+        assert (await waiting).status == MISS
     assert bench.shared.waiting_misses() == {ANONYMOUS: 0}
 
 
@@ -918,12 +918,12 @@ async def test_each_tag_is_fresh_for_the_time_of_its_rule(tmp_path: Path) -> Non
             await bench.open().manifest(tag)
         bench.script.take_calls()
         bench.clock.advance(TTL)
-        assert (await bench.open().manifest(Tag("v1"))).answer == HIT
-        assert (await bench.open().stat_manifest(Tag("v1"))).answer == HIT
+        assert (await bench.open().manifest(Tag("v1"))).status == HIT
+        assert (await bench.open().stat_manifest(Tag("v1"))).status == HIT
         assert bench.script.take_calls() == []
-        assert (await bench.open().manifest(LATEST)).answer == REVALIDATED
+        assert (await bench.open().manifest(LATEST)).status == REVALIDATED
         bench.clock.advance(timedelta(days=1))
-        assert (await bench.open().stat_manifest(Tag("v1"))).answer == REVALIDATED
+        assert (await bench.open().stat_manifest(Tag("v1"))).status == REVALIDATED
         assert bench.script.take_calls() == ["head", "head"]
 
 
@@ -957,7 +957,7 @@ async def test_an_outage_is_not_remembered_as_an_absence(tmp_path: Path) -> None
         with pytest.raises(UpstreamUnavailable):
             await bench.open().manifest(LATEST)
         bench.script.failure = None
-        assert (await bench.open().manifest(LATEST)).answer == MISS
+        assert (await bench.open().manifest(LATEST)).status == MISS
 
 
 async def test_a_tag_that_is_gone_leaves_its_digests_and_is_not_asked_for_again_at_once(tmp_path: Path) -> None:
@@ -969,7 +969,7 @@ async def test_a_tag_that_is_gone_leaves_its_digests_and_is_not_asked_for_again_
             with pytest.raises(ManifestUnknown):
                 await bench.open().manifest(LATEST)
         assert bench.script.take_calls() == ["head"]
-        assert (await bench.open().manifest(ONE.descriptor.digest)).answer == HIT
+        assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
 
 
 async def test_a_blob_that_is_unknown_is_asked_for_each_time(tmp_path: Path) -> None:
@@ -987,17 +987,17 @@ async def test_who_wants_nothing_stale_is_refused_past_the_ttl_in_an_outage(
 ) -> None:
     await bench.hold_tag()
     bench.script.failure = failure
-    assert (await bench.open(fresh_only=True).manifest(LATEST)).answer == HIT
+    assert (await bench.open(fresh_only=True).manifest(LATEST)).status == HIT
     bench.clock.advance(TTL)
     for ask in (bench.open(fresh_only=True).manifest, bench.open(fresh_only=True).stat_manifest):
         with pytest.raises(UpstreamUnavailable, match="fresh-only") as caught:
             await ask(LATEST)
         assert failure.reason in str(caught.value)
         assert int(caught.value.headers["Retry-After"]) == (7 if isinstance(failure, RateLimited) else 5)
-    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
-    assert (await bench.open(fresh_only=True).manifest(ONE.descriptor.digest)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
+    assert (await bench.open(fresh_only=True).manifest(ONE.descriptor.digest)).status == HIT
     bench.script.failure = None
-    assert (await bench.open(fresh_only=True).manifest(LATEST)).answer == REVALIDATED
+    assert (await bench.open(fresh_only=True).manifest(LATEST)).status == REVALIDATED
 
 
 async def test_a_rule_may_want_nothing_stale_either(tmp_path: Path) -> None:
@@ -1018,11 +1018,11 @@ async def test_an_upstream_that_left_a_question_unanswered_is_not_waited_for_lon
     bench.clock.advance(TTL)
     bench.script.hold("head")
     monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
-    assert (await bench.open().manifest(LATEST)).answer.outcome is Outcome.STALE
+    assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
     monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 60.0)
     monkeypatch.setattr(repository_module, "LATE_WITHIN", 0.01)
     async with asyncio.timeout(10):
-        assert (await bench.open().manifest(Tag("v1"))).answer.outcome is Outcome.STALE
+        assert (await bench.open().manifest(Tag("v1"))).status.outcome is Outcome.STALE
     bench.script.release("head")
     await until(lambda: bench.shared.outages.find(ANONYMOUS) is None)
 
@@ -1037,7 +1037,7 @@ async def test_refreshing_asks_the_upstream_whatever_is_fresh(bench: Bench) -> N
     moved = await bench.open().refresh(LATEST)
     assert (moved.before, moved.manifest) == (ONE.descriptor.digest, TWO)
     assert bench.script.take_calls() == ["get", "head", "head", "get"]
-    assert (await bench.open().manifest(LATEST)).answer == HIT
+    assert (await bench.open().manifest(LATEST)).status == HIT
 
 
 async def test_refreshing_forgets_a_tag_that_is_gone_and_asks_again_for_what_was_absent(tmp_path: Path) -> None:

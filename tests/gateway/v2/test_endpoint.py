@@ -6,7 +6,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import DigestInvalid, NameInvalid, TagInvalid
 from cache.oci.names import RepositoryName, Tag
 from gateway.v2 import endpoint
-from gateway.v2.endpoint import Endpoint, Kind, parse_endpoint
+from gateway.v2.endpoint import Endpoint, EndpointKind, parse_endpoint
 
 DIGEST = "sha256:" + 64 * "a"
 
@@ -14,17 +14,17 @@ DIGEST = "sha256:" + 64 * "a"
 @pytest.mark.parametrize(
     ("rest", "kind", "target"),
     [
-        ("manifests/latest", Kind.MANIFEST, Tag("latest")),
-        (f"manifests/{DIGEST}", Kind.MANIFEST, Digest.parse(DIGEST)),
-        (f"blobs/{DIGEST}", Kind.BLOB, Digest.parse(DIGEST)),
-        ("blobs/uploads", Kind.UPLOAD, None),
-        ("blobs/uploads/", Kind.UPLOAD, None),
-        ("blobs/uploads/some-session", Kind.UPLOAD, None),
-        ("tags/list", Kind.TAGS, None),
-        (f"referrers/{DIGEST}", Kind.REFERRERS, Digest.parse(DIGEST)),
+        ("manifests/latest", EndpointKind.MANIFEST, Tag("latest")),
+        (f"manifests/{DIGEST}", EndpointKind.MANIFEST, Digest.parse(DIGEST)),
+        (f"blobs/{DIGEST}", EndpointKind.BLOB, Digest.parse(DIGEST)),
+        ("blobs/uploads", EndpointKind.UPLOAD, None),
+        ("blobs/uploads/", EndpointKind.UPLOAD, None),
+        ("blobs/uploads/some-session", EndpointKind.UPLOAD, None),
+        ("tags/list", EndpointKind.TAGS, None),
+        (f"referrers/{DIGEST}", EndpointKind.REFERRERS, Digest.parse(DIGEST)),
     ],
 )
-def test_a_path_is_an_endpoint_of_a_repository(rest: str, kind: Kind, target: Tag | Digest | None) -> None:
+def test_a_path_is_an_endpoint_of_a_repository(rest: str, kind: EndpointKind, target: Tag | Digest | None) -> None:
     assert parse_endpoint(f"/v2/library/tiny/{rest}") == Endpoint(kind, RepositoryName("library/tiny"), target)
 
 
@@ -54,7 +54,7 @@ def test_what_is_no_value_is_refused_with_its_own_error(path: str, refusal: type
 
 
 def test_a_name_reaches_up_to_the_last_word_that_can_end_it() -> None:
-    expected = Endpoint(Kind.MANIFEST, RepositoryName("a/manifests/b"), Tag("latest"))
+    expected = Endpoint(EndpointKind.MANIFEST, RepositoryName("a/manifests/b"), Tag("latest"))
     assert parse_endpoint("/v2/a/manifests/b/manifests/latest") == expected
 
 

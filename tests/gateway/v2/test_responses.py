@@ -15,17 +15,17 @@ from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.repository import Answer
+from cache.repository import CacheStatus
 from cache.store.base import Extent
 from cache.values import Outcome
 from gateway.v2.errors import Refusals
-from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, answer_headers
+from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts.images import seeded
 
 SMALL = seeded("small", 5_000)
 LARGE = seeded("large", 3 * TAIL)
-MISS = Answer(Outcome.MISS)
+MISS = CacheStatus(Outcome.MISS)
 
 
 class ScriptedBlob:
@@ -91,7 +91,7 @@ class ScriptedBlob:
             raise self._failure
 
 
-def serving(blob: ScriptedBlob, answer: Answer = MISS) -> ASGIApp:
+def serving(blob: ScriptedBlob, answer: CacheStatus = MISS) -> ASGIApp:
     async def get(request: Request) -> ASGIApp:
         return BlobResponse(blob, answer, request.headers)
 
@@ -418,19 +418,23 @@ async def test_a_manifest_that_the_client_has_is_answered_304() -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_every_outcome_is_told(outcome: Outcome) -> None:
-    assert answer_headers(Answer(outcome)) == {"X-Cache": outcome.value}
+def test_x_cache_names_every_outcome(outcome: Outcome) -> None:
+    assert cache_headers(CacheStatus(outcome)) == {"X-Cache": outcome.value}
+
+
+def test_content_that_no_cache_stands_before_says_nothing_of_a_cache() -> None:
+    assert cache_headers(CacheStatus(None)) == {}
 
 
 def test_what_is_stale_says_how_old_it_is_and_why() -> None:
-    told = answer_headers(Answer(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example answered 503"))
+    told = cache_headers(CacheStatus(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example answered 503"))
     assert told == {"X-Cache": "STALE", "Age": "3600", "Warning": '299 - "hub.example answered 503"'}
 
 
 def test_a_clock_that_went_back_gives_no_negative_age() -> None:
-    assert answer_headers(Answer(Outcome.STALE, timedelta(seconds=-5)))["Age"] == "0"
+    assert cache_headers(CacheStatus(Outcome.STALE, timedelta(seconds=-5)))["Age"] == "0"
 
 
 def test_no_reason_can_break_out_of_its_header() -> None:
-    told = answer_headers(Answer(Outcome.STALE, timedelta(), 'a"b\\c\r\nX-Evil: 1\0é'))["Warning"]
+    told = cache_headers(CacheStatus(Outcome.STALE, timedelta(), 'a"b\\c\r\nX-Evil: 1\0é'))["Warning"]
     assert told == '299 - "abcX-Evil: 1"'
