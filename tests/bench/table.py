@@ -26,20 +26,22 @@ class Line:
 
 LINES = [
     Line("warm, 8 clients: CPU seconds per GB", "warm, 8 clients", "cpu_per_gb"),
-    Line("the same: seconds", "warm, 8 clients", "wall"),
-    Line("a small request beside them, p99: ms", "warm, 8 clients", "small_p99", 1000, "<= 100"),
+    Line("warm, 8 clients: seconds", "warm, 8 clients", "wall"),
+    Line("warm, 8 clients: a small request at the same time, p99, ms", "warm, 8 clients", "small_p99", 1000, "<= 100"),
     Line("cold, 1 client: seconds", "cold, 1 client", "wall"),
     Line("cold, 16 clients: seconds", "cold, 16 clients", "wall"),
-    Line("the same: GETs of the blob upstream", "cold, 16 clients", "upstream_gets", 1, "<= 1"),
-    Line("first byte over the upstream's own, 1 MB, 1 client: ms", OWN, "small_1", 1000, "<= 20"),
-    Line("the same, 1 MB, 16 clients: ms", OWN, "small_16", 1000, "<= 20"),
-    Line("the same, 256 MiB, 1 client: ms", OWN, "large_1", 1000, "<= 20"),
-    Line("the same, 256 MiB, 16 clients: ms", OWN, "large_16", 1000, "<= 20"),
+    Line("cold, 16 clients: GETs of the blob at the upstream", "cold, 16 clients", "upstream_gets", 1, "<= 1"),
+    Line("first byte later than the upstream's own, 1 MB, 1 client: ms", OWN, "small_1", 1000, "<= 20"),
+    Line("first byte later than the upstream's own, 1 MB, 16 clients: ms", OWN, "small_16", 1000, "<= 20"),
+    Line("first byte later than the upstream's own, 256 MiB, 1 client: ms", OWN, "large_1", 1000, "<= 20"),
+    Line("first byte later than the upstream's own, 256 MiB, 16 clients: ms", OWN, "large_16", 1000, "<= 20"),
     Line("cached tag, kept connections: requests/s", "cached tag, keep-alive", "rps"),
-    Line("cached tag, a connection each: requests/s", "cached tag, a connection each", "rps"),
-    Line("two workers, kept connections: requests/s", "cached tag, two workers", "rps", subject="two workers"),
+    Line("cached tag, a new connection each: requests/s", "cached tag, a connection each", "rps"),
     Line(
-        "two workers, cold, 8 clients: CPU seconds per GB",
+        "cached tag, two workers, kept connections: requests/s", "cached tag, two workers", "rps", subject="two workers"
+    ),
+    Line(
+        "cold, two workers, 8 clients: CPU seconds per GB",
         "cold, 8 clients, two workers",
         "cpu_per_gb",
         1,
@@ -47,22 +49,28 @@ LINES = [
         "two workers",
     ),
     Line(
-        "a small request beside fills and a scrub, p99: ms",
+        "a small request during fills and a scrub, p99: ms",
         "small requests beside fills and scrub",
         "small_p99",
         1000,
         "<= 100",
         "scrubbing",
     ),
-    Line("300 clients at 10 KiB/s: memory grown, MB", "300 slow readers", "grown_mb", 1, "<= 60"),
-    Line("the same: speed that a fast one keeps", "300 slow readers", "speed_kept", 1, ">= 0.8"),
+    Line("300 clients at 10 KiB/s: growth of memory, MB", "300 slow readers", "grown_mb", 1, "<= 60"),
+    Line(
+        "300 clients at 10 KiB/s: speed of a fast client, relative to alone",
+        "300 slow readers",
+        "speed_kept",
+        1,
+        ">= 0.8",
+    ),
 ]
 
 
 def tables(measured: dict[str, Any]) -> str:
     """Of what `--json` keeps; pieces that were not measured are left out."""
     figures = measured["figures"]
-    rows = ["| work | " + " | ".join(COLUMNS) + " | ratio | wanted |", "| --- " * (len(COLUMNS) + 3) + "|"]
+    rows = ["| work | " + " | ".join(COLUMNS) + " | ratio | target |", "| --- " * (len(COLUMNS) + 3) + "|"]
     for line in LINES:
         if line.piece in figures:
             ratios = [row for row in measured["ratios"] if (row["piece"], row["figure"]) == (line.piece, line.figure)]
@@ -88,7 +96,7 @@ def _rows(line: Line, found: dict[str, dict[str, list[float]]], ratios: Sequence
         return [_row(line.label, cells, "", _wanted(line.wanted, value))]
     rows = []
     for ratio in ratios:
-        other = {US: "one worker", "constant answer": "a constant answer on Hypercorn"}.get(
+        other = {US: "one worker", "constant answer": "a constant response on Hypercorn"}.get(
             ratio["peer"], ratio["peer"]
         )
         text = f"{_range(ratio['low'], ratio['median'], ratio['high'])} of {other}"
@@ -101,7 +109,7 @@ def _ranged(found: dict[str, list[float]]) -> str:
     times = [one / ours for one, ours in zip(found["one_connection"], found["ours"], strict=True)]
     value = statistics.median(times)
     text = f"{_range(min(times), value, max(times))} times one connection"
-    return _row("cold, an upstream of 10 MB/s a connection", [""] * len(COLUMNS), text, _wanted(">= 3", value))
+    return _row("cold, an upstream with 10 MB/s per connection", [""] * len(COLUMNS), text, _wanted(">= 3", value))
 
 
 def _row(label: str, cells: Sequence[str], ratio: str, wanted: str) -> str:
