@@ -1,9 +1,10 @@
-"""What cache/ speaks of beside the words of the specification; pure values."""
+"""The cache's own vocabulary beside the words of the specification; pure values."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -18,6 +19,14 @@ class Origin:
     host: str
     port: int
 
+    @classmethod
+    def parse(cls, text: str) -> "Origin":
+        """Read the text form of `str(origin)`. Raises ValueError."""
+        parts = urlsplit(text)
+        if not parts.scheme or not parts.hostname or parts.port is None:
+            raise ValueError(f"not an origin with scheme, host and port: {text[:150]!r}")
+        return cls(parts.scheme, parts.hostname, parts.port)
+
     def __str__(self) -> str:
         return (
             f"{self.scheme}://[{self.host}]:{self.port}"
@@ -26,27 +35,71 @@ class Origin:
         )
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
+class CredentialId:
+    """Identifies the credential with which an upstream is used; holds no secret.
+
+    `group_id` is the group that brings a login of its own; None for the upstream's configured account. Without either
+    requests are anonymous.
+    """
+
+    username: str = ""
+    group_id: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "CredentialId":
+        """Read the stored text: empty, `user:NAME` or `group:ID:NAME`. Raises ValueError."""
+        kind, _, rest = text.partition(":")
+        if kind == "user" and rest:
+            return cls(rest)
+        group_id, colon, username = rest.partition(":")
+        if kind == "group" and colon and group_id.isascii() and group_id.isdigit():
+            return cls(username, int(group_id))
+        if text:
+            raise ValueError(f"not the id of a credential: {text[:150]!r}")
+        return ANONYMOUS
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.group_id is None and not self.username
+
+    def __str__(self) -> str:
+        """The stored text, also in quota.json: it must stay as it is."""
+        if self.group_id is not None:
+            return f"group:{self.group_id}:{self.username}"
+        return f"user:{self.username}" if self.username else ""
+
+
+ANONYMOUS = CredentialId()
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """An upstream as seen by one credential: the key of pointers, links, flights and back-off.
 
     Never the configured name of an upstream: two names for one origin share what they hold, and an upstream that is
-    moved to another origin starts anew. `credential` is an id, empty for anonymous; no secret.
+    moved to another origin starts anew.
     """
 
     origin: Origin
-    credential: str = ""
+    credential: CredentialId = ANONYMOUS
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_hash", hash((self.origin, self.credential)))
 
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """Read the text form of `str(source)`. Raises ValueError."""
+        origin, _, credential = text.partition("#")
+        return cls(Origin.parse(origin), CredentialId.parse(credential))
+
     def __hash__(self) -> int:
-        """Taken once: a source is part of every key that is looked up for a cached manifest."""
+        """The hash taken at creation: a source is part of every key that is looked up for a cached manifest."""
         return self._hash
 
     def __str__(self) -> str:
-        return f"{self.origin}#{self.credential}" if self.credential else str(self.origin)
+        return str(self.origin) if self.credential.is_anonymous else f"{self.origin}#{self.credential}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Unavailable
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.mirrors import Client, MirroredClient
-from cache.upstream.quota import Allowance, Ask, Thrift, pause, thrift
+from cache.upstream.mirrors import MirroredClient
+from cache.upstream.quota import Allowance, RequestKind, SavingMode, pause, saving_mode
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
-from cache.values import Fault, Origin, Source
+from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Source
 from gateway.db.groups import Group
 from gateway.keys.sealing import SealBroken, Sealer
 
@@ -90,7 +91,8 @@ class Upstreams:
         self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._egress: dict[str, Egress] = {}
-        self._clients: dict[tuple[str, str, str | None], Client] = {}
+        self._primaries: dict[tuple[str, CredentialId, str | None], RegistryClient] = {}
+        self._clients: dict[tuple[str, CredentialId, str | None], UpstreamClient] = {}
 
     @property
     def names(self) -> list[str]:
@@ -108,17 +110,29 @@ class Upstreams:
         upstream = self._configured[name]
         origin = self._origins[name]
         if group.upstream_username is not None and name == group.default_upstream:
-            return Source(origin, f"group:{group.id}:{group.upstream_username}")
-        return Source(origin, f"user:{upstream.username}" if upstream.lends_to(group) else "")
+            return Source(origin, CredentialId(group.upstream_username, group.id))
+        return Source(origin, CredentialId(upstream.username) if upstream.lends_to(group) else ANONYMOUS)
 
-    def client(self, group: Group, name: str) -> Client:
-        source = self.source(group, name)
-        sealed = group.upstream_password_sealed if source.credential.startswith("group:") else None
-        key = (name, source.credential, sealed)
+    def client(self, group: Group, name: str) -> UpstreamClient:
+        """The client with which a group pulls from an upstream: with mirrors, where the upstream has any."""
+        key = self._key(group, name)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._make(source, self._configured[name], group)
+            client = self._clients[key] = self._with_mirrors(self.primary(group, name), self._configured[name])
         return client
+
+    def primary(self, group: Group, name: str) -> RegistryClient:
+        """The client of the upstream itself, with the credential that the group uses."""
+        key = self._key(group, name)
+        primary = self._primaries.get(key)
+        if primary is None:
+            source = self.source(group, name)
+            primary = self._primaries[key] = self._make_primary(source, self._configured[name], group)
+        return primary
+
+    def _key(self, group: Group, name: str) -> tuple[str, CredentialId, str | None]:
+        credential = self.source(group, name).credential
+        return name, credential, group.upstream_password_sealed if credential.group_id is not None else None
 
     async def prepare(self) -> None:
         """So that nobody's first pull pays for what is made once."""
@@ -140,8 +154,8 @@ class Upstreams:
 
     def spares(self, source: Source) -> bool:
         """Whether the limit of a source leaves something for what nobody waits for yet."""
-        known, now = self.ledger.find(str(source)), self.ledger.clock()
-        return thrift(known, now) is Thrift.NONE and not pause(known, Ask.PULL, False, now)
+        known, now = self.ledger.find(source), self.ledger.clock()
+        return saving_mode(known, now) is SavingMode.NONE and not pause(known, RequestKind.PULL, False, now)
 
     def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
         """Each upstream as it is now, over all its credentials: the least that is left, the longest pause. `waiting`:
@@ -150,7 +164,7 @@ class Upstreams:
         return [
             _state(
                 name,
-                [a for key, a in known.items() if key.partition("#")[0] == str(origin)],
+                [allowance for source, allowance in known.items() if source.origin == origin],
                 sum(count for source, count in waiting.items() if source.origin == origin),
                 name in self._egress and self._egress[name].circuits.is_open(origin),
                 now,
@@ -175,30 +189,29 @@ class Upstreams:
             egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
         return egress
 
-    def _make(self, source: Source, upstream: Upstream, group: Group) -> Client:
-        """With its mirrors where no credential is shown: those could prove no right that a credential has."""
-        primary = self._make_primary(source, upstream, group)
-        if source.credential or not upstream.mirrors:
+    def _with_mirrors(self, primary: RegistryClient, upstream: Upstream) -> UpstreamClient:
+        """Add the mirrors to an anonymous client: they could not prove a right that a credential has."""
+        if not primary.source.credential.is_anonymous or not upstream.mirrors:
             return primary
         return MirroredClient(primary, [self._make_mirror(url, upstream) for url in upstream.mirrors])
 
-    def _make_mirror(self, url: str, upstream: Upstream) -> UpstreamClient:
+    def _make_mirror(self, url: str, upstream: Upstream) -> RegistryClient:
         source = Source(origin_of(url))
         egress = self._egress_to(f"{upstream.name} {url}", source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, lambda: None)
-        return UpstreamClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))
+        return RegistryClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))
 
-    def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> UpstreamClient:
+    def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> RegistryClient:
         egress = self._egress_to(upstream.name, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
-        whom = "this gateway's account" if source.credential else "anonymous users"
+        whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
         quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in _FREE_CHECKS)
-        return UpstreamClient(source, upstream.url, egress, tokens, quota)
+        return RegistryClient(source, upstream.url, egress, tokens, quota)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
-        if not source.credential:
+        if source.credential.is_anonymous:
             return lambda: None
-        if source.credential.startswith("group:"):
+        if source.credential.group_id is not None:
             return lambda: _open_login(group, self._sealer)
         return lambda: Credential(upstream.username, _read_password(upstream))
 

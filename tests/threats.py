@@ -57,19 +57,19 @@ THREATS = [
         "A redirect leads to another host, and the token goes along.",
         "Redirects are walked by hand, five at the most; the credential is dropped once the origin was left.",
         (
-            "tests/cache/upstream/test_client.py::test_the_credential_is_dropped_where_the_origin_changes",
-            "tests/cache/upstream/test_client.py::test_a_way_back_from_a_stranger_does_not_bring_the_credential_back",
-            "tests/cache/upstream/test_client.py::test_five_redirects_are_followed_and_no_more",
+            "tests/cache/upstream/test_registry_client.py::test_the_credential_is_dropped_where_the_origin_changes",
+            "tests/cache/upstream/test_registry_client.py::test_a_way_back_from_a_stranger_does_not_bring_the_credential_back",
+            "tests/cache/upstream/test_registry_client.py::test_five_redirects_are_followed_and_no_more",
         ),
         Disarm(
-            "cache/upstream/client.py", "own = own and origin_of(url) == self.source.origin", "own = own or bool(url)"
+            "cache/upstream/registry_client.py", "own = own and origin_of(url) == self.source.origin", "own = own or bool(url)"
         ),
     ),
     Threat(
         "redirect to plain http",
         "A redirect leaves TLS, and whoever listens reads or changes the bytes.",
         "From https only https is followed.",
-        ("tests/cache/upstream/test_client.py::test_a_redirect_from_https_to_http_is_not_followed",),
+        ("tests/cache/upstream/test_registry_client.py::test_a_redirect_from_https_to_http_is_not_followed",),
         Disarm(
             "cache/upstream/urls.py", 'if origin.scheme == "http" and urlsplit(url).scheme == "https":', "if False:"
         ),
@@ -110,11 +110,11 @@ THREATS = [
         "An upstream, or a box in between, answers 200 with a page of HTML.",
         "A manifest must come as a manifest's media type, a blob never as HTML; nothing is stored.",
         (
-            "tests/cache/upstream/test_client.py::test_a_page_of_html_is_no_blob",
+            "tests/cache/upstream/test_registry_client.py::test_a_page_of_html_is_no_blob",
             "tests/e2e/test_lying_upstream.py::test_a_manifest_is_right_or_is_not_given",
         ),
         Disarm(
-            "cache/upstream/client.py", '(response.headers.get("content-type", "")) == "text/html":', "(str()) == '1':"
+            "cache/upstream/registry_client.py", '(response.headers.get("content-type", "")) == "text/html":', "(str()) == '1':"
         ),
     ),
     Threat(
@@ -182,7 +182,7 @@ THREATS = [
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
         Disarm(
             "cache/proxy/upstream_calls.py",
-            "if isinstance(error, Denied) and self._client.has_credential:",
+            "if isinstance(error, AccessDenied) and self._client.has_credential:",
             "if False:",
         ),
     ),
@@ -239,11 +239,11 @@ THREATS = [
         "A manifest of any size or depth takes memory and time.",
         "4 MiB while it is read, 1,000 descriptors, 64 levels.",
         (
-            "tests/cache/upstream/test_client.py::test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end",
+            "tests/cache/upstream/test_registry_client.py::test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end",
             "tests/cache/oci/test_manifest.py",
         ),
         Disarm(
-            "cache/upstream/client.py", "raw = yield Read(response, SIZE_LIMIT)", "raw = yield Read(response, 1 << 40)"
+            "cache/upstream/registry_client.py", "raw = yield Read(response, SIZE_LIMIT)", "raw = yield Read(response, 1 << 40)"
         ),
     ),
     Threat(
@@ -570,7 +570,7 @@ THREATS = [
             "tests/e2e/test_mirrors.py::test_a_tag_that_is_cached_is_not_moved_by_a_mirror",
             "tests/cache/upstream/test_mirrors.py",
         ),
-        Disarm("gateway/upstreams.py", "if source.credential or not upstream.mirrors:", "if not upstream.mirrors:"),
+        Disarm("gateway/upstreams.py", "if not primary.source.credential.is_anonymous or not upstream.mirrors:", "if not upstream.mirrors:"),
     ),
     Threat(
         "answers that trickle",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Fault
 
 PAUSES = (0.1, 0.5, 2.0)
@@ -27,7 +27,7 @@ class Patience:
 
     def pause(self, error: UpstreamError, have: int) -> float | None:
         """Seconds until the next try; None when there is none, since the upstream says no or has had enough tries."""
-        if isinstance(error, NotFound | Denied) or (isinstance(error, Corrupt) and error.fault is not Fault.HTML):
+        if isinstance(error, NotFound | AccessDenied) or (isinstance(error, Corrupt) and error.fault is not Fault.HTML):
             return None
         if have - self._have >= PROGRESS:
             self._tries = 0

@@ -5,15 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Row, create_engine, delete, func, select, tuple_
+from sqlalchemy import Connection, create_engine, delete, func, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
-from cache.index.sql import ensure_image, find_image, note_change, origin_from, to_pointer
+from cache.index.sql import ensure_image, find_image, note_change, to_pointer, to_source
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -57,11 +56,11 @@ class Inventory:
         """Of everything, or of one image; by image and tag."""
         statement = select(images.c.origin, images.c.credential, images.c.name, pointers).join_from(pointers, images)
         if source is not None:
-            key = (str(source.origin), source.credential, str(image))
+            key = (str(source.origin), str(source.credential), str(image))
             statement = statement.where(tuple_(images.c.origin, images.c.credential, images.c.name) == key)
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()
-        return [to_pointer(row, _source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
+        return [to_pointer(row, to_source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
 
     def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
         """As the index has them."""
@@ -144,7 +143,7 @@ class Inventory:
 
     def images(self) -> list[tuple[Source, RepositoryName]]:
         with self._reading() as connection:
-            return [(_source(row), RepositoryName(row.name)) for row in connection.execute(select(images)).all()]
+            return [(to_source(row), RepositoryName(row.name)) for row in connection.execute(select(images)).all()]
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -155,10 +154,6 @@ class Inventory:
     def _writing(self) -> Iterator[Connection]:
         with explained(self._path), alone(self._path), self._writers.begin() as connection:
             yield connection
-
-
-def _source(row: Row[Any]) -> Source:
-    return Source(origin_from(row.origin), row.credential)
 
 
 def _collect(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:

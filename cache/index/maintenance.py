@@ -10,7 +10,7 @@ from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
 
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
-from cache.index.sql import closure, origin_from, remove_rows
+from cache.index.sql import closure, remove_rows, to_source
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -134,7 +134,7 @@ class Stock:
         wanted = select(images).join(links).where(links.c.digest == str(digest))
         with self._reading() as connection:
             rows = connection.execute(wanted).all()
-        return [(Source(origin_from(row.origin), row.credential), RepositoryName(row.name)) for row in rows]
+        return [(to_source(row), RepositoryName(row.name)) for row in rows]
 
     def least_checked(self, before: float, count: int) -> list[Digest]:
         """What was not checked since, the longest unchecked first; some of it may not be here any more."""

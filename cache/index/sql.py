@@ -13,7 +13,6 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from cachetools import LRUCache
 from sqlalchemy import Connection, Row, create_engine, delete, exists, func, insert, select
@@ -30,7 +29,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
-from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
+from cache.values import BlobInfo, CredentialId, Link, Origin, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -265,7 +264,7 @@ class SqlIndex:
             if row.writer != self._name:
                 self._changes_seen += 1
                 tag = Tag(row.tag) if row.tag is not None else None
-                self._drop(Source(origin_from(row.origin), row.credential), RepositoryName(row.name), tag)
+                self._drop(to_source(row), RepositoryName(row.name), tag)
 
     def _drop(self, source: Source, image: RepositoryName, tag: Tag | None) -> None:
         self._generation += 1
@@ -286,16 +285,16 @@ class SqlIndex:
         self._manifests.clear()
 
 
-def origin_from(text: str) -> Origin:
-    parts = urlsplit(text)
-    return Origin(parts.scheme, parts.hostname or "", parts.port or 0)
+def to_source(row: Row[Any]) -> Source:
+    """The source of a row with an origin and a credential."""
+    return Source(Origin.parse(row.origin), CredentialId.parse(row.credential))
 
 
 def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:
     return connection.scalar(
         select(images.c.id).where(
             images.c.origin == str(source.origin),
-            images.c.credential == source.credential,
+            images.c.credential == str(source.credential),
             images.c.name == image.text,
         )
     )
@@ -330,7 +329,7 @@ def _select_link(connection: Connection, link: Link) -> bool:
         .where(
             links.c.digest == str(link.digest),
             images.c.origin == str(link.source.origin),
-            images.c.credential == link.source.credential,
+            images.c.credential == str(link.source.credential),
             images.c.name == link.image.text,
         )
     )
@@ -370,7 +369,7 @@ def ensure_image(connection: Connection, source: Source, image: RepositoryName) 
     found = find_image(connection, source, image)
     if found is not None:
         return found
-    row = {"origin": str(source.origin), "credential": source.credential, "name": image.text}
+    row = {"origin": str(source.origin), "credential": str(source.credential), "name": image.text}
     return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
 
 
@@ -436,7 +435,7 @@ def note_change(connection: Connection, source: Source, image: RepositoryName, t
     row = {
         "writer": writer,
         "origin": str(source.origin),
-        "credential": source.credential,
+        "credential": str(source.credential),
         "name": image.text,
         "tag": tag.text if tag is not None else None,
     }

@@ -20,16 +20,16 @@ from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
 from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
-from cache.upstream.errors import Denied, NotFound, UpstreamError
-from cache.upstream.mirrors import Client
-from cache.upstream.quota import Ask
+from cache.upstream.client import UpstreamClient
+from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
+from cache.upstream.quota import RequestKind
 from cache.values import Link, Outcome
 
 
 class ProxiedBlobs:
     """Raises only RegistryError."""
 
-    def __init__(self, shared: PullThrough, client: Client, image: RepositoryName, asking: Asking) -> None:
+    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, asking: Asking) -> None:
         self._all = shared
         self._client = client
         self._image = image
@@ -112,7 +112,7 @@ class ProxiedBlobs:
         while True:
             flight = self._all.flights.find(self._source, digest, anew=anew)
             if not flight:
-                await self._asking.in_turn(Ask.CONTENT, _nothing)()
+                await self._asking.in_turn(RequestKind.CONTENT, _nothing)()
                 # Somebody else may have had his turn first.
                 flight = self._all.flights.find(self._source, digest, anew=anew)
             if flight and self._image not in flight.images and not proved:
@@ -124,7 +124,7 @@ class ProxiedBlobs:
             try:
                 await follower.started()
                 await self._win_right(flight, digest)
-            except (NotFound, Denied) as error:
+            except (NotFound, AccessDenied) as error:
                 follower.close()
                 if flight.image == self._image or flight.error is None:
                     await self._asking.note_refusal(error)

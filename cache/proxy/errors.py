@@ -9,7 +9,7 @@ from cache.download.flight import Follower
 from cache.download.uncached import PrivateBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
 from cache.store.base import Extent
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
@@ -18,7 +18,7 @@ RETRY_AFTER_LIMIT = 60
 def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
     """`unknown`: what it is here that the upstream does not have, or does not show."""
     match error:
-        case NotFound() | Denied():
+        case NotFound() | AccessDenied():
             return unknown("the upstream registry has no such image, or does not show it to this gateway")
         case RateLimited():
             seconds = RETRY_AFTER if error.retry_after is None else error.retry_after

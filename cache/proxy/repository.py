@@ -27,9 +27,9 @@ from cache.proxy.errors import RETRY_AFTER, refusal
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import Asking
 from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize, FoundTarget
-from cache.upstream.errors import Outage, Unavailable
-from cache.upstream.mirrors import Client
-from cache.upstream.quota import Ask, Thrift
+from cache.upstream.client import UpstreamClient
+from cache.upstream.errors import Unavailable, UpstreamOutage
+from cache.upstream.quota import RequestKind, SavingMode
 from cache.values import Link, Outcome, ReferrersPage, TagPage, TagPointer
 
 REVALIDATE_WITHIN = 2.0
@@ -51,7 +51,7 @@ class ProxiedRepository:
     def __init__(
         self,
         shared: PullThrough,
-        client: Client,
+        client: UpstreamClient,
         image: RepositoryName,
         group: Hashable = None,
         *,
@@ -94,7 +94,7 @@ class ProxiedRepository:
         if pointer and held:
             found = await self._revalidated(pointer, held)
             return FoundTarget(found.manifest.descriptor, found.status)
-        work = self._asking.in_turn(Ask.CHECK, lambda: self._head_tag(reference))
+        work = self._asking.in_turn(RequestKind.CHECK, lambda: self._head_tag(reference))
         target, first = await self._asking.ask(("head", reference), work, ManifestUnknown)
         return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
@@ -156,7 +156,7 @@ class ProxiedRepository:
         return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
-        work = self._asking.in_turn(Ask.PULL, lambda: self._get(reference))
+        work = self._asking.in_turn(RequestKind.PULL, lambda: self._get(reference))
         manifest, first = await self._asking.ask(("get", reference), work, ManifestUnknown)
         return FoundManifest(manifest, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
 
@@ -165,7 +165,7 @@ class ProxiedRepository:
         rules, rule, now = self._all.rules, self._rule(pointer), self._all.clock()
         fresh_only = self._fresh_only or rule.fresh_only
         usable = decide(pointer, now, rule, rules.grace) is Freshness.REVALIDATE and not fresh_only
-        if usable and self._saves() is not Thrift.NONE and fresh_while_saving(pointer, now, rule):
+        if usable and self._saves() is not SavingMode.NONE and fresh_while_saving(pointer, now, rule):
             return FoundManifest(held, CacheStatus(Outcome.HIT))
         task, first = self._asking.share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
         await asyncio.wait({task}, timeout=self._patience() if usable else upstream_calls.ANSWER_WITHIN)
@@ -179,11 +179,11 @@ class ProxiedRepository:
                 return FoundManifest(held, CacheStatus(Outcome.REVALIDATED))
             case Manifest():
                 return FoundManifest(result, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
-            case Outage() if usable:
+            case UpstreamOutage() if usable:
                 outage = self._all.outages.find(self._source)
                 warning = stale_warning(pointer, result.reason, outage.since if outage else None, self._all.clock())
                 return FoundManifest(held, CacheStatus(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
-            case Outage() if fresh_only:
+            case UpstreamOutage() if fresh_only:
                 raise self._not_fresh(pointer, result)
             case _:
                 raise self._asking.unknown_manifest(result, pointer.tag)
@@ -200,12 +200,12 @@ class ProxiedRepository:
         in_vain = (outage and outage.late) or self._client.fails(self._image)
         return LATE_WITHIN if in_vain else REVALIDATE_WITHIN
 
-    def _saves(self) -> Thrift:
+    def _saves(self) -> SavingMode:
         """How questions about tags save, where the upstream's limit counts them."""
         quota = self._client.quota
-        return Thrift.NONE if quota.free_checks else quota.thrift()
+        return SavingMode.NONE if quota.free_checks else quota.saving_mode()
 
-    def _not_fresh(self, pointer: TagPointer, outage: Outage) -> RegistryError:
+    def _not_fresh(self, pointer: TagPointer, outage: UpstreamOutage) -> RegistryError:
         """Not stale, not wrong: what is here is good, but somebody wants to hear it from the upstream."""
         retry = int(refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
         return UpstreamUnavailable(fresh_only_refusal(pointer, outage.reason), retry)
@@ -232,16 +232,16 @@ class ProxiedRepository:
     async def _revalidate(self, pointer: TagPointer, usable: bool) -> Manifest | None:
         """None when the tag still points to what we hold. While next to nothing is left of a limit, it is left to
         images that are not here."""
-        if self._saves() is Thrift.SCARCE:
-            raise self._client.quota.saving()
+        if self._saves() is SavingMode.SCARCE:
+            raise self._client.quota.saving_refusal()
         # What may be served as it is needs no mirror, which may be behind.
         asked, asked_at = self._client.primary if usable else self._client, self._all.clock()
         target = await asked.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
             await self._asking.write_down(replace(pointer, checked_at=asked_at))
             return None
-        if self._client.quota.thrift() is Thrift.SCARCE:
-            raise self._client.quota.saving()
+        if self._client.quota.saving_mode() is SavingMode.SCARCE:
+            raise self._client.quota.saving_refusal()
         if target:
             manifest = await self._client.get_manifest(self._image, target.digest)
         else:
@@ -257,7 +257,7 @@ class ProxiedRepository:
         await self._asking.write_down(self._pointer(tag, target, asked_at))
         return target
 
-    async def _head_digest(self, digest: Digest, client: Client) -> Descriptor:
+    async def _head_digest(self, digest: Digest, client: UpstreamClient) -> Descriptor:
         target = await client.head_manifest(self._image, digest)
         if target is None or target.digest != digest:
             return (await self._get(digest)).descriptor

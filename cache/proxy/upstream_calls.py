@@ -20,9 +20,9 @@ from cache.proxy.queue import Turns
 from cache.proxy.shared import PullThrough
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
-from cache.upstream.errors import Corrupt, Denied, NotFound, Outage, Unavailable, UpstreamError
-from cache.upstream.mirrors import Client
-from cache.upstream.quota import Ask
+from cache.upstream.client import UpstreamClient
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
+from cache.upstream.quota import RequestKind
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Asking:
     """`unknown` is what a client is told of what the upstream does not have. Work that is given to `share`, `ask` and
     `shown` runs in tasks that requests share, and ends with none of them."""
 
-    def __init__(self, shared: PullThrough, client: Client, image: RepositoryName, group: Hashable) -> None:
+    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, group: Hashable) -> None:
         """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns."""
         self._all = shared
         self._client = client
@@ -100,11 +100,11 @@ class Asking:
         """The same, and what it says of the upstream and of the image's rights is taken down."""
         try:
             result = await work
-        except (NotFound, Denied) as error:
+        except (NotFound, AccessDenied) as error:
             self._all.outages.end(self._source)
             await self.note_refusal(error, tag)
             raise
-        except Outage as error:
+        except UpstreamOutage as error:
             self._all.outages.note(self._source, self._all.clock())
             if isinstance(error, Corrupt):
                 refused = RefusedContent(self._source, error.fault, error.reason, error.evidence)
@@ -113,15 +113,15 @@ class Asking:
         self._all.outages.end(self._source)
         return result
 
-    def in_turn(self, ask: Ask, work: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    def in_turn(self, ask: RequestKind, work: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
         """The same work, begun when the upstream may be asked, or at once where that is not to be hoped for: then the
         client says why not."""
 
         async def begin() -> T:
             turns = self._all.turns.get(self._source)
             if turns is None:
-                turns = self._all.turns[self._source] = Turns(lambda: self._client.pause(Ask.PULL))
-            if self._client.pause(ask) or (len(turns) and ask is Ask.PULL):
+                turns = self._all.turns[self._source] = Turns(lambda: self._client.pause(RequestKind.PULL))
+            if self._client.pause(ask) or (len(turns) and ask is RequestKind.PULL):
                 await turns.wait(self._group)
             return await work()
 
@@ -137,13 +137,13 @@ class Asking:
 
     def unknown_manifest(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
         """What the registry itself says that there is not is remembered for a moment."""
-        if isinstance(error, NotFound | Denied):
+        if isinstance(error, NotFound | AccessDenied):
             self._all.absences.note(self.key(reference), self._all.clock())
         return refusal(error, ManifestUnknown)
 
     async def note_refusal(self, error: UpstreamError, tag: Tag | None = None) -> None:
         """A refusal of a fresh token takes the rights away that the credential had; a tag that is gone is forgotten."""
-        if isinstance(error, Denied) and self._client.has_credential:
+        if isinstance(error, AccessDenied) and self._client.has_credential:
             await self._all.index.forget(self._source, self._image)
         elif tag is not None:
             await self._all.index.forget(self._source, self._image, tag)

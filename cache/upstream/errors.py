@@ -21,15 +21,15 @@ class NotFound(UpstreamError):
     """The registry itself says that there is no such thing."""
 
 
-class Denied(UpstreamError):
+class AccessDenied(UpstreamError):
     """The registry itself refuses, to a token that is fresh or to nobody."""
 
 
-class Outage(UpstreamError):
+class UpstreamOutage(UpstreamError):
     """Everything that may be better later: what is cached may be served stale."""
 
 
-class Unavailable(Outage):
+class Unavailable(UpstreamOutage):
     """No usable answer: refused, timed out, TLS, DNS, 5xx, or a token service that does not give tokens.
 
     `retry_after`: seconds in which nothing will be asked; None where that is not known.
@@ -43,7 +43,7 @@ class Unavailable(Outage):
         return type(self)(self.reason, self.retry_after)
 
 
-class RateLimited(Outage):
+class RateLimited(UpstreamOutage):
     def __init__(self, reason: str, retry_after: int | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
@@ -52,7 +52,7 @@ class RateLimited(Outage):
         return type(self)(self.reason, self.retry_after)
 
 
-class Corrupt(Outage):
+class Corrupt(UpstreamOutage):
     """An answer that must not be passed on; `evidence` is its body, where that is small and was read."""
 
     def __init__(self, reason: str, fault: Fault = Fault.DIGEST, evidence: bytes = b"") -> None:

@@ -19,7 +19,7 @@ import structlog
 from cache.runtime.locks import open_lock_file, try_lock
 from cache.upstream import quota
 from cache.upstream.errors import RateLimited
-from cache.upstream.quota import UNKNOWN, Allowance, Ask, Thrift, Told
+from cache.upstream.quota import UNKNOWN, Allowance, RequestKind, SavingMode, Told
 from cache.values import Source
 
 log = structlog.get_logger()
@@ -39,28 +39,28 @@ class Ledger:
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self._path = path
-        self._known: dict[str, Allowance] = {}
-        self._dirty: set[str] = set()
+        self._known: dict[Source, Allowance] = {}
+        self._dirty: set[Source] = set()
         self._seen: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
 
-    def find(self, source: str) -> Allowance:
+    def find(self, source: Source) -> Allowance:
         with self._lock:
             self._look()
             return self._known.get(source, UNKNOWN)
 
-    def all(self) -> dict[str, Allowance]:
+    def all(self) -> dict[Source, Allowance]:
         with self._lock:
             self._look()
             return dict(self._known)
 
-    def note(self, source: str, change: Callable[[Allowance], Allowance]) -> None:
+    def note(self, source: Source, change: Callable[[Allowance], Allowance]) -> None:
         """For what others may hear of a little later; `flush` writes it."""
         with self._lock:
             self._known[source] = change(self._known.get(source, UNKNOWN))
             self._dirty.add(source)
 
-    def change(self, source: str, change: Callable[[Allowance], Allowance]) -> Allowance:
+    def change(self, source: Source, change: Callable[[Allowance], Allowance]) -> Allowance:
         """For what all processes must know at once: applied to what they know, one process at a time."""
         with self._lock, self._exclusively():
             self._look()
@@ -100,7 +100,7 @@ class Ledger:
         kept = {key: known for key, known in self._known.items() if max(known.told_at, known.until) > since}
         new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         try:
-            new.write_text(json.dumps({source: asdict(allowance) for source, allowance in kept.items()}))
+            new.write_text(json.dumps({str(source): asdict(allowance) for source, allowance in kept.items()}))
             new.chmod(0o600)
             found = new.stat()
             new.replace(self._path)
@@ -138,47 +138,47 @@ class Quota:
         self, ledger: Ledger, source: Source, name: str = "", whom: str = "this gateway", free_checks: bool = False
     ) -> None:
         self.free_checks = free_checks
-        self._ledger, self._key = ledger, str(source)
+        self._ledger, self._source = ledger, source
         self._name, self._whom = name or source.origin.host, whom
         self._pulling = 0
 
-    def pause(self, ask: Ask) -> float:
+    def pause(self, ask: RequestKind) -> float:
         """Seconds until such a request may be sent; a moment where what is left is on its way to others already."""
-        known, now = self._ledger.find(self._key), self._ledger.clock()
+        known, now = self._ledger.find(self._source), self._ledger.clock()
         seconds = quota.pause(known, ask, self.free_checks, now)
         left = quota.left_now(known, now)
-        if not seconds and ask is Ask.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
+        if not seconds and ask is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
             return _AT_LAST
         return seconds
 
-    def thrift(self) -> Thrift:
-        return quota.thrift(self._ledger.find(self._key), self._ledger.clock())
+    def saving_mode(self) -> SavingMode:
+        return quota.saving_mode(self._ledger.find(self._source), self._ledger.clock())
 
     def reason(self) -> str:
         """Why nothing is sent at present, for a person."""
-        return quota.in_words(self._ledger.find(self._key), self._name, self._whom, self._ledger.clock())
+        return quota.in_words(self._ledger.find(self._source), self._name, self._whom, self._ledger.clock())
 
-    def saving(self) -> RateLimited:
+    def saving_refusal(self) -> RateLimited:
         """Why a revalidation is not sent although it could be."""
-        known = self._ledger.find(self._key)
+        known = self._ledger.find(self._source)
         left = f"{known.remaining} of {known.limit} are left, for images that are not here"
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
     @contextmanager
-    def request(self, ask: Ask) -> Iterator["Conversation"]:
+    def request(self, ask: RequestKind) -> Iterator["Conversation"]:
         """Raises RateLimited where nothing may be sent."""
         now = self._ledger.clock()
-        known = self._ledger.find(self._key)
+        known = self._ledger.find(self._source)
         if quota.must_claim(known, ask, self.free_checks, now) and now >= known.until:
             known = self._claim(ask, now)
         self._refuse(known, ask, now)
-        self._pulling += ask is Ask.PULL
+        self._pulling += ask is RequestKind.PULL
         try:
-            yield Conversation(self._ledger, self._key, ask, now)
+            yield Conversation(self._ledger, self._source, ask, now)
         finally:
-            self._pulling -= ask is Ask.PULL
+            self._pulling -= ask is RequestKind.PULL
 
-    def _claim(self, ask: Ask, now: float) -> Allowance:
+    def _claim(self, ask: RequestKind, now: float) -> Allowance:
         """After a pause one goes first, over all processes: what was over for it is not for the others."""
         before: list[Allowance] = []
 
@@ -187,10 +187,10 @@ class Quota:
             mine = quota.must_claim(known, ask, self.free_checks, now) and now >= known.until
             return quota.claimed(known, now) if mine else known
 
-        self._ledger.change(self._key, claim)
+        self._ledger.change(self._source, claim)
         return before[0]
 
-    def _refuse(self, known: Allowance, ask: Ask, now: float) -> None:
+    def _refuse(self, known: Allowance, ask: RequestKind, now: float) -> None:
         if seconds := quota.pause(known, ask, self.free_checks, now):
             raise RateLimited(quota.in_words(known, self._name, self._whom, now), math.ceil(seconds))
 
@@ -198,33 +198,34 @@ class Quota:
 class Conversation:
     """One request and what came of it."""
 
-    def __init__(self, ledger: Ledger, key: str, ask: Ask, sent: float) -> None:
-        self._ledger, self._key, self._ask, self._sent = ledger, key, ask, sent
+    def __init__(self, ledger: Ledger, source: Source, ask: RequestKind, sent: float) -> None:
+        self._ledger, self._source, self._ask, self._sent = ledger, source, ask, sent
 
     def answered(self, said: Told | None) -> None:
-        known, now = self._ledger.find(self._key), self._ledger.clock()
+        known, now = self._ledger.find(self._source), self._ledger.clock()
         after = quota.after_answer(known, self._ask, said, self._sent, now)
         if after == known:
             return
         at_once = (after.until, after.everything) != (known.until, known.everything)
         record = self._ledger.change if at_once else self._ledger.note
-        record(self._key, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
+        record(self._source, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
 
     def refused(self, said: Told | None, retry: int | None) -> None:
-        if self._ask is Ask.PART:
+        if self._ask is RequestKind.PART:
             return
         now = self._ledger.clock()
         known = self._ledger.change(
-            self._key, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
+            self._source, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
         )
-        log.warning("upstream_limits", source=self._key, seconds=round(known.until - now), everything=known.everything)
+        seconds = round(known.until - now)
+        log.warning("upstream_limits", source=str(self._source), seconds=seconds, everything=known.everything)
 
 
-def _parse(content: bytes) -> dict[str, Allowance]:
+def _parse(content: bytes) -> dict[Source, Allowance]:
     """What is no ledger, in whole or in part, tells nothing."""
     try:
         document = json.loads(content)
-        return {str(source): _allowance(entry) for source, entry in document.items()}
+        return {Source.parse(source): _allowance(entry) for source, entry in document.items()}
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):
         return {}
 
@@ -244,7 +245,7 @@ def _allowance(entry: dict[str, object]) -> Allowance:
     return Allowance(**known, samples=pairs)  # type: ignore[arg-type]
 
 
-def read(path: Path) -> dict[str, Allowance]:
+def read(path: Path) -> dict[Source, Allowance]:
     """What a running server has written, or the last one that ran; {} where there is nothing."""
     try:
         return _parse(path.read_bytes())

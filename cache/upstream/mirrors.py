@@ -23,9 +23,9 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.client import BlobStream, UpstreamClient
-from cache.upstream.errors import Denied, NotFound, Outage, UpstreamError
+from cache.upstream.errors import AccessDenied, NotFound, UpstreamError, UpstreamOutage
 from cache.upstream.ledger import Quota
-from cache.upstream.quota import Ask
+from cache.upstream.quota import RequestKind
 from cache.values import Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ _LIMIT = 1000
 
 
 class MirroredClient:
-    """As an UpstreamClient, over the upstream itself and its mirrors. Raises what the upstream itself raised."""
+    """An UpstreamClient over the upstream itself and its mirrors. Raises what the upstream itself raised."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class MirroredClient:
     def fails(self, image: RepositoryName) -> bool:
         return self.primary.fails(image)
 
-    def pause(self, ask: Ask) -> float:
+    def pause(self, ask: RequestKind) -> float:
         """Seconds until somebody may be asked."""
         return min(client.pause(ask) for client in self._clients)
 
@@ -101,7 +101,7 @@ class MirroredClient:
                 try:
                     stream = stack.enter_context(self._clients[place].open_blob(image, digest, part))
                 except UpstreamError as error:
-                    if place == 0 and isinstance(error, Denied):
+                    if place == 0 and isinstance(error, AccessDenied):
                         raise
                     self._note(place, error)
                     self._pass_over(digest, place)
@@ -114,7 +114,7 @@ class MirroredClient:
 
     async def _first(self, reference: Tag | Digest | None, ask: Callable[[UpstreamClient], Awaitable[T]]) -> T:
         """The first answer. Only of a digest a 404 is no answer: the upstream may have lost what a mirror kept."""
-        excused = (Outage, NotFound) if isinstance(reference, Digest) else Outage
+        excused = (UpstreamOutage, NotFound) if isinstance(reference, Digest) else UpstreamOutage
         try:
             return await ask(self.primary)
         except excused as error:
@@ -163,6 +163,3 @@ class WatchedStream:
 
     def abort(self) -> None:
         self._inner.abort()
-
-
-Client = UpstreamClient | MirroredClient

@@ -27,7 +27,7 @@ _FAR_AWAY = 365 * 24 * 3600
 _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
 
 
-class Ask(Enum):
+class RequestKind(Enum):
     """What a request is for. Limits on pulls count PULL alone; a 429 to anything else means everything, but to a PART:
     that may be meant for the connections beside the first of a download, which goes on over one."""
 
@@ -37,7 +37,7 @@ class Ask(Enum):
     PART = "a part of a blob"
 
 
-class Thrift(Enum):
+class SavingMode(Enum):
     """How revalidation must save: not at all, by asking more seldom, by not asking."""
 
     NONE = "none"
@@ -102,11 +102,11 @@ def _count(value: str) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def after_answer(known: Allowance, ask: Ask, said: Told | None, sent: float, now: float) -> Allowance:
+def after_answer(known: Allowance, ask: RequestKind, said: Told | None, sent: float, now: float) -> Allowance:
     """An answer that is no 429, to a request that was sent at `sent`: it may end a pause that had begun before."""
     allowance = _noted(known, said, sent, now)
     if known.until and sent >= known.began:
-        proved = known.everything or ask is Ask.PULL or (said is not None and bool(said.remaining))
+        proved = known.everything or ask is RequestKind.PULL or (said is not None and bool(said.remaining))
         if proved:
             allowance = replace(allowance, until=0.0, everything=False, strikes=0)
     if said is not None and said.remaining == 0 and not allowance.until:
@@ -115,11 +115,11 @@ def after_answer(known: Allowance, ask: Ask, said: Told | None, sent: float, now
 
 
 def after_refusal(
-    known: Allowance, ask: Ask, said: Told | None, retry: int | None, sent: float, now: float
+    known: Allowance, ask: RequestKind, said: Told | None, retry: int | None, sent: float, now: float
 ) -> Allowance:
     """A 429. One to a request that was under way when the pause began makes it no longer than it says itself."""
     allowance = _noted(known, said, sent, now)
-    everything = ask is not Ask.PULL or said is None
+    everything = ask is not RequestKind.PULL or said is None
     late = bool(known.until) and sent < known.began
     strikes = known.strikes if late else known.strikes + 1
     pause = min(FIRST_PAUSE * 2 ** min(max(strikes, 1) - 1, 10), LONGEST_PAUSE)
@@ -129,14 +129,14 @@ def after_refusal(
     return replace(allowance, began=now, until=until, everything=everything, strikes=strikes)
 
 
-def pause(known: Allowance, ask: Ask, free_checks: bool, now: float) -> float:
+def pause(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> float:
     """Seconds for which such a request must not be sent; 0: it may. `free_checks`: a CHECK is known not to count."""
-    counts = known.everything or ask is Ask.PULL or (ask is Ask.CHECK and not free_checks)
+    counts = known.everything or ask is RequestKind.PULL or (ask is RequestKind.CHECK and not free_checks)
     # No pause is longer: what seems so was written before a clock was set back.
     return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
 
 
-def must_claim(known: Allowance, ask: Ask, free_checks: bool, now: float) -> bool:
+def must_claim(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> bool:
     """Whether a pause is over of which nobody knows yet whether it was long enough: then one goes first."""
     return bool(known.until) and pause(replace(known, until=now + 1), ask, free_checks, now) > 0
 
@@ -146,15 +146,15 @@ def claimed(known: Allowance, now: float) -> Allowance:
     return replace(known, began=now, until=now + PROBE_WITHIN)
 
 
-def thrift(known: Allowance, now: float) -> Thrift:
+def saving_mode(known: Allowance, now: float) -> SavingMode:
     """Where nothing is left there is nothing to save: a pause says what may be sent, and when one looks again."""
     left = left_now(known, now)
     if not known.limit or not known.remaining or left is None:
-        return Thrift.NONE
+        return SavingMode.NONE
     if left < min(SCARCE, known.limit / 4):
-        return Thrift.SCARCE
+        return SavingMode.SCARCE
     few = left < min(LITTLE, known.limit / 2) or left * 10 < known.limit
-    return Thrift.LITTLE if few else Thrift.NONE
+    return SavingMode.LITTLE if few else SavingMode.NONE
 
 
 def left_now(known: Allowance, now: float) -> float | None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait
 from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of
@@ -111,7 +111,7 @@ class Tokens:
     def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
         """What to send after a 401 to `refused`; None where there is nothing better to send.
 
-        Raises Unavailable when the token service fails or refuses our credential, RateLimited, or Denied when it
+        Raises Unavailable when the token service fails or refuses our credential, RateLimited, or AccessDenied when it
         refuses a stranger.
         """
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
@@ -173,7 +173,7 @@ class Tokens:
             if response.status_code == 429:
                 raise RateLimited(f"token service {host} says too many requests", retry_after(response.headers))
             if response.status_code in (401, 403) and credential is None:
-                raise Denied(f"token service {host} gives nothing to strangers")
+                raise AccessDenied(f"token service {host} gives nothing to strangers")
             whom = f" to user {credential.username}" if credential else ""
             raise Unavailable(f"token service {host} answered {response.status_code}{whom}")
         answer = yield Read(response, _ANSWER_LIMIT)

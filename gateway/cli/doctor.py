@@ -18,7 +18,7 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.mirrors import Client
+from cache.upstream.registry_client import RegistryClient
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
@@ -143,11 +143,11 @@ class Folder:
                 return Sample(pointer.image, pointer.tag)
         return Sample(RepositoryName("library/alpine"), LATEST) if upstream == "docker.io" else None
 
-    def clients(self, upstream: str) -> list[Client]:
+    def clients(self, upstream: str) -> list[RegistryClient]:
         """One for each credential with which the groups ask this upstream."""
         asking = [group for group in self.groups.values() if group.proxy_enabled]
         clients = {self.upstreams.source(group, upstream): group for group in asking}
-        return [self.upstreams.client(group, upstream) for group in clients.values()]
+        return [self.upstreams.primary(group, upstream) for group in clients.values()]
 
     def _is_here(self, descriptor: Descriptor) -> bool:
         digest = descriptor.digest

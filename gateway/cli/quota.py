@@ -8,6 +8,7 @@ from pathlib import Path
 from cache.upstream import ledger, quota
 from cache.upstream.quota import UNKNOWN, Allowance
 from cache.upstream.urls import origin_of
+from cache.values import CredentialId, Source
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
@@ -37,22 +38,23 @@ async def _require(data: Path) -> None:
         pass
 
 
-def _entries(settings: Settings, known: dict[str, Allowance]) -> Iterator[tuple[str, str, Allowance]]:
+def _entries(settings: Settings, known: dict[Source, Allowance]) -> Iterator[tuple[str, CredentialId, Allowance]]:
     """Upstream, credential and what is known; of an upstream that said nothing yet, that nothing is known."""
     for name, upstream in sorted(settings.upstreams.items()):
-        origin = str(origin_of(upstream.url))
-        found = sorted((key, allowance) for key, allowance in known.items() if key.partition("#")[0] == origin)
-        for key, allowance in found or [(origin, UNKNOWN)]:
-            yield name, key.partition("#")[2], allowance
+        origin = origin_of(upstream.url)
+        found = sorted((source for source in known if source.origin == origin), key=str)
+        for source in found or [Source(origin)]:
+            yield name, source.credential, known.get(source, UNKNOWN)
 
 
-def _describe(name: str, credential: str, known: Allowance, now: float) -> dict[str, object]:
-    """`credential`: `user:NAME` for the configured account, `group:ID:NAME` for a group's own, empty for neither."""
+def _describe(name: str, credential: CredentialId, known: Allowance, now: float) -> dict[str, object]:
+    """One row of the table; `credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a
+    group's own login."""
     pausing = known.until > now
-    left = "pausing" if pausing else "unknown" if known.remaining is None else quota.thrift(known, now).value
+    left = "pausing" if pausing else "unknown" if known.remaining is None else quota.saving_mode(known, now).value
     return {
         "upstream": name,
-        "credential": credential or "anonymous",
+        "credential": str(credential) or "anonymous",
         "limit": known.limit,
         "remaining": known.remaining,
         "window_seconds": known.window,

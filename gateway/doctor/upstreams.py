@@ -7,9 +7,9 @@ from datetime import datetime
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.egress import Stage, stage_of
-from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
-from cache.upstream.mirrors import Client
+from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.probe import Examination, Greeting
+from cache.upstream.registry_client import RegistryClient
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.upstreams import Upstream
 
@@ -44,14 +44,14 @@ _REMEDIES = {
 
 
 async def examine_upstream(
-    upstream: Upstream, clients: Sequence[Client], sample: Sample | None, now: Callable[[], datetime]
+    upstream: Upstream, clients: Sequence[RegistryClient], sample: Sample | None, now: Callable[[], datetime]
 ) -> Examined:
     """`clients`: one for each credential that is used there, at least one."""
     name = f"upstream {upstream.name}"
     stages = [] if upstream.proxy else [Stage.NAME, Stage.ADDRESS]
     stages += [Stage.CONNECTION, *([Stage.TLS] if upstream.url.startswith("https") else []), Stage.ANSWER]
     try:
-        greeting = await clients[0].primary.examination().greet()
+        greeting = await clients[0].examination().greet()
     except Unavailable as error:
         return Examined([*_unreached(name, stages, error)], None)
     skew = (greeting.date - now()).total_seconds() if greeting.date else None
@@ -89,13 +89,13 @@ def _unreached(name: str, stages: list[Stage], error: Unavailable) -> Iterable[C
             yield not_run(f"{name}: {stage.value}", f"not reached: {reached.value} failed")
 
 
-async def _examine_as(name: str, client: Client, greeting: Greeting, sample: Sample | None) -> list[Check]:
+async def _examine_as(name: str, client: RegistryClient, greeting: Greeting, sample: Sample | None) -> list[Check]:
     whom = _whom(client)
     login, pull, quota = (f"{name}: {what} of {whom}" for what in ("login", "pull", "quota"))
     if sample is None:
         why = "no image of it is known: give one with --image"
         return [not_run(check, why) for check in (login, pull, quota)]
-    examination = client.primary.examination()
+    examination = client.examination()
     authorization = None
     if greeting.challenge:
         try:
@@ -138,17 +138,17 @@ async def _examine_pull(
     return [passed(pull, detail), passed(quota, limits)]
 
 
-def _whom(client: Client) -> str:
+def _whom(client: RegistryClient) -> str:
     """The account, without what makes it a credential."""
-    return client.source.credential.rpartition(":")[2] or "nobody"
+    return client.source.credential.username or "nobody"
 
 
-def _login_remedy(error: UpstreamError, client: Client) -> str:
+def _login_remedy(error: UpstreamError, client: RegistryClient) -> str:
     if isinstance(error, RateLimited):
         return "wait; its token service takes no more questions for now"
-    if isinstance(error, Denied):
+    if isinstance(error, AccessDenied):
         return "it shows nothing to strangers: set username and password_file, or the login of the group"
-    if client.source.credential:
+    if not client.source.credential.is_anonymous:
         return (
             "correct username and password_file of the upstream, or the login of the group (group update "
             "--upstream-username --upstream-password-file), and name its token service in token_hosts"

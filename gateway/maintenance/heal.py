@@ -7,7 +7,7 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullThrough
-from cache.upstream.mirrors import Client
+from cache.upstream.client import UpstreamClient
 from cache.values import Link, Source
 from gateway.namespaces.locate import Namespaces
 from gateway.upstreams import Upstreams
@@ -50,7 +50,7 @@ class Healer:
         finally:
             blob.close()
 
-    def _client(self, source: Source, image: RepositoryName) -> Client | None:
+    def _client(self, source: Source, image: RepositoryName) -> UpstreamClient | None:
         """None where no group and upstream lead there any more, or the settings do not allow it now."""
         for name in self._upstreams.names:
             if not self._upstreams.get(name).permits(image):

@@ -17,8 +17,8 @@ from cache.repository import Repository
 from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source, TagPage
@@ -89,7 +89,7 @@ class ServerShelf(_Held):
     def __init__(
         self,
         held: _About,
-        client: UpstreamClient,
+        client: RegistryClient,
         name: RepositoryName,
     ) -> None:
         super().__init__(*held)
@@ -136,7 +136,7 @@ class Shelves:
         egress = Egress(Reach(private_addresses=True, read_timeout=_ANSWER_WITHIN))
         try:
             server = Source(origin_of(url))
-            client = UpstreamClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))
+            client = RegistryClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))
             path = f"{location.group.path}{PROXY_SEPARATOR}{location.upstream}/{location.image}"
             yield ServerShelf(held, client, RepositoryName.parse(path))
         finally:

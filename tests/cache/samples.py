@@ -8,12 +8,12 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
-from cache.values import Origin, Source
+from cache.values import CredentialId, Origin, Source
 from tests.parts.images import seeded
 
 ORIGIN = Origin("https", "registry.example", 443)
 ANONYMOUS = Source(ORIGIN)
-ALICE = Source(ORIGIN, "user:alice")
+ALICE = Source(ORIGIN, CredentialId("alice"))
 ELSEWHERE = Source(Origin("https", "other.example", 443))
 APP = RepositoryName("acme/app")
 WEB = RepositoryName("acme/web")

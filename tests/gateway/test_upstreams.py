@@ -127,7 +127,7 @@ async def test_a_source_is_the_origin_and_whose_credential_is_shown(make: Make) 
         "group's own elsewhere": make(ACCOUNT, replace(ACCOUNT, name="quay.io")).source(own, "quay.io"),
     }
     assert {source.origin for source in found.values()} == {origin}
-    assert {name: source.credential for name, source in found.items()} == {
+    assert {name: str(source.credential) for name, source in found.items()} == {
         "nobody": "",
         "open group": "",
         "account": "user:ours",

@@ -14,9 +14,9 @@ from cache.download.fill import CONNECTIONS, LARGE, SLOW, WINDOW, Fetch, Lanes, 
 from cache.download.flight import TAIL, Flight, Follower, State
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, RateLimited, Unavailable
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Part, Source
@@ -40,13 +40,13 @@ CONTENT, DIGEST = blob_of(SIZE)
 
 
 @pytest.fixture
-async def connect(authority: Authority) -> AsyncIterator[Callable[..., UpstreamClient]]:
+async def connect(authority: Authority) -> AsyncIterator[Callable[..., RegistryClient]]:
     made: list[Egress] = []
 
-    def make(url: str, token_hosts: frozenset[str] = frozenset()) -> UpstreamClient:
+    def make(url: str, token_hosts: frozenset[str] = frozenset()) -> RegistryClient:
         made.append(Egress(Reach(private_addresses=True, ca_file=authority.ca_file)))
         origin = origin_of(url)
-        return UpstreamClient(Source(origin), url, made[-1], Tokens(origin, token_hosts, lambda: None))
+        return RegistryClient(Source(origin), url, made[-1], Tokens(origin, token_hosts, lambda: None))
 
     yield make
     for egress in made:
@@ -67,7 +67,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 class Slow:
     """An upstream whose first stream of a blob stops until `release`; what lies beyond comes by ranges, or not."""
 
-    def __init__(self, liar: Liar, client: UpstreamClient, hangar: Hangar) -> None:
+    def __init__(self, liar: Liar, client: RegistryClient, hangar: Hangar) -> None:
         self.liar, self.client, self.hangar = liar, client, hangar
         self.hold = Hold(HELD_AT)
 
@@ -92,7 +92,7 @@ class Slow:
 
 @pytest.fixture(params=["plain", "tls"])
 def slow(
-    request: pytest.FixtureRequest, hangar: Hangar, connect: Callable[..., UpstreamClient], eager: None
+    request: pytest.FixtureRequest, hangar: Hangar, connect: Callable[..., RegistryClient], eager: None
 ) -> Iterator[Slow]:
     upstream: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
     slow = Slow(upstream, connect(upstream.url), hangar)
@@ -358,7 +358,7 @@ def test_dividing_is_worth_it_for_much_that_comes_slowly(rest: int, rate: float,
 
 @pytest.mark.parametrize("kind", ["liar", "tls_liar"])
 async def test_a_part_is_given_exactly(
-    kind: str, request: pytest.FixtureRequest, connect: Callable[..., UpstreamClient]
+    kind: str, request: pytest.FixtureRequest, connect: Callable[..., RegistryClient]
 ) -> None:
     upstream: Liar = request.getfixturevalue(kind)
     upstream.offer_blob(CONTENT)
@@ -386,7 +386,7 @@ async def test_a_part_is_given_exactly(
 
 
 async def test_a_slow_blob_host_is_asked_on_several_connections_at_a_time(
-    hub: Hub, registry: Registry, published: Publish, tmp_path: Path, connect: Callable[..., UpstreamClient]
+    hub: Hub, registry: Registry, published: Publish, tmp_path: Path, connect: Callable[..., RegistryClient]
 ) -> None:
     published("tiny")
     hangar = Hangar(tmp_path)

@@ -10,9 +10,9 @@ from cache.download.fill import Fetch
 from cache.download.flight import TAIL, Flight, Follower, State
 from cache.download.retry import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
 from cache.oci.digest import Digest
-from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Fault, Source
@@ -31,7 +31,7 @@ CONTENT, DIGEST = blob_of(SIZE)
 class Breaking:
     """An upstream, and flights from it."""
 
-    def __init__(self, liar: Liar, client: UpstreamClient, hangar: Hangar) -> None:
+    def __init__(self, liar: Liar, client: RegistryClient, hangar: Hangar) -> None:
         self.liar, self.client, self.hangar = liar, client, hangar
         liar.offer_blob(CONTENT)
 
@@ -54,7 +54,7 @@ async def breaking(request: pytest.FixtureRequest, hangar: Hangar, authority: Au
     liar: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
     egress = Egress(Reach(private_addresses=True, ca_file=authority.ca_file))
     origin = origin_of(liar.url)
-    client = UpstreamClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
+    client = RegistryClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
     yield Breaking(liar, client, hangar)
     await egress.close()
 
@@ -134,7 +134,7 @@ async def test_after_three_more_tries_it_is_over_for_all_readers(breaking: Break
 async def test_a_refusal_of_the_rest_ends_it(breaking: Breaking, status: int) -> None:
     _, follower = breaking.begin(lies.short(100_000), *[lies.refused(status)] * 3)
     _, error = await read_until_refused(follower)
-    assert isinstance(error, NotFound | Denied)
+    assert isinstance(error, NotFound | AccessDenied)
     assert len(breaking.asked()) <= 3
 
 
@@ -191,7 +191,7 @@ async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(retry, "PAUSES", (60.0,))
     egress = Egress(Reach(private_addresses=True))
     origin = origin_of(liar.url)
-    client = UpstreamClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
+    client = RegistryClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
     breaking = Breaking(liar, client, hangar)
     flight, follower = breaking.begin(lies.short(100_000))
     await follower.started()
@@ -215,7 +215,7 @@ async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyP
         (Corrupt("x", Fault.HTML), PAUSES[0]),
         (Corrupt("x", Fault.SIZE), None),
         (NotFound("x"), None),
-        (Denied("x"), None),
+        (AccessDenied("x"), None),
     ],
 )
 def test_only_what_may_be_better_soon_is_tried_again(error: UpstreamError, pause: float | None) -> None:

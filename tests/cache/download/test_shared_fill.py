@@ -17,7 +17,7 @@ from cache.download.leased_spool import leases_of, note_of, part_of, spool_name
 from cache.download.spool_sweep import sweep_leftovers
 from cache.lease.base import held
 from cache.store import sidecar
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
 from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
 from tests.cache.download.scripted import ScriptedBody
@@ -197,7 +197,7 @@ def links() -> list[str]:
     return [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
 
 
-@pytest.mark.parametrize("error", [NotFound("no such thing"), Denied("no")])
+@pytest.mark.parametrize("error", [NotFound("no such thing"), AccessDenied("no")])
 async def test_a_refusal_of_one_image_is_none_of_another(workers: Callable[[], Hangar], error: UpstreamError) -> None:
     one, two = workers(), workers()
     refused, body = ScriptedBody(answered=False), ScriptedBody.whole(CONTENT)

@@ -37,9 +37,9 @@ from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.quota import Allowance, Ask
+from cache.upstream.quota import Allowance, RequestKind
 from cache.values import Link, Outcome, Part, ReferrersPage, Rest, Source, TagPage
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import (
@@ -114,13 +114,13 @@ class Script:
 
 
 class ScriptedClient:
-    """Has UpstreamClient's methods and tells what the script says."""
+    """An UpstreamClient that answers what the script says."""
 
     host = "registry.example"
 
     def __init__(self, script: Script, source: Source) -> None:
         self.source = source
-        self.has_credential = bool(source.credential)
+        self.has_credential = not source.credential.is_anonymous
         self.quota = Quota(script.ledger, source)
         self._script = script
 
@@ -131,7 +131,7 @@ class ScriptedClient:
     def fails(self, image: RepositoryName) -> bool:
         return self._script.fails
 
-    def pause(self, ask: Ask) -> float:
+    def pause(self, ask: RequestKind) -> float:
         return self.quota.pause(ask)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
@@ -199,7 +199,7 @@ class Bench:
         self, image: RepositoryName = APP, source: Source = ANONYMOUS, *, fresh_only: bool = False
     ) -> ProxiedRepository:
         client = ScriptedClient(self.script, source)
-        return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)  # type: ignore[arg-type]
+        return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)
 
     async def landed(self) -> None:
         """Every download is over, and what it brought is written down."""
@@ -433,7 +433,7 @@ async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and
         await bench.hold_tag(image, ALICE)
         await bench.hold_blob(image, ALICE)
     await bench.hold_tag(APP, ANONYMOUS)
-    bench.script.failures["head", APP] = Denied("not any more")
+    bench.script.failures["head", APP] = AccessDenied("not any more")
     bench.clock.advance(TTL)
     with pytest.raises(ManifestUnknown):
         await bench.open(APP, ALICE).manifest(LATEST)
@@ -446,7 +446,7 @@ async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and
 
 async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None:
     await bench.hold_tag()
-    bench.script.failure = Denied("no such thing for you")
+    bench.script.failure = AccessDenied("no such thing for you")
     bench.clock.advance(TTL)
     with pytest.raises(ManifestUnknown):
         await bench.open().manifest(LATEST)
@@ -457,7 +457,7 @@ async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None
 @pytest.mark.parametrize("asking", ["blob", "stat_blob", "follow"])
 async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, asking: str) -> None:
     await bench.hold_tag(APP, ALICE)
-    bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = Denied("not any more")
+    bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = AccessDenied("not any more")
     if asking == "follow":  # somebody else's download is running, which APP may join if it proves its right
         bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
         other = await bench.open(WEB, ALICE).blob(BLOB)
@@ -541,7 +541,7 @@ async def test_another_image_of_the_same_origin_wins_the_right_to_a_manifest_by_
         assert bench.script.take_calls() == []
 
 
-@pytest.mark.parametrize("failure", [NotFound("none"), Denied("no"), Unavailable("down")])
+@pytest.mark.parametrize("failure", [NotFound("none"), AccessDenied("no"), Unavailable("down")])
 async def test_without_the_upstream_s_word_another_image_gets_nothing(bench: Bench, failure: UpstreamError) -> None:
     await bench.hold_tag()
     await bench.hold_blob()
@@ -675,7 +675,7 @@ async def test_an_image_without_the_right_does_not_join_another_image_s_download
     assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
 
 
-@pytest.mark.parametrize("refusal", [NotFound("not in this image"), Denied("not for you")])
+@pytest.mark.parametrize("refusal", [NotFound("not in this image"), AccessDenied("not for you")])
 async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(answered=False)
     first = asyncio.ensure_future(bench.open(APP).blob(BLOB))
@@ -764,8 +764,8 @@ async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
     assert (await bench.open().referrers(BLOB, None)).manifests == []
 
 
-Ask = Callable[[ProxiedRepository], Awaitable[object]]
-QUESTIONS: dict[str, tuple[Ask, type[RegistryError]]] = {
+Call = Callable[[ProxiedRepository], Awaitable[object]]
+QUESTIONS: dict[str, tuple[Call, type[RegistryError]]] = {
     "manifest by tag": (lambda repository: repository.manifest(LATEST), ManifestUnknown),
     "manifest by digest": (lambda repository: repository.manifest(ONE.descriptor.digest), ManifestUnknown),
     "head by tag": (lambda repository: repository.stat_manifest(LATEST), ManifestUnknown),
@@ -779,11 +779,11 @@ QUESTIONS: dict[str, tuple[Ask, type[RegistryError]]] = {
 
 @pytest.mark.parametrize(("ask", "unknown"), QUESTIONS.values(), ids=QUESTIONS)
 async def test_every_failure_of_the_upstream_becomes_one_of_ours(
-    bench: Bench, ask: Ask, unknown: type[RegistryError]
+    bench: Bench, ask: Call, unknown: type[RegistryError]
 ) -> None:
     table: list[tuple[UpstreamError, type[RegistryError], str | None]] = [
         (NotFound("none"), unknown, None),
-        (Denied("no"), unknown, None),
+        (AccessDenied("no"), unknown, None),
         (Corrupt("HTML"), UpstreamInvalid, None),
         (Unavailable("down"), UpstreamUnavailable, "5"),
         (RateLimited("slowly"), UpstreamUnavailable, "5"),
@@ -841,7 +841,7 @@ async def test_a_client_that_leaves_does_not_stop_a_fetch_that_was_begun(bench: 
 def limited(bench: Bench, remaining: int, **more: Any) -> None:
     """The upstream has said that so many of a hundred pulls are left."""
     known = Allowance(limit=100, remaining=remaining, window=21600, told_at=time.time(), **more)
-    bench.script.ledger.note(str(ANONYMOUS), lambda _: known)
+    bench.script.ledger.note(ANONYMOUS, lambda _: known)
 
 
 async def test_while_little_is_left_tags_are_checked_ten_times_more_seldom(bench: Bench) -> None:
@@ -929,7 +929,7 @@ async def test_each_tag_is_fresh_for_the_time_of_its_rule(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("reference", [LATEST, ONE.descriptor.digest])
 @pytest.mark.parametrize("credential", [ANONYMOUS, ALICE])
-@pytest.mark.parametrize("refusal", [None, Denied("not for you")])
+@pytest.mark.parametrize("refusal", [None, AccessDenied("not for you")])
 async def test_what_the_upstream_does_not_have_is_asked_for_once_in_a_while(
     tmp_path: Path, reference: Tag | Digest, credential: Source, refusal: UpstreamError | None
 ) -> None:

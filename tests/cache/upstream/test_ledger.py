@@ -8,7 +8,7 @@ import pytest
 
 from cache.upstream.errors import RateLimited
 from cache.upstream.ledger import Ledger, Quota, read
-from cache.upstream.quota import Ask, Told, after_answer
+from cache.upstream.quota import RequestKind, Told, after_answer
 from tests.cache.samples import ALICE, ANONYMOUS
 
 
@@ -34,35 +34,35 @@ LIMITED = Told(100, 0, 21600, "1.2.3.4")
 
 
 def refuse(quota: Quota, retry: int = 60) -> None:
-    with quota.request(Ask.PULL) as conversation:
+    with quota.request(RequestKind.PULL) as conversation:
         conversation.refused(LIMITED, retry)
 
 
 def test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential(path: Path, clock: Clock) -> None:
     one, other = Quota(Ledger(path, clock), ANONYMOUS), Quota(Ledger(path, clock), ANONYMOUS)
-    assert other.pause(Ask.PULL) == 0
+    assert other.pause(RequestKind.PULL) == 0
     refuse(one)
-    assert other.pause(Ask.PULL) == 60
-    with pytest.raises(RateLimited, match="used up until 22:14 UTC") as caught, other.request(Ask.PULL):
+    assert other.pause(RequestKind.PULL) == 60
+    with pytest.raises(RateLimited, match="used up until 22:14 UTC") as caught, other.request(RequestKind.PULL):
         raise AssertionError("it was sent")
     assert caught.value.retry_after == 60
-    with other.request(Ask.CONTENT) as conversation:
+    with other.request(RequestKind.CONTENT) as conversation:
         conversation.answered(None)
-    assert Quota(Ledger(path, clock), ALICE).pause(Ask.PULL) == 0
+    assert Quota(Ledger(path, clock), ALICE).pause(RequestKind.PULL) == 0
 
 
 def test_after_a_pause_one_process_sends_one_request_and_the_others_wait_for_it(path: Path, clock: Clock) -> None:
     quotas = [Quota(Ledger(path, clock), ANONYMOUS) for _ in range(4)]
     refuse(quotas[0])
     clock.now += 60
-    assert [quota.pause(Ask.PULL) for quota in quotas] == [0] * 4
-    with quotas[1].request(Ask.PULL) as conversation:
+    assert [quota.pause(RequestKind.PULL) for quota in quotas] == [0] * 4
+    with quotas[1].request(RequestKind.PULL) as conversation:
         for quota in quotas:
-            with pytest.raises(RateLimited), quota.request(Ask.PULL):
+            with pytest.raises(RateLimited), quota.request(RequestKind.PULL):
                 raise AssertionError("it was sent")
         conversation.answered(Told(100, 7, 21600))
     for quota in quotas:
-        with quota.request(Ask.PULL) as conversation:
+        with quota.request(RequestKind.PULL) as conversation:
             conversation.answered(Told(100, 6, 21600))
 
 
@@ -75,7 +75,7 @@ def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
     def go(quota: Quota) -> None:
         gate.wait(10)
         try:
-            with quota.request(Ask.PULL):
+            with quota.request(RequestKind.PULL):
                 sent.append(quota)
         except RateLimited:
             pass
@@ -90,20 +90,20 @@ def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
 
 def test_what_is_left_is_told_to_others_by_a_flush(path: Path, clock: Clock) -> None:
     ledger, other = Ledger(path, clock), Ledger(path, clock)
-    with Quota(ledger, ANONYMOUS).request(Ask.PULL) as conversation:
+    with Quota(ledger, ANONYMOUS).request(RequestKind.PULL) as conversation:
         conversation.answered(Told(100, 99, 21600))
     assert other.all() == {}
     ledger.flush()
-    assert other.find(str(ANONYMOUS)).remaining == 99
-    assert read(path)[str(ANONYMOUS)].limit == 100
+    assert other.find(ANONYMOUS).remaining == 99
+    assert read(path)[ANONYMOUS].limit == 100
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_last_word_of_the_upstream_counts_whoever_heard_it(path: Path, clock: Clock) -> None:
     one, other = Ledger(path, clock), Ledger(path, clock)
-    key = str(ANONYMOUS)
-    one.note(key, lambda known: after_answer(known, Ask.PULL, Told(100, 9), clock.now, clock.now))
-    other.note(key, lambda known: after_answer(known, Ask.PULL, Told(100, 8), clock.now, clock.now + 1))
+    key = ANONYMOUS
+    one.note(key, lambda known: after_answer(known, RequestKind.PULL, Told(100, 9), clock.now, clock.now))
+    other.note(key, lambda known: after_answer(known, RequestKind.PULL, Told(100, 8), clock.now, clock.now + 1))
     other.flush()
     one.flush()
     assert Ledger(path, clock).find(key).remaining == 8
@@ -112,14 +112,14 @@ def test_the_last_word_of_the_upstream_counts_whoever_heard_it(path: Path, clock
 
 def test_while_what_is_left_is_on_its_way_to_others_the_next_pull_waits(clock: Clock) -> None:
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
-    with quota.request(Ask.PULL) as conversation:
+    with quota.request(RequestKind.PULL) as conversation:
         conversation.answered(Told(100, 2, 21600))
     clock.now += 1
-    with quota.request(Ask.PULL):
-        assert quota.pause(Ask.PULL) == 0
-        with quota.request(Ask.PULL):
-            assert quota.pause(Ask.PULL) > 0
-        assert quota.pause(Ask.PULL) == 0
+    with quota.request(RequestKind.PULL):
+        assert quota.pause(RequestKind.PULL) == 0
+        with quota.request(RequestKind.PULL):
+            assert quota.pause(RequestKind.PULL) > 0
+        assert quota.pause(RequestKind.PULL) == 0
 
 
 def test_a_file_that_vanishes_takes_nothing_from_who_knows(path: Path, clock: Clock) -> None:
@@ -127,9 +127,9 @@ def test_a_file_that_vanishes_takes_nothing_from_who_knows(path: Path, clock: Cl
     refuse(quota)
     path.unlink()
     path.with_suffix(".lock").unlink()
-    assert quota.pause(Ask.PULL) == 60
+    assert quota.pause(RequestKind.PULL) == 60
     refuse(Quota(Ledger(path, clock), ALICE))
-    assert quota.pause(Ask.PULL) == 60
+    assert quota.pause(RequestKind.PULL) == 60
 
 
 GOOD = {"limit": 1, "remaining": 1, "window": 1, "source": "", "told_at": 1, "began": 0, "until": 0}
@@ -160,25 +160,25 @@ def test_a_file_that_is_no_ledger_tells_nothing_and_is_replaced(content: bytes, 
     path.write_bytes(content)
     assert read(path) == {}
     quota = Quota(Ledger(path, clock), ANONYMOUS)
-    assert quota.pause(Ask.PULL) == 0
+    assert quota.pause(RequestKind.PULL) == 0
     refuse(quota)
-    assert Quota(Ledger(path, clock), ANONYMOUS).pause(Ask.PULL) == 60
+    assert Quota(Ledger(path, clock), ANONYMOUS).pause(RequestKind.PULL) == 60
 
 
 def test_a_folder_that_cannot_be_written_to_leaves_the_process_its_own_knowledge(tmp_path: Path, clock: Clock) -> None:
     quota = Quota(Ledger(tmp_path / "missing" / "quota.json", clock), ANONYMOUS)
     refuse(quota)
-    assert quota.pause(Ask.PULL) == 60
+    assert quota.pause(RequestKind.PULL) == 60
 
 
 def test_a_lock_that_is_held_for_ever_is_not_waited_for(path: Path, clock: Clock) -> None:
     with Ledger(path, clock)._exclusively():
         refuse(Quota(Ledger(path, clock), ANONYMOUS))
-    assert Quota(Ledger(path, clock), ANONYMOUS).pause(Ask.PULL) == 60
+    assert Quota(Ledger(path, clock), ANONYMOUS).pause(RequestKind.PULL) == 60
 
 
 def test_a_part_that_is_refused_does_not_stop_the_download_that_it_belongs_to(clock: Clock) -> None:
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
-    with quota.request(Ask.PART) as conversation:
+    with quota.request(RequestKind.PART) as conversation:
         conversation.refused(None, 60)
-    assert quota.pause(Ask.CONTENT) == 0
+    assert quota.pause(RequestKind.CONTENT) == 0

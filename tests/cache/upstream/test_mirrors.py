@@ -7,12 +7,12 @@ import pytest
 
 from cache.oci.digest import Digest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import Egress, Reach
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.mirrors import REMEMBER, MirroredClient
-from cache.upstream.quota import Ask
+from cache.upstream.quota import RequestKind
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Part, Source
@@ -48,11 +48,11 @@ def mirror() -> Iterator[Liar]:
 async def client(liar: Liar, mirror: Liar, clock: Clock) -> AsyncIterator[MirroredClient]:
     made: list[Egress] = []
 
-    def connect(upstream: Liar) -> UpstreamClient:
+    def connect(upstream: Liar) -> RegistryClient:
         made.append(Egress(Reach(private_addresses=True)))
         source = Source(origin_of(upstream.url))
         tokens = Tokens(source.origin, frozenset(), lambda: None)
-        return UpstreamClient(source, upstream.url, made[-1], tokens, Quota(Ledger(), source))
+        return RegistryClient(source, upstream.url, made[-1], tokens, Quota(Ledger(), source))
 
     yield MirroredClient(connect(liar), [connect(mirror)], clock)
     for egress in made:
@@ -131,7 +131,7 @@ async def test_a_refusal_of_the_upstream_is_the_last_word(client: MirroredClient
     offer(liar, mirror)
     liar.behave("/v2/", lies.refused(403))
     for asking in (client.get_manifest(APP, ONE.descriptor.digest), client.head_blob(APP, BLOB), download(client)):
-        with pytest.raises(Denied):
+        with pytest.raises(AccessDenied):
             await asking
     assert mirror.connections == 0
 
@@ -197,8 +197,8 @@ async def test_nobody_waits_while_a_mirror_may_be_asked(client: MirroredClient, 
     liar.behave("/v2/", lies.refused(429, "TOOMANYREQUESTS", 60))
     with pytest.raises(UpstreamError):
         await client.primary.get_manifest(APP, LATEST)
-    assert client.primary.pause(Ask.PULL) > 0
-    assert client.pause(Ask.PULL) == 0
+    assert client.primary.pause(RequestKind.PULL) > 0
+    assert client.pause(RequestKind.PULL) == 0
 
 
 async def test_wrong_bytes_everywhere_are_wrong(client: MirroredClient, liar: Liar, mirror: Liar) -> None:

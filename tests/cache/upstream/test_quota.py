@@ -13,8 +13,8 @@ from cache.upstream.quota import (
     SAMPLES,
     UNKNOWN,
     Allowance,
-    Ask,
-    Thrift,
+    RequestKind,
+    SavingMode,
     Told,
     after_answer,
     after_refusal,
@@ -24,7 +24,7 @@ from cache.upstream.quota import (
     must_claim,
     pause,
     retry_after,
-    thrift,
+    saving_mode,
     told,
 )
 
@@ -120,12 +120,12 @@ def test_whatever_is_said_of_limits_is_a_count_or_nothing(one: str, other: str) 
 
 # What follows from it.
 
-PULL, CHECK, CONTENT, PART = Ask.PULL, Ask.CHECK, Ask.CONTENT, Ask.PART
+PULL, CHECK, CONTENT, PART = RequestKind.PULL, RequestKind.CHECK, RequestKind.CONTENT, RequestKind.PART
 LIMITED = Told(100, 0, 21600)
 
 
 def refused(
-    ask: Ask = PULL, said: Told | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
+    ask: RequestKind = PULL, said: Told | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
 ) -> Allowance:
     return after_refusal(known, ask, said, retry, NOW, NOW)
 
@@ -142,8 +142,8 @@ def refused(
         (after_answer(UNKNOWN, PULL, Told(100, 1), NOW, NOW), {PULL: False, CHECK: False, CONTENT: False, PART: False}),
     ],
 )
-def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[Ask, bool]) -> None:
-    assert {ask: pause(allowance, ask, False, NOW) > 0 for ask in Ask} == pauses
+def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[RequestKind, bool]) -> None:
+    assert {ask: pause(allowance, ask, False, NOW) > 0 for ask in RequestKind} == pauses
 
 
 def test_checks_that_are_known_to_be_free_go_on_until_one_is_refused() -> None:
@@ -204,30 +204,30 @@ def test_an_answer_that_was_under_way_when_the_pause_began_does_not_end_it() -> 
 @pytest.mark.parametrize(
     ("limit", "remaining", "expected"),
     [
-        (None, None, Thrift.NONE),
-        (100, 50, Thrift.NONE),
-        (100, 10, Thrift.NONE),
-        (100, 9, Thrift.LITTLE),
-        (100, 5, Thrift.LITTLE),
-        (100, 4, Thrift.SCARCE),
-        (5000, 499, Thrift.LITTLE),
-        (5000, 500, Thrift.NONE),
-        (8, 4, Thrift.NONE),
-        (8, 3, Thrift.LITTLE),
-        (8, 1, Thrift.SCARCE),
-        (100, 0, Thrift.NONE),
+        (None, None, SavingMode.NONE),
+        (100, 50, SavingMode.NONE),
+        (100, 10, SavingMode.NONE),
+        (100, 9, SavingMode.LITTLE),
+        (100, 5, SavingMode.LITTLE),
+        (100, 4, SavingMode.SCARCE),
+        (5000, 499, SavingMode.LITTLE),
+        (5000, 500, SavingMode.NONE),
+        (8, 4, SavingMode.NONE),
+        (8, 3, SavingMode.LITTLE),
+        (8, 1, SavingMode.SCARCE),
+        (100, 0, SavingMode.NONE),
     ],
 )
-def test_when_little_is_left_it_is_saved(limit: int | None, remaining: int | None, expected: Thrift) -> None:
+def test_when_little_is_left_it_is_saved(limit: int | None, remaining: int | None, expected: SavingMode) -> None:
     known = Allowance(limit=limit, remaining=remaining, window=21600, told_at=NOW)
-    assert thrift(known, NOW) is expected
-    assert thrift(known, NOW + 21601) is Thrift.NONE
+    assert saving_mode(known, NOW) is expected
+    assert saving_mode(known, NOW + 21601) is SavingMode.NONE
 
 
 def test_what_was_used_is_taken_to_come_back_little_by_little() -> None:
     known = Allowance(limit=100, remaining=3, window=21600, told_at=NOW)
-    found = [thrift(known, NOW + minutes * 60) for minutes in (0, 6, 8, 24, 26)]
-    assert found == [Thrift.SCARCE, Thrift.SCARCE, Thrift.LITTLE, Thrift.LITTLE, Thrift.NONE]
+    found = [saving_mode(known, NOW + minutes * 60) for minutes in (0, 6, 8, 24, 26)]
+    assert found == [SavingMode.SCARCE, SavingMode.SCARCE, SavingMode.LITTLE, SavingMode.LITTLE, SavingMode.NONE]
 
 
 def test_the_forecast_goes_on_as_of_late() -> None:

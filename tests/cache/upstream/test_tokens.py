@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.upstream.egress import UNWATCHED
-from cache.upstream.errors import Denied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
 from cache.upstream.tokens import Challenge, Credential, Tokens, parse_challenges
 from cache.values import Origin
@@ -484,8 +484,8 @@ def test_an_answer_without_a_usable_token_is_an_outage(body: bytes) -> None:
     [
         (401, ALICE, Unavailable),
         (403, ALICE, Unavailable),
-        (401, None, Denied),
-        (403, None, Denied),
+        (401, None, AccessDenied),
+        (403, None, AccessDenied),
         (400, None, Unavailable),
         (404, None, Unavailable),
         (307, ALICE, Unavailable),

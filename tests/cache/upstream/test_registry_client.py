@@ -1,4 +1,4 @@
-"""UpstreamClient against real sockets, plain and with TLS."""
+"""RegistryClient against real sockets, plain and with TLS."""
 
 import asyncio
 import json
@@ -15,13 +15,14 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import SIZE_LIMIT
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream import client as client_module
-from cache.upstream.client import REDIRECT_LIMIT, BlobStream, UpstreamClient
+from cache.upstream import blob_stream as stream_module
+from cache.upstream.blob_stream import ResponseBlobStream
 from cache.upstream.egress import Egress, Reach, Response, raw_chunks
-from cache.upstream.errors import Corrupt, Denied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.registry_client import REDIRECT_LIMIT, RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
-from cache.values import Part, Source
+from cache.values import CredentialId, Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors
 from tests.conftest import Publish
 from tests.parts import lies
@@ -34,7 +35,7 @@ from tests.parts.processes import HOST, listen
 
 ALICE = Credential("alice", "secret")
 MANIFEST = manifest_of("one")
-Connect = Callable[..., UpstreamClient]
+Connect = Callable[..., RegistryClient]
 
 
 @pytest.fixture
@@ -44,12 +45,12 @@ async def connect(authority: Authority) -> AsyncIterator[Connect]:
 
     def make(
         url: str, credential: Credential | None = None, token_hosts: frozenset[str] = frozenset(), **reach: object
-    ) -> UpstreamClient:
+    ) -> RegistryClient:
         egress = Egress(Reach(private_addresses=True, ca_file=authority.ca_file, **reach))  # type: ignore[arg-type]
         made.append(egress)
         origin = origin_of(url)
-        source = Source(origin, credential.username if credential else "")
-        return UpstreamClient(source, url, egress, Tokens(origin, token_hosts, lambda: credential))
+        source = Source(origin, CredentialId(credential.username if credential else ""))
+        return RegistryClient(source, url, egress, Tokens(origin, token_hosts, lambda: credential))
 
     yield make
     for egress in made:
@@ -63,13 +64,13 @@ def upstream(request: pytest.FixtureRequest) -> Liar:
     return found
 
 
-def receive(stream: BlobStream, size: int = 1_000_000) -> Iterator[bytes]:
+def receive(stream: ResponseBlobStream, size: int = 1_000_000) -> Iterator[bytes]:
     buffer = memoryview(bytearray(size))
     while count := stream.receive_into(buffer):
         yield bytes(buffer[:count])
 
 
-async def download(client: UpstreamClient, digest: Digest, size: int = 1_000_000) -> tuple[int | None, bytes]:
+async def download(client: RegistryClient, digest: Digest, size: int = 1_000_000) -> tuple[int | None, bytes]:
     """Its announced length and its bytes, received in a thread as a flight does."""
 
     def work() -> tuple[int | None, bytes]:
@@ -100,7 +101,7 @@ async def test_with_a_length_all_but_the_beginning_comes_from_the_socket(
         yield next(chunks)
         raise AssertionError("the library was asked again")
 
-    monkeypatch.setattr(client_module, "raw_chunks", only_the_first)
+    monkeypatch.setattr(stream_module, "raw_chunks", only_the_first)
     assert await download(connect(upstream.url), digest) == (5 * MB, content)
 
 
@@ -150,7 +151,7 @@ async def test_a_body_that_breaks_off_is_unavailable(upstream: Liar, connect: Co
 async def test_a_stall_ends_after_a_time_without_a_byte(
     upstream: Liar, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "PROGRESS_TIMEOUT", 0.1)
+    monkeypatch.setattr(stream_module, "PROGRESS_TIMEOUT", 0.1)
     content, digest = blob_of(2 * MB)
     upstream.offer_blob(content)
     upstream.behave("/blobs/", lies.stalled(1_500_000))
@@ -169,7 +170,7 @@ async def test_an_abort_from_another_thread_wakes_a_stalled_read(
     upstream.behave("/blobs/", Lie(hold=stall.hold, framing=lies.Framing.CHUNKED) if chunked else stall)
     assert stall.hold is not None
     client, opened, got = connect(upstream.url), threading.Event(), bytearray()
-    streams: list[BlobStream] = []
+    streams: list[ResponseBlobStream] = []
 
     def work() -> None:
         with client.open_blob(APP, digest) as stream:
@@ -471,8 +472,8 @@ async def test_referrers_come_by_the_api_else_by_the_tag_that_stands_in_for_it(l
     ("status", "expected"),
     [
         (400, Unavailable),
-        (401, Denied),
-        (403, Denied),
+        (401, AccessDenied),
+        (403, AccessDenied),
         (404, NotFound),
         (405, Unavailable),
         (410, NotFound),
@@ -605,10 +606,10 @@ async def test_what_a_stranger_refuses_says_nothing_of_the_upstream(
 async def test_a_refused_credential_is_sent_once_more_and_then_it_is_denied(liar: Liar, connect: Connect) -> None:
     liar.behave("/v2/", Lie(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     client = connect(liar.url, ALICE)
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDenied):
         await client.get_manifest(APP, LATEST)
     assert liar.requests.count() == 2
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDenied):
         await client.get_manifest(APP, LATEST)
     assert liar.requests.count() == 3
 
@@ -681,7 +682,7 @@ async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_cre
     hub.private.add("library/tiny")
     hub.tokens.users["alice"] = "secret"
     image, hosts = RepositoryName("library/tiny"), frozenset({hub.token_netloc})
-    with pytest.raises(Denied):
+    with pytest.raises(AccessDenied):
         await connect(hub.url, token_hosts=hosts).head_manifest(image, LATEST)
     assert await connect(hub.url, ALICE, hosts).head_manifest(image, LATEST) is not None
     with pytest.raises(Unavailable, match="answered 401 to user mallory"):

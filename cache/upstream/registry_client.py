@@ -1,0 +1,300 @@
+"""RegistryClient: requests to another registry over HTTP (distribution-spec, "Endpoints")."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.errors import DigestInvalid, ManifestInvalid
+from cache.oci.manifest import SIZE_LIMIT, Manifest
+from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.upstream.blob_stream import ResponseBlobStream, content_length
+from cache.upstream.egress import Egress, Response
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
+from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.probe import Examination
+from cache.upstream.quota import RequestKind, retry_after, told
+from cache.upstream.tokens import Tokens
+from cache.upstream.urls import origin_of, redirect_target
+from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
+
+REDIRECT_LIMIT = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_ACCEPT = ", ".join(ACCEPTED)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+
+
+class RegistryClient:
+    """One upstream, asked with one credential. Raises only UpstreamError."""
+
+    def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens, quota: Quota | None = None) -> None:
+        self.source = source
+        self.quota = quota or Quota(Ledger(), source)
+        self._url = url.rstrip("/")
+        self._egress = egress
+        self._tokens = tokens
+
+    @property
+    def host(self) -> str:
+        return self.source.origin.host
+
+    @property
+    def has_credential(self) -> bool:
+        return self._tokens.has_credential
+
+    def examination(self) -> Examination:
+        """The same upstream, for a person who looks for a fault."""
+        return Examination(self._url, self._egress, self._tokens)
+
+    @property
+    def primary(self) -> "RegistryClient":
+        """Whose word counts for tags."""
+        return self
+
+    def fails(self, image: RepositoryName) -> bool:
+        """Whether it did of late, so that the next answer, if there is one, may be long in coming."""
+        return self._egress.circuits.is_open(self.source.origin, image.text)
+
+    def pause(self, ask: RequestKind) -> float:
+        """Seconds until such a request may be sent."""
+        return self.quota.pause(ask)
+
+    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+        """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""
+        flow = self._ask(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
+        response = await carry_out(flow, self._egress)
+        await response.aclose()
+        media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
+        if not is_manifest(media_type) or size is None:
+            return None
+        try:
+            return Descriptor(media_type, Digest.parse(response.headers.get("docker-content-digest", "")), size)
+        except DigestInvalid:
+            return None
+
+    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        """Verified: against the digest that was asked for, else against the one that the upstream names."""
+        return await carry_out(self._get_manifest(image, reference), self._egress)
+
+    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+        """Its bytes; None where the upstream does not say. Raises Corrupt for a page, which proves no right."""
+        response = await carry_out(self._ask(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
+        await response.aclose()
+        self._refuse_page(response, digest)
+        return content_length(response)
+
+    @contextmanager
+    def open_blob(
+        self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None
+    ) -> Iterator[ResponseBlobStream]:
+        """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable.
+
+        Where the rest is asked for, the upstream may give the whole; the stream's `start` tells. It is asked at its own
+        address each time, and never where it redirected to before: that holds for a while only.
+        """
+        headers = {"Range": part.range} if part else {}
+        flow = self._ask(RequestKind.PART if part else RequestKind.CONTENT, image, "GET", f"blobs/{digest}", headers)
+        response = carry_out_blocking(flow, self._egress)
+        stream: ResponseBlobStream | None = None
+        try:
+            self._refuse_page(response, digest)
+            start = _start_of(response, part)
+            if start is None:
+                raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
+            stream = ResponseBlobStream(response, start, self._egress.traffic.received)
+            yield stream
+        finally:
+            if stream is not None:
+                stream.close()
+            response.close()
+
+    def _refuse_page(self, response: Response, digest: Digest) -> None:
+        """Raises Corrupt for a page of HTML where a blob was asked for."""
+        if essence(response.headers.get("content-type", "")) == "text/html":
+            raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
+
+    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+        query = {"n": str(count)} if count is not None else {}
+        query |= {"last": last} if last is not None else {}
+        path = "tags/list" + (f"?{urlencode(query)}" if query else "")
+        document, response = await carry_out(self._get_json(image, path), self._egress)
+        names = document.get("tags") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.isascii() for name in names):
+            raise Corrupt(f"{self.host} answered with something that is no list of tags", Fault.JSON)
+        return TagPage(names, _next_page(response, names))
+
+    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        """By the referrers API, or by the tag that stands in for it where there is none (distribution-spec 1.1)."""
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type is not None else ""
+        try:
+            flow = self._get_json(image, f"referrers/{digest}{query}", OCI_INDEX)
+            document, response = await carry_out(flow, self._egress)
+            applied = response.headers.get("oci-filters-applied", "")
+        except NotFound:
+            tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+            try:
+                document, applied = json.loads((await self.get_manifest(image, tag)).raw), ""
+            except NotFound:
+                return ReferrersPage([], filtered=False)
+        manifests = document.get("manifests") or []
+        try:
+            for place, entry in enumerate(manifests if isinstance(manifests, list) else [manifests]):
+                Descriptor.parse(entry, f"manifests[{place}]")
+        except ManifestInvalid as error:
+            reason = f"{self.host} answered with something that is no list of referrers: {error.detail}"
+            raise Corrupt(reason, Fault.MANIFEST) from error
+        return ReferrersPage(manifests, "artifactType" in applied)
+
+    def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
+        response = yield from self._ask(RequestKind.PULL, image, "GET", f"manifests/{reference}", {"Accept": _ACCEPT})
+        media_type = essence(response.headers.get("content-type", ""))
+        if not is_manifest(media_type):
+            yield Drop(response)
+            fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
+            raise Corrupt(f"{self.host} answered with {media_type[:60] or 'no media type'} for a manifest", fault)
+        try:
+            raw = yield Read(response, SIZE_LIMIT)
+        except Unavailable as error:
+            raise Corrupt(f"a manifest broke off: {error.reason}", Fault.BROKEN) from error
+        if raw is None:
+            raise Corrupt(f"{self.host} gave a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
+        promised = reference if isinstance(reference, Digest) else self._promised(response)
+        if promised and not promised.holds_for(raw):
+            raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}", Fault.DIGEST, raw)
+        if promised:
+            self._egress.circuits.believe(self.source.origin)
+        try:
+            return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
+        except ManifestInvalid as error:
+            raise Corrupt(f"{self.host} gave an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
+
+    def _promised(self, response: Response) -> Digest | None:
+        header = response.headers.get("docker-content-digest")
+        try:
+            return Digest.parse(header) if header else None
+        except DigestInvalid as error:
+            raise Corrupt(f"{self.host} gave a manifest with a digest that is none") from error
+
+    def _get_json(
+        self, image: RepositoryName, path: str, accept: str = "application/json"
+    ) -> Flow[tuple[dict[str, Any], Response]]:
+        response = yield from self._ask(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
+        try:
+            document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            raise Corrupt(f"{self.host} answered with something that is no JSON", Fault.JSON) from error
+        if not isinstance(document, dict):
+            raise Corrupt(f"{self.host} answered with something that is no JSON object", Fault.JSON)
+        return document, response
+
+    def _ask(
+        self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> Flow[Response]:
+        """An answer of 2xx, after tokens and redirects; everything else is raised, and RateLimited without a request
+        while the upstream must not be asked."""
+        with self.quota.request(ask) as conversation:
+            try:
+                response = yield from self._authorized(ask, image, method, path, headers)
+            except RateLimited as error:
+                conversation.refused(None, error.retry_after)
+                raise
+            own = origin_of(str(response.url)) == self.source.origin
+            said = told(response.headers) if own else None
+            if own and response.status_code == 429:
+                conversation.refused(said, retry_after(response.headers))
+            else:
+                conversation.answered(said)
+        if 200 <= response.status_code < 300:
+            return response
+        yield Drop(response)
+        raise self._refusal(response, image)
+
+    def _authorized(
+        self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
+    ) -> Flow[Response]:
+        """An answer to a request whose token, if it wants one, was not refused."""
+        scope = f"repository:{image}:pull"
+        blamed = "" if ask is RequestKind.PART else image.text  # an upstream that fails at ranges may give the whole
+        url = f"{self._url}/v2/{quote(image.text)}/{path}"
+        plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
+        authorization = yield from self._tokens.authorization(scope)
+        response = yield from self._walk(method, url, plain, authorization, blamed)
+        if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
+            yield Drop(response)
+            wanted = ", ".join(response.headers.get_list("www-authenticate"))
+            renewed = yield from self._tokens.renewed(scope, authorization, wanted)
+            if renewed is None:
+                raise AccessDenied(f"{self.host} refuses access to {image}")
+            response = yield from self._walk(method, url, plain, renewed, blamed)
+        return response
+
+    def _walk(
+        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, blamed: str
+    ) -> Flow[Response]:
+        """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
+        own = True
+        for _ in range(REDIRECT_LIMIT + 1):
+            if not self._egress.allows(url):
+                raise Unavailable(f"{self.host} leads to {urlsplit(url).hostname}, which is not an allowed host")
+            own = own and origin_of(url) == self.source.origin
+            headers = {"Host": urlsplit(url).netloc, **plain}
+            credential = {"Authorization": authorization} if own and authorization else {}
+            response: Response = yield Open(method, url, headers | credential, blamed)
+            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+                return response
+            yield Drop(response)
+            try:
+                url = redirect_target(url, response.headers["location"])
+            except ValueError as error:
+                raise Unavailable(f"{urlsplit(url).hostname} redirects to where nobody may follow: {error}") from error
+        raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
+
+    def _refusal(self, response: Response, image: RepositoryName) -> Exception:
+        status, origin = response.status_code, origin_of(str(response.url))
+        if origin != self.source.origin:
+            return Unavailable(f"{origin.host}, to which {self.host} redirects, answered {status}")
+        if status in (404, 410):
+            return NotFound(f"{self.host} has no such thing in {image}")
+        if status in (401, 403):
+            return AccessDenied(f"{self.host} refuses access to {image}")
+        if status == 429:
+            return RateLimited(self.quota.reason(), retry_after(response.headers))
+        return Unavailable(f"{self.host} answered {status}")
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _start_of(response: Response, part: Part | Rest | None) -> int | None:
+    """Where in the blob the body begins; None for something else than what was asked for."""
+    given = response.headers.get("content-range", "").strip().lower()
+    length = content_length(response)
+    match part:
+        case None:
+            return 0
+        case Part(start, stop, _):
+            whole_part = response.status_code == 206 and given == part.content_range
+            return start if whole_part and length == stop - start else None
+        case Rest(start, size) if response.status_code == 206:
+            match = _CONTENT_RANGE.fullmatch(given)
+            total = int(match[3]) if match else -1
+            fits = match and (int(match[1]), int(match[2])) == (start, total - 1) and size in (None, total)
+            return start if fits and length in (None, total - start) else None
+        case Rest():
+            return 0 if response.status_code == 200 else None
+
+
+def _next_page(response: Response, names: list[str]) -> str | None:
+    """Only that there is a next page is taken from the upstream; where it begins is the last name of this one."""
+    return (
+        names[-1]
+        if names and 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')
+        else None
+    )

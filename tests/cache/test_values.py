@@ -1,0 +1,54 @@
+"""The text forms of origins, credentials and sources, which databases and quota.json hold."""
+
+import pytest
+
+from cache.values import ANONYMOUS, CredentialId, Origin, Source
+
+ORIGIN = Origin("https", "registry.example", 443)
+
+
+@pytest.mark.parametrize(
+    ("credential", "text"),
+    [
+        (ANONYMOUS, ""),
+        (CredentialId("ada"), "user:ada"),
+        (CredentialId("group:2:ada"), "user:group:2:ada"),
+        (CredentialId("ada:b#c"), "user:ada:b#c"),
+        (CredentialId("ada", 2), "group:2:ada"),
+        (CredentialId("a:b", 17), "group:17:a:b"),
+        (CredentialId("", 2), "group:2:"),
+    ],
+)
+def test_a_credential_has_one_text_form(credential: CredentialId, text: str) -> None:
+    assert str(credential) == text
+    assert CredentialId.parse(text) == credential
+    assert credential.is_anonymous is (text == "")
+
+
+@pytest.mark.parametrize("text", ["ada", "user:", "user", "group:2", "group:x:ada", "group:-1:ada", "group::ada", " "])
+def test_other_text_is_not_the_id_of_a_credential(text: str) -> None:
+    with pytest.raises(ValueError, match="not the id of a credential"):
+        CredentialId.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (Source(ORIGIN), "https://registry.example:443"),
+        (Source(ORIGIN, CredentialId("ada")), "https://registry.example:443#user:ada"),
+        (Source(ORIGIN, CredentialId("a#b", 2)), "https://registry.example:443#group:2:a#b"),
+        (Source(Origin("http", "::1", 80)), "http://[::1]:80"),
+    ],
+)
+def test_a_source_has_one_text_form(source: Source, text: str) -> None:
+    assert str(source) == text
+    assert Source.parse(text) == source
+    assert hash(Source.parse(text)) == hash(source)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "registry.example", "https://registry.example", "//registry.example:443", "https://:4"]
+)
+def test_other_text_is_not_an_origin(text: str) -> None:
+    with pytest.raises(ValueError, match="not an origin"):
+        Origin.parse(text)
