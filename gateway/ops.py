@@ -47,7 +47,7 @@ def routes(services: Services, options: Options) -> list[BaseRoute]:
         down does not count, nor a disk that takes nothing more: the cache serves on."""
         if services.process.stopping:
             raise StoreUnavailable("this process is stopping")
-        await services.namespaces.check()
+        await services.directory.check()
         await services.index.check()
         folder = services.folder.blobs
         if not os.access(folder, os.R_OK | os.X_OK):

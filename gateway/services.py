@@ -6,7 +6,7 @@ from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
 from gateway.data_folder import CacheFolder
-from gateway.namespaces.locate import Namespaces
+from gateway.directory.directory import Directory
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.upstreams import Upstreams
@@ -14,7 +14,7 @@ from gateway.upstreams import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    namespaces: Namespaces
+    directory: Directory
     upstreams: Upstreams
     pull_through: PullThrough
     metrics: Metrics

@@ -19,8 +19,9 @@ from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Source
-from gateway.db.groups import Group
 from gateway.keys.sealing import SealBroken, Sealer
+from gateway.keys.upstream_login import open_login
+from gateway.namespaces.group import Group
 
 log = structlog.get_logger()
 
@@ -226,7 +227,7 @@ def _state(name: str, known: list[Allowance], waiting: int, circuit_open: bool, 
 def _open_login(group: Group, sealer: Sealer) -> Credential | None:
     """Opened each time, too, so that what is cached is served even where it cannot be. Raises Unavailable."""
     try:
-        login = group.open_login(sealer)
+        login = open_login(group, sealer)
     except SealBroken as error:
         log.error("login_not_opened", group=group.path, reason=str(error))
         raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log says why") from error

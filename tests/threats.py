@@ -588,8 +588,8 @@ THREATS = [
         "Errors and logs name hosts and users only; passwords at rest are sealed, and a whole run is searched for them.",
         ("tests/security/test_secrets.py",),
         Disarm(
-            "gateway/db/groups.py",
-            "sealed = sealer.seal(login.password, self._seal_context)",
+            "gateway/keys/upstream_login.py",
+            "sealed = sealer.seal(login.password, _context(group))",
             "sealed = login.password",
         ),
     ),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.auth.principal import Kind, Principal
-from gateway.db.groups import Group
+from gateway.namespaces.group import Group
 
 
 class Action(Enum):

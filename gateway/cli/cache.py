@@ -32,12 +32,13 @@ from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_js
 from gateway.cli.warm import warm_list
 from gateway.data_folder import CacheFolder
 from gateway.db import groups
-from gateway.db.groups import HUB
 from gateway.inspection.explain import Part, happenings, missing, parts_of
 from gateway.inspection.figures import figures
 from gateway.inspection.verdicts import explain_gate
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
-from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.namespaces.group import HUB, Group
+from gateway.namespaces.locate import ProxiedLocation, locate
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.settings.load import Settings
 from gateway.settings.units import format_duration
 from gateway.upstreams import Upstreams
@@ -242,7 +243,7 @@ def _location(settings: Settings, text: str, group: str) -> tuple[ProxiedLocatio
     return location, reference
 
 
-async def _groups(data: Path) -> dict[str, groups.Group]:
+async def _groups(data: Path) -> dict[str, Group]:
     async with open_existing(data) as database, database.read() as connection:
         return {group.path: group for group in await groups.list_all(connection)}
 

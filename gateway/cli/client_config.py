@@ -16,6 +16,7 @@ from gateway.cli.config import load_settings
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
+from gateway.namespaces.group import DEFAULT_UPSTREAM
 from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS
 from gateway.processes.listeners import configured_urls
 from gateway.settings.load import Settings
@@ -94,7 +95,7 @@ def _address(url: str) -> Address:
 async def _default_upstream(settings: Settings, group: str) -> str:
     """Of a group that is there and serves, or of a new one where there is no data folder yet. Raises Refused."""
     if not (Path(settings.data) / DATABASE_FILE).is_file():
-        return groups.DEFAULT_UPSTREAM
+        return DEFAULT_UPSTREAM
     async with folder.open_existing(settings.data) as database, database.read() as connection:
         found = await groups.get(connection, group)
     if not found.proxy_enabled:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.namespaces.locate import DOCKER_HUB, PROXY_SEPARATOR
+from gateway.namespaces.locate import DOCKER_HUB
+from gateway.namespaces.paths import PROXY_SEPARATOR
 
 
 class Client(StrEnum):

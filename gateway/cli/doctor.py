@@ -24,13 +24,14 @@ from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
 from gateway.data_folder import CacheFolder
 from gateway.db import groups
-from gateway.db.groups import HUB, Group
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.doctor.clients import MANNERS, Target, replay_all, unreadiness
 from gateway.doctor.machine import examine_machine
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
-from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.namespaces.group import HUB, Group
+from gateway.namespaces.locate import ProxiedLocation, locate
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.settings.load import Settings, SettingsError
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams

@@ -16,7 +16,8 @@ async def open_made(data: Path) -> AsyncIterator[Database]:
     """The database, which is made at need with all that a new one holds. Raises Refused, DatabaseUnusable."""
     _make(data)
     async with Database.open(data / DATABASE_FILE) as database:
-        await groups.prepare(database, datetime.now(UTC))
+        async with database.write() as connection:
+            await groups.prepare(connection, datetime.now(UTC))
         yield database
 
 

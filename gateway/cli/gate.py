@@ -13,8 +13,9 @@ from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
 from gateway.cli.image import split_image
 from gateway.cli.output import Refused
-from gateway.db.groups import Group
-from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation, locate
+from gateway.namespaces.group import Group
+from gateway.namespaces.locate import ProxiedLocation, locate
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.settings.units import parse_duration
 
 Allow = Annotated[

@@ -14,9 +14,11 @@ from gateway.cli.folder import open_existing, open_made
 from gateway.cli.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
 from gateway.db import groups
-from gateway.db.gates import document_of
-from gateway.db.groups import Group, Login, LoginRefused, Visibility
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+from gateway.keys.upstream_login import seal_login
+from gateway.namespaces.gate_document import gate_to_document
+from gateway.namespaces.group import Group, Login, Visibility
+from gateway.namespaces.paths import parse_group_path, parse_upstream_name
 from gateway.settings.load import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change groups.", rich_markup_mode=None)
@@ -69,7 +71,7 @@ class _Choices:
     gate: GateChoices
 
     def apply(self, group: Group, settings: Settings) -> Group:
-        """The group as chosen. Raises Refused, LoginRefused, SealBroken."""
+        """The group as chosen. Raises Refused, LoginIncomplete, SealBroken."""
         sealer = Sealer(settings.data / KEYS_DIRECTORY)
         chosen = replace(
             group,
@@ -86,12 +88,12 @@ class _Choices:
             case "", None:
                 return chosen.without_login()
             case username, None:
-                raise LoginRefused(f"the upstream login {username!r} needs a password: give --upstream-password-file")
+                raise Refused(f"the upstream login {username!r} needs a password: give --upstream-password-file")
             case None, password if not group.upstream_username:
-                raise LoginRefused("the upstream password needs a user name: give --upstream-username")
+                raise Refused("the upstream password needs a user name: give --upstream-username")
             case username, password:
                 name = group.upstream_username if username is None else username
-                return chosen.with_login(Login(name or "", password or ""), sealer)
+                return seal_login(chosen, Login(name or "", password or ""), sealer)
 
 
 @app.command()
@@ -124,7 +126,7 @@ def create(
             visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
         )
         _check_configured(default_upstream, settings.upstreams)
-        group = asyncio.run(_create(settings, groups.parse_path(path), choices))
+        group = asyncio.run(_create(settings, parse_group_path(path), choices))
     _answer(group, as_json, "created")
 
 
@@ -149,7 +151,7 @@ def show(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, as
         print_json(_document(group))
     else:
         names = ["path", "visibility", "dependency proxy", "default upstream", "upstream login"]
-        gate = [(name, str(value)) for name, value in (document_of(group.gate) if group.gate else {}).items()]
+        gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
         more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
         print_table(["", "Value"], [*zip(names, _row(group), strict=True), *more])
 
@@ -242,7 +244,7 @@ def _read_password(file: Path | None) -> str | None:
 
 def _check_configured(upstream: str | None, configured: Collection[str]) -> None:
     """Raises Refused for an upstream that the settings do not know, UpstreamNameInvalid for none at all."""
-    if upstream is not None and groups.parse_upstream_name(upstream) not in configured:
+    if upstream is not None and parse_upstream_name(upstream) not in configured:
         raise Refused(
             f"upstream {upstream!r} is not configured, only {', '.join(sorted(configured))}: "
             f'add [upstreams."{upstream}"] with its url to the settings, or take one of these'
@@ -275,6 +277,6 @@ def _document(group: Group) -> dict[str, object]:
             "upstream_username": group.upstream_username,
             "fresh_only": group.fresh_only,
         },
-        "gate": document_of(group.gate) if group.gate else None,
+        "gate": gate_to_document(group.gate) if group.gate else None,
         "created_at": group.created_at.isoformat(),
     }

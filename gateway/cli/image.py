@@ -9,7 +9,8 @@ from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.proxy.repository import ProxiedRepository
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Refused
-from gateway.namespaces.locate import PROXY_SEPARATOR, ProxiedLocation
+from gateway.namespaces.locate import ProxiedLocation
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.observability import logs
 from gateway.repositories import behind_gate
 from gateway.services import Services
@@ -32,8 +33,7 @@ async def open_image(
     try:
         name, reference = split_image(text)
         async with open_services(settings) as services:
-            await services.namespaces.refresh_if_changed()
-            location = locate_image(services, name, group)
+            location = await locate_image(services, name, group)
             client = services.upstreams.client(location.group, location.upstream)
             repository = ProxiedRepository(services.pull_through, client, location.image)
             behind_gate(repository, location, services)
@@ -42,9 +42,9 @@ async def open_image(
         raise Refused(str(error)) from error
 
 
-def locate_image(services: Services, name: str, group: str) -> ProxiedLocation:
+async def locate_image(services: Services, name: str, group: str) -> ProxiedLocation:
     """Raises RegistryError for what is none, Refused for what the settings do not allow."""
-    location = services.namespaces.locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"))
+    location = await services.directory.locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"))
     if not isinstance(location, ProxiedLocation):
         raise Refused(f"{name} is no image of an upstream")
     if not services.upstreams.get(location.upstream).permits(location.image):

@@ -23,8 +23,8 @@ from gateway.cli.cache import GroupOption, ImageName, named_image, open_inventor
 from gateway.cli.config import load_settings
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.data_folder import CacheFolder
-from gateway.db.groups import HUB
 from gateway.maintenance.heal import Healer
+from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.settings.load import Settings
 from gateway.settings.units import parse_rate
@@ -168,6 +168,6 @@ def _orphans(stock: Stock, store: FilesystemStore, prefix: str) -> int:
 async def _heal(settings: Settings, findings: list[Finding]) -> int:
     """How many are here again."""
     async with open_services(settings) as services:
-        healer = Healer(services.namespaces, services.upstreams, services.pull_through)
+        healer = Healer(services.directory, services.upstreams, services.pull_through)
         healed = [await healer.heal(f.digest, f.images, document=f.document) for f in findings]
     return sum(healed)

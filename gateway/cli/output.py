@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.db.engine import DatabaseUnusable
-from gateway.db.groups import GroupError
 from gateway.keys.sealing import SealBroken
+from gateway.namespaces.errors import AnonymousPullRefused, LoginMisdirected, TreeError
 from gateway.settings.load import SettingsError
 
 ConfigFile = Annotated[
@@ -26,6 +26,14 @@ DataFolder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)]
 
 
+_REMEDIES: dict[type[Exception], str] = {
+    AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
+    LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
+    'or --upstream-username "" to drop it',
+}
+"""Options that help against refusals whose own texts name none."""
+
+
 class Refused(Exception):
     """A command cannot do what it was asked; the text is one line: what, why, what to do."""
 
@@ -35,8 +43,9 @@ def refusals() -> Iterator[None]:
     """What is refused inside ends the command with exit code 1, and a line on stderr for each thing that is wrong."""
     try:
         yield
-    except (Refused, SettingsError, GroupError, DatabaseUnusable, SealBroken) as error:
-        refuse(str(error))
+    except (Refused, SettingsError, TreeError, DatabaseUnusable, SealBroken) as error:
+        remedy = _REMEDIES.get(type(error))
+        refuse(f"{error}: {remedy}" if remedy else str(error))
 
 
 def refuse(text: str) -> NoReturn:

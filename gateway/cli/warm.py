@@ -23,8 +23,8 @@ from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
 from gateway.data_folder import CacheFolder
-from gateway.db.groups import HUB
 from gateway.maintenance.shelves import Shelves
+from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.settings.load import Settings
 from gateway.settings.units import parse_duration

@@ -1,1 +1,1 @@
-"""Facts: what the gateway knows in SQL, and the secrets it keeps sealed there."""
+"""SQL of gateway.db: schema, migrations, how it is opened and written, one module of queries per aggregate."""

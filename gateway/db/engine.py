@@ -1,71 +1,119 @@
-"""The database of the gateway: how it is migrated, opened, read, written and watched. It knows no table."""
+"""Database of the gateway: how it is migrated, opened, read, and written in turn. It knows no table but the changes."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from cache import sqlite
-from cache.sqlite import DatabaseUnusable, Watcher
+from cache.sqlite import DatabaseUnusable, alone
+from gateway.db.changes import ChangeSignal
 
 DATABASE_FILE = "gateway.db"
 MIGRATIONS = "gateway.db:migrations"
+TURN_SECONDS = 5.0
 
 
 class Database:
-    """One open gateway.db; made by `Database.open`, and of use on the event loop that opened it only."""
+    """One open gateway.db; made by `Database.open`, and only usable on the event loop that opened it."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, watcher: Watcher) -> None:
+    def __init__(self, path: Path, engine: AsyncEngine, changes: ChangeSignal, turns: "WriterTurns") -> None:
         self.path = path
+        self.changes = changes
         self._readers = engine
         self._writers = engine.execution_options(**sqlite.WRITES)
-        self._watcher = watcher
+        self._turns = turns
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, look_every: float = 0.0) -> AsyncIterator["Database"]:
+    async def open(
+        cls, path: Path, look_every: float = 0.0, turn_seconds: float = TURN_SECONDS
+    ) -> AsyncIterator["Database"]:
         """Open a database that `migrate` has made. Raises DatabaseUnusable, also when there is none.
 
-        `look_every`: as a Watcher has it.
+        `look_every`: see ChangeSignal. `turn_seconds`: how long a writer waits for its turn.
         """
         engine = create_async_engine(sqlite.url("sqlite+aiosqlite", path))
         sqlite.listen(engine.sync_engine)
-        watcher = Watcher(path, look_every)
-        try:
-            yield cls(path, engine, watcher)
-        finally:
-            watcher.close()
-            await engine.dispose()
+        with ExitStack() as opened:
+            changes = ChangeSignal(path, look_every)
+            opened.callback(changes.close)
+            turns = WriterTurns(path, turn_seconds)
+            opened.callback(turns.close)
+            try:
+                yield cls(path, engine, changes, turns)
+            finally:
+                await engine.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that sees one state of the database and changes nothing. Raises DatabaseUnusable."""
+        """Open a transaction that sees one state of the database and changes nothing. Raises DatabaseUnusable."""
         with sqlite.explained(self.path):
             async with self._readers.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction that commits when the block ends well; what it reads stays true until then.
+        """Open a transaction that commits when the block ends without an exception; until then what it read holds.
 
         Raises DatabaseUnusable, also when other writers leave it no turn in time.
         """
-        with sqlite.explained(self.path):
-            async with self._writers.begin() as connection:
-                yield connection
+        async with self._turns.turn():
+            with sqlite.explained(self.path):
+                async with self._writers.begin() as connection:
+                    yield connection
 
-    def version(self) -> int:
-        """A number that differs from the last one if anybody, here or in another process, has committed since.
 
-        Synchronous, because it is asked with every request. Ask before reading what it guards: a commit in between is
-        then seen at the next look.
-        """
-        return self._watcher.version()
+class WriterTurns:
+    """Queue of the writers of one database, of this process and of others, at the lock file beside it.
+
+    SQLite's own lock is not fair: a writer that finds it taken tries again and again, and of several some fail as busy.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        """`seconds`: how long a writer waits for its turn."""
+        self._path = path
+        self._seconds = seconds
+        # One thread: it takes the turns of this process in order, and only one of them waits for other processes.
+        self._taking = ThreadPoolExecutor(1, "gateway-db-turn")
+
+    def close(self) -> None:
+        self._taking.shutdown(wait=False, cancel_futures=True)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold the turn for the block. Raises DatabaseUnusable when it does not come in time."""
+        taken = self._taking.submit(self._take)
+        try:
+            async with asyncio.timeout(self._seconds):
+                held = await asyncio.wrap_future(taken)
+        except BaseException as error:
+            if not taken.cancel():
+                taken.add_done_callback(_give_back)
+            if isinstance(error, TimeoutError):
+                raise DatabaseUnusable(f"{self._path} cannot be used (database is locked): try again") from None
+            raise
+        with held:
+            yield
+
+    def _take(self) -> ExitStack:
+        """Wait for the lock; whoever closes the stack gives it back."""
+        stack = ExitStack()
+        stack.enter_context(alone(self._path))
+        return stack
+
+
+def _give_back(taken: Future[ExitStack]) -> None:
+    """Give back a turn that came when nobody waited for it any more."""
+    if not taken.cancelled() and taken.exception() is None:
+        taken.result().close()
 
 
 def migrate(path: Path) -> None:
-    """Make the database at need and bring it to the newest revision. Raises DatabaseUnusable."""
+    """Make the database if it is missing and bring it to the newest revision. Raises DatabaseUnusable."""
     sqlite.migrate(path, MIGRATIONS)
 
 

@@ -1,4 +1,4 @@
-"""The tables of gateway.db as they are after every migration; a test holds the two together."""
+"""Tables of gateway.db as they are after every migration; a test holds the two together."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Moment(TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC also where the database forgets time zones."""
+    """Aware datetime, stored in UTC also where the database forgets time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -61,11 +61,21 @@ groups = Table(
     sqlite_autoincrement=True,
 )
 
-# At most one row: since when this installation has what every new one is given.
+# Mark of a prepared installation, at most one row: when it was given what every new one is given.
 installation = Table(
     "installation",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("prepared_at", Moment, nullable=False),
     CheckConstraint("id = 1", name="one"),
+)
+
+# Log of changes: what a process that keeps it in memory must drop. Numbers never return, also where all rows are gone.
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("concern", String(16), nullable=False),
+    Column("key", String, nullable=False),
+    sqlite_autoincrement=True,
 )

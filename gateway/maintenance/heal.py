@@ -9,23 +9,24 @@ from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullThrough
 from cache.upstream.client import UpstreamClient
 from cache.values import Link, Source
-from gateway.namespaces.locate import Namespaces
+from gateway.directory.directory import Directory
+from gateway.namespaces.group import Group
 from gateway.upstreams import Upstreams
 
 log = structlog.get_logger()
 
 
 class Healer:
-    def __init__(self, namespaces: Namespaces, upstreams: Upstreams, shared: PullThrough) -> None:
-        self._namespaces = namespaces
+    def __init__(self, directory: Directory, upstreams: Upstreams, shared: PullThrough) -> None:
+        self._directory = directory
         self._upstreams = upstreams
         self._shared = shared
 
     async def heal(self, digest: Digest, images: list[tuple[Source, RepositoryName]], *, document: bool) -> bool:
         """Whether an upstream gave it again. `document`: it is a manifest. Raises DatabaseUnusable."""
-        await self._namespaces.refresh_if_changed()
+        groups = await self._directory.list_groups()
         for source, image in images:
-            client = self._client(source, image)
+            client = self._client(source, image, groups)
             if client is None:
                 continue
             try:
@@ -50,12 +51,12 @@ class Healer:
         finally:
             blob.close()
 
-    def _client(self, source: Source, image: RepositoryName) -> UpstreamClient | None:
+    def _client(self, source: Source, image: RepositoryName, groups: list[Group]) -> UpstreamClient | None:
         """None where no group and upstream lead there any more, or the settings do not allow it now."""
         for name in self._upstreams.names:
             if not self._upstreams.get(name).permits(image):
                 continue
-            for group in self._namespaces.groups:
+            for group in groups:
                 if group.proxy_enabled and self._upstreams.source(group, name) == source:
                     return self._upstreams.client(group, name)
         return None

@@ -24,7 +24,7 @@ from cache.upstream.urls import origin_of
 from cache.values import Source, TagPage
 from gateway.cli.image import locate_image
 from gateway.data_folder import CacheFolder
-from gateway.namespaces.locate import PROXY_SEPARATOR
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.repositories import open_proxied
 from gateway.services import Services
 
@@ -125,8 +125,7 @@ class Shelves:
     @asynccontextmanager
     async def open(self, name: str, group: str) -> AsyncIterator[Shelf]:
         """Raises RegistryError, Refused."""
-        await self._services.namespaces.refresh_if_changed()
-        location = locate_image(self._services, name, group)
+        location = await locate_image(self._services, name, group)
         source = self._services.upstreams.source(location.group, location.upstream)
         held = (self._inventory, self._store, source, location.image, self._spare)
         url = running_server(self._data)

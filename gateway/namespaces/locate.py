@@ -1,14 +1,13 @@
-"""The tree of groups in memory, and where a repository name leads; plain values, no repository is opened here."""
+"""Where a repository name leads: pure, from the groups and upstreams that it is given; no repository is opened."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.db.engine import Database
-from gateway.db.groups import Group, list_all, looks_like_upstream
+from gateway.namespaces.group import Group
+from gateway.namespaces.paths import PROXY_SEPARATOR, looks_like_upstream
 
-PROXY_SEPARATOR = "/dependency_proxy/containers/"
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_ALIAS = "index.docker.io"
 DOCKER_HUB_OFFICIAL = "library"
@@ -16,7 +15,7 @@ DOCKER_HUB_OFFICIAL = "library"
 
 @dataclass(frozen=True, slots=True)
 class ProxiedLocation:
-    """An image of an upstream, pulled through a group; `image` is its name there, and the same for every spelling."""
+    """An image of an upstream, pulled through a group; `image` is its name there, one for all spellings."""
 
     group: Group
     upstream: str
@@ -30,23 +29,7 @@ class NativeLocation:
     name: RepositoryName
 
 
-def locate(
-    name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]
-) -> ProxiedLocation | NativeLocation:
-    """Where a name leads: proxied if the separator stands in it, of which the first one counts.
-
-    Raises NameUnknown where there is no such group, its dependency proxy is off, or the upstream is not configured.
-    """
-    path, separator, image = name.text.partition(PROXY_SEPARATOR)
-    if not separator:
-        return NativeLocation(name)
-    group = groups.get(path)
-    if group is None:
-        raise NameUnknown(f"there is no group {path!r}: create it, or pull through another")
-    first, _, rest = image.partition("/")
-    if rest and looks_like_upstream(first):
-        return proxied(group, first, RepositoryName.parse(rest), upstreams)
-    return proxied(group, group.default_upstream, RepositoryName.parse(image), upstreams)
+Location = ProxiedLocation | NativeLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +40,48 @@ class Root:
     upstream: str
 
 
+def group_path_of(name: RepositoryName) -> str | None:
+    """The path of the group that `locate` looks up for a name; None for a native name."""
+    path, separator, _ = name.text.partition(PROXY_SEPARATOR)
+    return path if separator else None
+
+
+def locate(name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]) -> Location:
+    """Where a name leads: proxied if the separator stands in it, of which the first one counts.
+
+    `groups`: by path; only the one that `group_path_of` names is looked up. Raises NameUnknown where there is no such
+    group, its dependency proxy is off, or the upstream is not configured.
+    """
+    path, separator, image = name.text.partition(PROXY_SEPARATOR)
+    if not separator:
+        return NativeLocation(name)
+    group = groups.get(path)
+    if group is None:
+        raise NameUnknown(f"there is no group {path!r}: create it, or pull through another")
+    first, _, rest = image.partition("/")
+    if rest and looks_like_upstream(first):
+        return proxied_location(group, first, RepositoryName.parse(rest), upstreams)
+    return proxied_location(group, group.default_upstream, RepositoryName.parse(image), upstreams)
+
+
 def locate_below(
     root: Root, name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]
 ) -> ProxiedLocation:
-    """Where a name leads that needs no prefix; one that begins with the upstream's own name is the same image.
+    """Where a name leads below a root, which needs no prefix; one that begins with the upstream's own name is the same
+    image.
 
-    Raises NameUnknown as `locate` does.
+    `groups`: by path; only the root's is looked up. Raises NameUnknown where `locate` does.
     """
     group = groups.get(root.group)
     if group is None:
         raise NameUnknown(f"there is no group {root.group!r}: create it, or change the settings of this address")
     first, _, rest = name.text.partition("/")
     spelled = rest and (first == root.upstream or (first == DOCKER_HUB_ALIAS and root.upstream == DOCKER_HUB))
-    return proxied(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
+    return proxied_location(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
 
 
-def proxied(group: Group, upstream: str, image: RepositoryName, upstreams: Collection[str]) -> ProxiedLocation:
-    """An image of an upstream through a group, both already known by name. Raises NameUnknown as `locate` does."""
+def proxied_location(group: Group, upstream: str, image: RepositoryName, upstreams: Collection[str]) -> ProxiedLocation:
+    """The location of an image whose group and upstream are already known. Raises NameUnknown where `locate` does."""
     if not group.proxy_enabled:
         raise NameUnknown(f"the dependency proxy of group {group.path!r} is off: enable it, or pull through another")
     if upstream == DOCKER_HUB_ALIAS:
@@ -83,49 +91,3 @@ def proxied(group: Group, upstream: str, image: RepositoryName, upstreams: Colle
     if upstream == DOCKER_HUB and "/" not in image.text:
         image = RepositoryName.parse(f"{DOCKER_HUB_OFFICIAL}/{image}")
     return ProxiedLocation(group, upstream, image)
-
-
-class Namespaces:
-    """The tree as it was at the last refresh; empty before the first one."""
-
-    def __init__(self, database: Database, upstreams: Collection[str]) -> None:
-        self._database = database
-        self._upstreams = frozenset(upstreams)
-        self._groups: Mapping[str, Group] = {}
-        self._version: int | None = None
-
-    async def refresh_if_changed(self) -> None:
-        """Read the tree again if anybody has committed since it was read; else about 2 µs, and no switch of tasks.
-
-        When it returns, what is here is at least as new as the call. Raises DatabaseUnusable.
-        """
-        version = self._database.version()
-        if version == self._version:
-            return
-        async with self._database.read() as connection:
-            self._groups = {group.path: group for group in await list_all(connection)}
-        self._version = version
-
-    async def check(self) -> None:
-        """Raises DatabaseUnusable where the tree cannot be read, whatever is known of it."""
-        async with self._database.read() as connection:
-            await list_all(connection)
-
-    @property
-    def version(self) -> int | None:
-        """Differs from an earlier one if the tree may differ from what it was then."""
-        return self._version
-
-    @property
-    def groups(self) -> Collection[Group]:
-        return self._groups.values()
-
-    def group(self, path: str) -> Group | None:
-        """None if there is none."""
-        return self._groups.get(path)
-
-    def locate(self, name: RepositoryName, root: Root | None = None) -> ProxiedLocation | NativeLocation:
-        """Below a root, else by what the name says itself. Raises NameUnknown, as the functions of these names do."""
-        if root is not None:
-            return locate_below(root, name, self._groups, self._upstreams)
-        return locate(name, self._groups, self._upstreams)

@@ -24,7 +24,7 @@ from cache.runtime.locks import open_lock_file, try_lock
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
-from gateway.db.groups import HUB
+from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
 from gateway.processes.listeners import CannotListen, bound, urls_of

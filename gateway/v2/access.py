@@ -12,8 +12,6 @@ from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
 from gateway.repositories import open_proxied
 from gateway.services import Services
 
-_REMEMBERED = 10_000
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -42,30 +40,20 @@ class Opened:
 
 
 class Access:
-    """What may be pulled is remembered until anything of the tree of groups changes: the decision depends on that and
-    on the settings alone, as long as everybody is a stranger."""
+    """Opens what requests to one address name; the options are those of the address."""
 
     def __init__(self, services: Services, options: Options) -> None:
         self._services = services
         self.options = options
-        self._pullable: dict[RepositoryName, Opened] = {}
-        self._tree: object = None
 
     async def open_repository(self, name: RepositoryName, action: Action) -> Opened:
         """Raises NameUnknown, Denied, Unsupported."""
-        namespaces = self._services.namespaces
-        await namespaces.refresh_if_changed()
-        if self._tree != namespaces.version or len(self._pullable) > _REMEMBERED:
-            self._pullable, self._tree = {}, namespaces.version
-        if action is Action.PULL and (known := self._pullable.get(name)):
-            return known
-        location = namespaces.locate(name, self.options.root)
+        location = await self._services.directory.locate(name, self.options.root)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
                 f"{name} is no repository here; images of upstreams are at GROUP/dependency_proxy/containers/IMAGE"
             )
-        opened = self._pullable[name] = self._open_proxied(location, action)
-        return opened
+        return self._open_proxied(location, action)
 
     def _open_proxied(self, location: ProxiedLocation, action: Action) -> Opened:
         decision = decide_pull(ANONYMOUS, location.group, open_proxy=self.options.open_proxy)

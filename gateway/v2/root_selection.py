@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
-from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS, PROXY_SEPARATOR, Root
+from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS, Root
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.services import Services
 from gateway.upstreams import Upstreams
 from gateway.v2.access import Options

@@ -42,7 +42,7 @@ async def running(
     `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
     """
     async with open_services(settings, metrics, process) as services, scrubbing(settings, services):
-        await services.namespaces.refresh_if_changed()
+        await services.directory.check()
         main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
         hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
         roots = [Root(listener.group, listener.upstream) for listener in settings.listener]

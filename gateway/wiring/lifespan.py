@@ -28,9 +28,9 @@ from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.data_folder import CacheFolder
 from gateway.db.engine import DATABASE_FILE, Database
+from gateway.directory.directory import Directory
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.maintenance.heal import Healer
-from gateway.namespaces.locate import Namespaces
 from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -77,8 +77,8 @@ async def open_services(
             _keeping(settings, folder, books, events) as evictor,
             _pulling(settings, folder, books, index, upstreams, evictor, events) as pull_through,
         ):
-            namespaces = Namespaces(database, upstreams.names)
-            yield Services(namespaces, upstreams, pull_through, metrics, events, index, folder, process)
+            directory = Directory(database, upstreams.names)
+            yield Services(directory, upstreams, pull_through, metrics, events, index, folder, process)
 
 
 class _ServerEvents(RecordedEvents):
@@ -203,7 +203,7 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
     folder, loop = services.folder, asyncio.get_running_loop()
     usage = UsageFile(folder.usage)
     stock = Stock(folder.index, usage)
-    healer = Healer(services.namespaces, services.upstreams, services.pull_through)
+    healer = Healer(services.directory, services.upstreams, services.pull_through)
 
     def repair(finding: Finding) -> None:
         healing = healer.heal(finding.digest, finding.images, document=finding.document)

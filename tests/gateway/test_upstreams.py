@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Origin
-from gateway.db.groups import Group, Login, Visibility
 from gateway.keys.sealing import Sealer
+from gateway.keys.upstream_login import seal_login
+from gateway.namespaces.group import Group, Login, Visibility
 from gateway.upstreams import Upstream, Upstreams
 from tests.parts.images import Images
 from tests.parts.liar import Liar
@@ -166,8 +167,8 @@ async def test_groups_that_show_the_same_credential_share_a_client(make: Make, s
 
 async def test_a_new_password_of_a_group_makes_a_new_client(make: Make, sealer: Sealer) -> None:
     upstreams = make(HUB)
-    first = upstreams.client(CLOSED.with_login(Login("theirs", "one"), sealer), "docker.io")
-    second = upstreams.client(CLOSED.with_login(Login("theirs", "two"), sealer), "docker.io")
+    first = upstreams.client(seal_login(CLOSED, Login("theirs", "one"), sealer), "docker.io")
+    second = upstreams.client(seal_login(CLOSED, Login("theirs", "two"), sealer), "docker.io")
     assert first is not second
     assert first.source == second.source
 
@@ -249,14 +250,14 @@ async def test_a_group_shows_its_own_login_instead_of_the_configured_one(
 ) -> None:
     (tmp_path / "password").write_text("ours-secret")
     configured = of(guarded, username="ours", password_file=tmp_path / "password", groups=frozenset({"team"}))
-    group = CLOSED.with_login(Login("theirs", "own-secret"), sealer)
+    group = seal_login(CLOSED, Login("theirs", "own-secret"), sealer)
     assert set(await shown(make(configured), group, guarded)) == {"Basic dGhlaXJzOm93bi1zZWNyZXQ="}
 
 
 async def test_a_login_that_does_not_open_is_an_outage_whose_cause_is_for_the_log_alone(
     guarded: Liar, make: Make, sealer: Sealer
 ) -> None:
-    of_another = replace(CLOSED.with_login(Login("theirs", "own-secret"), sealer), id=7)
+    of_another = replace(seal_login(CLOSED, Login("theirs", "own-secret"), sealer), id=7)
     client = make(of(guarded)).client(of_another, "docker.io")
     with capture_logs() as events, pytest.raises(Unavailable, match="login of group team cannot be opened") as refusal:
         await client.get_manifest(IMAGE, LATEST)

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.auth.permissions import decide_pull
 from gateway.auth.principal import ANONYMOUS
-from gateway.db.groups import Group, Visibility
+from gateway.namespaces.group import Group, Visibility
 
 GROUP = Group(
     id=1,

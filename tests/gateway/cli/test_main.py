@@ -232,7 +232,7 @@ def test_only_create_makes_a_data_folder(terminal: Terminal, words: tuple[str, .
         ),
         (
             ("update", "a", "--default-upstream", "hub"),
-            "'hub' is no name of an upstream: it is a lower-case host name with a dot, or localhost, without a port",
+            "'hub' is not the name of an upstream: use a lower-case host name with a dot, or localhost, without a port",
         ),
         (
             ("update", "a", "--upstream-username", "u"),

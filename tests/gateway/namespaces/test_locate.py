@@ -1,20 +1,14 @@
-"""Where names lead, as a table; and the tree in memory against a database that others write."""
+"""Where names lead, as a table."""
 
-import asyncio
-import multiprocessing
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.db import groups
-from gateway.db.engine import Database, migrate
-from gateway.db.groups import Group, Visibility
-from gateway.namespaces.locate import Namespaces, NativeLocation, ProxiedLocation, Root, locate, locate_below
+from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, locate, locate_below
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")
@@ -121,62 +115,3 @@ def test_a_name_without_the_separator_is_our_own(text: str) -> None:
 def test_a_name_that_leads_nowhere_is_unknown_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(NameUnknown, match=reason):
         where(text)
-
-
-# The tree in memory
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate(tmp_path / "gateway.db")
-    async with Database.open(tmp_path / "gateway.db") as database:
-        await groups.prepare(database, NOW)
-        yield database
-
-
-def create_elsewhere(path: Path) -> None:
-    """What another process does: open, create, close."""
-
-    async def create() -> None:
-        async with Database.open(path) as database, database.write() as connection:
-            await groups.create(connection, "other", NOW)
-
-    asyncio.run(create())
-
-
-async def test_the_tree_is_empty_until_it_is_read(database: Database) -> None:
-    namespaces = Namespaces(database, UPSTREAMS)
-    assert namespaces.group("hub") is None
-    await namespaces.refresh_if_changed()
-    assert namespaces.group("hub") == HUB
-    found = namespaces.locate(RepositoryName.parse("hub/dependency_proxy/containers/x"))
-    assert found == ProxiedLocation(HUB, "docker.io", RepositoryName.parse("library/x"))
-
-
-async def test_what_another_process_commits_is_seen_at_the_next_refresh(tmp_path: Path, database: Database) -> None:
-    namespaces = Namespaces(database, UPSTREAMS)
-    await namespaces.refresh_if_changed()
-    other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(tmp_path / "gateway.db",))
-    other.start()
-    await asyncio.to_thread(other.join)
-    assert other.exitcode == 0
-    assert namespaces.group("other") is None
-    await namespaces.refresh_if_changed()
-    assert namespaces.group("other") is not None
-
-
-async def test_what_this_process_commits_is_seen_at_the_next_refresh(database: Database) -> None:
-    namespaces = Namespaces(database, UPSTREAMS)
-    await namespaces.refresh_if_changed()
-    async with database.write() as connection:
-        await groups.delete(connection, "hub")
-    await namespaces.refresh_if_changed()
-    with pytest.raises(NameUnknown, match="there is no group 'hub'"):
-        namespaces.locate(RepositoryName.parse("hub/dependency_proxy/containers/x"))
-
-
-async def test_a_refresh_without_a_change_does_not_leave_the_task(database: Database) -> None:
-    namespaces = Namespaces(database, UPSTREAMS)
-    await namespaces.refresh_if_changed()
-    with pytest.raises(StopIteration):
-        namespaces.refresh_if_changed().send(None)

@@ -70,7 +70,7 @@ async def hold(services: Services, data: Path) -> None:
     arrived = data / "spool" / "arrived"
     arrived.write_bytes(CONTENT)
     FilesystemStore(CacheFolder(data).blobs).adopt(arrived, digest)
-    hub = services.namespaces.group("hub")
+    hub = await services.directory.find_group("hub")
     assert hub is not None
     link = Link(services.upstreams.source(hub, "docker.io"), RepositoryName(IMAGE), digest)
     await services.pull_through.index.record(BlobInfo(digest, len(CONTENT)), link)
@@ -108,7 +108,6 @@ async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sur
     with untouched() as canary:
         await prepare(data)
         async with open_services(Settings.model_validate({"data": str(data), **settings(canary)})) as services:
-            await services.namespaces.refresh_if_changed()
             await hold(services, data)
             before = files(data)
             yield Surface(create_app(services, OPTIONS), services)
@@ -155,7 +154,7 @@ async def test_a_host_header_changes_no_refusal(host: str, surface: Surface) -> 
 @pytest.mark.parametrize("target", [f"{PROXIED}/{IMAGE}/tags/list", "/-/ready"])
 async def test_what_nobody_foresaw_is_answered_in_the_same_form_and_told_once(target: str, surface: Surface) -> None:
     nothing: Any = None
-    broken = create_app(replace(surface.services, namespaces=nothing), OPTIONS)
+    broken = create_app(replace(surface.services, directory=nothing), OPTIONS)
     with capture_logs() as events:
         found = await ask(broken, "GET", target)
     check(Vector("GET", target, 500, "UNKNOWN", "request id"), found)

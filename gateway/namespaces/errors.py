@@ -1,0 +1,37 @@
+"""Refusals of the tree: what cannot be created, changed or found in it, each with a reason and no command's words."""
+
+
+class TreeError(Exception):
+    """A change or lookup in the tree is refused; the text says why and what would be allowed."""
+
+
+class PathInvalid(TreeError):
+    """The text cannot be the path of a node of the tree."""
+
+
+class UpstreamNameInvalid(TreeError):
+    """The text cannot be the name of an upstream."""
+
+
+class GroupExists(TreeError):
+    """A group with this path exists already."""
+
+
+class GroupUnknown(TreeError):
+    """No group has this path, or the group above it does not exist."""
+
+
+class GroupNotEmpty(TreeError):
+    """The group holds other groups."""
+
+
+class AnonymousPullRefused(TreeError):
+    """Anonymous pull would show what the group's visibility hides."""
+
+
+class LoginIncomplete(TreeError):
+    """An upstream login lacks its user name or its password."""
+
+
+class LoginMisdirected(TreeError):
+    """An upstream login would be sent to another upstream than the one it was given for."""

@@ -1,0 +1,101 @@
+"""Group: a node of the tree with a dependency proxy below it, and the rules that every change of one must keep."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from cache.policy.gate import Gate
+from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected
+from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
+
+HUB = "hub"
+"""Path of the group that a new installation is given."""
+
+DEFAULT_UPSTREAM = "docker.io"
+
+
+class Visibility(StrEnum):
+    """Audience of a node of the tree: everybody, everybody with a login, members."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    PRIVATE = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Credential that a group presents to its default upstream."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One stored group.
+
+    `upstream_password_sealed` is None exactly when `upstream_username` is. `fresh_only`: stale content is refused.
+    `gate`: None where every image passes.
+    """
+
+    id: int
+    path: str
+    visibility: Visibility
+    proxy_enabled: bool
+    anonymous_pull: bool
+    default_upstream: str
+    upstream_username: str | None
+    upstream_password_sealed: str | None = field(repr=False)
+    created_at: datetime
+    fresh_only: bool = False
+    gate: Gate | None = None
+
+    def without_login(self) -> "Group":
+        """The group without an upstream login."""
+        return replace(self, upstream_username=None, upstream_password_sealed=None)
+
+
+def new_group(path: str, now: datetime) -> Group:
+    """A group as it is created: private, with its dependency proxy on; its id is 0 until it is stored.
+
+    Raises PathInvalid.
+    """
+    return Group(0, parse_group_path(path), Visibility.PRIVATE, True, False, DEFAULT_UPSTREAM, None, None, now)
+
+
+def check_creation(group: Group, parent: Group | None) -> None:
+    """Check that a new group has a place in the tree. `parent`: the group above, if it exists. Raises GroupUnknown."""
+    above = parent_path(group.path)
+    if above and parent is None:
+        raise GroupUnknown(f"group {group.path!r} needs the group {above!r} above it: create that first")
+
+
+def check_update(old: Group, new: Group) -> None:
+    """Check that a stored group may become another.
+
+    Raises AnonymousPullRefused, UpstreamNameInvalid, LoginMisdirected.
+    """
+    if new.anonymous_pull and new.visibility is not Visibility.PUBLIC:
+        raise AnonymousPullRefused(f"group {new.path!r} cannot be {new.visibility} and allow anonymous pull")
+    moved = parse_upstream_name(new.default_upstream) != old.default_upstream
+    if moved and old.upstream_password_sealed and new.upstream_password_sealed == old.upstream_password_sealed:
+        raise LoginMisdirected(
+            f"group {new.path!r} has a login for {old.default_upstream}, which {new.default_upstream} must not see"
+        )
+
+
+def check_deletion(group: Group, inside: Sequence[str]) -> None:
+    """Check that a group may be deleted. `inside`: the paths of all groups below it. Raises GroupNotEmpty."""
+    if inside:
+        raise GroupNotEmpty(f"group {group.path!r} holds {_enumerate(inside)}: delete or move what is inside it first")
+
+
+def unknown_group(path: str) -> GroupUnknown:
+    """The error for a path that no group has."""
+    return GroupUnknown(f"there is no group {path!r}: list the groups to see those there are")
+
+
+def _enumerate(paths: Sequence[str], limit: int = 3) -> str:
+    listed = ", ".join(paths[:limit])
+    return listed if len(paths) <= limit else f"{listed} and {len(paths) - limit} more"

@@ -1,0 +1,53 @@
+"""Grammar of the paths of the tree, and of the names of upstreams that may stand below them."""
+
+from cache.oci.errors import NameInvalid
+from cache.oci.names import RepositoryName
+from gateway.namespaces.errors import PathInvalid, UpstreamNameInvalid
+
+PROXY_SEPARATOR = "/dependency_proxy/containers/"
+NESTING_LIMIT = 20
+RESERVED_ANYWHERE = frozenset({"dependency_proxy", "virtual_registries"})
+RESERVED_AT_TOP = frozenset({"v2", "api", "jwt", "static", "help", "admin", "groups", "users", "-"})
+
+
+def parse_group_path(text: str) -> str:
+    """Check the full path of a group, which must be fit to stand before a repository name. Raises PathInvalid."""
+    if text != text.lower():
+        raise PathInvalid(f"group path {text!r} has capitals, which registry names must not: use {text.lower()!r}")
+    try:
+        components = RepositoryName.parse(text).components
+    except NameInvalid as error:
+        raise PathInvalid(f"invalid group path: {error.detail}") from error
+    if len(components) > NESTING_LIMIT:
+        raise PathInvalid(f"group path {text!r} has {len(components)} levels: use at most {NESTING_LIMIT}")
+    reserved = RESERVED_ANYWHERE.intersection(components) or RESERVED_AT_TOP.intersection(components[:1])
+    if reserved:
+        raise PathInvalid(f"group path {text!r} holds the reserved word {min(reserved)!r}: use another name")
+    return text
+
+
+def parent_path(path: str) -> str:
+    """The path of the node above; empty at the top of the tree."""
+    return path.rpartition("/")[0]
+
+
+def looks_like_upstream(component: str) -> bool:
+    """Whether a path component has the form of an upstream's name: a host name with a dot, or localhost."""
+    return "." in component or component == "localhost"
+
+
+def parse_upstream_name(text: str) -> str:
+    """Check the name of an upstream; whether one of this name is configured is not known here.
+
+    Raises UpstreamNameInvalid.
+    """
+    try:
+        name = RepositoryName.parse(text)
+    except NameInvalid:
+        name = None
+    if name is None or len(name.components) > 1 or not looks_like_upstream(text):
+        raise UpstreamNameInvalid(
+            f"{text!r} is not the name of an upstream: use a lower-case host name with a dot, or localhost, "
+            "without a port"
+        )
+    return text

@@ -1,0 +1,216 @@
+"""The database: migrations, transactions, and writers that take turns; real SQLite in a folder of the test's own."""
+
+import asyncio
+import fcntl
+import multiprocessing
+import sqlite3
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, create_engine, text
+
+from cache.sqlite import Watcher
+from gateway.db import groups, schema
+from gateway.db.engine import Database, DatabaseUnusable, migrate
+from gateway.namespaces.errors import GroupExists
+
+NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    migrate(tmp_path / "gateway.db")
+    async with Database.open(tmp_path / "gateway.db") as database:
+        yield database
+
+
+async def create(database: Database, *paths: str) -> None:
+    async with database.write() as connection:
+        for path in paths:
+            await groups.create(connection, path, NOW)
+
+
+async def paths(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return [group.path for group in await groups.list_all(connection)]
+
+
+def definitions(path: Path) -> dict[str, list[str]]:
+    """The clauses that define each table, sorted: a column that a migration added stands behind the constraints."""
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+    connection.close()
+    return {name: sorted(" ".join(part.split()) for part in clauses(sql)) for name, sql in found}
+
+
+def clauses(sql: str) -> list[str]:
+    """The text between the outer parentheses, split at its commas."""
+    parts, depth = [""], 0
+    for character in sql[sql.index("(") + 1 : sql.rindex(")")]:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def test_migrations_make_what_the_schema_says(tmp_path: Path) -> None:
+    migrate(tmp_path / "gateway.db")
+    engine = create_engine(URL.create("sqlite", database=str(tmp_path / "schema.db")))
+    schema.metadata.create_all(engine)
+    engine.dispose()
+    migrated = definitions(tmp_path / "gateway.db")
+    assert migrated.pop("alembic_version")
+    assert migrated == definitions(tmp_path / "schema.db")
+
+
+async def test_migrating_again_changes_nothing(tmp_path: Path, database: Database) -> None:
+    await create(database, "ci")
+    watcher = Watcher(tmp_path / "gateway.db")
+    before = watcher.version()
+    migrate(tmp_path / "gateway.db")
+    assert watcher.version() == before
+    watcher.close()
+    assert await paths(database) == ["ci"]
+
+
+async def test_the_database_is_durable_and_for_its_owner_alone(tmp_path: Path, database: Database) -> None:
+    async with database.read() as connection:
+        modes = [
+            (await connection.execute(text(f"PRAGMA {name}"))).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert modes == ["wal", 2, 1, 5000]
+    assert (tmp_path / "gateway.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_eight_at_once_migrate_one_new_database(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(migrate, [tmp_path / "gateway.db"] * 8)) == [None] * 8
+
+
+async def test_a_newer_database_is_left_alone(tmp_path: Path, database: Database) -> None:
+    async with database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseUnusable, match="has revision 9999, which this version does not know: use the version"):
+        migrate(tmp_path / "gateway.db")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").write_text(
+        "not a database, but long enough to be taken for the header of one, is it not?"
+    )
+    with pytest.raises(DatabaseUnusable, match=r"gateway\.db cannot be used \(file is not a database\): look at"):
+        migrate(tmp_path / "gateway.db")
+
+
+async def test_opening_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnusable, match="unable to open database file"):
+        async with Database.open(tmp_path / "gateway.db"):
+            pass
+    assert not (tmp_path / "gateway.db").exists()
+
+
+async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
+    with pytest.raises(GroupExists):
+        await create(database, "a", "b", "a")
+    assert await paths(database) == []
+
+
+async def test_a_writer_without_a_turn_says_so(tmp_path: Path, database: Database) -> None:
+    async with Database.open(tmp_path / "gateway.db", turn_seconds=0.01) as impatient:
+        async with database.write():
+            with pytest.raises(DatabaseUnusable, match=r"gateway\.db cannot be used \(database is locked\): try again"):
+                await create(impatient, "a")
+        await create(database, "b")
+        await create(impatient, "c")
+    assert await paths(database) == ["b", "c"]
+
+
+async def test_a_writer_that_is_cancelled_gives_its_turn_back(database: Database) -> None:
+    async with database.write():
+        waiting = [asyncio.create_task(create(database, path)) for path in ("a", "b", "c")]
+        await asyncio.sleep(0)
+        for task in waiting[:2]:
+            task.cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+    await waiting[2]
+    assert await paths(database) == ["c"]
+
+
+async def test_what_a_writer_read_stays_true_until_it_commits(database: Database) -> None:
+    async def create_next() -> None:
+        async with database.write() as connection:
+            count = len(await groups.list_all(connection))
+            await groups.create(connection, f"g{count}", NOW)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(8):
+            tasks.create_task(create_next())
+    assert await paths(database) == [f"g{number}" for number in range(8)]
+
+
+def write_often(path: Path, name: str, times: int) -> None:
+    """Work of another process: `times` transactions that read, wait for the disk and write."""
+
+    async def write() -> None:
+        async with Database.open(path) as database:
+            for _ in range(times):
+                async with database.write() as connection:
+                    count = len(await groups.list_all(connection))
+                    await groups.create(connection, f"{name}-{count}", NOW)
+
+    asyncio.run(write())
+
+
+async def test_processes_that_write_at_once_take_turns_and_none_is_refused(tmp_path: Path, database: Database) -> None:
+    processes = [
+        SPAWN.Process(target=write_often, args=(tmp_path / "gateway.db", name, 25)) for name in ("x", "y", "z")
+    ]
+    for process in processes:
+        process.start()
+    for number in range(25):
+        await create(database, f"own-{number}")
+    for process in processes:
+        await asyncio.to_thread(process.join)
+        assert process.exitcode == 0
+    assert len(await paths(database)) == 100
+
+
+async def test_a_writer_waits_for_one_of_another_process(tmp_path: Path, database: Database) -> None:
+    with (tmp_path / "gateway.db.lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        creating = asyncio.create_task(create(database, "a"))
+        done, _ = await asyncio.wait([creating], timeout=0.05)
+        assert not done
+        assert await paths(database) == []
+    await creating
+    assert await paths(database) == ["a"]
+
+
+async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    migrate(path)
+    async with Database.open(path) as database, database.write() as connection:
+        await groups.prepare(connection, NOW)
+        await groups.create(connection, "ci", NOW)
+    before = groups_of(path)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("DROP TABLE changes")
+        file.execute("UPDATE alembic_version SET version_num = '0002'")
+    migrate(path)
+    assert groups_of(path) == before
+    async with Database.open(path) as database:
+        await create(database, "ci/new")
+        assert await paths(database) == ["ci", "ci/new", "hub"]
+
+
+def groups_of(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT * FROM groups ORDER BY id").fetchall()

@@ -1,0 +1,208 @@
+"""The directory against a database that others write: what it keeps in memory, and what it reads again."""
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from timeit import timeit
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache.oci.errors import NameUnknown
+from cache.oci.names import RepositoryName
+from gateway.db import groups
+from gateway.db.changes import Concern, announce
+from gateway.db.engine import Database, migrate
+from gateway.directory.directory import Directory
+from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
+
+NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+UPSTREAMS = ("quay.io", "docker.io", "localhost")
+HUB = Group(1, "hub", Visibility.PUBLIC, True, True, "docker.io", None, None, NOW)
+NAME = RepositoryName.parse("hub/dependency_proxy/containers/x")
+X = RepositoryName.parse("library/x")
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    migrate(tmp_path / "gateway.db")
+    async with Database.open(tmp_path / "gateway.db") as database:
+        async with database.write() as connection:
+            await groups.prepare(connection, NOW)
+        yield database
+
+
+@pytest.fixture
+def directory(database: Database) -> Directory:
+    return Directory(database, UPSTREAMS)
+
+
+@pytest.fixture
+def statements(database: Database) -> Iterator[list[str]]:
+    """The statements that read groups from now on."""
+    seen: list[str] = []
+
+    def note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM groups" in statement:
+            seen.append(statement)
+
+    engine = database._readers.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def at_once(lookup: Coroutine[Any, Any, Any]) -> object:
+    """The result of a lookup that does not switch tasks."""
+    with pytest.raises(StopIteration) as ended:
+        lookup.send(None)
+    return ended.value.value
+
+
+async def test_a_group_is_read_once_and_then_found_in_memory(directory: Directory, statements: list[str]) -> None:
+    assert await directory.find_group("hub") == HUB
+    assert await directory.locate(NAME) == ProxiedLocation(HUB, "docker.io", X)
+    assert at_once(directory.find_group("hub")) == HUB
+    assert at_once(directory.locate(NAME)) == ProxiedLocation(HUB, "docker.io", X)
+    assert len(statements) == 1
+
+
+async def test_an_absence_is_remembered_until_that_group_is_created(
+    database: Database, directory: Directory, statements: list[str]
+) -> None:
+    name = RepositoryName.parse("other/dependency_proxy/containers/x")
+    for _ in range(3):
+        assert await directory.find_group("other") is None
+        with pytest.raises(NameUnknown, match="there is no group 'other'"):
+            await directory.locate(name)
+    assert len(statements) == 1
+    async with database.write() as connection:
+        await groups.create(connection, "other", NOW)
+    assert isinstance(await directory.locate(name), ProxiedLocation)
+
+
+async def test_a_root_and_a_native_name_are_located_too(directory: Directory, statements: list[str]) -> None:
+    quay = Root("hub", "quay.io")
+    assert await directory.locate(X, quay) == ProxiedLocation(HUB, "quay.io", X)
+    assert await directory.locate(X) == NativeLocation(X)
+    assert at_once(directory.locate(X, quay)) == ProxiedLocation(HUB, "quay.io", X)
+    with pytest.raises(NameUnknown, match="there is no group 'none'"):
+        await directory.locate(X, Root("none", "quay.io"))
+    assert len(statements) == 2
+
+
+def create_elsewhere(path: Path) -> None:
+    """Work of another process: open, create, close."""
+
+    async def create() -> None:
+        async with Database.open(path) as database, database.write() as connection:
+            await groups.create(connection, "other", NOW)
+
+    asyncio.run(create())
+
+
+async def test_a_commit_of_another_process_is_seen_by_the_next_lookup(database: Database, directory: Directory) -> None:
+    assert await directory.find_group("other") is None
+    other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(database.path,))
+    other.start()
+    await asyncio.to_thread(other.join)
+    assert other.exitcode == 0
+    assert await directory.find_group("other") is not None
+
+
+async def test_a_change_of_this_process_is_seen_by_the_next_lookup(database: Database, directory: Directory) -> None:
+    await directory.locate(NAME)
+    async with database.write() as connection:
+        await groups.update(connection, replace(HUB, default_upstream="quay.io"))
+    assert await directory.locate(NAME) == ProxiedLocation(
+        replace(HUB, default_upstream="quay.io"), "quay.io", RepositoryName.parse("x")
+    )
+    async with database.write() as connection:
+        await groups.delete(connection, "hub")
+    with pytest.raises(NameUnknown, match="there is no group 'hub'"):
+        await directory.locate(NAME)
+
+
+async def test_a_commit_that_names_no_group_in_memory_reads_none_again(
+    database: Database, directory: Directory, statements: list[str]
+) -> None:
+    """Pushes will commit all the time; a worker that read its groups again with each would do nothing else."""
+    await directory.locate(NAME)
+    for _ in range(3):
+        async with database.write() as connection:
+            await connection.execute(text("UPDATE installation SET prepared_at = prepared_at"))
+        assert at_once(directory.locate(NAME)) == ProxiedLocation(HUB, "docker.io", X)
+    assert len(statements) == 1
+
+
+async def test_a_change_of_one_group_leaves_the_others_in_memory(
+    database: Database, directory: Directory, statements: list[str]
+) -> None:
+    await directory.find_group("hub")
+    async with database.write() as connection:
+        await groups.create(connection, "other", NOW)
+    assert at_once(directory.find_group("hub")) == HUB
+    await directory.find_group("other")
+    assert len(statements) == 2
+
+
+async def test_a_directory_that_missed_too_many_changes_reads_everything_again(
+    database: Database, directory: Directory, statements: list[str]
+) -> None:
+    await directory.locate(NAME)
+    async with database.write() as connection:
+        for _ in range(3):
+            await announce(connection, Concern.GROUP, "other", kept=1)
+    await directory.locate(NAME)
+    assert len(statements) == 2
+
+
+class HeldDatabase(Database):
+    """A database whose first reader does not return before `released`."""
+
+    has_read: asyncio.Event
+    released: asyncio.Event
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        async with super().read() as connection:
+            yield connection
+        if not self.has_read.is_set():
+            self.has_read.set()
+            await self.released.wait()
+
+
+async def test_a_group_that_changes_while_it_is_read_is_not_kept(database: Database) -> None:
+    async with HeldDatabase.open(database.path) as held:
+        assert isinstance(held, HeldDatabase)
+        held.has_read, held.released = asyncio.Event(), asyncio.Event()
+        directory = Directory(held, UPSTREAMS)
+        locating = asyncio.create_task(directory.locate(NAME))
+        await held.has_read.wait()
+        changed = replace(HUB, default_upstream="quay.io")
+        async with database.write() as connection:
+            await groups.update(connection, changed)
+        assert await directory.find_group("other") is None  # which learns of the change
+        held.released.set()
+        assert await locating == ProxiedLocation(HUB, "docker.io", X)
+        assert await directory.find_group("hub") == changed
+        assert await directory.locate(NAME) == ProxiedLocation(changed, "quay.io", RepositoryName.parse("x"))
+
+
+async def test_a_lookup_costs_microseconds_when_nothing_has_changed(database: Database) -> None:
+    async with Database.open(database.path, look_every=0.005) as watched:
+        directory = Directory(watched, UPSTREAMS)
+        await directory.locate(NAME)
+
+        def look_up() -> None:
+            with suppress(StopIteration):
+                directory.locate(NAME).send(None)
+
+        assert min(timeit(look_up, number=1_000) for _ in range(10)) / 1_000 < 10e-6  # below 1 µs on an idle machine
