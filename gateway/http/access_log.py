@@ -1,4 +1,4 @@
-"""What every request passes, outermost first; pure ASGI."""
+"""AccessLog: one log line and one id for each request; pure ASGI."""
 
 import re
 import time
@@ -18,7 +18,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The first value of a header; ASGI gives names in lower case."""
+    """Find the first value of a header; ASGI gives names in lower case."""
     return next((value for key, value in headers if key == name), None)
 
 
@@ -26,8 +26,8 @@ def log_at_once(line: AccessLine) -> None:
     log.info("request", **line._asdict())
 
 
-class Trail:
-    """What is known of an answer so far. The surface that answers adds what it looks up by `note_lookup`."""
+class RequestRecord:
+    """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
     __slots__ = ("bytes", "complete", "first_byte", "group", "kind", "outcome", "status", "upstream")
 
@@ -43,14 +43,14 @@ class Trail:
 
 
 def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
-    """For the log and the metrics: what a request is about, and where it leads. Nothing outside an AccessLog."""
-    trail: Trail | None = scope.get("state", {}).get("trail")
-    if trail is not None:
-        trail.kind, trail.group, trail.upstream = kind, group, upstream
+    """Record the subject of a request and its upstream, for the log and the metrics; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.kind, record.group, record.upstream = kind, group, upstream
 
 
 class AccessLog:
-    """Gives every request an id and one line in the log, and turns what nobody caught into an answer of 500."""
+    """Gives every request an id and one line in the log, and turns an exception that nobody caught into a 500."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class AccessLog:
         unexpected: Callable[[], ASGIApp],
         write: Callable[[AccessLine], None] = log_at_once,
     ) -> None:
-        """`unexpected`: makes the response to a request whose handler raised what nobody caught."""
+        """`unexpected`: makes the response to a request whose handler raised an exception that nobody caught."""
         self._app = app
         self._unexpected = unexpected
         self._write = write
@@ -67,40 +67,40 @@ class AccessLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        given, agent = _named_by(scope["headers"])
+        given, agent = _client_headers(scope["headers"])
         request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
-        trail = scope.setdefault("state", {})["trail"] = Trail()
+        record = scope.setdefault("state", {})["request_record"] = RequestRecord()
 
-        async def noting(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
-                trail.status = message["status"]
-                trail.outcome = header(message["headers"], b"x-cache")
+                record.status = message["status"]
+                record.outcome = header(message["headers"], b"x-cache")
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             else:
-                if not trail.first_byte:
-                    trail.first_byte = time.perf_counter()
+                if not record.first_byte:
+                    record.first_byte = time.perf_counter()
                 if message["type"] == EXTENSION:
-                    trail.bytes += message["count"]
+                    record.bytes += message["count"]
                 else:
-                    trail.bytes += len(message.get("body", b""))
-                    trail.complete = not message.get("more_body", False)
+                    record.bytes += len(message.get("body", b""))
+                    record.complete = not message.get("more_body", False)
             await send(message)
 
         self.in_progress += 1
         began = time.perf_counter()
         try:
-            await self._app(scope, receive, noting)
-        except Exception:  # the seam to the server, which would only print it
+            await self._app(scope, receive, send_and_record)
+        except Exception:  # the seam to the server, which would only print the error
             structlog.get_logger().exception("request_failed", request_id=request_id.decode())
-            if not trail.status:
-                await self._unexpected()(scope, receive, noting)
+            if not record.status:
+                await self._unexpected()(scope, receive, send_and_record)
         finally:
             self.in_progress -= 1
-            self._write(_line(scope, trail, began, agent, request_id))
+            self._write(_line(scope, record, began, agent, request_id))
 
 
-def _named_by(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:
-    """The request id that a client gave, and as what it introduces itself; in one walk over its headers."""
+def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:
+    """Find the request id and the user agent that a client gave, in one pass over its headers."""
     given = agent = None
     for name, value in headers:
         if name == b"user-agent":
@@ -110,23 +110,21 @@ def _named_by(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, byt
     return given, agent
 
 
-def _line(scope: Scope, trail: Trail, began: float, agent: bytes | None, request_id: bytes) -> AccessLine:
+def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None, request_id: bytes) -> AccessLine:
     client = scope.get("client")
     return AccessLine(
         scope["method"],
         scope["raw_path"].decode("latin-1"),
-        trail.status,
-        trail.outcome.decode() if trail.outcome else None,
-        trail.kind,
-        trail.group,
-        trail.upstream,
-        trail.bytes,
-        trail.complete,
-        round((trail.first_byte - began) * 1000, 1) if trail.first_byte else None,
+        record.status,
+        record.outcome.decode() if record.outcome else None,
+        record.kind,
+        record.group,
+        record.upstream,
+        record.bytes,
+        record.complete,
+        round((record.first_byte - began) * 1000, 1) if record.first_byte else None,
         round((time.perf_counter() - began) * 1000, 1),
         client[0] if client else None,
         agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
         request_id.decode(),
     )
-
-

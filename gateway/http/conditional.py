@@ -15,13 +15,13 @@ class ByteRange:
 
 
 class Unsatisfiable(Exception):
-    """The range begins behind the end."""
+    """The range begins beyond the end."""
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """The one range that is asked for, cut to the size; None for the whole.
+    """Parse the one requested range, cut to the size; None for the whole.
 
-    Several ranges and what is no range of bytes are answered with the whole, as a server may (section 14.2).
+    Several ranges, and anything that is no range of bytes, select the whole, as a server may (section 14.2).
     Raises Unsatisfiable.
     """
     match = _SINGLE_RANGE.fullmatch(header) if header else None
@@ -40,7 +40,7 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether the client has it already; a weak comparison (section 13.1.2)."""
+    """Whether the client already has the content; a weak comparison (section 13.1.2)."""
     if if_none_match is None:
         return False
     candidates = [candidate.strip() for candidate in if_none_match.split(",")]
@@ -48,5 +48,5 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 
 
 def range_applies(if_range: str | None, etag: str) -> bool:
-    """Whether the client's part belongs to what is served now; a strong comparison, and dates never match."""
+    """Whether the client's part belongs to the current content; a strong comparison, and dates never match."""
     return if_range is None or if_range.strip() == etag

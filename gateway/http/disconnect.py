@@ -1,4 +1,4 @@
-"""What is done for a client ends when the client leaves; the server's `send` alone would never say so."""
+"""Work for a client that ends when the client disconnects, of which the server's `send` alone would never tell."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ from starlette.types import Receive
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Runs the work, and cancels it when the client disconnects. Errors of the work are raised."""
+    """Run the work, and cancel it when the client disconnects. Raises what the work raises."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(receive))
     try:

@@ -1,23 +1,34 @@
-"""Keeps reading a request body whose response is ready early, within bounds; pure ASGI."""
+"""DrainedRefusals: reads the rest of a request body whose response is ready early, within bounds; pure ASGI."""
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-DRAIN_BYTES = 256 * 1024 * 1024
-DRAIN_SECONDS = 10.0
 _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 
-class DrainedRefusals:
-    """Reads on what a client still sends when the answer is ready early, within bounds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainLimits:
+    """How much of a request body is read after its response, and for how long."""
 
-    The server stops reading a connection whose request nobody reads, and a client that is writing a big body sees
-    nothing of an answer until it has written it.
+    bytes: int = 256 * 1024 * 1024
+    seconds: float = 10.0
+
+
+DEFAULT_DRAIN_LIMITS = DrainLimits()
+
+
+class DrainedRefusals:
+    """Reads on, within bounds, while a client still sends although the response is ready.
+
+    The server stops reading a connection whose request nobody reads, and a client that is writing a large body sees
+    nothing of a response until it has written it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: DrainLimits = DEFAULT_DRAIN_LIMITS) -> None:
         self._app = app
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not any(name in _BODY_HEADERS and value != b"0" for name, value in scope["headers"]):
@@ -25,27 +36,27 @@ class DrainedRefusals:
             return
         read_all = False
 
-        async def reading() -> Message:
+        async def receive_noting_end() -> Message:
             nonlocal read_all
             message = await receive()
             read_all = read_all or message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
-        async def answering(message: Message) -> None:
+        async def send_then_drain(message: Message) -> None:
             if message["type"] != "http.response.body" or message.get("more_body", False) or read_all:
                 await send(message)
                 return
             await send({**message, "more_body": True})
-            await _drain(reading)
+            await drain()
             await send({"type": "http.response.body"})
 
-        async def _drain(receive: Receive) -> None:
-            taken = 0
+        async def drain() -> None:
+            drained = 0
             try:
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    while not read_all and taken < DRAIN_BYTES:
-                        taken += len((await receive()).get("body", b""))
+                async with asyncio.timeout(self._limits.seconds):
+                    while not read_all and drained < self._limits.bytes:
+                        drained += len((await receive_noting_end()).get("body", b""))
             except TimeoutError:
                 return
 
-        await self._app(scope, reading, answering)
+        await self._app(scope, receive_noting_end, send_then_drain)

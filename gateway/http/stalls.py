@@ -1,108 +1,118 @@
-"""Clients that stall: those who send a body too slowly, and those who do not take what they asked for; pure ASGI."""
+"""Clients that stall: those that send a request body too slowly, and those that do not receive; pure ASGI."""
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from socket import SHUT_RDWR
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.server import connection
-from gateway.server.connection import Connection
+from gateway.server.client_connection import ClientConnection, connection_of
 from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger()
 
-BODY_WINDOW = 30.0
-BODY_BYTES = 30 * 1024
-"""A request body brings at least this many bytes in each window of seconds, or its end."""
 
-ANSWER_PATIENCE = 60.0
-_LOOK_EVERY = 15.0
-_BIG = 32 * 1024
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallLimits:
+    """When a client counts as stalled. A request body brings `body_bytes`, or its end, in each window."""
+
+    body_window: float = 30.0
+    """Seconds."""
+    body_bytes: int = 30 * 1024
+    response_timeout: float = 60.0
+    """Seconds in which a client must acknowledge at least one byte of its response."""
+
+
+DEFAULT_STALL_LIMITS = StallLimits()
+
+_CHECK_SECONDS = 15.0
+_LARGE_BYTES = 32 * 1024
 
 
 class StalledClients:
-    """Ends connections that make no progress; inside KnownConnection, which finds them."""
+    """Aborts connections that make no progress; inside ConnectionInScope, which finds them."""
 
-    def __init__(self, app: ASGIApp, patience: float = ANSWER_PATIENCE, window: float = BODY_WINDOW) -> None:
+    def __init__(self, app: ASGIApp, limits: StallLimits = DEFAULT_STALL_LIMITS) -> None:
         self._app = app
-        self._patience = patience
-        self._window = window
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        below = connection.of(scope) if scope["type"] == "http" else None
-        if below is None:
+        connection = connection_of(scope) if scope["type"] == "http" else None
+        if connection is None:
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, below.transport, self._window)
-        answer = _Answer(send, below, self._patience)
-        await self._app(scope, body.receive, answer.send)
+        body = _RequestBody(receive, connection.transport, self._limits)
+        response = _Response(send, connection, self._limits.response_timeout)
+        await self._app(scope, body.receive, response.send)
 
 
-class _Body:
-    """A `receive` that takes a body only as long as it keeps coming; then the client counts as gone."""
+class _RequestBody:
+    """A `receive` that aborts the connection when a body arrives too slowly, and reports a disconnect."""
 
-    def __init__(self, receive: Receive, transport: asyncio.WriteTransport, window: float) -> None:
+    def __init__(self, receive: Receive, transport: asyncio.WriteTransport, limits: StallLimits) -> None:
         self._receive = receive
         self._transport = transport
-        self._window = window
-        self._ends = 0.0
-        self._taken = 0
-        self._over = False
+        self._limits = limits
+        self._window_ends = 0.0
+        self._received = 0
+        self._ended = False
 
     async def receive(self) -> Message:
-        if self._over:
-            return await self._receive()  # waits for the disconnect, as long as the answer takes
+        if self._ended:
+            return await self._receive()  # waits for the disconnect, as long as the response takes
         loop = asyncio.get_running_loop()
-        self._ends = self._ends or loop.time() + self._window
+        self._window_ends = self._window_ends or loop.time() + self._limits.body_window
         try:
-            async with asyncio.timeout_at(self._ends):
+            async with asyncio.timeout_at(self._window_ends):
                 message = await self._receive()
         except TimeoutError:
-            log.info("stalled_body", bytes_in_window=self._taken)
-            self._over = True
+            log.info("stalled_body", bytes_in_window=self._received)
+            self._ended = True
             self._transport.abort()
             return {"type": "http.disconnect"}
-        self._taken += len(message.get("body", b""))
-        self._over = message["type"] != "http.request" or not message.get("more_body", False)
-        if self._taken >= BODY_BYTES:
-            self._ends, self._taken = loop.time() + self._window, 0
+        self._received += len(message.get("body", b""))
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        if self._received >= self._limits.body_bytes:
+            self._window_ends, self._received = loop.time() + self._limits.body_window, 0
         return message
 
 
-class _Answer:
-    """A `send` that watches whether the client takes what it is sent."""
+class _Response:
+    """A `send` that watches whether the client receives what it is sent."""
 
-    def __init__(self, send: Send, below: Connection, patience: float) -> None:
+    def __init__(self, send: Send, connection: ClientConnection, timeout: float) -> None:
         self._send = send
-        self._below = below
-        self._patience = patience
-        self._taken = 0
-        self._moved_at = 0.0
+        self._connection = connection
+        self._timeout = timeout
+        self._acknowledged = 0
+        self._progress_at = 0.0
 
     async def send(self, message: Message) -> None:
-        direct = message["type"] == EXTENSION  # what is full then is the kernel's buffer, which takes nothing at all
-        if not direct and len(message.get("body", b"")) < _BIG and not self._below.transport.get_write_buffer_size():
+        # A file fills the kernel's buffer directly, so that it is watched even if the transport's buffer is empty.
+        is_file = message["type"] == EXTENSION
+        is_large = is_file or len(message.get("body", b"")) >= _LARGE_BYTES
+        if not is_large and not self._connection.transport.get_write_buffer_size():
             await self._send(message)
             return
         loop = asyncio.get_running_loop()
-        self._taken, self._moved_at = -1, loop.time()
-        self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)
+        self._acknowledged, self._progress_at = -1, loop.time()
+        self._timer = loop.call_later(min(_CHECK_SECONDS, self._timeout), self._check)
         try:
             await self._send(message)
         finally:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         loop = asyncio.get_running_loop()
-        taken = self._below.taken()
-        if taken != self._taken:
-            self._taken, self._moved_at = taken, loop.time()
-        elif loop.time() - self._moved_at >= self._patience - _LOOK_EVERY:
-            log.info("stalled_answer", taken=taken)
-            with suppress(OSError):  # wakes who waits on a descriptor of his own, which to abort does not close
-                self._below.socket.shutdown(SHUT_RDWR)
-            self._below.transport.abort()
+        acknowledged = self._connection.acknowledged_bytes()
+        if acknowledged != self._acknowledged:
+            self._acknowledged, self._progress_at = acknowledged, loop.time()
+        elif loop.time() - self._progress_at >= self._timeout - _CHECK_SECONDS:
+            log.info("stalled_answer", taken=acknowledged)
+            with suppress(OSError):  # wakes a waiter on a duplicate descriptor, which an abort does not close
+                self._connection.socket.shutdown(SHUT_RDWR)
+            self._connection.transport.abort()
             return
-        self._timer = loop.call_later(min(_LOOK_EVERY, self._patience), self._look)
+        self._timer = loop.call_later(min(_CHECK_SECONDS, self._timeout), self._check)

@@ -195,7 +195,7 @@ class Metrics:
             registry=self._registry,
         )
 
-    def note_answer(self, line: AccessLine) -> None:
+    def note_response(self, line: AccessLine) -> None:
         """Of every request; costs a tenth of a microsecond."""
         self._noted.append(line)
         if len(self._noted) >= NOTED:

@@ -1,8 +1,8 @@
-"""ServerState: what the HTTP server of a process knows and its apps report."""
+"""ServerState: what the HTTP server of a process knows, and its apps report."""
 
 
 class ServerState:
-    """Written by the server alone. `connections` are open ones of clients; `stopping`: no new ones are taken."""
+    """The state of a server, written by it alone. `connections`: open ones; `stopping`: it accepts no more."""
 
     def __init__(self) -> None:
         self.connections = 0

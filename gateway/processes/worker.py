@@ -18,7 +18,7 @@ from gateway.observability import logs
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics, share
 from gateway.observability.server_state import ServerState
-from gateway.server.connections import Address, Server
+from gateway.server.connections import ListeningApp, Server
 from gateway.server.tls import TlsFiles, TlsUnusable
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
@@ -77,12 +77,15 @@ async def _run(post: Post) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, process, lines = Metrics(), ServerState(), AccessLines(post.settings.log_format)
+    metrics, state, lines = Metrics(), ServerState(), AccessLines(post.settings.log_format)
     metrics.count_worker()
     try:
-        async with running(post.settings, post.urls, lines.write, metrics, process) as (main, *others):
-            further = [Address(*pair) for pair in zip(post.listening[1:], others, strict=True)]
-            server = Server(main, tls_files(post.settings), process=process)
+        async with running(post.settings, post.urls, log_access=lines.write, metrics=metrics, state=state) as (
+            main,
+            *others,
+        ):
+            further = [ListeningApp(*pair) for pair in zip(post.listening[1:], others, strict=True)]
+            server = Server(main, tls=tls_files(post.settings), state=state)
             os.write(post.report, READY)
             await server.serve(post.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:

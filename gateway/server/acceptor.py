@@ -1,7 +1,7 @@
 """Acceptor: takes connections from a listening socket that several processes share.
 
-One at a time, each time the loop turns: a process that is busy takes less. The loop's own server takes as many as the
-backlog holds, which gives nearly all of them to whichever process wakes first.
+It accepts one connection in each turn of the loop: a process that is busy takes fewer. The loop's own server accepts as
+many as the backlog holds, which gives nearly all of them to whichever process wakes first.
 """
 
 import asyncio
@@ -12,17 +12,19 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.server.timings import ServerTimings
+
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 0.1
-TELL_EVERY_SECONDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Acceptor:
-    """`connected` is called in a task of its own for each connection, after the TLS handshake where there is a context.
+    """Calls `connected` in a task of its own for each connection, after the TLS handshake if there is a context.
 
-    When descriptors or memory run out it pauses, and what has come waits in the socket's backlog.
+    When descriptors or memory run out it pauses, and new connections wait in the socket's backlog.
     """
 
     def __init__(
@@ -30,24 +32,21 @@ class Acceptor:
         listener: socket.socket,
         connected: Connected,
         context: Callable[[], ssl.SSLContext | None],
-        handshake: float,
-        goodbye: float,
+        timings: ServerTimings,
     ) -> None:
-        """`handshake`, `goodbye`: seconds that TLS may take for them."""
         self._listener = listener
         self._connected = connected
         self._context = context
-        self._handshake = handshake
-        self._goodbye = goodbye
+        self._timings = timings
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.TimerHandle | None = None
-        self._told_at = -TELL_EVERY_SECONDS
+        self._logged_at = -LOG_INTERVAL_SECONDS
         listener.setblocking(False)
         self._resume()
 
     def close(self) -> None:
-        """Accepts no more and closes the socket; what has not shaken hands by now is given up."""
+        """Stop accepting and close the socket; unfinished handshakes are cancelled."""
         if self._resuming is not None:
             self._resuming.cancel()
         else:
@@ -64,7 +63,7 @@ class Acceptor:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another process was faster, or the client has left
+            return  # another process was faster, or the client has disconnected
         except OSError as error:
             self._pause(error)
             return
@@ -74,15 +73,15 @@ class Acceptor:
         task.add_done_callback(lambda done: self._settle(done, connection))
 
     def _pause(self, error: OSError) -> None:
-        """The socket stays readable: without a pause the loop would do nothing else."""
+        """Accept nothing for a moment: the socket stays readable, which without a pause would keep the loop busy."""
         self._loop.remove_reader(self._listener)
         self._resuming = self._loop.call_later(PAUSE_SECONDS, self._resume)
-        if time.monotonic() - self._told_at >= TELL_EVERY_SECONDS:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._logged_at >= LOG_INTERVAL_SECONDS:
+            self._logged_at = time.monotonic()
             log.error("accept_paused", reason=error.strerror, remedy="raise the limit of open files (ulimit -n)")
 
     async def _connect(self, connection: socket.socket) -> None:
-        """Serves in the task that has shaken hands: one more for each connection took 3 % of a small answer."""
+        """Complete the handshake, and serve the connection in the same task."""
         reader = asyncio.StreamReader(loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         context = self._context()
@@ -90,8 +89,8 @@ class Acceptor:
             lambda: protocol,
             connection,
             ssl=context,
-            ssl_handshake_timeout=self._handshake if context else None,
-            ssl_shutdown_timeout=self._goodbye if context else None,
+            ssl_handshake_timeout=self._timings.tls_handshake if context else None,
+            ssl_shutdown_timeout=self._timings.last_bytes if context else None,
         )
         if (task := asyncio.current_task()) is not None:
             self._connecting.discard(task)
@@ -104,5 +103,5 @@ class Acceptor:
             if connecting:
                 connection.close()
         elif (error := task.exception()) is not None and not isinstance(error, OSError):
-            # That clients leave in the midst of a handshake, or do not know TLS, is no news.
+            # Clients that disconnect during a handshake, or do not speak TLS, are not worth a line.
             log.error("connection_not_begun", exc_info=error)

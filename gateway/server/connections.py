@@ -22,52 +22,62 @@ from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from gateway.observability.server_state import ServerState
-from gateway.server import http1, request_head
 from gateway.server.acceptor import Acceptor
-from gateway.server.http1 import Http1Connection
+from gateway.server.h11_connection import StrictConnection
+from gateway.server.h11_state import connection_type
+from gateway.server.http1 import ConnectionOptions, Http1Connection
+from gateway.server.request_head import HEAD_LIMIT
+from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_SECONDS = 10
 BACKLOG = 2048
 CONNECTIONS = 10_000
-TURNED_AWAY, TURNED_AWAY_SECONDS, TURNED_AWAY_BYTES = 100, 1.0, 1024 * 1024
-"""How many above the cap are heard out at once, how long and how far each."""
+REJECTIONS, REJECTION_BYTES = 100, 1024 * 1024
+"""How many connections above the cap are read at once before they are closed, and how many bytes of each."""
 
-_TLS_HANDSHAKE_SECONDS = 10.0
-_LOOK_AT_FILES_SECONDS = 10.0
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """A further socket, and who answers there."""
+class ListeningApp:
+    """A listening socket, and the app that serves its connections."""
 
     listener: socket.socket
     app: ASGIApp
 
 
 class Server:
+    """The HTTP server of one process."""
+
     def __init__(
         self,
         app: ASGIApp,
+        *,
         tls: TlsFiles | None = None,
         connections: int | None = None,
-        process: ServerState | None = None,
+        state: ServerState | None = None,
+        timings: ServerTimings = DEFAULT_TIMINGS,
+        h11_type: type[StrictConnection] | None = None,
     ) -> None:
-        """Raises TlsUnusable. `connections`: how many at once; by default as many as descriptors allow. `process` is
-        told how many there are, and when no more are taken."""
-        self._process = process or ServerState()
-        request_head.install()
+        """Raises TlsUnusable.
+
+        `connections`: how many at once; by default as many as descriptors allow. `state` is kept up to date with how
+        many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
+        """
+        self._state = state or ServerState()
         self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
         self._limit = connections or connection_limit()
-        self._config = _config()
+        self._timings = timings
         self._worker = WorkerContext(None)
+        self._options = ConnectionOptions(
+            config=_config(timings), context=self._worker, timings=timings, h11_type=h11_type or connection_type()
+        )
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
-        self._turned_away: set[asyncio.Task[None]] = set()
+        self._rejected: set[asyncio.Task[None]] = set()
 
     async def serve(
         self,
@@ -75,19 +85,21 @@ class Server:
         stop: asyncio.Event,
         grace: float,
         hurry: asyncio.Event | None = None,
-        further: Sequence[Address] = (),
+        further: Sequence[ListeningApp] = (),
     ) -> None:
-        """Until `stop`; then what runs may go on for `grace` seconds, or until `hurry`. `further`: sockets with apps
-        of their own. Closes the sockets."""
-        asyncio.get_running_loop().set_exception_handler(_note_loop_error)
+        """Serve until `stop`; requests in progress may then continue for `grace` seconds, or until `hurry`.
+
+        `further`: sockets with apps of their own. Closes the sockets.
+        """
+        asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         acceptors = [self._accept(listener, self._app)]
-        acceptors += [self._accept(address.listener, _wrapped(address.app)) for address in further]
+        acceptors += [self._accept(each.listener, _wrapped(each.app)) for each in further]
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
             await stop.wait()
         finally:
             renewing.cancel()
-            self._process.stopping = True
+            self._state.stopping = True
             for acceptor in acceptors:
                 acceptor.close()
             await self._worker.terminated.set()
@@ -96,45 +108,47 @@ class Server:
     def _accept(self, listener: socket.socket, app: AppWrapper) -> Acceptor:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected = partial(self._connected, app)
-        return Acceptor(listener, connected, lambda: self._context, _TLS_HANDSHAKE_SECONDS, http1.LAST_BYTES_SECONDS)
+        return Acceptor(listener, partial(self._connected, app), lambda: self._context, self._timings)
 
     async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
-            await self._turn_away(reader, writer)
+            await self._reject(reader, writer)
             return
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
-        connection = self._open[task] = Http1Connection(app, self._config, self._worker, reader, writer)
-        self._process.connections += 1
+        connection = self._open[task] = Http1Connection(app, self._options, reader, writer)
+        self._state.connections += 1
         try:
             await connection
-        except Exception:  # the last seam of a connection: whatever it was ends here and with it
+        except Exception:  # the last seam of a connection: whatever it was ends with it
             log.exception("connection_failed")
         finally:
             del self._open[task]
-            self._process.connections -= 1
+            self._state.connections -= 1
 
-    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """To close before the request was read would reset the connection, and the answer might be lost with it."""
+    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Respond 503 and close, after reading what the client sends.
+
+        A close before the request was read would reset the connection, and might lose the response.
+        """
         writer.write(_BUSY)
-        # A goodbye of TLS would be waited for much longer.
-        asyncio.get_running_loop().call_later(TURNED_AWAY_SECONDS, writer.transport.abort)
-        if len(self._turned_away) >= TURNED_AWAY or (task := asyncio.current_task()) is None:
+        # To wait for the client's TLS goodbye would take much longer.
+        asyncio.get_running_loop().call_later(self._timings.rejection, writer.transport.abort)
+        if len(self._rejected) >= REJECTIONS or (task := asyncio.current_task()) is None:
             writer.close()
             return
-        self._turned_away.add(task)
-        heard = 0
+        self._rejected.add(task)
+        received = 0
         try:
             if writer.can_write_eof():
                 writer.write_eof()
-            while heard < TURNED_AWAY_BYTES and (data := await reader.read(MAX_RECV)):
-                heard += len(data)
+            while received < REJECTION_BYTES and (data := await reader.read(MAX_RECV)):
+                received += len(data)
         except OSError:
-            pass  # it has left
+            pass  # the client has disconnected
         finally:
-            self._turned_away.discard(task)
+            self._rejected.discard(task)
             writer.close()
 
     async def _end(self, grace: float, hurry: asyncio.Event) -> None:
@@ -147,21 +161,21 @@ class Server:
             for waiting in (ended, hurried):
                 waiting.cancel()
             await asyncio.gather(ended, hurried, return_exceptions=True)
-        for task in (*self._open, *self._turned_away):
+        for task in (*self._open, *self._rejected):
             task.cancel()
         if self._open:
             await asyncio.wait(self._open, timeout=1)
 
     async def _renew_certificates(self) -> None:
-        """New connections get a replaced certificate without a restart; a broken one is told of and not used.
+        """Give new connections a replaced certificate without a restart; a broken one is logged and not used.
 
-        A context of its own for each pair: one that is loaded twice keeps a certificate for each kind of key.
+        Each pair gets a context of its own: one that is loaded twice keeps a certificate for each kind of key.
         """
         if self._tls is None or self._context is None:
             return
         seen = self._tls.stamps()
         while True:
-            await asyncio.sleep(_LOOK_AT_FILES_SECONDS)
+            await asyncio.sleep(self._timings.certificate_check)
             try:
                 stamps = self._tls.stamps()
                 if stamps != seen:
@@ -173,7 +187,7 @@ class Server:
 
 
 def connection_limit() -> int:
-    """By descriptors: a connection needs one, and one more for the file that it is sent."""
+    """Compute how many connections the limit of descriptors allows: each needs one, and one more for a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -185,19 +199,17 @@ def _wrapped(app: ASGIApp) -> AppWrapper:
     return wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
 
 
-def _config() -> Config:
+def _config(timings: ServerTimings) -> Config:
     config = Config()
     config.accesslog = config.errorlog = None  # the app logs its own requests and failures
     config.include_server_header = False
-    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.h11_max_incomplete_size = request_head.HEAD_LIMIT
+    config.keep_alive_timeout = timings.keep_alive
+    config.h11_max_incomplete_size = HEAD_LIMIT
     return config
 
 
-def _note_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What no task could be told. That clients leave in the midst of a handshake is no news."""
+def _log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that no task receives, except those of clients that disconnect during a TLS handshake."""
     error = context.get("exception")
     if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
         log.error("loop_error", reason=str(context.get("message")), exc_info=error)
-
-

@@ -1,6 +1,6 @@
 """Http1Connection: Hypercorn's connection for HTTP/1.1 alone, without what costs time for each request.
 
-Each override stands for itself and says what it bought, as a share of the processor time of a cached manifest.
+Each override says why it is there, or its share of the processor time of a cached manifest.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any
 
 import h11
 from hypercorn.asyncio.task_group import TaskGroup
-from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -22,42 +22,56 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 
-from gateway.server.h11_state import Account
+from gateway.server.h11_connection import StrictConnection
+from gateway.server.h11_state import FastConnection
+from gateway.server.timings import ServerTimings
 
-LAST_BYTES_SECONDS = 60.0
-_FRAMED_OTHERWISE = (b"transfer-encoding", b"connection")
+_FRAMING_HEADERS = (b"transfer-encoding", b"connection")
 _BODILESS = (204, 304)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """The part of a connection's construction that all connections of a server share."""
+
+    config: Config
+    context: WorkerContext
+    timings: ServerTimings
+    h11_type: type[StrictConnection]
+
+
 class Http1Connection(TCPServer):
-    """Serves one connection and ends with it, whatever state it was in."""
+    """One connection; it closes when it ends, whatever state it was in."""
 
     protocol: "_Protocol"  # type: ignore[assignment]
 
     def __init__(
         self,
         app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
+        options: ConnectionOptions,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        super().__init__(app, asyncio.get_running_loop(), config, context, ConnectionState({}), reader, writer)
-        self.idle_task = _IdleTimer(self.loop, config.keep_alive_timeout, self._end_idle)  # type: ignore[assignment]
+        loop = asyncio.get_running_loop()
+        super().__init__(app, loop, options.config, options.context, ConnectionState({}), reader, writer)
+        self._h11_type = options.h11_type
+        self._last_bytes_seconds = options.timings.last_bytes
+        self.idle_task = _IdleTimer(self.loop, options.timings.keep_alive, self._end_idle)  # type: ignore[assignment]
         self._encrypted = writer.get_extra_info("ssl_object") is not None
-        self._giving_up: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """No other protocol is ever spoken here, so that nothing chooses one."""
+        """Serve requests until the connection ends. Hypercorn's own way in would choose among protocols."""
         try:
             connected = self.writer.get_extra_info("socket")
             if (peer := self.writer.get_extra_info("peername")) is None:
-                raise ConnectionAbortedError("the client has left")
+                raise ConnectionAbortedError("the client has disconnected")
             client = parse_socket_addr(connected.family, peer)
             server = parse_socket_addr(connected.family, self.writer.get_extra_info("sockname"))
             async with TaskGroup(self.loop) as tasks:
                 self._task_group = tasks
                 self.protocol = _Protocol(
+                    self._h11_type,
                     self.app,
                     self.config,
                     self.context,
@@ -76,66 +90,69 @@ class Http1Connection(TCPServer):
             await self._close()
 
     def end_if_idle(self) -> None:
-        """When the server stops: who is in the midst of a request is left to finish it."""
+        """Close the connection unless it is serving a request."""
         if self.idle_task.running:  # type: ignore[attr-defined]
             self._end_idle()
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData) and not event.data:
-            return  # the end of a body with a length; to write nothing took 3 %
         if isinstance(event, Closed):
-            self.protocol.end_turns()
+            self.protocol.end_reading()
         elif isinstance(event, _LastData) and not self._encrypted:
             self._cork()
         await super().protocol_send(event)
         if self.writer.transport.is_closing():
-            self.protocol.end_turns()
+            self.protocol.end_reading()
 
     def _cork(self) -> None:
-        """What is written now goes out in one packet with the end, which follows at once: two packets took 8 % of an
-        answer with a connection of its own."""
-        with suppress(OSError):  # the client has left
+        """Hold back the data that is written next, so that it leaves in one packet with the close that follows at once.
+
+        Two packets took 8 % of a response with a connection of its own.
+        """
+        with suppress(OSError):  # the client has disconnected
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     async def _read_data(self) -> None:
         try:
-            while not self.reader.at_eof():
-                await self.protocol.handle(RawData(await self.reader.read(MAX_RECV)))
-        except OSError:
-            pass
-        await self.protocol.handle(Closed())
-        await self.idle_task.stop()  # would keep the connection of a client that has left until its time is up
+            await super()._read_data()
+        except OSError:  # from `_ReadPermit`, after which Hypercorn would not tell the app of the disconnect
+            await self.protocol.handle(Closed())
+        # The timer would keep the connection of a client that has disconnected until it expires.
+        await self.idle_task.stop()
 
     def _end_idle(self) -> None:
-        self._giving_up = self.loop.call_later(LAST_BYTES_SECONDS, self.writer.transport.abort)
+        self._abort_later()
         self.writer.close()
 
+    def _abort_later(self) -> None:
+        self._abort_timer = self.loop.call_later(self._last_bytes_seconds, self.writer.transport.abort)
+
     async def _close(self) -> None:
-        """What was answered gets its time to arrive; who does not take it by then is given up."""
-        transport = self.writer.transport
-        if self._giving_up is None and (self._encrypted or transport.get_write_buffer_size()):
-            self._giving_up = self.loop.call_later(LAST_BYTES_SECONDS, transport.abort)
+        """Close the connection when the client has received its response, or after `last_bytes` seconds."""
+        if self._abort_timer is None and (self._encrypted or self.writer.transport.get_write_buffer_size()):
+            self._abort_later()
         try:
             self.writer.close()
             await self.writer.wait_closed()
         except (OSError, RuntimeError):
             pass  # closed already
         finally:
-            if self._giving_up is not None:
-                self._giving_up.cancel()
+            if self._abort_timer is not None:
+                self._abort_timer.cancel()
             await self.idle_task.stop()
 
 
 @dataclass(frozen=True)
 class _LastData(RawData):
-    """After which the connection is closed, as its client has asked for: so nothing more of it is waiting to be read,
-    for which the close would become a reset and take the data with it."""
+    """Data after which the connection closes because its client asked for that.
+
+    Nothing more is then waiting to be read, for which the close would become a reset and discard the data.
+    """
 
 
 class _IdleTimer:
-    """Stands for Hypercorn's task that waits for a kept connection to be idle too long.
+    """The timer in place of Hypercorn's task that ends an idle connection.
 
-    A timer, since a task that is made and cancelled with every request took 20 %.
+    A task that is made and cancelled with every request took 20 %.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, end: Callable[[], None]) -> None:
@@ -156,39 +173,44 @@ class _IdleTimer:
             self._timer = None
 
 
-class _Turn(EventWrapper):
+class _ReadPermit(EventWrapper):
     """Whether the next request of a connection may be read.
 
-    While a request runs whose successor has arrived, Hypercorn 0.18 does not read, and goes on not reading when the
-    connection is over: its task would be left for ever, and stopping would wait for it.
+    While a request runs whose successor has arrived, Hypercorn 0.18 does not read, and continues not to when the
+    connection has ended: its task would be left for ever, and stopping would wait for it.
     """
 
-    over = False
+    ended = False
 
     async def wait(self) -> None:
-        if not self.over:
+        if not self.ended:
             await super().wait()
-        if self.over:
-            raise ConnectionAbortedError("the connection is over")
+        if self.ended:
+            raise ConnectionAbortedError("the connection has ended")
+
+    def end(self) -> None:
+        self.ended = True
+        self._event.set()
 
 
 class _Protocol(H11Protocol):
-    """A request is never an upgrade: the strict reader of heads has taken such words out, or refused the head."""
+    """Hypercorn's HTTP/1.1 on a strict h11 connection, which never upgrades to another protocol."""
 
-    def __init__(self, *parts: Any) -> None:
+    connection: StrictConnection
+
+    def __init__(self, h11_type: type[StrictConnection], *parts: Any) -> None:
         super().__init__(*parts)
-        self.can_read = _Turn()
-        self.connection = self.account = Account(self.config.h11_max_incomplete_size)
+        self.can_read = self._read_permit = _ReadPermit()
+        self.connection = h11_type(self.config.h11_max_incomplete_size)
 
-    def end_turns(self) -> None:
-        self.can_read.over = True  # type: ignore[attr-defined]
-        self.can_read._event.set()  # type: ignore[attr-defined]
+    def end_reading(self) -> None:
+        self._read_permit.end()
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """To look through the headers for an upgrade, here and below, took 4 %."""
+        """Offer no upgrade. To search the headers for one, in this method and the next, took 4 %."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        stream = self.stream = _Stream(
+        parts = (
             self.app,
             self.config,
             self.context,
@@ -198,6 +220,9 @@ class _Protocol(H11Protocol):
             self.server,
             self.stream_send,
             STREAM_ID,
+        )
+        self.stream = stream = (
+            _Stream(self, *parts) if isinstance(self.connection, FastConnection) else HTTPStream(*parts)
         )
         await stream.handle(
             Request(
@@ -213,14 +238,14 @@ class _Protocol(H11Protocol):
 
 
 class _Stream(HTTPStream):
-    """A request and its answer, of which head and body go out in one write where the app gives both at once.
+    """A request and its response, of which head and body leave in one write if the app gives both at once.
 
-    The head waits for the first message of the body, as ASGI has it; an empty one sends it off.
+    The head waits for the first message of the body, as ASGI requires; an empty one sends the head.
     """
 
-    def __init__(self, *parts: Any) -> None:
+    def __init__(self, protocol: _Protocol, *parts: Any) -> None:
         super().__init__(*parts)
-        self._protocol: _Protocol = self.send.__self__  # type: ignore[attr-defined]
+        self._protocol = protocol
         self._start: Any = None
 
     async def app_send(self, message: Any) -> None:
@@ -237,20 +262,20 @@ class _Stream(HTTPStream):
         await super().app_send(message)
 
     async def _send_whole(self, start: Any, body: bytes) -> None:
-        """One write for two took 10 %, and the checks of headers that we made ourselves 20 %."""
+        """Send a complete response. Two writes took 10 %, and checks of headers that this project makes 20 %."""
         status, headers = int(start["status"]), start["headers"]
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
-            raise ValueError("a header holds a line break")
+            raise ValueError("a header contains a line break or a null byte")
         names = {name for name, _ in headers}
-        if not names.isdisjoint(_FRAMED_OTHERWISE):
+        if not names.isdisjoint(_FRAMING_HEADERS):
             await super().app_send(start)
             await super().app_send({"type": "http.response.body", "body": body, "more_body": False})
             return
         if b"content-length" not in names and status not in _BODILESS and self.scope["method"] != "HEAD":
             lines += b"content-length: %d\r\n" % len(body)
         last = self._protocol.keep_alive_requests >= self.config.keep_alive_max_requests
-        closes = self._protocol.account.note_answer(status, last=last)
+        closes = self._protocol.connection.note_response(status, last=last)
         if closes is not None:
             ending = b"Connection: close\r\n" if closes else b""
             content = b"" if suppress_body(self.scope["method"], status) else body

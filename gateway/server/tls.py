@@ -1,4 +1,4 @@
-"""Certificate and key of a server, and the TLS context that is made of them."""
+"""Certificate and key of a server, and the TLS context made from them."""
 
 import os
 import ssl
@@ -7,16 +7,18 @@ from pathlib import Path
 
 
 class TlsUnusable(Exception):
-    """Certificate or key cannot be used; the text says why."""
+    """The certificate or its key cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
+    """The PEM files of a certificate chain and of its unencrypted key."""
+
     certificate: Path
     key: Path
 
     def load(self, context: ssl.SSLContext) -> None:
-        """Raises TlsUnusable."""
+        """Load both files into a context. Raises TlsUnusable."""
         for name, path in (("certificate", self.certificate), ("key", self.key)):
             if not os.access(path, os.R_OK):
                 raise TlsUnusable(f"the TLS {name} {path} cannot be read: check the path and its owner")
@@ -24,17 +26,17 @@ class TlsFiles:
             context.load_cert_chain(self.certificate, self.key, password=_no_password)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise TlsUnusable(
-                f"the TLS certificate {self.certificate} and the key {self.key} do not fit together, or are no PEM "
+                f"the TLS certificate {self.certificate} and the key {self.key} do not match, or are not PEM "
                 f"({error}): give a chain and its unencrypted key"
             ) from error
 
     def stamps(self) -> tuple[int, ...]:
-        """Differs when a file was replaced."""
+        """Return a value that differs when a file was replaced. Raises OSError."""
         return tuple(path.stat().st_mtime_ns for path in (self.certificate, self.key))
 
 
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.2 and later, HTTP/1.1 alone. Raises TlsUnusable."""
+    """Make a context for TLS 1.2 and later, which offers HTTP/1.1 alone. Raises TlsUnusable."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

@@ -1,7 +1,7 @@
-"""ZeroCopy: the ASGI extension `http.response.zerocopysend` on Hypercorn, so that files go out without being read.
+"""ZeroCopy: the ASGI extension `http.response.zerocopysend` on Hypercorn, which sends files without reading them.
 
-The account of the protocol is told the length alone; the bytes go from the page cache to the socket by sendfile. They
-go in slices: one call for a whole file would hold the loop for as long as the kernel takes it, 120 ms for 250 MB.
+The protocol is told the length alone; the bytes move from the page cache to the socket by sendfile. They move in
+slices: one call for a whole file would hold the loop for as long as the kernel takes it, 120 ms for 250 MB.
 """
 
 import asyncio
@@ -11,47 +11,46 @@ from collections.abc import Callable
 from h11 import Data
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.server import connection
-from gateway.server.connection import Connection
+from gateway.server.client_connection import ClientConnection, connection_of
 
 EXTENSION = "http.response.zerocopysend"
 SLICE = 2 * 1024 * 1024
 
 
 class ZeroCopy:
-    """Offers the extension where it can: plain HTTP/1.1 on a connection whose insides are known."""
+    """Offers the extension on plain HTTP/1.1 connections that are recognised."""
 
     def __init__(self, app: ASGIApp, enabled: bool = True) -> None:
         self._app = app
         self._enabled = enabled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        below = connection.of(scope)
-        if not self._enabled or below is None or below.encrypted or scope["http_version"] != "1.1":
+        connection = connection_of(scope)
+        if not self._enabled or connection is None or connection.encrypted or scope["http_version"] != "1.1":
             await self._app(scope, receive, send)
             return
         scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: {}}
 
-        head_waits = False
+        head_is_pending = False
 
-        async def sending(message: Message) -> None:
-            nonlocal head_waits
+        async def send_or_copy(message: Message) -> None:
+            nonlocal head_is_pending
             if message["type"] != EXTENSION:
-                head_waits = message["type"] == "http.response.start"
+                head_is_pending = message["type"] == "http.response.start"
                 await send(message)
                 return
-            if head_waits:  # for a body, as ASGI has it; what is sent here does not pass those who hold it back
-                head_waits = False
+            if head_is_pending:  # ASGI holds it until a body; the file bypasses whoever holds it
+                head_is_pending = False
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
-            await send_file(below, message["file"].fileno(), message["offset"], message["count"])
+            await send_file(connection, message["file"].fileno(), message["offset"], message["count"])
             if not message.get("more_body", False):
                 await send({"type": "http.response.body"})
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_or_copy)
 
 
 class _Length:
-    """Stands for bytes in the protocol's account."""
+    """A number of bytes, in place of the bytes, for h11."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -60,27 +59,30 @@ class _Length:
         return self._count
 
 
-async def send_file(below: Connection, file: int, offset: int, count: int) -> None:
-    """Sends a part of a file as part of the body that was begun. Raises ConnectionError, or EOFError for a file that
-    ends too early; then the body is short, and the connection must not be used again."""
-    async with below.lock:
-        pieces = below.protocol.send_with_data_passthrough(Data(data=_Length(count))) or []  # type: ignore[arg-type]
-        for piece in pieces:
+async def send_file(connection: ClientConnection, file: int, offset: int, count: int) -> None:
+    """Send a part of a file as part of the body that was begun.
+
+    Raises ConnectionError, or EOFError for a file that ends too early; then the body is short, and the connection must
+    not be used again.
+    """
+    async with connection.lock:
+        length = Data(data=_Length(count))  # type: ignore[arg-type]
+        for piece in connection.protocol.send_with_data_passthrough(length) or []:
             if isinstance(piece, _Length):
-                await _flush(below)
-                await _send(below.socket.fileno(), file, offset, count)
+                await _flush(connection)
+                await _send(connection.socket.fileno(), file, offset, count)
             else:
-                below.transport.write(piece)
+                connection.transport.write(piece)
 
 
-async def _flush(below: Connection) -> None:
-    """What was written before must be out before the socket is used directly."""
-    while below.transport.get_write_buffer_size():
-        if below.transport.is_closing():
-            raise ConnectionResetError("the client has left")
-        await _until_writable(below.socket.fileno())
-    if below.transport.is_closing():
-        raise ConnectionResetError("the client has left")
+async def _flush(connection: ClientConnection) -> None:
+    """Wait until earlier writes have left, as they must before the socket is used directly."""
+    while connection.transport.get_write_buffer_size():
+        if connection.transport.is_closing():
+            raise ConnectionResetError("the client has disconnected")
+        await _until_writable(connection.socket.fileno())
+    if connection.transport.is_closing():
+        raise ConnectionResetError("the client has disconnected")
 
 
 async def _send(connected: int, file: int, offset: int, count: int) -> None:
@@ -95,14 +97,14 @@ async def _send(connected: int, file: int, offset: int, count: int) -> None:
 
 
 class _Sending:
-    """A part of a file on its way. One slice for each turn of the loop, from the loop itself: to wake a task for each
+    """The rest of a part of a file. The loop itself sends one slice in each of its turns: to wake a task for each
     took a quarter of the processor time of a gigabyte."""
 
     def __init__(self, file: int, offset: int, end: int) -> None:
         self._file, self._offset, self._end = file, offset, end
 
     def push(self, connected: int) -> bool:
-        """Sends what the connection takes now, a slice at the most; whether all is sent."""
+        """Send as much as the socket accepts now, at most a slice; whether all is sent."""
         try:
             sent = os.sendfile(connected, self._file, self._offset, min(SLICE, self._end - self._offset))
         except BlockingIOError:
@@ -122,7 +124,7 @@ async def _until_writable(connected: int) -> None:
 
 
 async def _while_writable(own: int, step: Callable[[int], bool]) -> None:
-    """Calls `step` each time that the descriptor takes bytes, until it returns True or raises."""
+    """Call `step` each time that the descriptor accepts bytes, until it returns True or raises."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
 

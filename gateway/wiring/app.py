@@ -1,4 +1,4 @@
-"""The apps of a server: which surfaces there are, at which addresses, and what every request passes on its way."""
+"""The apps of a server: its surfaces, its addresses, and the middleware that every request passes."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,13 +10,13 @@ from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
 from gateway import ops
 from gateway.http.access_log import AccessLog, log_at_once
-from gateway.http.drain import DrainedRefusals
-from gateway.http.stalls import StalledClients
+from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
+from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
-from gateway.server.connection import KnownConnection
+from gateway.server.client_connection import ConnectionInScope
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.load import Settings
@@ -33,15 +33,18 @@ from gateway.wiring.lifespan import open_services, scrubbing
 async def running(
     settings: Settings,
     urls: Sequence[str],
+    *,
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
-    process: ServerState | None = None,
+    state: ServerState | None = None,
+    stalls: StallLimits = DEFAULT_STALL_LIMITS,
+    drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
 ) -> AsyncIterator[list[ASGIApp]]:
-    """The app of the main address and those of the listeners, in their order, with all that they live on.
+    """Open the app of the main address and those of the listeners, in their order, with all that they need.
 
-    `urls`: under which clients reach each of these. The data folder must have been made. Raises DatabaseUnusable.
+    `urls`: the URLs by which clients reach them. The data folder must exist. Raises DatabaseUnusable.
     """
-    async with open_services(settings, metrics, process) as services, scrubbing(settings, services):
+    async with open_services(settings, metrics, state) as services, scrubbing(settings, services):
         await services.directory.check()
         main, *others = [Options(url, open_proxy_allowed(settings, urls), settings.zero_copy) for url in urls]
         hosts = {host.name: Root(host.group, host.upstream) for host in settings.virtual_host}
@@ -49,7 +52,13 @@ async def running(
         registries = [main_registry(services, main, settings.ns_group, hosts)]
         registries += [registry_at(services, *address) for address in zip(others, roots, strict=True)]
         app = create_app(
-            services, main, log_access, ByAddress(registries) if others else registries[0], ops_options(settings, urls)
+            services,
+            main,
+            log_access=log_access,
+            registry=ByAddress(registries) if others else registries[0],
+            operations=ops_options(settings, urls),
+            stalls=stalls,
+            drain=drain,
         )
         yield [app, *(AtAddress(app, number) for number in range(1, len(urls)))]
 
@@ -57,13 +66,16 @@ async def running(
 def create_app(
     services: Services,
     options: Options,
+    *,
     log_access: Callable[[AccessLine], None] = log_at_once,
     registry: ASGIApp | None = None,
-    for_operators: ops.Options | None = None,
+    operations: ops.Options | None = None,
+    stalls: StallLimits = DEFAULT_STALL_LIMITS,
+    drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
 ) -> ASGIApp:
-    """`registry` answers below /v2: by default for the names that say by themselves where they lead."""
+    """Make the app of an address. `registry` serves /v2: by default names that begin with the path of a group."""
     app = Starlette(
-        routes=ops.routes(services, for_operators or ops.Options()),
+        routes=ops.routes(services, operations or ops.Options()),
         exception_handlers={
             DatabaseUnusable: errors.on_database_unusable,
             RegistryError: errors.on_registry_error,
@@ -76,17 +88,17 @@ def create_app(
     surfaces = Surfaces(Refusals(registry or RegistryApi(services, options)), app)
     metrics = services.metrics
 
-    def note(line: AccessLine) -> None:
-        metrics.note_answer(line)
+    def count_and_log(line: AccessLine) -> None:
+        metrics.note_response(line)
         log_access(line)
 
-    access_log = AccessLog(DrainedRefusals(surfaces), errors.unexpected_response, note)
+    access_log = AccessLog(DrainedRefusals(surfaces, drain), errors.unexpected_response, count_and_log)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)
-    return KnownConnection(ZeroCopy(StalledClients(access_log), options.zero_copy))
+    return ConnectionInScope(ZeroCopy(StalledClients(access_log, stalls), options.zero_copy))
 
 
 class Surfaces:
-    """Which surface a path belongs to."""
+    """Selects the surface by the path of a request."""
 
     def __init__(self, registry: ASGIApp, rest: ASGIApp) -> None:
         self._registry = registry

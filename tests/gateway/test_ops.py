@@ -189,7 +189,7 @@ def test_waits_are_counted_many_at_once_as_they_are_one_by_one() -> None:
     metrics = Metrics()
     waits = [0.5, 1, 2, 250, 19_999, 31_000, 0]
     for wait in waits:
-        metrics.note_answer(
+        metrics.note_response(
             AccessLine("GET", "/v2/x", 200, "HIT", "blob", "g", "u", 1, True, wait, wait, None, None, "id")
         )
     text = metrics.exposition().decode()
@@ -300,7 +300,7 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
 async def test_a_server_that_stops_is_not_ready_any_more(tmp_path: Path) -> None:
     await make(tmp_path)
     process = ServerState()
-    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], process=process) as (app,):
+    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], state=process) as (app,):
         assert (await ready(app)).status == 200
         process.stopping = True
         assert (await ready(app)).error["code"] == "UNAVAILABLE"

@@ -1,17 +1,17 @@
-"""Our own Server over a small app, in the test's process, so that its limits can be made small."""
+"""A Server over a small app, in the test's process, so that its limits can be made small."""
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from h11 import CLIENT, IDLE
-from h11._readers import READERS
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.server.connections import Server
+from gateway.server.h11_connection import StrictConnection
+from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.tls import TlsFiles
 from tests.parts.processes import HOST, wait_until
 
@@ -28,7 +28,7 @@ class Served:
         return len(os.listdir("/proc/self/fd"))
 
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
-        """A socket for the loop's `sock_…` calls; a small buffer makes a client that takes little."""
+        """Connect a socket for the loop's `sock_…` calls; a small buffer makes a client that receives little."""
         connection = socket.socket()
         if receive_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -37,30 +37,35 @@ class Served:
         return connection
 
     async def settles(self, before: int) -> None:
-        """Returns when no more descriptors are open than before."""
+        """Wait until no more descriptors are open than before."""
         await asyncio.to_thread(wait_until, lambda: self.descriptors <= before, WITHIN)
 
     async def reaches(self, count: int) -> None:
-        """Returns when so many descriptors are open."""
+        """Wait until exactly `count` descriptors are open."""
         await asyncio.to_thread(wait_until, lambda: self.descriptors == count, WITHIN)
 
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, *, connections: int | None = None, tls: TlsFiles | None = None
+    app: ASGIApp,
+    *,
+    connections: int | None = None,
+    tls: TlsFiles | None = None,
+    timings: ServerTimings = DEFAULT_TIMINGS,
+    h11_type: type[StrictConnection] | None = None,
 ) -> AsyncIterator[Served]:
     listener = socket.create_server((HOST, 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
     stop = asyncio.Event()
-    with _readers_restored():
-        running = asyncio.ensure_future(Server(app, tls, connections).serve(listener, stop, grace=0.5))
-        try:
-            yield Served(listener.getsockname()[1])
-        finally:
-            stop.set()
-            async with asyncio.timeout(WITHIN):
-                await running
-            listener.close()
+    server = Server(app, tls=tls, connections=connections, timings=timings, h11_type=h11_type)
+    running = asyncio.ensure_future(server.serve(listener, stop, grace=0.5))
+    try:
+        yield Served(listener.getsockname()[1])
+    finally:
+        stop.set()
+        async with asyncio.timeout(WITHIN):
+            await running
+        listener.close()
 
 
 async def pong(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +74,7 @@ async def pong(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the other side ends, in whatever way; raises TimeoutError if it does not."""
+    """Read until the other side ends the connection, in whatever way; raises TimeoutError if it does not."""
     loop, received = asyncio.get_running_loop(), b""
     async with asyncio.timeout(WITHIN):
         try:
@@ -78,13 +83,3 @@ async def read_to_end(connection: socket.socket) -> bytes:
         except ConnectionError:
             pass
     return received
-
-
-@contextmanager
-def _readers_restored() -> Iterator[None]:
-    """The parser's table is one for the whole process, in which the parts of the tests have servers too."""
-    before = READERS[CLIENT, IDLE]
-    try:
-        yield
-    finally:
-        READERS[CLIENT, IDLE] = before

@@ -15,11 +15,10 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.cli import folder
-from gateway.http import stalls
 from gateway.http.disconnect import while_connected
-from gateway.http.stalls import StalledClients
-from gateway.server import connections, http1
-from gateway.server.connection import KnownConnection
+from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
+from gateway.server.client_connection import ConnectionInScope
+from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
@@ -34,8 +33,10 @@ from tests.parts.processes import HOST, wait_until
 from .conftest import descriptors
 from .serving import SMALL_BUFFER, Served, pong, read_to_end, serving
 
-PATIENCE = 0.3
+TIMEOUT = 0.3
 WINDOW = 0.4
+SHORT_IDLE = ServerTimings(keep_alive=WINDOW)
+SHORT_WINDOW = StallLimits(body_window=WINDOW)
 PIECE = 256 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 GET_AND_CLOSE = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
@@ -44,26 +45,21 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\
 
 
 def test_nobody_holds_a_connection_for_longer_than_this() -> None:
-    assert connections.KEEP_ALIVE_SECONDS <= 10
-    assert stalls.BODY_WINDOW <= 30
-    assert stalls.BODY_BYTES / stalls.BODY_WINDOW >= 1024
-    assert stalls.ANSWER_PATIENCE <= 60
-    assert http1.LAST_BYTES_SECONDS <= 60
-    assert connections._TLS_HANDSHAKE_SECONDS <= 10
+    assert DEFAULT_TIMINGS.keep_alive <= 10
+    assert DEFAULT_STALL_LIMITS.body_window <= 30
+    assert DEFAULT_STALL_LIMITS.body_bytes / DEFAULT_STALL_LIMITS.body_window >= 1024
+    assert DEFAULT_STALL_LIMITS.response_timeout <= 60
+    assert DEFAULT_TIMINGS.last_bytes <= 60
+    assert DEFAULT_TIMINGS.tls_handshake <= 10
 
 
 # Heads.
 
 
-@pytest.fixture
-def short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", WINDOW)
-
-
 @pytest.mark.parametrize("first", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a.test\r\n"])
-async def test_a_head_that_comes_too_slowly_ends_the_connection(first: bytes, short_idle: None) -> None:
-    """Also while more of it keeps coming."""
-    async with serving(pong) as served:
+async def test_a_head_that_comes_too_slowly_ends_the_connection(first: bytes) -> None:
+    """The connection also ends while more of the head keeps coming."""
+    async with serving(pong, timings=SHORT_IDLE) as served:
         before, loop = served.descriptors, asyncio.get_running_loop()
         with served.connect() as connection:
             began = time.monotonic()
@@ -82,8 +78,8 @@ async def test_a_head_that_comes_too_slowly_ends_the_connection(first: bytes, sh
         await served.settles(before)
 
 
-async def test_a_connection_that_is_kept_is_closed_when_it_stays_idle(short_idle: None) -> None:
-    async with serving(pong) as served:
+async def test_a_connection_that_is_kept_is_closed_when_it_stays_idle() -> None:
+    async with serving(pong, timings=SHORT_IDLE) as served:
         with served.connect() as connection:
             await asyncio.get_running_loop().sock_sendall(connection, GET)
             assert (await read_to_end(connection)).endswith(b"pong")
@@ -99,7 +95,7 @@ async def test_a_client_that_leaves_after_its_answer_is_not_waited_for() -> None
                 if request:
                     assert await loop.sock_recv(connection, 1000)
         await served.settles(before)
-        assert time.monotonic() - began < connections.KEEP_ALIVE_SECONDS / 2
+        assert time.monotonic() - began < DEFAULT_TIMINGS.keep_alive / 2
 
 
 # Request bodies.
@@ -122,7 +118,7 @@ class Reader:
 @pytest.mark.parametrize("trickles", [False, True])
 async def test_a_body_that_comes_too_slowly_ends_the_connection(framing: bytes, trickles: bool) -> None:
     reader = Reader()
-    async with serving(KnownConnection(StalledClients(reader, window=WINDOW))) as served:
+    async with serving(ConnectionInScope(StalledClients(reader, SHORT_WINDOW))) as served:
         before, loop = served.descriptors, asyncio.get_running_loop()
         with served.connect() as connection:
             await loop.sock_sendall(connection, framing)
@@ -142,10 +138,10 @@ async def test_a_body_that_comes_too_slowly_ends_the_connection(framing: bytes, 
         await served.settles(before)
 
 
-async def test_a_body_that_brings_enough_in_each_window_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stalls, "BODY_BYTES", 1000)
+async def test_a_body_that_brings_enough_in_each_window_goes_on() -> None:
+    limits = StallLimits(body_window=WINDOW, body_bytes=1000)
     reader = Reader()
-    async with serving(KnownConnection(StalledClients(reader, window=WINDOW))) as served:
+    async with serving(ConnectionInScope(StalledClients(reader, limits))) as served:
         loop = asyncio.get_running_loop()
         with served.connect() as connection:
             await loop.sock_sendall(
@@ -189,7 +185,7 @@ def file() -> Iterator[IO[bytes]]:
 
 
 def watched(app: ASGIApp, zero_copy: bool) -> ASGIApp:
-    return KnownConnection(ZeroCopy(StalledClients(app, patience=PATIENCE), zero_copy))
+    return ConnectionInScope(ZeroCopy(StalledClients(app, StallLimits(response_timeout=TIMEOUT)), zero_copy))
 
 
 @pytest.mark.parametrize("zero_copy", [False, True])
@@ -212,24 +208,22 @@ async def test_an_answer_that_is_taken_slowly_goes_on(zero_copy: bool, file: IO[
         with served.connect(SMALL_BUFFER) as connection:
             await loop.sock_sendall(connection, GET)
             began = time.monotonic()
-            while time.monotonic() - began < PATIENCE * 6:
-                await asyncio.sleep(PATIENCE / 8)
+            while time.monotonic() - began < TIMEOUT * 6:
+                await asyncio.sleep(TIMEOUT / 8)
                 assert await loop.sock_recv(connection, 2000)
 
 
 @pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
 @pytest.mark.parametrize("size", [40_000, 60_000])
-async def test_a_short_answer_that_nobody_takes_is_ended_too(
-    request_: bytes, size: int, short_idle: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It fits into the server's buffers, so that nothing waits but the close of the connection."""
-    monkeypatch.setattr(http1, "LAST_BYTES_SECONDS", PATIENCE)
+async def test_a_short_answer_that_nobody_takes_is_ended_too(request_: bytes, size: int) -> None:
+    """The response fits into the server's buffers, so that nothing waits but the close of the connection."""
+    timings = ServerTimings(keep_alive=WINDOW, last_bytes=TIMEOUT)
 
     async def short(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
         await send({"type": "http.response.body", "body": bytes(size)})
 
-    async with serving(KnownConnection(StalledClients(short))) as served:
+    async with serving(ConnectionInScope(StalledClients(short)), timings=timings) as served:
         before, loop = served.descriptors, asyncio.get_running_loop()
         with served.connect(SMALL_BUFFER) as connection:
             await loop.sock_sendall(connection, request_)
@@ -238,7 +232,7 @@ async def test_a_short_answer_that_nobody_takes_is_ended_too(
 
 
 async def test_a_stopped_server_does_not_wait_for_those_who_take_nothing(file: IO[bytes]) -> None:
-    app = KnownConnection(ZeroCopy(StalledClients(Endless(file))))
+    app = ConnectionInScope(ZeroCopy(StalledClients(Endless(file))))
     with ExitStack() as held:
         async with serving(app) as served:
             loop = asyncio.get_running_loop()
@@ -254,18 +248,14 @@ async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> No
     settings = Settings.model_validate({"data": str(scratch), "upstreams": {"docker.io": liar.settings()}})
     request = GET.replace(b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode())
     await prepare(scratch)
-    async with running(settings, ["http://127.0.0.1:8080"]) as [app]:
-        outer: Any = app
-        while not isinstance(outer, StalledClients):
-            outer = outer._app
-        outer._patience = PATIENCE
-        async with serving(app) as served:
-            await asyncio.to_thread(raw.get, f"http://{HOST}:{served.port}{request.split()[1].decode()}")
-            before, loop = served.descriptors, asyncio.get_running_loop()
-            with served.connect(SMALL_BUFFER) as connection:
-                await loop.sock_sendall(connection, request * 2)
-                assert await loop.sock_recv(connection, 1000)
-                await served.settles(before + 1)
+    limits = StallLimits(response_timeout=TIMEOUT)
+    async with running(settings, ["http://127.0.0.1:8080"], stalls=limits) as [app], serving(app) as served:
+        await asyncio.to_thread(raw.get, f"http://{HOST}:{served.port}{request.split()[1].decode()}")
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect(SMALL_BUFFER) as connection:
+            await loop.sock_sendall(connection, request * 2)
+            assert await loop.sock_recv(connection, 1000)
+            await served.settles(before + 1)
 
 
 async def prepare(data: Path) -> None:
@@ -278,8 +268,8 @@ async def prepare(data: Path) -> None:
 PUT_OF_SOME_SIZE = b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\n\r\n" + bytes(99_999)
 
 
-async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_served(short_idle: None) -> None:
-    async with serving(pong, connections=3) as served, AsyncExitStack() as stack:
+async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_served() -> None:
+    async with serving(pong, connections=3, timings=SHORT_IDLE) as served, AsyncExitStack() as stack:
         before = served.descriptors
         held = [stack.enter_context(served.connect()) for _ in range(3)]
         await served.reaches(before + 6)
@@ -297,8 +287,8 @@ async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_serv
             assert await asked(served) == b"pong"
 
 
-async def test_those_who_only_connect_fill_the_cap_for_no_longer_than_they_may_idle(short_idle: None) -> None:
-    async with serving(pong, connections=5) as served:
+async def test_those_who_only_connect_fill_the_cap_for_no_longer_than_they_may_idle() -> None:
+    async with serving(pong, connections=5, timings=SHORT_IDLE) as served:
         before = served.descriptors
         with ExitStack() as stack:
             held = [stack.enter_context(served.connect()) for _ in range(20)]
@@ -324,9 +314,8 @@ async def test_what_is_said_above_the_cap_is_not_lost_with_the_connection(sent: 
             held.close()
 
 
-async def test_who_stays_above_the_cap_is_left_alone_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.server.connections.TURNED_AWAY_SECONDS", 0.1)
-    async with serving(pong, connections=1) as served:
+async def test_who_stays_above_the_cap_is_left_alone_after_a_moment() -> None:
+    async with serving(pong, connections=1, timings=ServerTimings(rejection=0.1)) as served:
         before = served.descriptors
         with served.connect(), ExitStack() as stack:
             await served.reaches(before + 2)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from starlette.types import Receive, Scope, Send
 from trustme import KeyType
 
-from gateway.server import connections
+from gateway.server.timings import ServerTimings
 from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
@@ -116,11 +116,11 @@ def test_plain_http_at_the_tls_port_ends_at_once(port: int) -> None:
     assert time.monotonic() - began < SOON
 
 
-def test_who_never_begins_to_speak_is_closed(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
-    monkeypatch.setattr(connections, "_TLS_HANDSHAKE_SECONDS", 0.3)
+def test_who_never_begins_to_speak_is_closed(authority: Authority) -> None:
+    files, timings = TlsFiles(authority.cert_file, authority.key_file), ServerTimings(tls_handshake=0.3)
 
     async def wait() -> None:
-        async with serving(pong, tls=TlsFiles(authority.cert_file, authority.key_file)) as served:
+        async with serving(pong, tls=files, timings=timings) as served:
             with served.connect() as connection:
                 async with asyncio.timeout(SOON):
                     assert await asyncio.get_running_loop().sock_recv(connection, 1) == b""
@@ -222,9 +222,7 @@ def test_a_certificate_without_its_key_is_refused(authority: Authority, tmp_path
 # Renewal.
 
 
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_LOOK_AT_FILES_SECONDS", 0.05)
+OFTEN = ServerTimings(certificate_check=0.05)
 
 
 class Issued:
@@ -265,12 +263,10 @@ def issued(tmp_path: Path) -> Issued:
 
 @pytest.mark.parametrize("kind", [KeyType.ECDSA, KeyType.RSA])
 @pytest.mark.parametrize("then", [KeyType.ECDSA, KeyType.RSA])
-async def test_a_replaced_certificate_is_shown_to_new_connections(
-    kind: KeyType, then: KeyType, often: None, issued: Issued
-) -> None:
+async def test_a_replaced_certificate_is_shown_to_new_connections(kind: KeyType, then: KeyType, issued: Issued) -> None:
     """Also where the new key is of another kind, of which one context could hold both."""
     first = issued.issue(kind)
-    async with serving(pong, tls=issued.files) as served:
+    async with serving(pong, tls=issued.files, timings=OFTEN) as served:
         assert await asyncio.to_thread(issued.serial, served.port) == first
         old = await asyncio.open_connection(HOST, served.port, ssl=issued.context, server_hostname=HOST)
         second = issued.issue(then)
@@ -280,9 +276,9 @@ async def test_a_replaced_certificate_is_shown_to_new_connections(
         old[1].close()
 
 
-async def test_files_that_cannot_be_used_change_nothing_until_they_are_right(often: None, issued: Issued) -> None:
+async def test_files_that_cannot_be_used_change_nothing_until_they_are_right(issued: Issued) -> None:
     first = issued.issue()
-    async with serving(pong, tls=issued.files) as served:
+    async with serving(pong, tls=issued.files, timings=OFTEN) as served:
         for broken in (b"", b"no PEM", Authority(issued.files.key.parent / "another").key_file.read_bytes()):
             issued.put(issued.files.key, broken)
             await asyncio.sleep(0.3)
@@ -300,13 +296,11 @@ async def shown(issued: Issued, port: int, serial: int) -> None:
 # Slow readers, and those who say nothing.
 
 
-async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(
-    issued: Issued, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not even its goodbye, which TLS waits for."""
-    monkeypatch.setattr(connections, "TURNED_AWAY_SECONDS", 0.2)
+async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(issued: Issued) -> None:
+    """Its TLS goodbye is not waited for either."""
+    timings = ServerTimings(rejection=0.2)
     issued.issue()
-    async with serving(pong, connections=1, tls=issued.files) as served, AsyncExitStack() as stack:
+    async with serving(pong, connections=1, tls=issued.files, timings=timings) as served, AsyncExitStack() as stack:
         held = await asyncio.open_connection(HOST, served.port, ssl=issued.context, server_hostname=HOST)
         before = served.descriptors
         for _ in range(5):

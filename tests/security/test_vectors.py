@@ -23,10 +23,11 @@ from .vectors import MARK, VECTORS, Vector
 
 AT_ONCE = 16
 BOUND = 8.0
-PATIENCE_WITH_PROXIES = 2.0
+PROXY_BOUND = 2.0
 WITHOUT_STATUS = 0
-"""What HTTP/0.9 is answered with by those who still speak it."""
+"""The status of a response in HTTP/0.9, by proxies that still speak it."""
 
+MARK_PATTERN = re.compile(r"mark-\d{5}")
 _FINAL = re.compile(rb"HTTP/1\.[01] ([2-5]\d\d)")
 _numbers = count()
 
@@ -35,7 +36,8 @@ every_vector = pytest.mark.parametrize("vector", [pytest.param(vector, id=vector
 
 @dataclass(frozen=True)
 class Conversation:
-    """`ended`: the other side closed in time. `next_is_own`: a plain request by another client then got its answer."""
+    """The result of a vector. `ended`: the other side closed in time. `next_is_own`: a plain request by another client
+    then got its own response."""
 
     mark: str
     answers: tuple[int, ...]
@@ -61,7 +63,7 @@ def exchange(port: int, vector: Vector, mark: bytes, bound: float) -> tuple[byte
     received = b""
     with socket.create_connection((HOST, port), timeout=bound) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(ConnectionError):  # it may answer and close before it has read everything
+        with contextlib.suppress(ConnectionError):  # it may respond and close before it has read everything
             for piece in vector.pieces(mark):
                 connection.sendall(piece)
         if vector.leaves:
@@ -78,7 +80,7 @@ def exchange(port: int, vector: Vector, mark: bytes, bound: float) -> tuple[byte
 
 
 def probe(port: int) -> bool:
-    """Whether a plain request is answered; on a connection that is out of step it would be with another's answer."""
+    """Whether a plain request gets its own response; on a connection out of step it would get another's."""
     path = f"/probes/{new_mark()}"
     answer = raw.get(f"http://{HOST}:{port}{path}", timeout=BOUND)
     return answer.complete and path.encode() in answer.body
@@ -91,17 +93,17 @@ def converse_all(port: int, bound: float) -> dict[str, Conversation]:
 
 
 def handled(server: Gateway) -> dict[str, list[str]]:
-    """The requests that reached the application, as the log has them: mark to paths."""
+    """Read the requests that reached the application from the log: mark to paths."""
     found: dict[str, list[str]] = {}
     for line in server.log_text().splitlines():
         entry = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
-        if entry.get("event") == "request" and (mark := re.search(r"mark-\d{5}", entry["path"])):
+        if entry.get("event") == "request" and (mark := MARK_PATTERN.search(entry["path"])):
             found.setdefault(mark[0], []).append(entry["path"])
     return found
 
 
 def caught_up(server: Gateway) -> dict[str, list[str]]:
-    """What was handled until now: a request that is sent now is in the log, and with it all that ended before."""
+    """Read what was handled until now: a request that is sent now appears in the log after all that ended before."""
     mark = new_mark()
     raw.get(f"{server.url}/{mark}")
     wait_until(lambda: mark in handled(server))
@@ -114,7 +116,7 @@ def test_there_are_enough_vectors_each_with_a_name_of_its_own() -> None:
 
 
 def settled_descriptors(server: Gateway) -> int:
-    """What is open when all that a server opens in its first moments is."""
+    """Count the open descriptors, once a server has opened what it opens in its first moments."""
     looks = [-1]
 
     def unchanged() -> bool:
@@ -127,7 +129,7 @@ def settled_descriptors(server: Gateway) -> int:
 
 @pytest.fixture(scope="module")
 def alone(shared: Gateway) -> tuple[dict[str, Conversation], dict[str, list[str]]]:
-    """Each vector sent to our server; what came back, and what was handled."""
+    """Send each vector to our server; what came back, and what was handled."""
     before = settled_descriptors(shared)
     conversations = converse_all(shared.port, BOUND)
     wait_until(lambda: descriptors(shared.worker) <= before, within=15, what="descriptors are left behind")
@@ -166,8 +168,8 @@ def front(
 
 @pytest.fixture(scope="module")
 def behind(front: FrontProxy, shared: Gateway) -> tuple[dict[str, Conversation], dict[str, list[str]]]:
-    """The same, sent to a proxy before our server."""
-    return converse_all(front.port, PATIENCE_WITH_PROXIES), caught_up(shared)
+    """Send each vector to a proxy before our server; what came back, and what was handled."""
+    return converse_all(front.port, PROXY_BOUND), caught_up(shared)
 
 
 @every_vector

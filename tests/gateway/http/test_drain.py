@@ -7,8 +7,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.http import drain
-from gateway.http.drain import DrainedRefusals
+from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
 from tests.conftest import GatewayFactory
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts import raw
@@ -20,17 +19,24 @@ CHUNKED = ("Transfer-Encoding", "chunked")
 
 
 class Refusing:
-    """Answers at once; `unread_at` notes how much of the body was left when each message was sent."""
+    """An app that responds at once; `unread_at` records how much of the body was left when each message was sent."""
 
-    def __init__(self, *headers: tuple[str, str], body: Sequence[bytes] = BODY, after: int = 0) -> None:
+    def __init__(
+        self,
+        *headers: tuple[str, str],
+        body: Sequence[bytes] = BODY,
+        after: int = 0,
+        limits: DrainLimits = DEFAULT_DRAIN_LIMITS,
+    ) -> None:
         self.client = Client(scope_of("PUT", "/v2/x", headers), body)
         self.unread_at: list[tuple[str, bool, int]] = []
         self._after = after
+        self._limits = limits
         self.client.watch = self._note
 
     async def ask(self) -> Exchange:
         async with asyncio.timeout(10):
-            return await self.client.ask(DrainedRefusals(self._refuse))
+            return await self.client.ask(DrainedRefusals(self._refuse, self._limits))
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(self._after):
@@ -73,16 +79,14 @@ async def test_a_client_that_leaves_while_it_is_drained_ends_the_request() -> No
     assert (await refusing.ask()).status == 405
 
 
-async def test_a_body_without_end_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "DRAIN_BYTES", 5 * 65_536)
-    refusing = Refusing(CHUNKED)
+async def test_a_body_without_end_is_read_up_to_the_limit() -> None:
+    refusing = Refusing(CHUNKED, limits=DrainLimits(bytes=5 * 65_536))
     assert (await refusing.ask()).complete
     assert refusing.unread_at[-1] == ("http.response.body", True, 11)
 
 
-async def test_a_body_that_does_not_come_is_waited_for_in_vain_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "DRAIN_SECONDS", 0.02)
-    assert (await Refusing(DECLARED, body=[]).ask()).complete
+async def test_a_body_that_does_not_come_is_waited_for_in_vain_only_so_long() -> None:
+    assert (await Refusing(DECLARED, body=[], limits=DrainLimits(seconds=0.02)).ask()).complete
 
 
 def test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer(gateway: GatewayFactory, canary: Liar) -> None:
@@ -95,4 +99,3 @@ def test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer(gateway: Gateway
             found = raw.request("PUT", server.proxied_url(path), framing, body, timeout=15)
             assert (found.status, found.complete) == (405, True)
             assert b"UNSUPPORTED" in found.body
-

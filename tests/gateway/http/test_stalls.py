@@ -1,4 +1,4 @@
-"""Clients that ask and do not take: given up, whichever way the bytes go to them."""
+"""Clients that request and do not receive are disconnected, whichever way the bytes are sent."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import folder
-from gateway.http.stalls import StalledClients
+from gateway.http.stalls import StallLimits
 from gateway.server.connections import Server
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
@@ -24,20 +24,20 @@ PROXIED = "/v2/hub/dependency_proxy/containers/library/any/blobs"
 
 @dataclass(frozen=True)
 class Impatient:
-    """A server in this process that gives up on an answer after a second or two, and a blob that it holds."""
+    """A server in this process that aborts a stalled response after a second or two, and a blob that it has cached."""
 
     port: int
     target: str
 
 
 @pytest.fixture
-async def impatient(tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Impatient]:
-    monkeypatch.setattr(StalledClients.__init__, "__defaults__", (0.5, 30.0))
+async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
     await folder.make(tmp_path)
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
     stop, listener = asyncio.Event(), listen(0)
-    async with running(Settings.model_validate(given), ["http://127.0.0.1"]) as [app]:
+    limits = StallLimits(response_timeout=0.5)
+    async with running(Settings.model_validate(given), ["http://127.0.0.1"], stalls=limits) as [app]:
         assert (await ask(app, "GET", target)).complete
         serving = asyncio.ensure_future(Server(app).serve(listener, stop, 1.0))
         yield Impatient(listener.getsockname()[1], target)

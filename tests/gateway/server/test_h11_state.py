@@ -1,10 +1,14 @@
-"""The account of a connection: its short way leaves it as h11 itself would have left it."""
+"""FastConnection: its shortcuts leave the state that h11 itself would have left, and are used only if they do."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import h11
 import pytest
 
-from gateway.server import request_head
-from gateway.server.h11_state import Account
+from gateway.server.h11_connection import StrictConnection
+from gateway.server.h11_state import FastConnection, behaves_as_h11, connection_type
+from gateway.server.request_head import HEAD_LIMIT
 
 HEAD = "GET / HTTP/1.1\r\nHost: a\r\n"
 STATUS = 404
@@ -16,80 +20,171 @@ REQUESTS = {
     "with a body": f"{HEAD.replace('GET', 'PUT')}Content-Length: 2\r\n\r\nhi",
     "with chunks": f"{HEAD.replace('GET', 'PUT')}Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
     "whose body has not come": f"{HEAD.replace('GET', 'PUT')}Content-Length: 2\r\n\r\n",
-    "that wants to hear first": f"{HEAD.replace('GET', 'PUT')}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+    "that expects 100-continue": f"{HEAD.replace('GET', 'PUT')}Content-Length: 2\r\nExpect: 100-continue\r\n\r\n",
     "for a tunnel": "CONNECT /x HTTP/1.1\r\nHost: a\r\n\r\n",
     "with the next behind it": f"{HEAD}\r\n{HEAD}\r\n",
 }
+REFUSED = {
+    "no version": ("GET /\r\nHost: a\r\n\r\n", 400),
+    "two lengths": (f"{HEAD}Content-Length: 2\r\nContent-Length: 2\r\n\r\n", 400),
+    "length and coding": (f"{HEAD}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "a folded line": (f"{HEAD}A: b\r\n c\r\n\r\n", 400),
+    "a bare LF": (f"{HEAD}A: b\nB: c\r\n\r\n", 400),
+    "bare LF at the end": (f"{HEAD}\n", 400),
+    "HTTP/2": ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "a long target": (f"{HEAD.replace('/ ', '/' + 9000 * 'a' + ' ')}\r\n", 414),
+    "many lines": (HEAD + 150 * "A: b\r\n" + "\r\n", 431),
+    "no end": (f"{HEAD}A: {40_000 * 'b'}", 431),
+}
+TYPES = [FastConnection, StrictConnection]
 State = dict[type[h11._util.Sentinel], type[h11._util.Sentinel]]
 
 
-@pytest.fixture(autouse=True)
-def strictly() -> None:
-    request_head.install()
-
-
-def read(account: h11.Connection, sent: str, *, leaves: bool) -> None:
-    account.receive_data(sent.encode())
+def read(connection: h11.Connection, sent: str, *, leaves: bool) -> None:
+    connection.receive_data(sent.encode())
     if leaves:
-        account.receive_data(b"")
-    while account.next_event() not in (h11.NEED_DATA, h11.PAUSED, h11.ConnectionClosed()):
+        connection.receive_data(b"")
+    while connection.next_event() not in (h11.NEED_DATA, h11.PAUSED, h11.ConnectionClosed()):
         pass
 
 
-def state(account: h11.Connection) -> tuple[State, bool, object, object]:
-    cycle = account._cstate
-    return cycle.states, cycle.keep_alive, type(account._reader), type(account._writer)
+def state(connection: h11.Connection) -> tuple[State, bool, object, object]:
+    cycle = connection._cstate
+    reader = connection._reader
+    if reader is not None and reader == getattr(connection, "_read_head", None):
+        reader = h11._readers.READERS[h11.CLIENT, h11.IDLE]
+    return cycle.states, cycle.keep_alive, type(reader), type(connection._writer)
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["open", "half closed"])
 @pytest.mark.parametrize("last", [False, True], ids=["", "last"])
 @pytest.mark.parametrize("sent", REQUESTS.values(), ids=REQUESTS)
-def test_an_answer_as_a_whole_leaves_what_head_and_end_would(sent: str, last: bool, leaves: bool) -> None:
-    ours, theirs = Account(request_head.HEAD_LIMIT), h11.Connection(h11.SERVER)
-    for account in (ours, theirs):
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_an_answer_as_a_whole_leaves_what_head_and_end_would(
+    connection_type: type[StrictConnection], sent: str, last: bool, leaves: bool
+) -> None:
+    ours, theirs = connection_type(HEAD_LIMIT), h11.Connection(h11.SERVER)
+    for connection in (ours, theirs):
         try:
-            read(account, sent, leaves=leaves)
+            read(connection, sent, leaves=leaves)
         except h11.RemoteProtocolError:
             assert leaves, "only a body that ends too early is refused"
     ending = [(b"connection", b"close")] if last else []
     head = h11.Response(status_code=STATUS, headers=[(b"content-length", b"0"), *ending])
-    told = theirs.send(head).lower()
+    head_sent = theirs.send(head).lower()
     theirs.send(h11.EndOfMessage())
 
-    assert ours.note_answer(STATUS, last=last) == (b"connection: close\r\n" in told)
+    assert ours.note_response(STATUS, last=last) == (b"connection: close\r\n" in head_sent)
 
     assert state(ours) == state(theirs)
     if ours.our_state is ours.their_state is h11.DONE:
-        for account in (ours, theirs):
-            account.start_next_cycle()
+        for connection in (ours, theirs):
+            connection.start_next_cycle()
         assert state(ours) == state(theirs)
 
 
 def test_a_kept_connection_goes_on_with_the_next_request() -> None:
-    account = Account(request_head.HEAD_LIMIT)
+    connection = FastConnection(HEAD_LIMIT)
     for _ in range(3):
-        read(account, REQUESTS["that is kept"], leaves=False)
-        assert account.note_answer(STATUS, last=False) is False
-        account.start_next_cycle()
-    read(account, REQUESTS["that ends the connection"], leaves=False)
-    assert account.note_answer(STATUS, last=False) is True
-    assert account.our_state is h11.MUST_CLOSE
+        read(connection, REQUESTS["that is kept"], leaves=False)
+        assert connection.note_response(STATUS, last=False) is False
+        connection.start_next_cycle()
+    read(connection, REQUESTS["that ends the connection"], leaves=False)
+    assert connection.note_response(STATUS, last=False) is True
+    assert connection.our_state is h11.MUST_CLOSE
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_second_answer_is_an_error(last: bool) -> None:
-    account = Account(request_head.HEAD_LIMIT)
-    read(account, REQUESTS["that is kept"], leaves=False)
-    account.note_answer(STATUS, last=False)
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_a_second_answer_is_an_error(connection_type: type[StrictConnection], last: bool) -> None:
+    connection = connection_type(HEAD_LIMIT)
+    read(connection, REQUESTS["that is kept"], leaves=False)
+    connection.note_response(STATUS, last=False)
 
     with pytest.raises(h11.LocalProtocolError):
-        account.note_answer(STATUS, last=last)
+        connection.note_response(STATUS, last=last)
 
 
-def test_an_answer_to_a_client_that_broke_off_is_not_sent() -> None:
-    account = Account(request_head.HEAD_LIMIT)
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_an_answer_to_a_client_that_broke_off_is_not_sent(connection_type: type[StrictConnection]) -> None:
+    connection = connection_type(HEAD_LIMIT)
     with pytest.raises(h11.RemoteProtocolError):
-        read(account, REQUESTS["whose body has not come"], leaves=True)
-    account.note_answer(STATUS, last=False)
+        read(connection, REQUESTS["whose body has not come"], leaves=True)
+    connection.note_response(STATUS, last=False)
 
-    assert account.note_answer(STATUS, last=False) is None
+    assert connection.note_response(STATUS, last=False) is None
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+@pytest.mark.parametrize("sent, status", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_a_head_is_refused_on_the_first_request_and_on_a_later_one(
+    connection_type: type[StrictConnection], sent: str, status: int, step: int
+) -> None:
+    for kept in (0, 2):
+        connection = connection_type(HEAD_LIMIT)
+        for _ in range(kept):
+            read(connection, REQUESTS["that is kept"], leaves=False)
+            connection.note_response(STATUS, last=False)
+            connection.start_next_cycle()
+        pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
+        with pytest.raises(h11.RemoteProtocolError) as refusal:
+            for piece in pieces:
+                read(connection, piece, leaves=False)
+        assert refusal.value.error_status_hint == status
+
+
+# Another version of h11, whose internals are not these.
+
+
+class WithoutReader(FastConnection):
+    """A version that takes its readers from somewhere else."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(
+            "_reader_of_old" if name == "_reader" and callable(value) and self._is_ours(value) else name, value
+        )
+
+    def _is_ours(self, value: Any) -> bool:
+        return getattr(value, "__func__", None) is FastConnection._read_head
+
+
+class WithoutStates(FastConnection):
+    """A version that keeps its states under another name."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "_cstate":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+class ForgetfulOfClosing(FastConnection):
+    """A version in which a complete response leaves another state."""
+
+    def note_response(self, status: int, *, last: bool) -> bool | None:
+        super().note_response(status, last=last)
+        return False
+
+
+@pytest.mark.parametrize("version", [WithoutReader, WithoutStates, ForgetfulOfClosing])
+def test_another_version_of_h11_is_recognised(version: type[FastConnection]) -> None:
+    assert not behaves_as_h11(version)
+
+
+def test_the_installed_version_of_h11_is_known() -> None:
+    assert connection_type() is FastConnection
+
+
+def events(connection: h11.Connection, pieces: Sequence[str]) -> list[h11.Event]:
+    found: list[h11.Event] = []
+    for piece in pieces:
+        connection.receive_data(piece.encode())
+        while isinstance(event := connection.next_event(), h11.Request | h11.Data | h11.EndOfMessage):
+            found.append(event)
+    return found
+
+
+@pytest.mark.parametrize("sent", REQUESTS.values(), ids=REQUESTS)
+def test_both_types_read_the_same_request(sent: str) -> None:
+    pieces = [sent[:7], sent[7:]]
+    assert events(FastConnection(HEAD_LIMIT), pieces) == events(StrictConnection(HEAD_LIMIT), pieces)

@@ -1,6 +1,6 @@
-"""The connection below an ASGI `send`, where the server is Hypercorn; nothing where its insides are not recognised.
+"""ClientConnection: the connection below an ASGI `send`, if the server is Hypercorn; None if it is not recognised.
 
-ASGI has no word for "give up on this client", nor for "send this file without reading it". The `send` of Hypercorn is a
+ASGI has no word for "abort this connection", nor for "send this file without reading it". The `send` of Hypercorn is a
 method of its stream, which leads over the protocol to the connection; a wire test holds the version to this.
 """
 
@@ -14,13 +14,13 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 KEY = "connection"
-_ACKNOWLEDGED_AT = 120
-"""Where `tcpi_bytes_acked` stands in Linux's `struct tcp_info`."""
+_BYTES_ACKED_OFFSET = 120
+"""The offset of `tcpi_bytes_acked` in Linux's `struct tcp_info`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """`protocol` keeps the account of what has been sent; `lock` is held by whoever writes."""
+class ClientConnection:
+    """A client's connection. `protocol` must be told of each body byte sent; a writer holds `lock`."""
 
     transport: asyncio.WriteTransport
     socket: socket.socket
@@ -31,16 +31,17 @@ class Connection:
     def encrypted(self) -> bool:
         return self.transport.get_extra_info("ssl_object") is not None
 
-    def taken(self) -> int:
-        """Bytes that the client's side has acknowledged: it grows as long as it takes any, however much waits."""
+    def acknowledged_bytes(self) -> int:
+        """Count the bytes that the client's side has acknowledged: it grows while the client receives any."""
         if self.socket.fileno() < 0:
             return 0
-        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
-        (acknowledged,) = struct.unpack_from("Q", info, _ACKNOWLEDGED_AT)
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_OFFSET + 8)
+        (acknowledged,) = struct.unpack_from("Q", info, _BYTES_ACKED_OFFSET)
         return int(acknowledged)
 
 
-def below(send: Send) -> Connection | None:
+def connection_below(send: Send) -> ClientConnection | None:
+    """Find the connection below the server's own `send`; None if it is not Hypercorn's, as this module knows it."""
     stream = getattr(send, "__self__", None)
     protocol = _owner(stream)
     server = _owner(protocol)
@@ -51,23 +52,24 @@ def below(send: Send) -> Connection | None:
     found = writer.get_extra_info("socket")
     if found is None or not isinstance(state, h11.Connection):
         return None
-    return Connection(writer.transport, found, state, lock)
+    return ClientConnection(writer.transport, found, state, lock)
 
 
-class KnownConnection:
-    """Outermost, since it needs the server's own `send`: puts what is below it into the scope."""
+class ConnectionInScope:
+    """Puts the ClientConnection into the scope. It must be outermost, since it needs the server's own `send`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})[KEY] = below(send)
+            scope.setdefault("state", {})[KEY] = connection_below(send)
         await self._app(scope, receive, send)
 
 
-def of(scope: Scope) -> Connection | None:
-    found: Connection | None = scope.get("state", {}).get(KEY)
+def connection_of(scope: Scope) -> ClientConnection | None:
+    """Get what ConnectionInScope found; None also without it."""
+    found: ClientConnection | None = scope.get("state", {}).get(KEY)
     return found
 
 

@@ -1,0 +1,51 @@
+"""StrictConnection: an h11 connection that refuses ambiguous request heads, by h11's public interface alone."""
+
+from functools import lru_cache
+
+import h11
+
+from gateway.server.request_head import HeadRefused, find_head_end, parse_whole_head
+
+_END = h11.EndOfMessage()
+
+
+class StrictConnection(h11.Connection):
+    """The server's side of one connection. Each request head is checked before h11 parses it."""
+
+    def __init__(self, head_limit: int) -> None:
+        """`head_limit`: bytes that an incomplete head may take."""
+        super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Raises RemoteProtocolError, also for a head that is refused, with the status of the response."""
+        if self.their_state is h11.IDLE:
+            data, _ = self.trailing_data
+            end = find_head_end(data)
+            if end is not None:
+                try:
+                    parse_whole_head(data, end)
+                except HeadRefused as refusal:
+                    raise h11.RemoteProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
+        return super().next_event()
+
+    def note_response(self, status: int, *, last: bool) -> bool | None:
+        """Record a complete response that the caller sends itself; whether the connection ends with it.
+
+        None if the client has broken off its request, so that nothing may be sent. `last`: the connection ends even if
+        the client would keep it. Raises LocalProtocolError if no response is due.
+        """
+        try:
+            head = self.send(_response_without_body(status, last))
+            self.send(_END)
+        except h11.LocalProtocolError:
+            if self.their_state is not h11.ERROR:
+                raise
+            return None
+        return b"connection: close\r\n" in head.lower()
+
+
+@lru_cache(1000)
+def _response_without_body(status: int, last: bool) -> h11.Response:
+    """Make a response that stands for any other of this status: h11 only follows its state."""
+    ending = [(b"connection", b"close")] if last else []
+    return h11.Response(status_code=status, headers=[(b"content-length", b"0"), *ending])
