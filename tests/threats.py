@@ -1,9 +1,9 @@
-"""The threats that the tests answer, and what happens when a defence is taken away.
+"""The threats that the tests cover, and a command that removes each defence to show that its tests then fail.
 
 python -m tests.threats                  writes tests/THREATS.md from this table
-python -m tests.threats --disarm WORD    takes away the defences whose names hold WORD, one at a time, in a copy of
-                                         the project, and runs their tests, which must fail
-python -m tests.threats --disarm all
+python -m tests.threats --disarm WORD    removes the defences whose names contain WORD, one at a time, in a copy of
+                                         the project, and runs their tests, which must then fail
+python -m tests.threats --disarm all     does this for every defence
 """
 
 import argparse
@@ -23,7 +23,7 @@ PAGE = ROOT / "tests" / "THREATS.md"
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
-    """One change that takes a defence away: `old`, which stands once in `file`, becomes `new`."""
+    """A change that removes a defence: `old`, which occurs once in `file`, is replaced by `new`."""
 
     file: str
     old: str
@@ -32,11 +32,11 @@ class Disarm:
 
 @dataclass(frozen=True, slots=True)
 class Threat:
-    """`disarm` is None where there is no line of code to remove, since nothing here does what would be dangerous."""
+    """A threat, its defence and its tests. `disarm` is None if no code does the dangerous thing: no line to remove."""
 
     name: str
     threat: str
-    answer: str
+    defence: str
     tests: tuple[str, ...]
     disarm: Disarm | None = None
 
@@ -44,8 +44,8 @@ class Threat:
 THREATS = [
     Threat(
         "foreign token service",
-        "An upstream names a token service of an attacker, who gets our password.",
-        "A credential goes to the upstream's own origin and to the hosts named in `token_hosts`; else nothing is sent.",
+        "An upstream names an attacker's token service, which receives our password.",
+        "A credential is sent only to the upstream's own origin and to the hosts in `token_hosts`.",
         (
             "tests/cache/upstream/test_tokens.py::test_a_foreign_realm_sees_neither_credential_nor_request",
             "tests/e2e/test_lying_upstream.py::test_a_foreign_token_service_hears_nothing",
@@ -54,21 +54,23 @@ THREATS = [
     ),
     Threat(
         "credential on a redirect",
-        "A redirect leads to another host, and the token goes along.",
-        "Redirects are walked by hand, five at the most; the credential is dropped once the origin was left.",
+        "A redirect leads to another host, which receives the token.",
+        "The client follows at most five redirects itself, and drops the credential once a redirect leaves the origin.",
         (
             "tests/cache/upstream/test_registry_client.py::test_the_credential_is_dropped_where_the_origin_changes",
             "tests/cache/upstream/test_registry_client.py::test_a_way_back_from_a_stranger_does_not_bring_the_credential_back",
             "tests/cache/upstream/test_registry_client.py::test_five_redirects_are_followed_and_no_more",
         ),
         Disarm(
-            "cache/upstream/registry_client.py", "own = own and origin_of(url) == self.source.origin", "own = own or bool(url)"
+            "cache/upstream/registry_client.py",
+            "own = own and origin_of(url) == self.source.origin",
+            "own = own or bool(url)",
         ),
     ),
     Threat(
         "redirect to plain http",
-        "A redirect leaves TLS, and whoever listens reads or changes the bytes.",
-        "From https only https is followed.",
+        "A redirect leads to plain http, where an eavesdropper can read or change the bytes.",
+        "A redirect from https is followed only to https.",
         ("tests/cache/upstream/test_registry_client.py::test_a_redirect_from_https_to_http_is_not_followed",),
         Disarm(
             "cache/upstream/urls.py", 'if origin.scheme == "http" and urlsplit(url).scheme == "https":', "if False:"
@@ -76,14 +78,14 @@ THREATS = [
     ),
     Threat(
         "addresses in a manifest",
-        "A descriptor's `urls` make the gateway fetch from where an attacker wants.",
-        "They are kept byte for byte and followed by nothing.",
+        "A descriptor's `urls` make the gateway fetch from an address that an attacker chooses.",
+        "`urls` are kept byte for byte, and no code follows them.",
         ("tests/security/test_read_path.py::test_addresses_in_a_manifest_are_not_visited",),
     ),
     Threat(
         "private networks",
-        "A URL, a redirect or a name that changes its address leads into the operator's network.",
-        "Every address of a name is checked for each new connection, and the connection goes to the checked one.",
+        "A URL, a redirect or a name that changes its address leads into the operator's private network.",
+        "Every address of the name is checked for each new connection, which is made to the checked address.",
         (
             "tests/cache/upstream/test_egress.py::test_a_name_that_leads_to_a_private_address_is_not_connected_to",
             "tests/cache/upstream/test_egress.py::test_one_private_address_among_public_ones_is_refused",
@@ -94,53 +96,55 @@ THREATS = [
     ),
     Threat(
         "proxies of the environment",
-        "A variable of the environment sends all traffic and its tokens through a stranger.",
-        "Only the proxy of the settings is used.",
+        "An environment variable routes all traffic, with its tokens, through a foreign proxy.",
+        "Only the proxy in the settings is used.",
         ("tests/cache/upstream/test_egress.py::test_a_proxy_in_the_environment_is_ignored",),
     ),
     Threat(
         "two kinds in one document",
-        "A document is an image to one reader and an index to another.",
-        "It must be exactly one of them, without equal keys, and of the media type it came with.",
+        "One reader parses a document as an image, another as an index.",
+        "A document must be exactly one of the two, have no duplicate keys, and match the media type it was sent with.",
         ("tests/cache/oci/test_manifest.py",),
         Disarm("cache/oci/manifest.py", "if index_keys and image_keys:", "if False:"),
     ),
     Threat(
         "pages for content",
-        "An upstream, or a box in between, answers 200 with a page of HTML.",
-        "A manifest must come as a manifest's media type, a blob never as HTML; nothing is stored.",
+        "An upstream, or a middlebox, responds with status 200 and an HTML page.",
+        "A manifest must have the media type of a manifest, and a blob must not be HTML; otherwise nothing is stored.",
         (
             "tests/cache/upstream/test_registry_client.py::test_a_page_of_html_is_no_blob",
             "tests/e2e/test_lying_upstream.py::test_a_manifest_is_right_or_is_not_given",
         ),
         Disarm(
-            "cache/upstream/registry_client.py", '(response.headers.get("content-type", "")) == "text/html":', "(str()) == '1':"
+            "cache/upstream/registry_client.py",
+            '(response.headers.get("content-type", "")) == "text/html":',
+            "(str()) == '1':",
         ),
     ),
     Threat(
         "two names for one image",
-        "Spellings of a name have entries of their own, and one is poisoned.",
-        "A name is brought to one form before anything is looked up; the key holds origin and credential.",
+        "Different spellings of a name have separate cache entries, and one of them is poisoned.",
+        "A name is normalised before anything is looked up; the cache key holds origin and credential.",
         ("tests/e2e/test_first_pull.py::test_every_spelling_of_an_image_is_one_image",),
     ),
     Threat(
         "wrong bytes",
-        "An upstream sends bytes that do not have the digest, and clients or the cache take them.",
-        "The last 32 KiB of every response wait for the verdict; nothing gets its final name before it.",
+        "An upstream sends bytes that do not match the digest, and clients or the cache accept them.",
+        "The last 32 KiB of a response wait until the digest is verified; no file gets its final name before.",
         ("tests/e2e/test_lying_upstream.py::test_a_blob_is_right_or_does_not_complete",),
         Disarm("cache/download/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
         "wrong bytes in the cache",
-        "What does not have its digest is stored and served from then on.",
-        "A spool is committed only after its digest and length hold.",
+        "Content that does not match its digest is stored, and served from then on.",
+        "A spool is committed only after its digest and length are verified.",
         ("tests/cache/store/test_spool.py",),
         Disarm("cache/store/spool.py", "if self._hasher.hexdigest() != self._expected.hex:", "if False:"),
     ),
     Threat(
         "digests that are none",
-        "A digest with a path, another algorithm or other letters names a file or a request.",
-        "sha256 with 64 and sha512 with 128 lower-case digits; paths are made of these alone.",
+        "A malformed digest, with a path, another algorithm or other letters, is used as a file name or in a request.",
+        "Only sha256 with 64 and sha512 with 128 lower-case digits are accepted; paths are made of these alone.",
         (
             "tests/cache/oci/test_digest.py",
             "tests/gateway/v2/test_bad_input.py::test_it_is_refused_with_a_code_and_a_reason",
@@ -149,8 +153,8 @@ THREATS = [
     ),
     Threat(
         "paths that climb",
-        "Dots, escapes or NUL in a path reach files or other requests.",
-        "Names are checked against the grammar, escapes are refused on the raw path, files are named by digests.",
+        "Dots, escapes or NUL in a path give access to files or are passed into other requests.",
+        "Names are checked against the grammar, escapes in the raw path are refused, and files are named by digests.",
         (
             "tests/gateway/v2/test_bad_input.py::test_a_running_server_touches_nothing_for_any_of_them",
             "tests/gateway/v2/test_endpoint.py::test_no_other_escape_is_let_through",
@@ -163,8 +167,8 @@ THREATS = [
     ),
     Threat(
         "telling what is cached",
-        "An answer tells somebody without a right that a blob or image is here.",
-        "Without a link the upstream is asked with the asker's own credential, and refuses as it would without a cache.",
+        "A response reveals to a client without the right that a blob or image is cached.",
+        "Without a link, the client's own credential is tried at the upstream, which refuses as without a cache.",
         (
             "tests/e2e/test_rights.py::test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_are_here",
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
@@ -177,8 +181,8 @@ THREATS = [
     ),
     Threat(
         "rights that were lost",
-        "A credential loses an image, and the cache goes on serving it.",
-        "A refusal of a fresh token revokes all links and pointers of the image.",
+        "A credential loses the right to an image, and the cache continues to serve it.",
+        "If the upstream refuses a fresh token, all links and pointers of the image are revoked.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
         Disarm(
             "cache/proxy/upstream_calls.py",
@@ -188,8 +192,8 @@ THREATS = [
     ),
     Threat(
         "private images for strangers",
-        "What one group pulled with its credential is served to another.",
-        "Links belong to origin and credential; a flight is joined for another image only after a proof of its own.",
+        "Content that one group pulled with its credential is served to another group.",
+        "Links belong to origin and credential; another image joins a flight only after its own proof.",
         (
             "tests/e2e/test_tags.py::test_a_private_image_is_not_there_for_strangers",
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
@@ -198,8 +202,8 @@ THREATS = [
     ),
     Threat(
         "credentials for the world",
-        "An open group shows everybody what the server's own account may read.",
-        "A configured credential serves a group with anonymous pull only where it is named.",
+        "A group with anonymous pull gives everybody the content that the server's own account may read.",
+        "A configured credential is used for a group with anonymous pull only if the settings list that group.",
         (
             "tests/gateway/test_upstreams.py",
             "tests/e2e/test_tags.py::test_an_open_group_that_is_not_named_is_a_stranger",
@@ -208,8 +212,8 @@ THREATS = [
     ),
     Threat(
         "open proxies by accident",
-        "A server that is reached from outside serves everybody.",
-        "Groups with anonymous pull are served only if all addresses are on loopback, unless the setting says otherwise.",
+        "A server that can be reached from outside serves everybody.",
+        "Unless `allow_open_proxy` is set, anonymous pull is served only if all addresses are on loopback.",
         (
             "tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",
             "tests/e2e/test_addresses.py::test_one_address_beyond_this_machine_closes_what_is_open_to_strangers",
@@ -218,8 +222,8 @@ THREATS = [
     ),
     Threat(
         "doors that open in a storm",
-        "When the upstream is limited or down, the check of a right is skipped.",
-        "Whatever is not a yes is a no: what was not linked before is not given.",
+        "The check of a right is skipped while the upstream is rate-limited or down.",
+        "Only a positive response grants a right: content that was not linked before is not served.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
         Disarm(
             "cache/proxy/blobs.py",
@@ -229,27 +233,29 @@ THREATS = [
     ),
     Threat(
         "heads without end",
-        "Headers, tokens or targets of any size take memory and time.",
-        "32 KiB and 100 lines for a head, 8 KiB for a target and for Authorization.",
+        "Headers, tokens or targets of unlimited size use up memory and time.",
+        "A head is limited to 32 KiB and 100 lines, a target and Authorization to 8 KiB each.",
         ("tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",),
         Disarm("gateway/server/request_head.py", "if len(target) > TARGET_LIMIT:", "if False:"),
     ),
     Threat(
         "documents without end",
-        "A manifest of any size or depth takes memory and time.",
-        "4 MiB while it is read, 1,000 descriptors, 64 levels.",
+        "A manifest of unlimited size or depth uses up memory and time.",
+        "A manifest is limited to 4 MiB while it is read, 1,000 descriptors and 64 levels.",
         (
             "tests/cache/upstream/test_registry_client.py::test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end",
             "tests/cache/oci/test_manifest.py",
         ),
         Disarm(
-            "cache/upstream/registry_client.py", "raw = yield Read(response, SIZE_LIMIT)", "raw = yield Read(response, 1 << 40)"
+            "cache/upstream/registry_client.py",
+            "raw = yield Read(response, SIZE_LIMIT)",
+            "raw = yield Read(response, 1 << 40)",
         ),
     ),
     Threat(
         "bodies without end",
-        "A client sends a body to a path that takes none, for ever.",
-        "What is not wanted is read on within bounds of bytes and seconds, and then the connection ends.",
+        "A client sends an endless body to a path that takes none.",
+        "An unwanted body is read up to a limit of bytes and seconds; then the connection is closed.",
         (
             "tests/gateway/http/test_drain.py::test_a_body_without_end_is_read_up_to_the_limit",
             "tests/gateway/http/test_drain.py::test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer",
@@ -258,8 +264,8 @@ THREATS = [
     ),
     Threat(
         "bombs",
-        "A small compressed body grows without bound when it is unpacked.",
-        "Nothing on the request path unpacks: identity is asked for, and raw bytes are hashed, whatever they are.",
+        "A small compressed body grows without limit when it is decompressed.",
+        "Nothing on the request path decompresses: requests accept identity only, and the raw bytes are hashed.",
         ("tests/security/test_read_path.py::test_nothing_is_unpacked",),
         Disarm(
             "cache/upstream/egress.py",
@@ -269,20 +275,20 @@ THREATS = [
     ),
     Threat(
         "ranges without end",
-        "A Range header of thousands of parts costs time for each.",
-        "One range or the whole.",
+        "A Range header with thousands of parts costs time for each part.",
+        "The response is one range or the whole content.",
         ("tests/gateway/http/test_conditional.py::test_ten_thousand_ranges_cost_no_more_than_two",),
     ),
     Threat(
         "patterns that explode",
-        "A text makes a backtracking pattern run for ever.",
-        "The patterns on foreign text have no nested repetition; the challenge parser is timed against a long one.",
+        "A crafted text makes a backtracking regular expression run without end.",
+        "Patterns for foreign text have no nested repetition; a test times the challenge parser on a long one.",
         ("tests/cache/upstream/test_tokens.py::test_a_long_senseless_header_is_read_in_no_time",),
     ),
     Threat(
         "smuggled requests",
-        "Two readers take one head for two different requests.",
-        "What can be read in two ways is refused before the parser sees it, and the connection closed.",
+        "Two readers parse one head as two different requests.",
+        "An ambiguous head is refused before the parser sees it, and the connection is closed.",
         (
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_vectors.py::test_behind_a_proxy_no_more_is_handled_than_was_sent",
@@ -291,8 +297,8 @@ THREATS = [
     ),
     Threat(
         "names that clients call us",
-        "Host or a forwarding header ends up in a link, or decides something.",
-        "Links are made from `external_url` alone; no forwarding header is read.",
+        "Host or a forwarding header appears in a link, or influences a decision.",
+        "Links are made from `external_url` alone, and no forwarding header is read.",
         (
             "tests/gateway/server/test_wire.py::test_nothing_that_a_client_calls_the_server_comes_back",
             "tests/e2e/test_discovery.py::test_tags_come_in_pages_whose_links_bear_the_external_url",
@@ -305,8 +311,8 @@ THREATS = [
     ),
     Threat(
         "virtual hosts by any name",
-        "A client invents a Host, and reaches another tenant's images or finds its own words in a link.",
-        "Host chooses among the configured names alone; links bear the name from the settings.",
+        "A client sends an invented Host, and reaches another tenant's images or sees its own text in a link.",
+        "Host selects among the configured names only; links contain the name from the settings.",
         (
             "tests/e2e/test_addresses.py::test_a_host_that_is_not_configured_changes_nothing_and_never_comes_back",
             "tests/e2e/test_addresses.py::test_links_to_further_tags_stay_on_the_way_that_the_client_came",
@@ -319,8 +325,8 @@ THREATS = [
     ),
     Threat(
         "a proxy to anywhere",
-        "`?ns=` makes the gateway ask a host of the client's choice, inside the network or outside.",
-        "It chooses among the configured upstreams alone; any other is NAME_UNKNOWN, and no address is made from it.",
+        "`?ns=` makes the gateway send requests to a host that the client chooses, inside or outside the network.",
+        "`ns` selects a configured upstream; any other value is NAME_UNKNOWN, and never becomes an address.",
         ("tests/e2e/test_addresses.py::test_a_namespace_reaches_what_is_configured_and_nothing_else",),
         Disarm(
             "gateway/v2/root_selection.py",
@@ -330,15 +336,15 @@ THREATS = [
     ),
     Threat(
         "an image of another registry",
-        "A mirror of one registry is asked for another one's image by `?ns=`, and gives its own of that name.",
-        "An address that belongs to one upstream refuses every `ns` that means another.",
+        "A mirror of one registry gets a request for another one's image by `?ns=`, and serves its own.",
+        "An address that belongs to one upstream refuses every `ns` that names another.",
         ("tests/e2e/test_addresses.py::test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing",),
         Disarm("gateway/v2/root_selection.py", "raise _unknown(namespace, [self._upstream])", "return self._app"),
     ),
     Threat(
         "HTTP/2",
-        "Streams are reset by the thousand, or never end when their body fails.",
-        "HTTP/1.x alone: no upgrade, no prior knowledge, no other protocol in the TLS handshake.",
+        "A client resets thousands of streams, or streams never end when their body fails.",
+        "Only HTTP/1.x is accepted: no upgrade, no prior knowledge, no other protocol in the TLS handshake.",
         (
             "tests/security/test_vectors.py::test_alone_it_is_answered_or_closed_as_the_table_says",
             "tests/security/test_tls.py",
@@ -349,8 +355,8 @@ THREATS = [
     ),
     Threat(
         "slow clients",
-        "Heads, bodies or readers that trickle hold connections for ever.",
-        "10 s for a head, 1 KiB/s over 30 s for a body, 60 s without progress for an answer, and a cap on connections.",
+        "Clients that send or read a few bytes at a time hold connections without end.",
+        "10 s for a head, 1 KiB/s over 30 s for a body, 60 s without progress for a response, a connection limit.",
         ("tests/security/test_slow_clients.py", "tests/gateway/http/test_stalls.py"),
         Disarm(
             "gateway/http/stalls.py",
@@ -360,8 +366,8 @@ THREATS = [
     ),
     Threat(
         "stale rights",
-        "What a credential lost, or another never had, is served because the upstream is down and nobody can ask.",
-        "An outage only ever keeps alive what was confirmed: a refusal takes links and pointers with it at once.",
+        "Content is served without a right, or after it was lost, because the upstream is down.",
+        "During an outage only confirmed content is served: a refusal deletes links and pointers at once.",
         ("tests/e2e/test_freshness.py::test_an_outage_gives_nothing_back_that_a_refusal_took",),
         Disarm(
             "cache/proxy/upstream_calls.py",
@@ -371,8 +377,8 @@ THREATS = [
     ),
     Threat(
         "around the gate",
-        "A new image that a group still waits for is pulled by digest, or by the digests of its layers.",
-        "What is part of nothing but manifests that are withheld is withheld too, by digest, HEAD and referrers.",
+        "An image in cooldown is pulled by digest, or by the digests of its layers.",
+        "Content that only withheld manifests refer to is withheld too: by digest, HEAD and referrers.",
         (
             "tests/cache/proxy/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
             "tests/cache/proxy/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
@@ -381,8 +387,8 @@ THREATS = [
     ),
     Threat(
         "young tags",
-        "A tag is moved to something malicious, and pulled by everybody within minutes.",
-        "A group may wait: a tag means what it meant before until the new digest is old enough, by this server's clock.",
+        "A tag is moved to a malicious image, and everybody pulls it within minutes.",
+        "With a cooldown, a tag resolves to its earlier digest until the new one is old enough by our clock.",
         (
             "tests/cache/policy/test_gate.py::test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough",
             "tests/cache/proxy/test_gated.py::test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before",
@@ -391,15 +397,15 @@ THREATS = [
     ),
     Threat(
         "all at once",
-        "Five hundred hostile sockets and an upstream that lies, for a minute.",
-        "No wrong body completes, nothing foreign is sent anywhere, nothing is left open, and cached pulls go on.",
+        "Five hundred hostile sockets and an upstream that lies attack for a minute.",
+        "No wrong body completes, no foreign data is sent anywhere, nothing is left open, and cached pulls continue.",
         ("tests/security/test_storm.py::test_a_storm_leaves_nothing_behind",),
         Disarm("cache/download/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
     ),
     Threat(
         "a worker dies",
-        "One of the processes that serve is killed or falls over, and takes the others or their clients along.",
-        "It is replaced at once; the others share the address, not the fate. Who dies at its start has to wait.",
+        "One of the workers is killed or crashes, and the other workers or their clients fail with it.",
+        "It is replaced at once; the others share only the address. If it dies at its start, a pause follows.",
         (
             "tests/gateway/processes/test_supervisor.py::test_connections_to_the_other_workers_notice_nothing_of_a_death",
             "tests/gateway/processes/test_supervisor.py::test_the_only_worker_is_replaced_too",
@@ -413,8 +419,8 @@ THREATS = [
     ),
     Threat(
         "a filler dies",
-        "The worker that brings a blob is killed in the midst of it, and those who follow elsewhere wait for ever.",
-        "Its lease ends with it; another worker hashes what is there anew and asks for the rest.",
+        "The worker that downloads a blob is killed in the middle, and followers in other workers wait without end.",
+        "The lease ends with its worker; another worker hashes the present bytes again and requests the rest.",
         (
             "tests/cache/download/test_shared_fill.py::test_a_live_follower_takes_a_killed_process_s_place",
             "tests/e2e/test_many_workers.py::test_a_killed_filler_costs_its_own_clients_their_answer_and_nobody_else",
@@ -423,22 +429,22 @@ THREATS = [
     ),
     Threat(
         "several fillers",
-        "Every worker fetches the same blob, and the upstream counts them all.",
-        "One lease of the host for each source and digest; the others follow the file that its holder fills.",
+        "Every worker fetches the same blob, and the upstream counts every fetch.",
+        "Each host has one lease per source and digest; the other workers follow the file that the holder fills.",
         ("tests/cache/download/test_shared_fill.py::test_many_in_many_workers_follow_one",),
         Disarm("cache/lease/local.py", "if not try_lock_byte(descriptor, offset, shared=shared):", "if False:"),
     ),
     Threat(
         "another worker's unverified bytes",
-        "Who follows the file of another process gets its end before the digest holds, or takes its loss for the end.",
-        "The end waits for a mark that the inode carries and that is set after the digest held.",
+        "A follower of another process's file gets its tail unverified, or takes a lost file for complete.",
+        "The tail is withheld until the inode carries a mark, which is set after the digest was verified.",
         ("tests/cache/download/test_shared_fill.py::test_the_tail_waits_for_the_mark",),
         Disarm("cache/download/spool_watch.py", "done = marked(status)", "done = view.count == view.note.size"),
     ),
     Threat(
         "another image's right",
-        "An image gets bytes without a right because another worker fetches them for an image that has it.",
-        "Only the image for which was fetched is proved by the answer; any other asks for itself.",
+        "An image without the right gets bytes because another worker fetches them for an image that has it.",
+        "The upstream's response proves the right of the fetching image only; any other image sends its own request.",
         (
             "tests/cache/download/test_shared_fill.py::test_another_worker_s_answer_proves_the_right_of_its_own_image_alone",
             "tests/e2e/test_many_workers.py::test_an_image_without_the_right_gets_nothing_from_another_worker_either",
@@ -447,8 +453,8 @@ THREATS = [
     ),
     Threat(
         "a machine that stopped",
-        "After a power loss a part has holes where bytes were in memory alone, and is gone on with.",
-        "A part counts in the same run of the machine only, and all of it is hashed again.",
+        "After a power loss, a download continues a partial file with holes where bytes were only in memory.",
+        "A partial file is used only within the same boot of the machine, and all of it is hashed again.",
         (
             "tests/cache/download/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",
         ),
@@ -460,22 +466,22 @@ THREATS = [
     ),
     Threat(
         "streams that break off",
-        "An upstream resets, stalls or shortens a stream, or answers a request for the rest with something else.",
-        "Three more tries, each for the rest or for the whole; halves that do not fit cost one new start.",
+        "An upstream resets, stalls or shortens a stream, or responds to a request for the rest with other bytes.",
+        "Three retries, each for the rest or for the whole blob; if the parts do not match, one new start.",
         ("tests/cache/download/test_resuming_fill.py",),
         Disarm("cache/download/resuming_fill.py", "ranged = fill.answered or not ranged", "ranged = True"),
     ),
     Threat(
         "streams that trickle",
-        "An upstream sends a byte a second, and holds a spool, a thread and all its followers for a day.",
-        "Less than 1 KiB/s over a minute ends a try, as 30 s without a byte do.",
+        "An upstream sends one byte per second, and occupies a spool, a thread and all followers for a day.",
+        "A try ends when less than 1 KiB/s arrive over a minute, or no byte for 30 s.",
         ("tests/cache/download/test_resuming_fill.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
         Disarm("cache/download/retry.py", "if self._bytes < LEAST * (now - self._since):", "if self._bytes < 0:"),
     ),
     Threat(
         "a disk that is full or fails",
-        "A blob that cannot be written is cut short, or wrong bytes before the failure are completed by right ones.",
-        "Each client goes on over a stream of its own, hashed together with what it had; nothing is stored.",
+        "A blob that cannot be written is cut short, or wrong bytes before the failure are completed with right ones.",
+        "Each client continues over a separate stream, hashed together with the bytes it had; nothing is stored.",
         ("tests/cache/download/test_uncached.py", "tests/e2e/test_disk_full.py"),
         Disarm(
             "cache/download/uncached.py",
@@ -485,14 +491,14 @@ THREATS = [
     ),
     Threat(
         "crashes in between",
-        "A process dies between two steps of a fill and leaves part of a blob under its name.",
-        "Written, hashed, marked, synced, renamed, synced, recorded, in this order; what was not renamed is no blob.",
+        "A process dies between two steps of a fill, and leaves an incomplete blob under its final name.",
+        "The order is write, hash, mark, sync, rename, sync, record; a file that was not renamed is no blob.",
         ("tests/e2e/test_crashes.py",),
     ),
     Threat(
         "orphans",
-        "The first process is killed; its workers go on and hold the address and the data folder.",
-        "The kernel ends them with their parent.",
+        "The first process is killed; its workers continue and occupy the address and the data folder.",
+        "The kernel ends workers with their parent.",
         (
             "tests/gateway/processes/test_supervisor.py::test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",
         ),
@@ -500,22 +506,22 @@ THREATS = [
     ),
     Threat(
         "descriptors run out",
-        "More clients come than there are descriptors; the accept loop ends or turns without end.",
-        "It pauses, and they wait in the backlog.",
+        "More clients connect than there are descriptors; the accept loop ends or spins.",
+        "The accept loop pauses, and clients wait in the backlog.",
         ("tests/gateway/processes/test_supervisor.py::test_a_worker_without_descriptors_waits_and_goes_on",),
         Disarm("gateway/server/acceptor.py", "            self._pause(error)\n", "            self.close()\n"),
     ),
     Threat(
         "a full disk at the start",
-        "A server that was stopped does not start any more, because its databases cannot be opened.",
-        "A ballast file is kept, which goes first; then go cached blobs, as few as are needed.",
+        "A stopped server cannot start again, because its databases cannot be opened.",
+        "A ballast file is deleted first, then quarantined files, then as few cached blobs as needed.",
         ("tests/gateway/processes/test_supervisor.py::test_on_a_full_disk_a_server_starts_and_serves_what_it_has",),
         Disarm("gateway/cli/folder.py", "    data_folder.make_room(data)\n", ""),
     ),
     Threat(
         "an upstream that hangs",
-        "It accepts requests and answers none, until threads, connections and patience for all others are used up.",
-        "Connections, name lookups and circuits belong to one upstream each; nothing is shared between two.",
+        "An upstream accepts requests and responds to none, until no threads and connections are left for the others.",
+        "Each upstream has its own connections, name lookups and circuit breakers; two upstreams share nothing.",
         (
             "tests/e2e/test_broken_upstreams.py::test_an_upstream_that_hangs_under_three_hundred_requests_slows_no_other",
             "tests/cache/upstream/test_egress.py::test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstream",
@@ -528,8 +534,8 @@ THREATS = [
     ),
     Threat(
         "an upstream that is dead",
-        "Every pull waits for its time limit, also those that the cache could answer.",
-        "After three outages in a row a host is not asked; probes find out when it lives again.",
+        "Every pull waits for its time limit, even if the cache could serve it.",
+        "After three failures in a row the circuit breaker opens; probes find out when the host responds again.",
         (
             "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
             "tests/cache/upstream/test_circuit_breaker.py",
@@ -542,8 +548,8 @@ THREATS = [
     ),
     Threat(
         "one image against all",
-        "Somebody pulls an image that the upstream fails for again and again, so that the whole upstream is given up.",
-        "What fails after the host was reached counts for the host once per image; alone, it closes only itself.",
+        "A client repeatedly pulls an image that fails, until the circuit opens for the whole upstream.",
+        "If the host was reached, a failure counts once per image; one failing image opens only its own circuit.",
         (
             "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
             "tests/cache/upstream/test_circuit_breaker.py",
@@ -552,8 +558,8 @@ THREATS = [
     ),
     Threat(
         "limits used up for others",
-        "An upstream's limit is reached, and every client's retry makes it longer, or a group takes all that is left.",
-        "After a 429 nothing that counts is sent by any worker until the time it names; groups take turns.",
+        "An upstream's limit is reached, and every client's retry prolongs it, or one group uses all that is left.",
+        "After a 429 no worker sends a request that counts until the time that the response names; groups take turns.",
         (
             "tests/e2e/test_quota.py::test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_cached",
             "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
@@ -563,19 +569,23 @@ THREATS = [
     ),
     Threat(
         "mirrors that learn or decide too much",
-        "A mirror sees a credential, or says what an account may read, or moves a tag back that is cached.",
-        "Mirrors are asked for anonymous sources alone, and for tags only while the upstream is silent and none is here.",
+        "A mirror receives a credential, decides what an account may read, or moves a cached tag back.",
+        "Mirrors serve anonymous sources only, and a tag only if the upstream is silent and it is not cached.",
         (
             "tests/e2e/test_mirrors.py::test_pulls_with_a_credential_never_ask_a_mirror",
             "tests/e2e/test_mirrors.py::test_a_tag_that_is_cached_is_not_moved_by_a_mirror",
             "tests/cache/upstream/test_mirrors.py",
         ),
-        Disarm("gateway/upstreams.py", "if not primary.source.credential.is_anonymous or not upstream.mirrors:", "if not upstream.mirrors:"),
+        Disarm(
+            "gateway/upstreams.py",
+            "if not primary.source.credential.is_anonymous or not upstream.mirrors:",
+            "if not upstream.mirrors:",
+        ),
     ),
     Threat(
         "answers that trickle",
-        "A head, a token or a manifest arrives a byte at a time and holds its connection for ever.",
-        "A head has 20 s from the connection on, and what is read as a whole has 20 s more.",
+        "A head, a token or a manifest arrives one byte at a time, and occupies its connection without end.",
+        "A head must arrive within 20 s of connecting, and a body that is read as a whole within another 20 s.",
         (
             "tests/cache/upstream/test_egress.py::test_a_head_that_trickles_in_for_ever_ends",
             "tests/cache/upstream/test_egress.py::test_a_body_that_trickles_in_for_ever_ends",
@@ -584,8 +594,8 @@ THREATS = [
     ),
     Threat(
         "secrets that show",
-        "A password or token is in a log, an error, a file of the data folder or a page.",
-        "Errors and logs name hosts and users only; passwords at rest are sealed, and a whole run is searched for them.",
+        "A password or token appears in a log, an error, a file of the data folder or a page.",
+        "Errors and logs name hosts and users only; stored passwords are encrypted; a whole run is searched.",
         ("tests/security/test_secrets.py",),
         Disarm(
             "gateway/keys/upstream_login.py",
@@ -595,8 +605,8 @@ THREATS = [
     ),
     Threat(
         "damaged cache file",
-        "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get less than the whole.",
-        "A file counts as here only with the size that was recorded when it was verified; else it is a miss, and fetched.",
+        "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get incomplete content.",
+        "A cached file counts only with the size recorded when it was verified; otherwise it is a miss.",
         (
             "tests/cache/proxy/test_stored_blobs.py",
             "tests/e2e/test_damage.py::test_a_damaged_file_is_a_miss_and_is_repaired",
@@ -605,8 +615,8 @@ THREATS = [
     ),
     Threat(
         "bit rot",
-        "Bytes of a cached file change without its size.",
-        "`cache verify` and a slow reading in the background hold everything to its digest, quarantine and fetch again.",
+        "Bytes of a cached file change, but its size does not.",
+        "`cache verify` and the background scrub verify digests, quarantine damaged files and fetch them again.",
         (
             "tests/cache/retention/test_scrub.py",
             "tests/e2e/test_damage.py::test_the_scrub_finds_and_heals_in_the_background",
@@ -615,8 +625,8 @@ THREATS = [
     ),
     Threat(
         "evicted while it is read",
-        "A file goes from under its readers, and takes room on the disk all the same.",
-        "A reader holds a shared lock on its file, in whatever process; what is locked is passed over.",
+        "A file is deleted while clients read it, and still occupies space on the disk.",
+        "A reader in any process holds a shared lock on its file; eviction skips locked files.",
         (
             "tests/cache/retention/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
             "tests/cache/retention/test_sweep.py::test_what_another_process_reads_stays",
@@ -625,15 +635,15 @@ THREATS = [
     ),
     Threat(
         "out of descriptors",
-        "With no descriptor left a whole file looks unreadable, and is dropped and fetched again, or answered 500.",
-        "That says nothing of the file: 503 with Retry-After, and nothing is dropped.",
+        "Without a free descriptor an intact file looks unreadable, and is dropped and fetched again, or causes a 500.",
+        "A lack of descriptors is not damage: the response is 503 with Retry-After, and nothing is dropped.",
         ("tests/cache/proxy/test_stored_blobs.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
         Disarm("cache/proxy/stored_blobs.py", "if is_exhausted(error):", "if False:"),
     ),
     Threat(
         "metrics for strangers",
-        "Whoever reaches the server reads its metrics; or a loopback address is believed that a reverse proxy gave all.",
-        "Without a token they are read where the server's own addresses are loopback; else a bearer token is wanted.",
+        "Every client reads the metrics, or all that come through a reverse proxy, as they seem local.",
+        "A bearer token is required, unless none is set and the server's own addresses are all loopback.",
         (
             "tests/gateway/test_ops.py::test_without_a_token_they_are_read_on_a_loopback_server_alone",
             "tests/gateway/test_ops.py::test_with_a_token_file_the_metrics_want_the_token",
@@ -643,21 +653,21 @@ THREATS = [
     ),
     Threat(
         "empty metrics token",
-        "The token file is empty or gone, and an empty token opens the metrics.",
-        "A file without a token lets nobody in.",
+        "The token file is empty or missing, and an empty token gives access to the metrics.",
+        "A file without a token gives access to nobody.",
         ("tests/gateway/test_ops.py::test_an_empty_or_missing_token_file_lets_nobody_in",),
         Disarm("gateway/ops.py", "    if not token:\n", "    if False:\n"),
     ),
     Threat(
         "names in labels",
-        "Names of images or users become labels: the metrics tell them, and grow with every name that somebody invents.",
-        "Labels come from enums and from configured upstreams.",
+        "Names of images or users become labels: the metrics reveal them, and grow with every invented name.",
+        "Labels come from enums and configured upstreams only.",
         ("tests/gateway/test_ops.py::test_pulls_count_what_came_and_what_went",),
     ),
     Threat(
         "forged log line",
-        "A path, a query or a header holds line breaks or escapes of a terminal, and writes a line of its own.",
-        "Values that are not printable are quoted; the path is logged as it came, with its escapes.",
+        "A path, a query or a header contains line breaks or terminal escapes, and forges a log line.",
+        "Values that are not printable are quoted; the path is logged as received, with its escapes.",
         (
             "tests/gateway/test_ops.py::test_a_line_is_one_line_whatever_is_in_it",
             "tests/gateway/test_ops.py::test_nothing_that_a_client_sends_forges_a_line",
@@ -671,22 +681,22 @@ THREATS = [
 
 def page() -> str:
     rows = "\n".join(
-        f"| {t.name} | {t.threat} | {t.answer} | {'<br>'.join(f'`{test}`' for test in t.tests)} | "
+        f"| {t.name} | {t.threat} | {t.defence} | {'<br>'.join(f'`{test}`' for test in t.tests)} | "
         f"{f'`{t.disarm.file}`' if t.disarm else 'nothing to remove'} |"
         for t in THREATS
     )
     return (
-        "# Threats and the tests that answer them\n\n"
-        "Written by `python -m tests.threats` from `tests/threats.py`. That a test can fail is shown by taking its defence\n"
-        "away: `python -m tests.threats --disarm NAME` (or `all`) changes the file of the last column in a copy of the\n"
-        "project and runs the tests of the row, at least one of which must then fail.\n\n"
-        "| threat | what happens | answer | tests | taken away in |\n| --- | --- | --- | --- | --- |\n"
+        "# Threats, defences and their tests\n\n"
+        "`python -m tests.threats` writes this page from `tests/threats.py`. `python -m tests.threats --disarm NAME` (or\n"
+        "`all`) shows that the tests can fail: it removes a defence, by a change to the file of the last column in a\n"
+        "copy of the project, and runs the tests of the row, at least one of which must then fail.\n\n"
+        "| threat | what happens | defence | tests | removed in |\n| --- | --- | --- | --- | --- |\n"
         f"{rows}\n{section()}"
     )
 
 
 def disarmed(threat: Threat) -> bool:
-    """Whether the tests of a threat fail without its defence."""
+    """Whether the tests of a threat fail when its defence is removed."""
     assert threat.disarm is not None
     with tempfile.TemporaryDirectory(prefix="disarmed-") as name:
         copy = Path(name) / "project"
@@ -712,7 +722,7 @@ def main() -> int:
         return 0
     chosen = [threat for threat in THREATS if threat.disarm and (word == "all" or word in threat.name)]
     survivors = [threat.name for threat in chosen if not disarmed(threat)]
-    print(f"{len(chosen)} defences taken away; tests that did not notice: {', '.join(survivors) or 'none'}")
+    print(f"{len(chosen)} defences removed; tests that did not notice: {', '.join(survivors) or 'none'}")
     return 1 if survivors or not chosen else 0
 
 

@@ -21,9 +21,9 @@ class Fault:
 FAULTS = [
     Fault(
         "the filler is killed",
-        "kill -9 of the worker that fills, every two seconds, while fifty clients of four workers follow.",
-        "Those of the dead worker a body that ends short, and the rest when they come back; others nothing.",
-        "The bytes that were hashed: the next filler asks for the rest, within 5 s.",
+        "kill -9 hits the filling worker every two seconds, while fifty clients of four workers follow.",
+        "Clients of the dead worker: a body that ends short, and the rest on retry. Other clients: nothing.",
+        "The hashed bytes; the next filler requests the rest within 5 s.",
         (
             KILLED + "test_fifty_clients_over_four_workers_outlive_the_killed_fillers",
             KILLED + "test_bytes_flow_again_soon_after_the_filler_was_killed",
@@ -31,44 +31,44 @@ FAULTS = [
     ),
     Fault(
         "workers stop, die, and are stopped",
-        "Any worker is killed or stands still; the whole server is killed, or stopped in the midst of its work.",
-        "Broken connections within seconds of it, and right answers when they ask again.",
-        "Everything that was answered from the cache before.",
+        "Any worker is killed or paused; the whole server is killed, or stopped while it works.",
+        "Broken connections for some seconds, and right responses on retry.",
+        "Everything that was served from the cache before.",
         (MIX,),
     ),
     Fault(
         "a process ends between two steps",
-        "It dies before or after the sync or the renaming of a blob, or a write fails.",
-        "As of a killed worker.",
-        "All of the blob, or nothing of it.",
+        "A process dies before or after the sync or rename of a blob, or a write fails.",
+        "Broken connections, as after a killed worker.",
+        "The whole blob, or nothing of it.",
         (MIX, "tests/e2e/test_crashes.py"),
     ),
     Fault(
         "upstreams that break off",
-        "Resets and short, long, stalled or trickling bodies at many a byte; 200 for 206; no length, no end.",
-        "The right bytes, later; else a body that ends short, or 502 or 503. What is cached is served all the while.",
-        "Only what has its digest.",
+        "Resets, and short, long, stalled or slow bodies at many offsets; 200 for 206; no length, no end.",
+        "The right bytes, later; otherwise a body that ends short, 502 or 503. Cached content is served.",
+        "Only content that matches its digest.",
         (MIX, "tests/faults/test_proxy.py"),
     ),
     Fault(
         "upstreams that refuse",
-        "No connections for seconds; 429, 500, 503; answers that come late or never.",
-        "503 with Retry-After for what is not here, and tags as they were; right answers soon after.",
+        "No connections for seconds; 429, 500, 503; responses that come late or never.",
+        "503 with Retry-After for uncached content, stale tags; right responses soon after.",
         "Everything.",
         (MIX,),
     ),
     Fault(
         "evicted while it is read",
-        "Images, or all of them, are evicted while many read and fill them.",
+        "One image, or all of them, are evicted while clients read and fill them.",
         "Nothing.",
-        "Rows and files go together; what is asked for again is fetched once.",
+        "Rows and files are deleted together; a new request fetches the content once.",
         (MIX,),
     ),
     Fault(
         "a disk that is too small",
-        "64 MiB for images of 300 MB, and for more images than fit.",
-        "All of it, verified; by a stream of its own for each client where nothing can be stored.",
-        "What fits. Nothing unfinished.",
+        "A disk of 64 MiB holds the cache of images of 300 MB, or of more images than fit.",
+        "All content, verified; over a separate stream per client where nothing can be stored.",
+        "Content that fits; nothing unfinished.",
         (
             SMALL + "test_what_is_larger_than_the_disk_is_served_verified_and_not_kept",
             SMALL + "test_more_than_fits_is_served_and_the_disk_stays_usable",
@@ -76,14 +76,14 @@ FAULTS = [
     ),
     Fault(
         "a disk that is full at the start",
-        "Somebody else's file takes the last byte while the server is down.",
-        "All of it, verified.",
-        "What can be read.",
+        "A foreign file fills the disk while the server is down.",
+        "All content, verified.",
+        "Content that can be read.",
         (SMALL + "test_a_server_starts_and_serves_on_a_full_disk",),
     ),
     Fault(
         "a judge who sleeps",
-        "The rig itself finds nothing because it looks at nothing.",
+        "The checker itself finds no violation because it checks nothing.",
         "-",
         "-",
         ("tests/faults/test_checker.py",),
@@ -98,8 +98,8 @@ def section() -> str:
         for f in FAULTS
     )
     return (
-        "\n## Faults and the tests that answer them\n\n"
-        "From `tests/faults/table.py`. The rig brings them about, one at a time or many at once, for any time:\n"
+        "\n## Faults and their tests\n\n"
+        "From `tests/faults/table.py`. The rig causes these faults, one at a time or many at once, for any time:\n"
         "`python -m tests.faults --seconds 90 --seed 1 --workers 2 --clients 20`.\n\n"
         "| fault | what happens | what clients see | what is kept | tests |\n| --- | --- | --- | --- | --- |\n"
         f"{rows}\n"
