@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from cache.oci.names import RepositoryName
-from cache.upstream.circuit_breaker import Circuits
+from cache.upstream.circuit_breaker import CircuitBreakers
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Reach, Traffic
 from cache.upstream.errors import Unavailable
@@ -140,12 +140,12 @@ class Upstreams:
         for name, upstream in self._configured.items():
             await self._egress_to(name, self._origins[name], upstream).prepare()
 
-    def believe(self, source: Source) -> None:
+    def content_verified(self, source: Source) -> None:
         """Content of this source had its digest."""
         for circuits in self._circuits_of(source.origin):
             circuits.believe(source.origin)
 
-    def doubt(self, source: Source, fault: Fault, reason: str) -> None:
+    def content_invalid(self, source: Source, fault: Fault, reason: str) -> None:
         """Content of this source was wrong. What an image's author may have caused says nothing of the upstream, and
         where there are mirrors it may have come from one of them: then the next is asked for it anyway."""
         mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
@@ -153,7 +153,7 @@ class Upstreams:
             for circuits in self._circuits_of(source.origin):
                 circuits.doubt(source.origin, reason)
 
-    def spares(self, source: Source) -> bool:
+    def has_spare_quota(self, source: Source) -> bool:
         """Whether the limit of a source leaves something for what nobody waits for yet."""
         known, now = self.ledger.find(source), self.ledger.clock()
         return saving_mode(known, now) is SavingMode.NONE and not pause(known, RequestKind.PULL, False, now)
@@ -173,7 +173,7 @@ class Upstreams:
             for name, origin in self._origins.items()
         ]
 
-    def _circuits_of(self, origin: Origin) -> list[Circuits]:
+    def _circuits_of(self, origin: Origin) -> list[CircuitBreakers]:
         return [
             self._egress[name].circuits for name, own in self._origins.items() if own == origin and name in self._egress
         ]

@@ -1,4 +1,4 @@
-"""Inventory: what the index holds, for those who list it and take from it. It blocks; for commands and sweeps."""
+"""CacheAdmin: what the index holds, for those who list it and take from it. It blocks; for commands and sweeps."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class CacheTotals:
     bytes: int
     blobs: int
     manifests: int
@@ -31,7 +31,7 @@ class Totals:
     tags: int
 
 
-class Inventory:
+class CacheAdmin:
     """Over the file of a SqlIndex, whether a server has it open or not. Raises DatabaseUnusable."""
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class Inventory:
         self._writers = self._engine.execution_options(**WRITES)
         self._name = secrets.token_hex(8)
 
-    def totals(self) -> Totals:
+    def totals(self) -> CacheTotals:
         """Bytes are those of blobs and manifests, each counted once."""
         with self._reading() as connection:
             size = connection.scalar(select(func.coalesce(func.sum(blobs.c.size), 0))) or 0
@@ -50,7 +50,7 @@ class Inventory:
                 connection.scalar(select(func.count()).select_from(table)) or 0
                 for table in (blobs, manifests, images, pointers)
             ]
-        return Totals(size, *counts)
+        return CacheTotals(size, *counts)
 
     def pointers(self, source: Source | None = None, image: RepositoryName | None = None) -> list[TagPointer]:
         """Of everything, or of one image; by image and tag."""

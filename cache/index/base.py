@@ -54,11 +54,11 @@ class Sizes(Protocol):
         which no other process can record anything. It blocks a thread."""
 
 
-class Catalogue(Index, Sizes, History, Protocol):
+class FullIndex(Index, Sizes, History, Protocol):
     """All of them, as one file has them."""
 
 
-class Usage(Protocol):
+class UsageRecorder(Protocol):
     """When something was last used; may vanish."""
 
     def touch(self, digest: Digest, now: datetime) -> None: ...

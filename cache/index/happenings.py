@@ -1,4 +1,4 @@
-"""Chronicle: what lately happened to images and their bytes, for a person who asks why. It may vanish.
+"""HappeningLog: what lately happened to images and their bytes, for a person who asks why. It may vanish.
 
 Of each thing that can happen to something only the last time is kept, and how often it was: a storm of failures must
 not push out why something was evicted. Noted in memory and written now and then, as `usage` is and into the same file.
@@ -36,7 +36,7 @@ _TRIM = "DELETE FROM happenings WHERE at < (SELECT at FROM happenings ORDER BY a
 _BATCH = 500
 
 
-class What(Enum):
+class HappeningKind(Enum):
     FILLED = "filled"
     REFUSED = "refused"
     """By the upstream, or because it did not answer."""
@@ -48,7 +48,7 @@ class Happening:
     """`subject` is a tag or a digest as text. `source` and `image` are None where bytes belonged to nobody in
     particular. `seconds` is how long it took, `times` how often it was since it is remembered."""
 
-    what: What
+    what: HappeningKind
     at: datetime
     source: Source | None
     image: RepositoryName | None
@@ -65,7 +65,7 @@ class Happening:
         return self.what.value, origin, credential, self.image.text if self.image else "", self.subject
 
 
-class Chronicle:
+class HappeningLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: dict[tuple[str, str, str, str, str], Happening] = {}
@@ -123,4 +123,6 @@ def _happening(
     row: tuple[str, str, float, str, int, float, int], source: Source | None, image: RepositoryName | None
 ) -> Happening:
     what, subject, at, reason, size, seconds, times = row
-    return Happening(What(what), datetime.fromtimestamp(at, UTC), source, image, subject, reason, size, seconds, times)
+    return Happening(
+        HappeningKind(what), datetime.fromtimestamp(at, UTC), source, image, subject, reason, size, seconds, times
+    )

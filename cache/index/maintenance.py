@@ -1,4 +1,7 @@
-"""Stock: what the sweep and the scrub ask of the index and of the usage file, a page at a time. It blocks."""
+"""CacheMaintenance: queries and deletions of the sweep and the scrub, over the index and the usage file.
+
+Everything blocks, and long lists are read a page at a time.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +48,7 @@ _SWEEP_GONE = """
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CachedItem:
     """What is known of a blob or a manifest that is here. `last_used`: seconds since 1970. `images`: how many have a
     link to it. `gone`: its tag is gone upstream. `document`: it is a row of the index, and frees no disk."""
 
@@ -59,14 +62,14 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class CacheSize:
     """How much is here, blobs and manifests together."""
 
     bytes: int
     blobs: int
 
 
-class Stock:
+class CacheMaintenance:
     """Over the file of a SqlIndex. Raises DatabaseUnusable."""
 
     def __init__(self, path: Path, usage: UsageFile) -> None:
@@ -85,12 +88,12 @@ class Stock:
         self._engine.dispose()
         self._joined.dispose()
 
-    def filled(self) -> Filled:
+    def filled(self) -> CacheSize:
         with self._reading() as connection:
             rows = connection.execute(select(totals.c.kind, totals.c.bytes, totals.c["count"])).all()
-        return Filled(sum(size for _, size, _ in rows), next(count for kind, _, count in rows if kind == "blobs"))
+        return CacheSize(sum(size for _, size, _ in rows), next(count for kind, _, count in rows if kind == "blobs"))
 
-    def least_used(self, count: int, *, gone: bool) -> Iterator[list[Held]]:
+    def least_used(self, count: int, *, gone: bool) -> Iterator[list[CachedItem]]:
         """Pages of what is here, least recently used first."""
         used, digest = -1.0, ""
         while True:
@@ -101,11 +104,11 @@ class Stock:
             used, digest = rows[-1].last_used, rows[-1].digest
             yield [_held(row, gone) for row in rows]
 
-    def larger(self, size: int, count: int) -> list[Held]:
+    def larger(self, size: int, count: int) -> list[CachedItem]:
         """The largest blobs above a size."""
         wanted = select(blobs).where(blobs.c.size > size).order_by(blobs.c.size.desc()).limit(count)
         with self._reading() as connection:
-            return [Held(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
+            return [CachedItem(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
 
     def pinned(self) -> set[Digest]:
         """All that pins keep: people set them one by one, so this is no large set."""
@@ -150,18 +153,18 @@ class Stock:
         with self._reading() as connection:
             return connection.scalar(select(manifests.c.raw).where(manifests.c.digest == str(digest)))
 
-    def blobs_after(self, digest: str, count: int) -> list[Held]:
+    def blobs_after(self, digest: str, count: int) -> list[CachedItem]:
         """A page of all blobs, by digest."""
         wanted = select(blobs).where(blobs.c.digest > digest).order_by(blobs.c.digest).limit(count)
         with self._reading() as connection:
-            return [Held(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
+            return [CachedItem(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
 
     def manifests_after(self, digest: str, count: int) -> list[Digest]:
         wanted = select(manifests.c.digest).where(manifests.c.digest > digest).order_by(manifests.c.digest)
         with self._reading() as connection:
             return [Digest.parse(found) for found in connection.scalars(wanted.limit(count))]
 
-    def blobs_on_shelf(self, prefix: str) -> dict[Digest, int]:
+    def blobs_in_folder(self, prefix: str) -> dict[Digest, int]:
         """Of one folder of the store, named as `sha256:ab`."""
         start, stop = _range(prefix)
         wanted = select(blobs).where(blobs.c.digest >= start, blobs.c.digest < stop)
@@ -219,6 +222,6 @@ def _range(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def _held(row: Any, gone: bool) -> Held:
+def _held(row: Any, gone: bool) -> CachedItem:
     size = row.size if row.size is not None else row.document
-    return Held(Digest.parse(row.digest), size, row.last_used, row.uses, row.images, gone, row.size is None)
+    return CachedItem(Digest.parse(row.digest), size, row.last_used, row.uses, row.images, gone, row.size is None)

@@ -45,7 +45,7 @@ _FORGET = "DELETE FROM pulls WHERE day < date(?, '-30 days')"
 
 
 @dataclass(frozen=True, slots=True)
-class Pulls:
+class PullCount:
     """How many pulls of a day were answered in the same way, and the bytes that were sent."""
 
     day: str
@@ -68,7 +68,7 @@ class UsageFile:
             _, uses = self._pending.get(digest, (0.0, 0))
             self._pending[digest] = (now.timestamp(), uses + 1)
 
-    def count_pulls(self, counted: Pulls) -> None:
+    def count_pulls(self, counted: PullCount) -> None:
         key = (counted.day, counted.upstream, counted.kind, counted.outcome)
         with self._lock:
             pulls, size = self._pulls.get(key, (0, 0))
@@ -104,7 +104,7 @@ class UsageFile:
             rows = connection.execute("SELECT digest, last_used FROM usage").fetchall()
         return {Digest.parse(digest): datetime.fromtimestamp(seconds, UTC) for digest, seconds in rows}
 
-    def pulls(self) -> list[Pulls]:
+    def pulls(self) -> list[PullCount]:
         """What was counted in the last thirty days and written."""
         if not self.path.exists():
             return []
@@ -112,7 +112,7 @@ class UsageFile:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pulls'").fetchall():
                 return []
             rows = connection.execute("SELECT day, upstream, kind, outcome, pulls, bytes FROM pulls ORDER BY day")
-            return [Pulls(*row) for row in rows.fetchall()]
+            return [PullCount(*row) for row in rows.fetchall()]
 
     def prepare(self) -> Path:
         """The file, made or made anew at need."""

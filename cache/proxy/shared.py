@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cache.download.flight import Flight, Flights
 from cache.events import UNOBSERVED, CacheEvents
-from cache.index.base import Catalogue, Index, Usage
+from cache.index.base import FullIndex, Index, UsageRecorder
 from cache.policy.freshness import TagRules
 from cache.proxy.memory import Absences, Hits, Outages
 from cache.proxy.prefetch import Prefetching
@@ -26,8 +26,8 @@ class PullThrough:
 
     def __init__(
         self,
-        index: Catalogue,
-        usage: Usage,
+        index: FullIndex,
+        usage: UsageRecorder,
         store: BlobStore,
         flights: Flights,
         tasks: Tasks,

@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from cache.index.admin import Inventory
-from cache.index.maintenance import Held
+from cache.index.admin import CacheAdmin
+from cache.index.maintenance import CachedItem
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore
@@ -38,7 +38,7 @@ def shortage(held: int, free: int, limits: Limits) -> int:
     return max(over, limits.reserve - free, 0)
 
 
-def worth(held: Held, now: float) -> float:
+def worth(held: CachedItem, now: float) -> float:
     """What the bytes of something are worth: how often it is wanted and by how many images, times what it would cost
     to fetch it again, by byte and by second since it was last used."""
     wanted = 1 + math.log2(1 + held.uses)
@@ -47,12 +47,14 @@ def worth(held: Held, now: float) -> float:
     return wanted * shared * cost / max(now - held.last_used, _YOUNGEST)
 
 
-def choose(held: Iterable[Held], wanted: int, now: float, spared: Collection[Digest] = frozenset()) -> list[Held]:
+def choose(
+    held: Iterable[CachedItem], wanted: int, now: float, spared: Collection[Digest] = frozenset()
+) -> list[CachedItem]:
     """The least worth, until they come to the bytes that are wanted, or all there are; what is gone upstream last.
 
     Nothing of what is spared: what is pinned, and what somebody reads.
     """
-    chosen: list[Held] = []
+    chosen: list[CachedItem] = []
     for candidate in sorted(held, key=lambda h: (h.gone, worth(h, now))):
         if wanted <= 0:
             break
@@ -62,7 +64,9 @@ def choose(held: Iterable[Held], wanted: int, now: float, spared: Collection[Dig
     return chosen
 
 
-def unused(held: Iterable[Held], now: float, max_unused: float, spared: Collection[Digest] = frozenset()) -> list[Held]:
+def unused(
+    held: Iterable[CachedItem], now: float, max_unused: float, spared: Collection[Digest] = frozenset()
+) -> list[CachedItem]:
     """What nobody has used for too long and can be fetched again."""
     return (
         [h for h in held if now - h.last_used > max_unused and not h.gone and h.digest not in spared]
@@ -72,7 +76,7 @@ def unused(held: Iterable[Held], now: float, max_unused: float, spared: Collecti
 
 
 def evict_image(
-    inventory: Inventory,
+    inventory: CacheAdmin,
     store: BlobStore,
     source: Source,
     image: RepositoryName,
@@ -103,5 +107,5 @@ def evict_image(
     return len(tags), sum(size for digest, size in sizes.items() if digest not in remaining)
 
 
-def _closure(inventory: Inventory, roots: set[Digest]) -> set[Digest]:
+def _closure(inventory: CacheAdmin, roots: set[Digest]) -> set[Digest]:
     return {digest for root in roots for digest in inventory.closure(root)}

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from cache.events import UNOBSERVED, CacheEvents
-from cache.index.maintenance import Stock
+from cache.index.maintenance import CacheMaintenance
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -68,7 +68,7 @@ class Finding:
 class Inspector:
     """Checks one thing at a time; what it finds damaged is in quarantine and unknown to the index afterwards."""
 
-    def __init__(self, stock: Stock, store: FilesystemStore, quarantine: Quarantine) -> None:
+    def __init__(self, stock: CacheMaintenance, store: FilesystemStore, quarantine: Quarantine) -> None:
         self._stock = stock
         self._store = store
         self._quarantine = quarantine
@@ -131,7 +131,7 @@ class Scrub:
 
     def __init__(
         self,
-        stock: Stock,
+        stock: CacheMaintenance,
         usage: UsageFile,
         inspector: Inspector,
         role: Role,

@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 
 from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
-from cache.index.maintenance import Held, Stock
+from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
 from cache.retention.eviction import Limits, choose, shortage, unused
 from cache.runtime.disk import disk_space
@@ -53,7 +53,7 @@ class Evictor:
 
     def __init__(
         self,
-        stock: Stock,
+        stock: CacheMaintenance,
         store: FilesystemStore,
         quarantine: Quarantine,
         folder: Path,
@@ -112,7 +112,7 @@ class Evictor:
         """One folder of the store, `sha256:ab`, and its rows; the bytes that are free now. What has no row has no link
         either, so nobody could have it; what has no file is no longer promised."""
         now = time.time()
-        rows = self._stock.blobs_on_shelf(prefix)
+        rows = self._stock.blobs_in_folder(prefix)
         files = self._store.shelf(prefix)
         freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
         here = {path.name for path in files}
@@ -169,16 +169,16 @@ class Evictor:
                 break
         return freed
 
-    def _take(self, chosen: Iterable[Held], spared: set[Digest], *, on_disk: bool = False) -> int:
+    def _take(self, chosen: Iterable[CachedItem], spared: set[Digest], *, on_disk: bool = False) -> int:
         """Bytes that went: not of what is spared, or read by somebody. `on_disk`: only those of files that were there;
         a row alone counts for the cap, too."""
         return sum(
             self._take_batch(batch, on_disk) for batch in _batches([h for h in chosen if h.digest not in spared])
         )
 
-    def _take_batch(self, batch: Sequence[Held], on_disk: bool) -> int:
+    def _take_batch(self, batch: Sequence[CachedItem], on_disk: bool) -> int:
         claims: list[Claim] = []
-        evicted: list[Held] = []
+        evicted: list[CachedItem] = []
         freed = 0
         try:
             for held in batch:

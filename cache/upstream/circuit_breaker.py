@@ -24,14 +24,14 @@ PROBE_WITHIN = 30.0
 """A probe of which nothing is heard for so long is taken for lost, and another goes out."""
 
 
-class Gate(Enum):
+class Admission(Enum):
     PASS = "pass"
     PROBE = "probe"
     REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
+class CircuitState:
     """`row` holds who met each outage since the last success; `wait` is 0 while the circuit is closed."""
 
     row: tuple[str, ...] = ()
@@ -41,26 +41,26 @@ class Circuit:
     reason: str = ""
 
 
-CLOSED = Circuit()
+CLOSED = CircuitState()
 
 
-def gate(circuit: Circuit, now: float) -> Gate:
+def admission(circuit: CircuitState, now: float) -> Admission:
     if not circuit.wait:
-        return Gate.PASS
-    return Gate.PROBE if now >= circuit.retry_at else Gate.REFUSE
+        return Admission.PASS
+    return Admission.PROBE if now >= circuit.retry_at else Admission.REFUSE
 
 
-def probed(circuit: Circuit, now: float) -> Circuit:
+def probed(circuit: CircuitState, now: float) -> CircuitState:
     """A probe goes out: nobody else does before its outcome is known."""
     return replace(circuit, retry_at=now + PROBE_WITHIN)
 
 
-def given_up(circuit: Circuit, now: float) -> Circuit:
+def given_up(circuit: CircuitState, now: float) -> CircuitState:
     """The probe ended without an outcome, since whoever sent it left: the next one may go at once."""
     return replace(circuit, retry_at=now)
 
 
-def failed(circuit: Circuit, now: float, reason: str, of: str = "", *, probe: bool = False) -> Circuit:
+def failed(circuit: CircuitState, now: float, reason: str, of: str = "", *, probe: bool = False) -> CircuitState:
     """An outage. One that has `of` counts once for each, so that no single thing, which may be all that is broken,
     speaks for the whole; without it every outage counts."""
     if circuit.wait:
@@ -74,7 +74,7 @@ def failed(circuit: Circuit, now: float, reason: str, of: str = "", *, probe: bo
     return _opened(counted, now, reason, FIRST_WAIT) if len(row) >= TRIP_AFTER else counted
 
 
-def _opened(circuit: Circuit, now: float, reason: str, wait: float) -> Circuit:
+def _opened(circuit: CircuitState, now: float, reason: str, wait: float) -> CircuitState:
     return replace(circuit, wait=wait, retry_at=now + wait, reason=reason)
 
 
@@ -87,11 +87,11 @@ _WORD = "\0word"
 _Key = tuple[Origin, str]
 
 
-class Passage:
+class GuardedRequest:
     """One request on its way. What is told first counts; `release` without an outcome before it says that there is
     none."""
 
-    def __init__(self, circuits: "Circuits", keys: list[_Key], probes: list[_Key]) -> None:
+    def __init__(self, circuits: "CircuitBreakers", keys: list[_Key], probes: list[_Key]) -> None:
         self._circuits, self._keys, self._probes = circuits, keys, probes
         self._told = False
 
@@ -111,26 +111,26 @@ class Passage:
             note()
 
 
-class Circuits:
+class CircuitBreakers:
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock, self._wall = clock, wall
-        self._circuits: dict[_Key, Circuit] = {}
+        self._circuits: dict[_Key, CircuitState] = {}
         self._lock = threading.Lock()
 
-    def enter(self, origin: Origin, image: str) -> Passage:
+    def enter(self, origin: Origin, image: str) -> GuardedRequest:
         """Raises Unavailable at once where the host, the image or the host's word has failed too often."""
         keys: list[_Key] = [(origin, ""), (origin, image)] if image else [(origin, "")]
         with self._lock:
             now = self._clock()
             word = self._circuits.get((origin, _WORD), CLOSED)
-            gates = {key: gate(self._circuits.get(key, CLOSED), now) for key in keys}
-            shut = [self._circuits[key] for key in keys if gates[key] is Gate.REFUSE]
-            shut += [word] if gate(word, now) is Gate.REFUSE else []
+            gates = {key: admission(self._circuits.get(key, CLOSED), now) for key in keys}
+            shut = [self._circuits[key] for key in keys if gates[key] is Admission.REFUSE]
+            shut += [word] if admission(word, now) is Admission.REFUSE else []
             if not shut:
-                probes = [key for key in keys if gates[key] is Gate.PROBE]
+                probes = [key for key in keys if gates[key] is Admission.PROBE]
                 for key in probes:
                     self._circuits[key] = probed(self._circuits[key], now)
-                return Passage(self, keys, probes)
+                return GuardedRequest(self, keys, probes)
         raise self._refusal(origin, shut[0], now)
 
     def is_open(self, origin: Origin, image: str = "") -> bool:
@@ -138,7 +138,7 @@ class Circuits:
         with self._lock:
             word = self._circuits.get((origin, _WORD), CLOSED)
             waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
-            return any(waits) or gate(word, self._clock()) is Gate.REFUSE
+            return any(waits) or admission(word, self._clock()) is Admission.REFUSE
 
     def believe(self, origin: Origin) -> None:
         """Content of the host had its digest."""
@@ -155,7 +155,7 @@ class Circuits:
             word = self._circuits.get((origin, _WORD), CLOSED)
             if reason in word.row:
                 return
-            over = gate(word, now) is Gate.PROBE
+            over = admission(word, now) is Admission.PROBE
             after = failed(word, now, reason, of=reason, probe=over)
             self._circuits[origin, _WORD] = replace(after, row=(*word.row, reason)[-_REASONS:])
             if after.retry_at != word.retry_at:
@@ -191,7 +191,7 @@ class Circuits:
                 if key in self._circuits:
                     self._circuits[key] = given_up(self._circuits[key], self._clock())
 
-    def _refusal(self, origin: Origin, shut: Circuit, now: float) -> Unavailable:
+    def _refusal(self, origin: Origin, shut: CircuitState, now: float) -> Unavailable:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
         wait = int(max(0.0, shut.retry_at - now)) + 1
         return Unavailable(

@@ -24,7 +24,7 @@ import httpcore2
 import httpx2
 
 from cache.runtime.exhaustion import is_exhausted
-from cache.upstream.circuit_breaker import Circuits, Passage
+from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest
 from cache.upstream.errors import Unavailable
 from cache.upstream.resolver import Lookups, Resolver, first_private
 from cache.upstream.urls import origin_of
@@ -86,7 +86,7 @@ class _Unwatched:
 UNWATCHED: Traffic = _Unwatched()
 
 
-class Stage(Enum):
+class FailureStage(Enum):
     """How far a request came that was not answered."""
 
     NAME = "name"
@@ -116,7 +116,7 @@ class Egress:
 
     def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
         self.traffic = traffic
-        self.circuits = Circuits()
+        self.circuits = CircuitBreakers()
         self._reach = reach
         self._check = _AddressCheck(reach, resolver)
         self._made: list[_Clients] = []
@@ -164,7 +164,7 @@ class Egress:
         return self._reach.connect_timeout + self._reach.read_timeout
 
     @contextmanager
-    def _passing(self, url: str, image: str) -> Iterator[Passage]:
+    def _passing(self, url: str, image: str) -> Iterator[GuardedRequest]:
         try:
             origin = origin_of(url)
         except ValueError as error:
@@ -220,7 +220,7 @@ class _Seen:
     response: Response | None = None
 
 
-def stage_of(error: Unavailable) -> Stage:
+def stage_of(error: Unavailable) -> FailureStage:
     """Where it went wrong, by what caused it."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
@@ -229,16 +229,16 @@ def stage_of(error: Unavailable) -> Stage:
         cause = cause.__cause__ or cause.__context__
     direct = error.__cause__
     if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
-        return Stage.TLS  # the CA file, which is read before anything is sent
+        return FailureStage.TLS  # the CA file, which is read before anything is sent
     for kinds, stage in (
-        ((_NoAddress,), Stage.NAME),
-        ((_AddressRefused,), Stage.ADDRESS),
-        ((ssl.SSLError,), Stage.TLS),
-        ((httpx2.ConnectError, httpx2.ConnectTimeout), Stage.CONNECTION),
+        ((_NoAddress,), FailureStage.NAME),
+        ((_AddressRefused,), FailureStage.ADDRESS),
+        ((ssl.SSLError,), FailureStage.TLS),
+        ((httpx2.ConnectError, httpx2.ConnectTimeout), FailureStage.CONNECTION),
     ):
         if any(isinstance(found, kinds) for found in causes):
             return stage
-    return Stage.ANSWER
+    return FailureStage.ANSWER
 
 
 def _make(reach: Reach, check: "_AddressCheck", stamp: int) -> _Clients:
@@ -264,7 +264,7 @@ _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, 
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
-def _judge(passage: Passage, response: Response) -> None:
+def _judge(passage: GuardedRequest, response: Response) -> None:
     """Whatever was answered, the host lives, unless it says itself that it does not."""
     if response.status_code >= 500:
         passage.failed(f"it answered {response.status_code}", host=False)

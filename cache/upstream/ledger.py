@@ -19,7 +19,7 @@ import structlog
 from cache.runtime.locks import open_lock_file, try_lock
 from cache.upstream import quota
 from cache.upstream.errors import RateLimited
-from cache.upstream.quota import UNKNOWN, Allowance, RequestKind, SavingMode, Told
+from cache.upstream.quota import UNKNOWN, Allowance, RequestKind, SavingMode, StatedLimit
 from cache.values import Source
 
 log = structlog.get_logger()
@@ -165,7 +165,7 @@ class Quota:
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
     @contextmanager
-    def request(self, ask: RequestKind) -> Iterator["Conversation"]:
+    def request(self, ask: RequestKind) -> Iterator["CountedRequest"]:
         """Raises RateLimited where nothing may be sent."""
         now = self._ledger.clock()
         known = self._ledger.find(self._source)
@@ -174,7 +174,7 @@ class Quota:
         self._refuse(known, ask, now)
         self._pulling += ask is RequestKind.PULL
         try:
-            yield Conversation(self._ledger, self._source, ask, now)
+            yield CountedRequest(self._ledger, self._source, ask, now)
         finally:
             self._pulling -= ask is RequestKind.PULL
 
@@ -195,13 +195,13 @@ class Quota:
             raise RateLimited(quota.in_words(known, self._name, self._whom, now), math.ceil(seconds))
 
 
-class Conversation:
+class CountedRequest:
     """One request and what came of it."""
 
     def __init__(self, ledger: Ledger, source: Source, ask: RequestKind, sent: float) -> None:
         self._ledger, self._source, self._ask, self._sent = ledger, source, ask, sent
 
-    def answered(self, said: Told | None) -> None:
+    def answered(self, said: StatedLimit | None) -> None:
         known, now = self._ledger.find(self._source), self._ledger.clock()
         after = quota.after_answer(known, self._ask, said, self._sent, now)
         if after == known:
@@ -210,7 +210,7 @@ class Conversation:
         record = self._ledger.change if at_once else self._ledger.note
         record(self._source, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
 
-    def refused(self, said: Told | None, retry: int | None) -> None:
+    def refused(self, said: StatedLimit | None, retry: int | None) -> None:
         if self._ask is RequestKind.PART:
             return
         now = self._ledger.clock()

@@ -19,7 +19,7 @@ from cache.upstream.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
+class PingResult:
     """How a registry answers the first question. `challenge`: whom it wants to be told who asks, empty for nobody.
     `date`: what it takes for the time, None where it does not say."""
 
@@ -29,7 +29,7 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ManifestHead:
     """The answer to a HEAD of a manifest; `limit` and `remaining` are pulls, None where they are not named."""
 
     status: int
@@ -37,7 +37,7 @@ class Found:
     remaining: int | None
 
 
-class Examination:
+class RegistryProbe:
     """Raises only UpstreamError."""
 
     def __init__(self, url: str, egress: Egress, tokens: Tokens) -> None:
@@ -45,24 +45,24 @@ class Examination:
         self._egress = egress
         self._tokens = tokens
 
-    async def greet(self) -> Greeting:
+    async def ping(self) -> PingResult:
         """GET /v2/ as nobody (distribution-spec, "Determining Support")."""
         response = await self._ask("GET", f"{self._url}/v2/", {})
         challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
-        return Greeting(response.status_code, challenge, _date(response.headers.get("date", "")))
+        return PingResult(response.status_code, challenge, _date(response.headers.get("date", "")))
 
     async def authorization(self, image: RepositoryName, challenge: str) -> str | None:
         """By the token dance; None where there is nothing to answer the challenge with."""
         flow = self._tokens.renewed(f"repository:{image}:pull", None, challenge)
         return await carry_out(flow, self._egress)
 
-    async def head(self, image: RepositoryName, reference: Tag | Digest, authorization: str | None) -> Found:
+    async def head(self, image: RepositoryName, reference: Tag | Digest, authorization: str | None) -> ManifestHead:
         """HEAD of a manifest, which Docker Hub does not count as a pull."""
         headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
         url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
         response = await self._ask("HEAD", url, headers)
         limit, remaining = (_pulls(response.headers.get(f"ratelimit-{name}", "")) for name in ("limit", "remaining"))
-        return Found(response.status_code, limit, remaining)
+        return ManifestHead(response.status_code, limit, remaining)
 
     async def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         host = urlsplit(url).netloc

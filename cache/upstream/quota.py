@@ -46,7 +46,7 @@ class SavingMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StatedLimit:
     """The limit that an answer states: so many in `window` seconds, so many of them left; `source` is whose it is."""
 
     limit: int | None = None
@@ -87,14 +87,15 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
         return None
 
 
-def told(headers: Mapping[str, str]) -> Told | None:
+def told(headers: Mapping[str, str]) -> StatedLimit | None:
     """What Docker Hub and others say with every manifest (`ratelimit-remaining: 99;w=21600`); None without it."""
     limit, window = _count(headers.get("ratelimit-limit", ""))
     remaining, other = _count(headers.get("ratelimit-remaining", ""))
     if limit is None and remaining is None:
         return None
     source = headers.get("docker-ratelimit-source", "")
-    return Told(limit, remaining, window or other, source if re.fullmatch(r"[\w.:-]{1,64}", source, re.ASCII) else "")
+    named = source if re.fullmatch(r"[\w.:-]{1,64}", source, re.ASCII) else ""
+    return StatedLimit(limit, remaining, window or other, named)
 
 
 def _count(value: str) -> tuple[int | None, int | None]:
@@ -102,7 +103,7 @@ def _count(value: str) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def after_answer(known: Allowance, ask: RequestKind, said: Told | None, sent: float, now: float) -> Allowance:
+def after_answer(known: Allowance, ask: RequestKind, said: StatedLimit | None, sent: float, now: float) -> Allowance:
     """An answer that is no 429, to a request that was sent at `sent`: it may end a pause that had begun before."""
     allowance = _noted(known, said, sent, now)
     if known.until and sent >= known.began:
@@ -115,7 +116,7 @@ def after_answer(known: Allowance, ask: RequestKind, said: Told | None, sent: fl
 
 
 def after_refusal(
-    known: Allowance, ask: RequestKind, said: Told | None, retry: int | None, sent: float, now: float
+    known: Allowance, ask: RequestKind, said: StatedLimit | None, retry: int | None, sent: float, now: float
 ) -> Allowance:
     """A 429. One to a request that was under way when the pause began makes it no longer than it says itself."""
     allowance = _noted(known, said, sent, now)
@@ -214,7 +215,7 @@ def _refill(known: Allowance) -> float:
     return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
 
 
-def _noted(known: Allowance, said: Told | None, sent: float, now: float) -> Allowance:
+def _noted(known: Allowance, said: StatedLimit | None, sent: float, now: float) -> Allowance:
     if said is None:
         return known
     if sent < known.told_at and None not in (said.remaining, known.remaining):

@@ -18,7 +18,7 @@ from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
 from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.probe import Examination
+from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import RequestKind, retry_after, told
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
@@ -48,9 +48,9 @@ class RegistryClient:
     def has_credential(self) -> bool:
         return self._tokens.has_credential
 
-    def examination(self) -> Examination:
+    def probe(self) -> RegistryProbe:
         """The same upstream, for a person who looks for a fault."""
-        return Examination(self._url, self._egress, self._tokens)
+        return RegistryProbe(self._url, self._egress, self._tokens)
 
     @property
     def primary(self) -> "RegistryClient":

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from cache.index.admin import Inventory
-from cache.index.happenings import Chronicle, Happening, What
+from cache.index.admin import CacheAdmin
+from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
@@ -185,9 +185,9 @@ def evict(
         print(f"evicted {tags} tags and {freed} bytes")
 
 
-def _evict(targets: list[Image], inventory: Inventory, settings: Settings) -> tuple[int, int]:
+def _evict(targets: list[Image], inventory: CacheAdmin, settings: Settings) -> tuple[int, int]:
     folder = CacheFolder(settings.data)
-    store, chronicle = FilesystemStore(folder.blobs), Chronicle(folder.usage)
+    store, chronicle = FilesystemStore(folder.blobs), HappeningLog(folder.usage)
     tags = freed = 0
     with _progress("evicting") as advance:
         for target in targets:
@@ -196,7 +196,9 @@ def _evict(targets: list[Image], inventory: Inventory, settings: Settings) -> tu
             if any(counts):
                 subject, reason = str(target.reference or ""), "by the command `cache evict`"
                 chronicle.note(
-                    Happening(What.EVICTED, datetime.now(UTC), target.source, target.name, subject, reason, counts[1])
+                    Happening(
+                        HappeningKind.EVICTED, datetime.now(UTC), target.source, target.name, subject, reason, counts[1]
+                    )
                 )
     chronicle.flush()
     return tags, freed
@@ -210,12 +212,12 @@ def _progress(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda size: progress.advance(task, size)
 
 
-def open_inventory(settings: Settings) -> Inventory:
+def open_inventory(settings: Settings) -> CacheAdmin:
     """Raises Refused where there is no data folder."""
     folder = CacheFolder(settings.data)
     asyncio.run(_require(settings.data))
     migrate(folder.index, MIGRATIONS)
-    return Inventory(folder.index)
+    return CacheAdmin(folder.index)
 
 
 async def _require(data: Path) -> None:
@@ -248,7 +250,9 @@ async def _groups(data: Path) -> dict[str, Group]:
         return {group.path: group for group in await groups.list_all(connection)}
 
 
-def _explain(named: Image, inventory: Inventory, used: dict[Digest, datetime], settings: Settings) -> dict[str, object]:
+def _explain(
+    named: Image, inventory: CacheAdmin, used: dict[Digest, datetime], settings: Settings
+) -> dict[str, object]:
     """Of one tag, `latest` where none is named, or of one digest."""
     if isinstance(named.reference, Digest):
         held = named.reference in inventory.linked(named.source, named.name)
@@ -264,7 +268,7 @@ def _explain(named: Image, inventory: Inventory, used: dict[Digest, datetime], s
     return {**known, "pinned": pinned, "state": "absent", "reason": reason}
 
 
-def _explain_parts(named: Image, inventory: Inventory, settings: Settings) -> dict[str, object]:
+def _explain_parts(named: Image, inventory: CacheAdmin, settings: Settings) -> dict[str, object]:
     """What is here of it, what happened to it, and what a pull would fetch beside the first manifest."""
     folder = CacheFolder(settings.data)
     store, reference = FilesystemStore(folder.blobs), named.reference or LATEST
@@ -277,7 +281,7 @@ def _explain_parts(named: Image, inventory: Inventory, settings: Settings) -> di
     if root is not None:
         parts = parts_of(inventory, named.source, named.name, root, lambda digest: store.stat(digest) is not None)
     subjects = {str(reference), *(str(part.digest) for part in parts)}
-    happened = happenings(Chronicle(folder.usage), named.source, named.name, subjects)
+    happened = happenings(HappeningLog(folder.usage), named.source, named.name, subjects)
     return {"next_pull": missing(parts), **happened, "parts": [part.document() for part in parts]}
 
 
@@ -297,7 +301,7 @@ def _in_words(value: object) -> str:
 
 
 def _describe(
-    pointer: TagPointer, inventory: Inventory, used: dict[Digest, datetime], settings: Settings
+    pointer: TagPointer, inventory: CacheAdmin, used: dict[Digest, datetime], settings: Settings
 ) -> dict[str, object]:
     digest = pointer.target.digest
     linked = inventory.linked(pointer.source, pointer.image)
@@ -321,7 +325,7 @@ def _describe(
 
 
 def _describe_digest(
-    named: Image, digest: Digest, linked: bool, inventory: Inventory, used: dict[Digest, datetime]
+    named: Image, digest: Digest, linked: bool, inventory: CacheAdmin, used: dict[Digest, datetime]
 ) -> dict[str, object]:
     size = sum(inventory.sizes(inventory.closure(digest)).values()) if linked else 0
     last = used.get(digest)

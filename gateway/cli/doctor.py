@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cache.index.admin import Inventory
+from cache.index.admin import CacheAdmin
 from cache.index.sql import MIGRATIONS
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -98,7 +98,7 @@ class Folder:
         self.groups = tree
         cache = CacheFolder(settings.data)
         migrate(cache.index, MIGRATIONS)
-        self.inventory = Inventory(cache.index)
+        self.inventory = CacheAdmin(cache.index)
         self.pointers = self.inventory.pointers()
         self.store = FilesystemStore(cache.blobs)
         self.upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))

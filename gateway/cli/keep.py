@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from cache.index.maintenance import Stock
+from cache.index.maintenance import CacheMaintenance
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.retention.scrub import Finding, Inspector, Pace
@@ -131,7 +131,7 @@ def verify(
 
 def _verify(settings: Settings, pace: Pace, total: int) -> Verified:
     folder = CacheFolder(settings.data)
-    stock, store = Stock(folder.index, UsageFile(folder.usage)), FilesystemStore(folder.blobs)
+    stock, store = CacheMaintenance(folder.index, UsageFile(folder.usage)), FilesystemStore(folder.blobs)
     inspector, result = Inspector(stock, store, Quarantine(folder.quarantine)), Verified()
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
@@ -147,7 +147,7 @@ def _verify(settings: Settings, pace: Pace, total: int) -> Verified:
     return result
 
 
-def _everything(stock: Stock) -> Iterator[tuple[Digest, int]]:
+def _everything(stock: CacheMaintenance) -> Iterator[tuple[Digest, int]]:
     """Blobs and manifests, with their bytes."""
     last = ""
     while page := stock.blobs_after(last, PAGE):
@@ -159,10 +159,10 @@ def _everything(stock: Stock) -> Iterator[tuple[Digest, int]]:
         last = str(documents[-1])
 
 
-def _orphans(stock: Stock, store: FilesystemStore, prefix: str) -> int:
+def _orphans(stock: CacheMaintenance, store: FilesystemStore, prefix: str) -> int:
     """Files that no row tells of; the sweep of a server removes them when they are an hour old."""
     digests = [blob_digest(path) for path in store.shelf(prefix)]
-    return sum(digest not in stock.blobs_on_shelf(prefix) for digest in digests if digest) if digests else 0
+    return sum(digest not in stock.blobs_in_folder(prefix) for digest in digests if digest) if digests else 0
 
 
 async def _heal(settings: Settings, findings: list[Finding]) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from cache.index.admin import Inventory
+from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.proxy.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
@@ -138,8 +138,8 @@ async def _one_round(settings: Settings, wanted: list[Wanted], group: str) -> tu
     logs.configure(settings.log_format)
     tally = Tally()
     async with open_services(settings) as services:
-        inventory = Inventory(CacheFolder(settings.data).index)
-        shelves = Shelves(services, inventory, settings.data, services.upstreams.spares)
+        inventory = CacheAdmin(CacheFolder(settings.data).index)
+        shelves = Shelves(services, inventory, settings.data, services.upstreams.has_spare_quota)
         with _progress(tally):
             troubles = await _warm_all(shelves, wanted, group, tally)
             if troubles:

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.egress import Stage, stage_of
+from cache.upstream.egress import FailureStage, stage_of
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
-from cache.upstream.probe import Examination, Greeting
+from cache.upstream.probe import PingResult, RegistryProbe
 from cache.upstream.registry_client import RegistryClient
 from gateway.doctor.check import Check, failed, not_run, passed
 from gateway.upstreams import Upstream
@@ -33,13 +33,13 @@ class Examined:
 
 
 _REMEDIES = {
-    Stage.NAME: "correct its url, or the name server of this machine",
-    Stage.ADDRESS: "set private_addresses = true for it if it is meant to lie in a private network; else correct its "
-    "url or the name server",
-    Stage.CONNECTION: "see whether it is up, and whether a firewall or a missing proxy setting is in the way",
-    Stage.TLS: "set ca_file to the PEM certificates of the authority that vouches for it; or correct its url, or the "
-    "clock of this machine",
-    Stage.ANSWER: "see whether its url is that of a registry, and what it says there",
+    FailureStage.NAME: "correct its url, or the name server of this machine",
+    FailureStage.ADDRESS: "set private_addresses = true for it if it is meant to lie in a private network; else "
+    "correct its url or the name server",
+    FailureStage.CONNECTION: "see whether it is up, and whether a firewall or a missing proxy setting is in the way",
+    FailureStage.TLS: "set ca_file to the PEM certificates of the authority that vouches for it; or correct its "
+    "url, or the clock of this machine",
+    FailureStage.ANSWER: "see whether its url is that of a registry, and what it says there",
 }
 
 
@@ -48,17 +48,17 @@ async def examine_upstream(
 ) -> Examined:
     """`clients`: one for each credential that is used there, at least one."""
     name = f"upstream {upstream.name}"
-    stages = [] if upstream.proxy else [Stage.NAME, Stage.ADDRESS]
-    stages += [Stage.CONNECTION, *([Stage.TLS] if upstream.url.startswith("https") else []), Stage.ANSWER]
+    stages = [] if upstream.proxy else [FailureStage.NAME, FailureStage.ADDRESS]
+    stages += [FailureStage.CONNECTION, *([FailureStage.TLS] if upstream.url.startswith("https") else [])]
     try:
-        greeting = await clients[0].examination().greet()
+        greeting = await clients[0].probe().ping()
     except Unavailable as error:
-        return Examined([*_unreached(name, stages, error)], None)
+        return Examined([*_unreached(name, [*stages, FailureStage.ANSWER], error)], None)
     skew = (greeting.date - now()).total_seconds() if greeting.date else None
-    checks = [passed(f"{name}: {stage.value}", "as it should be") for stage in stages if stage is not Stage.ANSWER]
+    checks = [passed(f"{name}: {stage.value}", "as it should be") for stage in stages]
     if greeting.status not in (200, 401):
         detail = f"GET /v2/ was answered {greeting.status}, where a registry says 200 or 401"
-        return Examined([*checks, failed(f"{name}: answer", detail, _REMEDIES[Stage.ANSWER])], skew)
+        return Examined([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.ANSWER])], skew)
     checks.append(passed(f"{name}: answer", f"GET /v2/ was answered {greeting.status}"))
     for client in clients:
         checks += await _examine_as(name, client, greeting, sample)
@@ -77,9 +77,9 @@ def examine_clock(skews: Iterable[float | None]) -> Check:
     return passed("clock", detail)
 
 
-def _unreached(name: str, stages: list[Stage], error: Unavailable) -> Iterable[Check]:
+def _unreached(name: str, stages: list[FailureStage], error: Unavailable) -> Iterable[Check]:
     reached = stage_of(error)
-    reached = reached if reached in stages else Stage.ANSWER
+    reached = reached if reached in stages else FailureStage.ANSWER
     for place, stage in enumerate(stages):
         if stage is reached:
             yield failed(f"{name}: {stage.value}", error.reason, _REMEDIES[stage])
@@ -89,13 +89,13 @@ def _unreached(name: str, stages: list[Stage], error: Unavailable) -> Iterable[C
             yield not_run(f"{name}: {stage.value}", f"not reached: {reached.value} failed")
 
 
-async def _examine_as(name: str, client: RegistryClient, greeting: Greeting, sample: Sample | None) -> list[Check]:
+async def _examine_as(name: str, client: RegistryClient, greeting: PingResult, sample: Sample | None) -> list[Check]:
     whom = _whom(client)
     login, pull, quota = (f"{name}: {what} of {whom}" for what in ("login", "pull", "quota"))
     if sample is None:
         why = "no image of it is known: give one with --image"
         return [not_run(check, why) for check in (login, pull, quota)]
-    examination = client.examination()
+    examination = client.probe()
     authorization = None
     if greeting.challenge:
         try:
@@ -110,13 +110,13 @@ async def _examine_as(name: str, client: RegistryClient, greeting: Greeting, sam
 
 
 async def _examine_pull(
-    pull: str, quota: str, examination: Examination, sample: Sample, authorization: str | None
+    pull: str, quota: str, examination: RegistryProbe, sample: Sample, authorization: str | None
 ) -> list[Check]:
     what = f"HEAD of {sample.image}, {sample.reference}"
     try:
         found = await examination.head(sample.image, sample.reference, authorization)
     except UpstreamError as error:
-        return [failed(pull, error.reason, _REMEDIES[Stage.ANSWER]), not_run(quota, "not reached: pull failed")]
+        return [failed(pull, error.reason, _REMEDIES[FailureStage.ANSWER]), not_run(quota, "not reached: pull failed")]
     detail = f"{what} was answered {found.status}"
     if found.status == 429 or found.remaining == 0:
         left = "none" if found.remaining is None else str(found.remaining)

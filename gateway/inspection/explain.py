@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cache.index.admin import Inventory
-from cache.index.happenings import Chronicle, Happening, What
+from cache.index.admin import CacheAdmin
+from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -40,7 +40,7 @@ class Part:
 
 
 def parts_of(
-    inventory: Inventory, source: Source, image: RepositoryName, root: Descriptor, stored: Callable[[Digest], bool]
+    inventory: CacheAdmin, source: Source, image: RepositoryName, root: Descriptor, stored: Callable[[Digest], bool]
 ) -> list[Part]:
     """All that is known of, from the top down. What the image has no link to is not here for it, even if its bytes
     are. `stored` says whether there is a file."""
@@ -59,15 +59,15 @@ def parts_of(
 
 
 def happenings(
-    chronicle: Chronicle, source: Source, image: RepositoryName, subjects: Iterable[str]
+    chronicle: HappeningLog, source: Source, image: RepositoryName, subjects: Iterable[str]
 ) -> dict[str, object]:
     """The last refusal, the last evictions and the last download among what concerns these tags and digests."""
     wanted = {"", *subjects}
     own = [h for h in chronicle.of_image(source, image) if h.subject in wanted]
     anybodys = [h for h in chronicle.of_subjects(wanted - {""}) if h.subject.partition(":")[1]]
-    refused = next((h for h in own if h.what is What.REFUSED), None)
-    evicted = {(h.at, h.subject): h for h in [*own, *anybodys] if h.what is What.EVICTED}
-    filled = [h for h in anybodys if h.what is What.FILLED]
+    refused = next((h for h in own if h.what is HappeningKind.REFUSED), None)
+    evicted = {(h.at, h.subject): h for h in [*own, *anybodys] if h.what is HappeningKind.EVICTED}
+    filled = [h for h in anybodys if h.what is HappeningKind.FILLED]
     return {
         "last_refusal": _refusal(refused) if refused else None,
         "evictions": [_eviction(evicted[key]) for key in sorted(evicted, reverse=True)[:_EVICTIONS]],

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from cache.index.usage import Pulls
+from cache.index.usage import PullCount
 from cache.values import Outcome
 from gateway.observability.metrics import FREE
 
 
-def figures(counted: Iterable[Pulls]) -> dict[str, object]:
+def figures(counted: Iterable[PullCount]) -> dict[str, object]:
     """Of all upstreams and of each. `hit_rate` is the share of pulls whose bytes did not have to be fetched for them,
     None without pulls; `saved_pulls` are manifests that cost the upstream nothing."""
     counted = list(counted)
@@ -19,7 +19,7 @@ def figures(counted: Iterable[Pulls]) -> dict[str, object]:
     }
 
 
-def _of(counted: list[Pulls]) -> dict[str, object]:
+def _of(counted: list[PullCount]) -> dict[str, object]:
     pulls = sum(p.pulls for p in counted)
     missed = [p for p in counted if p.outcome == Outcome.MISS.value]
     return {

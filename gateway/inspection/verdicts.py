@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from cache.index.admin import Inventory
+from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
@@ -13,7 +13,7 @@ Said = tuple[str, str]
 """open, allowed, pinned, older, refused or unknown; and why."""
 
 
-def explain_gate(location: ProxiedLocation, source: Source, reference: Tag | Digest, inventory: Inventory) -> Said:
+def explain_gate(location: ProxiedLocation, source: Source, reference: Tag | Digest, inventory: CacheAdmin) -> Said:
     gate, image = location.group.gate, location.image
     if gate is None:
         return "open", f"group {location.group.path} has no gate"
@@ -30,7 +30,7 @@ def explain_gate(location: ProxiedLocation, source: Source, reference: Tag | Dig
     return _explain_digest(gate, source, image, reference, set(pins.values()), inventory)
 
 
-def _explain_tag(gate: Gate, source: Source, image: RepositoryName, tag: Tag, inventory: Inventory) -> Said:
+def _explain_tag(gate: Gate, source: Source, image: RepositoryName, tag: Tag, inventory: CacheAdmin) -> Said:
     pointer = next((p for p in inventory.pointers(source, image) if p.tag == tag), None)
     if pointer is None:
         return "unknown", "nobody has asked for this tag yet: its age is counted from the first pull"
@@ -43,7 +43,7 @@ def _explain_tag(gate: Gate, source: Source, image: RepositoryName, tag: Tag, in
 
 
 def _explain_digest(
-    gate: Gate, source: Source, image: RepositoryName, digest: Digest, pinned: set[Digest], inventory: Inventory
+    gate: Gate, source: Source, image: RepositoryName, digest: Digest, pinned: set[Digest], inventory: CacheAdmin
 ) -> Said:
     sightings = inventory.sightings(source, image)
     seen = {sighting.digest for sighting in sightings}
@@ -58,11 +58,11 @@ def _explain_digest(
     return "refused", "it is part of nothing but what the group still waits for (its cooldown)"
 
 
-def _created(gate: Gate, digest: Digest, inventory: Inventory) -> datetime | None:
+def _created(gate: Gate, digest: Digest, inventory: CacheAdmin) -> datetime | None:
     """By annotations alone; a server reads configs, too."""
     manifest = inventory.manifest(digest) if gate.trusts_created else None
     return annotated_creation(manifest) if manifest else None
 
 
-def _closure(inventory: Inventory, roots: set[Digest]) -> set[Digest]:
+def _closure(inventory: CacheAdmin, roots: set[Digest]) -> set[Digest]:
     return {digest for root in roots for digest in inventory.closure(root)}

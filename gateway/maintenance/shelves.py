@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cache.download.flight import Flights, State
-from cache.index.admin import Inventory
+from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -29,7 +29,7 @@ from gateway.repositories import open_proxied
 from gateway.services import Services
 
 Spare = Callable[[Source], bool]
-_About = tuple[Inventory, BlobStore, Source, RepositoryName, Spare]
+_About = tuple[CacheAdmin, BlobStore, Source, RepositoryName, Spare]
 _PIECE = 1024 * 1024
 _COMMIT_WITHIN = 60.0
 _ANSWER_WITHIN = 60.0
@@ -39,7 +39,7 @@ _ANSWER_WITHIN = 60.0
 class _Held:
     """What is here for an image, by the data folder itself."""
 
-    def __init__(self, inventory: Inventory, store: BlobStore, source: Source, image: RepositoryName, spare: Spare):
+    def __init__(self, inventory: CacheAdmin, store: BlobStore, source: Source, image: RepositoryName, spare: Spare):
         self._linked = inventory.linked(source, image)
         self._store = store
         self._source = source
@@ -115,7 +115,7 @@ class ServerShelf(_Held):
 class Shelves:
     """Opens the shelf of an image; looks anew for a server each time, since one may start or stop meanwhile."""
 
-    def __init__(self, services: Services, inventory: Inventory, data: Path, spare: Spare) -> None:
+    def __init__(self, services: Services, inventory: CacheAdmin, data: Path, spare: Spare) -> None:
         self._services = services
         self._inventory = inventory
         self._data = data

@@ -6,8 +6,8 @@ from datetime import datetime
 import structlog
 
 from cache.events import CacheEvents, CacheLevel, EndedDownload, EvictedContent, RefusedContent
-from cache.index.happenings import Chronicle, Happening, What
-from cache.index.usage import Pulls, UsageFile
+from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.index.usage import PullCount, UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
@@ -40,7 +40,7 @@ class RecordedEvents(CacheEvents):
     """`name_of` gives the configured name of a source's upstream. Refused bodies are kept in the quarantine."""
 
     def __init__(
-        self, metrics: Metrics, chronicle: Chronicle, quarantine: Quarantine, name_of: NameOf, clock: Clock
+        self, metrics: Metrics, chronicle: HappeningLog, quarantine: Quarantine, name_of: NameOf, clock: Clock
     ) -> None:
         self._metrics = metrics
         self._chronicle = chronicle
@@ -70,7 +70,7 @@ class RecordedEvents(CacheEvents):
         else:
             log.warning("fill_ended", **fields, reason=download.reason or "it was not committed")
         happening = Happening(
-            What.FILLED if download.committed else What.REFUSED,
+            HappeningKind.FILLED if download.committed else HappeningKind.REFUSED,
             self._clock(),
             download.source,
             download.image,
@@ -89,7 +89,7 @@ class RecordedEvents(CacheEvents):
             self._quarantine.take_bytes(refused.evidence, f"manifest-{refused.fault.value}")
 
     def lookup_failed(self, source: Source, image: RepositoryName, reference: Tag | Digest, reason: str) -> None:
-        self._chronicle.note(Happening(What.REFUSED, self._clock(), source, image, str(reference), reason))
+        self._chronicle.note(Happening(HappeningKind.REFUSED, self._clock(), source, image, str(reference), reason))
 
     def damage_found(self, damage: Damage) -> None:
         self._metrics.count_damage(damage)
@@ -98,7 +98,7 @@ class RecordedEvents(CacheEvents):
         self._metrics.count_evicted(len(contents), freed)
         now, reason = self._clock(), "it was worth the least when room was needed"
         for content in contents:
-            evicted = Happening(What.EVICTED, now, None, None, str(content.digest), reason, content.size)
+            evicted = Happening(HappeningKind.EVICTED, now, None, None, str(content.digest), reason, content.size)
             self._chronicle.note(evicted)
 
     def level_measured(self, level: CacheLevel) -> None:
@@ -111,7 +111,7 @@ def counting_into(usage: UsageFile, clock: Clock) -> PullsCounted:
     def count(totals: Mapping[Pulled, Totals]) -> None:
         day = clock().date().isoformat()
         for pulled, total in totals.items():
-            counted = Pulls(day, pulled.upstream, pulled.kind, pulled.outcome, total.answers, total.bytes)
+            counted = PullCount(day, pulled.upstream, pulled.kind, pulled.outcome, total.answers, total.bytes)
             usage.count_pulls(counted)
 
     return count

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cache.events import UNOBSERVED, CacheEvents
-from cache.index.maintenance import Stock
+from cache.index.maintenance import CacheMaintenance
 from cache.policy.freshness import TagRule, TagRules
 from cache.retention.eviction import Limits
 from cache.retention.sweep import Evictor
@@ -18,7 +18,7 @@ from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
 
 
-def open_evictor(settings: Settings, stock: Stock, events: CacheEvents = UNOBSERVED) -> Evictor:
+def open_evictor(settings: Settings, stock: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_space(folder.blobs).size
     limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())

@@ -12,8 +12,8 @@ import structlog
 from cache.download.flight import Flights, Landing
 from cache.download.spool_sweep import sweep_leftovers
 from cache.events import CacheEvents, RefusedContent
-from cache.index.happenings import Chronicle
-from cache.index.maintenance import Stock
+from cache.index.happenings import HappeningLog
+from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.proxy.prefetch import Prefetching
@@ -54,7 +54,7 @@ class _Books:
 
     metrics: Metrics
     usage: UsageFile
-    chronicle: Chronicle
+    chronicle: HappeningLog
     ledger: Ledger
 
 
@@ -89,11 +89,11 @@ class _ServerEvents(RecordedEvents):
         self._upstreams = upstreams
 
     def content_verified(self, source: Source) -> None:
-        self._upstreams.believe(source)
+        self._upstreams.content_verified(source)
 
     def content_refused(self, refused: RefusedContent) -> None:
         super().content_refused(refused)
-        self._upstreams.doubt(refused.source, refused.fault, refused.reason)
+        self._upstreams.content_invalid(refused.source, refused.fault, refused.reason)
 
 
 @asynccontextmanager
@@ -108,7 +108,7 @@ async def _indexing(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
 
 @asynccontextmanager
 async def _writing_down(folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Books]:
-    books = _Books(metrics, UsageFile(folder.usage), Chronicle(folder.usage), Ledger(folder.quota))
+    books = _Books(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota))
     metrics.pulls_counted = counting_into(books.usage, utc_now)
     tasks = Tasks()
     tasks.start(_flush_often(books), "usage")
@@ -142,7 +142,7 @@ async def _keeping(
     settings: Settings, folder: CacheFolder, books: _Books, events: CacheEvents
 ) -> AsyncIterator[Evictor]:
     """Within, the cache is swept."""
-    stock = Stock(folder.index, books.usage)
+    stock = CacheMaintenance(folder.index, books.usage)
     evictor = open_evictor(settings, stock, events)
     sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_leftovers, folder.spools))
     try:
@@ -171,7 +171,7 @@ async def _pulling(
     flights = Flights(landing, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
-    prefetching = Prefetching(tasks, upstreams.spares) if settings.cache.prefetch else None
+    prefetching = Prefetching(tasks, upstreams.has_spare_quota) if settings.cache.prefetch else None
     pull_through = PullThrough(
         index,
         books.usage,
@@ -202,7 +202,7 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
         return
     folder, loop = services.folder, asyncio.get_running_loop()
     usage = UsageFile(folder.usage)
-    stock = Stock(folder.index, usage)
+    stock = CacheMaintenance(folder.index, usage)
     healer = Healer(services.directory, services.upstreams, services.pull_through)
 
     def repair(finding: Finding) -> None:

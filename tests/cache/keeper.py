@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cache.events import CacheEvents, EvictedContent
-from cache.index.admin import Inventory
-from cache.index.maintenance import Stock
+from cache.index.admin import CacheAdmin
+from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
@@ -42,7 +42,7 @@ class Keeper:
         self.usage = UsageFile(folder / "usage.db")
         self.store = FilesystemStore(folder / "blobs")
         self.quarantine = Quarantine(folder / "quarantine")
-        self.stock = Stock(folder / "cache.db", self.usage)
+        self.stock = CacheMaintenance(folder / "cache.db", self.usage)
         self.evicted: list[tuple[int, int]] = []
         (folder / "blobs").mkdir()
         self.evictor = self.evicting(Limits(max_size, reserve, max_unused))
@@ -110,7 +110,7 @@ class Keeper:
         os.utime(self.file(digest), (moment, moment))
 
     def pin(self, source: Source, image: RepositoryName, reference: str) -> None:
-        Inventory(self.folder / "cache.db").pin(source, image, reference)
+        CacheAdmin(self.folder / "cache.db").pin(source, image, reference)
 
     def reopened(self) -> SqlIndex:
         return SqlIndex(self.folder / "cache.db")
@@ -126,7 +126,7 @@ class Keeper:
 @contextmanager
 def evicting(data: Path) -> Iterator[Callable[[], int]]:
     """Evicts all that nobody reads from a server's data folder, each time that it is called."""
-    stock = Stock(data / "cache.db", UsageFile(data / "usage.db"))
+    stock = CacheMaintenance(data / "cache.db", UsageFile(data / "usage.db"))
     store, quarantine = FilesystemStore(data / "cache"), Quarantine(data / "quarantine")
     evictor = Evictor(stock, store, quarantine, data / "cache", data / "evict.lock", Limits(0))
     yield evictor.sweep

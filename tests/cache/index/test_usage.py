@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.index.usage import Pulls, UsageFile
+from cache.index.usage import PullCount, UsageFile
 from cache.oci.digest import Digest
 from cache.sqlite import DatabaseUnusable, alone
 from tests.cache.samples import NOON, open_descriptors
@@ -110,17 +110,17 @@ def test_flushing_leaves_no_descriptor(path: Path) -> None:
 
 def test_pulls_are_added_up_by_the_day_whoever_writes_them(path: Path) -> None:
     one, other = UsageFile(path), UsageFile(path)
-    one.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 2, 200))
-    one.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 1, 100))
-    other.count_pulls(Pulls("2024-05-01", "docker.io", "blob", "HIT", 1, 1))
-    other.count_pulls(Pulls("2024-05-02", "docker.io", "blob", "MISS", 1, 1))
+    one.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 2, 200))
+    one.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 1, 100))
+    other.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 1, 1))
+    other.count_pulls(PullCount("2024-05-02", "docker.io", "blob", "MISS", 1, 1))
     one.flush()
     other.flush()
     assert one.pulls() == [
-        Pulls("2024-05-01", "docker.io", "blob", "HIT", 4, 301),
-        Pulls("2024-05-02", "docker.io", "blob", "MISS", 1, 1),
+        PullCount("2024-05-01", "docker.io", "blob", "HIT", 4, 301),
+        PullCount("2024-05-02", "docker.io", "blob", "MISS", 1, 1),
     ]
-    other.count_pulls(Pulls("2024-06-01", "docker.io", "blob", "MISS", 1, 1))
+    other.count_pulls(PullCount("2024-06-01", "docker.io", "blob", "MISS", 1, 1))
     other.flush()
     assert [pulls.day for pulls in one.pulls()] == ["2024-05-02", "2024-06-01"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.index.maintenance import Held
+from cache.index.maintenance import CachedItem
 from cache.oci.digest import Digest
 from cache.retention.eviction import Limits, choose, shortage, unused, worth
 
@@ -12,8 +12,10 @@ NOW = 1_000_000.0
 MIB = 1024 * 1024
 
 
-def held(name: str, size: int = MIB, age: float = 100.0, uses: int = 1, images: int = 1, gone: bool = False) -> Held:
-    return Held(Digest.of(name.encode()), size, NOW - age, uses, images, gone)
+def held(
+    name: str, size: int = MIB, age: float = 100.0, uses: int = 1, images: int = 1, gone: bool = False
+) -> CachedItem:
+    return CachedItem(Digest.of(name.encode()), size, NOW - age, uses, images, gone)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_what_must_go_by_cap_and_reserve(size: int, free: int, limits: Limits, w
         pytest.param(held("a", age=10), held("b", age=-5), id="a clock that was put back"),
     ],
 )
-def test_what_goes_first(less: Held, more: Held) -> None:
+def test_what_goes_first(less: CachedItem, more: CachedItem) -> None:
     assert worth(less, NOW) < worth(more, NOW)
     for order in ([less, more], [more, less]):
         assert choose(order, 1, NOW)[0] == less
@@ -71,7 +73,7 @@ def test_what_nobody_uses_goes_unless_it_is_spared_or_gone_upstream() -> None:
 
 
 HELD = st.builds(
-    Held,
+    CachedItem,
     digest=st.integers(0, 50).map(lambda number: Digest.of(b"%d" % number)),
     size=st.integers(0, 10**12),
     last_used=st.floats(0, 2 * NOW),
@@ -87,7 +89,7 @@ HELD = st.builds(
     st.sets(st.integers(0, 50).map(lambda number: Digest.of(b"%d" % number))),
 )
 def test_nothing_spared_is_chosen_and_enough_is_or_all_there_is(
-    everything: list[Held], wanted: int, spared: set[Digest]
+    everything: list[CachedItem], wanted: int, spared: set[Digest]
 ) -> None:
     chosen = choose(everything, wanted, NOW, spared)
     assert not {h.digest for h in chosen} & spared

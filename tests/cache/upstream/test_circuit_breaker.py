@@ -1,4 +1,4 @@
-"""Circuits: when an upstream is left alone, and when it is asked again."""
+"""CircuitBreakers: when an upstream is left alone, and when it is asked again."""
 
 import threading
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from cache.upstream.circuit_breaker import (
     LONGEST_WAIT,
     PROBE_WITHIN,
     TRIP_AFTER,
-    Circuit,
-    Circuits,
-    Gate,
+    Admission,
+    CircuitBreakers,
+    CircuitState,
+    admission,
     failed,
-    gate,
     given_up,
     probed,
 )
@@ -27,7 +27,7 @@ from cache.values import Origin
 ORIGIN, OTHER = Origin("https", "registry.example", 443), Origin("https", "token.example", 443)
 
 
-def opened(at: float = 0.0) -> Circuit:
+def opened(at: float = 0.0) -> CircuitState:
     circuit = CLOSED
     for _ in range(TRIP_AFTER):
         circuit = failed(circuit, at, "refused")
@@ -40,17 +40,17 @@ def opened(at: float = 0.0) -> Circuit:
 def test_it_opens_at_the_third_outage_in_a_row_and_says_since_the_first() -> None:
     first = failed(CLOSED, 1.0, "refused")
     second = failed(first, 2.0, "refused")
-    assert gate(first, 1.0) is gate(second, 2.0) is Gate.PASS
+    assert admission(first, 1.0) is admission(second, 2.0) is Admission.PASS
     third = failed(second, 3.0, "timed out")
-    assert gate(third, 3.0) is Gate.REFUSE
+    assert admission(third, 3.0) is Admission.REFUSE
     assert (third.since, third.reason) == (1.0, "timed out")
 
 
 def test_after_a_second_one_probe_goes_and_nobody_beside_it() -> None:
     circuit = opened()
-    assert gate(circuit, FIRST_WAIT - 0.01) is Gate.REFUSE
-    assert gate(circuit, FIRST_WAIT) is Gate.PROBE
-    assert gate(probed(circuit, FIRST_WAIT), FIRST_WAIT + 5) is Gate.REFUSE
+    assert admission(circuit, FIRST_WAIT - 0.01) is Admission.REFUSE
+    assert admission(circuit, FIRST_WAIT) is Admission.PROBE
+    assert admission(probed(circuit, FIRST_WAIT), FIRST_WAIT + 5) is Admission.REFUSE
 
 
 def test_every_probe_that_fails_doubles_the_wait_up_to_half_a_minute() -> None:
@@ -69,18 +69,18 @@ def test_what_was_sent_before_it_opened_does_not_prolong_the_wait() -> None:
 
 def test_a_probe_that_is_lost_gives_way_to_the_next() -> None:
     circuit = probed(opened(), 1.0)
-    assert gate(given_up(circuit, 2.0), 2.0) is Gate.PROBE
-    assert gate(circuit, 1.0 + PROBE_WITHIN) is Gate.PROBE
+    assert admission(given_up(circuit, 2.0), 2.0) is Admission.PROBE
+    assert admission(circuit, 1.0 + PROBE_WITHIN) is Admission.PROBE
 
 
 def test_one_thing_that_fails_again_and_again_does_not_speak_for_the_whole() -> None:
     circuit = CLOSED
     for _ in range(100):
         circuit = failed(circuit, 0.0, "500", of="acme/app")
-    assert gate(circuit, 0.0) is Gate.PASS
+    assert admission(circuit, 0.0) is Admission.PASS
     for image in ("acme/web", "acme/db"):
         circuit = failed(circuit, 0.0, "500", of=image)
-    assert gate(circuit, 0.0) is Gate.REFUSE
+    assert admission(circuit, 0.0) is Admission.REFUSE
 
 
 # All circuits of an upstream.
@@ -100,17 +100,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuits(clock: Clock) -> Circuits:
-    return Circuits(clock, lambda: 1_700_000_000 + clock.now - 1000)
+def circuits(clock: Clock) -> CircuitBreakers:
+    return CircuitBreakers(clock, lambda: 1_700_000_000 + clock.now - 1000)
 
 
-def fail(circuits: Circuits, image: str, times: int = 1, *, host: bool = False) -> None:
+def fail(circuits: CircuitBreakers, image: str, times: int = 1, *, host: bool = False) -> None:
     for _ in range(times):
         circuits.enter(ORIGIN, image).failed("it answered 500", host=host)
 
 
 def test_a_host_that_cannot_be_reached_is_left_alone_for_all_images_and_other_hosts_are_not(
-    circuits: Circuits, clock: Clock
+    circuits: CircuitBreakers, clock: Clock
 ) -> None:
     fail(circuits, "acme/app", 3, host=True)
     clock.now += 0.5
@@ -123,7 +123,7 @@ def test_a_host_that_cannot_be_reached_is_left_alone_for_all_images_and_other_ho
     assert not circuits.is_open(OTHER)
 
 
-def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(circuits: Circuits) -> None:
+def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(circuits: CircuitBreakers) -> None:
     fail(circuits, "acme/app", 3)
     with pytest.raises(Unavailable):
         circuits.enter(ORIGIN, "acme/app")
@@ -133,7 +133,7 @@ def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(circui
         circuits.enter(ORIGIN, "acme/app")
 
 
-def test_three_images_that_fail_in_a_row_speak_for_the_host(circuits: Circuits) -> None:
+def test_three_images_that_fail_in_a_row_speak_for_the_host(circuits: CircuitBreakers) -> None:
     for image in ("a", "b"):
         fail(circuits, image)
     circuits.enter(ORIGIN, "c").answered()
@@ -143,7 +143,7 @@ def test_three_images_that_fail_in_a_row_speak_for_the_host(circuits: Circuits) 
     assert circuits.is_open(ORIGIN)
 
 
-def test_it_closes_by_itself_with_the_first_answer(circuits: Circuits, clock: Clock) -> None:
+def test_it_closes_by_itself_with_the_first_answer(circuits: CircuitBreakers, clock: Clock) -> None:
     fail(circuits, "a", 3, host=True)
     clock.now += 1
     probe = circuits.enter(ORIGIN, "b")
@@ -154,7 +154,7 @@ def test_it_closes_by_itself_with_the_first_answer(circuits: Circuits, clock: Cl
     assert not circuits.is_open(ORIGIN)
 
 
-def test_a_probe_whose_client_leaves_is_followed_by_another(circuits: Circuits, clock: Clock) -> None:
+def test_a_probe_whose_client_leaves_is_followed_by_another(circuits: CircuitBreakers, clock: Clock) -> None:
     fail(circuits, "a", 3, host=True)
     clock.now += 1
     circuits.enter(ORIGIN, "a").release()
@@ -164,7 +164,7 @@ def test_a_probe_whose_client_leaves_is_followed_by_another(circuits: Circuits, 
         circuits.enter(ORIGIN, "a")
 
 
-def test_only_the_first_thing_told_of_a_request_counts(circuits: Circuits) -> None:
+def test_only_the_first_thing_told_of_a_request_counts(circuits: CircuitBreakers) -> None:
     for _ in range(5):
         passage = circuits.enter(ORIGIN, "a")
         passage.answered()
@@ -173,7 +173,9 @@ def test_only_the_first_thing_told_of_a_request_counts(circuits: Circuits) -> No
     assert not circuits.is_open(ORIGIN)
 
 
-def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(circuits: Circuits, clock: Clock) -> None:
+def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(
+    circuits: CircuitBreakers, clock: Clock
+) -> None:
     for _ in range(5):
         circuits.doubt(ORIGIN, "blob one")
     circuits.enter(ORIGIN, "a").answered()
@@ -200,7 +202,7 @@ def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(circuits
     circuits.enter(ORIGIN, "a").answered()
 
 
-def test_images_without_number_do_not_take_memory_without_end(circuits: Circuits) -> None:
+def test_images_without_number_do_not_take_memory_without_end(circuits: CircuitBreakers) -> None:
     for number in range(3000):
         circuits.enter(OTHER, "good").answered()
         try:
@@ -213,9 +215,9 @@ def test_images_without_number_do_not_take_memory_without_end(circuits: Circuits
 # Names that are slow to resolve.
 
 
-def held(gate: threading.Event) -> Callable[[str, int], list[str]]:
+def held(released: threading.Event) -> Callable[[str, int], list[str]]:
     def resolve(host: str, port: int) -> list[str]:
-        gate.wait(20)
+        released.wait(20)
         return [host]
 
     return resolve

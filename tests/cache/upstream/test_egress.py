@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cache.upstream import egress as egress_module
-from cache.upstream.egress import Egress, Reach, Stage, body, body_blocking, raw_chunks, resolve, stage_of
+from cache.upstream.egress import Egress, FailureStage, Reach, body, body_blocking, raw_chunks, resolve, stage_of
 from cache.upstream.errors import Unavailable
 from cache.upstream.resolver import Resolver
 from tests.parts import lies
@@ -272,16 +272,16 @@ def unknown(host: str, port: int) -> list[str]:
 @pytest.mark.parametrize(
     ("resolver", "reach", "stage"),
     [
-        (unknown, Reach(), Stage.NAME),
-        (answers(), Reach(), Stage.NAME),
-        (answers("10.0.0.1"), Reach(), Stage.ADDRESS),
-        (answers("127.0.0.1"), Reach(private_addresses=True), Stage.CONNECTION),
-        (answers("127.0.0.1"), Reach(private_addresses=True, ca_file=Path("/nowhere.pem")), Stage.TLS),
+        (unknown, Reach(), FailureStage.NAME),
+        (answers(), Reach(), FailureStage.NAME),
+        (answers("10.0.0.1"), Reach(), FailureStage.ADDRESS),
+        (answers("127.0.0.1"), Reach(private_addresses=True), FailureStage.CONNECTION),
+        (answers("127.0.0.1"), Reach(private_addresses=True, ca_file=Path("/nowhere.pem")), FailureStage.TLS),
     ],
     ids=["name", "no address", "address", "connection", "ca_file"],
 )
 async def test_a_failure_says_how_far_it_came(
-    get: Get, make_egress: MakeEgress, resolver: Resolver, reach: Reach, stage: Stage
+    get: Get, make_egress: MakeEgress, resolver: Resolver, reach: Reach, stage: FailureStage
 ) -> None:
     with pytest.raises(Unavailable) as caught:
         await get(make_egress(reach, resolver), f"http://named.example:{free_port()}/v2/")
@@ -291,7 +291,7 @@ async def test_a_failure_says_how_far_it_came(
 async def test_an_unknown_authority_is_a_failure_of_tls(get: Get, make_egress: MakeEgress, tls_liar: Liar) -> None:
     with pytest.raises(Unavailable) as caught:
         await get(make_egress(Reach(private_addresses=True)), f"{tls_liar.url}/v2/")
-    assert stage_of(caught.value) is Stage.TLS
+    assert stage_of(caught.value) is FailureStage.TLS
 
 
 async def test_what_answers_too_late_is_a_failure_of_the_answer(get: Get, make_egress: MakeEgress, liar: Liar) -> None:
@@ -299,7 +299,7 @@ async def test_what_answers_too_late_is_a_failure_of_the_answer(get: Get, make_e
     reach = Reach(private_addresses=True, read_timeout=0.2)
     with pytest.raises(Unavailable) as caught:
         await get(make_egress(reach), f"{liar.url}/v2/")
-    assert stage_of(caught.value) is Stage.ANSWER
+    assert stage_of(caught.value) is FailureStage.ANSWER
 
 
 class Seen:

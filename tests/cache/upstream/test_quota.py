@@ -15,7 +15,7 @@ from cache.upstream.quota import (
     Allowance,
     RequestKind,
     SavingMode,
-    Told,
+    StatedLimit,
     after_answer,
     after_refusal,
     claimed,
@@ -86,29 +86,29 @@ def test_whatever_an_upstream_sends_is_a_bounded_number_or_none(value: str) -> N
     ("headers", "expected"),
     [
         ({}, None),
-        ({"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}, Told(100, 76, 21600)),
+        ({"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}, StatedLimit(100, 76, 21600)),
         (
             {
                 "ratelimit-limit": "100;w=21600",
                 "ratelimit-remaining": "0;w=21600",
                 "docker-ratelimit-source": "1.2.3.4",
             },
-            Told(100, 0, 21600, "1.2.3.4"),
+            StatedLimit(100, 0, 21600, "1.2.3.4"),
         ),
-        ({"ratelimit-remaining": "7"}, Told(None, 7, None)),
-        ({"ratelimit-limit": " 10 ; w=60 "}, Told(10, None, 60)),
-        ({"ratelimit-limit": "10, 10;w=1, 1000;w=3600"}, Told(10, None, None)),
-        ({"ratelimit-limit": "10;w=60;comment=x"}, Told(10, None, 60)),
+        ({"ratelimit-remaining": "7"}, StatedLimit(None, 7, None)),
+        ({"ratelimit-limit": " 10 ; w=60 "}, StatedLimit(10, None, 60)),
+        ({"ratelimit-limit": "10, 10;w=1, 1000;w=3600"}, StatedLimit(10, None, None)),
+        ({"ratelimit-limit": "10;w=60;comment=x"}, StatedLimit(10, None, 60)),
         ({"ratelimit-limit": "many"}, None),
         ({"ratelimit-limit": "-1"}, None),
         ({"ratelimit-remaining": "9" * 500}, None),
         ({"ratelimit-remaining": "\u0667"}, None),
-        ({"ratelimit-limit": "5", "docker-ratelimit-source": "a b<c>"}, Told(5)),
-        ({"ratelimit-limit": "5", "docker-ratelimit-source": "x" * 65}, Told(5)),
+        ({"ratelimit-limit": "5", "docker-ratelimit-source": "a b<c>"}, StatedLimit(5)),
+        ({"ratelimit-limit": "5", "docker-ratelimit-source": "x" * 65}, StatedLimit(5)),
         ({"docker-ratelimit-source": "1.2.3.4"}, None),
     ],
 )
-def test_limits_are_read_as_upstreams_write_them(headers: dict[str, str], expected: Told | None) -> None:
+def test_limits_are_read_as_upstreams_write_them(headers: dict[str, str], expected: StatedLimit | None) -> None:
     assert told(headers) == expected
 
 
@@ -121,11 +121,11 @@ def test_whatever_is_said_of_limits_is_a_count_or_nothing(one: str, other: str) 
 # What follows from it.
 
 PULL, CHECK, CONTENT, PART = RequestKind.PULL, RequestKind.CHECK, RequestKind.CONTENT, RequestKind.PART
-LIMITED = Told(100, 0, 21600)
+LIMITED = StatedLimit(100, 0, 21600)
 
 
 def refused(
-    ask: RequestKind = PULL, said: Told | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
+    ask: RequestKind = PULL, said: StatedLimit | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
 ) -> Allowance:
     return after_refusal(known, ask, said, retry, NOW, NOW)
 
@@ -139,7 +139,10 @@ def refused(
         (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
-        (after_answer(UNKNOWN, PULL, Told(100, 1), NOW, NOW), {PULL: False, CHECK: False, CONTENT: False, PART: False}),
+        (
+            after_answer(UNKNOWN, PULL, StatedLimit(100, 1), NOW, NOW),
+            {PULL: False, CHECK: False, CONTENT: False, PART: False},
+        ),
     ],
 )
 def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[RequestKind, bool]) -> None:
@@ -189,16 +192,16 @@ def test_after_a_pause_one_goes_first_and_its_answer_ends_it_for_all() -> None:
     assert must_claim(known, PULL, False, later)
     going = claimed(known, later)
     assert 0 < pause(going, PULL, False, later) <= PROBE_WITHIN
-    assert pause(after_answer(going, PULL, Told(100, 3), later, later + 1), PULL, False, later + 1) == 0
+    assert pause(after_answer(going, PULL, StatedLimit(100, 3), later, later + 1), PULL, False, later + 1) == 0
     assert pause(after_refusal(going, PULL, LIMITED, 60, later, later), PULL, False, later) == 60
     assert must_claim(going, PULL, False, later + PROBE_WITHIN)
 
 
 def test_an_answer_that_was_under_way_when_the_pause_began_does_not_end_it() -> None:
     known = refused()
-    assert pause(after_answer(known, PULL, Told(100, 1), NOW - 1, NOW), PULL, False, NOW) > 0
+    assert pause(after_answer(known, PULL, StatedLimit(100, 1), NOW - 1, NOW), PULL, False, NOW) > 0
     assert pause(after_answer(known, CONTENT, None, NOW + 1, NOW + 1), PULL, False, NOW + 1) > 0
-    assert pause(after_answer(known, CHECK, Told(100, 1), NOW + 1, NOW + 1), PULL, False, NOW + 1) == 0
+    assert pause(after_answer(known, CHECK, StatedLimit(100, 1), NOW + 1, NOW + 1), PULL, False, NOW + 1) == 0
 
 
 @pytest.mark.parametrize(
@@ -234,18 +237,18 @@ def test_the_forecast_goes_on_as_of_late() -> None:
     known = UNKNOWN
     assert empty_at(known, NOW) is None
     for minute, remaining in enumerate((100, 98, 96, 94)):
-        known = after_answer(known, PULL, Told(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
+        known = after_answer(known, PULL, StatedLimit(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
     assert empty_at(known, NOW + 180) == NOW + 180 + 94 / 2 * 60
     plenty = replace(known, samples=((NOW, 900_000_001), (NOW + 3600, 900_000_000)))
     assert empty_at(plenty, NOW) is None
-    refilled = after_answer(known, PULL, Told(100, 99), NOW + 240, NOW + 240)
+    refilled = after_answer(known, PULL, StatedLimit(100, 99), NOW + 240, NOW + 240)
     assert empty_at(refilled, NOW + 240) is None
 
 
 def test_samples_of_a_long_time_are_bounded() -> None:
     known = UNKNOWN
     for second in range(10_000):
-        known = after_answer(known, PULL, Told(20_000, 20_000 - second), NOW + second, NOW + second)
+        known = after_answer(known, PULL, StatedLimit(20_000, 20_000 - second), NOW + second, NOW + second)
     assert len(known.samples) <= SAMPLES
 
 
@@ -262,7 +265,7 @@ def test_why_nothing_is_sent_is_said_in_words() -> None:
 
 
 def test_of_answers_to_requests_of_one_moment_the_least_counts_in_whatever_order_they_come() -> None:
-    known = after_answer(UNKNOWN, PULL, Told(100, 5), NOW, NOW + 1)
-    known = after_answer(known, PULL, Told(100, 7), NOW, NOW + 2)
+    known = after_answer(UNKNOWN, PULL, StatedLimit(100, 5), NOW, NOW + 1)
+    known = after_answer(known, PULL, StatedLimit(100, 7), NOW, NOW + 2)
     assert known.remaining == 5
-    assert after_answer(known, PULL, Told(100, 9), NOW + 3, NOW + 4).remaining == 9
+    assert after_answer(known, PULL, StatedLimit(100, 9), NOW + 3, NOW + 4).remaining == 9
