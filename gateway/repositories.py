@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cache.oci.errors import Denied
 from cache.policy.gate import decide_image
-from cache.proxy.gated import GatedRepository, Subject
+from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundManifest, Repository
 from gateway.namespaces.locate import ProxiedLocation
@@ -40,6 +40,6 @@ def behind_gate(repository: ProxiedRepository, location: ProxiedLocation, servic
     pins = gate.pins_of(location.upstream, location.image)
     if not (pins or gate.cooldown):
         return repository
-    subject = Subject(services.upstreams.source(location.group, location.upstream), location.image, pins)
+    image = GatedImage(services.upstreams.source(location.group, location.upstream), location.image, pins)
     pull_through = services.pull_through
-    return GatedRepository(repository, gate, subject, pull_through.index, services.index, pull_through.clock)
+    return GatedRepository(repository, gate, image, pull_through.index, services.index, pull_through.clock)

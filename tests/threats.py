@@ -383,7 +383,7 @@ THREATS = [
             "tests/cache/proxy/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
             "tests/cache/proxy/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
         ),
-        Disarm("cache/proxy/gated.py", "if digest not in kept_back:", "if True:"),
+        Disarm("cache/policy/gate.py", "if digest not in kept_back:", "if True:"),
     ),
     Threat(
         "young tags",

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
 from cache.index.sql import ensure_image, find_image, note_change, to_pointer, to_source
+from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -78,18 +79,9 @@ class CacheAdmin:
             row = connection.execute(select(manifests).where(manifests.c.digest == str(digest))).one_or_none()
         return Manifest.parse(row.media_type, row.raw, digest.algorithm) if row else None
 
-    def closure(self, digest: Digest) -> set[Digest]:
-        """The digest and all that it refers to, as far as the manifests are here."""
-        found: set[Digest] = set()
-        pending = [digest]
-        while pending:
-            current = pending.pop()
-            if current in found:
-                continue
-            found.add(current)
-            if manifest := self.manifest(current):
-                pending += [reference.digest for reference in manifest.references()]
-        return found
+    def closure(self, roots: Iterable[Digest]) -> set[Digest]:
+        """The roots and everything that they refer to, as far as their manifests are cached."""
+        return find_closure(roots, self.manifest).digests
 
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Bytes of those that are here."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 from cache.index.base import Fact
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
+from cache.oci.closure import find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
@@ -408,16 +410,8 @@ def _note_return(connection: Connection, digest: Digest) -> None:
 
 
 def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
-    """The roots and all that they refer to, as far as the manifests are here."""
-    found: set[Digest] = set()
-    pending = list(roots)
-    while pending:
-        digest = pending.pop()
-        if digest not in found:
-            found.add(digest)
-            manifest = _select_manifest(connection, digest)
-            pending += [reference.digest for reference in manifest.references()] if manifest else []
-    return found
+    """The roots and everything that they refer to, as far as their manifests are cached."""
+    return find_closure(roots, partial(_select_manifest, connection)).digests
 
 
 def remove_rows(connection: Connection, digests: Sequence[str]) -> None:

@@ -1,13 +1,17 @@
-"""Gate: what a group lets through, decided at manifest time; pure. Nothing here asks anybody."""
+"""Gate: what a group lets through: names, tags and digests of images. Pure decisions; whoever calls brings the facts.
+
+Enforcement and explanation call the same functions with the same facts, so what is explained is what is served.
+"""
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -15,13 +19,16 @@ from cache.policy.freshness import in_words
 from cache.values import Sighting
 
 GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")
+CONFIG_LIMIT = 1024 * 1024
+"""Bytes of an image's config that are read for its date."""
+
 _CREATED = "org.opencontainers.image.created"
 _FIRST_IMAGES = datetime(2013, 1, 1, tzinfo=UTC)
-"""Reproducible builds say 1970 and the like, which is no date."""
+"""Reproducible builds are dated 1970 and the like, which is no date."""
 
 
 class CooldownAction(StrEnum):
-    """What becomes of a tag that moved too lately: the last digest that is old enough, or a refusal."""
+    """How a tag that moved too recently is served: by its last digest that is old enough, or not at all."""
 
     OLDER = "older"
     REFUSE = "refuse"
@@ -29,7 +36,7 @@ class CooldownAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pin:
-    """What a tag means, whatever the upstream says."""
+    """A tag fixed to a digest, whatever the upstream says."""
 
     upstream: str
     image: RepositoryName
@@ -41,7 +48,8 @@ class Pin:
 class Gate:
     """`allow` and `deny` are globs on image names, with or without the upstream before it; no `allow` allows all.
 
-    `trusts_created`: a date that the publisher wrote counts as the beginning of an age, too.
+    `cooldown`: how long a tag must have pointed to a digest. `trusts_created`: the age may also begin at the date that
+    the publisher wrote into the image.
     """
 
     allow: tuple[str, ...] = ()
@@ -52,6 +60,7 @@ class Gate:
     pins: tuple[Pin, ...] = ()
 
     def pins_of(self, upstream: str, image: RepositoryName) -> dict[Tag, Digest]:
+        """The pinned tags of one image."""
         return {pin.tag: pin.digest for pin in self.pins if (pin.upstream, pin.image) == (upstream, image)}
 
 
@@ -60,21 +69,36 @@ OPEN = Gate()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`digest`: what is served for a tag; None for other questions, and where nothing is."""
+    """A decision and its reason. `digest`: the content served for a tag; None for images, digests and refusals."""
 
     allowed: bool
     reason: str
     digest: Digest | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ClosureOf:
+    """Lookup of the digests themselves and of everything that they refer to, as far as manifests are cached."""
+
+    roots: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedManifests:
+    """Lookup of the cached manifests that the image has a link to, tagged or not."""
+
+
+Lookup = ClosureOf | LinkedManifests
+
+
 def short_names(upstream: str, image: RepositoryName) -> list[str]:
-    """As people write an official image of Docker Hub, which is `library/alpine` by its full name."""
+    """The name without `library/`, as people write an official image of Docker Hub; empty for all others."""
     short = image.text.removeprefix("library/")
     return [short] if upstream == "docker.io" and short != image.text else []
 
 
 def decide_image(gate: Gate, upstream: str, image: RepositoryName) -> Verdict:
-    """All of an image or nothing of it; deny wins."""
+    """Decide about a whole image by its name; deny wins."""
     names = (image.text, f"{upstream}/{image.text}", *short_names(upstream, image))
     if glob := _matching(gate.deny, names):
         return Verdict(False, f"the group denies {glob}, which {names[1]} matches")
@@ -88,17 +112,18 @@ def decide_image(gate: Gate, upstream: str, image: RepositoryName) -> Verdict:
 def decide_tag(
     gate: Gate, tag: Tag, current: Digest, sightings: Iterable[Sighting], created: datetime | None, now: datetime
 ) -> Verdict:
-    """What a tag that points to `current` is answered with; of `sightings` those under this tag count.
+    """Decide what is served for a tag that points to `current`; only the sightings under this tag count.
 
-    Age is the time since this server first saw the digest under the tag, or since `created`, where that is given.
+    The age of a digest is the time since this server first saw it under the tag, or since `created`, if that is
+    earlier. Where `date_matters`, the decision is made once more with the publisher's date.
     """
     seen = {sighting.digest: sighting for sighting in sightings if sighting.tag == tag}
     since = _since(seen[current].first_seen if current in seen else now, created, now)
     if now - since >= gate.cooldown:
         return Verdict(True, f"{current} is {in_words(now - since)} old", current)
     why = (
-        f"{tag} points to {current} only for {in_words(now - since)}, and the group waits {in_words(gate.cooldown)}: "
-        f"until {(since + gate.cooldown).isoformat(timespec='seconds')}"
+        f"{tag} has pointed to {current} for only {in_words(now - since)}, and the group waits "
+        f"{in_words(gate.cooldown)}: until {(since + gate.cooldown).isoformat(timespec='seconds')}"
     )
     if gate.action is CooldownAction.REFUSE:
         return Verdict(False, why)
@@ -106,7 +131,45 @@ def decide_tag(
     if not ripe:
         return Verdict(False, f"{why}; no older digest of this tag is known")
     older = max(ripe, key=lambda sighting: sighting.last_seen).digest
-    return Verdict(True, f"{why}; it is answered with {older}, which it meant before", older)
+    return Verdict(True, f"{why}; {older} is served, which it pointed to before", older)
+
+
+def date_matters(gate: Gate, verdict: Verdict, current: Digest) -> bool:
+    """Whether the publisher's date of `current` may change a verdict that was reached without it."""
+    return gate.trusts_created and verdict.digest != current
+
+
+def decide_digest(
+    gate: Gate,
+    digest: Digest,
+    sightings: Collection[Sighting],
+    created: Mapping[Digest, datetime],
+    pinned: Collection[Digest],
+    now: datetime,
+) -> Generator[Lookup, set[Digest], Verdict]:
+    """Decide about a manifest or blob by digest: refused if only manifests in their cooldown lead to it.
+
+    Yields the lookups that it needs and is sent what they found. `sightings`: all of the image. `created`: publishers'
+    dates of the digests in `undated`. `pinned`: the digests that the group's pins name.
+    """
+    young = withheld(gate, sightings, created, pinned, now)
+    if not young:
+        return Verdict(True, "no tag is in its cooldown")
+    kept_back = yield ClosureOf(frozenset(young))
+    if digest not in kept_back:
+        return Verdict(True, "no tag in its cooldown leads to it")
+    others = {sighting.digest for sighting in sightings} | set(pinned)
+    if digest in (yield ClosureOf(frozenset(others - young))):
+        return Verdict(True, "a manifest that the group may pull leads to it")
+    untagged = yield LinkedManifests()
+    if digest in (yield ClosureOf(frozenset(untagged - kept_back))):
+        return Verdict(True, "a manifest that the group may pull by digest leads to it")
+    return Verdict(False, f"{digest} is only part of what the group still waits for (its cooldown)")
+
+
+def undated(gate: Gate, sightings: Iterable[Sighting], pinned: Iterable[Digest], now: datetime) -> set[Digest]:
+    """Digests whose publisher's date decides whether they are withheld; empty where the group trusts no dates."""
+    return withheld(gate, sightings, {}, pinned, now) if gate.trusts_created else set()
 
 
 def withheld(
@@ -116,7 +179,8 @@ def withheld(
     pinned: Iterable[Digest],
     now: datetime,
 ) -> set[Digest]:
-    """Digests that were seen under tags, but under no tag for long enough, and that no pin names."""
+    """Digests that were seen under tags, but under no tag for long enough, and that no pin names; none without
+    cooldown."""
     ripe: set[Digest] = set(pinned)
     seen: set[Digest] = set()
     for sighting in sightings:
@@ -127,7 +191,7 @@ def withheld(
 
 
 def annotated_creation(manifest: Manifest) -> datetime | None:
-    """When its publisher says that it was made: by its own annotation, else by the newest of an index's entries."""
+    """The creation date by the manifest's own annotation, else the newest of an index's entries; None without one."""
     document = json.loads(manifest.raw)
     own = _moment(_annotation(document))
     if own is not None:
@@ -138,12 +202,30 @@ def annotated_creation(manifest: Manifest) -> datetime | None:
 
 
 def configured_creation(config: bytes) -> datetime | None:
-    """The same by the config of an image (image-spec, "config.md")."""
+    """The creation date in the config of an image (image-spec, "config.md"); None without one."""
     try:
         document = json.loads(config)
     except (ValueError, RecursionError):
         return None
     return _moment(document.get("created")) if isinstance(document, dict) else None
+
+
+def find_creation(manifest: Manifest) -> Generator[Descriptor, Manifest | bytes | None, datetime | None]:
+    """Find when an image was made: by annotations, else by the config of the image, or of an index's first image.
+
+    Yields a descriptor of a manifest or a config, and is sent the document; None if it cannot be had.
+    """
+    moment = annotated_creation(manifest)
+    if moment is None and manifest.children:
+        child = manifest.children[0]
+        document = (yield child) if child.is_manifest else None
+        if not isinstance(document, Manifest) or document.children:
+            return None
+        manifest, moment = document, annotated_creation(document)
+    if moment is not None or manifest.config is None or manifest.config.size > CONFIG_LIMIT:
+        return moment
+    config = yield manifest.config
+    return configured_creation(config) if isinstance(config, bytes) else None
 
 
 def _since(first_seen: datetime, created: datetime | None, now: datetime) -> datetime:
@@ -156,7 +238,7 @@ def _annotation(node: object) -> object:
 
 
 def _moment(text: object) -> datetime | None:
-    """Of RFC 3339; None for what is none, or is no date that an image can have."""
+    """Parse an RFC 3339 date; None if it is none, or none that an image can have."""
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

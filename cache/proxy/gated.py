@@ -1,6 +1,6 @@
-"""GatedRepository: an image behind a gate that looks at tags and digests.
+"""GatedRepository: an image of an upstream behind a group's gate for tags and digests.
 
-It decides before the first byte, so what may flow streams as it does everywhere. Raises only RegistryError.
+Decides before the first byte, so content that is let through streams as it does everywhere. Raises only RegistryError.
 """
 
 import asyncio
@@ -9,29 +9,41 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cache.index.base import History, Index
+from cache.oci.closure import Closure
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.gate import Gate, annotated_creation, configured_creation, decide_tag, withheld
+from cache.policy.gate import (
+    CONFIG_LIMIT,
+    Gate,
+    LinkedManifests,
+    Lookup,
+    Verdict,
+    date_matters,
+    decide_digest,
+    decide_tag,
+    find_creation,
+    undated,
+)
 from cache.proxy.errors import RETRY_AFTER
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.values import Outcome, ReferrersPage, Source, TagPage
 
-CONFIG_LIMIT = 1024 * 1024
-TOLD_WITHIN = 5.0
-"""Seconds that what an image says of its age may take: headers are due in 20."""
+CREATION_SECONDS = 5.0
+"""Time limit for reading an image's creation date; response headers are due within 20 s."""
 
 REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a gate is asked about: an image of a source, with the pins that the group has for it."""
+class GatedImage:
+    """An image of a source, with the tags that the group pins."""
 
     source: Source
-    image: RepositoryName
+    name: RepositoryName
     pins: dict[Tag, Digest]
 
 
@@ -40,14 +52,14 @@ class GatedRepository:
         self,
         inner: ProxiedRepository,
         gate: Gate,
-        subject: Subject,
+        image: GatedImage,
         index: Index,
         history: History,
         clock: Callable[[], datetime],
     ) -> None:
         self._inner = inner
         self._gate = gate
-        self._subject = subject
+        self._image = image
         self._index = index
         self._history = history
         self._clock = clock
@@ -57,19 +69,19 @@ class GatedRepository:
         if isinstance(reference, Digest):
             await self._check(reference)
             return await self._inner.manifest(reference)
-        if pin := self._subject.pins.get(reference):
-            return await self._pinned(reference, pin)
+        if pin := self._image.pins.get(reference):
+            return await self._pinned_manifest(reference, pin)
         found = await self._inner.manifest(reference)
         if not self._gate.cooldown:
             return found
-        return await self._cooled(reference, found)
+        return await self._cooled_manifest(reference, found)
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
-        """The same as `manifest`, which it asks: what a tag means must not depend on the method."""
+        """The descriptor that `manifest` finds: what a tag means must not depend on the method."""
         if isinstance(reference, Digest):
             await self._check(reference)
             return await self._inner.stat_manifest(reference)
-        if reference not in self._subject.pins and not self._gate.cooldown:
+        if reference not in self._image.pins and not self._gate.cooldown:
             return await self._inner.stat_manifest(reference)
         found = await self.manifest(reference)
         return FoundTarget(found.manifest.descriptor, found.status)
@@ -89,18 +101,19 @@ class GatedRepository:
         await self._check(digest)
         return await self._inner.referrers(digest, artifact_type)
 
-    async def _pinned(self, tag: Tag, digest: Digest) -> FoundManifest:
+    async def _pinned_manifest(self, tag: Tag, digest: Digest) -> FoundManifest:
         try:
             return await self._inner.manifest(digest)
         except ManifestUnknown as error:
             raise Denied(f"the group pins {tag} to {digest}, which the upstream does not have") from error
 
-    async def _cooled(self, tag: Tag, found: FoundManifest) -> FoundManifest:
+    async def _cooled_manifest(self, tag: Tag, found: FoundManifest) -> FoundManifest:
+        """Return what the gate lets a tag mean, of which `found` is the current content. Raises Denied."""
         current = found.manifest.descriptor.digest
-        sightings = await self._history.sightings(self._subject.source, self._subject.image)
+        sightings = await self._history.sightings(self._image.source, self._image.name)
         now = self._clock()
         verdict = decide_tag(self._gate, tag, current, sightings, None, now)
-        if verdict.digest != current and self._gate.trusts_created:
+        if date_matters(self._gate, verdict, current):
             verdict = decide_tag(self._gate, tag, current, sightings, await self._creation(found.manifest), now)
         if verdict.digest == current:
             return found
@@ -110,40 +123,30 @@ class GatedRepository:
         return FoundManifest(older.manifest, found.status if found.status.outcome is Outcome.STALE else older.status)
 
     async def _check(self, digest: Digest) -> None:
-        """Raises Denied for what is part of nothing but manifests that are withheld, as far as this server knows."""
+        """Raises Denied for what only manifests in their cooldown lead to, as far as this server knows."""
         if not self._gate.cooldown:
             return
-        sightings = await self._history.sightings(self._subject.source, self._subject.image)
-        pinned, now = self._subject.pins.values(), self._clock()
-        young = withheld(self._gate, sightings, {}, pinned, now)
-        if young and self._gate.trusts_created:
-            young = withheld(self._gate, sightings, await self._creations(young), pinned, now)
-        if not young:
-            return
-        kept_back = await self._closure(young)
-        if digest not in kept_back:
-            return
-        others = {sighting.digest for sighting in sightings} | set(pinned)
-        if digest in await self._closure(others - young):
-            return
-        untagged = await self._history.manifests(self._subject.source, self._subject.image)
-        if digest in await self._closure(untagged - kept_back):
-            return
-        raise Denied(f"{digest} is part of nothing but what the group still waits for (its cooldown)")
+        sightings = await self._history.sightings(self._image.source, self._image.name)
+        pinned, now = self._image.pins.values(), self._clock()
+        created = await self._creations(undated(self._gate, sightings, pinned, now))
+        decision = decide_digest(self._gate, digest, sightings, created, pinned, now)
+        try:
+            lookup = next(decision)
+            while True:
+                lookup = decision.send(await self._look_up(lookup))
+        except StopIteration as done:
+            verdict: Verdict = done.value
+        if not verdict.allowed:
+            raise Denied(verdict.reason)
 
-    async def _closure(self, roots: set[Digest]) -> set[Digest]:
-        """The digests and all that they refer to, as far as the manifests are here."""
-        found: set[Digest] = set()
-        pending = list(roots)
-        while pending:
-            digest = pending.pop()
-            if digest not in found:
-                found.add(digest)
-                if manifest := await self._index.find_manifest(digest):
-                    below = manifest.references()
-                    found.update(entry.digest for entry in below if not entry.is_manifest)
-                    pending += [entry.digest for entry in below if entry.is_manifest]
-        return found
+    async def _look_up(self, lookup: Lookup) -> set[Digest]:
+        if isinstance(lookup, LinkedManifests):
+            return await self._history.manifests(self._image.source, self._image.name)
+        closure = Closure(lookup.roots)
+        for digest in closure:
+            if manifest := await self._index.find_manifest(digest):
+                closure.add(manifest)
+        return closure.digests
 
     async def _creations(self, digests: set[Digest]) -> dict[Digest, datetime]:
         creations: dict[Digest, datetime] = {}
@@ -155,39 +158,41 @@ class GatedRepository:
         return creations
 
     async def _creation(self, manifest: Manifest) -> datetime | None:
-        """As its publisher says, which is so for ever. Raises UpstreamUnavailable where that cannot be learned now."""
+        """The publisher's date, remembered since it never changes.
+
+        Raises UpstreamUnavailable where the date cannot be read now.
+        """
         digest = manifest.descriptor.digest
         if digest not in self._created:
             try:
-                async with asyncio.timeout(TOLD_WITHIN):
-                    created = await self._told_creation(manifest)
+                async with asyncio.timeout(CREATION_SECONDS):
+                    created = await self._read_creation(manifest)
             except TimeoutError as error:
-                raise UpstreamUnavailable("what the image says of its age did not come in time", RETRY_AFTER) from error
+                raise UpstreamUnavailable("the image's creation date could not be read in time", RETRY_AFTER) from error
             if len(self._created) >= REMEMBERED:
                 self._created.clear()
             self._created[digest] = created
         return self._created[digest]
 
-    async def _told_creation(self, manifest: Manifest) -> datetime | None:
-        """Where an index is silent, as the config of its first image says."""
-        moment = annotated_creation(manifest)
-        if moment is not None:
-            return moment
+    async def _read_creation(self, manifest: Manifest) -> datetime | None:
+        search = find_creation(manifest)
         try:
-            if manifest.children:
-                child = manifest.children[0]
-                below = await self._inner.manifest(child.digest) if child.is_manifest else None
-                return await self._told_creation(below.manifest) if below and not below.manifest.children else None
-            if manifest.config is None or manifest.config.size > CONFIG_LIMIT:
-                return None
-            return configured_creation(await self._read(await self._inner.blob(manifest.config.digest)))
+            wanted = next(search)
+            while True:
+                wanted = search.send(await self._read_document(wanted))
+        except StopIteration as done:
+            created: datetime | None = done.value
+            return created
         except UpstreamUnavailable:
             raise
         except (RegistryError, EOFError):
             return None
 
-    async def _read(self, found: FoundBlob) -> bytes:
-        blob, content = found.blob, b""
+    async def _read_document(self, descriptor: Descriptor) -> Manifest | bytes:
+        """A manifest, or the content of a config, fetched where it is not cached. Raises RegistryError, EOFError."""
+        if descriptor.is_manifest:
+            return (await self._inner.manifest(descriptor.digest)).manifest
+        blob, content = (await self._inner.blob(descriptor.digest)).blob, b""
         try:
             async for extent in blob.ready(0, CONFIG_LIMIT if blob.size is None else min(blob.size, CONFIG_LIMIT)):
                 content += await blob.read(extent)

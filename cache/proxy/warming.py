@@ -1,53 +1,51 @@
-"""Warming: bringing all that an image needs here before anybody asks. Who carries it is not known here."""
+"""Warming: fetching everything that an image needs before a client requests it, by whatever way it is fetched."""
 
 import asyncio
-import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from cache.oci.closure import Closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
 from cache.values import TagPage
 
-ALL = "*"
-_AT_ONCE = 3
-_PAGE = 1000
+_CONCURRENT_BLOBS = 3
+_TAGS_PER_PAGE = 1000
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
 
 
-class Shelf(Protocol):
-    """One image, as a client with the rights of a group gets it. Raises RegistryError or UpstreamError."""
+class WarmingSource(Protocol):
+    """One image with the rights of a group, fetched into the cache. Raises RegistryError or UpstreamError."""
 
     async def manifest(self, reference: Tag | Digest) -> Manifest: ...
 
-    async def bring(self, digest: Digest) -> None:
-        """Returns when the whole blob has arrived."""
+    async def fetch(self, digest: Digest) -> None:
+        """Fetch a blob; returns when all of it is cached."""
 
     async def tags(self, count: int, last: str | None) -> TagPage: ...
 
     def holds(self, digest: Digest) -> bool:
-        """Whether the blob is here for this image, without asking anybody."""
+        """Whether the blob is cached for this image; no request is made."""
 
-    def may_ask(self) -> bool:
-        """Whether the upstream's quota leaves something for what nobody has asked for."""
-
-
-class Postponed(Exception):
-    """The quota leaves nothing to spare now; later it will."""
+    def has_quota(self) -> bool:
+        """Whether the upstream's quota leaves something for content that no client has requested."""
 
 
-class PlatformMissing(Exception):
-    """An index has nothing for a platform that was wanted; the text says which."""
+class QuotaReserved(Exception):
+    """The upstream's quota leaves nothing for warming now; later it will."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What warming came to. `advance` is told the bytes of each blob that arrived."""
+class WarmingCounts:
+    """Counts of one run: manifests read, blobs fetched and their bytes, blobs that were cached already.
+
+    `advance` is called with the bytes of each blob that was fetched.
+    """
 
     manifests: int = 0
     fetched: int = 0
@@ -55,80 +53,62 @@ class Tally:
     bytes: int = 0
     advance: Callable[[int], None] = field(default=lambda size: None, repr=False)
 
-    def arrived(self, size: int) -> None:
+    def count_fetched(self, size: int) -> None:
         self.fetched += 1
         self.bytes += size
         self.advance(size)
 
 
 def own_platform() -> str:
+    """The platform of this machine, as `linux/architecture[/variant]`."""
     machine = platform.machine()
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
-def fits(wanted: str, given: object) -> bool:
-    """Whether an index's entry is for a platform `os/architecture[/variant]`; without a variant any will do."""
-    if wanted == ALL or not isinstance(given, dict):
-        return True
-    parts = wanted.split("/")
-    keys = ("os", "architecture", "variant")[: len(parts)]
-    return [given.get(key) for key in keys] == parts
+async def matching_tags(source: WarmingSource, pattern: str) -> list[Tag]:
+    """Find the upstream's tags that match a glob; a pattern without wildcards is one tag, and is not looked up.
 
-
-def children_for(index: Manifest, platforms: Sequence[str]) -> list[Descriptor]:
-    """Raises PlatformMissing. Entries without a platform are for all."""
-    entries = json.loads(index.raw)["manifests"]
-    pairs = list(zip(index.children, [entry.get("platform") for entry in entries], strict=True))
-    for wanted in platforms:
-        if not any(fits(wanted, given) for _, given in pairs):
-            raise PlatformMissing(f"it has nothing for {wanted}")
-    return [child for child, given in pairs if any(fits(wanted, given) for wanted in platforms)]
-
-
-async def matching_tags(shelf: Shelf, pattern: str) -> list[Tag]:
-    """Those of the upstream's that match a glob; a pattern without one is its own tag."""
+    Raises TagInvalid, and what the source raises.
+    """
     if not set(pattern) & set("*?["):
         return [Tag.parse(pattern)]
     found: list[Tag] = []
     last: str | None = None
     while True:
-        page = await shelf.tags(_PAGE, last)
+        page = await source.tags(_TAGS_PER_PAGE, last)
         found += [Tag.parse(name) for name in page.tags if fnmatchcase(name, pattern)]
         if page.last is None or page.last == last:
             return found
         last = page.last
 
 
-async def warm(shelf: Shelf, reference: Tag | Digest, platforms: Sequence[str], tally: Tally) -> None:
-    """All of one tag or digest. What is here is not fetched again, so what broke off goes on where it was.
+async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequence[str], counts: WarmingCounts) -> None:
+    """Fetch everything of one tag or digest that is not cached yet, so an interrupted run is resumed.
 
-    Raises what the shelf raises, Postponed, PlatformMissing.
+    Raises what the source raises, QuotaReserved, PlatformMissing.
     """
-    if not shelf.may_ask():
-        raise Postponed
-    pending, blobs = [await shelf.manifest(reference)], dict[Digest, Descriptor]()
-    while pending:
-        manifest = pending.pop()
-        tally.manifests += 1
-        below = children_for(manifest, platforms) if manifest.children else manifest.references()
-        blobs |= {entry.digest: entry for entry in below if not entry.is_manifest}
-        for entry in below:
-            if entry.is_manifest:
-                if not shelf.may_ask():
-                    raise Postponed
-                pending.append(await shelf.manifest(entry.digest))
-    missing = [entry for entry in blobs.values() if not shelf.holds(entry.digest)]
-    tally.held += len(blobs) - len(missing)
-    turns = asyncio.Semaphore(_AT_ONCE)
+    if not source.has_quota():
+        raise QuotaReserved
+    closure = Closure(platforms=platforms)
+    closure.add(await source.manifest(reference))
+    counts.manifests += 1
+    for digest in closure:
+        if not source.has_quota():
+            raise QuotaReserved
+        closure.add(await source.manifest(digest))
+        counts.manifests += 1
+    missing = [entry for entry in closure.blobs.values() if not source.holds(entry.digest)]
+    counts.held += len(closure.blobs) - len(missing)
+    slots = asyncio.Semaphore(_CONCURRENT_BLOBS)
 
-    async def bring(entry: Descriptor) -> None:
-        async with turns:
-            if not shelf.may_ask():
-                raise Postponed
-            await shelf.bring(entry.digest)
-            tally.arrived(entry.size)
+    async def fetch(entry: Descriptor) -> None:
+        async with slots:
+            if not source.has_quota():
+                raise QuotaReserved
+            await source.fetch(entry.digest)
+            counts.count_fetched(entry.size)
 
-    outcomes = await asyncio.gather(*map(bring, missing), return_exceptions=True)
+    outcomes = await asyncio.gather(*map(fetch, missing), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome

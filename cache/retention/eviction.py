@@ -97,7 +97,7 @@ def evict_image(
         roots = {reference} if isinstance(reference, Digest) else {p.target.digest for p in hit}
         kept = {p.target.digest for p in pointers if p not in hit} - roots
         tags = [pointer.tag for pointer in hit]
-        digests = (_closure(inventory, roots) - _closure(inventory, kept)) & linked
+        digests = (inventory.closure(roots) - inventory.closure(kept)) & linked
     sizes = inventory.sizes(digests)
     blobs = inventory.remove(source, image, tags, digests)
     for digest in blobs:
@@ -105,7 +105,3 @@ def evict_image(
         progress(sizes.get(digest, 0))
     remaining = inventory.sizes(digests)
     return len(tags), sum(size for digest, size in sizes.items() if digest not in remaining)
-
-
-def _closure(inventory: CacheAdmin, roots: set[Digest]) -> set[Digest]:
-    return {digest for root in roots for digest in inventory.closure(root)}

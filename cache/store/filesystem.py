@@ -115,6 +115,13 @@ class FilesystemStore:
         """Where its file is, or would be."""
         return blob_path(self._root, digest)
 
+    def read_bytes(self, digest: Digest) -> bytes | None:
+        """The content of a small blob; None if it is not stored. Blocks."""
+        try:
+            return blob_path(self._root, digest).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def shelf(self, prefix: str) -> list[Path]:
         """The files of one of the folders, `sha256:ab`, whatever they are."""
         algorithm, _, digits = prefix.partition(":")

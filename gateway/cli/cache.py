@@ -117,8 +117,11 @@ def explain(
         location, _ = _location(settings, image, group)
         if location.group.fresh_only and document["state"] == "stale":
             document |= {"state": "expired", "reason": f"{document['reason']} elsewhere: group {group} is fresh-only"}
-        said, why = explain_gate(location, named.source, named.reference or LATEST, inventory)
-        document |= {"gate": said, "gate_reason": why}
+        store = FilesystemStore(CacheFolder(settings.data).blobs)
+        verdict = explain_gate(
+            location, named.source, named.reference or LATEST, inventory, store.read_bytes, datetime.now(UTC)
+        )
+        document |= {"gate": verdict.state.value, "gate_reason": verdict.reason}
     if as_json:
         print_json(document)
     else:
@@ -305,7 +308,7 @@ def _describe(
 ) -> dict[str, object]:
     digest = pointer.target.digest
     linked = inventory.linked(pointer.source, pointer.image)
-    closure = inventory.closure(digest) & linked
+    closure = inventory.closure([digest]) & linked
     now = datetime.now(UTC)
     state, reason = _state(pointer, digest in linked and inventory.manifest(digest) is not None, now, settings)
     last = max((used[d] for d in closure if d in used), default=None)
@@ -327,7 +330,7 @@ def _describe(
 def _describe_digest(
     named: Image, digest: Digest, linked: bool, inventory: CacheAdmin, used: dict[Digest, datetime]
 ) -> dict[str, object]:
-    size = sum(inventory.sizes(inventory.closure(digest)).values()) if linked else 0
+    size = sum(inventory.sizes(inventory.closure([digest])).values()) if linked else 0
     last = used.get(digest)
     here = linked and digest in inventory.sizes([digest])
     return {

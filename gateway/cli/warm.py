@@ -15,9 +15,10 @@ import typer
 from rich.progress import Progress
 
 from cache.index.admin import CacheAdmin
+from cache.oci.closure import PlatformMissing
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
-from cache.proxy.warming import PlatformMissing, Postponed, Tally, matching_tags, own_platform, warm
+from cache.proxy.warming import QuotaReserved, WarmingCounts, matching_tags, own_platform, warm
 from cache.upstream.errors import UpstreamError
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
@@ -131,29 +132,29 @@ async def _warm_often(settings: Settings, file: Path, group: str, pause: timedel
             return False
 
 
-async def _one_round(settings: Settings, wanted: list[Wanted], group: str) -> tuple[Tally, list[Trouble]]:
+async def _one_round(settings: Settings, wanted: list[Wanted], group: str) -> tuple[WarmingCounts, list[Trouble]]:
     """What failed is tried once more at the end: a server may have started or stopped in its midst."""
     async with open_existing(settings.data):
         pass
     logs.configure(settings.log_format)
-    tally = Tally()
+    tally = WarmingCounts()
     async with open_services(settings) as services:
         inventory = CacheAdmin(CacheFolder(settings.data).index)
         shelves = Shelves(services, inventory, settings.data, services.upstreams.has_spare_quota)
         with _progress(tally):
             troubles = await _warm_all(shelves, wanted, group, tally)
             if troubles:
-                names, again = {trouble.image for trouble in troubles}, Tally(advance=tally.advance)
+                names, again = {trouble.image for trouble in troubles}, WarmingCounts(advance=tally.advance)
                 troubles = await _warm_all(shelves, [one for one in wanted if str(one) in names], group, again)
                 tally.fetched, tally.bytes = tally.fetched + again.fetched, tally.bytes + again.bytes
     return tally, troubles
 
 
-async def _warm_all(shelves: Shelves, wanted: list[Wanted], group: str, tally: Tally) -> list[Trouble]:
+async def _warm_all(shelves: Shelves, wanted: list[Wanted], group: str, tally: WarmingCounts) -> list[Trouble]:
     return [trouble for one in wanted for trouble in await _warm_image(shelves, one, group, tally)]
 
 
-async def _warm_image(shelves: Shelves, wanted: Wanted, group: str, tally: Tally) -> list[Trouble]:
+async def _warm_image(shelves: Shelves, wanted: Wanted, group: str, tally: WarmingCounts) -> list[Trouble]:
     try:
         async with shelves.open(wanted.image, group) as shelf:
             if ":" in wanted.reference:
@@ -165,13 +166,13 @@ async def _warm_image(shelves: Shelves, wanted: Wanted, group: str, tally: Tally
             for tag in sorted(tags):
                 await warm(shelf, tag, wanted.platforms, tally)
             return []
-    except Postponed:
+    except QuotaReserved:
         return [Trouble(str(wanted), "the upstream's quota leaves nothing to spare now: try again later")]
     except (RegistryError, UpstreamError, PlatformMissing, Refused) as error:
         return [Trouble(str(wanted), str(error))]
 
 
-def _progress(tally: Tally) -> AbstractContextManager[object]:
+def _progress(tally: WarmingCounts) -> AbstractContextManager[object]:
     """A line that counts bytes on a terminal, nothing elsewhere."""
     progress = Progress("{task.description}", "{task.completed} bytes", disable=not sys.stderr.isatty())
     task = progress.add_task("warming", total=None)
@@ -179,7 +180,7 @@ def _progress(tally: Tally) -> AbstractContextManager[object]:
     return progress
 
 
-def _answer(tally: Tally, troubles: list[Trouble], as_json: bool) -> None:
+def _answer(tally: WarmingCounts, troubles: list[Trouble], as_json: bool) -> None:
     counts = {"manifests": tally.manifests, "fetched": tally.fetched, "held": tally.held, "bytes": tally.bytes}
     if as_json:
         print_json({**counts, "failed": [{"image": one.image, "reason": one.reason} for one in troubles]})

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from cache.index.admin import CacheAdmin
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.oci.closure import find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -45,16 +46,15 @@ def parts_of(
     """All that is known of, from the top down. What the image has no link to is not here for it, even if its bytes
     are. `stored` says whether there is a file."""
     linked = inventory.linked(source, image)
+    known = find_closure([root.digest], lambda digest: inventory.manifest(digest) if digest in linked else None)
+    listed: list[tuple[str, Descriptor, Digest | None]] = [(_role(root), root, None)]
+    for digest, manifest in known.manifests.items():
+        listed += [(_role_in(manifest, child), child, digest) for child in manifest.references()]
     parts: list[Part] = []
-    pending: list[tuple[str, Descriptor, Digest | None]] = [(_role(root), root, None)]
-    while pending:
-        role, descriptor, parent = pending.pop(0)
+    for role, descriptor, parent in listed:
         digest = descriptor.digest
-        manifest = inventory.manifest(digest) if descriptor.is_manifest and digest in linked else None
-        here = manifest is not None or (not descriptor.is_manifest and digest in linked and stored(digest))
-        parts.append(Part(role, digest, descriptor.size, parent, here))
-        if manifest is not None:
-            pending += [(_role_in(manifest, child), child, digest) for child in manifest.references()]
+        blob_here = not descriptor.is_manifest and digest in linked and stored(digest)
+        parts.append(Part(role, digest, descriptor.size, parent, blob_here or digest in known.manifests))
     return parts
 
 

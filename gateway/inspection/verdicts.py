@@ -1,68 +1,154 @@
-"""What the gate of a group says about an image, from what is cached alone: for `cache explain`."""
+"""Gate verdicts: what the gate of a group decides about an image, from cached facts alone."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 
 from cache.index.admin import CacheAdmin
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.gate import Gate, annotated_creation, decide_image, decide_tag, withheld
+from cache.policy.gate import (
+    Gate,
+    LinkedManifests,
+    Lookup,
+    Verdict,
+    date_matters,
+    decide_digest,
+    decide_image,
+    decide_tag,
+    find_creation,
+    undated,
+)
 from cache.values import Source
 from gateway.namespaces.locate import ProxiedLocation
 
-Said = tuple[str, str]
-"""open, allowed, pinned, older, refused or unknown; and why."""
+ReadBlob = Callable[[Digest], bytes | None]
 
 
-def explain_gate(location: ProxiedLocation, source: Source, reference: Tag | Digest, inventory: CacheAdmin) -> Said:
+class GateState(StrEnum):
+    """The outcome of a gate's decision; `unknown` where it depends on content that is not cached."""
+
+    OPEN = "open"
+    ALLOWED = "allowed"
+    PINNED = "pinned"
+    OLDER = "older"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    state: GateState
+    reason: str
+
+
+def explain_gate(
+    location: ProxiedLocation,
+    source: Source,
+    reference: Tag | Digest,
+    inventory: CacheAdmin,
+    read_blob: ReadBlob,
+    now: datetime,
+) -> GateVerdict:
+    """Decide as a server does about the next pull. `read_blob` returns the content of a cached blob, else None."""
     gate, image = location.group.gate, location.image
     if gate is None:
-        return "open", f"group {location.group.path} has no gate"
+        return GateVerdict(GateState.OPEN, f"group {location.group.path} has no gate")
     verdict = decide_image(gate, location.upstream, image)
-    if not verdict.allowed:
-        return "refused", verdict.reason
     pins = gate.pins_of(location.upstream, image)
-    if isinstance(reference, Tag) and reference in pins:
-        return "pinned", f"the group pins {reference} to {pins[reference]}"
-    if not gate.cooldown:
-        return "allowed", verdict.reason
+    if isinstance(reference, Tag) and verdict.allowed and reference in pins:
+        return GateVerdict(GateState.PINNED, f"the group pins {reference} to {pins[reference]}")
+    if not verdict.allowed or not gate.cooldown:
+        return _verdict(verdict)
+    facts = _CachedFacts(gate, source, image, inventory, read_blob, now)
     if isinstance(reference, Tag):
-        return _explain_tag(gate, source, image, reference, inventory)
-    return _explain_digest(gate, source, image, reference, set(pins.values()), inventory)
+        return facts.decide_tag(reference)
+    return facts.decide_digest(reference, set(pins.values()))
 
 
-def _explain_tag(gate: Gate, source: Source, image: RepositoryName, tag: Tag, inventory: CacheAdmin) -> Said:
-    pointer = next((p for p in inventory.pointers(source, image) if p.tag == tag), None)
-    if pointer is None:
-        return "unknown", "nobody has asked for this tag yet: its age is counted from the first pull"
-    current = pointer.target.digest
-    created = _created(gate, current, inventory)
-    verdict = decide_tag(gate, tag, current, inventory.sightings(source, image), created, datetime.now(UTC))
-    if verdict.digest is None:
-        return "refused", verdict.reason
-    return ("allowed" if verdict.digest == current else "older"), verdict.reason
+class _CachedFacts:
+    """The facts of a gate's decisions, looked up in the cache."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        source: Source,
+        image: RepositoryName,
+        inventory: CacheAdmin,
+        read_blob: ReadBlob,
+        now: datetime,
+    ) -> None:
+        self._gate = gate
+        self._source = source
+        self._image = image
+        self._inventory = inventory
+        self._read_blob = read_blob
+        self._now = now
+        self._sightings = inventory.sightings(source, image)
+        self._incomplete = False
+
+    def decide_tag(self, tag: Tag) -> GateVerdict:
+        pointer = next((p for p in self._inventory.pointers(self._source, self._image) if p.tag == tag), None)
+        if pointer is None:
+            reason = "this tag has not been pulled yet: its age is counted from the first pull"
+            return GateVerdict(GateState.UNKNOWN, reason)
+        current = pointer.target.digest
+        verdict = decide_tag(self._gate, tag, current, self._sightings, None, self._now)
+        if date_matters(self._gate, verdict, current):
+            verdict = decide_tag(self._gate, tag, current, self._sightings, self._creation(current), self._now)
+        if verdict.digest == current:
+            return GateVerdict(GateState.ALLOWED, verdict.reason)
+        return self._unless_incomplete(verdict, GateState.REFUSED if verdict.digest is None else GateState.OLDER)
+
+    def decide_digest(self, digest: Digest, pinned: set[Digest]) -> GateVerdict:
+        created = self._creations(undated(self._gate, self._sightings, pinned, self._now))
+        decision = decide_digest(self._gate, digest, self._sightings, created, pinned, self._now)
+        try:
+            lookup = next(decision)
+            while True:
+                lookup = decision.send(self._look_up(lookup))
+        except StopIteration as done:
+            verdict: Verdict = done.value
+        return _verdict(verdict) if verdict.allowed else self._unless_incomplete(verdict, GateState.REFUSED)
+
+    def _unless_incomplete(self, verdict: Verdict, state: GateState) -> GateVerdict:
+        if not self._incomplete:
+            return GateVerdict(state, verdict.reason)
+        reason = "the publisher's date is in a config that is not cached: the next pull reads it, and then decides"
+        return GateVerdict(GateState.UNKNOWN, reason)
+
+    def _look_up(self, lookup: Lookup) -> set[Digest]:
+        if isinstance(lookup, LinkedManifests):
+            linked = self._inventory.linked(self._source, self._image)
+            return {digest for digest in linked if self._inventory.manifest(digest) is not None}
+        return self._inventory.closure(lookup.roots)
+
+    def _creations(self, digests: Iterable[Digest]) -> dict[Digest, datetime]:
+        return {digest: moment for digest in digests if (moment := self._creation(digest)) is not None}
+
+    def _creation(self, digest: Digest) -> datetime | None:
+        manifest = self._inventory.manifest(digest)
+        if manifest is None:
+            return None
+        search = find_creation(manifest)
+        try:
+            wanted = next(search)
+            while True:
+                wanted = search.send(self._document(wanted))
+        except StopIteration as done:
+            created: datetime | None = done.value
+            return created
+
+    def _document(self, descriptor: Descriptor) -> Manifest | bytes | None:
+        find: Callable[[Digest], Manifest | bytes | None]
+        find = self._inventory.manifest if descriptor.is_manifest else self._read_blob
+        document = find(descriptor.digest)
+        self._incomplete = self._incomplete or document is None
+        return document
 
 
-def _explain_digest(
-    gate: Gate, source: Source, image: RepositoryName, digest: Digest, pinned: set[Digest], inventory: CacheAdmin
-) -> Said:
-    sightings = inventory.sightings(source, image)
-    seen = {sighting.digest for sighting in sightings}
-    created = {d: moment for d in seen if (moment := _created(gate, d, inventory)) is not None}
-    young = withheld(gate, sightings, created, pinned, datetime.now(UTC))
-    kept_back = _closure(inventory, young)
-    if digest not in kept_back:
-        return "allowed", "no tag that the group still waits for leads to it"
-    untagged = {d for d in inventory.linked(source, image) - kept_back if inventory.manifest(d) is not None}
-    if digest in _closure(inventory, (seen | pinned | untagged) - young):
-        return "allowed", "a manifest that the group may have leads to it"
-    return "refused", "it is part of nothing but what the group still waits for (its cooldown)"
-
-
-def _created(gate: Gate, digest: Digest, inventory: CacheAdmin) -> datetime | None:
-    """By annotations alone; a server reads configs, too."""
-    manifest = inventory.manifest(digest) if gate.trusts_created else None
-    return annotated_creation(manifest) if manifest else None
-
-
-def _closure(inventory: CacheAdmin, roots: set[Digest]) -> set[Digest]:
-    return {digest for root in roots for digest in inventory.closure(root)}
+def _verdict(verdict: Verdict) -> GateVerdict:
+    return GateVerdict(GateState.ALLOWED if verdict.allowed else GateState.REFUSED, verdict.reason)

@@ -12,7 +12,7 @@ from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.proxy.warming import Shelf
+from cache.proxy.warming import WarmingSource
 from cache.repository import Repository
 from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore
@@ -48,7 +48,7 @@ class _Held:
     def holds(self, digest: Digest) -> bool:
         return digest in self._linked and self._store.stat(digest) is not None
 
-    def may_ask(self) -> bool:
+    def has_quota(self) -> bool:
         return self._spare(self._source)
 
 
@@ -63,7 +63,7 @@ class OwnShelf(_Held):
     async def manifest(self, reference: Tag | Digest) -> Manifest:
         return (await self._repository.manifest(reference)).manifest
 
-    async def bring(self, digest: Digest) -> None:
+    async def fetch(self, digest: Digest) -> None:
         blob = (await self._repository.blob(digest)).blob
         try:
             await blob.verified()
@@ -99,7 +99,7 @@ class ServerShelf(_Held):
     async def manifest(self, reference: Tag | Digest) -> Manifest:
         return await self._client.get_manifest(self._name, reference)
 
-    async def bring(self, digest: Digest) -> None:
+    async def fetch(self, digest: Digest) -> None:
         await asyncio.to_thread(self._drain, digest)
 
     async def tags(self, count: int, last: str | None) -> TagPage:
@@ -123,7 +123,7 @@ class Shelves:
         self._spare = spare
 
     @asynccontextmanager
-    async def open(self, name: str, group: str) -> AsyncIterator[Shelf]:
+    async def open(self, name: str, group: str) -> AsyncIterator[WarmingSource]:
         """Raises RegistryError, Refused."""
         location = await locate_image(self._services, name, group)
         source = self._services.upstreams.source(location.group, location.upstream)

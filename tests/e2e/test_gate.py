@@ -154,3 +154,6 @@ def test_the_date_of_the_publisher_counts_where_the_group_trusts_it(server: Gate
     assert raw.get(server.proxied_url("gate/dated/manifests/latest", "doubting")).status == 403
     for digest in layout.layers:
         assert raw.get(server.proxied_url(f"gate/dated/blobs/{digest}", "doubting")).status == 403
+    for image in ("gate/dated", f"gate/dated@{layout.digest}", f"gate/dated@{layout.layers[0]}"):
+        assert server.json("cache", "explain", image, "--group=trusting")["gate"] == "allowed"
+        assert server.json("cache", "explain", image, "--group=doubting")["gate"] == "refused"

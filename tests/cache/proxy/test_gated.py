@@ -13,7 +13,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import Tag
 from cache.policy.gate import CooldownAction, Gate
-from cache.proxy.gated import GatedRepository, Subject
+from cache.proxy.gated import GatedImage, GatedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Outcome
 from tests.cache.proxy.test_repository import TTL, Bench, content
@@ -57,7 +57,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def gated(bench: Bench, gate: Gate = COOL, *, pins: dict[Tag, Digest] | None = None) -> GatedRepository:
-    subject = Subject(ANONYMOUS, APP, pins or {})
+    subject = GatedImage(ANONYMOUS, APP, pins or {})
     return GatedRepository(bench.open(), gate, subject, bench.index, bench.index, bench.clock)
 
 

@@ -1,4 +1,4 @@
-"""Warming: what is chosen, what is fetched, and what is left alone."""
+"""Warming: which tags match, which content is fetched, and where the quota stops it."""
 
 import json
 from collections.abc import Sequence
@@ -10,21 +10,18 @@ from cache.oci.errors import TagInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
-from cache.proxy.warming import PlatformMissing, Postponed, Tally, children_for, fits, matching_tags, own_platform, warm
+from cache.proxy.warming import QuotaReserved, WarmingCounts, matching_tags, own_platform, warm
 from cache.upstream.errors import Unavailable
 from cache.values import TagPage
 from tests.cache.proxy.test_prefetch import image
 from tests.cache.samples import LATEST
 
-AMD, ARM, ARM_V8 = (
+AMD, ARM = (
     {"os": "linux", "architecture": "amd64"},
     {"os": "linux", "architecture": "arm64"},
-    {"os": "linux", "architecture": "arm64", "variant": "v8"},
 )
-UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 A, A_BLOBS = image("a", 2)
 B, B_BLOBS = image("b", 1)
-C, C_BLOBS = image("c", 1)
 
 
 def index_of(*entries: tuple[Manifest, object]) -> Manifest:
@@ -36,14 +33,14 @@ def index_of(*entries: tuple[Manifest, object]) -> Manifest:
     return Manifest.parse(OCI_INDEX, json.dumps({"schemaVersion": 2, "manifests": documents}).encode())
 
 
-class MemoryShelf:
-    """A Shelf that writes down what it is asked for."""
+class MemorySource:
+    """A WarmingSource in memory that records the blobs that are fetched."""
 
     def __init__(self, *manifests: Manifest, here: Sequence[Digest] = (), budget: int = 1000) -> None:
         self.manifests: dict[Tag | Digest, Manifest] = {m.descriptor.digest: m for m in manifests}
         self.manifests[LATEST] = manifests[0]
         self.here = set(here)
-        self.brought: list[Digest] = []
+        self.fetched_blobs: list[Digest] = []
         self.budget = budget
         self.failing: Digest | None = None
 
@@ -51,11 +48,11 @@ class MemoryShelf:
         self.budget -= 1
         return self.manifests[reference]
 
-    async def bring(self, digest: Digest) -> None:
+    async def fetch(self, digest: Digest) -> None:
         if digest == self.failing:
-            raise Unavailable("it broke off")
+            raise Unavailable("the download broke off")
         self.budget -= 1
-        self.brought.append(digest)
+        self.fetched_blobs.append(digest)
 
     async def tags(self, count: int, last: str | None) -> TagPage:
         names = ["3.19", "3.20", "3.20.1", "edge", "latest"]
@@ -66,35 +63,8 @@ class MemoryShelf:
     def holds(self, digest: Digest) -> bool:
         return digest in self.here
 
-    def may_ask(self) -> bool:
+    def has_quota(self) -> bool:
         return self.budget > 0
-
-
-@pytest.mark.parametrize(
-    ("wanted", "given", "expected"),
-    [
-        ("linux/amd64", AMD, True),
-        ("linux/amd64", ARM, False),
-        ("linux/arm64", ARM_V8, True),
-        ("linux/arm64/v8", ARM_V8, True),
-        ("linux/arm64/v8", ARM, False),
-        ("windows/amd64", AMD, False),
-        ("linux/amd64", None, True),
-        ("*", UNKNOWN, True),
-        ("linux/amd64", UNKNOWN, False),
-    ],
-)
-def test_an_entry_fits_a_platform(wanted: str, given: object, expected: bool) -> None:
-    assert fits(wanted, given) is expected
-
-
-def test_of_an_index_the_platforms_that_are_wanted_are_chosen_and_each_must_be_there() -> None:
-    index = index_of((A, AMD), (B, ARM_V8), (C, UNKNOWN))
-    assert children_for(index, ["linux/amd64"]) == [A.descriptor]
-    assert children_for(index, ["linux/amd64", "linux/arm64"]) == [A.descriptor, B.descriptor]
-    assert children_for(index, ["*"]) == [A.descriptor, B.descriptor, C.descriptor]
-    with pytest.raises(PlatformMissing, match="linux/s390x"):
-        children_for(index, ["linux/amd64", "linux/s390x"])
 
 
 def test_the_platform_of_this_machine_is_a_linux() -> None:
@@ -113,42 +83,42 @@ def test_the_platform_of_this_machine_is_a_linux() -> None:
     ],
 )
 async def test_a_glob_stands_for_the_tags_of_all_pages(pattern: str, names: list[str]) -> None:
-    assert await matching_tags(MemoryShelf(A), pattern) == [Tag(name) for name in names]
+    assert await matching_tags(MemorySource(A), pattern) == [Tag(name) for name in names]
 
 
-async def test_what_is_neither_tag_nor_glob_is_refused() -> None:
+async def test_a_text_that_is_neither_tag_nor_glob_is_refused() -> None:
     with pytest.raises(TagInvalid):
-        await matching_tags(MemoryShelf(A), "-")
+        await matching_tags(MemorySource(A), "-")
 
 
-async def test_everything_of_the_platform_is_brought_and_nothing_of_others() -> None:
-    shelf, sizes = MemoryShelf(index_of((A, AMD), (B, ARM)), A, B), list[int]()
-    tally = Tally(advance=sizes.append)
-    await warm(shelf, LATEST, ["linux/amd64"], tally)
-    assert sorted(map(str, shelf.brought)) == sorted(map(str, A_BLOBS))
-    assert (tally.manifests, tally.fetched, tally.held) == (2, 3, 0)
-    assert tally.bytes == sum(sizes) == sum(map(len, A_BLOBS.values()))
+async def test_everything_of_the_platform_is_fetched_and_nothing_of_others() -> None:
+    source, sizes = MemorySource(index_of((A, AMD), (B, ARM)), A, B), list[int]()
+    counts = WarmingCounts(advance=sizes.append)
+    await warm(source, LATEST, ["linux/amd64"], counts)
+    assert sorted(map(str, source.fetched_blobs)) == sorted(map(str, A_BLOBS))
+    assert (counts.manifests, counts.fetched, counts.held) == (2, 3, 0)
+    assert counts.bytes == sum(sizes) == sum(map(len, A_BLOBS.values()))
 
 
-async def test_what_is_here_is_not_fetched_again() -> None:
+async def test_cached_blobs_are_not_fetched_again() -> None:
     first, *others = A_BLOBS
-    shelf, tally = MemoryShelf(A, here=[first]), Tally()
-    await warm(shelf, A.descriptor.digest, ["linux/amd64"], tally)
-    assert sorted(map(str, shelf.brought)) == sorted(map(str, others))
-    assert (tally.manifests, tally.fetched, tally.held) == (1, 2, 1)
+    source, counts = MemorySource(A, here=[first]), WarmingCounts()
+    await warm(source, A.descriptor.digest, ["linux/amd64"], counts)
+    assert sorted(map(str, source.fetched_blobs)) == sorted(map(str, others))
+    assert (counts.manifests, counts.fetched, counts.held) == (1, 2, 1)
 
 
 async def test_one_blob_that_fails_does_not_keep_the_others_away() -> None:
-    shelf, tally = MemoryShelf(A), Tally()
-    shelf.failing = next(iter(A_BLOBS))
+    source, counts = MemorySource(A), WarmingCounts()
+    source.failing = next(iter(A_BLOBS))
     with pytest.raises(Unavailable):
-        await warm(shelf, LATEST, ["*"], tally)
-    assert tally.fetched == 2
+        await warm(source, LATEST, ["*"], counts)
+    assert counts.fetched == 2
 
 
 @pytest.mark.parametrize("budget", [0, 1, 2, 3])
-async def test_where_the_quota_leaves_nothing_to_spare_it_is_for_later(budget: int) -> None:
-    shelf = MemoryShelf(index_of((A, AMD)), A, budget=budget)
-    with pytest.raises(Postponed):
-        await warm(shelf, LATEST, ["linux/amd64"], Tally())
-    assert shelf.budget == 0
+async def test_a_quota_with_nothing_to_spare_postpones_warming(budget: int) -> None:
+    source = MemorySource(index_of((A, AMD)), A, budget=budget)
+    with pytest.raises(QuotaReserved):
+        await warm(source, LATEST, ["linux/amd64"], WarmingCounts())
+    assert source.budget == 0
