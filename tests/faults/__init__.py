@@ -1,1 +1,2 @@
-"""Faults: what breaks around the server under test, who pulls from it meanwhile, and who judges what came of it."""
+"""Fault tests: faults around the server under test, clients that pull meanwhile, and a checker that judges the
+results."""

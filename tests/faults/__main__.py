@@ -1,4 +1,4 @@
-"""The mix from the command line: python -m tests.faults --seconds 90 --seed 1 --workers 2 --clients 20"""
+"""Command line of the mix of faults: python -m tests.faults --seconds 90 --seed 1 --workers 2 --clients 20"""
 
 import argparse
 import logging
@@ -29,7 +29,8 @@ def main() -> int:
     words.add_argument("--keep", type=Path, metavar="DIR", help="leaves data folder and log there")
     words.add_argument("--recovery", type=int, metavar="N", help="only kills fillers, so often, and measures")
     given = words.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # the upstream is left in the midst of bodies all the time
+    # The upstream's connections are closed in the middle of bodies all the time.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     deeds = {Deed(name): DEEDS[Deed(name)] for name in given.deeds.split(",") if name}
     plan = Plan(given.seconds, given.seed, given.workers, given.clients, given.faults, deeds)
     with tempfile.TemporaryDirectory(prefix="gateway-mix-") as directory:

@@ -1,4 +1,4 @@
-"""The verdict over what the clients saw: pure functions from a ledger to the sentences that say what was wrong."""
+"""Checker of what the clients observed: pure functions from a ledger to sentences that describe violations."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,18 +10,18 @@ from .proxy import Told
 X_CACHE = {"HIT", "MISS", "STALE", "REVALIDATED", "COALESCED"}
 HELD = {"HIT", "REVALIDATED", "STALE"}
 LONGEST_WAIT = 25.0
-"""Seconds until a head; clients give up at 30."""
+"""Seconds until a head must arrive; clients give up after 30."""
 
 EXCUSED_FOR = 5.0
 """Seconds after a worker's death in which its clients may still meet broken connections."""
 
 REMEMBERED_FOR = 120.0
-"""Seconds in which a lie of the upstream explains an answer that did not come whole: retries and back-off included."""
+"""Seconds in which a lie of the upstream explains an incomplete response, including retries and back-off."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run left to be judged. `gets`: how often the upstream was asked for each content's bytes."""
+    """Evidence that a run left for the checker. `gets`: number of requests to the upstream for each content's bytes."""
 
     seen: Sequence[Seen]
     done: Sequence[Done]
@@ -33,14 +33,14 @@ Rule = Callable[[Evidence], Iterable[str]]
 
 
 def wrong_bytes(evidence: Evidence) -> Iterable[str]:
-    """No complete answer differs from what was asked for."""
+    """Rule: no complete response differs from the requested content."""
     for seen in evidence.seen:
         if seen.served and not seen.right:
             yield f"{describe(seen)} was complete and wrong"
 
 
 def strange_statuses(evidence: Evidence) -> Iterable[str]:
-    """Everything that is asked for exists: it comes, or is told to be unavailable or badly served."""
+    """Rule: all requested content exists, so it is served, or the response is 502 or 503 with Retry-After."""
     for seen in evidence.seen:
         if seen.status not in (0, 200, 502, 503) and not (seen.status == 206 and seen.kind is Kind.RANGE):
             yield f"{describe(seen)}: not a status for content that exists"
@@ -55,7 +55,7 @@ def unnamed_outcomes(evidence: Evidence) -> Iterable[str]:
 
 
 def endless_waits(evidence: Evidence) -> Iterable[str]:
-    """A head comes before clients give up, and after it bytes do, unless the rig itself made the worker stand still."""
+    """Rule: a head arrives before clients give up, and then bytes do, unless the rig itself paused the worker."""
     for seen in evidence.seen:
         paused = any(done.deed is Deed.PAUSE and overlap(seen, done, EXCUSED_FOR) for done in evidence.done)
         if seen.hung:
@@ -65,7 +65,7 @@ def endless_waits(evidence: Evidence) -> Iterable[str]:
 
 
 def lost_content(evidence: Evidence) -> Iterable[str]:
-    """What is cached needs no upstream: once it was served from here it is never unavailable."""
+    """Rule: cached content needs no upstream; once it was served from the cache it is never unavailable."""
     forgotten: dict[str, list[Done]] = {}
     full = full_disks(evidence)
     for done in evidence.done:
@@ -84,7 +84,7 @@ def lost_content(evidence: Evidence) -> Iterable[str]:
 
 
 def broken_without_cause(evidence: Evidence) -> Iterable[str]:
-    """An answer that does not come whole has a cause: a worker's death, or a lie of the upstream about this content."""
+    """Rule: an incomplete response has a cause: a worker's death, or a lie of the upstream about this content."""
     causes = [done for done in evidence.done if done.deed in (*DEADLY, Deed.PAUSE)]
     lies: dict[str, list[float]] = {}
     for told in evidence.told:
@@ -99,7 +99,7 @@ def broken_without_cause(evidence: Evidence) -> Iterable[str]:
 
 
 def needless_fetches(evidence: Evidence) -> Iterable[str]:
-    """A content is fetched once, and again only for a reason of its own."""
+    """Rule: content is fetched once, and again only for a reason."""
     lies = Counter(told.about for told in evidence.told)
     deaths = sum(done.deed in DEADLY for done in evidence.done)
     forgotten = Counter(done.about for done in evidence.done if done.deed in (Deed.EVICT, Deed.DAMAGE))
@@ -122,12 +122,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(evidence: Evidence) -> dict[str, list[str]]:
-    """Every rule by name, with what speaks against it: nothing, where all is well."""
+    """Maps every rule's name to the violations it found; empty lists if there are none."""
     return {rule.__name__: list(rule(evidence)) for rule in RULES}
 
 
 def full_disks(evidence: Evidence) -> list[Done]:
-    """While a write may find the disk full, anything that is cached may have made room for it."""
+    """Failpoints with ENOSPC: while a write may find the disk full, any cached content may be deleted to make room."""
     return [done for done in evidence.done if done.deed is Deed.FAILPOINT and "ENOSPC" in done.about]
 
 
@@ -136,7 +136,7 @@ def overlap(seen: Seen, done: Done, after: float = 0.0) -> bool:
 
 
 def group(kind: Kind) -> str:
-    """What is kept apart: a manifest that was asked for by tag needs its pointer too."""
+    """Kinds of content that are cached separately: a manifest that is requested by tag also needs its pointer."""
     return "blob" if kind in (Kind.BLOB, Kind.RANGE, Kind.HEAD) else kind.name
 
 

@@ -1,4 +1,4 @@
-"""The clients: each in a thread, each pulling what many pull or few, and trying again as real ones do."""
+"""Clients of the fault tests: each runs in a thread, pulls popular or rare images, and retries as real clients do."""
 
 import random
 import threading
@@ -27,7 +27,8 @@ def ask(
     headers: Mapping[str, str] | None = None,
     part: range | None = None,
 ) -> Seen:
-    """One request to its end, whatever becomes of it. With `part` only those bytes of the content are asked for."""
+    """Sends one request and reads it to its end, however it ends. With `part`, only those bytes of the content are
+    requested."""
     begun = time.monotonic()
     wanted = dict(headers or {})
     expected = content.data
@@ -75,13 +76,13 @@ def ask(
 
 
 def told_length(kind: Kind, stream: raw.RawStream) -> int:
-    """The bytes that a complete answer had, or, to a HEAD, would have."""
+    """Number of bytes that a complete response had; for a HEAD, the number that it promised."""
     length = stream.headers.get("content-length")
     return int(length or -1) if kind is Kind.HEAD else stream.received
 
 
 class Crowd:
-    """`count` clients that pull until `stop`, chosen by `seed`: the image of rank N with a weight of 1/N."""
+    """Threads of `count` clients that pull until `stop`, chosen by `seed`; the image of rank N has a weight of 1/N."""
 
     def __init__(self, ledger: Ledger, url: Urls, images: Sequence[Image], seed: int, count: int) -> None:
         self._ledger, self._url, self._images = ledger, url, images
@@ -97,7 +98,7 @@ class Crowd:
             thread.start()
 
     def stop(self, within: float = 3 * PATIENCE) -> None:
-        """Every client ends the request that it waits for; raises TimeoutError for one that does not."""
+        """Waits until every client has ended its current request; raises TimeoutError for one that does not."""
         self._ending.set()
         deadline = time.monotonic() + within
         for thread in self._threads:
@@ -113,7 +114,7 @@ class Crowd:
                 self._try(chance, lambda image=image: self._ask_blob(chance, image, image.layer))
 
     def _try(self, chance: random.Random, once: Callable[[], Seen]) -> bool:
-        """Ask until a whole answer comes that is no error, a few times; whether one came."""
+        """Retries until a complete response without an error arrives, at most TRIES times; whether one arrived."""
         for attempt in range(TRIES):
             seen = once()
             self._ledger.saw(seen)
@@ -143,7 +144,8 @@ class Crowd:
 
 
 def pull_everything(url: Urls, images: Sequence[Image], patience: float) -> list[Seen]:
-    """Every content of every image once and whole, each retried until it comes; raises TimeoutError otherwise."""
+    """Pulls every content of every image once and completely, with retries; raises TimeoutError after `patience`
+    seconds."""
     seen, deadline = [], time.monotonic() + patience
     for image in images:
         paths = [(Kind.TAG, f"{image.name}/manifests/latest", image.manifest)]

@@ -1,4 +1,5 @@
-"""What the tests of faults share: large contents published once, and a proxy before the registry that has them."""
+"""Fixtures of the fault tests: large content that is published once, and a proxy in front of the registry that holds
+it."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ LARGE_SEED = "faults large"
 
 @pytest.fixture(scope="session")
 def large(registry: Registry) -> Image:
-    """An image with one layer of 300 MB."""
+    """Provides an image with one layer of 300 MB."""
     image = make("faults/large", seeded(LARGE_SEED, 300 * MB))
     publish(image, registry)
     return image
@@ -24,6 +25,6 @@ def large(registry: Registry) -> Image:
 
 @pytest.fixture
 def proxy(registry: Registry) -> Iterator[FaultProxy]:
-    """The shared registry, behind a proxy that breaks answers where a test says so."""
+    """Provides a proxy in front of the shared registry that breaks responses as a test says."""
     with FaultProxy(urlsplit(registry.url).port or 0) as proxy:
         yield proxy

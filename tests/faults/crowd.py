@@ -1,4 +1,4 @@
-"""A crowd that pulls one blob at once, in processes of its own, so that it does not slow the rig."""
+"""A crowd that pulls one blob at once, in separate processes, so that it does not slow down the rig."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,7 +15,7 @@ TRIES = 30
 
 @dataclass(frozen=True)
 class Task:
-    """So many clients pull the blob of `size` bytes that `seed` makes."""
+    """Task of one process: `clients` clients pull the blob of `size` bytes that `seed` makes."""
 
     url: str
     seed: str
@@ -24,7 +24,8 @@ class Task:
 
 
 def pull_at_once(url: str, seed: str, size: int, clients: int, processes: int = 2) -> list[list[Seen]]:
-    """The tries of each client, the last of which brought the rest, unless it gave up."""
+    """Pulls a blob with many clients; returns the tries of each, the last of which received the rest unless the client
+    gave up."""
     tasks = [Task(url, seed, size, clients // processes)] * processes
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         return [tries for group in pool.map(_pull_in_threads, tasks) for tries in group]
@@ -38,7 +39,7 @@ def _pull_in_threads(task: Task) -> list[list[Seen]]:
 
 
 def _pull(url: str, content: Content) -> list[Seen]:
-    """As containerd and podman do: whole, and after a break from where it was."""
+    """Pulls as containerd and podman do: the whole blob, and after an interruption the rest."""
     tries = [ask(Kind.BLOB, url, "", content)]
     while len(tries) < TRIES and not tries[-1].served:
         rest = range(sum(seen.received for seen in tries), content.size)

@@ -1,4 +1,4 @@
-"""A small disk of its own: a file system in memory, mounted where a data folder will be."""
+"""Small disk: a file system in memory, mounted at the place of a data folder."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from tests.parts.processes import PartFailed, wait_until
 
 
 class SmallDisk:
-    """`size` bytes at `path`, there within `with`. Needs root, or sudo that asks for nothing."""
+    """A file system of `size` bytes, mounted at `path` within `with`. It needs root, or sudo without a password
+    prompt."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
@@ -19,7 +20,7 @@ class SmallDisk:
         return state.f_bavail * state.f_frsize
 
     def fill(self, leave: int = 0) -> Path:
-        """Take the free space away but for so many bytes; the file that holds it."""
+        """Fills the disk except for `leave` bytes; returns the file that takes the space."""
         ballast = self.path / "not-ours"
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, self.free - leave))
@@ -36,7 +37,8 @@ class SmallDisk:
 
 
 def as_root(*words: str, check: bool = True) -> bool:
-    """Run it; False where it failed, or PartFailed with its words."""
+    """Runs a command as root; whether it succeeded. With `check`, raises PartFailed with its output instead of
+    returning False."""
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     done = subprocess.run([*sudo, *words], capture_output=True, text=True, timeout=30, check=False)
     if check and done.returncode:

@@ -1,4 +1,4 @@
-"""What the clients saw, request by request, and what was done to the server meanwhile."""
+"""Ledger: what the clients observed, request by request, and what was done to the server meanwhile."""
 
 import threading
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a client asked for."""
+    """Kind of content that a client requested."""
 
     TAG = "manifest by tag"
     MANIFEST = "manifest by digest"
@@ -18,11 +18,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """One request and its answer as far as it came; times as `time.monotonic` tells them.
+    """One request and its response as far as it arrived; times are those of `time.monotonic`.
 
-    `status` 0: no head came. `complete`: the framing says that it is whole. `right`: every byte that came stands at
-    its place in what was asked for, and where it is complete nothing is missing. `waited`: seconds until the head.
-    `port`: the client's own end of the connection.
+    `status` 0: no head arrived. `complete`: the framing says that the body is complete. `right`: every received byte
+    equals the requested content at its offset, and a complete response lacks none. `waited`: seconds until the head.
+    `port`: the client's end of the connection.
     """
 
     kind: Kind
@@ -47,12 +47,12 @@ class Seen:
 
     @property
     def broken(self) -> bool:
-        """No whole answer, of whatever status, came."""
+        """Whether no complete response, of any status, arrived."""
         return not self.complete
 
 
 class Deed(Enum):
-    """What the rig does to the server or its surroundings."""
+    """Kind of fault that the rig causes in the server or its surroundings."""
 
     KILL = "kill"
     PAUSE = "pause"
@@ -69,7 +69,7 @@ DEADLY = (Deed.KILL, Deed.CRASH, Deed.RESTART, Deed.FAILPOINT)
 
 @dataclass(frozen=True)
 class Done:
-    """One deed, from its beginning until its effect was over; `about` is a digest where it concerns one content."""
+    """One deed, from its beginning until the end of its effect; `about` is a digest if it concerns one content."""
 
     deed: Deed
     begun: float
@@ -78,7 +78,7 @@ class Done:
 
 
 class Ledger:
-    """Both lists, safe to write from every thread."""
+    """Both lists; every thread may write to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -108,6 +108,6 @@ class Ledger:
 
 
 def share(values: Iterable[float], percent: float) -> float | None:
-    """The value below which so many percent of them lie; None without any."""
+    """Percentile: the value below which `percent` percent of the values lie; None without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else None

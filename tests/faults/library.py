@@ -1,4 +1,4 @@
-"""The images that the clients pull: some dozens, of every size that has been a border somewhere."""
+"""Images that the clients pull: some dozens, of every size that has once been a boundary."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ SIZES = (
     *(MIB,) * 6,
     *(60 * MB, 20 * MB),
 )
-"""By how often they are pulled: small and large ones among the popular, and among those that few ask for."""
+"""Sizes by rank of popularity: small and large ones both among the popular images and among the rare ones."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes behind a digest, for whoever must tell whether others are the same."""
+    """Bytes behind a digest, to compare with received bytes."""
 
     digest: str
     data: bytes
@@ -51,7 +51,7 @@ class Image:
 
 
 def make(name: str, data: bytes) -> Image:
-    """An image whose layer is those bytes; nobody unpacks it."""
+    """Makes an image whose layer is `data`; no client unpacks it."""
     layer, config = Content(digest_of(data), data), json.dumps({"name": name}).encode()
     document = {
         "schemaVersion": 2,
@@ -64,14 +64,14 @@ def make(name: str, data: bytes) -> Image:
 
 
 def publish(image: Image, registry: Registry) -> None:
-    """Make NAME:latest be that image."""
+    """Publishes an image as NAME:latest."""
     for content in image.blobs:
         registry.put_blob(image.name, content.data)
     registry.put_manifest(image.name, "latest", MANIFEST, image.manifest.data)
 
 
 def library(registry: Registry, sizes: Sequence[int] = SIZES, prefix: str = "mix") -> list[Image]:
-    """Images of these sizes, published below `prefix`; the same bytes each time."""
+    """Publishes images of these sizes below `prefix`; the bytes are the same each time."""
     images = list(_images(sizes, prefix))
     for image in images:
         publish(image, registry)

@@ -1,4 +1,5 @@
-"""What is done to the server while clients pull: kills, pauses, restarts, failpoints, faults of disk and upstream."""
+"""Mischief that is done to the server while clients pull: kills, pauses, restarts, failpoints, faults of disk and
+upstream."""
 
 import contextlib
 import random
@@ -25,10 +26,10 @@ RECOVERY_WATCHED = 15.0
 
 
 class Mischief:
-    """One deed after another, chosen by the seed, from `start` to `stop`; all is put right again at the end.
+    """Does one deed after another, chosen by the seed, from `start` to `stop`; at the end all is restored.
 
-    `weights` says which deeds there are, and how often. `recoveries`: seconds from each kill of a filler until the
-    same content grew further or came to rest. `ends`: the exit statuses of graceful stops.
+    `weights` lists the possible deeds and their frequency. `recoveries`: seconds from each kill of a filler until the
+    same content grew again or was committed. `ends`: the exit statuses of graceful stops.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Mischief:
         self._gateway, self._upstream, self._images, self._ledger = gateway, upstream, images, ledger
         self._chance, self._weights, self._between = random.Random(seed), weights, between
         self._ending = threading.Event()
-        self._whole = threading.Lock()  # whoever starts or ends the whole server
+        self._whole = threading.Lock()  # Held by a deed that starts or stops the whole server.
         self._known: set[int] = set()
         self._killed: set[int] = set()
         self._armed_at: float | None = None
@@ -60,7 +61,7 @@ class Mischief:
             thread.start()
 
     def stop(self) -> None:
-        """Raises what went wrong with the rig itself."""
+        """Stops the mischief; raises any error of the rig itself."""
         self._ending.set()
         for thread in self._threads:
             thread.join()
@@ -93,7 +94,7 @@ class Mischief:
             acts[self._chance.choices(deeds, weights)[0]]()
 
     def _watch(self) -> None:
-        """Count the workers that ended by a failpoint, and start a server again that was one process and is gone."""
+        """Counts the workers that ended by a failpoint, and restarts a server of one process that has died."""
         while not self._ending.wait(0.1):
             with self._whole:
                 begun = time.monotonic()
@@ -109,7 +110,7 @@ class Mischief:
         self._ledger.did(Done(deed, begun, time.monotonic(), about))
 
     def _kill(self) -> None:
-        """The worker that fills; where none does, any."""
+        """Kills the worker that fills; if none does, any worker."""
         with self._whole:
             running = workers(self._gateway)
             filling = fillers(self._gateway)
@@ -141,7 +142,7 @@ class Mischief:
             self._did(Deed.PAUSE, begun)
 
     def _restart(self) -> None:
-        """As an administrator does it."""
+        """Restarts the server gracefully, as an administrator does."""
         with self._whole:
             begun = time.monotonic()
             self._gateway.arm("")
@@ -152,7 +153,7 @@ class Mischief:
         self._did(Deed.RESTART, begun)
 
     def _crash(self, armed: str = "") -> None:
-        """All processes at once."""
+        """Kills all processes at once."""
         with self._whole:
             begun = time.monotonic()
             self._gateway.arm(armed)
@@ -180,7 +181,7 @@ class Mischief:
         self._did(Deed.REFUSE, begun)
 
     def _evict(self) -> None:
-        """One image, or all of them, while they are read."""
+        """Evicts one image, or all of them, while clients read them."""
         everything, begun = self._chance.random() < 0.4, time.monotonic()
         images = self._images if everything else [self._chance.choice(self._images)]
         with self._whole:
@@ -191,7 +192,7 @@ class Mischief:
             self._did(Deed.EVICT, begun, digest)
 
     def _damage(self) -> None:
-        """A cached file is cut, or is gone."""
+        """Cuts or deletes a cached file."""
         begun = time.monotonic()
         files = sorted(path for path in (self._gateway.data / "cache").rglob("*") if path.is_file())
         if not files:
@@ -208,7 +209,7 @@ class Mischief:
 
 
 def went_on(gateway: Gateway, filler: Filler) -> bool:
-    """Whether a content that was being filled has grown since, or has come to rest."""
+    """Whether a content that was being filled has grown since, or was committed."""
     digits = filler.digest.partition(":")[2]
     if (gateway.data / "cache" / "sha256" / digits[:2] / digits).exists():
         return True

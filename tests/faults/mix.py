@@ -1,4 +1,4 @@
-"""The mix: clients, lies of the upstream, and mischief, all at once for a while; then rest, and a verdict."""
+"""Mix of faults: clients, lies of the upstream and mischief at the same time; then a rest, and the check."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,8 @@ RESTS_WITHIN = 90.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, by which seed, how many, and what may happen. `faults`: the share of the upstream's answers spoilt."""
+    """Plan of a run: duration, seed, numbers of workers and clients, and possible deeds. `faults`: the share of spoilt
+    responses."""
 
     seconds: float = 90.0
     seed: int = 1
@@ -47,7 +48,7 @@ class Plan:
 
 
 def run(plan: Plan, directory: Path, registry: Registry) -> Report:
-    """Everything of it lies in `directory`; raises only where the rig itself fails."""
+    """Runs a plan with all files in `directory`; raises only if the rig itself fails."""
     images = library(registry)
     with FaultyHub(registry) as upstream:
         gateway = Gateway(directory, settings(upstream), arguments=[f"--workers={plan.workers}"])
@@ -59,7 +60,7 @@ def run(plan: Plan, directory: Path, registry: Registry) -> Report:
 
 
 def settings(upstream: FaultyHub) -> dict[str, Any]:
-    """Tags are asked for again and again, so that the upstream matters."""
+    """Settings of the server: tags are revalidated often, so that the upstream matters."""
     return {"upstreams": {"docker.io": upstream.settings()}, "cache": {"ttl": "2s"}}
 
 
@@ -91,7 +92,8 @@ def _run(plan: Plan, gateway: Gateway, upstream: FaultyHub, images: Sequence[Ima
 
 
 def warm_up(gateway: Gateway, images: Sequence[Image]) -> dict[str, int]:
-    """What workers hold at rest, after each has served something and asked the upstream."""
+    """Measures descriptors and threads of workers at rest, after each has served a pull and sent a request to the
+    upstream."""
     small = [image for image in images if image.layer.size <= 1024 * 1024]
     warming = Crowd(Ledger(), gateway.proxied_url, small, 0, 8)
     warming.start()
@@ -111,7 +113,7 @@ def blobs_only(upstream: FaultyHub, images: Sequence[Image]) -> dict[str, int]:
 
 
 def healed(gateway: Gateway, images: Sequence[Image]) -> list[str]:
-    """Everything comes, whole and right, once nothing is broken any more, without a restart."""
+    """Checks that every content is served, complete and right, after all faults have ended, without a restart."""
     try:
         pulled = pull_everything(gateway.proxied_url, images, HEALED_WITHIN)
     except TimeoutError as error:

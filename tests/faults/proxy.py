@@ -1,6 +1,6 @@
-"""A proxy in front of a real upstream that breaks answers: by a script, or as a weather of faults decides.
+"""Fault proxy in front of a real upstream: it breaks responses by a script, or as a weather of faults decides.
 
-It streams what it passes on. Its lies are those of the Liar, told about somebody else's bytes.
+It streams what it forwards. Its lies are those of the Liar, applied to real content.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ Weather = Callable[[Record], Lie]
 
 
 def fair(record: Record) -> Lie:
-    """The weather without faults."""
+    """Weather without faults."""
     return HONEST
 
 
 def subject(path: str) -> str:
-    """What a request is about: a digest, however the path writes it, or a tag."""
+    """Subject of a request: a digest, in whatever form the path holds it, or a tag."""
     match = CONTENT.search(path)
     return f"sha256:{match[1]}" if match else path.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class Told:
-    """A lie that was told: when, about what, and which."""
+    """A lie that was told: when, about which content, and which."""
 
     at: float
     about: str
@@ -49,7 +49,7 @@ class Told:
 
 
 class Passing:
-    """A body on its way: as long as it was promised, and sliced from its start to its end, each byte once."""
+    """A body in transit: it has the promised length, and is sliced from start to end, each byte once."""
 
     def __init__(self, response: http.client.HTTPResponse, size: int) -> None:
         self._response, self._size, self._position = response, size, 0
@@ -71,9 +71,9 @@ class Passing:
 
 
 class FaultProxy(Liar):
-    """One listener in front of the upstream at a port. `behave` scripts lies; where none fits, `weather` decides.
+    """One listener in front of the upstream at a port. `behave` scripts lies; if none matches, `weather` decides.
 
-    `renamed` maps HOST:PORT to another in the headers that lead a client on, so that it stays behind proxies.
+    `renamed` maps a HOST:PORT to another in response headers that hold addresses, so that clients stay behind proxies.
     `stop` refuses connections until `start`. `told` lists the lies that were told.
     """
 
@@ -95,13 +95,13 @@ class FaultProxy(Liar):
             return list(self._told_lies)
 
     def faults(self) -> Counter[str]:
-        """How many lies were told about each digest and tag."""
+        """Number of lies that were told about each digest and tag."""
         return Counter(told.about for told in self.told)
 
     def gets(self, *, pieces: bool = False) -> Counter[str]:
-        """How often each content was asked for: from its start, or from where a download had broken off.
+        """Number of requests for each content: from its start, or from the offset at which a download had stopped.
 
-        With `pieces`: how many parts between two offsets, which one download may fetch side by side.
+        With `pieces`: number of requests for parts between two offsets, which one download may fetch in parallel.
         """
         asked = self.requests.select(method="GET")
         return Counter(
@@ -115,7 +115,7 @@ class FaultProxy(Liar):
         if lie.status is not None and lie.body is not None:
             return self._deliver(connection, record, lie, Answer(lie.status, {}, b""))
         with self._passed_on(record, ranged=not lie.whole) as (answer, passing):
-            if record.method == "HEAD":  # there are no bytes to change
+            if record.method == "HEAD":  # A response to HEAD has no bytes to change.
                 lie = replace(lie, flip=None, extra=b"", encode=False)
             changed = lie.flip is not None or lie.body is not None or lie.encode or lie.extra
             return self._deliver(connection, record, lie, replace(answer, body=passing.whole() if changed else passing))
@@ -131,7 +131,7 @@ class FaultProxy(Liar):
 
     @contextlib.contextmanager
     def _passed_on(self, record: Record, *, ranged: bool) -> Iterator[tuple[Answer, Passing]]:
-        """The upstream's own answer and its body; raises OSError where there is none, and the connection ends."""
+        """Yields the upstream's own response and its body; raises OSError if there is none, and the connection ends."""
         target = record.path + (f"?{record.query}" if record.query else "")
         wanted = (*PASSED_ON, "range") if ranged else PASSED_ON
         headers = {name: value for name in wanted if (value := record.header(name)) is not None}

@@ -1,4 +1,4 @@
-"""How long a fill stands still when its worker is killed: measured from the kill until the content grows further."""
+"""Recovery time of a fill when its worker is killed: measured from the kill until the content grows again."""
 
 import contextlib
 import threading
@@ -28,7 +28,8 @@ PACE = (150_000, 0.01)
 
 
 def measure(gateway: Gateway, image: Image, kills: int) -> list[float]:
-    """Seconds of each recovery. The image is evicted whenever it has come, so that there is always a fill to kill."""
+    """Measures the seconds of each recovery. The image is evicted whenever it is committed, so that there is always a
+    fill to kill."""
     recoveries: list[float] = []
     with followers(gateway, image):
         while len(recoveries) < kills:
@@ -45,7 +46,7 @@ def measure(gateway: Gateway, image: Image, kills: int) -> list[float]:
 
 
 def await_fill(gateway: Gateway, image: Image) -> None:
-    """Until somebody fills. What comes to rest while it is evicted stays, and is evicted again."""
+    """Waits until a worker fills. Content that is committed during the eviction stays, and is evicted again."""
     for _ in range(EVICTIONS):
         if fillers(gateway):
             return
@@ -56,7 +57,7 @@ def await_fill(gateway: Gateway, image: Image) -> None:
 
 
 def recovery_line(directory: Path, registry: Registry, workers: int, kills: int) -> str:
-    """A run of its own, in a sentence."""
+    """Runs the measurement alone; returns a sentence with the result."""
     image = make("faults/recovered", seeded("faults recovered", 150 * MB))
     publish(image, registry)
     with FaultProxy(urlsplit(registry.url).port or 0) as proxy:
@@ -72,14 +73,14 @@ def recovery_line(directory: Path, registry: Registry, workers: int, kills: int)
 
 
 def grew(gateway: Gateway, sizes: list[int]) -> bool:
-    """Whether a fill is some way further than it was, or is over."""
+    """Whether a fill has grown noticeably, or is over."""
     now = fillers(gateway)
     return not now or not sizes or now[0].size >= sizes[0] + STEP
 
 
 @contextlib.contextmanager
 def followers(gateway: Gateway, image: Image) -> Iterator[None]:
-    """Clients that pull the layer all the time, whatever becomes of each try."""
+    """Runs clients that pull the layer all the time, however each try ends."""
     ending = threading.Event()
     url = gateway.proxied_url(f"{image.name}/blobs/{image.layer.digest}")
 

@@ -1,4 +1,4 @@
-"""What a server leaves: in its processes while it rests, and in its data folder when it has ended."""
+"""Remains of a server: in its processes while it rests, and in its data folder after it has ended."""
 
 import hashlib
 import re
@@ -16,22 +16,23 @@ from .workers import holdings, workers
 METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 HEX = re.compile(r"[0-9a-f]{64}")
 LASTING = ("leases",)
-"""What stays in spool/ by design: a file of locks is never deleted, lest two processes lock two."""
+"""Names that stay in spool/ by design: a lock file is never deleted, or two processes could lock two different
+files."""
 
 MORE_DESCRIPTORS = 4
 MORE_THREADS = 8
-"""What pools may grow by after the first look, once and for all; hundreds of downloads that leak pass it soon."""
+"""Number of threads by which pools may grow after the first look; hundreds of leaking downloads exceed it soon."""
 
 
 def metric(gateway: Gateway, name: str) -> float | None:
-    """The sum of a metric over its labels; None where there is none of that name."""
+    """Sum of a metric over its labels; None if no metric has that name."""
     text = raw.get(f"{gateway.url}/-/metrics").body.decode()
     values = [float(value) for found, value in METRIC.findall(text) if found == name]
     return sum(values) if values else None
 
 
 def unrest(gateway: Gateway, base: dict[str, int]) -> list[str]:
-    """What says that the server does not rest: flights, spools, descriptors and threads above `base`."""
+    """Reasons why the server does not rest: flights, spools, descriptors and threads above `base`."""
     found = []
     flights = metric(gateway, "gateway_flights")
     if flights != 0:
@@ -48,7 +49,7 @@ def unrest(gateway: Gateway, base: dict[str, int]) -> list[str]:
 
 
 def rest_of(gateway: Gateway) -> dict[str, int]:
-    """The most descriptors and threads that a worker has now."""
+    """Highest numbers of descriptors and threads of a worker at this moment."""
     held = [holdings(gateway, pid) for pid in workers(gateway)]
     return {
         "descriptors": max(one.descriptors for one in held),
@@ -57,12 +58,12 @@ def rest_of(gateway: Gateway) -> dict[str, int]:
 
 
 def spools(data: Path) -> list[Path]:
-    """Growing files, sidecars and whatever else lies in spool/ but should not while nothing is downloaded."""
+    """Growing files, sidecars and other files in spool/ that should not exist while nothing is downloaded."""
     return sorted(path for path in (data / "spool").glob("*") if path.name not in LASTING)
 
 
 def leftovers(gateway: Gateway) -> list[str]:
-    """Files of a data folder whose server has ended that belong to nothing, or are not what they are called."""
+    """Files in the data folder of an ended server that belong to nothing, or do not match their names."""
     data = gateway.data
     found = [f"{path.relative_to(data)} was left" for path in spools(data)]
     found += [f"{path.relative_to(data)} was left" for path in data.glob("*.part")]

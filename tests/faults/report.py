@@ -1,4 +1,4 @@
-"""What a run came to: one document, and one line of it for people."""
+"""Report of a run: one document, and one line of it for people."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from .ledger import Seen, share
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a run and, by rule, what speaks against it. `clean`: nothing does."""
+    """Figures of a run and, by rule, its violations. `clean`: there are none."""
 
     workers: int
     clients: int

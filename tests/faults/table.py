@@ -1,4 +1,4 @@
-"""The faults that the rig brings about, what becomes of the clients and of the cache, and the tests that show it."""
+"""Table of faults: what the rig causes, what clients see, what the cache keeps, and the tests that show it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ SMALL = "tests/faults/test_small_disk.py::"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`clients`: what they see of it. `kept`: what the cache keeps, and how it goes on."""
+    """Row of the table. `clients`: what they see. `kept`: what the cache keeps, and how work continues."""
 
     name: str
     fault: str
@@ -92,7 +92,7 @@ FAULTS = [
 
 
 def section() -> str:
-    """As it stands on the page of threats."""
+    """Renders the table as a section of the page of threats."""
     rows = "\n".join(
         f"| {f.name} | {f.fault} | {f.clients} | {f.kept} | {'<br>'.join(f'`{test}`' for test in f.tests)} |"
         for f in FAULTS

@@ -1,4 +1,4 @@
-"""Every rule of the checker finds what it is there for, and lets go what has a cause."""
+"""Tests of the checker: every rule finds its violation, and accepts what has a cause."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ CUT = replace(GOOD, complete=False)
 
 
 def found(*seen: Seen, done: tuple[Done, ...] = (), told: tuple[Told, ...] = (), gets: int = 1) -> list[str]:
-    """The rules that find something."""
+    """Names of the rules that find a violation."""
     against = judge(Evidence(seen, done, told, {DIGEST: gets}))
     return [rule for rule, sentences in against.items() if sentences]
 

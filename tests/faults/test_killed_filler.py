@@ -1,4 +1,5 @@
-"""The worker that fills is killed again and again while many pull: nobody else notices, and nothing is left."""
+"""Tests that kill the filling worker repeatedly while many clients pull: other clients are not affected, and nothing is
+left over."""
 
 import threading
 
@@ -20,14 +21,14 @@ CLIENTS = 50
 WORKERS = 4
 KILLED_EVERY = 2.0
 MOST_KILLS = 12
-"""More than a machine with nothing else to do needs for it; on a busy one the last bytes come in peace."""
+"""Limit above the number of kills on an idle machine; on a busy one the last bytes arrive without a kill."""
 
 PACE = (1_000_000, 0.01)
 PROMISED_RECOVERY = 5.0
 
 
 class Killer:
-    """Kills whoever fills, every two seconds. `victims`: the ports of the clients that it cut off."""
+    """Kills the filling worker every two seconds. `victims`: the ports of the clients that it cut off."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

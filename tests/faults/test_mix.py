@@ -1,4 +1,4 @@
-"""The mix of faults. MIX_SECONDS, MIX_SEED, MIX_WORKERS and MIX_CLIENTS in the environment make another one of it."""
+"""Test of the mix of faults. MIX_SECONDS, MIX_SEED, MIX_WORKERS and MIX_CLIENTS in the environment change the run."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fault proxy passes on what is true and spoils what it is told to."""
+"""Tests of the fault proxy: it forwards true responses and spoils the responses it is told to spoil."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A disk that is too small, or full: everything is served verified, and what cannot be kept is not."""
+"""Tests of a small or full disk: all content is served verified, and content that cannot be kept is not."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,14 +24,15 @@ UNLIMITED = {"descriptors": 1 << 30, "threads": 1 << 30}
 
 @pytest.fixture
 def disk(scratch: Path) -> Iterator[SmallDisk]:
-    """64 MiB, where the data folder of the server `small` will be; asked for before `gateway`, it outlives it."""
+    """Mounts 64 MiB at the data folder of the server `small`; it is requested before `gateway`, so it outlives the
+    server."""
     with SmallDisk(scratch / "small" / "data", SIZE) as disk:
         yield disk
 
 
 @pytest.fixture(scope="session")
 def middling(registry: Registry) -> list[Image]:
-    """Eight images of 12 MB: some fit, not all."""
+    """Publishes eight images of 12 MB; some fit on the disk, not all."""
     images = [make(f"faults/middling-{number}", seeded(f"middling {number}", 12 * MB)) for number in range(8)]
     for image in images:
         publish(image, registry)
@@ -48,7 +49,8 @@ def right(seen: Seen) -> bool:
 
 
 def unexplained(server: Gateway) -> list[str]:
-    """On a full disk a file goes before its row, for whose removal there is no room; such a row is a miss."""
+    """Leftovers without an explanation. On a full disk a file is deleted before its row, for lack of room; that row is
+    a miss."""
     return [each for each in leftovers(server) if "has a row" not in each]
 
 

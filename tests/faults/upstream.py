@@ -1,4 +1,4 @@
-"""A Docker Hub whose registry and whose blob host stand behind fault proxies."""
+"""Faulty Docker Hub: its registry and its blob host are both behind fault proxies."""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +11,7 @@ from .weather import ANSWERS, BODIES, Weather
 
 
 class FaultyHub:
-    """`front` stands before the registry, `cdn` before the blob host; every blob's bytes come through the latter."""
+    """`front` is in front of the registry, `cdn` in front of the blob host; the bytes of every blob pass the latter."""
 
     def __init__(self, registry: Registry) -> None:
         self.hub = Hub(registry.url, registry.folder)
@@ -26,7 +26,7 @@ class FaultyHub:
         self.front.weather, self.cdn.weather = weather.over(ANSWERS), weather.over(BODIES, ("GET",))
 
     def heal(self) -> None:
-        """Both ports are open and tell the truth."""
+        """Opens both ports and ends all lies."""
         for proxy in (self.front, self.cdn):
             proxy.weather = fair
             proxy.honest()
@@ -34,7 +34,7 @@ class FaultyHub:
                 proxy.start()
 
     def faults(self) -> Counter[str]:
-        """The lies that were told, by content or tag."""
+        """Number of lies that were told, by content or tag."""
         return self.front.faults() + self.cdn.faults()
 
     def start(self) -> None:

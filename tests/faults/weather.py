@@ -1,4 +1,5 @@
-"""Which answer of the upstream is spoilt, and how: by chance, the same for the same seed and order of requests."""
+"""Weather of faults: chooses which responses of the upstream are spoilt, and how; equal seeds and orders of requests
+give equal choices."""
 
 import random
 import threading
@@ -58,7 +59,7 @@ ANSWERS: tuple[Draw, ...] = (
 
 
 class Weather:
-    """Spoils a share of the answers while it is `bad`. Holds are released by `look`, called from time to time."""
+    """Spoils a share of the responses while it is `bad`. `look`, called from time to time, releases holds."""
 
     def __init__(self, seed: int, share: float) -> None:
         self._chance = random.Random(seed)
@@ -68,7 +69,7 @@ class Weather:
         self.bad = True
 
     def over(self, draws: tuple[Draw, ...], methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[Record], Lie]:
-        """What a proxy asks; its faults are drawn from these, and spoil the answers to these methods."""
+        """Makes the weather function of a proxy; it draws from `draws`, and spoils the responses to `methods`."""
 
         def choose(record: Record) -> Lie:
             with self._lock:
@@ -82,7 +83,7 @@ class Weather:
         return choose
 
     def look(self) -> None:
-        """Let go what was held long enough."""
+        """Releases the holds that have lasted long enough."""
         now = time.monotonic()
         with self._lock:
             due = [hold for at, hold in self._holds if at <= now or not self.bad]
@@ -91,6 +92,6 @@ class Weather:
             hold.release()
 
     def clear(self) -> None:
-        """The truth from now on, and nothing is held."""
+        """Ends all lies, and releases every hold."""
         self.bad = False
         self.look()

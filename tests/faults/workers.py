@@ -1,4 +1,5 @@
-"""The worker processes of the server under test, seen from outside: who fills, what they hold, and how to end them."""
+"""Worker processes of the server under test, seen from outside: which one fills, what they hold, and how to end
+them."""
 
 import contextlib
 import os
@@ -28,7 +29,7 @@ class Filler:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a process holds: descriptors but for those of databases, threads, and files that it should have let go."""
+    """Holdings of a process: descriptors (except those of databases), threads, and files that it should have closed."""
 
     descriptors: int
     threads: int
@@ -36,13 +37,13 @@ class Holdings:
 
 
 def workers(gateway: Gateway) -> list[int]:
-    """The processes that serve: those that listen. With one process it is the server itself."""
+    """Process ids of the workers, which are the processes that listen. With one process it is the server itself."""
     children = [pid for pid in gateway.process.children() if serves(pid)]
     return sorted(children) or ([gateway.process.pid] if gateway.process.running else [])
 
 
 def serves(pid: int) -> bool:
-    """Whether it is one of our processes and no zombie, nor a helper of the interpreter's."""
+    """Whether a process is one of the server's, and neither a zombie nor a helper of the interpreter."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return any(word == b"gateway" or b"spawn_main" in word or b"gateway" in word for word in words)
@@ -50,7 +51,7 @@ def serves(pid: int) -> bool:
 
 
 def open_files(pid: int) -> Iterator[tuple[str, int]]:
-    """Every descriptor of a process: what it leads to, and how it was opened."""
+    """Yields every descriptor of a process: its target, and its open mode."""
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -59,7 +60,7 @@ def open_files(pid: int) -> Iterator[tuple[str, int]]:
 
 
 def fillers(gateway: Gateway) -> list[Filler]:
-    """The workers that fill now, the largest spool first."""
+    """Workers that fill at this moment, the largest spool first."""
     spools = str(gateway.data / "spool") + "/"
     found = []
     for pid in workers(gateway):
@@ -83,12 +84,12 @@ def holdings(gateway: Gateway, pid: int) -> Holdings:
 
 
 def is_lock(target: str) -> bool:
-    """The file of locks that is never deleted, which a worker may keep open."""
+    """Whether a target is the lock file that is never deleted and that a worker may keep open."""
     return target.endswith("/leases")
 
 
 def end(pid: int) -> bool:
-    """kill -9; False where it was gone already."""
+    """Kills a process with SIGKILL; False if it had ended already."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -97,7 +98,7 @@ def end(pid: int) -> bool:
 
 
 def pause(pid: int, seconds: float, ending: threading.Event) -> None:
-    """Let a process stand still, shorter where the run ends."""
+    """Pauses a process for `seconds`, shorter if the run ends."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
         ending.wait(seconds)
@@ -105,10 +106,11 @@ def pause(pid: int, seconds: float, ending: threading.Event) -> None:
 
 
 def clients_of(pid: int, port: int) -> set[int]:
-    """The ports of the clients whose connections to `port` a process holds."""
+    """Ports of the clients whose connections to `port` a process holds."""
     inodes = {target[8:-1] for target, _ in open_files(pid) if target.startswith("socket:[")}
     found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:  # proc(5): addresses in hex, the inode tenth
+    # proc(5): addresses are hexadecimal, the inode is the tenth field
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[9] in inodes and int(fields[1].rpartition(":")[2], 16) == port:
             found.add(int(fields[2].rpartition(":")[2], 16))
@@ -116,7 +118,7 @@ def clients_of(pid: int, port: int) -> set[int]:
 
 
 def all_stopped(pid: int) -> bool:
-    """Whether every thread of a process stands still, or is gone."""
+    """Whether every thread of a process is stopped, or the process has ended."""
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(OSError):
             if stat.read_text().rpartition(")")[2].split()[0] not in "TtZX":
@@ -125,7 +127,7 @@ def all_stopped(pid: int) -> bool:
 
 
 def end_with_clients(pid: int, port: int) -> set[int]:
-    """kill -9; the ports of the clients that were connected to it at that moment."""
+    """Kills a process with SIGKILL; the ports of the clients that were connected to it at that moment."""
     try:
         os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: all_stopped(pid), what=f"process {pid} does not stand still")

@@ -1,7 +1,7 @@
-"""Secrets that must never show: whatever the tests give our server, or an upstream gives it, to keep to itself.
+"""Canaries: secrets that the server under test must never reveal.
 
-Every password of the tests is CANARY, every token and signature that the parts hand out is remembered here, and the
-fixture `gateway` searches the logs and data folders of our servers for all of them when a test ends.
+Every password of the tests is CANARY, every token and signature that the parts issue is recorded in this module, and
+the fixture `gateway` searches the logs and data folders of the servers for all of them when a test ends.
 """
 
 import base64
@@ -19,12 +19,12 @@ def remember(secret: str) -> str:
 
 
 def found_in(content: bytes) -> list[str]:
-    """The secrets that show in it."""
+    """Secrets that the content holds."""
     return [secret.decode() for secret in tuple(_live) if secret in content]
 
 
 def found_below(folder: Path) -> dict[str, list[str]]:
-    """The files that hold secrets; blobs are other people's bytes and are passed over."""
+    """Files that hold secrets; blobs are skipped, because their content is foreign."""
     files = [path for path in folder.rglob("*") if path.is_file() and folder / "cache" not in path.parents]
     small = [path for path in files if path.stat().st_size <= SEARCHED_BYTES]
     return {str(path): found for path in small if (found := found_in(path.read_bytes()))}

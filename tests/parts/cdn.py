@@ -1,4 +1,4 @@
-"""The blob host of the test's Docker Hub: signed addresses that expire, ranges, and gates in the stream."""
+"""Blob host of the test's Docker Hub: signed addresses that expire, ranges, and holds in the stream."""
 
 import asyncio
 import contextlib
@@ -28,10 +28,10 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class Cdn:
-    """An ASGI app over blob files. `sign(digest)` gives the path and query by which a blob may be fetched for a while.
+    """ASGI app over blob files. `sign(digest)` gives the path and query by which a blob may be fetched for a while.
 
-    A request that carries Authorization is refused with 400, as S3 refuses a second kind of credential.
-    Knobs: `url_lifetime` in seconds, `rate` in bytes per second and connection (None: as fast as it goes), `down`.
+    A request with Authorization is refused with 400, as S3 refuses a second kind of credential. Knobs: `url_lifetime`
+    in seconds, `rate` in bytes per second and connection (None: unlimited), `down`.
     """
 
     def __init__(self, blob_file: Callable[[str], Path]) -> None:
@@ -50,16 +50,16 @@ class Cdn:
         return f"{path}?{urlencode({'expires': expires, 'signature': remember(self._signature(path, expires))})}"
 
     def hold(self, digest: str, after: int) -> Hold:
-        """From now on every body of this blob stops after `after` bytes (counted from the blob's start)."""
+        """Stops every later body of this blob after `after` bytes (counted from the blob's start)."""
         hold = self._holds[digest] = Hold(after)
         return hold
 
     def delay(self, digest: str, seconds: float) -> None:
-        """From now on every answer for this blob begins that much later."""
+        """Delays every later response for this blob by `seconds`."""
         self._delays[digest] = seconds
 
     def release(self) -> None:
-        """Let every held body flow and hold none any more."""
+        """Releases every held body, and holds none any more."""
         holds, self._holds = self._holds, {}
         for hold in holds.values():
             hold.release()
@@ -114,7 +114,7 @@ class Cdn:
 
 
 class BlobBody(Response):
-    """Bytes `start` to `stop` of a file, read as they are sent, given up when the client leaves."""
+    """Sends bytes `start` to `stop` of a file; stops when the client leaves."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class BlobBody(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         gone = asyncio.create_task(departure(receive))
         try:
-            with self._path.open("rb", buffering=0) as file:  # page cache: a read is a copy, not a wait
+            with self._path.open("rb", buffering=0) as file:  # page cache: a read is a copy and does not block
                 async for chunk in self._chunks(file, gone):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             if not gone.done():
@@ -160,7 +160,7 @@ class BlobBody(Response):
 
 
 async def first_of(hold: Hold, gone: "asyncio.Task[None]") -> None:
-    """Return when the hold is released or the client has left."""
+    """Returns when the hold is released or the client has left."""
     released = asyncio.create_task(hold.wait_async())
     try:
         await asyncio.wait([released, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -171,13 +171,13 @@ async def first_of(hold: Hold, gone: "asyncio.Task[None]") -> None:
 
 
 async def departure(receive: Receive) -> None:
-    """Return when the client has closed its connection."""
+    """Returns when the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def bounds(first: str, last: str, size: int) -> tuple[int, int]:
-    """The half-open part of `size` bytes that `bytes=first-last` (RFC 9110, 14.1.2) means; empty: not satisfiable."""
+    """Half-open range of `size` bytes that `bytes=first-last` (RFC 9110, 14.1.2) means; empty: not satisfiable."""
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(size, int(last) + 1) if last else size

@@ -1,4 +1,4 @@
-"""Certificates for TLS between the parts: one authority of the test's own, trusted by nobody else."""
+"""Certificates for TLS between the parts, from an authority that only the test trusts."""
 
 import ssl
 from pathlib import Path
@@ -9,7 +9,7 @@ import trustme
 class Authority:
     """A certificate authority in `directory`, with one server certificate for `names`.
 
-    `ca_file` is what a client trusts; `ca_folder` is the same as skopeo's and podman's `--cert-dir`.
+    `ca_file` is for a client's trust store; `ca_folder` is the form for `--cert-dir` of skopeo and podman.
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...] = ("127.0.0.1", "localhost")) -> None:

@@ -1,4 +1,4 @@
-"""The clients people use, run with homes and storage of their own: skopeo and podman."""
+"""Real clients with separate homes and storage: skopeo and podman."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ ACCEPT_ANY = {"default": [{"type": "insecureAcceptAnything"}]}
 
 
 class ClientFailed(Exception):
-    """A client ended with another status than 0; the message holds its words."""
+    """A client exited with a status other than 0; the message holds its output."""
 
     def __init__(self, completed: "subprocess.CompletedProcess[str]") -> None:
         super().__init__(f"{' '.join(completed.args)}: status {completed.returncode}\n{completed.stderr.strip()}")
@@ -32,7 +32,7 @@ class ClientFailed(Exception):
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a client wrote to a folder (skopeo's `dir:`): the top manifest as it came, and every other file."""
+    """Folder that a client wrote (skopeo's `dir:`): the top manifest as received, and every other file."""
 
     path: Path
 
@@ -46,16 +46,16 @@ class Pulled:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Every blob and manifest by the digest of the bytes on disk, whatever the file is called."""
+        """Every blob and manifest by the digest of the bytes on disk, whatever the file's name is."""
         return {digest_of_file(file): file for file in sorted(self.path.iterdir()) if file.name != "version"}
 
     def missing(self, layout: ImageLayout) -> list[str]:
-        """Digests of the layout that did not arrive byte for byte: empty after a whole pull."""
+        """Digests of the layout that did not arrive byte for byte: empty after a complete pull."""
         return [digest for digest in layout.blobs if digest not in self.files]
 
 
 class PrivateHome:
-    """Folders and environment for a client, so that it neither sees nor leaves anything elsewhere."""
+    """Folders and environment for a client, so that it neither reads nor leaves files elsewhere."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,11 +76,11 @@ class PrivateHome:
         )
 
     def use_registries(self, text: str) -> None:
-        """What podman, buildah and skopeo know of registries from now on."""
+        """Sets the registries.conf of podman, buildah and skopeo."""
         Path(self.environment["CONTAINERS_REGISTRIES_CONF"]).write_text(text)
 
     def run(self, argv: list[str], *, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Run a client to its end; raises ClientFailed unless `check` is False."""
+        """Runs a client to its end; raises ClientFailed unless `check` is False."""
         forget_blob_locations()
         completed = subprocess.run(
             argv,
@@ -116,10 +116,10 @@ class Skopeo:
         platform: tuple[str, str] | None = None,
         check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":
-        """Copy with all digests kept.
+        """Copies an image with all digests preserved.
 
-        `credential` is USER:PASSWORD at the registry; `trusted` a folder of CA certificates (None: neither TLS nor
-        certificates are insisted on); `platform` (os, architecture) picks one of an index when `every_platform` is off.
+        `credential` is USER:PASSWORD at the registry; `trusted` is a folder of CA certificates (None: neither TLS nor
+        certificates are required); `platform` (os, architecture) selects one of an index when `every_platform` is off.
         """
         picked = [f"--override-os={platform[0]}", f"--override-arch={platform[1]}"] if platform else []
         argv = [self._program, "--insecure-policy", *picked, "copy", "--quiet", "--preserve-digests"]
@@ -140,7 +140,7 @@ class Skopeo:
         trusted: Path | None = None,
         platform: tuple[str, str] | None = None,
     ) -> Pulled:
-        """Pull HOST:PORT/NAME:TAG into a new folder, manifests as they came."""
+        """Pulls HOST:PORT/NAME:TAG into a new folder, with manifests as received."""
         directory.mkdir(parents=True)
         self.copy(
             f"docker://{reference}",
@@ -153,13 +153,13 @@ class Skopeo:
         return Pulled(directory)
 
     def inspect_raw(self, reference: str, *, credential: str | None = None, trusted: Path | None = None) -> bytes:
-        """The manifest of HOST:PORT/NAME:TAG, byte for byte."""
+        """Fetches the manifest of HOST:PORT/NAME:TAG, byte for byte."""
         options = [f"--{option}" for option in self._access(credential, trusted)]
         argv = [self._program, "--insecure-policy", "inspect", "--raw", *options, f"docker://{reference}"]
         return self._home.run(argv).stdout.encode()
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Any skopeo command, with what it knows of registries and TLS."""
+        """Runs any skopeo command with the configured registries and TLS."""
         return self._home.run([self._program, "--insecure-policy", *words])
 
     def tags(self, reference: str, *, credential: str | None = None, trusted: Path | None = None) -> list[str]:
@@ -175,7 +175,7 @@ class Skopeo:
 
 
 class Podman:
-    """podman with storage of its own below `directory`; `close` removes it."""
+    """podman with separate storage below `directory`; `close` removes it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -192,16 +192,16 @@ class Podman:
         ]
 
     def run(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Any podman command."""
+        """Runs any podman command."""
         return self._home.run([*self._argv, *words], check=check)
 
     def pull(self, reference: str, *, credential: str | None = None, check: bool = True) -> str:
-        """Pull HOST:PORT/NAME:TAG; the image's id (the digest of its config, hex only)."""
+        """Pulls HOST:PORT/NAME:TAG; returns the image's id (the digest of its config, hex only)."""
         access = [f"--creds={credential}"] if credential else []
         return self.run("pull", "--quiet", "--tls-verify=false", *access, reference, check=check).stdout.strip()
 
     def push(self, image: str, reference: str, *, credential: str | None = None) -> str:
-        """Push a local image; the digest of the manifest that podman made for it."""
+        """Pushes a local image; returns the digest of the manifest that podman made for it."""
         access = [f"--creds={credential}"] if credential else []
         record = self._directory / "pushed-digest"
         self.run("push", "--quiet", "--tls-verify=false", f"--digestfile={record}", *access, image, reference)
@@ -212,7 +212,7 @@ class Podman:
         return listed
 
     def digest(self, reference: str) -> str:
-        """The digest of the manifest that podman remembers for a local image."""
+        """Digest of the manifest that podman recorded for a local image."""
         inspected = json.loads(self.run("image", "inspect", reference).stdout)
         return str(inspected[0]["Digest"])
 
@@ -221,7 +221,7 @@ class Podman:
         return self.run(*words, check=check)
 
     def remove_all(self) -> None:
-        """Forget every image, so that the next pull transfers everything again."""
+        """Removes every image, so that the next pull transfers everything again."""
         self.run("rmi", "--all", "--force")
 
     def close(self) -> None:
@@ -232,9 +232,9 @@ class Podman:
 
 
 def forget_blob_locations() -> None:
-    """Remove the list of known blobs that skopeo and podman share as root, wherever HOME is.
+    """Removes the list of known blobs that skopeo and podman share as root, independent of HOME.
 
-    With it a second run would mount or skip what the first one sent, and a test would see another conversation.
+    With that list, a second run would mount or skip blobs of the first run, and a test would observe other requests.
     """
     if os.geteuid() == 0:
         with contextlib.suppress(FileNotFoundError):

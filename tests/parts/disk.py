@@ -1,4 +1,4 @@
-"""A small disk of its own: a file system in memory that a test may fill, or make read-only. It needs root."""
+"""Small disk: a file system in memory that a test may fill or make read-only. It needs root."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from .processes import PartFailed
 
 
 class SmallDisk:
-    """Mounted at `place`, which is made; `unmount` ends it, whoever still uses it."""
+    """Mounts a file system at `place`, which it creates; `unmount` ends it, even while it is in use."""
 
     def __init__(self, place: Path, megabytes: int = 16) -> None:
         self.place = place
@@ -16,7 +16,7 @@ class SmallDisk:
         self._run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place))
 
     def fill(self, name: str = "filler") -> None:
-        """Takes all the room there is, to the last page."""
+        """Takes all free space, to the last page."""
         with (self.place / name).open("ab", buffering=0) as filler:
             for size in (1024 * 1024, 4096):
                 try:

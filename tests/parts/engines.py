@@ -1,4 +1,4 @@
-"""Container engines with folders of their own: dockerd and containerd, each with its client."""
+"""Container engines with separate folders: dockerd and containerd, each with its client."""
 
 import atexit
 import json
@@ -15,7 +15,7 @@ LONGEST_RUN = 120
 
 
 class Engine:
-    """A daemon below `directory`, which is gone with all its mounts after `stop`. It needs root."""
+    """A daemon below `directory`; `stop` ends it and removes all its mounts. It needs root."""
 
     def __init__(self, directory: Path) -> None:
         if os.geteuid() != 0:
@@ -27,7 +27,7 @@ class Engine:
         self._process: Process | None = None
 
     def stop(self) -> None:
-        """End it, and unmount what it left behind; whatever has happened before."""
+        """Ends the daemon and unmounts what it left behind, in any state."""
         try:
             if self._process is not None:
                 self._process.stop(patience=15)
@@ -66,7 +66,7 @@ class Engine:
 
 
 class Dockerd(Engine):
-    """dockerd with the daemon.json that it is given, and no network of its own."""
+    """dockerd with the given daemon.json, and without a network of its own."""
 
     def __init__(self, directory: Path, daemon_json: str) -> None:
         super().__init__(directory)
@@ -80,17 +80,17 @@ class Dockerd(Engine):
         self._start([binary("dockerd", "docker.io"), *own], [*self._docker, "version"])
 
     def run(self, *words: str, buildkit: bool = False) -> "subprocess.CompletedProcess[str]":
-        """Any docker command; raises ClientFailed."""
+        """Runs any docker command; raises ClientFailed."""
         return self._run([*self._docker, *words], DOCKER_BUILDKIT="1" if buildkit else "0")
 
     def digest(self, reference: str) -> str:
-        """The digest of the manifest that an image was pulled by."""
+        """Digest of the manifest by which an image was pulled."""
         [inspected] = json.loads(self.run("image", "inspect", reference).stdout)
         return str(inspected["RepoDigests"][0]).partition("@")[2]
 
 
 class Containerd(Engine):
-    """containerd; its client is told of registries by a folder of hosts.toml files, `hosts`."""
+    """containerd; its client reads registries from a folder of hosts.toml files, `hosts`."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -113,11 +113,11 @@ address = "{directory / "t"}"
         self._start([binary("containerd", "containerd"), "--config", str(file)], [*self._ctr, "version"])
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Any ctr command; raises ClientFailed."""
+        """Runs any ctr command; raises ClientFailed."""
         return self._run([*self._ctr, *words])
 
     def pull(self, *words: str) -> None:
-        """`ctr images pull`, on a file system that needs nothing of the kernel."""
+        """Runs `ctr images pull` with a snapshotter that needs no kernel support."""
         self.run("images", "pull", "--snapshotter", "native", *words)
 
     def digest(self, reference: str) -> str:
@@ -129,7 +129,7 @@ address = "{directory / "t"}"
 
 
 def unmount_below(directory: Path) -> None:
-    """Lazily, the innermost first."""
+    """Unmounts everything below a folder lazily, the innermost first."""
     for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
         place = line.split()[1].encode().decode("unicode_escape")
         if Path(place).is_relative_to(directory):
@@ -137,6 +137,6 @@ def unmount_below(directory: Path) -> None:
 
 
 def _debian(name: str, package: str) -> str:
-    """The client that belongs to the daemon, rather than a newer one that stands before it."""
+    """Path of the client that belongs to the daemon, rather than of a newer one earlier in PATH."""
     own = f"/usr/bin/{name}"
     return own if os.access(own, os.X_OK) else binary(name, package)

@@ -1,4 +1,5 @@
-"""Our own server as its users run it: a process started from the command line, with a config file and a data folder."""
+"""Server under test as its users run it: a process started from the command line, with a config file and a data
+folder."""
 
 import json
 import os
@@ -16,11 +17,11 @@ LONGEST_COMMAND = 120
 
 
 class Gateway:
-    """`python -m gateway serve` over `directory`, which holds config, data and log.
+    """Runs `python -m gateway serve` over `directory`, which holds config, data and log.
 
-    `config` is TOML text or the same as nested dicts; `arguments` are further words for `serve`. One worker serves,
-    unless the config says otherwise. `start` returns when `/-/ready` answers 200. Port and data outlive `stop`. With
-    TESTS_ZERO_COPY=off in the environment of the tests every one reads the files that it sends.
+    `config` is TOML text or the equivalent nested dicts; `arguments` are more arguments of `serve`. One worker serves,
+    unless the config says otherwise. `start` returns when `/-/ready` responds with 200. Port and data outlive `stop`.
+    With TESTS_ZERO_COPY=off in the environment of the tests, every server reads the files that it sends.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Gateway:
 
     @property
     def host(self) -> str:
-        """HOST:PORT, as an image reference begins."""
+        """HOST:PORT, with which an image reference begins."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -63,21 +64,21 @@ class Gateway:
         return f"http://{self.host}"
 
     def proxied(self, image: str, group: str = "hub") -> str:
-        """The reference by which a client pulls an image of the upstream through a group."""
+        """Reference by which a client pulls an image of the upstream through a group."""
         return f"{self.host}/{group}/dependency_proxy/containers/{image}"
 
     def proxied_url(self, path: str, group: str = "hub") -> str:
-        """The URL of a proxied image's resource: `path` is such as `library/tiny/manifests/latest`."""
+        """URL of a proxied image's resource; `path` is, for example, `library/tiny/manifests/latest`."""
         return f"{self.url}/v2/{group}/dependency_proxy/containers/{path}"
 
     def configure(self, config: str | Mapping[str, Any]) -> None:
-        """Write another config file; it counts from the next start."""
+        """Writes another config file; it takes effect at the next start."""
         text = config if isinstance(config, str) else toml(config)
         one = "" if re.search(r'^"?workers"?\s*=', text, re.MULTILINE) else "workers = 1\n"
         self.config_file.write_text(one + text)
 
     def arm(self, failpoints: str) -> None:
-        """Arm these failpoints, and no others, from the next start on."""
+        """Arms these failpoints, and no others, from the next start."""
         self.process.environment["FAILPOINTS"] = failpoints
 
     def start(self, within: float = 30) -> None:
@@ -85,21 +86,21 @@ class Gateway:
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of those who serve now."""
+        """Process ids of the current workers."""
         return list(json.loads((self.data / "run.json").read_text())["workers"])
 
     @property
     def worker(self) -> int:
-        """The process id of the one that serves."""
+        """Process id of the only worker."""
         [pid] = self.workers
         return pid
 
     def stop(self) -> int | None:
-        """Ask it to end, by SIGTERM; its exit status."""
+        """Stops the server by SIGTERM; returns its exit status."""
         return self.process.stop(patience=70)
 
     def kill(self) -> None:
-        """End it and all its workers at once, by SIGKILL."""
+        """Kills the server and all its workers at once, by SIGKILL."""
         self.process.kill()
 
     def restart(self) -> None:
@@ -110,7 +111,7 @@ class Gateway:
         return self.process.log_text()
 
     def cli(self, *words: str, standard_input: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run a command on the same config and data, whether the server runs or not."""
+        """Runs a command on the same config and data, whether the server runs or not."""
         return subprocess.run(
             [sys.executable, "-m", "gateway", *words, *self._where],
             env=self._environment,
@@ -123,14 +124,14 @@ class Gateway:
         )
 
     def json(self, *words: str) -> Any:
-        """What a command prints with `--json`; raises AssertionError with its words where it fails."""
+        """Parses the output of a command with `--json`; raises AssertionError with the output if the command fails."""
         completed = self.cli(*words, "--json")
         assert completed.returncode == 0, f"{' '.join(words)}: status {completed.returncode}\n{completed.stderr}"
         return json.loads(completed.stdout)
 
 
 def toml(config: Mapping[str, Any], prefix: str = "") -> str:
-    """Nested dicts as TOML: dicts become tables, lists of dicts arrays of tables, the rest values."""
+    """Nested dicts as TOML: dicts become tables, lists of dicts arrays of tables, all else values."""
     values, tables = [], []
     for key, value in config.items():
         name = prefix + json.dumps(key)

@@ -1,4 +1,4 @@
-"""A gate in a stream of bytes: a test sees that it was reached, looks around, and lets go."""
+"""Hold in a stream of bytes: a test sees that it was reached, checks something, and releases it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ class Hold:
         return self._released.is_set()
 
     def release(self) -> None:
-        """Let the bytes flow, now and for every later request."""
+        """Releases the bytes, now and for every later request."""
         with self._lock:
             self._released.set()
             waiters, self._waiters = self._waiters, []
@@ -29,12 +29,12 @@ class Hold:
                 loop.call_soon_threadsafe(event.set)
 
     def wait(self, within: float = 60) -> None:
-        """For the server, in a thread: announce arrival and wait."""
+        """Announces arrival and waits: for a server in a thread."""
         self.reached.set()
         self._released.wait(within)
 
     async def wait_async(self) -> None:
-        """For the server, in an event loop: announce arrival and wait."""
+        """Announces arrival and waits: for a server in an event loop."""
         event = asyncio.Event()
         with self._lock:
             if not self._released.is_set():

@@ -1,6 +1,6 @@
-"""A small Docker Hub in front of a real registry: tokens, redirects to a CDN, rate limits, private repositories.
+"""Small Docker Hub in front of a real registry: tokens, redirects to a CDN, rate limits, private repositories.
 
-Three servers on three ports: the registry (`hub`), the token service (`token`) and the blob host (`cdn`).
+It is three servers on three ports: the registry (`hub`), the token service (`token`) and the blob host (`cdn`).
 """
 
 import contextlib
@@ -37,10 +37,10 @@ RETURNED = ("content-type", "content-length", "docker-content-digest", "etag", "
 
 
 class Hub:
-    """The three servers and their knobs, to be turned while they run; `reset` puts every knob back.
+    """The three servers and their knobs, which a test turns while they run; `reset` resets every knob.
 
-    `private` holds repositories that only `tokens.users` may pull. A repository that does not exist is answered like
-    a private one. `limit` None means an account without limits: no rate-limit headers at all.
+    `private` holds repositories that only `tokens.users` may pull. The response for a missing repository equals that
+    for a private one. `limit` None means an account without limits: no rate-limit headers at all.
     """
 
     def __init__(self, backend: str, folder: RegistryFolder, authority: Authority | None = None) -> None:
@@ -80,7 +80,7 @@ class Hub:
         return self._servers["cdn"].netloc
 
     def settings(self, **more: Any) -> dict[str, Any]:
-        """Our server's settings for `[upstreams."docker.io"]` with this Hub behind it; `more` adds keys."""
+        """Settings of the server under test for `[upstreams."docker.io"]` with this Hub; `more` adds keys."""
         settings: dict[str, Any] = {
             "url": self.url,
             "token_hosts": [self.token_netloc],
@@ -100,7 +100,7 @@ class Hub:
             server.stop()
 
     def refuse(self, *names: str) -> None:
-        """Close the ports of these servers (`hub`, `token`, `cdn`; none named: all) until `accept`."""
+        """Closes the ports of these servers (`hub`, `token`, `cdn`; none named: all) until `accept`."""
         for name in names or self._servers:
             self._servers[name].stop()
 
@@ -109,11 +109,12 @@ class Hub:
             self._servers[name].start()
 
     def hold(self, digest: str, after: int = 65_536) -> Hold:
-        """The CDN's bodies of this blob stop after `after` bytes until `.release()`; `.reached` says when."""
+        """Stops the CDN's bodies of this blob after `after` bytes until `.release()`; `.reached` is set when one got
+        there."""
         return self.cdn.hold(digest, after)
 
     def reset(self) -> None:
-        """Every knob as in the beginning, all servers up, the log empty."""
+        """Resets every knob, starts all servers and clears the log."""
         self.cdn.reset()
         self.tokens.reset()
         self.private, self.down, self.exhausted, self.retry_after = set(), False, False, None
@@ -186,7 +187,7 @@ class Hub:
         return answer(b"", {"location": location, "content-type": "application/octet-stream"}, 307)
 
     async def _tags(self, request: Request) -> Response:
-        """In pages, where `n` asks for them (distribution-spec, "Content Discovery")."""
+        """Lists tags, in pages if `n` requests them (distribution-spec, "Content Discovery")."""
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
@@ -220,7 +221,7 @@ class Hub:
         return answer(json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": found}).encode(), headers)
 
     async def _ask(self, request: Request) -> Response:
-        """Pass a request on to the real registry."""
+        """Forwards a request to the real registry."""
         if self._client is None:
             return unavailable()
         headers = [(key, value) for key, value in request.headers.items() if key in FORWARDED]
@@ -231,14 +232,14 @@ class Hub:
         returned = {key: found.headers[key] for key in RETURNED if key in found.headers}
         return answer(found.content, returned, found.status_code)
 
-    # Who asks, and how often already.
+    # Identity of the client, and its count of pulls.
 
     def _grant(self, request: Request) -> Grant | None:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         return self.tokens.find(token) if kind.lower() == "bearer" else None
 
     def _refusal(self, request: Request) -> Response | None:
-        """The answer to a request that may not be served, or None."""
+        """Response to a request that must be refused, or None."""
         if self.down:
             return unavailable()
         name = request.path_params["name"]

@@ -1,4 +1,4 @@
-"""Test images as OCI image layouts, the same bytes each time and everywhere.
+"""Test images as OCI image layouts, with the same bytes each time and everywhere.
 
 Content is SHAKE-128 of a fixed seed, and gzip is written as stored blocks, so no digest depends on a compressor.
 """
@@ -36,12 +36,13 @@ def digest_of(data: bytes) -> str:
 
 
 def seeded(seed: str, size: int) -> bytes:
-    """`size` incompressible bytes that depend on `seed` alone."""
+    """Makes `size` incompressible bytes that depend on `seed` alone."""
     return hashlib.shake_128(seed.encode()).digest(size)
 
 
 def stored_gzip(data: bytes) -> bytes:
-    """`data` as gzip (RFC 1952) of stored blocks (RFC 1951, 3.2.4): valid for every reader, compressed by none."""
+    """Wraps `data` in gzip (RFC 1952) with stored blocks (RFC 1951, 3.2.4): valid for every reader, compressed by
+    none."""
     view = memoryview(data)
     starts = range(0, len(data), STORED_BLOCK) if data else range(1)
     parts: list[bytes | memoryview] = [b"\x1f\x8b\x08" + bytes(6) + b"\xff"]
@@ -54,7 +55,7 @@ def stored_gzip(data: bytes) -> bytes:
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:
-    """An uncompressed layer that holds `files`, with neither owner nor a time of its own."""
+    """Makes an uncompressed layer that holds `files`, without owners and times."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in files.items():
@@ -68,7 +69,7 @@ def archive(files: Mapping[str, bytes]) -> bytes:
 class ImageLayout:
     """One image (or index, or artifact) in an OCI image layout folder.
 
-    `digest` and `media_type` are the top manifest's; `tag` is its name in `index.json`.
+    `digest` and `media_type` are those of the top manifest; `tag` is its name in `index.json`.
     """
 
     name: str
@@ -79,13 +80,13 @@ class ImageLayout:
 
     @cached_property
     def blobs(self) -> dict[str, Path]:
-        """Every file of the layout by digest: layers and configs, and the manifests too."""
+        """Every file of the layout by digest: layers, configs and manifests."""
         folder = self.path / "blobs" / "sha256"
         return {f"sha256:{file.name}": file for file in sorted(folder.iterdir())}
 
     @cached_property
     def manifests(self) -> dict[str, str]:
-        """Digest to media type of the top manifest and, where it is an index, of its children."""
+        """Digest to media type of the top manifest and, if it is an index, of its children."""
         found = {self.digest: self.media_type}
         found.update({child["digest"]: child["mediaType"] for child in self.manifest.get("manifests", [])})
         return found
@@ -107,7 +108,7 @@ class ImageLayout:
 
     @property
     def source(self) -> str:
-        """The reference by which skopeo reads this layout."""
+        """Reference by which skopeo reads this layout."""
         return f"oci:{self.path}:{self.tag}"
 
     def read(self, digest: str) -> bytes:
@@ -173,7 +174,7 @@ PLATFORMS = (
 
 
 def write_tiny(layout: LayoutWriter) -> Descriptor:
-    """Three layers of a few KB; the middle one is larger than one TCP segment, the first smaller than a page."""
+    """Writes three layers of a few KB; the second is larger than one TCP segment, the first smaller than a page."""
     layers = (
         archive({"etc/hostname": b"tiny\n"}),
         archive({"srv/notes.bin": seeded("tiny notes", 40_000)}),
@@ -183,7 +184,7 @@ def write_tiny(layout: LayoutWriter) -> Descriptor:
 
 
 def write_other(layout: LayoutWriter) -> Descriptor:
-    """As tiny, but the last layer differs: what a tag moves to; two layers are shared with tiny."""
+    """Writes an image like tiny with another last layer, to which a tag moves; it shares two layers with tiny."""
     layers = (
         archive({"etc/hostname": b"tiny\n"}),
         archive({"srv/notes.bin": seeded("tiny notes", 40_000)}),
@@ -193,17 +194,17 @@ def write_other(layout: LayoutWriter) -> Descriptor:
 
 
 def write_mid(layout: LayoutWriter) -> Descriptor:
-    """One layer of 60 MB."""
+    """Writes one layer of 60 MB."""
     return layout.image([archive({"var/mid.bin": seeded("mid", 60 * MB)})], AMD64)
 
 
 def write_big(layout: LayoutWriter) -> Descriptor:
-    """Four layers of 75 MB each: 300 MB in all."""
+    """Writes four layers of 75 MB each: 300 MB in all."""
     return layout.image((archive({f"var/big-{n}.bin": seeded(f"big {n}", 75 * MB)}) for n in range(4)), AMD64)
 
 
 def write_multi(layout: LayoutWriter) -> Descriptor:
-    """An index of three platforms, one layer of which all three share."""
+    """Writes an index of three platforms, which share one layer."""
     shared = archive({"usr/share/common.bin": seeded("multi common", 150_000)})
     children = []
     for platform in PLATFORMS:
@@ -213,7 +214,7 @@ def write_multi(layout: LayoutWriter) -> Descriptor:
 
 
 def write_referrer(layout: LayoutWriter) -> Descriptor:
-    """An artifact whose `subject` is tiny's manifest (image-spec 1.1); tiny itself is not in this layout."""
+    """Writes an artifact whose `subject` is tiny's manifest (image-spec 1.1); tiny itself is not in this layout."""
     beside = layout.path.with_name(layout.path.name + ".subject")
     subject = make_image("tiny", beside)
     size = len(subject.manifest_bytes)
@@ -241,13 +242,13 @@ WRITERS: dict[str, Callable[[LayoutWriter], Descriptor]] = {
 
 
 def make_image(name: str, directory: Path) -> ImageLayout:
-    """Write the image `name` (a key of WRITERS) into `directory`, replacing what is there."""
+    """Writes the image `name` (a key of WRITERS) into `directory`, replacing its content."""
     layout = LayoutWriter(name, directory)
     return layout.finish(WRITERS[name](layout))
 
 
 class Images:
-    """The images by name, each made below `directory` on first use."""
+    """Images by name, each made below `directory` on first use."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

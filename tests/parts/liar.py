@@ -1,7 +1,7 @@
-"""A registry that speaks raw HTTP/1.1 from a script, so that it can break every promise HTTP makes.
+"""Liar: a registry that speaks raw HTTP/1.1 from a script, so that it can break every promise of HTTP.
 
-Without a lie it is an honest upstream without authentication. With nothing in it, it is a canary: a listener
-that must stay without connections.
+Without a lie it is an honest upstream without authentication. Without content it is a canary: a listener that must not
+receive connections.
 """
 
 import array
@@ -51,7 +51,7 @@ class Script:
 class Liar:
     """One listener, one thread per connection, connections kept alive. Blobs and manifests are served under any name.
 
-    `requests` (a RequestLog, server "liar") and `connections` tell what was seen.
+    `requests` (a RequestLog, server "liar") and `connections` record what arrived.
     """
 
     def __init__(self, authority: Authority | None = None) -> None:
@@ -78,12 +78,12 @@ class Liar:
         return f"{'https' if self._tls else 'http'}://{self.netloc}"
 
     def settings(self, **more: object) -> dict[str, object]:
-        """Our server's settings for an upstream that is this liar."""
+        """Settings of the server under test for an upstream that is this liar."""
         trusted = {"ca_file": str(self._tls.ca_file)} if self._tls else {}
         return {"url": self.url, "private_addresses": True} | trusted | more
 
     def offer(self, layout: ImageLayout, tag: str = "latest") -> ImageLayout:
-        """Serve an image: its top manifest as `tag`, everything by digest."""
+        """Serves an image: its top manifest as `tag`, everything by digest."""
         for digest, file in layout.blobs.items():
             if digest in layout.manifests:
                 self.manifests[digest] = (layout.manifests[digest], file.read_bytes())
@@ -93,25 +93,25 @@ class Liar:
         return layout
 
     def offer_blob(self, content: bytes) -> str:
-        """Serve a blob; its digest."""
+        """Serves a blob; returns its digest."""
         digest = digest_of(content)
         self.blobs[digest] = content
         return digest
 
     def offer_manifest(self, tag: str, media_type: str, content: bytes) -> str:
-        """Serve a manifest by tag and digest, whatever its bytes are; its digest."""
+        """Serves a manifest by tag and digest, whatever its bytes are; returns its digest."""
         digest = digest_of(content)
         self.manifests[tag] = self.manifests[digest] = (media_type, content)
         return digest
 
     def behave(self, path_contains: str, lie: Lie, method: str | None = None) -> Lie:
-        """From now on lie to requests whose path holds the text; the latest script that fits decides."""
+        """Lies to later requests whose path contains the text; the latest matching script applies."""
         with self._lock:
             self._scripts.insert(0, Script(path_contains, method, lie))
         return lie
 
     def honest(self) -> None:
-        """Forget every lie and release every hold."""
+        """Removes every lie and releases every hold."""
         with self._lock:
             scripts, self._scripts = self._scripts, []
             self._told.clear()
@@ -124,7 +124,7 @@ class Liar:
         self._spawn(self._accept, self._listener)
 
     def stop(self) -> None:
-        """Close the port and every connection; `start` opens the same port again."""
+        """Closes the port and every connection; `start` opens the same port again."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -177,7 +177,7 @@ class Liar:
             while (record := self._read(connection)) is not None:
                 if not self._reply(connection, record):
                     return
-        except (OSError, ValueError):  # the client left, or speaks something else than HTTP
+        except (OSError, ValueError):  # the client left, or does not speak HTTP
             pass
         finally:
             with self._lock:
@@ -185,7 +185,7 @@ class Liar:
             close(connection)
 
     def _read(self, connection: socket.socket) -> Record | None:
-        """The next request, its body thrown away; None where the client has closed."""
+        """Reads the next request and discards its body; None if the client has closed."""
         head = b""
         while b"\r\n\r\n" not in head:
             received = connection.recv(4096)
@@ -205,15 +205,15 @@ class Liar:
             left -= len(connection.recv(65_536)) or left
         return record
 
-    # Answers.
+    # Responses.
 
     def _reply(self, connection: socket.socket, record: Record) -> bool:
-        """Answer one request; whether the connection stays open."""
+        """Responds to one request; whether the connection stays open."""
         lie = self._lie_for(record)
         return self._deliver(connection, record, lie, self._honest_answer(record, ranged=not lie.whole))
 
     def _deliver(self, connection: socket.socket, record: Record, lie: Lie, honest: Answer) -> bool:
-        """Send an answer as the lie changes it; whether the connection stays open."""
+        """Sends a response as the lie changes it; whether the connection stays open."""
         body = lie.body_of(honest.body)
         record.status = honest.status if lie.status is None else lie.status
         headers = self._headers(lie, honest, body)
@@ -245,7 +245,7 @@ class Liar:
             connection.sendall(lie.surplus)
         if lie.framing is Framing.CLOSE and isinstance(connection, ssl.SSLSocket):
             with contextlib.suppress(OSError):
-                connection.unwrap()  # an honest end of a close-delimited body, RFC 9112, 9.8
+                connection.unwrap()  # a regular end of a close-delimited body, RFC 9112, 9.8
         return lie.framing is not Framing.CLOSE
 
     def _lie_for(self, record: Record) -> Lie:
@@ -315,7 +315,7 @@ class Liar:
 
 
 def pieces(whole: range, lie: Lie) -> Iterator[range]:
-    """The body's offsets in the steps in which they are sent; waits where the lie says so."""
+    """Yields the body's offsets in the steps in which they are sent; waits where the lie says so."""
     position, hold = 0, lie.hold if lie.hold is not None and lie.hold.after >= 0 else None
     step, pause = lie.pace or (STEP, 0.0)
     while position < len(whole) or hold is not None:
@@ -344,7 +344,7 @@ def reason(status: int) -> str:
 
 
 def break_off(connection: socket.socket) -> None:
-    """Make closing send RST, after what was written has reached the peer's kernel."""
+    """Makes closing send RST, after the peer's kernel has received what was written."""
     queued = array.array("i", [1])
     deadline = time.monotonic() + 5
     while queued[0] and time.monotonic() < deadline:
@@ -354,11 +354,11 @@ def break_off(connection: socket.socket) -> None:
 
 
 def close(connection: socket.socket) -> None:
-    """Close at once, also under a thread that is blocked in `accept` or `recv`."""
-    if connection.fileno() < 0:  # a TLS handshake that failed has closed it
+    """Closes at once, even if a thread is blocked in `accept` or `recv`."""
+    if connection.fileno() < 0:  # a failed TLS handshake has closed it
         return
     linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
-    if struct.unpack("ii", linger)[0] == 0:  # a shutdown would say goodbye where a reset is due
+    if struct.unpack("ii", linger)[0] == 0:  # a shutdown would send FIN where a reset is due
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
     connection.close()

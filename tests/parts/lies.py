@@ -1,6 +1,6 @@
-"""What an upstream can do wrong, one constructor per lie.
+"""Lies of an upstream, one constructor per lie.
 
-A `Lie` changes an honest answer in some of its parts. Offsets count body bytes; a negative one counts from the end.
+A `Lie` changes an honest response in some of its parts. Offsets count body bytes; a negative one counts from the end.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .images import stored_gzip
 
 
 class Framing(Enum):
-    """How the end of a body is told (RFC 9112, 6)."""
+    """Form in which the end of a body is signalled (RFC 9112, 6)."""
 
     LENGTH = "Content-Length"
     CHUNKED = "chunked, with its terminator"
@@ -22,15 +22,14 @@ class Framing(Enum):
 
 @dataclass(frozen=True)
 class Lie:
-    """How an answer differs from the honest one; `honest` fields are None, empty or False.
+    """Differences of a response from the honest one; `honest` fields are None, empty or False.
 
-    status, body: instead of the honest ones. headers: set, or removed where the value is None.
-    flip: the byte at this offset is inverted. cut: the connection closes after this many bytes, whatever was promised.
-    reset: as cut, but by RST. extra: bytes added to the body, and counted. surplus: bytes sent after the framed body.
-    hold: bytes stop at `hold.after` until released; below 0: before the status line.
-    pace: (bytes, seconds) sends the body in such steps. delay: so many seconds pass before the status line.
-    whole: a Range is answered by 200 and the whole body.
-    times: how many answers are spoilt; then the truth is told again.
+    status, body: replace the honest ones. headers: set, or removed if the value is None. flip: the byte at this offset
+    is inverted. cut: the connection closes after this many bytes, whatever was promised. reset: like cut, but by RST.
+    extra: bytes added to the body, and counted. surplus: bytes sent after the framed body. hold: bytes stop at
+    `hold.after` until released; below 0: before the status line. pace: (bytes, seconds) sends the body in such steps.
+    delay: seconds before the status line. whole: a Range request gets 200 and the whole body. times: number of spoilt
+    responses; later ones are honest.
     """
 
     status: int | None = None
@@ -50,11 +49,11 @@ class Lie:
     times: int | None = None
 
     def only(self, times: int) -> "Lie":
-        """The same lie, told that often."""
+        """Limits the lie to `times` responses."""
         return replace(self, times=times)
 
     def body_of(self, honest: bytes) -> bytes:
-        """The body that is sent instead of `honest` (before it is cut)."""
+        """Body that is sent instead of `honest` (before it is cut)."""
         body = honest if self.body is None else self.body
         if self.flip is not None and body:
             at = range(len(body))[self.flip]
@@ -65,99 +64,99 @@ class Lie:
 
 
 def flipped(at: int) -> Lie:
-    """The byte at this offset is wrong; -1 is the last one."""
+    """Inverts the byte at this offset; -1 is the last one."""
     return Lie(flip=at)
 
 
 def short(after: int) -> Lie:
-    """All bytes are promised; the connection closes after so many."""
+    """Promises all bytes, and closes the connection after `after` of them."""
     return Lie(cut=after)
 
 
 def reset(after: int) -> Lie:
-    """As short, but the connection is reset."""
+    """Promises all bytes, and resets the connection after `after` of them."""
     return Lie(reset=after)
 
 
 def long(extra: bytes = b"!") -> Lie:
-    """More bytes than the blob has, and a Content-Length that counts them."""
+    """Adds bytes to the blob, and counts them in Content-Length."""
     return Lie(extra=extra)
 
 
 def surplus(extra: bytes = b"!") -> Lie:
-    """The honest answer, and then more bytes on the same connection."""
+    """Sends the honest response, and then more bytes on the same connection."""
     return Lie(surplus=extra)
 
 
 def chunked() -> Lie:
-    """The honest bytes without a Content-Length, chunked."""
+    """Sends the honest bytes chunked, without a Content-Length."""
     return Lie(framing=Framing.CHUNKED)
 
 
 def unfinished(after: int | None = None) -> Lie:
-    """Chunked, closed after so many bytes (None: all) without the last chunk."""
+    """Sends chunks, and closes after `after` bytes (None: all) without the last chunk."""
     return Lie(framing=Framing.UNFINISHED, cut=after)
 
 
 def until_close(after: int | None = None) -> Lie:
-    """Neither Content-Length nor chunks: the end is where the connection closes, after so many bytes (None: all)."""
+    """Sends neither Content-Length nor chunks: closing the connection is the end, after `after` bytes (None: all)."""
     return Lie(framing=Framing.CLOSE, cut=after)
 
 
 def html(status: int = 200) -> Lie:
-    """A page for people where bytes belong, as a portal or a proxy would send it."""
+    """Sends an HTML page instead of bytes, as a captive portal or a proxy would."""
     page = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
     return Lie(status=status, body=page, headers={"Content-Type": "text/html", "Docker-Content-Digest": None})
 
 
 def encoded() -> Lie:
-    """Content-Encoding: gzip around the honest bytes, though nobody asked."""
+    """Sends Content-Encoding: gzip with the honest bytes, although no request accepts it."""
     return Lie(encode=True, headers={"Content-Encoding": "gzip"})
 
 
 def digest_header(digest: str = "sha256:" + 64 * "0") -> Lie:
-    """The honest bytes under another Docker-Content-Digest."""
+    """Sends the honest bytes under another Docker-Content-Digest."""
     return Lie(headers={"Docker-Content-Digest": digest})
 
 
 def media_type(value: str) -> Lie:
-    """The honest bytes under another Content-Type."""
+    """Sends the honest bytes under another Content-Type."""
     return Lie(headers={"Content-Type": value})
 
 
 def stalled(at: int) -> Lie:
-    """Nothing comes after so many bytes until `lie.hold.release()`; -1: not even a status line."""
+    """Stops after `at` bytes until `lie.hold.release()`; -1: before the status line."""
     return Lie(hold=Hold(at))
 
 
 def trickled(step: int, seconds: float) -> Lie:
-    """So many bytes at a time, with a pause after each."""
+    """Sends `step` bytes at a time, with a pause after each."""
     return Lie(pace=(step, seconds))
 
 
 def delayed(seconds: float) -> Lie:
-    """The honest answer, late."""
+    """Sends the honest response late."""
     return Lie(delay=seconds)
 
 
 def whole() -> Lie:
-    """A Range request is answered by 200 and everything."""
+    """Responds to a Range request with 200 and the whole body."""
     return Lie(whole=True)
 
 
 def redirected(location: str, status: int = 307) -> Lie:
-    """A redirect; the location may be anything, also the request's own path: a loop."""
+    """Redirects; the location may be anything, even the request's own path: a loop."""
     return Lie(status=status, body=b"", headers={"Location": location})
 
 
 def foreign_realm(url: str, scope: str = "repository:any:pull") -> Lie:
-    """A challenge whose token service lies elsewhere."""
+    """Sends a challenge whose token service is on another host."""
     challenge = f'Bearer realm="{url}",service="registry",scope="{scope}"'
     return replace(refused(401, "UNAUTHORIZED"), headers={"WWW-Authenticate": challenge})
 
 
 def refused(status: int, code: str = "UNKNOWN", retry_after: int | str | None = None) -> Lie:
-    """An error of the registry: 401, 403, 404, 429 (with Retry-After), 500, 503."""
+    """Sends an error of the registry: 401, 403, 404, 429 (with Retry-After), 500, 503."""
     headers: dict[str, str | None] = {"Content-Type": "application/json", "Docker-Content-Digest": None}
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
@@ -166,5 +165,5 @@ def refused(status: int, code: str = "UNKNOWN", retry_after: int | str | None = 
 
 
 def answered(status: int, body: bytes, **headers: str) -> Lie:
-    """Any answer; keywords are headers, `_` for `-`."""
+    """Sends any response; keywords are headers, `_` for `-`."""
     return Lie(status=status, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})

@@ -1,4 +1,4 @@
-"""Subprocesses that a test owns: started, waited for, and ended with everything they started themselves."""
+"""Subprocesses that a test owns: it starts them, waits for them, and ends them with all their children."""
 
 import atexit
 import contextlib
@@ -30,9 +30,9 @@ class PartFailed(Exception):
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on and that this process has not handed out before.
+    """Finds a port on 127.0.0.1 on which nobody listens and that this process has not handed out before.
 
-    It lies below the range from which the kernel takes the ports of outgoing connections: a server that is stopped
+    It lies below the range from which the kernel takes the ports of outgoing connections, so a server that is stopped
     for a while finds its port free again.
     """
     with _handing_out:
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 def listen(port: int, backlog: int = 512) -> socket.socket:
-    """A listening socket on 127.0.0.1; raises OSError where the port is taken."""
+    """Opens a listening socket on 127.0.0.1; raises OSError if the port is taken."""
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,7 +57,7 @@ def listen(port: int, backlog: int = 512) -> socket.socket:
 
 
 def binary(name: str, package: str) -> str:
-    """The path of a program, or an error that names the Debian package to install."""
+    """Path of a program, or an error that names the Debian package to install."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
         raise PartFailed(f"{name} is not installed; tests need it: apt-get install {package}")
@@ -65,7 +65,8 @@ def binary(name: str, package: str) -> str:
 
 
 def plain_environment(**extra: str) -> dict[str, str]:
-    """The environment without what would redirect a part: proxies, foreign CA files, settings of our own server."""
+    """Environment without variables that would redirect a part: proxies, foreign CA files, settings of the server under
+    test."""
     foreign = ("GATEWAY_", "AWS_", "SSL_CERT_", "DOCKER_", "CONTAINERS_", "REGISTRY_", "XDG_")
     kept = {
         name: value
@@ -76,7 +77,7 @@ def plain_environment(**extra: str) -> dict[str, str]:
 
 
 def answers_tcp(port: int) -> Callable[[], bool]:
-    """Whether somebody accepts connections on the port."""
+    """Makes a check whether the port accepts connections."""
 
     def ready() -> bool:
         try:
@@ -89,7 +90,7 @@ def answers_tcp(port: int) -> Callable[[], bool]:
 
 
 def answers_http(url: str, status: int = 200) -> Callable[[], bool]:
-    """Whether GET of a plain http URL is answered with the status."""
+    """Makes a check whether GET of a plain http URL returns the status."""
     address = urlsplit(url)
 
     def ready() -> bool:
@@ -106,7 +107,7 @@ def answers_http(url: str, status: int = 200) -> Callable[[], bool]:
 
 
 def wait_until(condition: Callable[[], bool], within: float = 10, what: str = "") -> None:
-    """Return when the condition holds; raise TimeoutError after `within` seconds."""
+    """Returns when the condition holds; raises TimeoutError after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
@@ -115,9 +116,9 @@ def wait_until(condition: Callable[[], bool], within: float = 10, what: str = ""
 
 
 class Process:
-    """A program in a process group of its own, its output in a log file.
+    """A program in a separate process group, with its output in a log file.
 
-    `stop` ends it by SIGTERM, then SIGKILL, together with whatever is left of its group; `start` may be called again.
+    `stop` ends it by SIGTERM, then SIGKILL, together with the rest of its group; `start` may be called again.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     def start(self, ready: Callable[[], bool], within: float = 20) -> None:
-        """Start it and wait until `ready()`; raises PartFailed with the log's end if it dies or takes longer."""
+        """Starts it and waits until `ready()`; raises PartFailed with the log's end if it dies or takes longer."""
         if self.running:
             raise PartFailed(f"{self.argv[0]} runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -171,17 +172,17 @@ class Process:
             raise PartFailed(f"{' '.join(self.argv)}\n{reason}; its log ends:\n{self.log_text()[-LOG_TAIL:]}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program alone, not to its children."""
+        """Sends a signal to the program alone, not to its children."""
         os.kill(self.pid, number)
 
     def wait(self, within: float = 20) -> int:
-        """Wait for the program to end by itself; its exit status (negative: a signal)."""
+        """Waits for the program to end by itself; returns its exit status (negative: a signal)."""
         if self._child is None:
             raise PartFailed(f"{self.argv[0]} is not running")
         return self._child.wait(within)
 
     def stop(self, patience: float = 10) -> int | None:
-        """End it and its group; the exit status, or None where it never ran."""
+        """Ends the program and its group; returns the exit status, or None if it never ran."""
         child = self._child
         if child is None:
             return None
@@ -196,7 +197,7 @@ class Process:
         return status
 
     def kill(self) -> None:
-        """SIGKILL for the whole group, as when the machine loses power for these processes."""
+        """Kills the whole group with SIGKILL, as if the machine lost power for these processes."""
         self.stop(patience=0)
 
     def children(self) -> list[int]:
@@ -209,14 +210,14 @@ class Process:
 
 
 def kill_group(leader: int) -> None:
-    """End every process of a group, and return when none of them runs any more."""
+    """Kills every process of a group, and returns when none of them runs any more."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
     wait_until(lambda: not group_members(leader), what=f"processes of group {leader} outlive SIGKILL")
 
 
 def group_members(leader: int) -> list[int]:
-    """The running processes of a group; zombies, which only wait for their parent, are left out."""
+    """Running processes of a group; zombies, which only wait for their parent, are left out."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

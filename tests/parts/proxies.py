@@ -1,4 +1,4 @@
-"""Reverse proxies in front of our server, as administrators set them up: nginx and HAProxy on loopback."""
+"""Reverse proxies in front of the server under test, as administrators set them up: nginx and HAProxy on loopback."""
 
 import os
 from pathlib import Path
@@ -40,9 +40,10 @@ class FrontProxy:
 
 
 class Nginx(FrontProxy):
-    """nginx that passes everything to a port; `lines` stand in its location, none of them means nginx's defaults.
+    """nginx that forwards everything to a port; `lines` are added to its location; without lines it has nginx's
+    defaults.
 
-    `written`: what stands in its `http` block instead, made for ports 80 and 8080, which ours take the places of.
+    `written` replaces its `http` block; the ports 80 and 8080 in it are replaced by the test's ports.
     """
 
     def __init__(self, directory: Path, backend: int, lines: tuple[str, ...] = (), written: str = "") -> None:
@@ -85,9 +86,9 @@ http {{
 
 
 class Haproxy(FrontProxy):
-    """HAProxy that passes everything to a port: its defaults, and the timeouts that it asks for.
+    """HAProxy that forwards everything to a port, with its defaults and the timeouts that it requires.
 
-    `written`: its configuration instead, made for ports 80 and 8080, which ours take the places of.
+    `written` replaces its configuration; the ports 80 and 8080 in it are replaced by the test's ports.
     """
 
     def __init__(self, directory: Path, backend: int, written: str = "") -> None:
@@ -114,7 +115,7 @@ backend gateway
 
 
 def _on_ports(written: str, listen: str, instead: str, backend: int) -> str:
-    """A configuration with our ports. Raises ValueError where it does not say what must be replaced."""
+    """Replaces the ports of a configuration by the test's. Raises ValueError if it does not contain them."""
     for text in (listen, f"{HOST}:8080"):
         if written.count(text) != 1:
             raise ValueError(f"{text!r} must stand there once")

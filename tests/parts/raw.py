@@ -1,4 +1,4 @@
-"""A raw HTTP/1.1 client: one connection per request, and an exact judgement whether a body arrived whole."""
+"""Raw HTTP/1.1 client: one connection per request, and an exact judgement whether a body arrived complete."""
 
 import contextlib
 import hashlib
@@ -15,9 +15,9 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class BrokenHead(Exception):
-    """The connection ended, or spoke something else, before a whole response head arrived.
+    """The connection ended, or carried something else, before a whole response head arrived.
 
-    `port` is the client's own end of it.
+    `port` is the client's end of it.
     """
 
     port = 0
@@ -25,12 +25,12 @@ class BrokenHead(Exception):
 
 @dataclass(frozen=True)
 class RawHeaders:
-    """Response headers in order of arrival; names are compared without case."""
+    """Response headers in order of arrival; names are case-insensitive."""
 
     lines: tuple[tuple[str, str], ...]
 
     def get(self, name: str) -> str | None:
-        """The value; repeated lines joined by a comma; None where there is none."""
+        """Value of a header; repeated lines are joined by a comma; None if it is absent."""
         found = self.all(name)
         return ", ".join(found) if found else None
 
@@ -49,9 +49,9 @@ class RawHeaders:
 
 @dataclass(frozen=True)
 class RawResponse:
-    """A response as far as it came.
+    """A response as far as it arrived.
 
-    `complete`: the framing says that it is whole (a close-delimited body never is). `reset`: it ended by an error.
+    `complete`: the framing says that it is complete (a close-delimited body never is). `reset`: it ended by an error.
     """
 
     status: int
@@ -67,7 +67,7 @@ class RawResponse:
 
 
 class RawStream:
-    """A response whose head has been read and whose body is read by the test, at the test's pace."""
+    """A response whose head has been read and whose body the test reads at its own pace."""
 
     def __init__(self, connection: socket.socket, method: str, begun: float) -> None:
         self._connection = connection
@@ -90,7 +90,7 @@ class RawStream:
         self._pending = b""
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` body bytes; fewer only where the body ended."""
+        """Reads exactly `size` body bytes; fewer only if the body ended."""
         parts = [self._pending]
         count = len(self._pending)
         while count < size:
@@ -104,13 +104,13 @@ class RawStream:
         return whole[:size]
 
     def read_all(self) -> bytes:
-        """The rest of the body, however it ended."""
+        """Reads the rest of the body, however it ended."""
         rest = b"".join([self._pending, *self._body])
         self._pending = b""
         return rest
 
     def drain(self) -> str:
-        """Read the rest and keep nothing; its sha256 digest (of what has not been read before)."""
+        """Reads and discards the rest; returns its sha256 digest (without bytes that were read before)."""
         hasher = hashlib.sha256(self._pending)
         for part in self._body:
             hasher.update(part)
@@ -118,7 +118,7 @@ class RawStream:
         return "sha256:" + hasher.hexdigest()
 
     def same_as(self, expected: bytes) -> bool:
-        """Read the rest and keep nothing; whether each byte that came is the one of `expected` in its place."""
+        """Reads and discards the rest; whether each received byte equals that of `expected` at its offset."""
         same, view = expected.startswith(self._pending), memoryview(bytearray(READ))
         position, self._pending = len(self._pending), b""
         while self._left and not self._ended:  # a promised length needs no copies
@@ -136,18 +136,18 @@ class RawStream:
 
     @property
     def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
-        """The client's, and the server's."""
+        """Addresses of the client and of the server."""
         return self._connection.getsockname(), self._connection.getpeername()
 
     def idle(self, seconds: float) -> bool:
-        """Whether no byte of the body comes for so long."""
+        """Whether no byte of the body arrives for `seconds`."""
         return not self._pending and not select.select([self._connection], [], [], seconds)[0]
 
     def close(self) -> None:
         self._connection.close()
 
     def abort(self) -> None:
-        """Leave as a killed client does: by RST."""
+        """Closes the connection by RST, as a killed client does."""
         linger = (1).to_bytes(4, "little") + bytes(4)
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._connection.close()
@@ -159,21 +159,21 @@ class RawStream:
         self.close()
 
     def _fill(self) -> bool:
-        """Take more bytes from the connection; False where there will be none."""
+        """Receives more bytes from the connection; False if there will be none."""
         if self._ended:
             return False
         try:
             part = self._connection.recv(READ)
         except TimeoutError:
             raise
-        except OSError:  # reset, or TLS ended without saying so
+        except OSError:  # reset, or TLS ended without close_notify
             part, self.reset = b"", True
         self._buffer += part
         self._ended = not part
         return bool(part)
 
     def _receive_into(self, view: memoryview) -> int:
-        """Body bytes straight into a buffer, where none wait to be taken and a length was promised."""
+        """Receives body bytes directly into a buffer, if none are buffered and a length was promised."""
         try:
             count = self._connection.recv_into(view)
         except TimeoutError:
@@ -189,7 +189,7 @@ class RawStream:
         return count
 
     def _line(self) -> bytes | None:
-        """The next line without its end, or None where the connection ended before it did."""
+        """The next line without its end, or None if the connection ended before it was complete."""
         while b"\r\n" not in self._buffer:
             if not self._fill():
                 return None
@@ -213,7 +213,7 @@ class RawStream:
                 return status, RawHeaders(tuple(lines))
 
     def _take(self, limit: int | None) -> bytes:
-        """Some body bytes, at most `limit`; empty where the connection ended."""
+        """Some body bytes, at most `limit`; empty if the connection ended."""
         if not self._buffer and not self._fill():
             return b""
         if self.first_byte_after is None:
@@ -260,9 +260,9 @@ def open_stream(
     context: ssl.SSLContext | None = None,
     timeout: float = 30,
 ) -> RawStream:
-    """Send a request and read the response's head; the caller reads the body and closes.
+    """Sends a request and reads the response's head; the caller reads the body and closes.
 
-    Repeated header lines are given as pairs. Raises BrokenHead, and TimeoutError where nothing came for `timeout` s.
+    Repeated header lines are given as pairs. Raises BrokenHead, and TimeoutError if nothing arrived for `timeout` s.
     """
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
@@ -279,7 +279,7 @@ def open_stream(
     try:
         if address.scheme == "https":
             connection = (context or ssl.create_default_context()).wrap_socket(connection, server_hostname=host)
-        with contextlib.suppress(ConnectionError):  # the server may answer and close before it has read everything
+        with contextlib.suppress(ConnectionError):  # the server may respond and close before it has read everything
             connection.sendall(head.encode("latin-1") + body)
         return RawStream(connection, method, begun)
     except BrokenHead as error:
@@ -300,7 +300,7 @@ def request(
     context: ssl.SSLContext | None = None,
     timeout: float = 30,
 ) -> RawResponse:
-    """One request on a connection of its own, read to its end."""
+    """Sends one request on a new connection, and reads the response to its end."""
     begun = time.monotonic()
     with open_stream(method, url, headers, body, context=context, timeout=timeout) as stream:
         content = stream.read_all()

@@ -1,4 +1,4 @@
-"""What the servers of a test were asked: one log of requests, safe to read from another thread."""
+"""Records of the requests to the servers of a test: one log that other threads may read."""
 
 import threading
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Record:
-    """One request as it arrived. `status` is 0 until an answer began; `sent` counts body bytes handed to the socket."""
+    """One request as it arrived. `status` is 0 until a response began; `sent` counts body bytes written to the
+    socket."""
 
     server: str
     method: str
@@ -20,7 +21,7 @@ class Record:
     values: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever its case; repeated lines are joined by a comma."""
+        """Value of a header, case-insensitive; repeated lines are joined by a comma."""
         found = [value for key, value in self.values if key.lower() == name.lower()]
         return ", ".join(found) if found else None
 
@@ -42,7 +43,7 @@ class RequestLog:
     def select(
         self, server: str | None = None, method: str | None = None, path_contains: str = "", status: int | None = None
     ) -> list[Record]:
-        """The records that fit every given criterion."""
+        """Records that match every given criterion."""
         needles = (path_contains, path_contains.partition(":")[2] or path_contains)
         with self._changed:
             records = list(self._records)
@@ -68,7 +69,7 @@ class RequestLog:
         path_contains: str = "",
         within: float = 10,
     ) -> list[Record]:
-        """Block until at least `count` such requests have arrived; raises TimeoutError."""
+        """Blocks until at least `count` such requests have arrived; raises TimeoutError."""
         with self._changed:
             arrived = self._changed.wait_for(lambda: self.count(server, method, path_contains) >= count, within)
         found = self.select(server, method, path_contains)

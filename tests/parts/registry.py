@@ -1,4 +1,4 @@
-"""A real registry (Debian's docker-registry) over a folder, and ways to fill it."""
+"""Real registry (Debian's docker-registry) over a folder, and ways to fill it."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ class RegistryFolder:
         return (self.repository(name) / "_manifests").is_dir()
 
     def holds_blob(self, name: str, digest: str) -> bool:
-        """Whether the repository may hand out that blob (not only whether its bytes exist)."""
+        """Whether the repository may serve that blob (not only whether its bytes exist)."""
         algorithm, _, hex_digits = digest.partition(":")
         return (self.repository(name) / "_layers" / algorithm / hex_digits / "link").is_file()
 
@@ -45,9 +45,9 @@ class RegistryFolder:
 
 
 class Registry:
-    """docker-registry on a port of its own, with its data and log below `directory`.
+    """docker-registry on a separate port, with its data and log below `directory`.
 
-    The port and the data outlive `stop`, so that `start` brings the same registry back.
+    The port and the data outlive `stop`, so that `start` starts the same registry again.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -91,11 +91,12 @@ class Registry:
         return self._process.log_text()
 
     def settings(self) -> dict[str, Any]:
-        """Our server's settings for an upstream that is this registry."""
+        """Settings of the server under test for an upstream that is this registry."""
         return {"url": self.url, "private_addresses": True}
 
     def push(self, layout: ImageLayout, name: str, tag: str = "latest") -> str:
-        """Make `name:tag` be that image, manifests byte for byte; its digest. Pushing the same again costs nothing."""
+        """Publishes an image as `name:tag`, manifests byte for byte; returns its digest. Pushing it again costs
+        nothing."""
         key = (layout.digest, name, tag)
         if key not in self._pushed:
             if "subject" in layout.manifest:
@@ -106,7 +107,7 @@ class Registry:
         return layout.digest
 
     def delete(self, name: str, digest: str) -> None:
-        """Delete a manifest, and with it every tag that points to it."""
+        """Deletes a manifest, and with it every tag that points to it."""
         self.call("DELETE", f"/v2/{name}/manifests/{digest}", expected=202)
         self._pushed = {kept for kept in self._pushed if kept[:2] != (digest, name)}
 
@@ -115,7 +116,7 @@ class Registry:
         self.call("PUT", f"/v2/{name}/manifests/{reference}", content, headers, expected=201)
 
     def put_blob(self, name: str, content: bytes) -> str:
-        """Upload a blob; its digest."""
+        """Uploads a blob; returns its digest."""
         digest = digest_of(content)
         headers, _ = self.call("POST", f"/v2/{name}/blobs/uploads/", expected=202)
         address = urlsplit(headers["location"])
@@ -132,7 +133,8 @@ class Registry:
         *,
         expected: int = 200,
     ) -> tuple[dict[str, str], bytes]:
-        """One request to the registry; headers (lower case) and body. Raises PartFailed for another status."""
+        """Sends one request to the registry; returns headers (lower case) and body. Raises PartFailed for another
+        status."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=60)
         try:
             connection.request(method, target, content, headers or {})
@@ -145,7 +147,8 @@ class Registry:
         return {key.lower(): value for key, value in response.getheaders()}, body
 
     def _push_referrer(self, layout: ImageLayout, name: str) -> None:
-        """By digest, and under the fallback tag of the subject (distribution-spec 1.1, "Referrers Tag Schema")."""
+        """Pushes a referrer by digest, and under the fallback tag of the subject (distribution-spec 1.1, "Referrers Tag
+        Schema")."""
         manifest = layout.manifest
         for descriptor in (manifest["config"], *manifest["layers"]):
             self.put_blob(name, layout.read(descriptor["digest"]))
@@ -156,7 +159,7 @@ class Registry:
 
 
 def referrer(digest: str, content: bytes) -> dict[str, Any]:
-    """The descriptor by which an index of referrers lists a manifest."""
+    """Descriptor by which an index of referrers lists a manifest."""
     manifest = json.loads(content)
     return {
         "mediaType": manifest["mediaType"],

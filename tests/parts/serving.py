@@ -1,4 +1,4 @@
-"""ASGI apps on real ports, for as long as a test wants them there."""
+"""ASGI apps on real ports, for as long as a test needs them."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ LONGEST_STOP = 15
 
 
 class Recorded:
-    """ASGI middleware that enters every request into a log, together with what was answered."""
+    """ASGI middleware that records every request in a log, together with its response."""
 
     def __init__(self, app: ASGIApp, server: str, log: RequestLog) -> None:
         self._app, self._server, self._log = app, server, log
@@ -40,7 +40,7 @@ class Recorded:
 
 
 class HastyLoop(asyncio.SelectorEventLoop):
-    """An event loop that does not wait 30 s for a TLS client's goodbye; Hypercorn has no setting for that."""
+    """Event loop that does not wait 30 s for a TLS client's close_notify; Hypercorn has no setting for that."""
 
     async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:
         if options.get("ssl") is not None:
@@ -69,7 +69,7 @@ class AsgiServer:
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Returns when connections are accepted; nothing happens if it runs already."""
+        """Returns when connections are accepted; does nothing if it runs already."""
         if self._thread is not None:
             return
         listener = listen(self.port)
@@ -82,7 +82,7 @@ class AsgiServer:
         begun.wait()
 
     def stop(self) -> None:
-        """From here on connections are refused; open ones have been closed. Raises what the server failed with."""
+        """Closes open connections and refuses new ones. Raises the error with which the server failed, if any."""
         thread, self._thread = self._thread, None
         if thread is None:
             return

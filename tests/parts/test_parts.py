@@ -1,4 +1,4 @@
-"""The parts themselves: what the other tests take for granted about them."""
+"""Tests of the parts themselves: the properties that the other tests rely on."""
 
 import gzip
 import hashlib
@@ -106,7 +106,7 @@ def test_a_missing_program_is_an_error_that_names_its_package() -> None:
         binary("no-such-program", "no-such-package")
 
 
-# The registry, and Docker Hub before it.
+# The registry, and Docker Hub in front of it.
 
 
 def test_the_registry_keeps_what_was_pushed_over_a_restart(images: Images, skopeo: Skopeo, scratch: Path) -> None:

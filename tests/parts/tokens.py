@@ -1,4 +1,4 @@
-"""The token service of the test's Docker Hub: GET /token, as docker's token protocol has it."""
+"""Token service of the test's Docker Hub: GET /token, as docker's token protocol specifies."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from tests.parts.canaries import remember
 
 @dataclass(frozen=True)
 class Grant:
-    """What one token allows: pulls of `repositories`, for `user` (None: nobody in particular), until `expires`."""
+    """Content of one token: pulls of `repositories`, for `user` (None: anonymous), until `expires`."""
 
     user: str | None
     repositories: frozenset[str]
@@ -26,13 +26,13 @@ class Grant:
 
 
 class WrongCredential(Exception):
-    """The Basic credential names no user, or not with that password."""
+    """The Basic credential names an unknown user or has a wrong password."""
 
 
 class TokenService:
-    """Hands out random tokens and remembers what they are good for.
+    """Issues random tokens and remembers their grants.
 
-    `may_pull(user, repository)` decides; a scope that is refused is left out of the token, as Docker Hub does it.
+    `may_pull(user, repository)` decides; a refused scope is left out of the token, as Docker Hub does.
     """
 
     def __init__(self, may_pull: Callable[[str | None, str], bool]) -> None:
@@ -44,12 +44,12 @@ class TokenService:
         self.app = Starlette(routes=[Route("/token", self._token, methods=["GET"])])
 
     def find(self, token: str) -> Grant | None:
-        """The grant behind a token, or None where it is unknown or its time is over."""
+        """The grant of a token, or None if it is unknown or has expired."""
         grant = self._grants.get(token)
         return grant if grant is not None and time.monotonic() < grant.expires else None
 
     def revoke_all(self) -> None:
-        """Every token given out so far is worth nothing any more."""
+        """Revokes every token issued so far."""
         self._grants = {}
 
     def reset(self) -> None:
@@ -90,7 +90,7 @@ class TokenService:
 
 
 def repository_of(scope: str) -> str | None:
-    """The repository that a scope `repository:NAME:…pull…` asks to pull; None for any other scope."""
+    """The repository that a scope `repository:NAME:…pull…` requests; None for any other scope."""
     kind, _, rest = scope.partition(":")
     name, _, actions = rest.rpartition(":")
     return name if kind == "repository" and "pull" in actions.split(",") else None
