@@ -173,11 +173,7 @@ THREATS = [
             "tests/e2e/test_rights.py::test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_are_here",
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
-        Disarm(
-            "cache/proxy/blobs.py",
-            "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
-            "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
-        ),
+        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
     ),
     Threat(
         "rights that were lost",
@@ -185,7 +181,7 @@ THREATS = [
         "If the upstream refuses a fresh token, all links and pointers of the image are revoked.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
         Disarm(
-            "cache/proxy/upstream_calls.py",
+            "cache/proxy/rights.py",
             "if isinstance(error, AccessDenied) and self._client.has_credential:",
             "if False:",
         ),
@@ -198,7 +194,7 @@ THREATS = [
             "tests/e2e/test_tags.py::test_a_private_image_is_not_there_for_strangers",
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
         ),
-        Disarm("cache/proxy/blobs.py", "if flight and self._image not in flight.images and not proved:", "if False:"),
+        Disarm("cache/proxy/rights.py", "return self._image in flight.images", "return True"),
     ),
     Threat(
         "credentials for the world",
@@ -225,11 +221,7 @@ THREATS = [
         "The check of a right is skipped while the upstream is rate-limited or down.",
         "Only a positive response grants a right: content that was not linked before is not served.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
-        Disarm(
-            "cache/proxy/blobs.py",
-            "self._bytes_of_own_origin(link.digest) and await self._asking.shown(",
-            "self._bytes_of_own_origin(link.digest) or await self._asking.shown(",
-        ),
+        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
     ),
     Threat(
         "heads without end",
@@ -370,8 +362,8 @@ THREATS = [
         "During an outage only confirmed content is served: a refusal deletes links and pointers at once.",
         ("tests/e2e/test_freshness.py::test_an_outage_gives_nothing_back_that_a_refusal_took",),
         Disarm(
-            "cache/proxy/upstream_calls.py",
-            "await self._all.index.forget(self._source, self._image)",
+            "cache/proxy/rights.py",
+            "await self._index.forget(self._source, self._image)",
             "pass",
         ),
     ),

@@ -1,8 +1,4 @@
-"""ProxiedBlobs: the blobs of one image of one upstream.
-
-Bytes are shared by all; the right to them is not. An image has the right to a digest when there is a link, and a link
-is won by asking the upstream with the credential of the image's own source.
-"""
+"""ProxiedBlobs: the blobs of one image of one upstream, from the disk, from a running download, or from a new one."""
 
 import asyncio
 from contextlib import suppress
@@ -13,158 +9,170 @@ from cache.download.fill import Fetch
 from cache.download.flight import Flight, Follower
 from cache.download.uncached import PrivateBlob
 from cache.oci.digest import Digest
-from cache.oci.errors import BlobUnknown, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.names import RepositoryName
-from cache.proxy.errors import RETRY_AFTER, Arriving
+from cache.proxy.errors import RETRY_AFTER, DownloadingBlob
+from cache.proxy.rights import Rights
 from cache.proxy.shared import PullThrough
-from cache.proxy.upstream_calls import Asking
+from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
 from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
 from cache.upstream.quota import RequestKind
-from cache.values import Link, Outcome
+from cache.values import Outcome
+
+HIT, MISS = CacheStatus(Outcome.HIT), CacheStatus(Outcome.MISS)
+REVALIDATED, COALESCED = CacheStatus(Outcome.REVALIDATED), CacheStatus(Outcome.COALESCED)
 
 
 class ProxiedBlobs:
     """Raises only RegistryError."""
 
-    def __init__(self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, asking: Asking) -> None:
-        self._all = shared
+    def __init__(
+        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, rights: Rights, calls: UpstreamCalls
+    ) -> None:
+        self._shared = shared
         self._client = client
         self._image = image
-        self._asking = asking
+        self._rights = rights
+        self._calls = calls
         self._source = client.source
 
     async def open(self, digest: Digest) -> FoundBlob:
-        """Open when this returns, though its bytes may still be arriving."""
-        for anew in (False, True):
-            if found := await self._held_blob(digest):
+        """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
+        for even_if_stored in (False, True):
+            if found := await self._open_stored(digest):
                 return found
             with suppress(Arrived):
                 try:
-                    follower, first = await self._asking.within(self._follow(digest, anew=anew), BlobUnknown)
+                    async with self._calls.for_client(BlobUnknown):
+                        follower, first = await self._follow(digest, even_if_stored=even_if_stored)
                 except Unstorable:
-                    return FoundBlob(await self._private_blob(digest), CacheStatus(Outcome.MISS))
-                if self._all.prefetching is not None:
-                    first = self._all.prefetching.claim(self._source, digest) or first
-                arriving = Arriving(follower, self._fetch(digest))
-                return FoundBlob(arriving, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
-        raise UpstreamUnavailable("this blob came and went", RETRY_AFTER)
+                    return FoundBlob(await self._open_uncached(digest), MISS)
+                if self._shared.prefetcher is not None:
+                    first = self._shared.prefetcher.is_first_reader(self._source, digest) or first
+                return FoundBlob(DownloadingBlob(follower, self._fetch(digest)), MISS if first else COALESCED)
+        raise UpstreamUnavailable("the blob was evicted while it was being opened; try again", RETRY_AFTER)
 
     async def stat(self, digest: Digest) -> FoundSize:
-        """A HEAD never starts a download."""
-        link = Link(self._source, self._image, digest)
-        info = await self._all.held.stat(digest)
-        if info and await self._all.index.linked(link):
-            return FoundSize(info.size, CacheStatus(Outcome.HIT))
-        if info and await self._won(link):
-            return FoundSize(info.size, CacheStatus(Outcome.REVALIDATED))
-        flight = self._all.flights.find(self._source, digest)
+        """The size of a blob; never starts a download. Raises BlobUnknown."""
+        info = await self._shared.stored.stat(digest)
+        if info and await self._rights.has(digest):
+            return FoundSize(info.size, HIT)
+        if info and await self._prove_right(digest):
+            return FoundSize(info.size, REVALIDATED)
+        flight = self._shared.flights.find(self._source, digest)
         if flight and flight.verified and flight.allows(self._image):
-            return FoundSize(flight.written, CacheStatus(Outcome.COALESCED))
-        size = await self._asking.within(self._asking.noting(self._client.head_blob(self._image, digest)), BlobUnknown)
-        return FoundSize(size, CacheStatus(Outcome.MISS))
+            return FoundSize(flight.written, COALESCED)
+        async with self._calls.for_client(BlobUnknown), self._calls.noted():
+            size = await self._client.head_blob(self._image, digest)
+        return FoundSize(size, MISS)
 
     def prefetch(self, found: FoundManifest) -> None:
         """Begin to download what a client that was given a manifest requests next, if the manifest is new here."""
-        if self._all.prefetching is not None and found.status.outcome is Outcome.MISS:
-            self._all.prefetching.begin(self._source, found.manifest, self._begin_download)
+        if self._shared.prefetcher is not None and found.status.outcome is Outcome.MISS:
+            self._shared.prefetcher.begin(self._source, found.manifest, self._download_ahead)
 
-    async def _begin_download(self, digest: Digest) -> Follower | None:
+    async def _download_ahead(self, digest: Digest) -> Follower | None:
         """Follow a download of the blob. None if the blob is here, for this image or for another of the same origin:
         then a client that requests it needs a HEAD to the upstream at most."""
-        linked = await self._all.index.linked(Link(self._source, self._image, digest))
-        if (linked and await self._all.held.stat(digest)) or await self._bytes_of_own_origin(digest):
+        if await self._rights.has(digest) and await self._shared.stored.stat(digest):
+            return None
+        if await self._is_provable(digest):
             return None
         with suppress(Arrived, Unstorable):
-            return (await self._asking.within(self._follow(digest, anew=False), BlobUnknown))[0]
+            async with self._calls.for_client(BlobUnknown):
+                follower, _ = await self._follow(digest, even_if_stored=False)
+            return follower
         return None
 
-    async def _held_blob(self, digest: Digest) -> FoundBlob | None:
-        link = Link(self._source, self._image, digest)
-        if await self._all.index.linked(link) and (stored := await self._all.held.open(digest)):
-            self._all.usage.touch(digest, self._all.clock())
-            return FoundBlob(stored, CacheStatus(Outcome.HIT))
-        if await self._won(link) and (stored := await self._all.held.open(digest)):
-            self._all.usage.touch(digest, self._all.clock())
-            return FoundBlob(stored, CacheStatus(Outcome.REVALIDATED))
+    async def _open_stored(self, digest: Digest) -> FoundBlob | None:
+        """Open a blob that is here; None where it is not, or the image has no right to it and cannot prove one."""
+        if await self._rights.has(digest) and (blob := await self._shared.stored.open(digest)):
+            self._shared.usage.touch(digest, self._shared.clock())
+            return FoundBlob(blob, HIT)
+        if await self._prove_right(digest) and (blob := await self._shared.stored.open(digest)):
+            self._shared.usage.touch(digest, self._shared.clock())
+            return FoundBlob(blob, REVALIDATED)
         return None
 
-    async def _private_blob(self, digest: Digest) -> OpenBlob:
-        """For who must do without a file from the first byte on."""
+    async def _open_uncached(self, digest: Digest) -> OpenBlob:
+        """A download for one reader alone, where nothing can be written to disk."""
         try:
             blob = PrivateBlob(digest, self._fetch(digest))
         except RuntimeError as error:  # no more threads
             raise UpstreamUnavailable("this blob can be neither stored nor passed on now", RETRY_AFTER) from error
         try:
-            await self._asking.within(self._asking.noting(blob.started()), BlobUnknown)
+            async with self._calls.for_client(BlobUnknown), self._calls.noted():
+                await blob.started()
         except BaseException:
             blob.close()
             raise
-        self._all.usage.touch(digest, self._all.clock())
-        return Arriving(blob, self._fetch(digest))
+        self._shared.usage.touch(digest, self._shared.clock())
+        return DownloadingBlob(blob, self._fetch(digest))
 
-    async def _follow(self, digest: Digest, *, anew: bool) -> tuple[Follower, bool]:
-        """Joins the running download or begins one; returns when the upstream has answered. Raises Arrived where the
-        bytes have come here in the meantime and `anew` is not said."""
+    async def _follow(self, digest: Digest, *, even_if_stored: bool) -> tuple[Follower, bool]:
+        """Join the running download or begin one; return when the upstream has responded, with whether this request
+        began it. Raises UpstreamError; Arrived if the blob was stored meanwhile, unless `even_if_stored`."""
         proved = False
         while True:
-            flight = self._all.flights.find(self._source, digest, anew=anew)
-            if not flight:
-                await self._asking.in_turn(RequestKind.CONTENT, _nothing)()
-                # Somebody else may have had his turn first.
-                flight = self._all.flights.find(self._source, digest, anew=anew)
-            if flight and self._image not in flight.images and not proved:
-                await self._asking.noting(self._client.primary.head_blob(self._image, digest))
+            flight = self._shared.flights.find(self._source, digest, anew=even_if_stored)
+            if flight is None:
+                await self._calls.wait_turn(RequestKind.CONTENT)
+                # Another request may have begun the download while this one waited.
+                flight = self._shared.flights.find(self._source, digest, anew=even_if_stored)
+            if flight and not proved and not self._rights.may_join(flight):
+                async with self._calls.noted():
+                    await self._rights.confirm_blob(digest)
                 proved = True
                 continue
-            flight, first = self._all.flights.join(self._source, self._image, digest, self._fetch(digest), anew=anew)
+            flight, first = self._shared.flights.join(
+                self._source, self._image, digest, self._fetch(digest), anew=even_if_stored
+            )
             follower = flight.follow()
             try:
                 await follower.started()
-                await self._win_right(flight, digest)
+                await self._prove_right_to(flight)
             except (NotFound, AccessDenied) as error:
                 follower.close()
                 if flight.image == self._image or flight.error is None:
-                    await self._asking.note_refusal(error)
+                    await self._rights.revoke(error)
                     raise
+                # The refusal concerns the image that began the download: begin one for this image.
             except BaseException:
                 follower.close()
                 raise
             else:
-                self._all.usage.touch(digest, self._all.clock())
+                self._shared.usage.touch(digest, self._shared.clock())
                 return follower, first and not flight.borrowed
 
-    async def _win_right(self, flight: Flight, digest: Digest) -> None:
-        """Where another worker fetches for another image, this one's right is not proved by that. Raises
-        UpstreamError."""
-        if not flight.allows(self._image):
-            link = Link(self._source, self._image, digest)
-            task, _ = self._asking.share(("link", digest), partial(self._link_by_head, link))
+    async def _prove_right_to(self, flight: Flight) -> None:
+        """Prove the image's right to a download that another worker runs for another image. Raises UpstreamError."""
+        if self._rights.needs_proof_after_joining(flight):
+            prove = partial(self._rights.prove_blob, flight.digest)
+            task, _ = self._calls.share(SharedCall.PROVE_BLOB, flight.digest, prove)
             if isinstance(error := await asyncio.shield(task), UpstreamError):
                 raise error.again()
-            flight.admit(self._image)
+            self._rights.admit(flight)
 
-    async def _won(self, link: Link) -> bool:
-        """Whether bytes that are here became the image's by one question."""
-        return await self._bytes_of_own_origin(link.digest) and await self._asking.shown(
-            ("link", link.digest), partial(self._link_by_head, link), BlobUnknown
-        )
-
-    async def _link_by_head(self, link: Link) -> None:
-        await self._client.primary.head_blob(self._image, link.digest)
-        await self._asking.write_down(link)
-
-    async def _bytes_of_own_origin(self, digest: Digest) -> bool:
-        """Whether one question upstream is enough for a link: bytes that came from elsewhere prove nothing here."""
-        if not await self._all.index.known_at(self._source.origin, digest):
+    async def _prove_right(self, digest: Digest) -> bool:
+        """Whether a HEAD to the upstream proved the right to a blob that is here. Raises RegistryError."""
+        if not await self._is_provable(digest):
             return False
-        return await self._all.held.stat(digest) is not None
+        task, _ = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
+        try:
+            async with self._calls.for_client(BlobUnknown):
+                if isinstance(error := await asyncio.shield(task), UpstreamError):
+                    raise error.again()
+        except RegistryError:
+            if not self._rights.mirrors_remain:
+                raise
+            return False
+        return True
+
+    async def _is_provable(self, digest: Digest) -> bool:
+        return await self._rights.provable(digest) and await self._shared.stored.stat(digest) is not None
 
     def _fetch(self, digest: Digest) -> Fetch:
         return lambda part=None: self._client.open_blob(self._image, digest, part)
-
-
-async def _nothing() -> None:
-    """What there is to do before a download but to wait for its turn."""

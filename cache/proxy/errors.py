@@ -1,4 +1,4 @@
-"""The one place where an upstream's failure becomes ours."""
+"""The one place where an UpstreamError becomes a RegistryError."""
 
 import os
 from collections.abc import AsyncIterator
@@ -16,7 +16,8 @@ RETRY_AFTER_LIMIT = 60
 
 
 def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError:
-    """`unknown`: what it is here that the upstream does not have, or does not show."""
+    """The error that a client gets. `unknown`: its class where the upstream does not have the content, or does not show
+    it to this gateway."""
     match error:
         case NotFound() | AccessDenied():
             return unknown("the upstream registry has no such image, or does not show it to this gateway")
@@ -31,9 +32,11 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
             return UpstreamUnavailable(error.reason, RETRY_AFTER)
 
 
-class Arriving:
-    """What arrives, its failures in the language of the registry. Where it cannot be stored any more, it goes on as a
-    stream of its reader's own."""
+class DownloadingBlob:
+    """An OpenBlob over a running download; raises RegistryError where that raises UpstreamError.
+
+    Where the download cannot be stored any more, this reader continues on an upstream stream of its own.
+    """
 
     def __init__(self, blob: Follower | PrivateBlob, fetch: Fetch) -> None:
         self._blob = blob
@@ -53,7 +56,7 @@ class Arriving:
             try:
                 await self._blob.verified()
             except Unstorable:
-                await self._go_alone(0).verified()
+                await self._continue_uncached(0).verified()
         except UpstreamError as error:
             raise refusal(error, BlobUnknown) from error
 
@@ -65,12 +68,12 @@ class Arriving:
                     yield extent
                     offset = extent.stop
             except Unstorable:
-                async for extent in self._go_alone(offset).ready(offset, stop):
+                async for extent in self._continue_uncached(offset).ready(offset, stop):
                     yield extent
         except UpstreamError as error:
             raise refusal(error, BlobUnknown) from error
 
-    def _go_alone(self, sent: int) -> PrivateBlob:
+    def _continue_uncached(self, sent: int) -> PrivateBlob:
         if isinstance(self._blob, PrivateBlob):
             raise Unavailable("the blob cannot be stored here")
         follower = self._left = self._blob

@@ -1,4 +1,4 @@
-"""What one event loop remembers of manifests and upstreams: recent hits, recent absences, running outages.
+"""What one event loop remembers of manifests and upstreams: recent hits, recent absences, ongoing outages.
 
 Looking up pointer, link and document for each request took 9 % of the time of a cached manifest.
 """
@@ -10,50 +10,51 @@ from datetime import datetime, timedelta
 from cache.repository import FoundManifest
 from cache.values import Outcome, Source
 
-COUNT = 10_000
-BYTES = 32 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
-class _Hit:
+class _Recent:
     mark: Hashable
     until: datetime | None
     found: FoundManifest
 
 
-class Hits:
-    """`mark` is the index's: one of another mark is none. Bounded in number and in the bytes of the documents."""
+class RecentManifests:
+    """Manifests that were hits, as they were found. An entry holds as long as the mark of the index stays the same.
 
-    def __init__(self) -> None:
-        self._hits: dict[Hashable, _Hit] = {}
+    Bounded by a count of entries and by the bytes of their documents; a full memory is cleared.
+    """
+
+    def __init__(self, max_count: int = 10_000, max_bytes: int = 32 * 1024 * 1024) -> None:
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._entries: dict[Hashable, _Recent] = {}
         self._bytes = 0
 
     def find(self, key: Hashable, mark: Hashable, now: datetime) -> FoundManifest | None:
-        hit = self._hits.get(key)
-        if hit is None or hit.mark != mark or (hit.until is not None and now >= hit.until):
+        recent = self._entries.get(key)
+        if recent is None or recent.mark != mark or (recent.until is not None and now >= recent.until):
             return None
-        return hit.found
+        return recent.found
 
     def note(self, key: Hashable, mark: Hashable, until: datetime | None, found: FoundManifest) -> FoundManifest:
-        """The same that was found, which is remembered if it was a hit; `mark` is from before it was looked for."""
+        """Remember what was found if it was a hit, and return it. `mark` is the index's from before the lookup;
+        `until` is None for what holds until the mark changes."""
         if found.status.outcome is Outcome.HIT:
             size = len(found.manifest.raw)
-            if len(self._hits) >= COUNT or self._bytes + size > BYTES:
-                self._hits.clear()
+            if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
+                self._entries.clear()
                 self._bytes = 0
-            before = self._hits.get(key)
+            before = self._entries.get(key)
             self._bytes += size - (len(before.found.manifest.raw) if before else 0)
-            self._hits[key] = _Hit(mark, until, found)
+            self._entries[key] = _Recent(mark, until, found)
         return found
 
 
-LIMIT = 10_000
-
-
 class Absences:
-    """Bounded in number; all are good for the same time, so the oldest end first."""
+    """References that an upstream does not have. Bounded in number; all hold for the same time, so the oldest expire
+    first."""
 
-    def __init__(self, ttl: timedelta, limit: int = LIMIT) -> None:
+    def __init__(self, ttl: timedelta, limit: int = 10_000) -> None:
         self._ttl = ttl
         self._limit = limit
         self._until: dict[Hashable, datetime] = {}
@@ -72,31 +73,32 @@ class Absences:
         return until is not None and now < until
 
     def forget(self, key: Hashable) -> None:
-        """It was found after all."""
+        """Drop an absence, since the reference was found or is to be looked up anew."""
         self._until.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class OngoingOutage:
+    """An outage of one source. `late`: a request got no response, so that waiting long for the next one is useless."""
+
     since: datetime
     late: bool
-    """Whether a question stayed unanswered; to wait long for the next answer would be in vain."""
 
 
 class Outages:
-    """One entry per source that fails now: there are as many sources as upstreams and credentials."""
+    """The ongoing outages, one for each source that fails: at most as many as upstreams and credentials."""
 
     def __init__(self) -> None:
-        self._running: dict[Source, Outage] = {}
+        self._ongoing: dict[Source, OngoingOutage] = {}
 
     def note(self, source: Source, now: datetime, *, late: bool = False) -> None:
-        known = self._running.get(source)
+        known = self._ongoing.get(source)
         if known is None or late > known.late:
-            self._running[source] = Outage(known.since if known else now, late)
+            self._ongoing[source] = OngoingOutage(known.since if known else now, late)
 
     def end(self, source: Source) -> None:
-        """The source has answered."""
-        self._running.pop(source, None)
+        """Note that the source has responded."""
+        self._ongoing.pop(source, None)
 
-    def find(self, source: Source) -> Outage | None:
-        return self._running.get(source)
+    def find(self, source: Source) -> OngoingOutage | None:
+        return self._ongoing.get(source)

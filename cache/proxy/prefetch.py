@@ -1,4 +1,4 @@
-"""Prefetching: who was given a new image's manifest asks for its config and layers next, so they may start at once."""
+"""Prefetcher: a client that was given a new image's manifest requests config and layers next, so they start at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,21 +14,19 @@ from cache.upstream.errors import UpstreamError
 from cache.values import Source
 
 BLOBS = 4
-"""Of one image: config and three layers, which is what docker and containerd ask for at once. More would start before
-anybody wants them, and end as unwanted before they are asked for."""
+"""Blobs of one image: config and three layers, which docker and containerd request at once. More would start before
+any client wants them, and end as unwanted before they are requested."""
 
 PER_SOURCE = 8
-HELD = 5.0
-"""Seconds for which a download waits for its client, before it counts as one that nobody reads."""
 
-Bring = Callable[[Digest], Awaitable[Follower | None]]
+Download = Callable[[Digest], Awaitable[Follower | None]]
 
 
 def chosen(manifest: Manifest) -> list[Digest]:
-    """What is asked for next; nothing of an index, of which a client takes one child.
+    """The blobs that a client requests next; none for an index, of which a client takes one child.
 
-    Large blobs wait until they are asked for: some milliseconds are nothing to them, several at once look to a fill
-    like a slow upstream, and what nobody asks for would be given up, and later be fetched again.
+    Large blobs wait until they are requested: some milliseconds matter little to them, several at once look to a fill
+    like a slow upstream, and one that nobody requests would be abandoned, and later be fetched again.
     """
     blobs = [entry for entry in manifest.references() if not entry.is_manifest] if manifest.config else []
     first = list(dict.fromkeys(blobs))[:BLOBS]
@@ -36,42 +34,50 @@ def chosen(manifest: Manifest) -> list[Digest]:
 
 
 def _is_distributable(entry: Descriptor) -> bool:
-    """Others are fetched from elsewhere (image-spec, "Non-Distributable Layers")."""
+    """Whether the registry itself serves a layer (image-spec, "Non-Distributable Layers")."""
     return "nondistributable" not in entry.media_type and ".foreign." not in entry.media_type
 
 
-class Prefetching:
-    """Bounded per source; `spare` tells whether a source's quota leaves something for what nobody asked for yet."""
+class Prefetcher:
+    """Downloads ahead, bounded per source.
 
-    def __init__(self, tasks: Tasks, spare: Callable[[Source], bool] = lambda source: True) -> None:
+    `spare` tells whether a source's quota leaves something for content that nobody has requested yet. `hold_seconds`:
+    for how long a download waits for its client, before it counts as one without readers.
+    """
+
+    def __init__(
+        self, tasks: Tasks, spare: Callable[[Source], bool] = lambda source: True, hold_seconds: float = 5.0
+    ) -> None:
         self._tasks = tasks
         self._spare = spare
+        self._hold_seconds = hold_seconds
         self._running: dict[tuple[Source, Digest], bool] = {}
 
-    def begin(self, source: Source, manifest: Manifest, bring: Bring) -> None:
-        """`bring` joins or begins a download; None where there is nothing to do."""
+    def begin(self, source: Source, manifest: Manifest, download: Download) -> None:
+        """Start what a client with this manifest requests next. `download` joins or begins the download of a blob; it
+        returns None where none is needed."""
         if not self._spare(source):
             return
         busy = sum(1 for running, _ in self._running if running == source)
         for digest in chosen(manifest)[: max(0, PER_SOURCE - busy)]:
             if (source, digest) not in self._running:
                 self._running[source, digest] = False
-                self._tasks.start(self._hold(source, digest, bring), f"prefetch {digest}")
+                self._tasks.start(self._hold(source, digest, download), f"prefetch {digest}")
 
-    def claim(self, source: Source, digest: Digest) -> bool:
-        """Whether this download began for the caller, who is the first to ask for it."""
+    def is_first_reader(self, source: Source, digest: Digest) -> bool:
+        """Whether a download was begun here and the caller is its first reader; later callers are not."""
         if self._running.get((source, digest)) is not False:
             return False
         self._running[source, digest] = True
         return True
 
-    async def _hold(self, source: Source, digest: Digest, bring: Bring) -> None:
+    async def _hold(self, source: Source, digest: Digest, download: Download) -> None:
         try:
             with suppress(RegistryError, UpstreamError, TimeoutError):
-                follower = await bring(digest)
+                follower = await download(digest)
                 if follower is not None:
                     try:
-                        async with asyncio.timeout(HELD):
+                        async with asyncio.timeout(self._hold_seconds):
                             await follower.verified()
                     finally:
                         follower.close()

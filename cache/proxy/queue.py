@@ -1,27 +1,36 @@
-"""Turns: what the cache cannot answer waits while an upstream must not be asked, and goes on in fair order.
+"""PullQueue: misses wait while an upstream must not be called, and continue in fair order.
 
 Whoever waits names a group, which is opaque here. Groups take turns, and within one the first comes first, so that a
-group with a thousand misses does not stand in the way of one with a single miss.
+group with a thousand misses does not delay one with a single miss.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-LENGTH = 128
-"""Misses that wait for one source; more are refused at once."""
 
-WAIT_LIMIT = 15.0
-"""Seconds; the rest of the time until clients give up is for the fetch itself."""
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Limits of one source's queue.
 
-_LOOK_EVERY = 0.05
+    `length`: misses that wait; more are refused at once. `wait`: seconds that a miss waits at most; the rest of the
+    time until clients give up is for the fetch itself. `check_interval`: seconds between two looks at the pause.
+    """
+
+    length: int = 128
+    wait: float = 15.0
+    check_interval: float = 0.05
 
 
-class Rounds(Generic[T]):
-    """Items of groups, to be taken one by one in rounds over the groups."""
+DEFAULT_LIMITS = QueueLimits()
+
+
+class RoundRobin(Generic[T]):
+    """Items of groups, taken one by one in rounds over the groups."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, deque[T]] = OrderedDict()
@@ -33,7 +42,7 @@ class Rounds(Generic[T]):
         self._groups.setdefault(group, deque()).append(item)
 
     def take(self) -> T:
-        """Raises KeyError where there is none."""
+        """The next item, which is removed. Raises KeyError where there is none."""
         group, items = self._groups.popitem(last=False)
         item = items.popleft()
         if items:
@@ -41,7 +50,7 @@ class Rounds(Generic[T]):
         return item
 
     def remove(self, group: Hashable, item: T) -> None:
-        """Does nothing where it has been taken."""
+        """Remove an item; does nothing where it has been taken."""
         items = self._groups.get(group)
         if items is not None and item in items:
             items.remove(item)
@@ -49,51 +58,53 @@ class Rounds(Generic[T]):
                 del self._groups[group]
 
 
-class Turns:
-    """The waiting line of one source. `pause` says for how many seconds nothing may be sent; others may change it."""
+class PullQueue:
+    """The queue of one source. `pause` gives the seconds for which nothing may be sent; other processes change it."""
 
-    def __init__(self, pause: Callable[[], float]) -> None:
+    def __init__(self, pause: Callable[[], float], limits: QueueLimits = DEFAULT_LIMITS) -> None:
         self._pause = pause
-        self._line: Rounds[asyncio.Future[bool]] = Rounds()
+        self._limits = limits
+        self._waiting: RoundRobin[asyncio.Future[bool]] = RoundRobin()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._waiting)
 
     async def wait(self, group: Hashable) -> bool:
-        """Whether it is this one's turn now; False where that will not be in time, or too many wait."""
+        """Whether it is the caller's turn now; False where that will not be in time, or too many wait."""
         seconds = self._pause()
-        if not seconds and not self._line:
+        if not seconds and not self._waiting:
             return True
-        if seconds > WAIT_LIMIT or len(self._line) >= LENGTH:
+        if seconds > self._limits.wait or len(self._waiting) >= self._limits.length:
             return False
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._line.add(group, turn)
-        self._look_in(seconds)
+        self._waiting.add(group, turn)
+        self._check_in(seconds)
         try:
-            async with asyncio.timeout(WAIT_LIMIT):
+            async with asyncio.timeout(self._limits.wait):
                 return await turn
         except TimeoutError:
             return False
         finally:
-            self._line.remove(group, turn)
+            self._waiting.remove(group, turn)
 
-    def _look_in(self, seconds: float) -> None:
+    def _check_in(self, seconds: float) -> None:
         if self._timer is None:
-            delay = min(seconds, _LOOK_EVERY)  # another process may end the pause, or begin a longer one
-            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+            # Another process may end the pause early, or begin a longer one.
+            delay = min(seconds, self._limits.check_interval)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         seconds = self._pause()
-        while self._line and seconds > WAIT_LIMIT:
-            self._call(self._line.take(), go=False)
-        if self._line and not seconds:
-            self._call(self._line.take(), go=True)
-        if self._line:
-            self._look_in(seconds)
+        while self._waiting and seconds > self._limits.wait:
+            self._end_wait(self._waiting.take(), admitted=False)
+        if self._waiting and not seconds:
+            self._end_wait(self._waiting.take(), admitted=True)
+        if self._waiting:
+            self._check_in(seconds)
 
     @staticmethod
-    def _call(turn: asyncio.Future[bool], *, go: bool) -> None:
+    def _end_wait(turn: asyncio.Future[bool], *, admitted: bool) -> None:
         if not turn.done():
-            turn.set_result(go)
+            turn.set_result(admitted)

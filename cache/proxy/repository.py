@@ -1,40 +1,31 @@
-"""ProxiedRepository: the use cases of pulling through, for one image. The cache is asked before the network, always.
+"""ProxiedRepository: one image pulled through from its upstream. The cache is always asked before the network.
 
-Manifests are its own: tags are confirmed or served stale, digests stand for themselves. Blobs have a room of theirs.
+The way of a manifest: memory, then index, then one task that all requests for it share. Tags are confirmed by the
+upstream or served stale; digests stand for themselves. Blobs are in `blobs`, rights to content in `rights`.
 """
 
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
-from cache.index.base import Fact
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import (
-    ManifestUnknown,
-    NameUnknown,
-    RegistryError,
-    UpstreamUnavailable,
-)
+from cache.oci.errors import ManifestUnknown, NameUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRule, decide, fresh_only_refusal, fresh_while_saving, stale_warning
-from cache.proxy import upstream_calls
-from cache.proxy.blobs import ProxiedBlobs
+from cache.proxy.blobs import COALESCED, HIT, MISS, REVALIDATED, ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
+from cache.proxy.rights import Rights
 from cache.proxy.shared import PullThrough
-from cache.proxy.upstream_calls import Asking
+from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
 from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
 from cache.upstream.quota import RequestKind, SavingMode
-from cache.values import Link, Outcome, ReferrersPage, TagPage, TagPointer
-
-REVALIDATE_WITHIN = 2.0
-LATE_WITHIN = 0.25
-"""Instead of that, as long as the upstream left the last question unanswered, or fails."""
+from cache.values import Outcome, ReferrersPage, TagPage, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Refreshed:
 
 
 class ProxiedRepository:
-    """One image of one upstream, seen with one credential. Raises only RegistryError."""
+    """One image of one upstream, seen with one credential; implements Repository. Raises only RegistryError."""
 
     def __init__(
         self,
@@ -57,212 +48,244 @@ class ProxiedRepository:
         *,
         fresh_only: bool = False,
     ) -> None:
-        """`group`: on whose behalf it waits where an upstream's limit is used up; groups take turns. `fresh_only`: a
+        """`group`: on whose behalf misses wait where an upstream's limit is used up; groups take turns. `fresh_only`: a
         tag that the upstream cannot confirm is refused, not served stale."""
-        self._all = shared
+        self._shared = shared
         self._client = client
-        self._fresh_only = fresh_only
-        self._source = client.source
         self._image = image
-        self._asking = Asking(shared, client, image, group)
-        self.blobs = ProxiedBlobs(shared, client, image, self._asking)
+        self._source = client.source
+        self._fresh_only = fresh_only
+        self._rights = Rights(shared.index, client, image)
+        self._calls = UpstreamCalls(shared, client, image, self._rights, group)
+        self.blobs = ProxiedBlobs(shared, client, image, self._rights, self._calls)
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
-        key, mark, now = self._asking.key(reference), self._all.index.mark(), self._all.clock()
-        if hit := self._all.hits.find(key, mark, now):
-            self._all.usage.touch(hit.manifest.descriptor.digest, now)
-            return hit
+        shared = self._shared
+        key, mark, now = self._calls.key(reference), shared.index.mark(), shared.clock()
+        if recent := shared.recent.find(key, mark, now):
+            shared.usage.touch(recent.manifest.descriptor.digest, now)
+            return recent
         if isinstance(reference, Digest):
-            return self._all.hits.note(key, mark, None, await self._by_digest(reference))
-        pointer = await self._all.index.find_pointer(self._source, self._image, reference)
-        held = await self._held_manifest(pointer.target.digest) if pointer else None
-        if pointer and held:
-            if self._is_fresh(pointer):
-                found = FoundManifest(held, CacheStatus(Outcome.HIT))
-                return self._all.hits.note(key, mark, pointer.checked_at + self._rule(pointer).ttl, found)
-            return await self._revalidated(pointer, held)
-        return await self._fetched_manifest(reference)
-
-    async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
-        """A HEAD downloads nothing that is not here, but what it learns of a tag is kept."""
-        if isinstance(reference, Digest):
-            return await self._stat_digest(reference)
-        pointer = await self._all.index.find_pointer(self._source, self._image, reference)
-        if pointer and self._is_fresh(pointer):
-            return FoundTarget(pointer.target, CacheStatus(Outcome.HIT))
-        held = await self._held_manifest(pointer.target.digest) if pointer else None
-        if pointer and held:
-            found = await self._revalidated(pointer, held)
-            return FoundTarget(found.manifest.descriptor, found.status)
-        work = self._asking.in_turn(RequestKind.CHECK, lambda: self._head_tag(reference))
-        target, first = await self._asking.ask(("head", reference), work, ManifestUnknown)
-        return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
-
-    async def refresh(self, tag: Tag) -> Refreshed:
-        """Asks the upstream now, whatever is fresh here."""
-        self._all.absences.forget(self._asking.key(tag))
-        pointer = await self._all.index.find_pointer(self._source, self._image, tag)
+            return shared.recent.note(key, mark, None, await self._manifest_by_digest(reference))
+        pointer = await shared.index.find_pointer(self._source, self._image, reference)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer is None or held is None:
-            manifest, _ = await self._asking.ask(("get", tag), lambda: self._get(tag), ManifestUnknown)
-        else:
-            work = partial(self._revalidate, pointer, False)
-            moved, _ = await self._asking.ask(("revalidate", tag), work, ManifestUnknown)
-            manifest = moved or held
-        return Refreshed(pointer.target.digest if pointer else None, manifest)
+            return await self._fetched_manifest(reference)
+        rule = self._rule(reference)
+        freshness = self._freshness(pointer, rule)
+        if freshness is Freshness.FRESH:
+            return shared.recent.note(key, mark, pointer.checked_at + rule.ttl, FoundManifest(held, HIT))
+        return await self._revalidated_manifest(pointer, held, rule, freshness)
+
+    async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
+        """What a HEAD learns of a tag is kept, but it downloads no manifest."""
+        if isinstance(reference, Digest):
+            return await self._stat_by_digest(reference)
+        rule = self._rule(reference)
+        pointer = await self._shared.index.find_pointer(self._source, self._image, reference)
+        freshness = self._freshness(pointer, rule)
+        if pointer and freshness is Freshness.FRESH:
+            return FoundTarget(pointer.target, HIT)
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer and held:
+            found = await self._revalidated_manifest(pointer, held, rule, freshness)
+            return FoundTarget(found.manifest.descriptor, found.status)
+        target, first = await self._calls.manifest(
+            SharedCall.HEAD_MANIFEST, reference, partial(self._head_tag, reference)
+        )
+        return FoundTarget(target, MISS if first else COALESCED)
 
     async def blob(self, digest: Digest) -> FoundBlob:
-        """Open when this returns, though its bytes may still be arriving."""
         return await self.blobs.open(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
-        """A HEAD never starts a download."""
         return await self.blobs.stat(digest)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
-        return await self._asking.within(self._client.tags(self._image, count, last), NameUnknown)
+        async with self._calls.for_client(NameUnknown):
+            return await self._client.tags(self._image, count, last)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        return await self._asking.within(self._client.referrers(self._image, digest, artifact_type), NameUnknown)
+        async with self._calls.for_client(NameUnknown):
+            return await self._client.referrers(self._image, digest, artifact_type)
+
+    async def refresh(self, tag: Tag) -> Refreshed:
+        """RequestKind the upstream now where a tag points, however fresh it is, and fetch its manifest. Raises
+        ManifestUnknown."""
+        self._shared.absences.forget(self._calls.key(tag))
+        pointer = await self._shared.index.find_pointer(self._source, self._image, tag)
+        held = await self._held_manifest(pointer.target.digest) if pointer else None
+        if pointer is None or held is None:
+            manifest, _ = await self._calls.manifest(SharedCall.GET_MANIFEST, tag, partial(self._get, tag))
+        else:
+            revalidate = partial(self._revalidate, pointer, stale_allowed=False)
+            moved, _ = await self._calls.manifest(SharedCall.REVALIDATE_TAG, tag, revalidate)
+            manifest = moved or held
+        return Refreshed(pointer.target.digest if pointer else None, manifest)
 
     async def _held_manifest(self, digest: Digest) -> Manifest | None:
-        if not await self._all.index.linked(Link(self._source, self._image, digest)):
+        """A manifest that is here and that the image has a right to."""
+        if not await self._rights.has(digest):
             return None
-        held = await self._all.index.find_manifest(digest)
+        held = await self._shared.index.find_manifest(digest)
         if held is not None:
-            self._all.usage.touch(digest, self._all.clock())
+            self._shared.usage.touch(digest, self._shared.clock())
         return held
 
-    async def _by_digest(self, digest: Digest) -> FoundManifest:
+    async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
-            return FoundManifest(held, CacheStatus(Outcome.HIT))
-        if await self._manifest_of_own_origin(digest):
-            await self._stat_digest(digest)
+            return FoundManifest(held, HIT)
+        if await self._provable_manifest(digest):
+            await self._stat_by_digest(digest)
             if held := await self._held_manifest(digest):
-                return FoundManifest(held, CacheStatus(Outcome.REVALIDATED))
+                return FoundManifest(held, REVALIDATED)
         return await self._fetched_manifest(digest)
 
-    async def _stat_digest(self, digest: Digest) -> FoundTarget:
+    async def _stat_by_digest(self, digest: Digest) -> FoundTarget:
         if held := await self._held_manifest(digest):
-            return FoundTarget(held.descriptor, CacheStatus(Outcome.HIT))
-        here = await self._manifest_of_own_origin(digest)
-        if here:
-            own = partial(self._head_digest, digest, self._client.primary)
-            if await self._asking.shown(("own head", digest), own, ManifestUnknown):
-                await self._asking.write_down(Link(self._source, self._image, digest))
-                return FoundTarget(here.descriptor, CacheStatus(Outcome.REVALIDATED))
-        head = partial(self._head_digest, digest, self._client)
-        target, first = await self._asking.ask(("head", digest), head, ManifestUnknown)
-        return FoundTarget(target, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
+            return FoundTarget(held.descriptor, HIT)
+        if (provable := await self._provable_manifest(digest)) and await self._prove_right(digest):
+            return FoundTarget(provable.descriptor, REVALIDATED)
+        target, first = await self._calls.manifest(SharedCall.HEAD_MANIFEST, digest, partial(self._head_digest, digest))
+        return FoundTarget(target, MISS if first else COALESCED)
+
+    async def _provable_manifest(self, digest: Digest) -> Manifest | None:
+        """A manifest that is here, and to which a HEAD to the upstream would prove a right."""
+        return await self._shared.index.find_manifest(digest) if await self._rights.provable(digest) else None
+
+    async def _prove_right(self, digest: Digest) -> bool:
+        """Whether the upstream itself confirmed a manifest that is here. Raises RegistryError."""
+        try:
+            await self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, partial(self._prove_manifest, digest))
+        except RegistryError:
+            if not self._rights.mirrors_remain:
+                raise
+            return False
+        return True
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
-        work = self._asking.in_turn(RequestKind.PULL, lambda: self._get(reference))
-        manifest, first = await self._asking.ask(("get", reference), work, ManifestUnknown)
-        return FoundManifest(manifest, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
+        """The manifest from the upstream, once for all requests that wait for it."""
+        manifest, first = await self._calls.manifest(
+            SharedCall.GET_MANIFEST, reference, partial(self._get_in_turn, reference)
+        )
+        return FoundManifest(manifest, MISS if first else COALESCED)
 
-    async def _revalidated(self, pointer: TagPointer, held: Manifest) -> FoundManifest:
-        """What the upstream says of a tag that we hold, or what we hold where it cannot say anything in time."""
-        rules, rule, now = self._all.rules, self._rule(pointer), self._all.clock()
-        fresh_only = self._fresh_only or rule.fresh_only
-        usable = decide(pointer, now, rule, rules.grace) is Freshness.REVALIDATE and not fresh_only
-        if usable and self._saves() is not SavingMode.NONE and fresh_while_saving(pointer, now, rule):
-            return FoundManifest(held, CacheStatus(Outcome.HIT))
-        task, first = self._asking.share(("revalidate", pointer.tag), lambda: self._revalidate(pointer, usable))
-        await asyncio.wait({task}, timeout=self._patience() if usable else upstream_calls.ANSWER_WITHIN)
+    async def _revalidated_manifest(
+        self, pointer: TagPointer, held: Manifest, rule: TagRule, freshness: Freshness
+    ) -> FoundManifest:
+        """The manifest that the upstream confirms for a tag, or the one that is held where it confirms none in time."""
+        stale_allowed, now = freshness is Freshness.REVALIDATE, self._shared.clock()
+        if stale_allowed and self._saving() is not SavingMode.NONE and fresh_while_saving(pointer, now, rule):
+            return FoundManifest(held, HIT)
+        revalidate = partial(self._revalidate, pointer, stale_allowed=stale_allowed)
+        task, first = self._calls.share(SharedCall.REVALIDATE_TAG, pointer.tag, revalidate)
+        await asyncio.wait({task}, timeout=self._wait_limit(stale_allowed=stale_allowed))
         if task.done():
             result = task.result()
         else:
             result = Unavailable(f"{self._client.host} did not answer in time")
-            self._all.outages.note(self._source, now, late=True)
+            self._shared.outages.note(self._source, now, late=True)
         match result:
             case None:
-                return FoundManifest(held, CacheStatus(Outcome.REVALIDATED))
+                return FoundManifest(held, REVALIDATED)
             case Manifest():
-                return FoundManifest(result, CacheStatus(Outcome.MISS if first else Outcome.COALESCED))
-            case UpstreamOutage() if usable:
-                outage = self._all.outages.find(self._source)
-                warning = stale_warning(pointer, result.reason, outage.since if outage else None, self._all.clock())
-                return FoundManifest(held, CacheStatus(Outcome.STALE, self._all.clock() - pointer.checked_at, warning))
-            case UpstreamOutage() if fresh_only:
+                return FoundManifest(result, MISS if first else COALESCED)
+            case UpstreamOutage() if stale_allowed:
+                return FoundManifest(held, self._stale(pointer, result))
+            case UpstreamOutage() if self._fresh_only or rule.fresh_only:
                 raise self._not_fresh(pointer, result)
             case _:
-                raise self._asking.unknown_manifest(result, pointer.tag)
+                raise self._calls.manifest_refusal(result, pointer.tag)
 
-    def _rule(self, pointer: TagPointer) -> TagRule:
-        return self._all.rules.rule(self._source, self._image, pointer.tag)
+    def _rule(self, tag: Tag) -> TagRule:
+        return self._shared.rules.rule(self._source, self._image, tag)
 
-    def _is_fresh(self, pointer: TagPointer) -> bool:
-        return decide(pointer, self._all.clock(), self._rule(pointer), self._all.rules.grace) is Freshness.FRESH
+    def _freshness(self, pointer: TagPointer | None, rule: TagRule) -> Freshness:
+        grace = timedelta(0) if self._fresh_only else self._shared.rules.grace
+        return decide(pointer, self._shared.clock(), rule, grace)
 
-    def _patience(self) -> float:
-        """Seconds to wait for a word on what could be served stale."""
-        outage = self._all.outages.find(self._source)
-        in_vain = (outage and outage.late) or self._client.fails(self._image)
-        return LATE_WITHIN if in_vain else REVALIDATE_WITHIN
+    def _wait_limit(self, *, stale_allowed: bool) -> float:
+        """Seconds to wait for the upstream's word on a tag."""
+        timings = self._shared.timings
+        if not stale_allowed:
+            return timings.response
+        outage = self._shared.outages.find(self._source)
+        silent = (outage and outage.late) or self._client.fails(self._image)
+        return timings.revalidation_after_silence if silent else timings.revalidation
 
-    def _saves(self) -> SavingMode:
-        """How questions about tags save, where the upstream's limit counts them."""
+    def _saving(self) -> SavingMode:
+        """How far requests about tags are saved, where the upstream's limit counts them."""
         quota = self._client.quota
         return SavingMode.NONE if quota.free_checks else quota.saving_mode()
 
-    def _not_fresh(self, pointer: TagPointer, outage: UpstreamOutage) -> RegistryError:
-        """Not stale, not wrong: what is here is good, but somebody wants to hear it from the upstream."""
-        retry = int(refusal(outage, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
-        return UpstreamUnavailable(fresh_only_refusal(pointer, outage.reason), retry)
+    def _stale(self, pointer: TagPointer, failure: UpstreamOutage) -> CacheStatus:
+        outage, now = self._shared.outages.find(self._source), self._shared.clock()
+        warning = stale_warning(pointer, failure.reason, outage.since if outage else None, now)
+        return CacheStatus(Outcome.STALE, now - pointer.checked_at, warning)
 
-    # What follows runs in tasks that are shared by requests.
+    def _not_fresh(self, pointer: TagPointer, failure: UpstreamOutage) -> RegistryError:
+        retry = int(refusal(failure, ManifestUnknown).headers.get("Retry-After", RETRY_AFTER))
+        return UpstreamUnavailable(fresh_only_refusal(pointer, failure.reason), retry)
+
+    # What follows runs in tasks that requests share. A pointer is dated to the moment of the request, so that a slow
+    # response never takes the place of a later one. All of it raises UpstreamError.
+
+    async def _get_in_turn(self, reference: Tag | Digest) -> Manifest:
+        await self._calls.wait_turn(RequestKind.PULL)
+        return await self._get(reference)
 
     async def _get(self, reference: Tag | Digest) -> Manifest:
-        asked_at = self._all.clock()
+        requested_at = self._shared.clock()
         manifest = await self._client.get_manifest(self._image, reference)
-        await self._record(manifest, reference, asked_at)
+        await self._record(manifest, reference, requested_at)
         return manifest
 
-    async def _record(self, manifest: Manifest, reference: Tag | Digest, asked_at: datetime) -> None:
-        facts: list[Fact] = [manifest, Link(self._source, self._image, manifest.descriptor.digest)]
+    async def _record(self, manifest: Manifest, reference: Tag | Digest, requested_at: datetime) -> None:
+        link = self._rights.link(manifest.descriptor.digest)
         if isinstance(reference, Tag):
-            facts.append(self._pointer(reference, manifest.descriptor, asked_at))
-        await self._asking.write_down(*facts)
-        self._all.absences.forget(self._asking.key(reference))
+            pointer = TagPointer(self._source, self._image, reference, manifest.descriptor, requested_at)
+            await self._rights.record(manifest, link, pointer)
+        else:
+            await self._rights.record(manifest, link)
+        self._shared.absences.forget(self._calls.key(reference))
 
-    def _pointer(self, tag: Tag, target: Descriptor, asked_at: datetime) -> TagPointer:
-        """As the upstream said to a question of then: a slow answer must not take the place of a later one."""
-        return TagPointer(self._source, self._image, tag, target, asked_at)
+    async def _revalidate(self, pointer: TagPointer, *, stale_allowed: bool) -> Manifest | None:
+        """The manifest that the tag points to now; None while it still points to what is held.
 
-    async def _revalidate(self, pointer: TagPointer, usable: bool) -> Manifest | None:
-        """None when the tag still points to what we hold. While next to nothing is left of a limit, it is left to
-        images that are not here."""
-        if self._saves() is SavingMode.SCARCE:
+        While next to nothing is left of the upstream's limit, that is kept for images that are not here.
+        """
+        if self._saving() is SavingMode.SCARCE:
             raise self._client.quota.saving_refusal()
-        # What may be served as it is needs no mirror, which may be behind.
-        asked, asked_at = self._client.primary if usable else self._client, self._all.clock()
-        target = await asked.head_manifest(self._image, pointer.tag)
+        # A tag that may be served stale needs no mirror, which may be behind.
+        client, requested_at = self._client.primary if stale_allowed else self._client, self._shared.clock()
+        target = await client.head_manifest(self._image, pointer.tag)
         if target and target.digest == pointer.target.digest:
-            await self._asking.write_down(replace(pointer, checked_at=asked_at))
+            await self._rights.record(replace(pointer, checked_at=requested_at))
             return None
         if self._client.quota.saving_mode() is SavingMode.SCARCE:
             raise self._client.quota.saving_refusal()
         if target:
             manifest = await self._client.get_manifest(self._image, target.digest)
         else:
-            manifest = await asked.get_manifest(self._image, pointer.tag)
-        await self._record(manifest, pointer.tag, asked_at)
+            manifest = await client.get_manifest(self._image, pointer.tag)
+        await self._record(manifest, pointer.tag, requested_at)
         return manifest
 
     async def _head_tag(self, tag: Tag) -> Descriptor:
-        asked_at = self._all.clock()
+        await self._calls.wait_turn(RequestKind.CHECK)
+        requested_at = self._shared.clock()
         target = await self._client.head_manifest(self._image, tag)
         if target is None:
             return (await self._get(tag)).descriptor
-        await self._asking.write_down(self._pointer(tag, target, asked_at))
+        await self._rights.record(TagPointer(self._source, self._image, tag, target, requested_at))
         return target
 
-    async def _head_digest(self, digest: Digest, client: UpstreamClient) -> Descriptor:
-        target = await client.head_manifest(self._image, digest)
+    async def _head_digest(self, digest: Digest) -> Descriptor:
+        target = await self._client.head_manifest(self._image, digest)
         if target is None or target.digest != digest:
             return (await self._get(digest)).descriptor
         return target
 
-    async def _manifest_of_own_origin(self, digest: Digest) -> Manifest | None:
-        known = await self._all.index.known_at(self._source.origin, digest)
-        return await self._all.index.find_manifest(digest) if known else None
+    async def _prove_manifest(self, digest: Digest) -> None:
+        if not await self._rights.prove_manifest(digest):
+            await self._get(digest)

@@ -1,73 +1,75 @@
-"""PullThrough: what all proxied repositories of a process share, and what the index is told of what has arrived."""
+"""PullThrough: what all proxied repositories of a process share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from cache.download.flight import Flight, Flights
+from cache.download.flight import Flights
 from cache.events import UNOBSERVED, CacheEvents
-from cache.index.base import FullIndex, Index, UsageRecorder
+from cache.index.base import FullIndex, UsageRecorder
 from cache.policy.freshness import TagRules
-from cache.proxy.memory import Absences, Hits, Outages
-from cache.proxy.prefetch import Prefetching
-from cache.proxy.queue import Turns
-from cache.proxy.stored_blobs import Holdings
+from cache.proxy.memory import Absences, Outages, RecentManifests
+from cache.proxy.prefetch import Prefetcher
+from cache.proxy.queue import PullQueue
+from cache.proxy.stored_blobs import StoredBlobs
 from cache.runtime.tasks import Shared, Tasks
 from cache.store.base import BlobStore
 from cache.upstream.errors import UpstreamError
-from cache.values import BlobInfo, Link, Source
+from cache.values import Source
 
 T = TypeVar("T")
 
 
-class PullThrough:
-    """What all proxied repositories of a process share."""
+@dataclass(frozen=True, slots=True)
+class PullTimings:
+    """Seconds that a client waits for an upstream.
 
-    def __init__(
-        self,
-        index: FullIndex,
-        usage: UsageRecorder,
-        store: BlobStore,
-        flights: Flights,
-        tasks: Tasks,
-        rules: TagRules,
-        clock: Callable[[], datetime],
-        events: CacheEvents = UNOBSERVED,
-        prefetching: Prefetching | None = None,
-    ) -> None:
-        """Without `prefetching` nothing is fetched that nobody asked for."""
-        self.events = events
-        self.index = index
-        self.usage = usage
-        self.held = Holdings(index, store, events)
-        self.hits = Hits()
-        self.flights = flights
-        self.rules = rules
-        self.clock = clock
-        self.turns: dict[Source, Turns] = {}
-        self.prefetching = prefetching
-        self.absences = Absences(rules.negative_ttl)
-        self.outages = Outages()
-        self._shared: Shared[Hashable, Any] = Shared(tasks)
+    `response`: until its response has headers; clients give up at 30 (containerd 2.3). `revalidation`: for the word on
+    a tag that may be served stale. `revalidation_after_silence`: in place of that, while the upstream fails or has left
+    the last request without a response.
+    """
+
+    response: float = 20.0
+    revalidation: float = 2.0
+    revalidation_after_silence: float = 0.25
+
+
+@dataclass(kw_only=True)
+class PullThrough:
+    """The parts and the memory that all proxied repositories of a process share.
+
+    `tasks` own the work that requests share. Without a `prefetcher` nothing is downloaded before a client requests it.
+    """
+
+    index: FullIndex
+    usage: UsageRecorder
+    store: BlobStore
+    flights: Flights
+    tasks: Tasks
+    rules: TagRules
+    clock: Callable[[], datetime]
+    events: CacheEvents = UNOBSERVED
+    timings: PullTimings = field(default_factory=PullTimings)
+    prefetcher: Prefetcher | None = None
+    stored: StoredBlobs = field(init=False)
+    recent: RecentManifests = field(init=False, default_factory=RecentManifests)
+    absences: Absences = field(init=False)
+    outages: Outages = field(init=False, default_factory=Outages)
+    queues: dict[Source, PullQueue] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.stored = StoredBlobs(self.index, self.store, self.events)
+        self.absences = Absences(self.rules.negative_ttl)
+        self._calls: Shared[Hashable, Any] = Shared(self.tasks)
 
     def waiting_misses(self) -> dict[Source, int]:
         """How many misses wait for their turn, by source."""
-        return {source: len(turns) for source, turns in self.turns.items()}
+        return {source: len(queue) for source, queue in self.queues.items()}
 
-    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
-        """One task for all who want the same of an upstream; its errors are values."""
-        return self._shared.join(key, lambda: _settled(work), str(key))
-
-
-async def record_arrival(index: Index, flight: Flight) -> None:
-    """What a committed flight means for the index: the bytes are here, and all its images have a right to them."""
-    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
-    await index.record(BlobInfo(flight.digest, flight.written), *links)
-
-
-async def _settled(work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
-    try:
-        return await work()
-    except UpstreamError as error:
-        return error
+    def share(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T | UpstreamError]]
+    ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        """The one task for all requests with an equal key, and whether this call started it."""
+        return self._calls.join(key, work, str(key))

@@ -16,8 +16,9 @@ from cache.index.happenings import HappeningLog
 from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
-from cache.proxy.prefetch import Prefetching
-from cache.proxy.shared import PullThrough, record_arrival
+from cache.proxy.prefetch import Prefetcher
+from cache.proxy.rights import record_arrival
+from cache.proxy.shared import PullThrough
 from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import Role
@@ -171,17 +172,16 @@ async def _pulling(
     flights = Flights(landing, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
-    prefetching = Prefetching(tasks, upstreams.has_spare_quota) if settings.cache.prefetch else None
     pull_through = PullThrough(
-        index,
-        books.usage,
-        store,
-        flights,
-        tasks,
-        tag_rules(settings),
-        utc_now,
-        events,
-        prefetching,
+        index=index,
+        usage=books.usage,
+        store=store,
+        flights=flights,
+        tasks=tasks,
+        rules=tag_rules(settings),
+        clock=utc_now,
+        events=events,
+        prefetcher=Prefetcher(tasks, upstreams.has_spare_quota) if settings.cache.prefetch else None,
     )
     tasks.start(_report_often(books, upstreams, pull_through), "quota")
     try:

@@ -6,8 +6,7 @@ import pytest
 
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.proxy import memory as memory_module
-from cache.proxy.memory import Absences, Hits, Outage, Outages
+from cache.proxy.memory import Absences, OngoingOutage, Outages, RecentManifests
 from cache.repository import CacheStatus, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
@@ -17,7 +16,7 @@ FOUND = FoundManifest(MANIFEST, CacheStatus(Outcome.HIT))
 
 
 def test_it_is_found_until_its_time_is_up_or_the_index_changes() -> None:
-    memory = Hits()
+    memory = RecentManifests()
     assert memory.note("key", 1, NOON, FOUND) is FOUND
     assert memory.find("key", 1, NOON - timedelta(seconds=1)) is FOUND
     assert memory.find("key", 2, NOON - timedelta(seconds=1)) is None
@@ -26,22 +25,22 @@ def test_it_is_found_until_its_time_is_up_or_the_index_changes() -> None:
 
 
 def test_without_a_time_it_is_good_as_long_as_nothing_changes() -> None:
-    memory = Hits()
+    memory = RecentManifests()
     memory.note("key", 1, None, FOUND)
     assert memory.find("key", 1, NOON + timedelta(days=1000)) is FOUND
 
 
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.HIT])
 def test_nothing_but_a_hit_is_remembered(outcome: Outcome) -> None:
-    memory = Hits()
+    memory = RecentManifests()
     memory.note("key", 1, None, FoundManifest(MANIFEST, CacheStatus(outcome)))
     assert memory.find("key", 1, NOON) is None
 
 
-@pytest.mark.parametrize(("name", "limit"), [("COUNT", 3), ("BYTES", 3 * len(MANIFEST.raw))])
-def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
-    monkeypatch.setattr(memory_module, name, limit)
-    memory = Hits()
+@pytest.mark.parametrize(
+    "memory", [RecentManifests(max_count=3), RecentManifests(max_bytes=3 * len(MANIFEST.raw))], ids=["count", "bytes"]
+)
+def test_it_is_bounded(memory: RecentManifests) -> None:
     for number in range(10):
         memory.note(number, 1, None, FOUND)
         memory.note(number, 1, None, FOUND)
@@ -97,12 +96,12 @@ def test_an_outage_begins_with_its_first_failure_and_ends_with_an_answer() -> No
     assert outages.find(ANONYMOUS) is None
     outages.note(ANONYMOUS, NOON)
     outages.note(ANONYMOUS, LATER)
-    assert outages.find(ANONYMOUS) == Outage(NOON, late=False)
+    assert outages.find(ANONYMOUS) == OngoingOutage(NOON, late=False)
     assert outages.find(ALICE) is None
     outages.end(ANONYMOUS)
     assert outages.find(ANONYMOUS) is None
     outages.note(ANONYMOUS, LATER)
-    assert outages.find(ANONYMOUS) == Outage(LATER, late=False)
+    assert outages.find(ANONYMOUS) == OngoingOutage(LATER, late=False)
 
 
 def test_a_source_that_left_a_question_unanswered_is_late_until_it_answers() -> None:
@@ -110,7 +109,7 @@ def test_a_source_that_left_a_question_unanswered_is_late_until_it_answers() -> 
     outages.note(ANONYMOUS, NOON)
     outages.note(ANONYMOUS, LATER, late=True)
     outages.note(ANONYMOUS, LATER)
-    assert outages.find(ANONYMOUS) == Outage(NOON, late=True)
+    assert outages.find(ANONYMOUS) == OngoingOutage(NOON, late=True)
     outages.end(ANONYMOUS)
     outages.note(ANONYMOUS, LATER)
-    assert outages.find(ANONYMOUS) == Outage(LATER, late=False)
+    assert outages.find(ANONYMOUS) == OngoingOutage(LATER, late=False)

@@ -1,4 +1,4 @@
-"""Prefetching: what starts when a manifest was given, and that nobody pays twice."""
+"""Prefetching: which downloads start when a manifest was given, and that none happens twice."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,8 +9,7 @@ import pytest
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.proxy import prefetch
-from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetching, chosen
+from cache.proxy.prefetch import BLOBS, PER_SOURCE, Prefetcher, chosen
 from cache.proxy.repository import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source
@@ -36,7 +35,7 @@ def image(name: str, layers: int, media_type: str = "application/x") -> tuple[Ma
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path)
-    bench.shared.prefetching = Prefetching(bench.tasks)
+    bench.shared.prefetcher = Prefetcher(bench.tasks)
     yield bench
     await bench.tasks.close()
     bench.index.close()
@@ -113,7 +112,7 @@ async def test_a_short_quota_is_left_for_those_who_ask(bench: Bench) -> None:
         assert source == ANONYMOUS
         return False
 
-    bench.shared.prefetching = Prefetching(bench.tasks, spare)
+    bench.shared.prefetcher = Prefetcher(bench.tasks, spare)
     publish(bench)
     await give(bench)
     assert (len(bench.tasks), gets(bench)) == (0, 0)
@@ -131,15 +130,13 @@ async def test_an_upstream_that_fails_meanwhile_troubles_nobody(bench: Bench) ->
     await bench.landed()
 
 
-async def test_what_nobody_asks_for_does_not_hold_its_place_for_long(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prefetch, "HELD", 0.01)
+async def test_what_nobody_requests_does_not_hold_its_place_for_long(bench: Bench) -> None:
+    bench.shared.prefetcher = Prefetcher(bench.tasks, hold_seconds=0.01)
     _, digests = publish(bench, layers=0)
     bench.script.bodies[APP] = body = ScriptedBody(1_000_000_000)
     await give(bench)
     await until(lambda: body.opened == 1)
-    await until(lambda: bench.shared.prefetching is not None and not bench.shared.prefetching._running)
+    await until(lambda: bench.shared.prefetcher is not None and not bench.shared.prefetcher._running)
     assert bench.flights.find(ANONYMOUS, digests[0]) is not None  # its own patience with readers is as always
     body.fail(Unavailable("over"))
     await bench.landed()

@@ -1,11 +1,10 @@
-"""Turns: fair, bounded, in time."""
+"""The queue of misses: fair, bounded, in time."""
 
 import asyncio
 
 import pytest
 
-from cache.proxy import queue as turns_module
-from cache.proxy.queue import LENGTH, Rounds, Turns
+from cache.proxy.queue import DEFAULT_LIMITS, PullQueue, QueueLimits, RoundRobin
 from tests.cache.download.flights_rig import until
 
 
@@ -18,8 +17,8 @@ from tests.cache.download.flights_rig import until
         ("b1 a1 b2 a2", "b1 a1 b2 a2"),
     ],
 )
-def test_groups_take_turns_and_within_one_the_first_comes_first(added: str, taken: str) -> None:
-    rounds: Rounds[str] = Rounds()
+def test_groups_take_queue_and_within_one_the_first_comes_first(added: str, taken: str) -> None:
+    rounds: RoundRobin[str] = RoundRobin()
     for item in added.split():
         rounds.add(item[0], item)
     assert [rounds.take() for _ in range(len(rounds))] == taken.split()
@@ -28,7 +27,7 @@ def test_groups_take_turns_and_within_one_the_first_comes_first(added: str, take
 
 
 def test_a_group_that_comes_later_does_not_wait_for_all_of_the_first() -> None:
-    rounds: Rounds[str] = Rounds()
+    rounds: RoundRobin[str] = RoundRobin()
     for number in range(1000):
         rounds.add("many", f"many{number}")
     rounds.add("one", "one")
@@ -36,7 +35,7 @@ def test_a_group_that_comes_later_does_not_wait_for_all_of_the_first() -> None:
 
 
 def test_who_leaves_is_not_called() -> None:
-    rounds: Rounds[str] = Rounds()
+    rounds: RoundRobin[str] = RoundRobin()
     for item in ("a1", "a2", "b1"):
         rounds.add(item[0], item)
     rounds.remove("a", "a1")
@@ -55,68 +54,68 @@ class Pause:
 
 
 async def test_without_a_pause_nobody_waits() -> None:
-    assert await Turns(Pause()).wait("a")
+    assert await PullQueue(Pause()).wait("a")
 
 
 async def test_a_pause_that_ends_too_late_is_not_waited_for() -> None:
-    turns = Turns(Pause(3600))
-    assert not await turns.wait("a")
-    assert len(turns) == 0
+    queue = PullQueue(Pause(3600))
+    assert not await queue.wait("a")
+    assert len(queue) == 0
 
 
 async def test_who_waits_goes_when_the_pause_is_over_one_by_one_in_rounds() -> None:
     pause = Pause(10)
-    turns, order = Turns(pause), list[str]()
+    queue, order = PullQueue(pause), list[str]()
 
     async def come(name: str) -> None:
-        assert await turns.wait(name[0])
+        assert await queue.wait(name[0])
         order.append(name)
 
     tasks = []
     for name in ("a1", "a2", "a3", "b1"):
         tasks.append(asyncio.create_task(come(name)))
-        await until(lambda: len(turns) == len(tasks))
+        await until(lambda: len(queue) == len(tasks))
     pause.seconds = 0
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks)
     assert order == ["a1", "b1", "a2", "a3"]
-    assert len(turns) == 0
+    assert len(queue) == 0
 
 
-async def test_a_pause_that_turns_out_longer_ends_the_wait_of_all() -> None:
+async def test_a_pause_that_queue_out_longer_ends_the_wait_of_all() -> None:
     pause = Pause(10)
-    turns = Turns(pause)
-    tasks = [asyncio.create_task(turns.wait("a")) for _ in range(5)]
-    await until(lambda: len(turns) == 5)
+    queue = PullQueue(pause)
+    tasks = [asyncio.create_task(queue.wait("a")) for _ in range(5)]
+    await until(lambda: len(queue) == 5)
     pause.seconds = 600
     async with asyncio.timeout(10):
         assert await asyncio.gather(*tasks) == [False] * 5
 
 
-async def test_the_line_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = Turns(Pause(10))
-    tasks = [asyncio.create_task(turns.wait(number)) for number in range(LENGTH)]
-    await until(lambda: len(turns) == LENGTH)
-    assert not await turns.wait("one more")
+async def test_the_queue_is_bounded() -> None:
+    length = DEFAULT_LIMITS.length
+    queue = PullQueue(Pause(10))
+    tasks = [asyncio.create_task(queue.wait(number)) for number in range(length)]
+    await until(lambda: len(queue) == length)
+    assert not await queue.wait("one more")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert len(turns) == 0
+    assert len(queue) == 0
 
 
-async def test_nobody_waits_longer_than_clients_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns_module, "WAIT_LIMIT", 0.1)
-    turns = Turns(Pause(0.09))
+async def test_nobody_waits_longer_than_clients_do() -> None:
+    queue = PullQueue(Pause(0.09), QueueLimits(wait=0.1))
     async with asyncio.timeout(10):
-        assert not await turns.wait("a")
-    assert len(turns) == 0
+        assert not await queue.wait("a")
+    assert len(queue) == 0
 
 
 async def test_who_leaves_takes_nobody_s_turn() -> None:
     pause = Pause(10)
-    turns = Turns(pause)
-    leaver, other = asyncio.create_task(turns.wait("a")), asyncio.create_task(turns.wait("b"))
-    await until(lambda: len(turns) == 2)
+    queue = PullQueue(pause)
+    leaver, other = asyncio.create_task(queue.wait("a")), asyncio.create_task(queue.wait("b"))
+    await until(lambda: len(queue) == 2)
     leaver.cancel()
     pause.seconds = 0
     async with asyncio.timeout(10):

@@ -28,10 +28,9 @@ from cache.oci.errors import (
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRule, TagRules
-from cache.proxy import repository as repository_module
-from cache.proxy import upstream_calls
 from cache.proxy.repository import ProxiedRepository
-from cache.proxy.shared import PullThrough, record_arrival
+from cache.proxy.rights import record_arrival
+from cache.proxy.shared import PullThrough, PullTimings
 from cache.repository import CacheStatus, FoundBlob
 from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
@@ -178,7 +177,9 @@ class CountedPullThrough(PullThrough):
 
     waiting = 0
 
-    def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+    def share(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T | UpstreamError]]
+    ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
         self.waiting += 1
         return super().share(key, work)
 
@@ -192,7 +193,13 @@ class Bench:
         place = Landing(folder / "spools", self.store, Quarantine(folder / "quarantine"))
         self.flights = Flights(place, self.tasks, lambda flight: record_arrival(self.index, flight))
         self.shared = CountedPullThrough(
-            self.index, self.usage, self.store, self.flights, self.tasks, rules, self.clock
+            index=self.index,
+            usage=self.usage,
+            store=self.store,
+            flights=self.flights,
+            tasks=self.tasks,
+            rules=rules,
+            clock=self.clock,
         )
 
     def open(
@@ -363,19 +370,16 @@ async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
     assert (await bench.open().manifest(LATEST)).status == REVALIDATED
 
 
-async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(bench: Bench) -> None:
     await bench.hold_tag()
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
-    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
+    bench.shared.timings = PullTimings(revalidation=0.01)
     bench.script.hold("head")
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.status.outcome, found.status.age) == (ONE, Outcome.STALE, TTL)
     assert "did not answer in time" in found.status.warning
-    monkeypatch.undo()
-    monkeypatch.setattr(repository_module, "LATE_WITHIN", 10)
+    bench.shared.timings = PullTimings(revalidation_after_silence=10)
     bench.script.release("head")
     later = await bench.open().manifest(LATEST)
     assert later.manifest == TWO
@@ -383,12 +387,10 @@ async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(
     assert bench.script.take_calls() == ["head", "get"]
 
 
-async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(bench: Bench) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL)
-    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 30)
+    bench.shared.timings = PullTimings(revalidation=30)
     bench.script.fails = True
     bench.script.hold("head")
     async with asyncio.timeout(10):
@@ -400,16 +402,13 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(
 
 
 async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
-    assert (repository_module.REVALIDATE_WITHIN, upstream_calls.ANSWER_WITHIN) == (2.0, 20.0)
+    assert (PullTimings().revalidation, PullTimings().response) == (2.0, 20.0)
 
 
-async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(bench: Bench) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL + GRACE)
-    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.0)
-    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
+    bench.shared.timings = PullTimings(response=0.02, revalidation=0.0)
     bench.script.hold("head")
     with pytest.raises(UpstreamUnavailable):
         await bench.open().manifest(LATEST)
@@ -720,10 +719,8 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) 
     assert (await bench.open().stat_blob(BLOB)).status == HIT
 
 
-async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
+async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(bench: Bench) -> None:
+    bench.shared.timings = PullTimings(response=0.02)
     body = bench.script.bodies[APP] = ScriptedBody(answered=False)
     with pytest.raises(UpstreamUnavailable):
         await bench.open().blob(BLOB)
@@ -801,11 +798,9 @@ async def test_every_failure_of_the_upstream_becomes_one_of_ours(
 
 
 @pytest.mark.parametrize("what", ["get", "head", "head blob", "tags"])
-async def test_an_upstream_that_does_not_answer_is_an_outage(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+async def test_an_upstream_that_does_not_answer_is_an_outage(bench: Bench, what: str) -> None:
     asks = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
-    monkeypatch.setattr(upstream_calls, "ANSWER_WITHIN", 0.02)
+    bench.shared.timings = PullTimings(response=0.02)
     bench.script.publish(ONE)
     bench.script.hold(what)
     with pytest.raises(UpstreamUnavailable, match="did not answer within"):
@@ -867,9 +862,7 @@ async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(
     assert (await bench.open().manifest(Tag("new"))).status == MISS
 
 
-async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(bench: Bench) -> None:
     await bench.hold_tag()
     limited(bench, 3)
     repository = bench.open()
@@ -1009,18 +1002,17 @@ async def test_a_rule_may_want_nothing_stale_either(tmp_path: Path) -> None:
             await bench.open().manifest(LATEST)
 
 
-async def test_an_upstream_that_left_a_question_unanswered_is_not_waited_for_long_until_it_answers(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+async def test_an_upstream_that_left_a_request_unanswered_is_not_waited_for_long_until_it_responds(
+    bench: Bench,
 ) -> None:
     await bench.hold_tag()
     bench.script.publish(ONE, Tag("v1"))
     await bench.open().manifest(Tag("v1"))
     bench.clock.advance(TTL)
     bench.script.hold("head")
-    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 0.01)
+    bench.shared.timings = PullTimings(revalidation=0.01)
     assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
-    monkeypatch.setattr(repository_module, "REVALIDATE_WITHIN", 60.0)
-    monkeypatch.setattr(repository_module, "LATE_WITHIN", 0.01)
+    bench.shared.timings = PullTimings(revalidation=60.0, revalidation_after_silence=0.01)
     async with asyncio.timeout(10):
         assert (await bench.open().manifest(Tag("v1"))).status.outcome is Outcome.STALE
     bench.script.release("head")

@@ -1,4 +1,4 @@
-"""What index and disk do not agree on is not here."""
+"""What index and disk do not agree on counts as absent."""
 
 import errno
 import os
@@ -10,8 +10,8 @@ import pytest
 from cache.events import CacheEvents
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
-from cache.proxy.stored_blobs import Holdings
-from cache.store.filesystem import StoredBlob
+from cache.proxy.stored_blobs import StoredBlobs
+from cache.store.filesystem import FilesystemStore, StoredBlob
 from cache.values import BlobInfo, Damage
 from tests.cache.keeper import Keeper
 from tests.cache.samples import open_descriptors
@@ -34,15 +34,43 @@ def told() -> list[Damage]:
 
 
 @pytest.fixture
-def held(keeper: Keeper, told: list[Damage]) -> Holdings:
-    class Noted(CacheEvents):
-        def damage_found(self, damage: Damage) -> None:
-            told.append(damage)
-
-    return Holdings(keeper.index, keeper.store, Noted())
+def held(keeper: Keeper, told: list[Damage]) -> StoredBlobs:
+    return StoredBlobs(keeper.index, keeper.store, Noted(told))
 
 
-async def test_what_is_as_the_index_says_is_here(keeper: Keeper, held: Holdings) -> None:
+class Noted(CacheEvents):
+    def __init__(self, found: list[Damage]) -> None:
+        self._found = found
+
+    def damage_found(self, damage: Damage) -> None:
+        self._found.append(damage)
+
+
+class FailingStore(FilesystemStore):
+    """A store whose files cannot be opened, for want of descriptors or for damage of the disk."""
+
+    def __init__(self, keeper: Keeper, number: int) -> None:
+        super().__init__(keeper.folder / "blobs")
+        self._number = number
+
+    def open(self, digest: Digest) -> StoredBlob | None:
+        raise OSError(self._number, os.strerror(self._number))
+
+    def stat(self, digest: Digest) -> BlobInfo | None:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+class RepairedStore(FilesystemStore):
+    """A store in which a blob is missing at the first look, and was fetched again at the next."""
+
+    looks = 0
+
+    def open(self, digest: Digest) -> StoredBlob | None:
+        self.looks += 1
+        return None if self.looks == 1 else super().open(digest)
+
+
+async def test_what_is_as_the_index_says_is_here(keeper: Keeper, held: StoredBlobs) -> None:
     digest = await keeper.put(SIZE)
     blob = await held.open(digest)
     assert blob is not None
@@ -50,16 +78,16 @@ async def test_what_is_as_the_index_says_is_here(keeper: Keeper, held: Holdings)
     blob.close()
 
 
-async def test_a_file_that_no_row_tells_of_is_not_here(keeper: Keeper, held: Holdings) -> None:
+async def test_a_file_that_no_row_tells_of_is_not_here(keeper: Keeper, held: StoredBlobs) -> None:
     digest = keeper.write(b"stray")
     assert await held.open(digest) is None
     assert await held.stat(digest) is None
 
 
-@pytest.mark.parametrize("ask", [Holdings.open, Holdings.stat])
+@pytest.mark.parametrize("ask", [StoredBlobs.open, StoredBlobs.stat])
 @pytest.mark.parametrize("size", [0, SIZE - 1, SIZE + 1])
 async def test_a_file_of_another_size_is_not_here_and_forgotten(
-    keeper: Keeper, held: Holdings, told: list[Damage], size: int, ask: Callable[..., object]
+    keeper: Keeper, held: StoredBlobs, told: list[Damage], size: int, ask: Callable[..., object]
 ) -> None:
     digest = await keeper.put(SIZE)
     os.truncate(keeper.file(digest), size)
@@ -70,7 +98,7 @@ async def test_a_file_of_another_size_is_not_here_and_forgotten(
 
 
 async def test_a_file_that_is_missing_is_not_here_and_forgotten(
-    keeper: Keeper, held: Holdings, told: list[Damage]
+    keeper: Keeper, held: StoredBlobs, told: list[Damage]
 ) -> None:
     digest = await keeper.put(SIZE)
     keeper.file(digest).unlink()
@@ -80,11 +108,9 @@ async def test_a_file_that_is_missing_is_not_here_and_forgotten(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-async def test_a_file_that_cannot_be_opened_is_not_here(
-    keeper: Keeper, held: Holdings, told: list[Damage], number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_that_cannot_be_opened_is_not_here(keeper: Keeper, told: list[Damage], number: int) -> None:
     digest = await keeper.put(SIZE)
-    refuse(keeper, number, monkeypatch)
+    held = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(told))
     assert await held.open(digest) is None
     assert await held.stat(digest) is None
     assert Damage.UNREADABLE in told
@@ -92,34 +118,20 @@ async def test_a_file_that_cannot_be_opened_is_not_here(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_a_want_of_descriptors_is_no_damage_and_said_so(
-    keeper: Keeper, held: Holdings, told: list[Damage], number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_want_of_descriptors_is_no_damage_and_said_so(keeper: Keeper, told: list[Damage], number: int) -> None:
     digest = await keeper.put(SIZE)
-    with monkeypatch.context() as patch:
-        refuse(keeper, number, patch)
-        with pytest.raises(StoreUnavailable) as refused:
-            await held.open(digest)
+    held = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(told))
+    with pytest.raises(StoreUnavailable) as refused:
+        await held.open(digest)
     assert refused.value.headers["Retry-After"]
     assert told == []
     assert await keeper.held(digest) == [True]
 
 
-def refuse(keeper: Keeper, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(digest: Digest) -> StoredBlob:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(keeper.store, "open", failing)
-    monkeypatch.setattr(keeper.store, "stat", failing)
-
-
-async def test_what_was_put_right_meanwhile_is_not_forgotten(
-    keeper: Keeper, held: Holdings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process has fetched it again between the look and the forgetting."""
+async def test_what_was_put_right_meanwhile_is_not_forgotten(keeper: Keeper) -> None:
+    """Another process has fetched it again before its row would be dropped."""
     digest = await keeper.put(SIZE)
-    well, looks = keeper.store.open, [None]
-    monkeypatch.setattr(keeper.store, "open", lambda digest: looks.pop() if looks else well(digest))
+    held = StoredBlobs(keeper.index, RepairedStore(keeper.folder / "blobs"))
     assert await held.open(digest) is None
     assert keeper.stock.blob_size(digest) == SIZE
     assert len(keeper.stock.images_of(digest)) == 1

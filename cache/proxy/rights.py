@@ -1,0 +1,112 @@
+"""Rights: which images may have which digests. Bytes are shared by all images; the right to them never is.
+
+A right is a link (source, image, digest) in the index. Everything that gives one, checks one, or takes one away is in
+this file:
+
+- `has`: a link exists, so neither the upstream nor anybody else is asked.
+- `provable`: bytes that are here came from the image's own origin. Then one HEAD to the upstream, with the credential
+  of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Bytes of another origin prove
+  nothing, and neither does a manifest that lists the digest, nor what a mirror says of a HEAD.
+- `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
+  image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download
+  (`needs_proof_after_joining`): that worker's fetch proves the right of the image that it fetches for, and of no other.
+- `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
+- `revoke`: a refusal of a fresh token takes away everything that the credential had won for the image.
+"""
+
+from collections.abc import Awaitable
+
+import structlog
+
+from cache.download.flight import Flight
+from cache.index.base import Fact, Index
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from cache.runtime.throttle import LogThrottle
+from cache.sqlite import DatabaseUnusable
+from cache.upstream.client import UpstreamClient
+from cache.upstream.errors import AccessDenied, UpstreamError
+from cache.values import BlobInfo, Link
+
+log = structlog.get_logger()
+log_throttle = LogThrottle()
+
+
+class Rights:
+    """The rights of one image, seen with the credential of one source."""
+
+    def __init__(self, index: Index, client: UpstreamClient, image: RepositoryName) -> None:
+        self._index = index
+        self._client = client
+        self._image = image
+        self._source = client.source
+
+    @property
+    def mirrors_remain(self) -> bool:
+        """Whether a proof that failed is no verdict, since a mirror may give the bytes to be verified."""
+        return self._client.primary is not self._client
+
+    def link(self, digest: Digest) -> Link:
+        return Link(self._source, self._image, digest)
+
+    def has(self, digest: Digest) -> Awaitable[bool]:
+        """Whether the image has a link to the digest; the answer comes from memory as a rule."""
+        return self._index.linked(self.link(digest))
+
+    def provable(self, digest: Digest) -> Awaitable[bool]:
+        """Whether content that is here came from this image's origin, so that one HEAD upstream proves a right."""
+        return self._index.known_at(self._source.origin, digest)
+
+    async def confirm_blob(self, digest: Digest) -> None:
+        """RequestKind the upstream itself, and no mirror, whether the image has a blob. Raises UpstreamError."""
+        await self._client.primary.head_blob(self._image, digest)
+
+    async def prove_blob(self, digest: Digest) -> None:
+        """RequestKind the upstream itself for a blob that is here, and record the right. Raises UpstreamError."""
+        await self.confirm_blob(digest)
+        await self.record(self.link(digest))
+
+    async def prove_manifest(self, digest: Digest) -> bool:
+        """RequestKind the upstream itself for a manifest that is here, and record the right. Raises UpstreamError.
+
+        False where it confirmed another digest or none: then only a GET proves the right.
+        """
+        target = await self._client.primary.head_manifest(self._image, digest)
+        if target is None or target.digest != digest:
+            return False
+        await self.record(self.link(digest))
+        return True
+
+    def may_join(self, flight: Flight) -> bool:
+        """Whether the image may wait for a running download without proving its right first."""
+        return self._image in flight.images
+
+    def needs_proof_after_joining(self, flight: Flight) -> bool:
+        """Whether the flight follows another worker's download for another image, which proves nothing here."""
+        return not flight.allows(self._image)
+
+    def admit(self, flight: Flight) -> None:
+        """Note that the image's right to a running download was proved."""
+        flight.admit(self._image)
+
+    async def record(self, *facts: Fact) -> None:
+        """Record what a response to this image proved. A fact that cannot be written is asked for again later."""
+        try:
+            await self._index.record(*facts)
+        except DatabaseUnusable as error:
+            if log_throttle.due("index"):
+                log.error("index_not_written", reason=str(error))
+
+    async def revoke(self, error: UpstreamError, tag: Tag | None = None) -> None:
+        """Take away what a refusal ends: all links and pointers of the image where a credential was refused; otherwise
+        the pointer of the tag that the upstream does not have, if the request was for a tag."""
+        if isinstance(error, AccessDenied) and self._client.has_credential:
+            await self._index.forget(self._source, self._image)
+        elif tag is not None:
+            await self._index.forget(self._source, self._image, tag)
+
+
+async def record_arrival(index: Index, flight: Flight) -> None:
+    """Record a committed download: the bytes are here, and all images whose right was proved have a link."""
+    links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
+    await index.record(BlobInfo(flight.digest, flight.written), *links)
