@@ -1,4 +1,4 @@
-"""/-/…: for those who run the server."""
+"""/-/…: whether the server is alive and ready, and its metrics; with its own rendering of errors."""
 
 import hmac
 import os
@@ -7,11 +7,15 @@ from enum import Enum
 from pathlib import Path
 
 import structlog
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
-from cache.oci.errors import Denied, EndpointUnknown, StoreUnavailable, Unauthorized
+from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized, Unsupported
+from cache.sqlite import DatabaseUnusable
+from gateway.http.errors import error_response, unexpected_response, unknown_path, unusable_database
 from gateway.observability.metrics import METRICS_TYPE
 from gateway.services import Services
 
@@ -28,7 +32,7 @@ class MetricsAccess(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class OpsOptions:
     """`loopback_only`: whether the server's addresses and its external URL are all on loopback. Where a client connects
     from decides nothing: behind a reverse proxy all come from one place."""
 
@@ -37,14 +41,35 @@ class Options:
     loopback_only: bool = True
 
 
-def routes(services: Services, options: Options) -> list[BaseRoute]:
+DEFAULT_OPS_OPTIONS = OpsOptions()
+
+
+def ops_app(services: Services, options: OpsOptions) -> ASGIApp:
+    """The app of every path under /-/."""
+    app = Starlette(
+        routes=_routes(services, options),
+        exception_handlers={
+            DatabaseUnusable: _on_database_unusable,
+            RegistryError: _on_refusal,
+            Exception: _on_unexpected,
+            404: _on_not_found,
+            405: _on_method_not_allowed,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
-        """The process is alive and its loop turns."""
+        """Respond at once: the process is alive and its event loop runs."""
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
-        """It may take traffic: it is not stopping, its databases answer and its data can be read. An upstream that is
-        down does not count, nor a disk that takes nothing more: the cache serves on."""
+        """Check that the server may take traffic: it is not stopping, and its databases and data can be read.
+
+        Neither an upstream that is down counts nor a full disk: the cache goes on serving.
+        """
         if services.process.stopping:
             raise StoreUnavailable("this process is stopping")
         await services.directory.check()
@@ -55,14 +80,14 @@ def routes(services: Services, options: Options) -> list[BaseRoute]:
         return JSONResponse({"status": "ready", "writable": os.access(folder, os.W_OK)})
 
     async def metrics(request: Request) -> Response:
-        """What has been counted, as Prometheus reads it; no names of images or users are in it."""
+        """Counters in the form of Prometheus; they name no image and no user."""
         check_access(options, request.headers.get("authorization", ""))
         return Response(services.metrics.exposition(), media_type=METRICS_TYPE)
 
     return [Route("/-/health", health), Route("/-/ready", ready), Route("/-/metrics", metrics)]
 
 
-def check_access(options: Options, authorization: str) -> None:
+def check_access(options: OpsOptions, authorization: str) -> None:
     """Raises Denied, Unauthorized, or EndpointUnknown where there are no metrics to be had."""
     if options.metrics_access is MetricsAccess.OFF:
         raise EndpointUnknown("the metrics are off")
@@ -91,3 +116,24 @@ def _read_token(file: Path) -> bytes:
     if not token:
         raise Denied("the metrics_token_file is empty or cannot be read; the log says why")
     return token
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    return error_response(error if isinstance(error, RegistryError) else RegistryError())
+
+
+async def _on_database_unusable(request: Request, error: Exception) -> Response:
+    return error_response(unusable_database())
+
+
+async def _on_not_found(request: Request, error: Exception) -> Response:
+    return error_response(unknown_path(request.url.path))
+
+
+async def _on_method_not_allowed(request: Request, error: Exception) -> Response:
+    refusal = Unsupported(f"{request.method[:30]} is not a method of this path", {"Allow": "GET, HEAD"})
+    return error_response(refusal)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    return unexpected_response()

@@ -1,10 +1,13 @@
 """Services: the frozen bundle that handlers receive."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
 from cache.proxy.shared import PullThrough
+from gateway.auth.authenticator import Authenticator
 from gateway.data_folder import CacheFolder
 from gateway.directory.directory import Directory
 from gateway.observability.metrics import Metrics
@@ -12,9 +15,12 @@ from gateway.observability.server_state import ServerState
 from gateway.upstreams import Upstreams
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
+    """Everything that a surface or a use case works with. `clock` gives the time as an aware datetime."""
+
     directory: Directory
+    authenticator: Authenticator
     upstreams: Upstreams
     pull_through: PullThrough
     metrics: Metrics
@@ -22,3 +28,4 @@ class Services:
     index: SqlIndex
     folder: CacheFolder
     process: ServerState
+    clock: Callable[[], datetime]

@@ -214,7 +214,11 @@ THREATS = [
             "tests/e2e/test_commands.py::test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so",
             "tests/e2e/test_addresses.py::test_one_address_beyond_this_machine_closes_what_is_open_to_strangers",
         ),
-        Disarm("gateway/auth/permissions.py", "if principal.kind is Kind.ANONYMOUS and not open_proxy:", "if False:"),
+        Disarm(
+            "gateway/auth/permissions.py",
+            "if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:",
+            "if False:",
+        ),
     ),
     Threat(
         "doors that open in a storm",
@@ -297,7 +301,7 @@ THREATS = [
         ),
         Disarm(
             "gateway/v2/pull.py",
-            'url = f"{options.external_url}/v2/',
+            'url = f"{root.url}/v2/',
             "url = f\"http://{request.headers['host']}/v2/",
         ),
     ),
@@ -311,8 +315,8 @@ THREATS = [
         ),
         Disarm(
             "gateway/v2/root_selection.py",
-            'self._hosts.get(host.lower().partition(b":")[0], self._main)',
-            "next(iter(self._hosts.values()))",
+            'table.virtual_hosts.get(host.lower().partition(b":")[0], table.main)',
+            "next(iter(table.virtual_hosts.values()))",
         ),
     ),
     Threat(
@@ -322,8 +326,8 @@ THREATS = [
         ("tests/e2e/test_addresses.py::test_a_namespace_reaches_what_is_configured_and_nothing_else",),
         Disarm(
             "gateway/v2/root_selection.py",
-            "raise _unknown(namespace, self._upstreams)",
-            "return next(iter(self._foreign.values()))",
+            "raise _unknown(namespace, address.upstreams)",
+            "return next(iter(address.by_namespace.values()))",
         ),
     ),
     Threat(
@@ -331,7 +335,7 @@ THREATS = [
         "A mirror of one registry gets a request for another one's image by `?ns=`, and serves its own.",
         "An address that belongs to one upstream refuses every `ns` that names another.",
         ("tests/e2e/test_addresses.py::test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing",),
-        Disarm("gateway/v2/root_selection.py", "raise _unknown(namespace, [self._upstream])", "return self._app"),
+        Disarm("gateway/v2/root_selection.py", "raise _unknown(namespace, address.upstreams)", "return address.own"),
     ),
     Threat(
         "HTTP/2",

@@ -1,1 +1,1 @@
-"""Who asks, and what they may."""
+"""Who a request comes from, and what it may do."""

@@ -1,13 +1,16 @@
-"""Who may do what; pure, and every answer says why."""
+"""Permissions: whether a principal may do something. Pure; every decision says why."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from gateway.auth.principal import Kind, Principal
+from gateway.auth.principal import Principal, PrincipalKind
 from gateway.namespaces.group import Group
 
 
 class Action(Enum):
+    """What a request does to a repository."""
+
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
@@ -15,22 +18,38 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """The outcome of a permission check; `reason` is a sentence for the log and for people."""
+
     allowed: bool
     reason: str
 
 
-def decide_pull(principal: Principal, group: Group, *, open_proxy: bool) -> Decision:
-    """Whether somebody may pull through a group's dependency proxy.
+@dataclass(frozen=True, slots=True)
+class DependencyProxyTarget:
+    """The dependency proxy of a group, at one server.
 
     `open_proxy`: whether this server may serve strangers at all. It is a fact of its addresses and settings; where a
     client connects from says nothing, since behind a reverse proxy all clients come from one place.
     """
-    if principal.kind is Kind.ANONYMOUS and not group.anonymous_pull:
-        return Decision(False, f"group {group.path!r} asks for a login, and this server has none yet")
-    if principal.kind is Kind.ANONYMOUS and not open_proxy:
+
+    group: Group
+    open_proxy: bool
+
+
+_ANONYMOUS_PULL = Decision(True, "the group allows anonymous pull")
+
+
+def decide(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
+    """Decide whether a principal may do something at a time, which matters where membership or a token expires."""
+    group = target.group
+    if principal.kind is PrincipalKind.ANONYMOUS and not group.anonymous_pull:
+        return Decision(False, f"group {group.path!r} requires a login, which this server does not offer yet")
+    if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:
         return Decision(
             False,
             f"group {group.path!r} allows anonymous pull, but this server is reached beyond its own machine: "
             "set allow_open_proxy = true if everybody who reaches it may pull",
         )
-    return Decision(True, "the group allows anonymous pull")
+    if action is not Action.PULL:
+        return Decision(False, "images of an upstream can only be pulled")
+    return _ANONYMOUS_PULL

@@ -1,19 +1,21 @@
-"""Principal: who asks."""
+"""Principal: the party that a request acts for."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
-class Kind(Enum):
+class PrincipalKind(Enum):
+    """Kind of credential that stands behind a principal."""
+
     ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Built once per request."""
+    """The party that a request acts for, built once per request. `name` is empty for an anonymous one."""
 
-    kind: Kind
+    kind: PrincipalKind
     name: str = ""
 
 
-ANONYMOUS = Principal(Kind.ANONYMOUS)
+ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)

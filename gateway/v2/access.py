@@ -1,4 +1,4 @@
-"""Opens the repository that a request names, for somebody who may."""
+"""Access: opens the repository that a request names, for a principal that may use it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,29 +6,23 @@ from dataclasses import dataclass
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
 from cache.repository import FoundManifest, Repository
-from gateway.auth.permissions import Action, decide_pull
-from gateway.auth.principal import ANONYMOUS
+from gateway.auth.permissions import Action, DependencyProxyTarget, decide
+from gateway.auth.principal import Principal
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
 from gateway.repositories import open_proxied
 from gateway.services import Services
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """`external_url`: where clients reach this address, without a slash at its end. `open_proxy`: whether strangers
-    may be served. `zero_copy`: whether files are sent without being read, where that is possible. `root`: whose every
-    name here is; `namespace`: the `ns` that links to further pages must repeat."""
+class RegistryOptions:
+    """Options of the registry's surface. `open_proxy`: whether strangers may be served."""
 
-    external_url: str
     open_proxy: bool
-    zero_copy: bool = True
-    root: Root | None = None
-    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A repository, and where it lies: the path of the group and the configured name of the upstream.
+class OpenedRepository:
+    """A repository, the path of its group and the configured name of its upstream.
 
     `prefetch` is to be called with each manifest that a client was given.
     """
@@ -40,28 +34,35 @@ class Opened:
 
 
 class Access:
-    """Opens what requests to one address name; the options are those of the address."""
+    """Locates, decides and opens for each request anew; only the location of a name is remembered, in the directory."""
 
-    def __init__(self, services: Services, options: Options) -> None:
+    def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._services = services
-        self.options = options
+        self._options = options
 
-    async def open_repository(self, name: RepositoryName, action: Action) -> Opened:
-        """Raises NameUnknown, Denied, Unsupported."""
-        location = await self._services.directory.locate(name, self.options.root)
+    async def open_repository(
+        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
+    ) -> OpenedRepository:
+        """Open the repository that a name leads to below a root, or by itself.
+
+        Raises NameUnknown, Denied, Unsupported.
+        """
+        location = await self._services.directory.locate(name, root)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
                 f"{name} is no repository here; images of upstreams are at GROUP/dependency_proxy/containers/IMAGE"
             )
-        return self._open_proxied(location, action)
-
-    def _open_proxied(self, location: ProxiedLocation, action: Action) -> Opened:
-        decision = decide_pull(ANONYMOUS, location.group, open_proxy=self.options.open_proxy)
-        if not decision.allowed:
-            raise Denied(decision.reason)
+        self._check(location, principal)
         if action is not Action.PULL:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream} and can only be pulled")
+        image = open_proxied(location, self._services)
+        return OpenedRepository(image.repository, image.prefetch, location.group.path, location.upstream)
+
+    def _check(self, location: ProxiedLocation, principal: Principal) -> None:
+        """Check that the principal may pull the image; only then is it told what else may be done. Raises Denied."""
+        target = DependencyProxyTarget(location.group, self._options.open_proxy)
+        decision = decide(principal, Action.PULL, target, self._services.clock())
+        if not decision.allowed:
+            raise Denied(decision.reason)
         if not self._services.upstreams.get(location.upstream).permits(location.image):
             raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
-        image = open_proxied(location, self._services)
-        return Opened(image.repository, image.prefetch, location.group.path, location.upstream)

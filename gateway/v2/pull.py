@@ -13,10 +13,13 @@ from cache.oci.errors import PageInvalid
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from gateway.auth.permissions import Action
+from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
-from gateway.v2.access import Access, Opened
+from gateway.http.errors import API_VERSION
+from gateway.v2.access import Access, OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
-from gateway.v2.responses import API_VERSION, BlobHead, BlobResponse, ManifestResponse
+from gateway.v2.responses import BlobHead, BlobResponse, ManifestResponse
+from gateway.v2.root_selection import chosen_root
 
 TAG_PAGE_LIMIT = 1000
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
@@ -28,44 +31,44 @@ class Pull:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def get_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         found = await opened.repository.manifest(_reference(endpoint))
         opened.prefetch(found)
         return ManifestResponse(found.manifest.descriptor, found.manifest, found.status, request.headers)
 
-    async def head_manifest(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         found = await opened.repository.stat_manifest(_reference(endpoint))
         return ManifestResponse(found.descriptor, None, found.status, request.headers)
 
-    async def get_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         found = await opened.repository.blob(_digest(endpoint))
         return BlobResponse(found.blob, found.status, request.headers)
 
-    async def head_blob(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         digest = _digest(endpoint)
         found = await opened.repository.stat_blob(digest)
         return BlobHead(digest, found.size, found.status)
 
-    async def list_tags(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def list_tags(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         count = _page_size(request.query_params.get("n"))
         page = await opened.repository.tags(count, request.query_params.get("last"))
         headers = dict(API_VERSION)
         if page.last is not None:
-            options = self._access.options
+            root = chosen_root(request.scope)
             query = {"n": str(count or len(page.tags)), "last": page.last}
-            if options.namespace:
-                query["ns"] = options.namespace
-            url = f"{options.external_url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
+            if root.link_namespace:
+                query["ns"] = root.link_namespace
+            url = f"{root.url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
             headers["Link"] = f'<{url}>; rel="next"'
         return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
 
-    async def list_referrers(self, request: Request, endpoint: Endpoint) -> ASGIApp:
-        opened = await self._open(request, endpoint)
+    async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        opened = await self._open(request, endpoint, principal)
         wanted = request.query_params.get("artifactType")
         page = await opened.repository.referrers(_digest(endpoint), wanted)
         manifests = page.manifests
@@ -75,13 +78,14 @@ class Pull:
         headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
         return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
 
-    async def refuse_write(self, request: Request, endpoint: Endpoint) -> ASGIApp:
+    async def refuse_write(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """Refuse a write, since no repository here can be written to. Raises NameUnknown, Denied, Unsupported."""
-        await self._access.open_repository(endpoint.name, Action.PUSH)
+        await self._access.open_repository(endpoint.name, principal, Action.PUSH, chosen_root(request.scope).root)
         raise AssertionError("a repository was opened for writing")
 
-    async def _open(self, request: Request, endpoint: Endpoint) -> Opened:
-        opened = await self._access.open_repository(endpoint.name, Action.PULL)
+    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
+        root = chosen_root(request.scope).root
+        opened = await self._access.open_repository(endpoint.name, principal, Action.PULL, root)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
         return opened
 

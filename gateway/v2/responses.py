@@ -16,9 +16,9 @@ from cache.repository import CacheStatus
 from cache.store.base import Extent, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
+from gateway.http.errors import API_VERSION
 from gateway.server.zerocopy import EXTENSION
 
-API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 PIECE = 1024 * 1024
 _MORE = {"more_body": True}
 
@@ -56,9 +56,7 @@ class BlobResponse:
         if blob.size is not None:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
         await _start(send, 206 if part else 200, headers)
-        await send(
-            {"type": "http.response.body", "body": b"", **_MORE}
-        )  # sends the head now
+        await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head now
         await self._send_body(send, part, EXTENSION in scope.get("extensions", {}))
 
     def _part(self, etag: str) -> ByteRange | None:

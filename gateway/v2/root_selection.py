@@ -1,8 +1,9 @@
-"""Which repository a request means by more than its path: by `?ns=`, by Host, by the address that it came to."""
+"""Which repository a request names by more than its path: by the address that it came to, by Host, by `?ns=`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,39 +11,165 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
 from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS, Root
 from gateway.namespaces.paths import PROXY_SEPARATOR
-from gateway.services import Services
-from gateway.upstreams import Upstreams
-from gateway.v2.access import Options
-from gateway.v2.routes import RegistryApi
 
 NAMESPACE_HEADER = "OCI-Namespace"
 _ADDRESS = "gateway.address"
+_CHOSEN = "gateway.chosen_root"
 _READS = ("GET", "HEAD")
+_PINGS = ("/v2", "/v2/")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def main_registry(services: Services, options: Options, ns_group: str, virtual_hosts: Mapping[str, Root]) -> ASGIApp:
-    """What answers below /v2 on the main address, whose URL is in the options."""
-    by_upstream = {
-        name: RegistryApi(services, replace(options, root=Root(ns_group, name), namespace=name))
-        for name in services.upstreams.names
+@dataclass(frozen=True, slots=True)
+class ChosenRoot:
+    """What the names of a request mean.
+
+    `url`: where clients reach the address of the request, without a slash at its end. `root`: None where a name says by
+    itself where it leads. `namespace`: the OCI-Namespace that the response states, one of the configured, never an
+    echo; empty for none. `link_namespace`: the `ns` that links to further pages must repeat; empty for none.
+    """
+
+    url: str
+    root: Root | None = None
+    namespace: str = ""
+    link_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRoots:
+    """What can be named at one address, or under one virtual host.
+
+    `own`: what a request means without `ns`, or with one of `own_hosts`. `by_namespace`: what it means with another.
+    `upstreams`: the names of those that `by_namespace` leads to.
+    """
+
+    own: ChosenRoot
+    own_hosts: frozenset[str]
+    by_namespace: Mapping[str, ChosenRoot]
+    upstreams: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RootTable:
+    """All addresses of a server: the main one, its virtual hosts by lower-case name, and the listeners in order."""
+
+    main: AddressRoots
+    virtual_hosts: Mapping[bytes, AddressRoots]
+    listeners: Sequence[AddressRoots] = ()
+
+
+def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
+    """Choose what a request's names mean: by its address, then by Host on the main one, then by `ns`.
+
+    `ns=HOST[:PORT]` comes from containerd with each request to a mirror. On the main address it chooses among the
+    configured upstreams and reaches nothing else; a name below a group says by itself where it leads. An address or
+    virtual host of one upstream does not serve another, which `ns` may name. Raises NameUnknown, Unsupported.
+    """
+    address = _address(scope, table)
+    if not scope["query_string"]:
+        return address.own
+    reads, of_one_upstream = scope["method"] in _READS, address.own.root is not None
+    if of_one_upstream and not reads:
+        return address.own  # a write is refused there whatever it names
+    namespace = _namespace(scope["query_string"])
+    if not namespace or namespace in address.own_hosts:
+        return address.own
+    if not of_one_upstream:
+        if PROXY_SEPARATOR in scope["path"] or scope["path"] in _PINGS:
+            return address.own
+        if not reads:
+            raise Unsupported("images of an upstream, which `ns` asks for, can only be pulled")
+    chosen = address.by_namespace.get(namespace)
+    if chosen is None:
+        raise _unknown(namespace, address.upstreams)
+    return chosen
+
+
+def _address(scope: Mapping[str, Any], table: RootTable) -> AddressRoots:
+    """The address that a request came to; a Host chooses among the configured names and means nothing else."""
+    number: int = scope.get(_ADDRESS, 0)
+    if number:
+        return table.listeners[number - 1]
+    if not table.virtual_hosts:
+        return table.main
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    return table.virtual_hosts.get(host.lower().partition(b":")[0], table.main)
+
+
+class RootSelection:
+    """Middleware that chooses the root of each request, and states in the response for which registry it is given."""
+
+    def __init__(self, app: ASGIApp, table: RootTable) -> None:
+        self._app = app
+        self._table = table
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises RegistryError for what is refused."""
+        chosen = scope[_CHOSEN] = choose_root(scope, self._table)
+        if not chosen.namespace:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_namespace(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                line = (NAMESPACE_HEADER.lower().encode(), chosen.namespace.encode())
+                message["headers"] = [*message["headers"], line]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_namespace)
+        except RegistryError as error:
+            error.headers[NAMESPACE_HEADER] = chosen.namespace
+            raise
+
+
+def chosen_root(scope: Mapping[str, Any]) -> ChosenRoot:
+    """What RootSelection has chosen for a request."""
+    chosen = scope[_CHOSEN]
+    if not isinstance(chosen, ChosenRoot):
+        raise TypeError("no root was chosen")
+    return chosen
+
+
+def at_listener(app: ASGIApp, number: int) -> ASGIApp:
+    """An app for one listener, counted from 1: one app serves all addresses, and learns by which a request came."""
+
+    async def numbered(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        scope[_ADDRESS] = number
+        await app(scope, receive, send)
+
+    return numbered
+
+
+def root_table(
+    main_url: str,
+    upstreams: Mapping[str, str],
+    ns_group: str,
+    virtual_hosts: Mapping[str, Root],
+    listeners: Iterable[tuple[str, Root]] = (),
+) -> RootTable:
+    """The table of a server whose main address clients reach at `main_url`.
+
+    `upstreams`: the URL of each, by name. `ns_group`: the group that `ns` on the main address pulls through.
+    `listeners`: the URL and root of each.
+    """
+    namespaces = namespaces_of(upstreams)
+    by_namespace = {
+        namespace: ChosenRoot(main_url, Root(ns_group, name), namespace, name) for namespace, name in namespaces.items()
     }
-    foreign = {namespace: by_upstream[name] for namespace, name in namespaces_of(services.upstreams).items()}
-    own = ByNamespace(RegistryApi(services, options), options.external_url, foreign, services.upstreams.names)
-    if not virtual_hosts:
-        return own
+    main = AddressRoots(ChosenRoot(main_url), frozenset(hosts_of(main_url)), by_namespace, sorted(upstreams))
     hosts = {
-        name: registry_at(services, replace(options, external_url=url_with_host(options.external_url, name)), root)
+        name.encode(): _of_one_upstream(url_with_host(main_url, name), root, namespaces)
         for name, root in virtual_hosts.items()
     }
-    return ByHost(own, hosts)
+    return RootTable(main, hosts, [_of_one_upstream(url, root, namespaces) for url, root in listeners])
 
 
-def registry_at(services: Services, options: Options, root: Root) -> ASGIApp:
-    """What answers below /v2 where every name belongs to one group and upstream."""
-    api = RegistryApi(services, replace(options, root=root))
-    known = [namespace for namespace, name in namespaces_of(services.upstreams).items() if name == root.upstream]
-    return OfOneUpstream(api, root.upstream, known, options.external_url)
+def _of_one_upstream(url: str, root: Root, namespaces: Mapping[str, str]) -> AddressRoots:
+    by_namespace = {
+        namespace: ChosenRoot(url, root, namespace) for namespace, name in namespaces.items() if name == root.upstream
+    }
+    return AddressRoots(ChosenRoot(url, root), frozenset(hosts_of(url)), by_namespace, [root.upstream])
 
 
 def url_with_host(url: str, host: str) -> str:
@@ -60,123 +187,11 @@ def hosts_of(url: str) -> list[str]:
     return [f"{host}:{port}", *([host] if port == default else [])]
 
 
-def namespaces_of(upstreams: Upstreams) -> dict[str, str]:
+def namespaces_of(upstreams: Mapping[str, str]) -> dict[str, str]:
     """The upstream that each `ns` means: its name, or the host of its URL where no upstream has that for a name."""
-    found = {host: name for name in upstreams.names for host in hosts_of(upstreams.get(name).url)}
-    found |= {name: name for name in upstreams.names}
+    found = {host: name for name in sorted(upstreams) for host in hosts_of(upstreams[name])}
+    found |= {name: name for name in upstreams}
     return found | {DOCKER_HUB_ALIAS: found[DOCKER_HUB]} if DOCKER_HUB in found else found
-
-
-class ByNamespace:
-    """`?ns=HOST[:PORT]` on the main address, which containerd sends with each request to a mirror.
-
-    With a plain name it chooses among the configured upstreams and reaches nothing else; this server's own external
-    host means a repository of its own. A name below a group says by itself where it leads.
-    """
-
-    def __init__(self, own: ASGIApp, own_url: str, foreign: Mapping[str, ASGIApp], upstreams: Iterable[str]) -> None:
-        """`foreign`: who answers for each namespace. Raises RegistryError for what is refused."""
-        self._own = own
-        self._own_hosts = frozenset(hosts_of(own_url))
-        self._foreign = {namespace: InNamespace(app, namespace) for namespace, app in foreign.items()}
-        self._upstreams = sorted(upstreams)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._chosen(scope) if scope["query_string"] else self._own
-        await app(scope, receive, send)
-
-    def _chosen(self, scope: Scope) -> ASGIApp:
-        namespace = _namespace(scope["query_string"])
-        if not namespace or namespace in self._own_hosts or PROXY_SEPARATOR in scope["path"]:
-            return self._own
-        if scope["path"] in ("/v2", "/v2/"):
-            return self._own
-        if scope["method"] not in _READS:
-            raise Unsupported("images of an upstream, which `ns` asks for, can only be pulled")
-        app = self._foreign.get(namespace)
-        if app is None:
-            raise _unknown(namespace, self._upstreams)
-        return app
-
-
-class OfOneUpstream:
-    """An address whose every name belongs to one upstream does not answer for another, which `ns` may name."""
-
-    def __init__(self, app: ASGIApp, upstream: str, namespaces: Iterable[str], own_url: str) -> None:
-        self._app = app
-        self._upstream = upstream
-        self._asked = {name: InNamespace(app, name) for name in namespaces}
-        self._own_hosts = frozenset(hosts_of(own_url))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reads = scope["method"] in _READS  # what does not, the app refuses whatever it names
-        app = self._chosen(scope["query_string"]) if scope["query_string"] and reads else self._app
-        await app(scope, receive, send)
-
-    def _chosen(self, query: bytes) -> ASGIApp:
-        namespace = _namespace(query)
-        if not namespace or namespace in self._own_hosts:
-            return self._app
-        app = self._asked.get(namespace)
-        if app is None:
-            raise _unknown(namespace, [self._upstream])
-        return app
-
-
-class InNamespace:
-    """Says with every answer for which registry it was given; `namespace` is one of the configured, never an echo."""
-
-    def __init__(self, app: ASGIApp, namespace: str) -> None:
-        self._app = app
-        self._namespace = namespace
-        self._line = (NAMESPACE_HEADER.lower().encode(), namespace.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._line]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, telling)
-        except RegistryError as error:
-            error.headers[NAMESPACE_HEADER] = self._namespace
-            raise
-
-
-class AtAddress:
-    """Outermost on a listener: one app serves all addresses, and is told by which of them a request came."""
-
-    def __init__(self, app: ASGIApp, number: int) -> None:
-        self._app = app
-        self._number = number
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_ADDRESS] = self._number
-        await self._app(scope, receive, send)
-
-
-class ByAddress:
-    """Who answers below /v2 on the main address, then on each listener."""
-
-    def __init__(self, registries: Sequence[ASGIApp]) -> None:
-        self._registries = registries
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._registries[scope.get(_ADDRESS, 0)](scope, receive, send)
-
-
-class ByHost:
-    """Virtual hosts: Host chooses among the configured names and means nothing else."""
-
-    def __init__(self, main: ASGIApp, hosts: Mapping[str, ASGIApp]) -> None:
-        self._main = main
-        self._hosts = {name.encode(): app for name, app in hosts.items()}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        app = self._hosts.get(host.lower().partition(b":")[0], self._main)
-        await app(scope, receive, send)
 
 
 @lru_cache(256)
@@ -188,5 +203,5 @@ def _namespace(query: bytes) -> str:
     return values.pop().lower() if values else ""
 
 
-def _unknown(namespace: str, upstreams: list[str]) -> NameUnknown:
+def _unknown(namespace: str, upstreams: Iterable[str]) -> NameUnknown:
     return NameUnknown(f"upstream {namespace[:300]!r} is not served here: configured are {', '.join(upstreams)}")

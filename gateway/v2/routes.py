@@ -1,4 +1,4 @@
-"""The paths of /v2 and who answers them."""
+"""Paths of /v2 and the handlers that serve them."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,22 +7,24 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import EndpointUnknown, Unsupported
+from gateway.auth.principal import Principal
+from gateway.http.errors import API_VERSION
 from gateway.services import Services
-from gateway.v2.access import Access, Options
+from gateway.v2.access import Access, RegistryOptions
 from gateway.v2.endpoint import Endpoint, EndpointKind, check_raw_path, parse_endpoint
 from gateway.v2.pull import Pull
-from gateway.v2.responses import API_VERSION
 
-Handler = Callable[[Request, Endpoint], Awaitable[ASGIApp]]
+Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 _PINGS = ("/v2", "/v2/")
 
 
 class RegistryApi:
-    """All under /v2. Raises RegistryError for what is refused."""
+    """Every path under /v2, inside a RootSelection. Raises RegistryError for what is refused."""
 
-    def __init__(self, services: Services, options: Options) -> None:
+    def __init__(self, services: Services, options: RegistryOptions) -> None:
+        self._authenticator = services.authenticator
         pull = Pull(Access(services, options))
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
@@ -39,12 +41,13 @@ class RegistryApi:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._answer(Request(scope, receive))
-        await answer(scope, receive, send)
+        response = await self._respond(Request(scope, receive))
+        await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> ASGIApp:
+    async def _respond(self, request: Request) -> ASGIApp:
         path, method = request.scope["path"], request.method
         check_raw_path(request.scope["raw_path"])
+        principal = await self._authenticator.authenticate(request.scope)
         if path in _PINGS and method in ("GET", "HEAD"):
             return ping()
         endpoint = None if path in _PINGS else parse_endpoint(path)
@@ -53,9 +56,9 @@ class RegistryApi:
         handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
         if endpoint is None or handler is None:
             raise Unsupported(f"{method[:30]} is not a method of this path")
-        return await handler(request, endpoint)
+        return await handler(request, endpoint, principal)
 
 
 def ping() -> ASGIApp:
-    """Whether this is a registry, and whether one must log in (distribution-spec, "Determining Support")."""
+    """Response that says that this is a registry (distribution-spec, "Determining Support")."""
     return JSONResponse({}, headers=API_VERSION)

@@ -11,9 +11,9 @@ from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
-from gateway import ops
 from gateway.auth.exposure import on_loopback_alone
 from gateway.data_folder import CacheFolder
+from gateway.ops import MetricsAccess, OpsOptions
 from gateway.settings.load import Settings
 from gateway.upstreams import Upstream
 
@@ -70,9 +70,9 @@ def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
     return settings.allow_open_proxy or on_loopback(settings, urls)
 
 
-def ops_options(settings: Settings, urls: Iterable[str]) -> ops.Options:
-    access = ops.MetricsAccess(settings.metrics_access)
-    return ops.Options(access, settings.metrics_token_file, on_loopback(settings, urls))
+def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
+    access = MetricsAccess(settings.metrics_access)
+    return OpsOptions(access, settings.metrics_token_file, on_loopback(settings, urls))
 
 
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:

@@ -27,6 +27,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.ledger import Ledger
 from cache.values import Source
+from gateway.auth.authenticator import Authenticator
 from gateway.data_folder import CacheFolder
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.directory.directory import Directory
@@ -79,7 +80,18 @@ async def open_services(
             _pulling(settings, folder, books, index, upstreams, evictor, events) as pull_through,
         ):
             directory = Directory(database, upstreams.names)
-            yield Services(directory, upstreams, pull_through, metrics, events, index, folder, process)
+            yield Services(
+                directory=directory,
+                authenticator=Authenticator(),
+                upstreams=upstreams,
+                pull_through=pull_through,
+                metrics=metrics,
+                events=events,
+                index=index,
+                folder=folder,
+                process=process,
+                clock=utc_now,
+            )
 
 
 class _ServerEvents(RecordedEvents):

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from gateway.http.access_log import AccessLog
+from gateway.http.errors import unexpected_response
 from gateway.http.request_id import new_request_id
-from gateway.v2.errors import unexpected_response
 from tests.gateway.asgi import Client, Exchange, scope_of
 
 OWN_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")

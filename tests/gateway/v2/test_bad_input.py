@@ -29,7 +29,8 @@ from gateway.data_folder import CacheFolder
 from gateway.db import groups
 from gateway.services import Services
 from gateway.settings.load import Settings
-from gateway.v2.access import Options
+from gateway.v2.access import RegistryOptions
+from gateway.v2.root_selection import root_table
 from gateway.wiring.app import create_app
 from gateway.wiring.lifespan import open_services
 from tests.gateway.asgi import Exchange, ask
@@ -44,7 +45,8 @@ VECTORS = all_vectors()
 CONTENT = seeded("held", 1_000)
 HELD = f"{PROXIED}/{IMAGE}/blobs/{digest_of(CONTENT)}"
 SENTENCE = re.compile(r"\S+ \S+ \S+.*", re.DOTALL)
-OPTIONS = Options("http://127.0.0.1:8080", open_proxy=True)
+ROOTS = root_table("http://127.0.0.1:8080", {}, "hub", {})
+OPTIONS = RegistryOptions(open_proxy=True)
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
@@ -57,7 +59,7 @@ def settings(canary: Liar) -> dict[str, Any]:
 
 
 async def prepare(data: Path) -> None:
-    """Beside the open `hub`: a group whose proxy is off, one that asks for a login."""
+    """Beside the open `hub`: a group whose proxy is off, and one that requires a login."""
     async with folder.open_made(data) as database, database.write() as connection:
         for path, proxy_enabled in (("off", False), ("closed", True)):
             group = await groups.create(connection, path, NOW)
@@ -110,7 +112,7 @@ async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sur
         async with open_services(Settings.model_validate({"data": str(data), **settings(canary)})) as services:
             await hold(services, data)
             before = files(data)
-            yield Surface(create_app(services, OPTIONS), services)
+            yield Surface(create_app(services, ROOTS, OPTIONS), services)
             assert files(data) == before
 
 
@@ -154,7 +156,7 @@ async def test_a_host_header_changes_no_refusal(host: str, surface: Surface) -> 
 @pytest.mark.parametrize("target", [f"{PROXIED}/{IMAGE}/tags/list", "/-/ready"])
 async def test_what_nobody_foresaw_is_answered_in_the_same_form_and_told_once(target: str, surface: Surface) -> None:
     nothing: Any = None
-    broken = create_app(replace(surface.services, directory=nothing), OPTIONS)
+    broken = create_app(replace(surface.services, directory=nothing), ROOTS, OPTIONS)
     with capture_logs() as events:
         found = await ask(broken, "GET", target)
     check(Vector("GET", target, 500, "UNKNOWN", "request id"), found)

@@ -18,7 +18,7 @@ from cache.oci.media_types import OCI_INDEX
 from cache.repository import CacheStatus
 from cache.store.base import Extent
 from cache.values import Outcome
-from gateway.v2.errors import Refusals
+from gateway.v2.errors import ErrorRendering
 from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts.images import seeded
@@ -95,7 +95,7 @@ def serving(blob: ScriptedBlob, answer: CacheStatus = MISS) -> ASGIApp:
     async def get(request: Request) -> ASGIApp:
         return BlobResponse(blob, answer, request.headers)
 
-    return Refusals(Router([Route("/", get)]))  # type: ignore[arg-type]
+    return ErrorRendering(Router([Route("/", get)]))  # type: ignore[arg-type]
 
 
 async def get(blob: ScriptedBlob, *headers: tuple[str, str], version: str = "1.1", method: str = "GET") -> Exchange:

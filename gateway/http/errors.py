@@ -1,0 +1,44 @@
+"""Errors of paths that belong to no surface, and the one JSON form that several surfaces give theirs.
+
+The form is that of the OCI distribution specification ("Error Codes"), also outside /v2: clients that look for a
+registry at another path read it.
+"""
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable
+
+API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
+"""Header by which old clients know a registry; every error of this server has it."""
+
+
+def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
+    """The response to a request that was refused; `headers` are sent beside the error's own."""
+    entry = {"code": error.code, "message": error.message, "detail": error.detail}
+    every = {**API_VERSION, "X-Content-Type-Options": "nosniff", **(headers or {}), **error.headers}
+    return JSONResponse({"errors": [entry]}, error.status, every)
+
+
+def unexpected_response() -> Response:
+    """The response to a request whose handler raised what nobody caught; the cause is for the log alone."""
+    return error_response(
+        RegistryError("this server failed; its log has the cause beside the request id of this answer")
+    )
+
+
+def unusable_database() -> RegistryError:
+    """The error for a database of this server that cannot be read or written."""
+    return StoreUnavailable("this server's own database does not answer; its log says why")
+
+
+def unknown_path(path: str) -> RegistryError:
+    """The error for a path that leads nowhere."""
+    return EndpointUnknown(f"there is nothing at {path[:300]!r}")
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI app for paths that belong to no surface."""
+    await error_response(unknown_path(scope["path"]))(scope, receive, send)
