@@ -1,1 +1,2 @@
-"""Speed beside the peers, in one run: `tests/bench/run`. Nothing here asserts; it measures and prints ratios."""
+"""Benchmark: measures the speed beside the peers in one run: `tests/bench/run`. It asserts nothing and prints
+ratios."""

@@ -1,8 +1,8 @@
 """Measures registry-gateway beside its peers and prints ratios: `tests/bench/run [--quick] [--only WORD]`.
 
-Every round starts each server afresh on an empty cache, one after the other, so that the pairs of a ratio ran in the
-same weather. `--json FILE` keeps the figures, for comparing two commits; `--plot FILE` draws the ratios, `--table FILE`
-writes all as tables.
+Every round starts each server afresh on an empty cache, one after the other, so that both values of a ratio were
+measured under the same conditions. `--json FILE` keeps the figures, to compare two commits; `--plot FILE` draws the
+ratios, `--table FILE` writes all figures as tables.
 """
 
 import argparse
@@ -44,7 +44,7 @@ PEERS: dict[str, Callable[[], Peer]] = {
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of work, on which peers, and which figures of `subject` to hold against whom: (figure, peer, target)."""
+    """A piece of work, the peers that do it, and the figures of `subject` to compare: (figure, peer, target)."""
 
     name: str
     work: work.Work
@@ -142,8 +142,8 @@ def machine() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under two minutes: fewer rounds, a smaller blob")
-    parser.add_argument("--rounds", type=int, help="how many (5, quick: 2)")
-    parser.add_argument("--only", metavar="WORD", default="", help="only pieces whose names hold it")
+    parser.add_argument("--rounds", type=int, help="number of rounds (5, quick: 2)")
+    parser.add_argument("--only", metavar="WORD", default="", help="only pieces whose names contain WORD")
     parser.add_argument("--without", metavar="PEER", default="", help="a peer to leave out")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE")

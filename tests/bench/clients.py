@@ -1,4 +1,4 @@
-"""Clients that cost next to nothing, so that two cores measure the servers and not the clients."""
+"""Clients that use hardly any CPU, so that two cores measure the servers and not the clients."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """Seconds are from the moment the request was sent."""
+    """Result of a request. Seconds count from the moment the request was sent."""
 
     status: int
     size: int
@@ -27,9 +27,9 @@ class Got:
 
 
 def get(url: str, headers: str = "", keep_body: bool = False, rate: int | None = None) -> Got:
-    """One request on a connection of its own. A body that is not kept is thrown away by the kernel itself.
+    """Sends one request on a new connection. The kernel itself discards a body that is not kept.
 
-    `rate`: bytes per second at the most, for a slow client with a small receive buffer.
+    `rate`: limit in bytes per second, for a slow client with a small receive buffer.
     """
     parts = urlsplit(url)
     with socket.socket() as connection:
@@ -59,7 +59,7 @@ def get(url: str, headers: str = "", keep_body: bool = False, rate: int | None =
 
 
 def pull(base: str, digest: str, tag: str = "latest") -> Got:
-    """What a client does: the manifest by tag, then the one layer. The seconds are those of both."""
+    """Pulls as a client does: the manifest by tag, then the one layer. The seconds are those of both."""
     began = time.perf_counter()
     manifest = get(f"{base}/manifests/{tag}", keep_body=True)
     if manifest.status != 200 or digest not in manifest.body.decode():
@@ -71,7 +71,7 @@ def pull(base: str, digest: str, tag: str = "latest") -> Got:
 
 
 def at_once(count: int, work: Callable[[], T]) -> tuple[list[T], float]:
-    """The results of all, and the seconds from the first start to the last end."""
+    """Runs `work` in `count` threads; returns the results, and the seconds from the first start to the last end."""
     results: list[T] = []
     barrier = threading.Barrier(count + 1)
 

@@ -1,4 +1,4 @@
-"""A constant answer on plain Hypercorn: how fast a cached manifest could be if nothing had to be done for it."""
+"""Constant response on plain Hypercorn: how fast a cached manifest could be if serving it took no work."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""How a hit, the memory and the start change with 1,000, 100,000 and 1,000,000 blobs and links in the index."""
+"""Growth of the index: how a hit, the memory and the start change with 1,000, 100,000 and 1,000,000 blobs and links."""
 
 import sqlite3
 import time
@@ -16,7 +16,7 @@ HITS = 200
 
 
 def growth(folder: Path, rounds: int, quick: bool) -> dict[str, dict[str, float]]:
-    """Hits are of blobs that were never asked for since the start, so that none is in memory already."""
+    """Measures hits on blobs that were never requested since the start, so that none is in memory."""
     print("\ngrowth of the index")
     found: dict[str, dict[str, float]] = {}
     for entries in (1_000, 100_000) if quick else (1_000, 100_000, 1_000_000):
@@ -48,7 +48,7 @@ def growth(folder: Path, rounds: int, quick: bool) -> dict[str, dict[str, float]
 
 
 def hit(url: str) -> float:
-    """Seconds. Raises RuntimeError for anything but a hit: a miss would be measured as if it were one."""
+    """Seconds of a hit. Raises RuntimeError for anything else, so that no miss is measured as a hit."""
     got = get(url)
     if got.status != 200:
         raise RuntimeError(f"{url}: {got.status}")
@@ -56,7 +56,7 @@ def hit(url: str) -> float:
 
 
 def _fill(data: Path, entries: int) -> list[str]:
-    """Rows for so many blobs and links of one image; the files of some of them, whose digests are returned."""
+    """Adds rows for `entries` blobs and links of one image; returns the digests of those that also have files."""
     held = []
     with closing(sqlite3.connect(data / "cache.db")) as connection, connection:
         [(image,)] = connection.execute("SELECT id FROM images")

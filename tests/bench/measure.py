@@ -1,4 +1,4 @@
-"""What a server used: processor seconds and memory, read from /proc."""
+"""Resource use of a server: processor seconds and memory, read from /proc."""
 
 import os
 import statistics
@@ -10,7 +10,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system, of the processes and of the children that they have waited for."""
+    """User and system time of the processes and of the children that they have waited for."""
     total = 0
     for pid in pids:
         try:
@@ -22,7 +22,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """The proportional set size: shared pages are counted once."""
+    """Proportional set size: shared pages are counted once."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -46,5 +46,5 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """Pair by pair, since both of a pair ran in the same weather."""
+    """Ratios pair by pair, because both values of a pair were measured under the same conditions."""
     return spread([mine / other for mine, other in zip(ours, theirs, strict=True)])

@@ -1,4 +1,4 @@
-"""The servers that are measured, ours and the others, each started on a folder of its own."""
+"""Measured servers, ours and the others, each started on a new folder."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ class Peer(Protocol):
 
     @property
     def base(self) -> str:
-        """Where `/manifests/…` and `/blobs/…` of the image are."""
+        """URL below which `/manifests/…` and `/blobs/…` of the image are."""
 
     @property
     def pids(self) -> list[int]: ...
@@ -66,7 +66,7 @@ class Ours:
 
 
 class _Program:
-    """A peer that is one program with a file of settings, on a port of its own."""
+    """A peer that is one program with a configuration file, on a separate port."""
 
     name: str
     _process: Process
@@ -85,7 +85,7 @@ class _Program:
 
 
 class Constant(_Program):
-    """The same server with an app that does nothing."""
+    """Hypercorn with an app that does nothing."""
 
     name = "constant answer"
 
@@ -120,7 +120,7 @@ class DockerRegistry(_Program):
 
 
 class Distribution(DockerRegistry):
-    """The current release of the same project, built from its Go module."""
+    """Current release of distribution, built from its Go module."""
 
     name = "distribution"
 
@@ -135,7 +135,7 @@ class Distribution(DockerRegistry):
 
 
 class Nginx(_Program):
-    """nginx with proxy_cache and its lock: what a careful administrator would build of parts."""
+    """nginx with proxy_cache and its lock: what a careful administrator would build from existing parts."""
 
     name = "nginx"
 

@@ -1,4 +1,4 @@
-"""The ratios as a picture: a bar from the lowest to the highest of the rounds, a mark at the median, a line at 1."""
+"""Ratios as a picture: a bar from the lowest to the highest round, a mark at the median, a line at 1."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ WIDTH, ROW, LEFT, TOP = 960, 30, 480, 40
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> str:
-    """An SVG; the scale is logarithmic, as a third and three times are the same distance from equal."""
+    """Draws an SVG with a logarithmic scale, on which a third and three times are equally far from equal."""
     low = min(0.25, *(row["low"] for row in rows))
     high = max(4.0, *(row["high"] for row in rows))
 

@@ -1,4 +1,4 @@
-"""A cold blob from an upstream that gives 10 MB/s to each connection and knows ranges."""
+"""Cold blob from an upstream that gives 10 MB/s to each connection and supports ranges."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ RATE = 10 * MB
 
 
 def ranged(folder: Path, rounds: int, quick: bool) -> dict[str, list[float]]:
-    """Seconds of the upstream over one connection, and of ours; and how many times as fast that is."""
+    """Seconds of a download from the upstream over one connection, and through the gateway; prints their ratio."""
     print("\nranged fill, 10 MB/s a connection")
     size = (64 if quick else 256) * MB
     registry = Registry(folder / "ranged")

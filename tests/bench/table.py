@@ -1,4 +1,4 @@
-"""The figures as tables of Markdown, for the README; what is wanted and not met is marked."""
+"""Tables of the figures in Markdown, for the README; missed targets are marked."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ OWN = "first byte over the upstream's own"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure of a piece of work: its medians in `unit`, which is `scale` times what was measured. `wanted` is there
-    where no peer is the measure."""
+    """One row of the table: the median of a figure of a piece of work, times `scale`. `wanted` is the target if no peer
+    is the measure."""
 
     label: str
     piece: str
@@ -68,7 +68,7 @@ LINES = [
 
 
 def tables(measured: dict[str, Any]) -> str:
-    """Of what `--json` keeps; pieces that were not measured are left out."""
+    """Renders what `--json` keeps; pieces that were not measured are left out."""
     figures = measured["figures"]
     rows = ["| work | " + " | ".join(COLUMNS) + " | ratio | target |", "| --- " * (len(COLUMNS) + 3) + "|"]
     for line in LINES:

@@ -1,4 +1,4 @@
-"""The upstream of all peers: a docker-registry with images of one layer each, that tells what it was asked for."""
+"""Upstream of all peers: a docker-registry with images of one layer each, which counts its requests."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 class Upstream:
-    """`layers` by tag. `large` is the one that is pulled; the others are for clients that want a cold blob each."""
+    """Registry with `layers` by tag. `large` is the pulled image; the others are for clients that need a cold blob
+    each."""
 
     def __init__(self, directory: Path, large: int = 256 * MB) -> None:
         self._registry = Registry(directory)
@@ -39,7 +40,7 @@ class Upstream:
         self._log_from = len(self._registry.log_text())
 
     def gets(self, digest: str) -> int:
-        """How often the blob was asked for since `forget_requests`."""
+        """Number of GET requests for the blob since `forget_requests`."""
         lines = self._registry.log_text()[self._log_from :].splitlines()
         return sum(1 for line in lines if f'"GET /v2/{IMAGE}/blobs/{digest} ' in line)
 
@@ -49,7 +50,7 @@ class Upstream:
 
 
 def publish(registry: Registry, tag: str, digest: str, size: int, config: str) -> None:
-    """A manifest with one layer, which makes the image known."""
+    """Publishes a manifest with one layer, which makes the image known."""
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,

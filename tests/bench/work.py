@@ -1,4 +1,4 @@
-"""The pieces of work that are measured; each returns one round's figures of one peer."""
+"""Pieces of work that are measured; each returns one round's figures of one peer."""
 
 import socket
 import subprocess
@@ -28,7 +28,7 @@ class Round:
 
 
 def warm(one: Round, clients: int = 8) -> Figures:
-    """Eight pulls at once of what is cached, with a small request every 10 ms beside them."""
+    """Eight concurrent pulls of cached content, with a small request every 10 ms at the same time."""
     digest = one.upstream.layers["large"]
     pull(one.peer.base, digest, "large")
     time.sleep(0.5)
@@ -67,7 +67,7 @@ def cold_many(one: Round, clients: int = 16) -> Figures:
 
 
 def follow(one: Round, clients: int = 8) -> Figures:
-    """What it costs to follow a blob that arrives: with two workers half of the clients follow another's file."""
+    """Cost of following a blob that arrives: with two workers half of the clients follow another worker's file."""
     digest = one.upstream.layers["large"]
     before = cpu_seconds(one.peer.pids)
     results, _ = at_once(clients, lambda: pull(one.peer.base, digest, "large"))
@@ -76,7 +76,7 @@ def follow(one: Round, clients: int = 8) -> Figures:
 
 
 def beside_fills(one: Round) -> Figures:
-    """Small requests every 10 ms while three large blobs arrive, and whatever else the server does in the meantime."""
+    """Small requests every 10 ms while three large blobs arrive and the server does its background work."""
     layers = one.upstream.layers
     pull(one.peer.base, layers["large"], "large")
     waits: list[float] = []
@@ -97,7 +97,8 @@ def beside_fills(one: Round) -> Figures:
 
 
 def first_byte(one: Round) -> Figures:
-    """Over the upstream's own with as many clients: for a small and a large blob, for one client and for sixteen."""
+    """Delay of the first byte over the upstream's own with as many clients: a small and a large blob, one client and
+    sixteen."""
     figures: Figures = {}
     for size in ("small", "large"):
         for clients in (1, 16):
@@ -116,7 +117,7 @@ def cached_tag(one: Round, keep_alive: bool = True) -> Figures:
 
 
 def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figures:
-    """A fast pull alone, and beside clients that take 10 KiB/s each of the same blob."""
+    """A fast pull alone, and during pulls of clients that take 10 KiB/s each of the same blob."""
     digest = one.upstream.layers["large"]
     pull(one.peer.base, digest, "large")
     time.sleep(0.5)
@@ -129,7 +130,7 @@ def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figur
 
 
 def requests_per_second(url: str, seconds: float, keep_alive: bool) -> float:
-    """By wrk, one thread and 16 connections."""
+    """Requests per second, measured by wrk with one thread and 16 connections."""
     close = [] if keep_alive else ["-H", "Connection: close"]
     command = [binary("wrk", "wrk"), "-t1", "-c16", f"-d{seconds:.0f}s", *close, url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -138,7 +139,7 @@ def requests_per_second(url: str, seconds: float, keep_alive: bool) -> float:
 
 
 class _Crowd:
-    """Clients in one thread that read a blob slowly, for as long as the block runs."""
+    """Clients in one thread that read a blob slowly while the block runs."""
 
     def __init__(self, url: str, clients: int, rate: int) -> None:
         self._url, self._clients, self._rate = url, clients, rate

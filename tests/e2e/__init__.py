@@ -1,1 +1,1 @@
-"""Real clients against real servers."""
+"""End-to-end tests: real clients against real servers."""

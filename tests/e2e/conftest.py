@@ -1,4 +1,4 @@
-"""What the end-to-end tests share beside the parts."""
+"""Fixtures of the end-to-end tests, in addition to the parts."""
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -17,7 +17,7 @@ LongLived = Callable[..., Gateway]
 
 @pytest.fixture(scope="module")
 def long_lived(workplace: Path) -> Iterator[LongLived]:
-    """As `gateway`, for a server that all tests of a module ask; each for content of its own."""
+    """Starts servers like `gateway` does, for all tests of a module; each test uses separate content."""
     servers: list[Gateway] = []
     with tempfile.TemporaryDirectory(dir=workplace) as directory:
 
@@ -34,7 +34,7 @@ def long_lived(workplace: Path) -> Iterator[LongLived]:
 
 @pytest.fixture(autouse=True)
 def calm(request: pytest.FixtureRequest, gateway: GatewayFactory) -> Iterator[None]:
-    """Whatever a test does from outside, our server has nothing to be surprised at."""
+    """Checks that the server's log holds no unexpected error, whatever the test did from outside."""
     yield
     for server in [*request.node.stash[GATEWAYS], *shared_servers(request.node)]:
         assert trouble(server) == []
@@ -44,7 +44,7 @@ def calm(request: pytest.FixtureRequest, gateway: GatewayFactory) -> Iterator[No
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of long-lived servers beside a failure, too."""
+    """Adds the logs of long-lived servers to the report of a failure."""
     report = yield
     if report.failed:
         for server in shared_servers(item):
@@ -53,6 +53,6 @@ def pytest_runtest_makereport(
 
 
 def shared_servers(item: pytest.Item) -> list[Gateway]:
-    """The servers that a test was given by fixtures of its module."""
+    """Servers that a test got from fixtures of its module."""
     given = getattr(item, "funcargs", {}).values()
     return [value for value in given if isinstance(value, Gateway)]

@@ -1,4 +1,4 @@
-"""Many clients at once."""
+"""Crowd of many concurrent clients."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,8 @@ T = TypeVar("T")
 
 
 def at_once(count: int, work: Callable[[int], T]) -> list[T]:
-    """What `count` threads make of `work(number)`, begun together; raises what any of them raised."""
+    """Runs `work(number)` in `count` threads that start together; returns the results, raises what any of them
+    raised."""
     gate = threading.Barrier(count)
 
     def begin(number: int) -> T:

@@ -1,4 +1,4 @@
-"""What lies in a server's data folder, seen from outside."""
+"""Data folder of a server, seen from outside."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ TROUBLE = ("Traceback", "request_failed", "task_failed", "fill_failed", "commit_
 
 
 def blob_file(gateway: Gateway, digest: str) -> Path:
-    """Where a proxied blob lies once it was verified."""
+    """Path of a verified blob in the cache."""
     algorithm, _, hex_digits = digest.partition(":")
     return gateway.data / "cache" / algorithm / hex_digits[:2] / hex_digits
 
@@ -23,7 +23,7 @@ def holds(gateway: Gateway, *digests: str) -> bool:
 
 
 def await_rest(gateway: Gateway, image: str, *digests: str) -> None:
-    """Until these blobs are cached and recorded; a client may have its last byte a moment earlier."""
+    """Waits until these blobs are cached and recorded; a client may have its last byte a moment earlier."""
 
     def cached(digest: str) -> bool:
         return raw.head(gateway.proxied_url(f"{image}/blobs/{digest}")).headers.get("x-cache") == "HIT"
@@ -32,18 +32,18 @@ def await_rest(gateway: Gateway, image: str, *digests: str) -> None:
 
 
 def spools(gateway: Gateway) -> list[str]:
-    """The downloads that are under way, or were left behind: each a file, with a note beside it."""
+    """Downloads that are in progress or were left behind: each a file, with a note beside it."""
     names = {path.name.removesuffix(".note") for path in (gateway.data / "spool").iterdir()}
     return sorted(names - {"leases"})
 
 
 def trouble(gateway: Gateway) -> list[str]:
-    """The lines of the log that no upstream and no client may cause."""
+    """Lines of the log that no upstream and no client may cause."""
     return [line for line in gateway.log_text().splitlines() if any(word in line for word in TROUBLE)]
 
 
 def error_of(answer: RawResponse) -> dict[str, Any]:
-    """The one error of an OCI error answer: code, message, detail."""
+    """The one error of an OCI error response: code, message, detail."""
     assert answer.headers["content-type"] == "application/json"
     assert answer.complete
     [error] = json.loads(answer.body)["errors"]

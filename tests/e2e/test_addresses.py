@@ -1,4 +1,4 @@
-"""Every way in which one image is addressed, on one server, and what none of them reaches."""
+"""Tests of every way to address one image, on one server, and of what none of them reaches."""
 
 import json
 import os
@@ -45,7 +45,7 @@ WAYS = ["prefix", "upstream below the prefix", "ns", "ns by the host of its URL"
 
 
 def way(mode: str, server: Gateway, listener: str, hub: Hub) -> Way:
-    """Where names begin, the headers that belong to it, and the query."""
+    """A way to address images: the base URL of names, its headers, and its query."""
     prefix = f"{server.url}/v2/hub/dependency_proxy/containers/"
     return {
         "prefix": (prefix, {}, ""),
@@ -141,7 +141,7 @@ def test_nobody_writes_through_a_namespace(namespace: str, server: Gateway) -> N
 def test_an_address_of_one_upstream_answers_for_no_other_and_takes_nothing(
     mode: str, hub: Hub, published: Publish, server: Gateway, listener: str
 ) -> None:
-    """containerd may be told to ask one mirror for everything: an image of another registry is another image."""
+    """containerd may be configured to use one mirror for everything: an image of another registry is another image."""
     layout = published("tiny")
     base, headers, _ = way(mode, server, listener, hub)
     url = f"{base}library/tiny/manifests/latest"

@@ -1,4 +1,5 @@
-"""Upstreams that hang, refuse or fail: they cost little, nobody else pays, and they are asked again by themselves."""
+"""Tests of upstreams that hang, refuse or fail: they cost little, other upstreams are not affected, and they
+recover."""
 
 import json
 import socket
@@ -19,7 +20,7 @@ from tests.parts.processes import HOST, wait_until
 from .datafolder import await_rest, error_of
 
 HIT_LATENCY = 1.0
-"""Seconds: far above that of a hit, far below any wait for an upstream."""
+"""Seconds: far above the latency of a hit, far below any wait for an upstream."""
 
 
 def document(name: str) -> bytes:
@@ -33,7 +34,7 @@ def two_upstreams(liar: Liar, other: Liar) -> dict[str, object]:
 
 
 def ask(server: Gateway, path: str) -> socket.socket:
-    """A request whose answer nobody waits for."""
+    """Sends a request whose response nobody waits for."""
     connection = socket.create_connection((HOST, server.port), 10)
     target = server.proxied_url(path).removeprefix(server.url)
     connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
@@ -120,7 +121,7 @@ def test_while_the_circuit_is_open_only_probes_reach_the_upstream(liar: Liar, ga
     server = gateway({"upstreams": {"docker.io": liar.settings()}})
     liar.behave("/", lies.refused(500))
     begun, asked = time.monotonic(), 0
-    while liar.requests.count() < 5:  # three that open it, and two probes, after one and two seconds
+    while liar.requests.count() < 5:  # three requests open it; two probes follow after one and two seconds
         answer = raw.get(server.proxied_url(f"image/number{asked}/manifests/latest"))
         assert answer.status == 503
         asked += 1
@@ -162,7 +163,8 @@ def test_where_a_blob_s_host_fails_manifests_still_come(lie: Lie, liar: Liar, ga
     for number in range(5):
         digest = liar.offer_blob(f"blob {number}".encode() * 10_000)
         answer = raw.get(server.proxied_url(f"any/name/blobs/{digest}"))
-        assert not answer.complete or answer.status in (502, 503)  # a wrong body may be known for one before the head
+        # a wrong body may be detected before the head is sent
+        assert not answer.complete or answer.status in (502, 503)
         liar.offer_manifest(f"tag{number}", MANIFEST, document(f"tag{number}"))
         assert raw.get(server.proxied_url(f"any/name/manifests/tag{number}")).status == 200
 
@@ -180,7 +182,7 @@ def test_a_token_that_ends_between_two_requests_is_renewed_without_anybody_notic
 ) -> None:
     layout = published("tiny")
     hub.tokens.lifetime = 1
-    # What is fetched ahead would be asked for in the moment between a token and its end.
+    # Prefetched content would be requested in the moment between a token and its end.
     server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"prefetch": False}})
     for digest in layout.blobs:
         hub.tokens.revoke_all()

@@ -1,4 +1,4 @@
-"""Each client pulls by each way that the README names for it, with the configuration that the server printed."""
+"""Tests that each client pulls by each way in the README's table, with the configuration that the server printed."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
 
 @pytest.fixture(scope="module")
 def host_server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
-    """Its virtual host is `localhost`, which every client can resolve."""
+    """Starts a server whose virtual host is `localhost`, which every client can resolve."""
     upstreams = {"docker.io": plain_hub_servers.settings()}
     return long_lived(LOGGED | {"upstreams": upstreams, "virtual_host": [{"name": "localhost"}]})
 
@@ -77,7 +77,7 @@ def printed(server: Gateway, *words: str) -> str:
 
 
 def log_lines(server: Gateway) -> list[dict[str, Any]]:
-    """All until now: the line of a request that we make is awaited, since lines are written a little later."""
+    """All lines until now: a marker request is sent and its line awaited, because lines are written a little later."""
     mark = f"mark-{uuid4().hex}"
     raw.get(f"{server.url}/v2/", {"X-Request-Id": mark})
     wait_until(lambda: mark in server.log_text(), what="the access log lacks a request")
@@ -85,13 +85,13 @@ def log_lines(server: Gateway) -> list[dict[str, Any]]:
 
 
 def asked(lines: list[dict[str, Any]]) -> list[str]:
-    """The paths that have been answered with 200 and an X-Cache."""
+    """Paths of responses with status 200 and an X-Cache."""
     requests = [line for line in lines if line.get("event") == "request"]
     return [line["path"] for line in requests if line["outcome"] and line["status"] == 200]
 
 
 class Ways:
-    """The clients by the first word of an example; each is given what `client-config` printed, as it is."""
+    """Clients by the first word of an example; each gets the output of `client-config` unchanged."""
 
     def __init__(self, server: Gateway, config: str, scratch: Path, containerd: Containerd) -> None:
         self.server, self.config, self.scratch, self.containerd = server, config, scratch, containerd
@@ -124,11 +124,11 @@ class Ways:
         return digest_of(skopeo.run(*words).stdout.encode())
 
     def crictl(self, words: list[str]) -> str:
-        """CRI-O reads its registries with podman's own library."""
+        """Pulls with podman, whose library CRI-O uses to read its registries."""
         return self.podman(words)
 
     def image(self, words: list[str]) -> str:
-        """What a runner makes of the file: the image of a job, its variables filled in."""
+        """Resolves the image of a job as a GitLab runner does, with variables replaced, and pulls it."""
         variables = dict(re.findall(r'^  (\w+): "(.*)"$', self.config, re.MULTILINE))
         [image] = re.findall(r'^  image: "(.*)"$', self.config, re.MULTILINE)
         assert words == [f'"{image.replace("alpine", "tiny")}"']
@@ -175,7 +175,7 @@ def test_every_example_of_the_table_pulls(
     if rest[0] == "buildx":
         return
     paths = asked(log_lines(server)[before:])
-    if rest[0] == "build":  # what names the prefix is answered there
+    if rest[0] == "build":  # the Dockerfile also names an image by the group prefix, whose requests arrive there
         assert any(path.startswith(f"{PREFIX}/tiny/manifests/") for path in paths)
         paths = [path for path in paths if not path.startswith(f"{PREFIX}/tiny/")]
     expected = {
@@ -202,7 +202,7 @@ def pulls_by_docker(server: Gateway, config: str, words: list[str], dockerd: Sta
 
 
 def builds_by_docker(server: Gateway, config: str, words: list[str], dockerd: Start, layout: ImageLayout) -> None:
-    """From the plain name through the mirror; and from the group prefix, with BuildKit and without."""
+    """Builds from the plain name through the mirror, and from the group prefix, with BuildKit and without."""
     engine = dockerd(config)
     prefixed = server.proxied("tiny:latest")
     for number, (name, buildkit) in enumerate([("tiny", True), (prefixed, True), (prefixed, False)]):
@@ -213,7 +213,8 @@ def builds_by_docker(server: Gateway, config: str, words: list[str], dockerd: St
 
 
 def reads_as_buildkit(server: Gateway, config: str, words: list[str], dockerd: Start, layout: ImageLayout) -> None:
-    """The daemon itself is in no package of Debian: its file is read, and what it names is pulled."""
+    """Reads the configuration as buildkitd does, which no package of Debian holds, and pulls from the mirror it
+    names."""
     registries = tomllib.loads(config)["registry"]
     [mirror] = registries["docker.io"]["mirrors"]
     assert registries[server.host] == {"http": True}

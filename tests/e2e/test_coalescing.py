@@ -1,4 +1,4 @@
-"""One download, many readers: who comes, who leaves, and what the upstream sees of it."""
+"""Tests of one download with many readers: joining, leaving, and the requests that the upstream receives."""
 
 import re
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ TAIL = 32 * 1024
 
 
 def offer(registry: Registry, published: Publish, seed: str, size: int) -> tuple[str, bytes]:
-    """A blob of library/tiny that no manifest lists: its digest and bytes."""
+    """Publishes a blob of library/tiny that no manifest lists; returns its digest and bytes."""
     published("tiny")
     content = seeded(f"coalescing {seed}", size)
     return registry.put_blob("library/tiny", content), content
@@ -37,7 +37,7 @@ def blob_url(server: Gateway, digest: str, image: str = "library/tiny") -> str:
 
 
 def await_departures(server: Gateway, digest: str, count: int) -> None:
-    """Until the server has seen so many clients of a blob leave in the middle."""
+    """Waits until the server has seen `count` clients of a blob leave in the middle."""
     line = re.compile(rf"complete=False .*{digest}")
     wait_until(lambda: len(line.findall(server.log_text())) >= count, what=f"{count} clients of {digest} have not left")
 
@@ -50,7 +50,7 @@ def server(long_lived: LongLived, plain_hub_servers: Hub, tls_hub_servers: Hub) 
 
 @pytest.fixture(params=["library/tiny", "tls.example/library/tiny"], ids=["http", "https"])
 def image(request: pytest.FixtureRequest) -> str:
-    """The same image by way of the Hub over http and over https."""
+    """Name of the same image by way of the Hub over http and over https."""
     return str(request.param)
 
 
@@ -182,7 +182,7 @@ def test_what_is_small_or_well_begun_is_finished_without_readers_and_the_rest_is
     held_at = {small: 200_000, well_begun: 25_000_000, early: 10_000_000}
     for digest, after in held_at.items():
         hub.hold(digest, after)
-    # The early one is left last: when it ends, the patience with the two others is over as well.
+    # The early reader leaves last: when it ends, the time limit of the two others has passed as well.
     for digest, after in held_at.items():
         image = "library/tiny" if digest == small else "library/big"
         with raw.open_stream("GET", blob_url(server, digest, image)) as stream:

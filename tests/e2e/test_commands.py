@@ -1,4 +1,4 @@
-"""The command line beside a running server: what it changes is seen by the next request."""
+"""Tests of the command line beside a running server: the next request sees what a command changed."""
 
 import socket
 from pathlib import Path
@@ -18,7 +18,7 @@ TINY = "library/tiny/manifests/latest"
 
 
 def told(server: Gateway, *words: str) -> None:
-    """Run a command that must succeed."""
+    """Runs a command that must succeed."""
     completed = server.cli(*words)
     assert completed.returncode == 0, completed.stderr
 
@@ -135,7 +135,7 @@ def test_nobody_can_write_to_a_proxied_image(gateway: GatewayFactory) -> None:
 
 
 def refusal(server: Gateway) -> str:
-    """The one line with which `serve` gives up."""
+    """The one line with which `serve` exits."""
     where = ["--host", "127.0.0.1", "--port", str(server.port)]
     completed = server.cli("serve", *where)
     assert completed.returncode == 1

@@ -1,4 +1,4 @@
-"""A worker that dies at any step of a fill leaves the blob or nothing, and nothing that lies about."""
+"""Tests of crashes: a worker that dies at any step of a fill leaves the whole blob or nothing, and no stray file."""
 
 import sqlite3
 from contextlib import suppress
@@ -32,7 +32,7 @@ STEPS = [
     "flight.committed",
     "flight.recorded",
 ]
-"""Those of one fill, in the order in which it passes them."""
+"""Steps of one fill, in the order in which it passes them."""
 
 AT_REST = ("spool.write@4", "spool.marked", "spool.synced", "spool.adopted")
 
@@ -43,7 +43,7 @@ def armed(step: str) -> str:
 
 
 def assert_sound(server: Gateway, digest: str, content: bytes) -> None:
-    """Whatever has a final name is whole, and the databases are."""
+    """Asserts that every file with a final name is complete, and that the databases are intact."""
     folder = server.data / "cache"
     for file in folder.rglob("*"):
         if file.is_file():
@@ -67,8 +67,8 @@ def test_a_death_at_any_step_leaves_the_blob_or_nothing(
     with suppress(raw.BrokenHead, ConnectionError), raw.open_stream("GET", blob_url(server, digest)) as stream:
         got = stream.read_all()
         assert content.startswith(got)
-        assert stream.complete == (got == content)  # a step after the verdict may come when all was sent
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), what=f"nobody died at {step}")
+        assert stream.complete == (got == content)  # a step after verification may come when all bytes were sent
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), what=f"no worker died at {step}")
     if restart == "server":
         server.kill()
         assert_sound_files(server, digest, content)

@@ -1,4 +1,4 @@
-"""Cached files that are not as they were written, and a cache too small for what is asked of it."""
+"""Tests of damaged cached files, and of a cache that is too small for its use."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def lengthen(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Behind every size check; in a new file, as a bad disk has it under a file that nobody wrote to."""
+    """Flips a byte without changing the size; in a new file, as a bad disk changes a file that nobody writes to."""
     content = bytearray(path.read_bytes())
     content[SIZE // 2] ^= 1
     path.chmod(0o600)
@@ -225,13 +225,13 @@ def blobs(registry: Registry, published: Publish) -> Iterator[list[tuple[str, by
 def test_many_readers_of_a_tiny_cache_that_evicts_all_the_time_get_what_they_asked_for(
     hub: Hub, gateway: GatewayFactory, blobs: list[tuple[str, bytes]]
 ) -> None:
-    """Nothing is ever short, empty or wrong, though files vanish between any two steps of an answer."""
+    """No response is ever short, empty or wrong, though files vanish between any two of its steps."""
     config = {"upstreams": {"docker.io": hub.settings()}, "cache": {"max_size": "1MiB", "scrub_rate": "0"}}
     server = gateway(config)
     stop = False
 
     def evict() -> int:
-        """As the sweep does, from another process, every few milliseconds."""
+        """Evicts as the sweep does, from another process, every few milliseconds."""
         rounds = 0
         with evicting(server.data) as once:
             while not stop:

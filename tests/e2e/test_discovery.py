@@ -1,4 +1,4 @@
-"""Lists: the tags of a proxied image, and what refers to a manifest."""
+"""Tests of lists: the tags of a proxied image, and the referrers of a manifest."""
 
 import json
 

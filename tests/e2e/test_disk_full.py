@@ -1,4 +1,5 @@
-"""A data folder that is too small for what is pulled: every client gets all of it, verified, and the server goes on."""
+"""Tests of a data folder that is too small for a pull: every client gets all bytes, verified, and the server
+continues."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_blob_larger_than_the_disk_comes_whole_to_every_client(liar: Liar, ser
         stream.close()
     assert not holds(server, digest)
     wait_until(lambda: spools(server) == [])
-    # What fits is stored as ever, and what does not is served again.
+    # Content that fits is stored as always; content that does not fit is served again.
     small = liar.offer_blob(seeded("small", 1_000_000))
     assert raw.get(blob_url(server, small)).digest == small
     await_rest(server, "library/tiny", small)

@@ -1,4 +1,4 @@
-"""The first pull and those after it: the same bytes for every client, from the upstream once."""
+"""Tests of the first pull and later ones: the same bytes for every client, fetched from the upstream once."""
 
 import json
 from pathlib import Path
@@ -17,18 +17,18 @@ from .datafolder import await_rest, spools
 
 
 def content(layout: ImageLayout) -> list[str]:
-    """The digests of an image's layers and configs, without its manifests."""
+    """Digests of an image's layers and configs, without its manifests."""
     return [digest for digest in layout.blobs if digest not in layout.manifests]
 
 
 def image_ids(layout: ImageLayout) -> list[str]:
-    """What podman may call the image: the config of any of its platforms, in hex."""
+    """Possible ids of the image in podman: the config of any of its platforms, in hex."""
     documents = [json.loads(layout.read(digest)) for digest in layout.manifests]
     return [document["config"]["digest"].partition(":")[2] for document in documents if "config" in document]
 
 
 def assert_podman_pulls(podman: Podman, reference: str, layout: ImageLayout) -> None:
-    """podman checks every digest itself; what remains to be seen is that the top is the same byte for byte."""
+    """Asserts that podman pulls the image. It verifies digests itself; this compares the top manifest byte for byte."""
     podman.remove_all()
     assert podman.pull(reference) in image_ids(layout)
     assert podman.digest(reference) == layout.digest
@@ -39,7 +39,7 @@ def blob_gets(hub: Hub) -> int:
 
 
 def outcomes(server: Gateway, image: str, layout: ImageLayout) -> dict[str, str]:
-    """X-Cache of the image's tag and of everything that belongs to it by digest."""
+    """X-Cache of the image's tag, and of everything that belongs to it by digest."""
     paths = {"latest": "manifests/latest"} | {digest: f"manifests/{digest}" for digest in layout.manifests}
     paths |= {digest: f"blobs/{digest}" for digest in content(layout)}
     return {name: raw.head(server.proxied_url(f"{image}/{path}")).headers["x-cache"] for name, path in paths.items()}
@@ -178,7 +178,7 @@ def test_every_spelling_of_an_image_is_one_image(hub: Hub, published: Publish, g
 def test_skopeo_asks_for_nothing_but_what_it_was_asked_for(
     hub: Hub, published: Publish, gateway: GatewayFactory, skopeo: Skopeo, scratch: Path
 ) -> None:
-    """The children of an index, and their blobs, come when a client wants them."""
+    """The children of an index, and their blobs, are fetched only when a client requests them."""
     layout = published("multi")
     server = gateway({"upstreams": {"docker.io": hub.settings()}})
     reference = server.proxied("library/multi:latest")

@@ -1,4 +1,4 @@
-"""Freshness as users see it: rules for tags, an outage that costs nobody anything, and what no outage gives."""
+"""Tests of freshness as users see it: rules for tags, outages without delays, and rights that no outage grants."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from .datafolder import await_rest, error_of
 
 FIRST_STALE = 3.0
 LATER_STALE = 1.5
-"""Seconds that guard a promise (2 s, and 250 ms) on a machine that does other things beside."""
+"""Seconds that check a promise (2 s, and 250 ms) on a machine that does other work."""
 
 
 def manifest(server: Gateway, image: str, reference: str = "latest", group: str = "hub") -> RawResponse:
@@ -66,7 +66,7 @@ def test_what_does_not_exist_costs_one_question(hub: Hub, published: Publish, ga
 def test_in_an_outage_all_that_is_cached_is_served_and_nobody_waits_long(
     ways: str, liar: Liar, published: Publish, gateway: GatewayFactory
 ) -> None:
-    """Whether the upstream closes its door or takes questions and never answers."""
+    """The upstream closes its port, or accepts requests and never responds."""
     layout = liar.offer(published("multi"))
     tags = [f"v{number}" for number in range(6)]
     for tag in tags:
@@ -125,7 +125,7 @@ def test_a_group_that_wants_nothing_stale_is_refused_in_an_outage(
 def test_an_outage_gives_nothing_back_that_a_refusal_took(
     hub: Hub, published: Publish, gateway: GatewayFactory, registry: Registry, scratch: Path
 ) -> None:
-    """Neither by tag nor by digest, neither to who lost it nor to who never had it."""
+    """A refusal holds by tag and by digest, for a credential that lost the right and for one that never had it."""
     layout = published("tiny", repository="fresh/revoked")
     hub.private.add("fresh/revoked")
     hub.tokens.users["ada"] = CANARY

@@ -1,4 +1,4 @@
-"""The gate of a group, with real clients: what is refused, what is answered instead, and that nothing slips by."""
+"""Tests of a group's gate with real clients: refusals, older digests, and no way around them."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def make_group(server: Gateway, name: str, *words: str) -> None:
 
 
 def seen_earlier(server: Gateway, image: str, digest: str, days: int) -> None:
-    """As if this server had seen the digest under its tags so long ago."""
+    """Changes the records as if this server had seen the digest under its tags `days` days ago."""
     with closing(sqlite3.connect(server.data / "cache.db", timeout=10)) as database, database:
         done = database.execute(
             "UPDATE sightings SET first_seen = first_seen - ? WHERE digest = ? "
@@ -146,7 +146,7 @@ def test_a_pinned_tag_means_its_digest_until_the_pin_is_taken_away(
 
 
 def test_the_date_of_the_publisher_counts_where_the_group_trusts_it(server: Gateway, published: Publish) -> None:
-    """The test images say that they were made in 2020."""
+    """The test images carry a date of 2020."""
     layout = published("multi", repository="gate/dated")
     make_group(server, "trusting", "--cooldown=3d", "--trust-created")
     make_group(server, "doubting", "--cooldown=3d")

@@ -1,4 +1,4 @@
-"""Whatever an upstream sends, no client ever gets a complete wrong answer, and nothing wrong is kept."""
+"""Tests of lying upstreams: no client ever gets a complete wrong response, and nothing wrong is kept."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ NOWHERE = "http://127.0.0.1:9/token"
 
 @dataclass(frozen=True)
 class Liars:
-    """The same lies over http and https, behind one server that knows them as plain.example and tls.example."""
+    """The same lies over http and https, behind one server, with the upstream names plain.example and tls.example."""
 
     plain: Liar
     tls: Liar
@@ -63,7 +63,7 @@ def honest_again(behind: Liars, server: Gateway) -> Iterator[None]:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """An image that no other test asks for."""
+    """Name of an image that no other test uses."""
     return "case/" + digest_of(request.node.nodeid.encode())[-20:]
 
 
@@ -94,7 +94,7 @@ HEALED = {"half sent", "last byte missing", "reset in the middle", "reset at the
     "chunked, unfinished",
     "chunked, all but the end",
 }
-"""What breaks off and is gone on with: the liar breaks each answer off at the same place, but the rest is shorter."""
+"""Lies after which a retry succeeds: the liar interrupts each response at the same offset, but the rest is shorter."""
 
 WRONG_ANSWERS: dict[str, Callable[[int], Lie]] = {
     "redirect loop": lambda size: lies.redirected("?again"),
@@ -126,7 +126,7 @@ def gets(url: str, clients: int) -> list[RawResponse]:
 
 
 def assert_no_answer(answer: RawResponse, size: int) -> None:
-    """An error that says so, or a body that nobody can take for whole."""
+    """Asserts an error response, or a body that no client can take for complete."""
     if answer.status == 200:
         assert not answer.complete
         assert size > 32 * 1024 or "content-length" not in answer.headers, "a small blob waits for its verdict"
@@ -198,7 +198,7 @@ def test_what_an_upstream_says_about_the_right_bytes_is_not_passed_on(
 
 
 def document(name: str) -> bytes:
-    """A manifest that no other test asks for."""
+    """A manifest that no other test uses."""
     config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest_of(b"{}"), "size": 2}
     padding = {"test.padding": "x" * 600, "test.name": name}
     image = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [], "annotations": padding}

@@ -1,4 +1,4 @@
-"""Several workers of one host bring a blob once, and go on when the one that brings it is killed."""
+"""Tests of several workers on one host: one downloads a blob, and another continues when that one is killed."""
 
 import os
 import signal
@@ -32,18 +32,18 @@ def server(hub: Hub, gateway: GatewayFactory) -> Gateway:
 
 
 def filler(server: Gateway, digest: str) -> int:
-    """The process that writes the spool of a blob."""
+    """Process id of the worker that writes the spool of a blob."""
     hex_digits = digest.partition(":")[2]
     for pid in server.workers:
         for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
             try:
                 opened = Path(f"/proc/{pid}/fd/{entry.name}").readlink().name
                 flags = int(entry.read_text().split("flags:")[1].split()[0], 8)
-            except FileNotFoundError:  # closed meanwhile
+            except FileNotFoundError:  # closed in the meantime
                 continue
             if opened.endswith(".part") and hex_digits in opened and flags & os.O_ACCMODE == os.O_RDWR:
                 return pid
-    raise AssertionError(f"nobody fills {digest}")
+    raise AssertionError(f"no worker fills {digest}")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def crowd() -> Iterator[ExitStack]:
 
 
 def begin(server: Gateway, digest: str, crowd: ExitStack, workers: int = 2) -> list[RawStream]:
-    """A crowd, which grows until it is spread over so many workers."""
+    """Starts clients of a blob, until they are spread over `workers` workers."""
     streams: list[RawStream] = []
     while len({worker_of(server, stream) for stream in streams}) < workers:
         assert len(streams) < 10 * CROWD
@@ -63,13 +63,13 @@ def begin(server: Gateway, digest: str, crowd: ExitStack, workers: int = 2) -> l
 
 
 def worker_of(server: Gateway, stream: RawStream) -> int:
-    """The process at the other end of a connection."""
+    """Process id at the other end of a connection."""
     local, remote = stream.addresses
     wanted = f"{hex_address(remote)} {hex_address(local)}"
     [inode] = [line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if wanted in line]
     for pid in server.workers:
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # closed meanwhile
+            with suppress(FileNotFoundError):  # closed in the meantime
                 if str(link.readlink()) == f"socket:[{inode}]":
                     return pid
     raise AssertionError("no worker has that connection")
@@ -126,7 +126,7 @@ def test_a_killed_filler_costs_its_own_clients_their_answer_and_nobody_else(
         victim = filler(server, digest)
         os.kill(victim, signal.SIGKILL)
         alive = {place: pid for place, pid in alive.items() if pid != victim}
-        wait_until(next_hold.reached.is_set, within=5, what="nobody took over")
+        wait_until(next_hold.reached.is_set, within=5, what="no worker took over")
     hub.cdn.release()
     hold.release()
     whole = at_once(len(streams), lambda number: got[number] + streams[number].read_all())
@@ -156,6 +156,6 @@ def test_an_image_without_the_right_gets_nothing_from_another_worker_either(
 
 
 def hex_address(address: tuple[str, int]) -> str:
-    """As /proc/net/tcp writes it."""
+    """Formats an address as /proc/net/tcp does."""
     octets = reversed([int(octet) for octet in address[0].split(".")])
     return "".join(f"{octet:02X}" for octet in octets) + f":{address[1]:04X}"

@@ -1,4 +1,4 @@
-"""With mirrors an upstream that fails is not missed, and nobody gets more than the upstream itself would give."""
+"""Tests of mirrors: they replace a failing upstream, and grant no more than the upstream itself would."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_a_blob_that_breaks_off_goes_on_from_the_mirror_and_its_client_notices_n
 
 
 def test_a_head_of_a_mirror_gives_no_right_to_what_is_here(liar: Liar, mirror: Liar, gateway: GatewayFactory) -> None:
-    """The upstream does not have it in that image, and the mirror only says that it has."""
+    """The upstream does not have the blob in that image; the mirror only claims to have it."""
     digest = liar.offer_blob(seeded("held", 200_000))
     server = gateway(mirrored(liar, mirror))
     assert raw.get(server.proxied_url(f"any/name/blobs/{digest}")).complete

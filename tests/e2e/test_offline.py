@@ -1,4 +1,4 @@
-"""With the upstream dead: what was pulled, in whatever manner, is there in every manner."""
+"""Tests of a dead upstream: an image that was pulled in any manner is available in every manner."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +28,13 @@ def head(server: Gateway, path: str) -> RawResponse:
 
 
 def pull_as_docker(server: Gateway, layout: ImageLayout) -> None:
-    """HEAD by tag, GET by digest, then the blobs: docker and containerd; no GET by tag ever."""
+    """Pulls as docker and containerd do: HEAD by tag, GET by digest, then the blobs; never GET by tag."""
     assert head(server, "manifests/latest").headers["docker-content-digest"] == layout.digest
     pull_by_digest(server, layout)
 
 
 def pull_as_skopeo(server: Gateway, layout: ImageLayout) -> None:
-    """GET by tag, then the rest; no HEAD ever."""
+    """Pulls as skopeo does: GET by tag, then the rest; never HEAD."""
     assert get(server, "manifests/latest").body == layout.manifest_bytes
     pull_by_digest(server, layout)
 
@@ -47,7 +47,7 @@ def pull_by_digest(server: Gateway, layout: ImageLayout) -> None:
 
 
 def assert_all_is_there(server: Gateway, layout: ImageLayout, outcome: str) -> None:
-    """By tag with `outcome`, by digest always HIT; by HEAD and GET with the same headers."""
+    """Asserts that tags have `outcome` and digests HIT, and that HEAD and GET return the same headers."""
     for digest in layout.blobs:
         kind = "manifests" if digest in layout.manifests else "blobs"
         assert_same(head(server, f"{kind}/{digest}"), get(server, f"{kind}/{digest}"), layout.read(digest), "HIT")
@@ -162,7 +162,7 @@ def test_without_anything_cached_an_outage_is_a_503_with_retry_after(
 def test_an_upstream_that_answers_late_is_not_waited_for(
     liar: Liar, published: Publish, gateway: GatewayFactory
 ) -> None:
-    """Stale after 2 s, while the question goes on and its answer counts when it comes."""
+    """The response is stale after 2 s; the revalidation continues, and its result counts when it arrives."""
     layout = liar.offer(published("multi"))
     server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"ttl": "0s"}})
     pull_as_skopeo(server, layout)

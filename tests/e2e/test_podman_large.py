@@ -1,4 +1,4 @@
-"""A large image by podman in every state of cache and upstream; podman itself checks each digest."""
+"""Tests of a large image by podman in every state of cache and upstream; podman itself verifies each digest."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Prefetching with real clients: each digest is fetched once, and only for who pulls."""
+"""Tests of prefetching with real clients: each digest is fetched once, and only for the client that pulls."""
 
 from pathlib import Path
 
@@ -53,6 +53,6 @@ def test_an_index_a_head_and_a_switch_that_is_off_start_nothing(
     off = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"prefetch": False}}, name="off")
     assert raw.get(off.proxied_url("library/tiny/manifests/latest")).status == 200
     for one in (server, off):
-        assert raw.get(f"{one.url}/-/ready").status == 200  # whatever was to start has started
+        assert raw.get(f"{one.url}/-/ready").status == 200  # everything that was to start has started
         assert spools(one) == []
     assert hub.count("cdn") == 0

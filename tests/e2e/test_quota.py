@@ -1,4 +1,4 @@
-"""A limit that is used up: what is cached is served, the upstream is left in peace, and the rest waits its turn."""
+"""Tests of a used-up limit: cached content is served, the upstream receives no requests, and misses wait in a queue."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from .test_broken_upstreams import document
 
 
 def pull(server: Gateway, name: str, layout: ImageLayout) -> list[raw.RawResponse]:
-    """By tag, then all that it consists of by digest."""
+    """Pulls an image by tag, then all its parts by digest."""
     answers = [raw.get(server.proxied_url(f"{name}/manifests/latest"))]
     for digest in layout.blobs:
         kind = "manifests" if digest in layout.manifests else "blobs"

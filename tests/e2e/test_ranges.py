@@ -1,4 +1,4 @@
-"""Parts of blobs: of those that are cached and of those that still grow."""
+"""Tests of ranges: of cached blobs and of blobs that are still growing."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def server(long_lived: LongLived, plain_hub_servers: Hub, published: Publish) ->
 
 @pytest.fixture(scope="module")
 def cached(server: Gateway, registry: Registry) -> tuple[str, bytes]:
-    """The URL and the bytes of a blob that is here."""
+    """URL and bytes of a cached blob."""
     content = seeded("ranges cached", SIZE)
     digest = registry.put_blob(IMAGE, content)
     url = server.proxied_url(f"{IMAGE}/blobs/{digest}")
@@ -43,7 +43,7 @@ def cached(server: Gateway, registry: Registry) -> tuple[str, bytes]:
 def growing(
     server: Gateway, registry: Registry, hub: Hub, request: pytest.FixtureRequest
 ) -> Iterator[tuple[str, bytes]]:
-    """The URL and the bytes of a blob that nobody has asked for, and of which HELD_AT bytes will come."""
+    """URL and bytes of a blob that no client has requested, and of which HELD_AT bytes will arrive."""
     content = seeded(request.node.nodeid, SIZE)
     digest = registry.put_blob(IMAGE, content)
     hub.hold(digest, after=HELD_AT)
@@ -134,7 +134,7 @@ def test_the_headers_of_a_range_do_not_wait_for_its_bytes(
 def test_parallel_ranges_that_hang_up_early_make_one_whole_blob(
     growing: tuple[str, bytes], hub: Hub, server: Gateway
 ) -> None:
-    """As containerd 2.1 pulls: open-ended ranges, each left as soon as the next one's beginning is reached."""
+    """containerd 2.1 pulls by open-ended ranges, and leaves each when it reaches the beginning of the next one."""
     url, content = growing
     step = SIZE // 6
 

@@ -1,4 +1,4 @@
-"""Behind a reverse proxy, as it is by default and as the README has it: its configuration is taken from there."""
+"""Tests behind a reverse proxy with its defaults, and with the configuration in the README."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def snippets(language: str) -> list[str]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def front(request: pytest.FixtureRequest, workplace: Path) -> Iterator[tuple[FrontProxy, int]]:
-    """The proxy, and the port that it passes everything to."""
+    """The proxy, and the port to which it forwards everything."""
     backend, directory = free_port(), workplace / request.param.replace(" ", "-")
     makers: dict[str, Callable[[], FrontProxy]] = {
         "nginx by default": lambda: Nginx(directory, backend),
@@ -96,7 +96,7 @@ def test_links_lead_back_through_it_whatever_is_forwarded(
 def test_a_large_body_comes_to_us_as_far_as_the_proxy_lets_it(
     front: tuple[FrontProxy, int], request: pytest.FixtureRequest, server: Gateway
 ) -> None:
-    """nginx by itself keeps back what is larger than 1 MB."""
+    """nginx with its defaults refuses a body that is larger than 1 MB."""
     proxy, _ = front
     url = f"{proxy.url}/v2/hub/dependency_proxy/containers/tiny/manifests/latest"
     answer = raw.request("PUT", url, body=b"x" * 3_000_000)

@@ -1,4 +1,4 @@
-"""Bytes are shared by all; the right to them, and a failure, never is."""
+"""Tests of rights: bytes are shared between images; the right to them, and a failure, never is."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ OTHER = "other.example"
 
 @pytest.fixture
 def both(liar: Liar, hub: Hub, gateway: GatewayFactory) -> Gateway:
-    """A server with two upstreams, the Hub and a registry of another origin, that only fetches what is asked for."""
+    """Starts a server with two upstreams, the Hub and a registry of another origin, without prefetching."""
     upstreams = {"docker.io": hub.settings(), OTHER: liar.settings()}
     return gateway({"upstreams": upstreams, "cache": {"prefetch": False}})
 
@@ -90,7 +90,7 @@ def test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_ar
             f"manifests/{layout.digest}": "MANIFEST_UNKNOWN",
         }.items():
             if image == "rights/without" and "manifests" in path:
-                continue  # the registry behind the Hub shows every manifest it has to those who know the digest
+                continue  # the registry behind the Hub serves every manifest it has to clients that know the digest
             answer = get(both, f"{image}/{path}")
             assert (answer.status, error_of(answer)["code"]) == (404, code)
             assert head(both, f"{image}/{path}").status == 404
@@ -132,7 +132,7 @@ def test_wrong_bytes_of_another_origin_do_not_touch_what_is_here(
 
 @pytest.fixture
 def held(hub: Hub, registry: Registry, published: Publish, both: Gateway) -> Iterator[tuple[str, bytes, raw.RawStream]]:
-    """A blob that is coming for rights/first, and that first reader; rights/second has the blob too."""
+    """A blob that is arriving for rights/first, and its first reader; rights/second has the blob too."""
     published("tiny", repository="rights/first")
     published("tiny", repository="rights/second")
     published("multi", repository="rights/without")
@@ -175,7 +175,7 @@ def test_a_running_download_is_not_joined_by_an_image_that_may_not(
 
 
 def test_a_refusal_ends_only_those_of_the_image_that_was_refused(liar: Liar, both: Gateway) -> None:
-    """The fetch begins as one image; when that is refused, it begins again as another that has waited for it."""
+    """The fetch begins for one image; when that is refused, it begins again for another that has waited for it."""
     content = seeded("refused", 100_000)
     digest = liar.offer_blob(content)
     late = liar.behave(f"/bad/name/blobs/{digest}", Lie(status=404, body=b"", hold=stalled(-1).hold), "GET")

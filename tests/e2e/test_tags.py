@@ -1,4 +1,4 @@
-"""Tags: how long they are believed, and what becomes of them when the upstream says something else."""
+"""Tests of tags: how long they are fresh, and what happens when the upstream's response changes."""
 
 import random
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ TYPES = [
 
 @pytest.fixture(scope="module")
 def server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
-    """A server that believes nothing about tags for longer than a moment, and fetches what it is asked for alone."""
+    """Starts a server whose tags are fresh for a moment only, without prefetching."""
     cache = {"ttl": "0s", "negative_ttl": "0s", "prefetch": False}
     return long_lived({"upstreams": {"docker.io": plain_hub_servers.settings()}, "cache": cache})
 
@@ -44,7 +44,7 @@ def latest(server: Gateway, image: str) -> RawResponse:
 
 
 def seen(answer: RawResponse) -> tuple[int, str | None, str]:
-    """Status, X-Cache and the digest of the body."""
+    """Status, X-Cache and digest of the body."""
     return answer.status, answer.headers.get("x-cache"), answer.digest
 
 

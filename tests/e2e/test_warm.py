@@ -1,4 +1,4 @@
-"""`cache warm` with a real server and without one."""
+"""Tests of `cache warm` with a running server and without one."""
 
 import json
 import signal
@@ -40,7 +40,7 @@ def warmed(server: Gateway, text: str, *words: str) -> tuple[int, dict[str, Any]
 def test_a_list_is_brought_here_once_and_served_without_the_upstream(
     running: bool, hub: Hub, published: Publish, gateway: GatewayFactory
 ) -> None:
-    """Tags by a glob, one platform of an index; and a second run fetches nothing."""
+    """Tags by a glob, and one platform of an index; a second run fetches nothing."""
     image = f"warm/{'running' if running else 'alone'}"
     multi = published("multi", repository=image, tag="v1")
     tiny = published("tiny", repository=image, tag="v2")

@@ -19,15 +19,17 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--workers", type=int, default=2)
     words.add_argument("--clients", type=int, default=20)
-    words.add_argument("--faults", type=float, default=Plan.faults, help="the share of the upstream's answers spoilt")
+    words.add_argument(
+        "--faults", type=float, default=Plan.faults, help="the share of spoilt responses of the upstream"
+    )
     words.add_argument(
         "--deeds",
         default=",".join(deed.value for deed in DEEDS),
-        help="what is done to the server, by name; empty: nothing",
+        help="the deeds that are done to the server; empty: none",
     )
-    words.add_argument("--json", type=Path, metavar="FILE", help="keeps the figures and every violation")
-    words.add_argument("--keep", type=Path, metavar="DIR", help="leaves data folder and log there")
-    words.add_argument("--recovery", type=int, metavar="N", help="only kills fillers, so often, and measures")
+    words.add_argument("--json", type=Path, metavar="FILE", help="write the figures and every violation")
+    words.add_argument("--keep", type=Path, metavar="DIR", help="keep data folder and log there")
+    words.add_argument("--recovery", type=int, metavar="N", help="only kill fillers, N times, and measure the recovery")
     given = words.parse_args()
     # The upstream's connections are closed in the middle of bodies all the time.
     logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -59,7 +59,7 @@ def endless_waits(evidence: Evidence) -> Iterable[str]:
     for seen in evidence.seen:
         paused = any(done.deed is Deed.PAUSE and overlap(seen, done, EXCUSED_FOR) for done in evidence.done)
         if seen.hung:
-            yield f"{describe(seen)}: nothing came for a minute"
+            yield f"{describe(seen)}: nothing arrived for a minute"
         elif seen.waited > LONGEST_WAIT and not paused:
             yield f"{describe(seen)}: its head took {seen.waited:.1f} s"
 

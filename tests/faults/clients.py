@@ -104,7 +104,7 @@ class Crowd:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                raise TimeoutError(f"a client still waits {within} s after all were told to leave")
+                raise TimeoutError(f"a client still waits {within} s after the end of the run")
 
     def _live(self, chance: random.Random) -> None:
         while not self._ending.is_set():
@@ -153,7 +153,7 @@ def pull_everything(url: Urls, images: Sequence[Image], patience: float) -> list
         for kind, path, content in paths:
             while not (answer := ask(kind, url(path), image.name, content)).served:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{path} is not served {patience} s after everything was healed: {answer}")
+                    raise TimeoutError(f"{path} is not served {patience} s after the end of all faults: {answer}")
                 time.sleep(0.2)
             seen.append(answer)
     return seen

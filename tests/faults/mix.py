@@ -103,7 +103,7 @@ def warm_up(gateway: Gateway, images: Sequence[Image]) -> dict[str, int]:
     while (found := unrest(gateway, {"descriptors": 1 << 30, "threads": 1 << 30})) and time.monotonic() < deadline:
         time.sleep(0.2)
     if found:
-        raise AssertionError(f"the server does not come to rest before anything was done to it: {found}")
+        raise AssertionError(f"the server does not come to rest before the first fault: {found}")
     return rest_of(gateway)
 
 

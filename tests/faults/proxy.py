@@ -59,7 +59,7 @@ class Passing:
 
     def __getitem__(self, part: slice) -> bytes:
         if part.start != self._position:
-            raise ValueError(f"a body that passes cannot be read from {part.start} when it is at {self._position}")
+            raise ValueError(f"a forwarded body cannot be read from {part.start} when it is at {self._position}")
         content = self._response.read(part.stop - part.start)
         if len(content) != part.stop - part.start:
             raise OSError("the upstream broke off by itself")

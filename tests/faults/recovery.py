@@ -40,7 +40,7 @@ def measure(gateway: Gateway, image: Image, kills: int) -> list[float]:
             for victim in fillers(gateway)[:1]:
                 begun = time.monotonic()
                 end(victim.pid)
-                wait_until(lambda victim=victim: went_on(gateway, victim), within=LONGEST, what="nobody went on")
+                wait_until(lambda victim=victim: went_on(gateway, victim), within=LONGEST, what="no worker continued")
                 recoveries.append(time.monotonic() - begun)
     return recoveries
 
@@ -53,7 +53,7 @@ def await_fill(gateway: Gateway, image: Image) -> None:
         gateway.cli("cache", "evict", image.name)
         with contextlib.suppress(TimeoutError):
             wait_until(lambda: bool(fillers(gateway)), within=3)
-    raise TimeoutError("nobody fills")
+    raise TimeoutError("no worker fills")
 
 
 def recovery_line(directory: Path, registry: Registry, workers: int, kills: int) -> str:

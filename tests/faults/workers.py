@@ -130,7 +130,7 @@ def end_with_clients(pid: int, port: int) -> set[int]:
     """Kills a process with SIGKILL; the ports of the clients that were connected to it at that moment."""
     try:
         os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: all_stopped(pid), what=f"process {pid} does not stand still")
+        wait_until(lambda: all_stopped(pid), what=f"process {pid} does not stop")
         found = clients_of(pid, port)
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

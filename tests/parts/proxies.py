@@ -118,5 +118,5 @@ def _on_ports(written: str, listen: str, instead: str, backend: int) -> str:
     """Replaces the ports of a configuration by the test's. Raises ValueError if it does not contain them."""
     for text in (listen, f"{HOST}:8080"):
         if written.count(text) != 1:
-            raise ValueError(f"{text!r} must stand there once")
+            raise ValueError(f"{text!r} must occur once")
     return written.replace(listen, instead).replace(f"{HOST}:8080", f"{HOST}:{backend}")

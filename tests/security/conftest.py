@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a server that all may attack, and what it says of itself."""
+"""Fixtures of the security tests: a server that every test may attack, and a check of its log."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.parts.gateway import Gateway
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Our server for a whole module, its log in JSON."""
+    """Starts a server for a whole module, with its log in JSON."""
     server = Gateway(tmp_path_factory.mktemp("security"), arguments=["--log-format=json"])
     server.start()
     yield server
@@ -21,7 +21,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def target(shared: Gateway, request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    """The shared server; whatever a test sends to it, it has nothing to be surprised at."""
+    """Provides the shared server; whatever a test sends to it, its log must hold no error."""
     request.node.stash[GATEWAYS] = [shared]
     begins = len(trouble(shared))
     yield shared

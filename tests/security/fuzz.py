@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing of everything that reads a stranger's bytes, by hand and for as long as one likes.
+"""Coverage-guided fuzzing of every parser of foreign bytes, started by hand, for any time.
 
     pip install -e '.[fuzz]'
     python -m tests.security.fuzz [--seconds N] TARGET|all
 
-TARGET is one of: challenge, digest, head, manifest, name, range, reference. A target fails where another error than
-the documented one escapes, where a value does not mean what was read, or where one input takes five seconds. What made
-it fail is left in a file that is named; `--input FILE` reads it again. Exit status 1 if any target failed.
+TARGET is one of: challenge, digest, head, manifest, name, range, reference. A target fails if an undocumented error
+escapes, if a value does not match what was parsed, or if one input takes five seconds. The failing input is left in a
+file whose name is printed; `--input FILE` reads it again. The exit status is 1 if any target failed.
 """
 
 import argparse
@@ -26,7 +26,8 @@ Check = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Target:
-    """`load` imports what is checked, so that it can be instrumented; `seeds` show the fuzzer what is wanted."""
+    """A target of fuzzing. `load` imports the checked code, so that it can be instrumented; `seeds` are valid
+    inputs."""
 
     load: Callable[[], Check]
     seeds: tuple[bytes, ...]
@@ -153,16 +154,16 @@ def head() -> Check:
         try:
             request = maybe_read_from_IDLE_client(buffer)
         except LocalProtocolError:
-            return  # the parser is the stricter one: refused all the same
+            return  # the parser is stricter and refuses it anyway
         assert isinstance(request, Request)
-        assert not buffer, "the parser found an end within the head"
+        assert not buffer, "the parser found the end of the head inside it"
         assert_same(data, request)
 
     return check
 
 
 def assert_same(data: bytes, request: Any) -> None:
-    """What the parser made of a head is what its lines say, and says once how the body ends."""
+    """Asserts that the parsed head equals its lines, which state once how the body ends."""
     lines = data.split(b"\r\n")
     method, target, version = lines[0].split(b" ")
     assert (request.method, request.target, b"HTTP/" + request.http_version) == (method, target, version)
@@ -210,7 +211,7 @@ TARGETS = {
 
 
 def fuzz(chosen: str, options: list[str]) -> None:
-    """Does not return: libFuzzer ends the process."""
+    """Fuzzes one target; never returns, because libFuzzer ends the process."""
     import atheris  # type: ignore[import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=["cache", "gateway.http", "h11"]):
@@ -220,7 +221,7 @@ def fuzz(chosen: str, options: list[str]) -> None:
 
 
 def passes(chosen: str, seconds: int, given: Path | None) -> bool:
-    """Fuzz one target in a process of its own."""
+    """Fuzzes one target in a separate process; whether it passed."""
     target = TARGETS[chosen]
     prefix = f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{chosen}-"
     options = [
@@ -244,7 +245,7 @@ def main() -> int:
     parser.add_argument("target", choices=[*TARGETS, "all"], metavar="TARGET|all")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="for each target (default: %(default)s)")
     parser.add_argument(
-        "--input", type=lambda text: Path(text).absolute(), help="one file to read again, instead of fuzzing"
+        "--input", type=lambda text: Path(text).absolute(), help="a file to read again, instead of fuzzing"
     )
     asked = parser.parse_args()
     failed = []
@@ -252,7 +253,7 @@ def main() -> int:
         print(f"fuzzing {chosen} for {asked.seconds} s", flush=True)
         if not passes(chosen, asked.seconds, asked.input):
             failed.append(chosen)
-    print(f"failed: {', '.join(failed)}" if failed else "nothing was found")
+    print(f"failed: {', '.join(failed)}" if failed else "no failure was found")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""A Server over a small app, in the test's process, so that its limits can be made small."""
+"""Server over a small app, in the test's process, so that its limits can be made small."""
 
 import asyncio
 import os

@@ -49,7 +49,7 @@ class NotFound:
 
 @pytest.fixture(scope="module")
 def found() -> Vectors:
-    """Each vector sent to the server; what came back, and what was handled."""
+    """Sends each vector to the server; returns the responses, and the requests that were handled."""
     app = NotFound()
     limited = ConnectionInScope(StalledClients(DrainedRefusals(app), StallLimits(body_window=2.0)))
 

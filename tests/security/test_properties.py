@@ -1,4 +1,4 @@
-"""Every accepted head is parsed as its lines say; and what the fuzzer checks holds without it too."""
+"""Property tests: every accepted head is parsed as its lines say; the fuzzer's checks hold on fixed inputs too."""
 
 from collections.abc import Iterable
 

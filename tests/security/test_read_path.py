@@ -1,4 +1,4 @@
-"""What an upstream or a stranger may not make the read path do."""
+"""Tests of what an upstream or a client must not make the read path do."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ ACCEPT = [("Accept", MANIFEST)]
 def test_addresses_in_a_manifest_are_not_visited(
     gateway: Callable[..., Gateway], liar: Liar, canary: Liar, images: Images
 ) -> None:
-    """The fixture `canary` fails when anybody connects to it."""
+    """No address in a manifest is visited: the fixture `canary` fails when a connection to it is made."""
     layer, config = liar.offer_blob(b"layer"), liar.offer_blob(b"{}")
     document = {
         "schemaVersion": 2,
@@ -84,7 +84,7 @@ def test_what_is_here_and_what_is_not_are_refused_in_the_same_words(
 
 
 def test_nothing_is_unpacked(gateway: Callable[..., Gateway], liar: Liar) -> None:
-    """100 MB of nothing, packed a thousand to one: as a manifest it is refused as it came, and stays packed."""
+    """A body of 100 MB of zeros, compressed a thousand to one, is refused as a manifest and is never decompressed."""
     bomb = gzip.compress(bytes(100_000_000), mtime=0)
     packed = answered(200, bomb, content_type=MANIFEST, content_encoding="gzip")
     liar.behave("/manifests/", packed)

@@ -1,6 +1,6 @@
-"""Nothing that must be kept shows anywhere: not in answers, logs, files, or what commands print.
+"""Tests that no secret shows anywhere: not in responses, logs, files, or the output of commands.
 
-Beside these, the fixture `gateway` searches the log and the data folder of every server of the whole test run.
+In addition, the fixture `gateway` searches the log and the data folder of every server of the whole test run.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ACCEPT = [("Accept", "application/vnd.oci.image.manifest.v1+json")]
 
 @pytest.fixture
 def lent(gateway: Callable[..., Gateway], hub: Hub, published: Callable[..., str], scratch: Path) -> Gateway:
-    """A server with an account of its own upstream, which its group may use."""
+    """Starts a server with an account of its own upstream, which its group may use."""
     published("tiny")
     hub.tokens.users["ada"] = CANARY
     (scratch / "password").write_text(f"{CANARY}\n")

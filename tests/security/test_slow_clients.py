@@ -1,4 +1,4 @@
-"""Clients that hold connections: every one of them is ended in time, and nobody else notices them."""
+"""Tests of clients that hold connections: each of them is disconnected in time, and no other client is affected."""
 
 import asyncio
 import socket
@@ -58,7 +58,7 @@ def test_nobody_holds_a_connection_for_longer_than_this() -> None:
 
 @pytest.mark.parametrize("first", [b"", b"G", b"GET / HTTP/1.1\r\nHost: a.test\r\n"])
 async def test_a_head_that_comes_too_slowly_ends_the_connection(first: bytes) -> None:
-    """The connection also ends while more of the head keeps coming."""
+    """The connection ends even if more of the head keeps arriving."""
     async with serving(pong, timings=SHORT_IDLE) as served:
         before, loop = served.descriptors, asyncio.get_running_loop()
         with served.connect() as connection:
@@ -102,7 +102,7 @@ async def test_a_client_that_leaves_after_its_answer_is_not_waited_for() -> None
 
 
 class Reader:
-    """Reads every body to its end, and keeps what it was told at last."""
+    """Reads every body to its end, and records the last message it received."""
 
     last: Message
 
@@ -154,11 +154,11 @@ async def test_a_body_that_brings_enough_in_each_window_goes_on() -> None:
     assert reader.last["type"] == "http.request"
 
 
-# Answers.
+# Responses.
 
 
 class Endless:
-    """Answers without an end, from memory or from a file, as long as the client is there."""
+    """Sends endless responses, from memory or from a file, as long as the client is connected."""
 
     def __init__(self, file: IO[bytes] | None = None) -> None:
         self._file = file
@@ -169,7 +169,7 @@ class Endless:
     async def _answer(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
-            await asyncio.sleep(0)  # as it takes a turn of the loop to read a piece
+            await asyncio.sleep(0)  # reading a piece takes a turn of the loop too
             if self._file is not None and EXTENSION in scope["extensions"]:
                 message: dict[str, Any] = {"type": EXTENSION, "file": self._file, "offset": 0, "count": PIECE}
             else:
@@ -191,7 +191,8 @@ def watched(app: ASGIApp, zero_copy: bool) -> ASGIApp:
 @pytest.mark.parametrize("zero_copy", [False, True])
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_an_answer_that_nobody_takes_is_ended(zero_copy: bool, requests: int, file: IO[bytes]) -> None:
-    """Also where more requests wait behind it, and the connection is therefore not read."""
+    """A response that the client does not read is ended, even if more requests wait behind it and the connection is
+    therefore not read."""
     async with serving(watched(Endless(file), zero_copy)) as served:
         before, loop = served.descriptors, asyncio.get_running_loop()
         with served.connect(SMALL_BUFFER) as connection:
@@ -216,7 +217,8 @@ async def test_an_answer_that_is_taken_slowly_goes_on(zero_copy: bool, file: IO[
 @pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
 @pytest.mark.parametrize("size", [40_000, 60_000])
 async def test_a_short_answer_that_nobody_takes_is_ended_too(request_: bytes, size: int) -> None:
-    """The response fits into the server's buffers, so that nothing waits but the close of the connection."""
+    """A short response that the client does not read is ended too: it fits into the server's buffers, so only closing
+    waits."""
     timings = ServerTimings(keep_alive=WINDOW, last_bytes=TIMEOUT)
 
     async def short(scope: Scope, receive: Receive, send: Send) -> None:
@@ -243,7 +245,7 @@ async def test_a_stopped_server_does_not_wait_for_those_who_take_nothing(file: I
 
 
 async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> None:
-    """As it is put together, with a blob that is cached and is sent from its file."""
+    """The whole application ends such clients as well, with a cached blob that is sent from its file."""
     digest = liar.offer_blob(seeded("not taken", 3_000_000))
     settings = Settings.model_validate({"data": str(scratch), "upstreams": {"docker.io": liar.settings()}})
     request = GET.replace(b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode())
@@ -263,7 +265,7 @@ async def prepare(data: Path) -> None:
         pass
 
 
-# Many.
+# Many clients.
 
 PUT_OF_SOME_SIZE = b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\n\r\n" + bytes(99_999)
 
@@ -335,7 +337,7 @@ HEALTHY_WITHIN = 30
 
 
 class Attackers:
-    """Sockets of four kinds that hold on to a server: half a head, half a body, no reading, leaving."""
+    """Sockets of four kinds that occupy a server: half a head, half a body, no reading, leaving early."""
 
     def __init__(self, port: int, blob: str) -> None:
         self._port, self._target = port, blob.encode()
@@ -383,7 +385,7 @@ def test_500_hostile_sockets_stop_no_healthy_pull_and_leave_nothing(gateway: Gat
             left = leaving.map(attackers.leave_early, range(HOSTILE))
             pull_all(target, url, digest, PULLS)
             assert len(list(left)) == HOSTILE
-        assert descriptors(target.worker) >= before + 2 * HOSTILE, "the attackers are not there any more"
+        assert descriptors(target.worker) >= before + 2 * HOSTILE, "the attackers are no longer connected"
     wait_until(lambda: descriptors(target.worker) <= before, within=20)
     pull_all(target, url, digest, PULLS)
     assert trouble(target) == []
@@ -396,7 +398,7 @@ def pull_all(target: Gateway, url: str, digest: str, count: int) -> None:
 
 
 def steady(target: Gateway) -> bool:
-    """Whether nothing opens or closes for a moment."""
+    """Whether no connection opens or closes for a moment."""
     seen = set()
     for _ in range(5):
         seen.add(descriptors(target.worker))

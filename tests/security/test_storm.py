@@ -1,6 +1,6 @@
-"""Hostile clients and an upstream that lies, both at once and for a while: nothing wrong, foreign or left over.
+"""Storm of hostile clients and a lying upstream, at the same time: nothing wrong, foreign or left over.
 
-SECONDS is what `tests/run` takes; STORM_SECONDS in the environment makes it longer.
+`tests/run` uses SECONDS; STORM_SECONDS in the environment makes it longer.
 """
 
 import os
@@ -43,7 +43,8 @@ PULLERS = 6
 
 
 def descriptors(pid: int) -> int:
-    """But for those of the databases, whose pool of connections grows to its bound and stays there."""
+    """Number of descriptors, except those of the databases, whose connection pool grows to its limit and stays
+    there."""
     found = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -52,7 +53,7 @@ def descriptors(pid: int) -> int:
 
 
 class Count:
-    """What the pullers saw."""
+    """Responses that the pullers received."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -96,7 +97,7 @@ def test_a_storm_leaves_nothing_behind(gateway: Callable[..., Gateway], liar: Li
         (scratch / "password").write_text(CANARY)
         account = liar.settings(username="ada", password_file=str(scratch / "password"), groups=["hub"])
         server = gateway({"upstreams": {"docker.io": account}})
-        # Of an image of its own: a 401 to the account takes its rights to an image away.
+        # These images are separate: a 401 to the account takes its rights to an image away.
         held_url = server.proxied_url(f"library/held/blobs/{held}")
         assert raw.get(held_url).digest == held
         wait_until(lambda: raw.head(held_url).headers["x-cache"] == "HIT" and steady(server))

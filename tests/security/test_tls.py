@@ -1,4 +1,4 @@
-"""TLS at our own port: which versions and protocols, which files, and what happens to those who speak neither."""
+"""Tests of TLS at the server's own port: versions, protocols, certificate files, and clients that speak no TLS."""
 
 import asyncio
 import socket
@@ -38,7 +38,7 @@ def words(authority: Authority) -> list[str]:
 
 @pytest.fixture(scope="module")
 def port(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of our server over TLS."""
+    """Port of a server with TLS."""
     running = Gateway(tmp_path_factory.mktemp("tls"), arguments=words(authority))
     running.process.start(answers_tcp(running.port))
     yield running.port
@@ -54,7 +54,8 @@ def connected(port: int, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
 
 
 def offering(authority: Authority, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A client of one version, as lax as OpenSSL lets it be: an old version fails at the server, not here."""
+    """Client context of one version, as lax as OpenSSL allows: an old version must fail at the server, not at the
+    client."""
     context = authority.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -226,7 +227,7 @@ OFTEN = ServerTimings(certificate_check=0.05)
 
 
 class Issued:
-    """Certificate files that are replaced as certbot and Kubernetes do it, by rename."""
+    """Certificate files that are replaced by rename, as certbot and Kubernetes do it."""
 
     def __init__(self, directory: Path) -> None:
         self._authority = trustme.CA()
@@ -236,7 +237,7 @@ class Issued:
         self._authority.configure_trust(self.context)
 
     def issue(self, kind: KeyType = KeyType.ECDSA) -> int:
-        """A new pair in place; its serial number."""
+        """Puts a new pair in place; returns its serial number."""
         issued = self._authority.issue_cert(HOST, key_type=kind)
         chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
         self.put(self.files.key, issued.private_key_pem.bytes())
@@ -249,7 +250,7 @@ class Issued:
         part.replace(place)
 
     def serial(self, port: int) -> int:
-        """Of the certificate that the server shows now."""
+        """Serial number of the certificate that the server presents now."""
         with connected(port, self.context) as connection:
             shown = connection.getpeercert(binary_form=True)
         assert shown is not None
@@ -264,7 +265,8 @@ def issued(tmp_path: Path) -> Issued:
 @pytest.mark.parametrize("kind", [KeyType.ECDSA, KeyType.RSA])
 @pytest.mark.parametrize("then", [KeyType.ECDSA, KeyType.RSA])
 async def test_a_replaced_certificate_is_shown_to_new_connections(kind: KeyType, then: KeyType, issued: Issued) -> None:
-    """Also where the new key is of another kind, of which one context could hold both."""
+    """A replaced certificate is presented on new connections, even if its key is of another kind, of which one context
+    could hold both."""
     first = issued.issue(kind)
     async with serving(pong, tls=issued.files, timings=OFTEN) as served:
         assert await asyncio.to_thread(issued.serial, served.port) == first
@@ -293,11 +295,12 @@ async def shown(issued: Issued, port: int, serial: int) -> None:
     await asyncio.to_thread(wait_until, lambda: issued.serial(port) == serial, SOON)
 
 
-# Slow readers, and those who say nothing.
+# Slow readers, and clients that send nothing.
 
 
 async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(issued: Issued) -> None:
-    """Its TLS goodbye is not waited for either."""
+    """A client that the connection cap turns away holds nothing by silence; the server does not wait for its
+    close_notify."""
     timings = ServerTimings(rejection=0.2)
     issued.issue()
     async with serving(pong, connections=1, tls=issued.files, timings=timings) as served, AsyncExitStack() as stack:
@@ -310,7 +313,8 @@ async def test_whom_the_cap_turns_away_holds_nothing_by_saying_nothing(issued: I
 
 
 async def test_an_answer_arrives_whole_although_it_is_taken_slowly(issued: Issued) -> None:
-    """The server has long closed when the last bytes of it leave its buffers."""
+    """A response arrives completely although the client reads it slowly; the server has long closed when the last bytes
+    leave its buffers."""
     size = 1_200_000
     issued.issue()
 

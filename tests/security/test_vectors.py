@@ -1,4 +1,5 @@
-"""One request in is at most one handled, and every connection ends: alone and behind the usual reverse proxies."""
+"""Tests that one request in is at most one handled, and that every connection ends: alone and behind usual reverse
+proxies."""
 
 import contextlib
 import json

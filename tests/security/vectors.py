@@ -1,4 +1,4 @@
-"""Bytes that a client may send instead of a plain request, and what each must lead to."""
+"""Vectors: bytes that a client may send instead of a plain request, and their expected results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ BAD = (400,)
 
 @dataclass(frozen=True)
 class Vector:
-    """`sent`: the pieces, each written by itself; MARK in them becomes another word of its length.
+    """A vector. `sent`: the pieces, each written separately; MARK in them is replaced by another word of its length.
 
-    For our server alone: `answers` are the statuses that may come first (None: the connection closes without one),
-    `handled` is how many requests reach the application, `smuggled` how many of those may be the inner one.
-    `requests`: how many there are for the most generous reader that stands in front of it.
-    `leaves`: the client closes when it has written, and reads nothing.
+    For the gateway alone: `answers` are the statuses that may come first (None: the connection closes without one),
+    `handled` is the number of requests that reach the application, `smuggled` how many of those may be the inner one.
+    `requests`: the number of requests as the most generous reader in front of it counts them. `leaves`: the client
+    closes after writing, and reads nothing.
     """
 
     name: str
@@ -233,7 +233,7 @@ def sizes() -> Iterator[Vector]:
 
 
 def chunks() -> Iterator[Vector]:
-    """The head is right, so that the request is begun; what follows is not, and ends it."""
+    """Vectors with a correct head, which begins the request, and a wrong body, which ends it."""
     for name, body in {
         "a size with a prefix": b"0x5\r\nhello\r\n0\r\n\r\n",
         "a negative size": b"-1\r\nhello\r\n0\r\n\r\n",
@@ -262,7 +262,7 @@ def chunks() -> Iterator[Vector]:
 
 
 def several() -> Iterator[Vector]:
-    """Requests that do not wait for the answer to the one before."""
+    """Vectors with several requests that do not wait for the previous response."""
     first, bad = head(), head(b"A : b")
     second = head(CLOSE, target=SMUGGLED)
     yield fine("two requests at once", first + second, handled=2, smuggled=1, requests=2)
