@@ -132,14 +132,14 @@ THREATS = [
         "An upstream sends bytes that do not match the digest, and clients or the cache accept them.",
         "The last 32 KiB of a response wait until the digest is verified; no file gets its final name before.",
         ("tests/e2e/test_lying_upstream.py::test_a_blob_is_right_or_does_not_complete",),
-        Disarm("cache/download/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+        Disarm("cache/store/base.py", "stop if verified else stop - TAIL", "stop"),
     ),
     Threat(
         "wrong bytes in the cache",
         "Content that does not match its digest is stored, and served from then on.",
         "A spool is committed only after its digest and length are verified.",
         ("tests/cache/store/test_spool.py",),
-        Disarm("cache/store/spool.py", "if self._hasher.hexdigest() != self._expected.hex:", "if False:"),
+        Disarm("cache/store/spool.py", "if Digest(self._algorithm, self._hasher.hexdigest()) != expected:", "if False:"),
     ),
     Threat(
         "digests that are none",
@@ -396,7 +396,7 @@ THREATS = [
         "Five hundred hostile sockets and an upstream that lies attack for a minute.",
         "No wrong body completes, no foreign data is sent anywhere, nothing is left open, and cached pulls continue.",
         ("tests/security/test_storm.py::test_a_storm_leaves_nothing_behind",),
-        Disarm("cache/download/flight.py", "end = min(end, limit - TAIL)", "end = min(end, limit)"),
+        Disarm("cache/store/base.py", "stop if verified else stop - TAIL", "stop"),
     ),
     Threat(
         "a worker dies",
@@ -421,7 +421,7 @@ THREATS = [
             "tests/cache/download/test_shared_fill.py::test_a_live_follower_takes_a_killed_process_s_place",
             "tests/e2e/test_many_workers.py::test_a_killed_filler_costs_its_own_clients_their_answer_and_nobody_else",
         ),
-        Disarm("cache/download/flight_thread.py", "if gone or now - tried > TAKE_AFTER:", "if gone:"),
+        Disarm("cache/download/flight_thread.py", "if gone or now - tried_at > limits.take_over_every:", "if gone:"),
     ),
     Threat(
         "several fillers",
@@ -456,7 +456,7 @@ THREATS = [
         ),
         Disarm(
             "cache/download/leased_spool.py",
-            "(view.note.source, view.note.boot) != (source, boot())",
+            "(view.note.source, view.note.boot) != (source, self._boot)",
             "view.note.source != source",
         ),
     ),
@@ -464,15 +464,19 @@ THREATS = [
         "streams that break off",
         "An upstream resets, stalls or shortens a stream, or responds to a request for the rest with other bytes.",
         "Three retries, each for the rest or for the whole blob; if the parts do not match, one new start.",
-        ("tests/cache/download/test_resuming_fill.py",),
-        Disarm("cache/download/resuming_fill.py", "ranged = fill.answered or not ranged", "ranged = True"),
+        ("tests/cache/download/test_retry.py",),
+        Disarm("cache/download/retry.py", "ranged = sink.bodies > bodies or not ranged", "ranged = True"),
     ),
     Threat(
         "streams that trickle",
         "An upstream sends one byte per second, and occupies a spool, a thread and all followers for a day.",
         "A try ends when less than 1 KiB/s arrive over a minute, or no byte for 30 s.",
-        ("tests/cache/download/test_resuming_fill.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
-        Disarm("cache/download/retry.py", "if self._bytes < LEAST * (now - self._since):", "if self._bytes < 0:"),
+        ("tests/cache/download/test_retry.py::test_a_trickle_is_ended_and_a_slow_stream_is_not",),
+        Disarm(
+            "cache/download/incoming.py",
+            "if self._bytes < self._limits.least_rate * (now - self._since):",
+            "if self._bytes < 0:",
+        ),
     ),
     Threat(
         "a disk that is full or fails",
@@ -481,8 +485,8 @@ THREATS = [
         ("tests/cache/download/test_uncached.py", "tests/e2e/test_disk_full.py"),
         Disarm(
             "cache/download/uncached.py",
-            "self._hash_beginning(self._beginning, hasher.update)",
-            "hasher = self.digest.hasher()",
+            "            self._hasher.update(chunk)\n            self.count += len(chunk)\n        self._reader",
+            "            self.count += len(chunk)\n        self._reader",
         ),
     ),
     Threat(

@@ -1,4 +1,4 @@
-"""How a flight may end beside what an upstream does, and how the workers of a host tell each other of a failure."""
+"""Ends of a download that no upstream causes, and how the workers of a host report a failure to each other."""
 
 from typing import Any
 
@@ -6,20 +6,24 @@ from cache.upstream.errors import Corrupt, RateLimited, Unavailable, UpstreamErr
 from cache.values import Fault
 
 
-class Arrived(UpstreamError):
-    """The blob has come to rest here in the meantime: who waits looks again."""
+class AlreadyStored(UpstreamError):
+    """Another worker has stored the blob in the meantime: look it up again."""
 
 
 class Unstorable(Unavailable):
-    """It cannot be written here. The upstream may well give it."""
+    """The blob cannot be written to the disk of this host. The upstream may well serve it."""
 
 
 def unstorable(error: OSError) -> Unstorable:
     return Unstorable(f"the blob cannot be written here ({error.strerror or error})")
 
 
-def told(error: UpstreamError) -> dict[str, Any] | None:
-    """As a document; None for what concerns one image alone, so that others must find out for themselves."""
+def abandoned() -> Unavailable:
+    return Unavailable("every client has left")
+
+
+def failure_document(error: UpstreamError) -> dict[str, Any] | None:
+    """Document of a failure that concerns every follower; None for one that concerns a single image."""
     match error:
         case Corrupt(reason=reason, fault=fault):
             return {"kind": "corrupt", "reason": reason, "fault": fault.value}
@@ -33,7 +37,8 @@ def told(error: UpstreamError) -> dict[str, Any] | None:
             return None
 
 
-def understood(document: dict[str, Any]) -> UpstreamError:
+def failure_from(document: dict[str, Any]) -> UpstreamError:
+    """Failure that another worker reported with `failure_document`."""
     reason = str(document.get("reason", ""))
     match document.get("kind"):
         case "corrupt":

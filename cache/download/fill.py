@@ -1,68 +1,33 @@
-"""Fill: the bytes of one blob come into a spool, over one connection, or over several where one alone is slow.
+"""Fill: one attempt to fetch a blob into a spool, over one connection, or over several where one alone is slow.
 
-It begins with one stream of the whole. Where that is slow and the upstream gives ranges, helpers fetch pieces beside
-it. They can only make it faster: whatever they are refused, one stream more brings the blob.
+It begins with one stream of the whole, or of the rest. Where that is slow and the upstream serves ranges, helper
+threads fetch pieces beside it. They can only make it faster: whatever they are refused, one more stream fetches.
 """
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 import structlog
 
+from cache.download.errors import abandoned
+from cache.download.incoming import Fetch, LimitedBody
+from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.ranges import Piece, Pieces
-from cache.download.retry import Trickle
-from cache.store.hashing import BUFFER, Hashing
+from cache.store.hashing import BUFFER, HashingWriter
 from cache.store.spool import Spool
-from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Fault, Origin, Part, Rest
+from cache.upstream.errors import Unavailable, UpstreamError
+from cache.values import Origin, Part, Rest
 
 log = structlog.get_logger()
 
-UNSIZED_LIMIT = 16 * 1024 * 1024 * 1024
-"""Bytes of a blob whose length the upstream does not tell; one that it tells is held to it."""
-
-LARGE = 16 * 1024 * 1024
-SLOW = 25_000_000
-"""Bytes per second. What is faster has our own limits, not those of the upstream, and gains nothing by more streams."""
-
-WINDOW = 0.3
-WORTH = 1.0
-"""Seconds: so long a rate is measured, and so long the rest must take at that rate, for helpers to be called."""
-
-CONNECTIONS = 4
 HELPERS_PER_UPSTREAM = 16
-RANGE_FAILURES = 3
-
-clock = time.monotonic
 
 
-class Incoming(Protocol):
-    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread.
-
-    Its first byte is that at `start` of the blob; `size` bytes will come, where that is known.
-    """
-
-    start: int
-    size: int | None
-    accepts_ranges: bool
-
-    def receive_into(self, buffer: memoryview) -> int: ...
-    def abort(self) -> None: ...
-
-
-class Fetch(Protocol):
-    """Opens the body of the whole, of a part or of the rest; of a part it gives exactly that, or raises UpstreamError,
-    and for the rest it may give the whole."""
-
-    def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[Incoming]: ...
-
-
-class Lanes:
-    """The connections that may be opened to an upstream beside the first of each download, over all downloads."""
+class HelperSlots:
+    """Connections that may be opened to an upstream beside the first of each download, over all downloads."""
 
     def __init__(self, limit: int = HELPERS_PER_UPSTREAM) -> None:
         self._limit = limit
@@ -70,6 +35,7 @@ class Lanes:
         self._lock = threading.Lock()
 
     def acquire(self, origin: Origin) -> bool:
+        """Whether a slot was free, and is now taken."""
         with self._lock:
             free = self._used[origin] < self._limit
             self._used[origin] += free
@@ -82,23 +48,24 @@ class Lanes:
                 del self._used[origin]
 
 
-class Pace:
-    """How fast a stream is, told from time to time."""
+class TransferRate:
+    """Rate of a stream, measured over one window after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: DownloadLimits = DEFAULT_LIMITS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window, self._clock = limits.rate_window, clock
         self._since = clock()
         self._waited, self._bytes = 0.0, 0
 
-    def note(self, count: int, asked: float) -> float | None:
-        """Of so many bytes that were asked for then; bytes per second of waiting once the window is full.
+    def add(self, count: int, since: float) -> float | None:
+        """Count bytes that were waited for since then; bytes per second of waiting once the window is full, else None.
 
-        A wait longer than the window tells of a stall, which other connections would meet too, and not of a rate.
+        A wait longer than the window shows a stall, which other connections would meet too, and not a rate.
         """
-        now = clock()
-        stalled = now - asked > max(WINDOW, 0.05)
-        self._waited += now - asked
+        now = self._clock()
+        stalled = now - since > max(self._window, 0.05)
+        self._waited += now - since
         self._bytes += count
-        if not stalled and now - self._since < WINDOW:
+        if not stalled and now - self._since < self._window:
             return None
         rate = None if stalled else self._bytes / max(self._waited, 1e-6)
         self._since, self._waited, self._bytes = now, 0.0, 0
@@ -106,223 +73,217 @@ class Pace:
 
 
 class Fill:
-    """`run` is the work of one thread, which calls others. `started` is given the first body, `grew` the bytes that may
-    be read, each time from one thread at a time."""
+    """One attempt. `run` is called in one thread, which starts others.
+
+    `started` is called with the first body, `grew` with the bytes that may be read, by one thread at a time.
+    """
 
     def __init__(
         self,
         spool: Spool,
         origin: Origin,
         fetch: Fetch,
-        lanes: Lanes,
-        started: Callable[[Incoming], None],
+        slots: HelperSlots,
+        started: Callable[[LimitedBody], None],
         grew: Callable[[int], None],
+        *,
+        limits: DownloadLimits = DEFAULT_LIMITS,
     ) -> None:
-        self.answered = False
-        """Whether the upstream gave a body at all."""
-        self._spool, self._origin, self._fetch, self._lanes = spool, origin, fetch, lanes
+        self._spool, self._origin, self._fetch, self._slots = spool, origin, fetch, slots
         self._started, self._grew = started, grew
-        self._pieces = Pieces(0, 0, CONNECTIONS)
+        self._limits = limits
+        self._pieces = Pieces(0, 0, limits)
         self._changed = threading.Condition()
         self._hashing = threading.Lock()
-        self._open: set[Incoming] = set()
+        self._open: set[LimitedBody] = set()
         self._helpers = 0
         self._ranges_work = False
         self._stopped = False
         self._aborted = False
 
     def abort(self) -> None:
-        """From another thread: whoever waits for bytes is woken, and nothing more is written."""
+        """Wake every thread that waits for bytes; nothing more is written. Called from another thread."""
         with self._changed:
             self._aborted = self._stopped = True
-            for incoming in self._open:  # under the lock: once closed, its descriptor may be somebody else's
-                incoming.abort()
+            for body in self._open:  # under the lock: once a body is closed, its descriptor may be another's
+                body.abort()
             self._changed.notify_all()
 
     def run(self, rest: Rest | None = None) -> None:
-        """Returns when all has come. Raises UpstreamError or OSError; then and always nobody writes any more."""
+        """Return when all bytes have arrived. Raises UpstreamError or OSError. No thread writes once it has ended."""
         buffer = memoryview(bytearray(BUFFER))
         try:
-            with self._fetch(rest) if rest else self._fetch() as incoming:
-                self.answered = True
-                self._started(incoming)
-                size = None if incoming.size is None else incoming.start + incoming.size
-                with self._listening(incoming):
-                    self._pass_over(self._spool.size - incoming.start, incoming, buffer)
-                    if self._alone(incoming, size) and size is not None:
-                        self._first(self._divide(size), incoming, buffer)
-            self._together(buffer)
+            with self._body(rest) as body:
+                self._started(body)
+                size = body.promised
+                self._skip(self._spool.size - body.start, body, buffer)
+                if self._stream_alone(body, size) and size is not None:
+                    self._stream_pieces(self._divide(size), body, buffer)
+            self._fetch_pieces(buffer)
         finally:
-            self._dismiss()
+            self._stop()
         if self._aborted:
-            raise Unavailable("every client has left")
-        self._spool.advance(self._pieces.prefix)
+            raise abandoned()
+        self.settle()
 
     def settle(self) -> None:
-        """After a failure: what has come without a gap is counted."""
+        """Count the bytes that arrived without a gap, after a failure too. Raises OSError."""
         self._spool.advance(self._pieces.prefix)
 
-    def _alone(self, incoming: Incoming, size: int | None) -> bool:
-        """One stream into the spool, until its end, or until it has turned out to be slow: then True."""
-        here = self._spool.size
-        dividable = incoming.accepts_ranges and size is not None and size - here >= LARGE
-        pace, trickle = Pace(), Trickle(clock)
-        with Hashing(self._spool, self._grew, None if size is None else size - here) as hashing:
+    def _stream_alone(self, body: LimitedBody, size: int | None) -> bool:
+        """Write one stream into the spool until its end; True where it turns out to be slow before that."""
+        present, limits = self._spool.size, self._limits
+        dividable = body.accepts_ranges and size is not None and size - present >= limits.divide_from
+        rates = TransferRate(limits)
+        with HashingWriter(self._spool, self._grew, None if size is None else size - present) as writer:
             while not self._stopped:
-                buffer, asked = hashing.buffer(), clock()
-                count = incoming.receive_into(buffer)
+                buffer, since = writer.buffer(), time.monotonic()
+                count = body.receive_into(buffer)
                 if not count:
                     break
-                trickle.note(count)
-                rate = pace.note(count, asked) if dividable else None
-                hashing.take(buffer, count)
-                here += count
-                if size is None and here > UNSIZED_LIMIT:
-                    raise Corrupt(f"{self._origin.host} sends without end", Fault.SIZE)
-                if rate is not None and size and worth_dividing(size - here, rate):
+                rate = rates.add(count, since) if dividable else None
+                writer.write(buffer, count)
+                present += count
+                if rate is not None and size and worth_dividing(size - present, rate, limits):
                     return True
         return False
 
-    def _pass_over(self, count: int, incoming: Incoming, buffer: memoryview) -> None:
-        """Reads and drops what is here already."""
-        trickle = Trickle(clock)
+    def _skip(self, count: int, body: LimitedBody, buffer: memoryview) -> None:
+        """Read and drop the bytes that are present already."""
         while count > 0 and not self._stopped:
-            got = incoming.receive_into(buffer[:count])
-            if not got:
+            received = body.receive_into(buffer[:count])
+            if not received:
                 raise Unavailable(f"{self._origin.host} sent less than before")
-            trickle.note(got)
-            count -= got
+            count -= received
 
     def _divide(self, size: int) -> Piece | None:
-        """The rest becomes pieces, of which the first is returned; helpers are called for the others."""
+        """Cut what is missing into pieces and start helpers for them; return the piece of the stream itself."""
         with self._changed:
-            self._pieces = Pieces(self._spool.size, size, CONNECTIONS)
-            piece = self._pieces.take(self._spool.size)
-        for _ in range(CONNECTIONS - 1):
-            if not self._lanes.acquire(self._origin):
+            self._pieces = Pieces(self._spool.size, size, self._limits)
+            piece = self._pieces.assign_at(self._spool.size)
+        for _ in range(self._limits.connections - 1):
+            if not self._slots.acquire(self._origin):
                 break
             with self._changed:
                 self._helpers += 1
             try:
                 threading.Thread(target=self._help, name="fill", daemon=True).start()
-            except RuntimeError:  # no more threads: it goes on with those it has
+            except RuntimeError:  # no more threads: it continues with those that it has
                 self._end_help()
                 break
         log.info("fill_divided", upstream=self._origin.host, bytes=size, helpers=self._helpers)
         return piece
 
-    def _first(self, piece: Piece | None, incoming: Incoming, buffer: memoryview) -> None:
-        """The stream of the whole goes on as far as it stands before bytes that nobody else brings."""
+    def _stream_pieces(self, piece: Piece | None, body: LimitedBody, buffer: memoryview) -> None:
+        """Continue a stream of the whole, as long as it stands before bytes that no other connection fetches."""
         try:
             while piece:
-                self._receive(piece, incoming, buffer)
-                piece = self._take(piece.stop)
+                self._receive(piece, body, buffer)
+                piece = self._assign_at(piece.stop)
         except UpstreamError:
             if not self._ranges_work:
                 raise
 
-    def _take(self, offset: int) -> Piece | None:
+    def _assign_at(self, offset: int) -> Piece | None:
         with self._changed:
-            return None if self._stopped else self._pieces.take(offset)
+            return None if self._stopped else self._pieces.assign_at(offset)
 
-    def _together(self, buffer: memoryview) -> None:
-        """Pieces, as long as there are any; when nobody gets any further, one stream brings what is missing."""
+    def _fetch_pieces(self, buffer: memoryview) -> None:
+        """Fetch pieces as long as there are any; where ranges fail for good, one stream fetches what is missing."""
         failures = 0
-        while not self._pieces_complete():
-            piece = self._await_piece(claiming=failures < RANGE_FAILURES)
+        while not self._complete():
+            piece = self._await_piece(assigning=failures < self._limits.range_failures)
             if piece is not None:
                 try:
-                    self._bring(piece, buffer)
+                    self._fetch_piece(piece, buffer)
                 except UpstreamError as error:
                     failures += 1
                     log.info("fill_piece_failed", upstream=self._origin.host, reason=error.reason)
-            elif not self._pieces_complete():
-                self._begin_again(buffer)
+            elif not self._complete():
+                self._stream_again(buffer)
                 return
 
-    def _pieces_complete(self) -> bool:
+    def _complete(self) -> bool:
         with self._changed:
             return self._stopped or self._pieces.complete
 
-    def _await_piece(self, *, claiming: bool) -> Piece | None:
-        """One that is free, or gets free; None when all have come or nobody is left to bring the others."""
+    def _await_piece(self, *, assigning: bool) -> Piece | None:
+        """Wait for a piece to be free; None when all have arrived, or when no helper is left to fetch the others."""
         with self._changed:
             while not self._stopped and not self._pieces.complete:
-                if claiming and (piece := self._pieces.claim()):
+                if assigning and (piece := self._pieces.assign()):
                     return piece
                 if not self._helpers:
                     return None
                 self._changed.wait()
         return None
 
-    def _begin_again(self, buffer: memoryview) -> None:
-        """A second stream of the whole. What is here is passed over; what came ahead of it is given up."""
-        with self._fetch() as incoming, self._listening(incoming):
+    def _stream_again(self, buffer: memoryview) -> None:
+        """Fetch a second stream of the whole: skip the bytes that are present, give up those that arrived ahead."""
+        with self._body() as body:
             with self._changed:
-                self._pieces = Pieces(self._pieces.prefix, self._pieces.size, CONNECTIONS)
-            self._spool.advance(self._pieces.prefix)
-            self._pass_over(self._pieces.prefix, incoming, buffer)
+                self._pieces = Pieces(self._pieces.prefix, self._pieces.size, self._limits)
+            self.settle()
+            self._skip(self._pieces.prefix, body, buffer)
             self._ranges_work = False
-            self._first(self._take(self._pieces.prefix), incoming, buffer)
+            self._stream_pieces(self._assign_at(self._pieces.prefix), body, buffer)
 
     def _help(self) -> None:
-        """The body of a helper's thread. Whatever stops it, others do what it leaves."""
+        """Run a helper thread. Whatever ends it, other threads fetch the pieces that it leaves."""
         try:
             buffer = memoryview(bytearray(BUFFER))
-            while (piece := self._claim()) and self._bring(piece, buffer):
+            while (piece := self._assign()) and self._fetch_piece(piece, buffer):
                 pass
         except UpstreamError as error:
             log.info("fill_helper_ended", upstream=self._origin.host, reason=error.reason)
-        except Exception as error:  # a thread's last resort: the first thread meets what is the matter itself
+        except Exception as error:  # a thread's last resort: the first thread meets the cause itself
             log.warning("fill_helper_failed", upstream=self._origin.host, reason=type(error).__name__)
         finally:
             self._end_help()
 
     def _end_help(self) -> None:
-        self._lanes.release(self._origin)
+        self._slots.release(self._origin)
         with self._changed:
             self._helpers -= 1
             self._changed.notify_all()
 
-    def _claim(self) -> Piece | None:
+    def _assign(self) -> Piece | None:
         with self._changed:
-            return None if self._stopped else self._pieces.claim()
+            return None if self._stopped else self._pieces.assign()
 
-    def _bring(self, piece: Piece, buffer: memoryview) -> bool:
-        """False when it was taken away, or everything was stopped, before its bytes came."""
+    def _fetch_piece(self, piece: Piece, buffer: memoryview) -> bool:
+        """Fetch one piece; False where it was taken away, or everything was stopped, before its bytes arrived."""
         pieces, start, stop = self._pieces, piece.start, piece.stop
         if start == stop:
             return True
         try:
-            with self._fetch(Part(start, stop, pieces.size)) as incoming, self._listening(incoming):
+            with self._body(Part(start, stop, pieces.size)) as body:
                 with self._changed:
                     if self._stopped or not pieces.confirm(piece):
                         return not self._stopped
                     self._ranges_work = True
-                self._receive(piece, incoming, buffer)
+                self._receive(piece, body, buffer)
                 return True
         finally:
             with self._changed:
-                pieces.give_back(piece)
+                pieces.release(piece)
                 self._changed.notify_all()
 
-    def _receive(self, piece: Piece, incoming: Incoming, buffer: memoryview) -> None:
-        """All of a piece that belongs to the caller; what does not come is free again."""
-        trickle = Trickle(clock)
+    def _receive(self, piece: Piece, body: LimitedBody, buffer: memoryview) -> None:
+        """Receive all bytes of a piece that are still the caller's; those that do not arrive are free again."""
         try:
             while not piece.over and not self._stopped:
-                count = incoming.receive_into(buffer[: piece.stop - piece.position])
+                count = body.receive_into(buffer[: piece.stop - piece.position])
                 if not count:
                     raise Unavailable(f"{self._origin.host} ended a body early")
-                trickle.note(count)
                 self._spool.write_at(piece.position, buffer[:count])
                 with self._changed:
-                    self._pieces.wrote(piece, count)
+                    self._pieces.advance(piece, count)
                     prefix = self._pieces.prefix
                 self._hash(prefix)
         finally:
             with self._changed:
-                self._pieces.give_back(piece)
+                self._pieces.release(piece)
 
     def _hash(self, prefix: int) -> None:
         if prefix > self._spool.size:
@@ -331,28 +292,30 @@ class Fill:
                 self._grew(self._spool.size)
 
     @contextmanager
-    def _listening(self, incoming: Incoming) -> Iterator[None]:
-        """Within, an abort reaches the body; it must not once its connection may be somebody else's."""
-        with self._changed:
-            self._open.add(incoming)
-            if self._aborted:
-                incoming.abort()
-        try:
-            yield
-        finally:
+    def _body(self, part: Part | Rest | None = None) -> Iterator[LimitedBody]:
+        """Open a body that `abort` reaches within the block, and not after it: its connection may be another's then."""
+        with self._fetch(part) if part else self._fetch() as incoming:
+            body = LimitedBody(incoming, self._limits)
             with self._changed:
-                self._open.discard(incoming)
-                self._changed.notify_all()
+                self._open.add(body)
+                if self._aborted:
+                    body.abort()
+            try:
+                yield body
+            finally:
+                with self._changed:
+                    self._open.discard(body)
+                    self._changed.notify_all()
 
-    def _dismiss(self) -> None:
-        """Returns when nobody writes any more. Who still waits for an answer will find that it is too late."""
+    def _stop(self) -> None:
+        """Return when no thread writes any more. A helper that still waits for a response finds that it is too late."""
         with self._changed:
             self._stopped = True
-            for incoming in self._open:
-                incoming.abort()
+            for body in self._open:
+                body.abort()
             self._changed.wait_for(lambda: not self._open)
 
 
-def worth_dividing(rest: int, rate: float) -> bool:
-    """Whether more connections would bring the rest, in bytes, noticeably sooner than one of this rate does."""
-    return rate < SLOW and rest > rate * WORTH
+def worth_dividing(missing: int, rate: float, limits: DownloadLimits = DEFAULT_LIMITS) -> bool:
+    """Whether more connections would fetch the missing bytes noticeably sooner than one of this rate does."""
+    return rate < limits.fast_rate and missing > rate * limits.worth_dividing

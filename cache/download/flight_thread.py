@@ -1,4 +1,4 @@
-"""Pilot: the work of a flight's thread. It fills a spool, or follows the one that another worker of the host fills."""
+"""FlightThread: the thread of a flight. It fills a spool, or follows the one that another worker of the host fills."""
 
 import os
 import time
@@ -7,246 +7,262 @@ from contextlib import closing
 
 import structlog
 
-from cache.download.errors import Arrived, understood, unstorable
-from cache.download.fill import Fetch, Lanes
-from cache.download.leased_spool import Claim, Landing, spool_name
+from cache.download.errors import AlreadyStored, abandoned, failure_from, unstorable
+from cache.download.fill import HelperSlots
+from cache.download.incoming import Fetch
+from cache.download.leased_spool import DownloadStorage, LeasedSpool, spool_name
+from cache.download.limits import DownloadLimits
 from cache.download.progress import Progress, State
-from cache.download.resuming_fill import ResumingFill
-from cache.download.spool_watch import Sight, Watch
+from cache.download.spool_sink import SpoolSink
+from cache.download.spool_watch import SpoolStatus, SpoolWatch
 from cache.lease.base import Lease, held
-from cache.store.sidecar import Note, Stage, boot
+from cache.store.base import LocalBlob
+from cache.store.sidecar import FillState, Note
 from cache.store.spool import DigestMismatch, LengthMismatch, Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.values import Fault
 
 log = structlog.get_logger()
 
-LOOK_AFTER = (0.004, 0.03)
-"""Seconds between two looks at another worker's fill: while it grows, and at most."""
 
-TAKE_AFTER = 0.2
-"""Seconds between two tries to take the lease of another worker, which may have died."""
+class FlightThread:
+    """Work of one flight's thread, whose body is `run`. `even_if_stored`: fetch even what is stored.
 
-SILENCE = 180.0
-"""Seconds without any news of another worker's fill; its own patience with the upstream is shorter."""
+    The lease is released once `run` has returned and `finish` was called.
+    """
 
-
-class Pilot:
-    """`fly` is the body of the thread; `anew` makes it fetch even what is here. The lease is given back when `fly` has
-    returned and `land` was called."""
-
-    def __init__(self, progress: Progress, fetch: Fetch, place: Landing, lanes: Lanes, *, anew: bool) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        fetch: Fetch,
+        storage: DownloadStorage,
+        slots: HelperSlots,
+        *,
+        limits: DownloadLimits,
+        even_if_stored: bool,
+    ) -> None:
         self._progress = progress
-        self._fetch, self._place, self._lanes = fetch, place, lanes
-        self._anew = anew
-        self._filling: ResumingFill | None = None
-        self._claim: Claim | None = None
+        self._fetch, self._storage, self._slots = fetch, storage, slots
+        self._limits = limits
+        self._refetch = even_if_stored
+        self._sink: SpoolSink | None = None
+        self._leased: LeasedSpool | None = None
         self.aborted = False
-        self._flown = self._landed = False
+        self._ended = self._finished = False
 
     def abort(self) -> None:
-        """From the loop: it ends soon, and writes nothing more."""
+        """End the thread soon; it writes nothing more. Called from the loop."""
         self.aborted = True
-        filling, claim = self._filling, self._claim
-        if filling is not None:
-            filling.abort()
-        if claim is not None and not self._progress.verified:
-            claim.leave(idle=self._progress.state is State.WAITING)
+        sink, leased = self._sink, self._leased
+        if sink is not None:
+            sink.abort()
+        if leased is not None and not self._progress.verified:
+            leased.leave(idle=self._progress.state is State.WAITING)
 
     @property
-    def attended(self) -> bool:
-        """Whether another worker follows what this one fills."""
-        return self._claim is not None and self._claim.attended
+    def has_waiters(self) -> bool:
+        """Whether another worker follows the spool that this one fills."""
+        return self._leased is not None and self._leased.has_waiters
 
-    def land(self, *, flown: bool) -> None:
-        """All is recorded. `flown`: no thread was ever begun, or it has ended."""
-        self._landed = True
-        self._flown = self._flown or flown
-        self._give_back()
+    def finish(self, *, never_ran: bool) -> None:
+        """Release the lease, now or when `run` returns: all is recorded. `never_ran`: the thread was never started."""
+        self._finished = True
+        self._ended = self._ended or never_ran
+        self._release()
 
-    def _give_back(self) -> None:
-        if self._landed and self._flown and self._claim is not None:
-            self._claim.release()
+    def _release(self) -> None:
+        if self._finished and self._ended and self._leased is not None:
+            self._leased.release()
 
-    def fly(self, landed: Callable[[], None]) -> None:
-        """`landed` is called in the loop when the outcome is known and the spool is closed."""
+    def run(self, ended: Callable[[], None]) -> None:
+        """Call `ended` in the loop when the outcome is known and the spool is closed."""
         try:
-            self._fly()
+            self._run()
         except UpstreamError as error:
-            self._progress.tell(State.FAILED, error)
+            self._progress.report(State.FAILED, error)
         except OSError as error:
-            self._progress.tell(State.FAILED, unstorable(error))
-        except Exception as error:  # a thread's last resort: whoever waits must hear of it
+            self._progress.report(State.FAILED, unstorable(error))
+        except Exception as error:  # a thread's last resort: its waiters must learn of it
             log.exception("fill_failed", digest=str(self._progress.digest), source=str(self._progress.source))
-            self._progress.tell(State.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
+            self._progress.report(State.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
         finally:
-            self._flown = True
-            self._progress.call(landed)
-            self._give_back()
+            self._ended = True
+            self._progress.call(ended)
+            self._release()
 
-    def _fly(self) -> None:
-        place = self._place
+    def _run(self) -> None:
+        storage = self._storage
         name = spool_name(self._progress.source, self._progress.digest)
-        leases = place.leases
+        leases = storage.leases
         lease = leases.take(name)
         if lease is None:
-            with held(leases.register_waiter(name)), closing(Watch(place.spools, name)) as watch:
+            watch = SpoolWatch(storage.spools, name, storage.boot)
+            with held(leases.register_waiter(name)), closing(watch):
                 lease = self._follow_another(watch, lambda: leases.take(name))
         if lease is None:
             return
-        claim = self._claim = Claim(place.spools, name, leases, lease)
+        leased = self._leased = LeasedSpool(storage, name, lease)
         if self.aborted:
-            raise Unavailable("every client has left")
-        if place.store.stat(self._progress.digest) is not None and self._is_here():
+            raise abandoned()
+        if storage.store.stat(self._progress.digest) is not None and self._use_stored():
             return
-        self._fill(claim)
+        self._fill(leased)
 
-    def _is_here(self) -> bool:
-        """Somebody else has brought it before this one's turn came. What that means for a right, the index tells."""
+    def _use_stored(self) -> bool:
+        """Use what another worker stored before this one had its lease; False where it must be fetched all the same.
+
+        Raises AlreadyStored while no byte was promised to a reader: whether the image has a right to it is then to be
+        looked up in the index.
+        """
         if self._progress.state is State.WAITING:
-            if self._anew:
+            if self._refetch:
                 return False
-            raise Arrived("the blob has arrived in the meantime")
-        stored = self._place.store.open(self._progress.digest)
+            raise AlreadyStored("the blob has been stored in the meantime")
+        stored = self._storage.store.open(self._progress.digest)
         if stored is None:
             return False
         with closing(stored):
+            if not isinstance(stored, LocalBlob):
+                return False
             inode = os.fstat(stored.fileno()).st_ino
             self._progress.use(stored.fileno(), inode, stored.size).written = stored.size or 0
-        self._progress.tell(State.VERIFIED)
-        self._progress.tell(State.COMMITTED)
+        self._progress.report(State.VERIFIED)
+        self._progress.report(State.COMMITTED)
         return True
 
-    # In another worker.
+    # Following another worker.
 
-    def _follow_another(self, watch: Watch, take: Callable[[], Lease | None]) -> Lease | None:
-        """Until that fill is at rest, then None; or until it has ended in another way, then the lease."""
-        pause, seen, heard, tried = LOOK_AFTER[0], None, time.monotonic(), 0.0
+    def _follow_another(self, watch: SpoolWatch, take: Callable[[], Lease | None]) -> Lease | None:
+        """Follow another worker's fill until it is committed, then None; or until it ends otherwise, then the lease."""
+        limits = self._limits
+        pause, seen, changed_at, tried_at = limits.poll_first, None, time.monotonic(), 0.0
         while not self.aborted:
-            sight, now = watch.look(), time.monotonic()
-            gone = sight is not None and sight.gone and not sight.marked
-            if sight is not None:
-                self._see(sight)
-            if self._progress.verified and self._place.store.stat(self._progress.digest) is not None:
-                self._progress.tell(State.COMMITTED)
+            status, now = watch.look(), time.monotonic()
+            gone = status is not None and status.gone and not status.marked
+            if status is not None:
+                self._apply(status)
+            if self._progress.verified and self._storage.store.stat(self._progress.digest) is not None:
+                self._progress.report(State.COMMITTED)
                 return None
-            if self._progress.verified and sight is not None and sight.gone:
+            if self._progress.verified and status is not None and status.gone:
                 return None  # it could not be stored
-            if gone or now - tried > TAKE_AFTER:
-                tried = now
+            if gone or now - tried_at > limits.take_over_every:
+                tried_at = now
                 if (lease := take()) is not None:
-                    # It may have ended well between the look and now.
-                    if (sight := watch.look()) is not None:
-                        self._see(sight)
+                    # It may have been verified between the look and now.
+                    if (status := watch.look()) is not None:
+                        self._apply(status)
                     return lease
             if gone:
                 watch.close()
-            news = None if sight is None else (sight.inode, sight.count, sight.note)
-            if news != seen:
-                pause, seen, heard = LOOK_AFTER[0], news, now
-            elif now - heard > SILENCE:
-                raise Unavailable("another worker's download does not go on")
+            current = None if status is None else (status.inode, status.count, status.note)
+            if current != seen:
+                pause, seen, changed_at = limits.poll_first, current, now
+            elif now - changed_at > limits.silence:
+                raise Unavailable("another worker's download has stalled")
             time.sleep(pause)
-            pause = min(pause * 1.5, LOOK_AFTER[1])
-        raise Unavailable("every client has left")
+            pause = min(pause * 1.5, limits.poll_longest)
+        raise abandoned()
 
-    def _see(self, sight: Sight) -> None:
-        """Raises how that fill has failed, where it concerns this one too."""
-        note = sight.note
-        if not sight.marked and note.stage is Stage.FAILED:
-            raise understood(note.failure or {})
-        known = self._progress.body is not None and self._progress.body.inode == sight.inode
-        if not known and not sight.marked and (note.stage is not Stage.STREAMING or sight.gone):
+    def _apply(self, status: SpoolStatus) -> None:
+        """Report the other worker's progress as this flight's. Raises its failure, where that concerns this flight."""
+        note = status.note
+        if not status.marked and note.state is FillState.FAILED:
+            raise failure_from(note.failure or {})
+        known = self._progress.file is not None and self._progress.file.inode == status.inode
+        if not known and not status.marked and (note.state is not FillState.STREAMING or status.gone):
             return
-        body = self._progress.use(sight.descriptor, sight.inode, note.size)
+        file = self._progress.use(status.descriptor, status.inode, note.size)
         self._progress.proved = self._progress.proved or note.image == self._progress.image.text
         if self._progress.state is State.WAITING:
-            self._progress.borrowed = True
-            self._progress.tell(State.STREAMING)
-        if sight.count > body.written:
-            body.written = sight.count
+            self._progress.begun_elsewhere = True
+            self._progress.report(State.STREAMING)
+        if status.count > file.written:
+            file.written = status.count
             self._progress.signal()
-        if sight.marked and not self._progress.verified:
-            body.size = body.written
-            self._progress.tell(State.VERIFIED)
+        if status.marked and not self._progress.verified:
+            file.size = file.written
+            self._progress.report(State.VERIFIED)
 
-    # In this one.
+    # Filling.
 
-    def _fill(self, claim: Claim) -> None:
-        fresh = Note(str(self._progress.source), self._progress.image.text, 0, boot())
-        keep = anew = False
+    def _fill(self, leased: LeasedSpool) -> None:
+        """Fetch, verify and commit; after a mismatch that resumed bytes may have caused, once more from the start."""
+        progress, keep, from_start = self._progress, False, False
+        source, image, algorithm = str(progress.source), progress.image.text, progress.digest.algorithm
         try:
             while True:
-                spool, note = claim.open(fresh, self._progress.digest, self._place.make_room, anew=anew)
+                spool, note = leased.open(source, image, algorithm, from_start=from_start)
                 with spool:
-                    if self._progress.verified and not spool.resumed:
-                        return  # what was verified is gone, and nobody needs it here
+                    if progress.verified and not spool.resumed:
+                        return  # the verified file is gone, and no reader of this worker needs another one
                     try:
-                        self._bring(spool, note, claim)
-                        self._settle(spool)
+                        self._receive(spool, note, leased)
+                        self._commit(spool)
                         return
                     except DigestMismatch as error:
-                        if not spool.resumed or anew:
-                            raise self._refuse(error, spool, claim) from error
-                        log.warning("fill_begun_anew", digest=str(self._progress.digest), reason=str(error))
-                        anew = True
+                        if not spool.resumed or from_start:
+                            raise self._refuse(error, spool, leased) from error
+                        log.warning("fill_begun_anew", digest=str(progress.digest), reason=str(error))
+                        from_start = True
                     except UpstreamError as error:
-                        keep = self.aborted and spool.size > 0 and claim.attended
+                        keep = self.aborted and spool.size > 0 and leased.has_waiters
                         if not self.aborted:
-                            claim.fail(error)
+                            leased.fail(error)
                         raise
                     except OSError as error:
-                        claim.fail(unstorable(error))
+                        leased.fail(unstorable(error))
                         raise
                     finally:
-                        if keep or claim.left:
+                        if keep or leased.left:
                             spool.keep()
         finally:
-            claim.end(keep=keep)
+            leased.end(keep=keep)
 
-    def _bring(self, spool: Spool, note: Note, claim: Claim) -> None:
-        """All bytes into the spool, hashed; they may still be wrong."""
-        body = self._progress.use(spool.fileno(), spool.inode, note.size)
+    def _receive(self, spool: Spool, note: Note, leased: LeasedSpool) -> None:
+        """Receive and seal all bytes. Raises DigestMismatch, UpstreamError or OSError."""
+        progress = self._progress
+        file = progress.use(spool.fileno(), spool.inode, note.size)
         size = note.size if spool.resumed else None
 
         def started(size: int | None) -> None:
-            claim.stream(self._progress.image.text, size)
-            self._progress.proved = True
-            body.size, body.written = size, spool.size
-            self._progress.tell(State.STREAMING)
+            leased.stream(progress.image.text, size)
+            progress.proved = True
+            file.size, file.written = size, spool.size
+            progress.report(State.STREAMING)
 
         def grew(written: int) -> None:
-            body.written = written
-            claim.count(written)
-            self._progress.signal()
+            file.written = written
+            leased.count(written)
+            progress.signal()
 
         if size is not None and size == spool.size:
-            self._progress.proved = self._progress.proved or note.image == self._progress.image.text
-            body.size = body.written = size
-            if self._progress.state is State.WAITING:
-                self._progress.tell(State.STREAMING)
-            spool.seal(size)
+            progress.proved = progress.proved or note.image == progress.image.text
+            file.size = file.written = size
+            if progress.state is State.WAITING:
+                progress.report(State.STREAMING)
+            spool.seal(progress.digest, size)
             return
-        filling = self._filling = ResumingFill(
-            spool, size, self._progress.source.origin, self._fetch, self._lanes, started, grew
+        sink = self._sink = SpoolSink(
+            *(spool, size, progress.source.origin, self._fetch, self._slots, started, grew), limits=self._limits
         )
         if self.aborted:
-            filling.abort()
-        filling.run()
-        spool.seal(filling.size)
+            sink.abort()
+        sink.run()
+        spool.seal(progress.digest, sink.size)
 
-    def _settle(self, spool: Spool) -> None:
-        assert self._progress.body is not None
-        self._progress.body.written = self._progress.body.size = spool.size
-        self._progress.tell(State.VERIFIED)
+    def _commit(self, spool: Spool) -> None:
+        assert self._progress.file is not None
+        self._progress.file.written = self._progress.file.size = spool.size
+        self._progress.report(State.VERIFIED)
         spool.mark()
-        spool.commit(self._place.store)
-        self._progress.tell(State.COMMITTED)
+        spool.commit(self._storage.store)
+        self._progress.report(State.COMMITTED)
 
-    def _refuse(self, error: DigestMismatch, spool: Spool, claim: Claim) -> Corrupt:
+    def _refuse(self, error: DigestMismatch, spool: Spool, leased: LeasedSpool) -> Corrupt:
         fault = Fault.LENGTH if isinstance(error, LengthMismatch) else Fault.DIGEST
         corrupt = Corrupt(f"{self._progress.source.origin.host}: {error}", fault)
-        claim.fail(corrupt)
-        if not claim.left:
-            self._place.quarantine.take_file(spool.path, str(self._progress.digest))
+        leased.fail(corrupt)
+        if not leased.left:
+            self._storage.quarantine.take_file(spool.path, str(self._progress.digest))
         return corrupt

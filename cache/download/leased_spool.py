@@ -1,11 +1,4 @@
-"""Claim: what a fill holds in the folder of spools, which it shares with the other processes of the host.
-
-<source and digest>.part         the spool, which grows and is never rewritten; starting over makes a new file
-<source and digest>.part.note    its sidecar
-leases                           the locks; never deleted
-
-The names are touched by whoever holds the lease, and by nobody else.
-"""
+"""LeasedSpool: the lease of one download with its spool and sidecar, in a folder that the host's processes share."""
 
 import contextlib
 import hashlib
@@ -15,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.download.errors import told
+from cache.download.errors import abandoned, failure_document
 from cache.lease.base import Lease, Leases
 from cache.lease.local import LocalLeases
 from cache.oci.digest import Digest
 from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
 from cache.store.quarantine import Quarantine
-from cache.store.sidecar import Note, Sidecar, Stage, boot, read
+from cache.store.sidecar import FillState, Note, Sidecar, boot_id, read
 from cache.store.spool import PART, MakeRoom, Spool, marked, no_room
-from cache.upstream.errors import Unavailable, UpstreamError
+from cache.upstream.errors import UpstreamError
 from cache.values import Source
 
 LEASES = "leases"
@@ -32,11 +25,12 @@ NOTE = ".note"
 
 
 def leases_of(folder: Path) -> Leases:
+    """Leases of a spool folder."""
     return LocalLeases(folder / LEASES)
 
 
 def spool_name(source: Source, digest: Digest) -> str:
-    """Also the name of the lease."""
+    """Name of a download's spool in the folder, and of its lease."""
     return f"{digest.algorithm}-{digest.hex}.{hashlib.sha256(str(source).encode()).hexdigest()[:16]}"
 
 
@@ -48,33 +42,56 @@ def note_of(folder: Path, name: str) -> Path:
     return folder / f"{name}{PART}{NOTE}"
 
 
-class Claim:
-    """One fill's lease, with the spool and the sidecar that come with it. For the thread that fills; `leave` and
-    `release` for any."""
+@dataclass(frozen=True, slots=True)
+class DownloadStorage:
+    """Folder where downloads grow, the store that takes them, and the quarantine for wrong ones.
 
-    def __init__(self, folder: Path, name: str, leases: Leases, lease: Lease) -> None:
-        self._part, self._note = part_of(folder, name), note_of(folder, name)
-        self._name = name
-        self._leases, self._lease = leases, lease
+    `make_room` frees disk space; see MakeRoom. `boot`: this run of the machine.
+    """
+
+    spools: Path
+    store: BlobStore
+    quarantine: Quarantine
+    make_room: MakeRoom = no_room
+    boot: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.boot:
+            object.__setattr__(self, "boot", boot_id())
+
+    @property
+    def leases(self) -> Leases:
+        return leases_of(self.spools)
+
+
+class LeasedSpool:
+    """Lease of one download, with the spool and the sidecar that it protects.
+
+    The thread that fills calls its methods; any thread calls `leave`, `release` and the properties.
+    """
+
+    def __init__(self, storage: DownloadStorage, name: str, lease: Lease) -> None:
+        self._part, self._note = part_of(storage.spools, name), note_of(storage.spools, name)
+        self._name, self._boot, self._make_room = name, storage.boot, storage.make_room
+        self._leases, self._lease = storage.leases, lease
         self._lock = threading.Lock()
         self._sidecar: Sidecar | None = None
         self._opening = self._leaving = self._left = False
         failpoint("lease.taken")
 
-    def open(self, note: Note, digest: Digest, make_room: MakeRoom, *, anew: bool) -> tuple[Spool, Note]:
-        """What an earlier process left of it, or a new spool. The note is the earlier one's if the spool is.
+    def open(self, source: str, image: str, algorithm: str, *, from_start: bool) -> tuple[Spool, Note]:
+        """Resume the spool that an earlier process left, or begin a new one; its note, an earlier one where resumed.
 
-        Raises OSError, or Unavailable after the claim was left.
+        `from_start`: always begin a new one. Raises OSError, or Unavailable after `leave`.
         """
         with self._lock:
             if self._left or self._leaving:
-                raise Unavailable("every client has left")
+                raise abandoned()
             self._close_sidecar()
             self._opening = True
         try:
-            spool, sidecar = (not anew and self._resume(note.source, digest, make_room)) or self._begin(
-                note, digest, make_room
-            )
+            resumed = None if from_start else self._resume(source, algorithm)
+            spool, sidecar = resumed or self._begin(Note(source, image, 0, self._boot), algorithm)
         except BaseException:
             with self._lock:
                 self._opening = False
@@ -83,31 +100,31 @@ class Claim:
             self._opening, self._sidecar = False, sidecar
             return spool, sidecar.note
 
-    def _begin(self, note: Note, digest: Digest, make_room: MakeRoom) -> tuple[Spool, Sidecar]:
+    def _begin(self, note: Note, algorithm: str) -> tuple[Spool, Sidecar]:
         self._note.unlink(missing_ok=True)  # first: no note ever stands beside a later spool
-        spool = Spool.begin(self._part, digest, make_room)
+        spool = Spool.begin(self._part, algorithm, self._make_room)
         try:
             return spool, Sidecar.create(self._note, replace(note, inode=spool.inode))
         except OSError:
             with spool:
                 raise
 
-    def _resume(self, source: str, digest: Digest, make_room: MakeRoom) -> tuple[Spool, Sidecar] | None:
-        """Only of this run of the machine: what was in memory when it stopped is not on the disk."""
+    def _resume(self, source: str, algorithm: str) -> tuple[Spool, Sidecar] | None:
+        """Resume a spool of this run of the machine alone: after a stop, bytes that were in memory are not on disk."""
         view = read(self._note)
-        if view is None or view.note is None or (view.note.source, view.note.boot) != (source, boot()):
+        if view is None or view.note is None or (view.note.source, view.note.boot) != (source, self._boot):
             return None
-        if view.note.stage not in (Stage.STREAMING, Stage.LEAVING):
+        if view.note.state not in (FillState.STREAMING, FillState.LEAVING):
             return None
         with contextlib.suppress(OSError):
             left = os.lstat(self._part)
             count = left.st_size if marked(left) else view.count
             if not count and not marked(left):
                 return None
-            spool = Spool.resume(self._part, digest, count, view.note.inode, make_room)
+            spool = Spool.resume(self._part, algorithm, count, view.note.inode, self._make_room)
             if spool is not None:
                 size = spool.size if marked(left) else view.note.size
-                note = replace(view.note, stage=Stage.STREAMING, size=size)
+                note = replace(view.note, state=FillState.STREAMING, size=size)
                 sidecar = Sidecar.reopen(self._note, note, view.edition)
                 sidecar.write(note)
                 failpoint("lease.resumed")
@@ -115,9 +132,10 @@ class Claim:
         return None
 
     def count(self, count: int) -> None:
-        """For those who read elsewhere; that they cannot be told is not worth the fill.
+        """Report readable bytes to followers in other processes. Raises nothing: a lost report is not worth the fill.
 
-        From the threads of the fill alone, which close what is used here: it is done for every few KiB that come.
+        Only the threads of the fill call it, which also close the sidecar, so it takes no lock: it runs for every few
+        KiB that arrive.
         """
         sidecar = self._sidecar
         if sidecar is not None:
@@ -127,40 +145,40 @@ class Claim:
                 return
 
     def stream(self, image: str, size: int | None) -> None:
-        """The upstream has answered. Raises OSError, or Unavailable after the claim was left."""
+        """Report that the upstream responded to `image`. Raises OSError, or Unavailable after `leave`."""
         with self._lock:
             if self._left or self._leaving:
-                raise Unavailable("every client has left")
+                raise abandoned()
             if self._sidecar is not None:
-                self._change(stage=Stage.STREAMING, image=image, size=size)
+                self._change(state=FillState.STREAMING, image=image, size=size)
 
     def fail(self, error: UpstreamError) -> None:
-        """Those who follow elsewhere meet the same, where it concerns them."""
-        failure = told(error)
+        """Report a failure to followers in other processes, where it concerns them."""
+        failure = failure_document(error)
         with self._lock, contextlib.suppress(OSError):
             if failure is not None and not self._left and self._sidecar is not None:
-                self._change(stage=Stage.FAILED, failure=failure)
+                self._change(state=FillState.FAILED, failure=failure)
 
     def leave(self, *, idle: bool) -> None:
-        """No new reader is to follow. `idle`: nobody reads or writes yet, so that the claim ends here and now."""
+        """Accept no new follower. `idle`: nobody reads or writes yet, so the lease is released now."""
         with self._lock, contextlib.suppress(OSError):
             if self._left:
                 return
             if self._sidecar is not None:
-                self._change(stage=Stage.LEAVING)
+                self._change(state=FillState.LEAVING)
             if idle and self._opening:
                 self._leaving = True
             elif idle:
                 self._left = True
-                if not self.attended:
+                if not self.has_waiters:
                     self._part.unlink(missing_ok=True)
                     self._note.unlink(missing_ok=True)
                 self._close_sidecar()
                 self._lease.release()
 
     @property
-    def attended(self) -> bool:
-        """Whether another process waits for what this one does."""
+    def has_waiters(self) -> bool:
+        """Whether another process waits for the result of this download."""
         try:
             return self._leases.has_waiters(self._name)
         except OSError:
@@ -168,17 +186,18 @@ class Claim:
 
     @property
     def left(self) -> bool:
+        """Whether the lease was released by `leave`: the names in the folder may be another process's now."""
         return self._left
 
     def end(self, *, keep: bool) -> None:
-        """The spool is closed. `keep`: others go on with what is there."""
+        """Delete the note after the spool was closed. `keep`: others resume the spool, and need it."""
         with self._lock:
             if not self._left and not keep and self._sidecar is not None:
                 self._note.unlink(missing_ok=True)
             self._close_sidecar()
 
     def release(self) -> None:
-        """Nothing more is done under this claim, and what was done is recorded."""
+        """Release the lease: nothing more is done under it, and its result is recorded."""
         with self._lock:
             self._close_sidecar()
             self._lease.release()
@@ -191,20 +210,3 @@ class Claim:
         sidecar, self._sidecar = self._sidecar, None
         if sidecar is not None:
             sidecar.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """Where downloads grow, come to rest, and go when they are not what they should be.
-
-    `make_room` is told the bytes that a full disk lacks, and tells how many it freed; it blocks.
-    """
-
-    spools: Path
-    store: BlobStore
-    quarantine: Quarantine
-    make_room: MakeRoom = no_room
-
-    @property
-    def leases(self) -> Leases:
-        return leases_of(self.spools)

@@ -1,4 +1,4 @@
-"""Progress: how far one download has come, as its thread tells it and the loop hears it."""
+"""Progress: state of one download, which its thread reports and for which the event loop waits."""
 
 import asyncio
 import os
@@ -20,6 +20,8 @@ throttle = LogThrottle()
 
 
 class State(Enum):
+    """State of a flight; the package's docstring has the transitions."""
+
     WAITING = "waiting"
     STREAMING = "streaming"
     VERIFIED = "verified"
@@ -28,10 +30,10 @@ class State(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Body:
-    """One try at the blob: an open file, of which the bytes below `written` may be read. Starting over makes another.
+class GrowingFile:
+    """A spool of one flight, whose bytes below `written` may be read. Starting over opens another one.
 
-    `size` is known once the upstream has told it, or when all has come.
+    `size`: bytes of the whole blob, once the upstream has promised them or all have arrived.
     """
 
     descriptor: int
@@ -41,8 +43,9 @@ class Body:
 
 
 class Progress:
-    """WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED from any of the first three. `body` is there from STREAMING
-    on. One thread tells; made in the loop, and waited for there.
+    """State of one download: WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED instead of any of the last three.
+
+    `file` is None until STREAMING. One thread reports; the object is made in the loop, which waits for changes.
     """
 
     def __init__(self, source: Source, image: RepositoryName, digest: Digest) -> None:
@@ -50,13 +53,13 @@ class Progress:
         self.image = image
         self.digest = digest
         self.state = State.WAITING
-        self.body: Body | None = None
+        self.file: GrowingFile | None = None
         self.proved = False
-        """Whether the image's right to the bytes was proved, by a fetch of its own or by a question."""
-        self.borrowed = False
-        """Whether another worker of this host had begun it."""
+        """Whether the image's right to the bytes was proved, by a fetch of its own or by a request for it."""
+        self.begun_elsewhere = False
+        """Whether another worker of this host had begun the download."""
         self.error: UpstreamError | None = None
-        self.bodies: list[Body] = []
+        self.files: list[GrowingFile] = []
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[None]] = set()
         self._wake_scheduled = False
@@ -67,14 +70,14 @@ class Progress:
 
     @property
     def size(self) -> int | None:
-        return self.body.size if self.body else None
+        return self.file.size if self.file else None
 
     @property
     def written(self) -> int:
-        return self.body.written if self.body else 0
+        return self.file.written if self.file else 0
 
     async def changed(self) -> None:
-        """Returns after the next change of state or of `written`; any change that was missed is seen before waiting."""
+        """Return after the next change of state or of `written`. Look at both first: past changes are not reported."""
         future = self._loop.create_future()
         self._waiting.add(future)
         try:
@@ -82,19 +85,19 @@ class Progress:
         finally:
             self._waiting.discard(future)
 
-    def use(self, descriptor: int, inode: int, size: int | None) -> Body:
-        """The body that this file is; another one than before where it is another file."""
-        if self.body is None or self.body.inode != inode:
-            body = Body(os.dup(descriptor), inode, size)
-            self.bodies.append(body)
-            self.body = body
-        return self.body
+    def use(self, descriptor: int, inode: int, size: int | None) -> GrowingFile:
+        """Set the file that readers follow, and return it; the current one where it has the same inode."""
+        if self.file is None or self.file.inode != inode:
+            file = GrowingFile(os.dup(descriptor), inode, size)
+            self.files.append(file)
+            self.file = file
+        return self.file
 
-    def tell(self, state: State, error: UpstreamError | None = None) -> None:
+    def report(self, state: State, error: UpstreamError | None = None) -> None:
+        """Enter a state. FAILED is final; and a verified download stays so: it only could not be stored."""
         if self.state is State.FAILED:
             return
         if self.verified and state is State.FAILED:
-            # The bytes are right, they only did not come to rest: who reads them reads on.
             reason = error.reason if error else ""
             if throttle.due(reason):
                 log.error("commit_failed", digest=str(self.digest), reason=reason)
@@ -104,12 +107,14 @@ class Progress:
         self.signal()
 
     def signal(self) -> None:
+        """Wake whoever waits for a change; many calls before the loop runs cost one callback."""
         if not self._wake_scheduled:
             self._wake_scheduled = True
             self.call(self._wake)
 
     def call(self, callback: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody is left to hear of it
+        """Run a callback in the loop."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(callback)
 
     def _wake(self) -> None:

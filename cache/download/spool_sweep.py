@@ -1,4 +1,4 @@
-"""Leftovers: what ended processes left in the folder of spools. A part that can be gone on with may stay a while."""
+"""Sweep of the spool folder: deletes the files that ended processes left, except a few that can be resumed."""
 
 import contextlib
 import time
@@ -8,33 +8,33 @@ from pathlib import Path
 import structlog
 
 from cache.download.leased_spool import NOTE, leases_of, note_of, part_of
+from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.lease.base import Lease, held
-from cache.store.sidecar import Stage, boot, read
+from cache.store.sidecar import FillState, boot_id, read
 from cache.store.spool import PART
 
 log = structlog.get_logger()
 
-YOUNG = 3600.0
-FILES = 32
-BYTES = 4 * 1024 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class _Leftover:
+    """Files of one name. `age` in seconds; `size` in bytes."""
+
+    name: str
     age: float
     size: int
     resumable: bool
 
 
-def sweep_leftovers(directory: Path) -> int:
-    """Deletes the spools that nobody fills and nobody will want; returns how many files. Others may be at work.
-    Raises OSError where the folder cannot be read.
+def sweep_spools(folder: Path, *, limits: DownloadLimits = DEFAULT_LIMITS, boot: str | None = None) -> int:
+    """Delete the spools that no process fills and none will resume; return the number of files deleted.
 
-    The youngest few of this run of the machine stay, since whoever asks for them next goes on with them; and so does
-    what somebody waits for, who is about to go on.
+    Other processes may be at work. The youngest few of this run of the machine stay, since the next request for them
+    resumes them; so does a spool that a waiter is about to take over. Raises OSError where the folder cannot be read.
     """
-    leases, swept, files, size = leases_of(directory), 0, 0, 0
-    for name in _names(directory):
+    leases, swept, files, size = leases_of(folder), 0, 0, 0
+    for leftover in sorted(_leftovers(folder, boot or boot_id()), key=lambda leftover: leftover.age):
+        name = leftover.name
         lease: Lease | None = None
         with contextlib.suppress(OSError):  # a full disk, for one
             lease = leases.take(name)
@@ -43,33 +43,35 @@ def sweep_leftovers(directory: Path) -> int:
         with held(lease):
             if leases.has_waiters(name):
                 continue
-            left = _look_at(directory, name)
-            if left.resumable and left.age < YOUNG and files < FILES and size + left.size <= BYTES:
+            left = _examine(folder, name, boot or boot_id())  # again, now that nobody changes it
+            young = left.age < limits.kept_age
+            if left.resumable and young and files < limits.kept_files and size + left.size <= limits.kept_size:
                 files, size = files + 1, size + left.size
             else:
-                swept += sum(_delete(file) for file in (part_of(directory, name), note_of(directory, name)))
+                swept += sum(_delete(file) for file in (part_of(folder, name), note_of(folder, name)))
     if swept:
         log.info("spools_swept", count=swept)
     return swept
 
 
-def _names(directory: Path) -> list[str]:
-    """Of which the part or its note is there, the youngest first."""
-    files = (path.name.removesuffix(NOTE) for path in directory.iterdir())
+def _leftovers(folder: Path, boot: str) -> list[_Leftover]:
+    """Every name of which a part or a note exists."""
+    files = (path.name.removesuffix(NOTE) for path in folder.iterdir())
     names = {file.removesuffix(PART) for file in files if file.endswith(PART)}
-    return sorted(names, key=lambda name: _look_at(directory, name).age)
+    return [_examine(folder, name, boot) for name in names]
 
 
-def _look_at(directory: Path, name: str) -> _Leftover:
-    view = read(note_of(directory, name))
+def _examine(folder: Path, name: str, boot: str) -> _Leftover:
+    view = read(note_of(folder, name))
     note = view.note if view else None
     try:
-        status = part_of(directory, name).lstat()
+        status = part_of(folder, name).lstat()
     except OSError:
-        return _Leftover(YOUNG, 0, False)
-    known = note is not None and (note.boot, note.inode) == (boot(), status.st_ino)
-    resumable = known and note is not None and note.stage in (Stage.STREAMING, Stage.LEAVING) and status.st_size > 0
-    return _Leftover(max(0.0, time.time() - status.st_mtime), status.st_size, resumable)
+        return _Leftover(name, float("inf"), 0, False)
+    known = note is not None and (note.boot, note.inode) == (boot, status.st_ino)
+    streamed = note is not None and note.state in (FillState.STREAMING, FillState.LEAVING)
+    age = max(0.0, time.time() - status.st_mtime)
+    return _Leftover(name, age, status.st_size, known and streamed and status.st_size > 0)
 
 
 def _delete(file: Path) -> bool:

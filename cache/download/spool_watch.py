@@ -1,17 +1,20 @@
-"""Watch: how a fill of another process is doing, as its spool and sidecar show."""
+"""SpoolWatch: progress of a fill that another process runs, as its spool and sidecar show it."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.download.leased_spool import note_of, part_of
-from cache.store.sidecar import Note, SidecarView, boot
+from cache.store.sidecar import Note, SidecarView, boot_id
 from cache.store.spool import marked
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """`descriptor` is the watch's. `count`: bytes that may be read. `gone`: nobody can open that spool any more."""
+class SpoolStatus:
+    """State of another process's spool. `descriptor` belongs to the watch. `count`: bytes that may be read.
+
+    `marked`: its digest holds. `gone`: it has lost its name, so nobody can open it any more.
+    """
 
     descriptor: int
     inode: int
@@ -21,20 +24,21 @@ class Sight:
     gone: bool
 
 
-class Watch:
-    """For one thread."""
+class SpoolWatch:
+    """Watch of one name in the spool folder, for one thread. `boot`: this run of the machine."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, boot: str | None = None) -> None:
         self._part, self._note = part_of(folder, name), note_of(folder, name)
+        self._boot = boot or boot_id()
         self._view: SidecarView | None = None
         self._spool: int | None = None
 
-    def look(self) -> Sight | None:
-        """None while there is nothing to be seen. Once its spool is gone, `close` makes it look for the next one."""
+    def look(self) -> SpoolStatus | None:
+        """Read the status; None while there is no spool. After a spool is gone, `close` lets it look for the next."""
         try:
             if self._view is None or self._spool is None:
                 self._open()
-            return self._sight()
+            return self._status()
         except OSError:
             self.close()
             return None
@@ -51,19 +55,18 @@ class Watch:
         self.close()
         self._view = SidecarView(self._note)
         self._spool = os.open(self._part, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if not self._view.linked:  # a note goes before its spool does: this spool may be the next one
+        if not self._view.linked:  # a note is deleted before its spool: this spool may be the next one
             self.close()
             raise FileNotFoundError(self._note)
 
-    def _sight(self) -> Sight | None:
+    def _status(self) -> SpoolStatus | None:
         view, spool = self._view, self._spool
         assert view is not None and spool is not None
         status = os.fstat(spool)
-        view.look()  # after the spool was: what became of it is written before it goes
-        if view.note is None or view.note.boot != boot() or view.note.inode != status.st_ino:
+        view.look()  # after the spool: the outcome is written to the note before the spool loses its name
+        if view.note is None or view.note.boot != self._boot or view.note.inode != status.st_ino:
             self.close()
             return None
         done = marked(status)
-        return Sight(
-            spool, status.st_ino, view.note, status.st_size if done else view.count, done, status.st_nlink == 0
-        )
+        count = status.st_size if done else view.count
+        return SpoolStatus(spool, status.st_ino, view.note, count, done, status.st_nlink == 0)

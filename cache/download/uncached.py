@@ -1,6 +1,6 @@
-"""PrivateBlob: where nothing can be written, a blob is fetched for each reader alone, hashed in passing, and not kept.
+"""UncachedBlob: where nothing can be written, a blob is fetched for one reader, hashed on the way, and not kept.
 
-A thread brings it and waits for its reader: a few pieces are on their way at a time, and no more memory is taken.
+A thread fetches it and waits for the reader: a few chunks are on their way at a time, and no more memory is taken.
 """
 
 import asyncio
@@ -11,58 +11,65 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from cache.download.fill import UNSIZED_LIMIT, Fetch, Incoming
-from cache.download.retry import Patience, Trickle
+from cache.download.errors import abandoned
+from cache.download.incoming import Fetch, LimitedBody
+from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
+from cache.download.retry import download_into
 from cache.oci.digest import Digest
-from cache.store.base import Extent
+from cache.store.base import Extent, OpenBlob, sendable
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.values import Fault, Rest
 
-PIECE = 256 * 1024
-PIECES = 4
-TAIL = 32 * 1024
-"""Bytes at the end of what is asked for that wait for the verdict, as those of every response."""
+CHUNK = 256 * 1024
+CHUNKS = 4
+"""Bytes of a chunk, and chunks that are received ahead of the reader."""
 
 UNSENT = 1024 * 1024
-"""Bytes that are held for who wants the verdict before the first of them."""
+"""Bytes that are held for a reader that wants the verdict before the first of them."""
 
 
-class Beginning:
-    """The first bytes of a blob, as a spool holds them that was given up; of its owner's own descriptor."""
+class SentPrefix:
+    """The first bytes of a blob, which a reader was sent from a spool that was given up; on a descriptor of its own."""
 
     def __init__(self, descriptor: int, count: int) -> None:
         self.descriptor = os.dup(descriptor)
         self.count = count
 
 
-class PrivateBlob:
-    """An OpenBlob of one reader. Raises UpstreamError. `size`: what the reader was told already; what was sent of
-    `beginning` is hashed with the rest, so that a body that completes is right as a whole."""
+class UncachedBlob(OpenBlob):
+    """An OpenBlob for one reader. Raises UpstreamError.
+
+    `size`: the size that the reader was told already. `prefix`: bytes that it was sent already; they are hashed with
+    the rest, so that a body that completes is right as a whole.
+    """
 
     def __init__(
-        self, digest: Digest, fetch: Fetch, size: int | None = None, beginning: Beginning | None = None
+        self,
+        digest: Digest,
+        fetch: Fetch,
+        size: int | None = None,
+        prefix: SentPrefix | None = None,
+        *,
+        limits: DownloadLimits = DEFAULT_LIMITS,
     ) -> None:
+        """Raises RuntimeError where no thread can be started; `prefix` is then still the caller's to close."""
         self.digest = digest
-        self.size = size
-        self._fetch, self._beginning = fetch, beginning
+        self._size = size
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[bytes | UpstreamError | None] = asyncio.Queue()
         self._answered = self._loop.create_future()
-        self._slots = threading.Semaphore(PIECES)
-        self._lock = threading.Lock()
-        self._incoming: Incoming | None = None
-        self._closed = False
-        self._waited = 0.0
         self._position = 0
         self._held: deque[Extent] = deque()
         self._holds = False
-        threading.Thread(target=self._run, name="private", daemon=True).start()
+        self._sink = _ReaderSink(digest, fetch, size, prefix, self, limits)
+        threading.Thread(target=self._sink.run, name="uncached", daemon=True).start()
 
-    def fileno(self) -> int:
-        raise ValueError("these bytes are in no file")
+    @property
+    def size(self) -> int | None:
+        return self._size
 
     async def started(self) -> None:
-        """Returns when the upstream has answered."""
+        """Return when the upstream has responded. Raises UpstreamError."""
         if isinstance(error := await asyncio.shield(self._answered), UpstreamError):
             raise error
 
@@ -76,10 +83,8 @@ class PrivateBlob:
     async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
         await self.started()
         while True:
-            limit = stop if stop is not None else self.size
-            end = self._position if limit is None else min(self._position, limit)
-            if not self._holds:
-                end = end - TAIL if limit is None else min(end, limit - TAIL)
+            limit = self._size if stop is None else stop
+            end = sendable(self._position, limit, verified=self._holds)
             while self._held and self._held[0].start < end:
                 extent = _cut(self._held.popleft(), start, limit)
                 if extent.stop > end:
@@ -95,14 +100,10 @@ class PrivateBlob:
         return extent.data or b""
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._incoming is not None:
-                self._incoming.abort()
-        self._slots.release()
+        self._sink.abort()
 
     async def _receive(self, start: int, stop: int | None) -> None:
-        """The next piece, of which nothing below `start` and nothing from `stop` on is held."""
+        """Take the next chunk, and hold what lies in [start, stop) of it."""
         event = await self._events.get()
         if isinstance(event, UpstreamError):
             raise event
@@ -111,100 +112,149 @@ class PrivateBlob:
             return
         extent = Extent(self._position, self._position + len(event), event)
         self._position = extent.stop
-        self._slots.release()
+        self._sink.chunk_taken()
         extent = _cut(extent, start, stop)
         if extent.data:
             self._held.append(extent)
 
-    # In the thread.
+    # Called by the thread, run in the loop.
 
-    def _run(self) -> None:
-        try:
-            self._bring()
-            self._tell(None)
-        except UpstreamError as error:
-            self._tell(error)
-        except Exception as error:  # a thread's last resort: its reader must hear of it
-            self._tell(Unavailable(f"the blob could not be fetched ({type(error).__name__})"))
-        finally:
-            if self._beginning is not None:
-                os.close(self._beginning.descriptor)
+    def put(self, event: bytes | UpstreamError | None) -> None:
+        """Deliver the next chunk, a failure, or None: the digest holds."""
+        self._call(self._put, event)
 
-    def _bring(self) -> None:
-        hasher, here = self.digest.hasher(), 0
-        if self._beginning is not None:
-            self._hash_beginning(self._beginning, hasher.update)
-            here = self._beginning.count
-        patience, ranged, size = Patience(here), True, self.size
+    def answer(self, size: int | None) -> None:
+        """Report the upstream's response, and the size that it promises."""
+        self._call(self._set_size, size)
 
-        def take(piece: bytes) -> None:
-            nonlocal here
-            hasher.update(piece)
-            here += len(piece)
-            self._tell(piece)
+    def skip(self, count: int) -> None:
+        """Begin with the byte at `count`: those before it were sent."""
+        self._call(self._set_position, count)
 
-        while True:
-            answered = False
-            try:
-                rest = Rest(here, size) if here and ranged and size is not None else None
-                with self._fetch(rest) if rest else self._fetch() as incoming:
-                    answered = True
-                    size = self._begin(incoming, size)
-                    self._pass(incoming, here, take)
-                break
-            except UpstreamError as error:
-                pause = patience.pause(error, here) if self._answered.done() or here else None
-                if pause is None or self._closed:
-                    raise
-                ranged = answered or not ranged
-            threading.Event().wait(pause)
-        if size is not None and here != size:
-            raise Corrupt(f"{here} bytes arrived where {size} were promised for {self.digest}", Fault.LENGTH)
-        if hasher.hexdigest() != self.digest.hex:
-            raise Corrupt(f"the {here} bytes that arrived do not have the digest {self.digest}", Fault.DIGEST)
+    def _put(self, event: bytes | UpstreamError | None) -> None:
+        if isinstance(event, UpstreamError) and not self._answered.done():
+            self._answered.set_result(event)
+        self._events.put_nowait(event)
 
-    def _hash_beginning(self, beginning: Beginning, update: Callable[[bytes], None]) -> None:
-        offset = 0
-        while offset < beginning.count and not self._closed:
-            piece = os.pread(beginning.descriptor, min(PIECE, beginning.count - offset), offset)
-            if not piece:
-                raise Unavailable("what was sent cannot be read any more")
-            update(piece)
-            offset += len(piece)
-        self._call(self._skip, beginning.count)
+    def _set_size(self, size: int | None) -> None:
+        if not self._answered.done():
+            self._size = self._size if size is None else size
+            self._answered.set_result(None)
 
-    def _begin(self, incoming: Incoming, size: int | None) -> int | None:
-        total = None if incoming.size is None else incoming.start + incoming.size
-        if None not in (size, total) and size != total:
-            raise Corrupt(f"{total} bytes are promised where it was {size} before", Fault.LENGTH)
-        self._call(self._begun, total)
-        return size if total is None else total
+    def _set_position(self, count: int) -> None:
+        self._position = count
 
-    def _pass(self, incoming: Incoming, here: int, take: Callable[[bytes], None]) -> None:
-        buffer, over, trickle = memoryview(bytearray(PIECE)), here - incoming.start, Trickle(self._clock)
+    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+
+class _ReaderSink:
+    """Sink of an uncached download: hashes what arrives and hands it to one reader, as fast as that takes it."""
+
+    def __init__(
+        self,
+        digest: Digest,
+        fetch: Fetch,
+        size: int | None,
+        prefix: SentPrefix | None,
+        reader: UncachedBlob,
+        limits: DownloadLimits,
+    ) -> None:
+        self.size = size
+        self.bodies = 0
+        self.count = 0
+        self._digest, self._fetch, self._prefix = digest, fetch, prefix
+        self._reader = reader
+        self._limits = limits
+        self._hasher = digest.hasher()
+        self._slots = threading.Semaphore(CHUNKS)
+        self._lock = threading.Lock()
+        self._body: LimitedBody | None = None
+        self._closed = threading.Event()
+        self._waited = 0.0
+
+    def abort(self) -> None:
+        """End the thread soon. Called from the loop."""
         with self._lock:
-            self._incoming = incoming
+            self._closed.set()
+            if self._body is not None:
+                self._body.abort()
+        self._slots.release()
+
+    def chunk_taken(self) -> None:
+        """Let one more chunk be received. Called from the loop."""
+        self._slots.release()
+
+    def run(self) -> None:
+        """Body of the thread."""
         try:
-            while True:
-                self._await_slot()
-                if self._closed:
-                    raise Unavailable("the client has left")
-                count = incoming.receive_into(buffer)
-                if not count:
-                    self._slots.release()
-                    return
-                passed, over = min(over, count), max(0, over - count)
-                if passed == count:
-                    self._slots.release()
-                else:
-                    take(bytes(buffer[passed:count]))
-                    here += count - passed
-                if incoming.size is None and here > UNSIZED_LIMIT:
-                    raise Corrupt("a body without end", Fault.SIZE)
-                trickle.note(count)
+            if self._prefix is not None:
+                self._hash_prefix(self._prefix)
+            download_into(self, self._limits, self._closed, digest=str(self._digest))
+            self._verify()
+            self._reader.put(None)
+        except UpstreamError as error:
+            self._reader.put(error)
+        except Exception as error:  # a thread's last resort: its reader must learn of it
+            self._reader.put(Unavailable(f"the blob could not be fetched ({type(error).__name__})"))
         finally:
+            if self._prefix is not None:
+                os.close(self._prefix.descriptor)
+
+    def _hash_prefix(self, prefix: SentPrefix) -> None:
+        while self.count < prefix.count and not self._closed.is_set():
+            chunk = os.pread(prefix.descriptor, min(CHUNK, prefix.count - self.count), self.count)
+            if not chunk:
+                raise Unavailable("bytes that were sent can no longer be read")
+            self._hasher.update(chunk)
+            self.count += len(chunk)
+        self._reader.skip(self.count)
+
+    def receive(self, rest: Rest | None) -> None:
+        with self._fetch(rest) if rest else self._fetch() as incoming:
+            body = LimitedBody(incoming, self._limits, self._clock)
+            self.bodies += 1
+            if None not in (self.size, body.promised) and self.size != body.promised:
+                reason = f"{body.promised} bytes are promised where it was {self.size} before"
+                raise Corrupt(reason, Fault.LENGTH)
+            self.size = self.size if body.promised is None else body.promised
+            self._reader.answer(body.promised)
             with self._lock:
-                self._incoming = None
+                self._body = body
+            try:
+                self._pass_on(body)
+            finally:
+                with self._lock:
+                    self._body = None
+
+    def _pass_on(self, body: LimitedBody) -> None:
+        """Hash and deliver a body, except the bytes that are present."""
+        buffer, surplus = memoryview(bytearray(CHUNK)), self.count - body.start
+        while True:
+            self._await_slot()
+            if self._closed.is_set():
+                raise abandoned()
+            received = body.receive_into(buffer)
+            skipped, surplus = min(surplus, received), max(0, surplus - received)
+            if skipped == received:
+                self._slots.release()
+            else:
+                chunk = bytes(buffer[skipped:received])
+                self._hasher.update(chunk)
+                self.count += len(chunk)
+                self._reader.put(chunk)
+            if not received:
+                return
+
+    def _verify(self) -> None:
+        """Raise Corrupt unless length and digest hold."""
+        if self.size is not None and self.count != self.size:
+            reason = f"{self.count} bytes arrived where {self.size} were promised for {self._digest}"
+            raise Corrupt(reason, Fault.LENGTH)
+        if self._hasher.hexdigest() != self._digest.hex:
+            reason = f"the {self.count} bytes that arrived do not have the digest {self._digest}"
+            raise Corrupt(reason, Fault.DIGEST)
 
     def _await_slot(self) -> None:
         began = time.monotonic()
@@ -212,34 +262,12 @@ class PrivateBlob:
         self._waited += time.monotonic() - began
 
     def _clock(self) -> float:
-        """How long the reader takes is no measure of the upstream."""
+        """Time without the waits for the reader, which say nothing about the upstream."""
         return time.monotonic() - self._waited
-
-    # From the thread to the loop.
-
-    def _tell(self, event: bytes | UpstreamError | None) -> None:
-        self._call(self._put, event)
-
-    def _put(self, event: bytes | UpstreamError | None) -> None:
-        if isinstance(event, UpstreamError) and not self._answered.done():
-            self._answered.set_result(event)
-        self._events.put_nowait(event)
-
-    def _begun(self, total: int | None) -> None:
-        if not self._answered.done():
-            self.size = self.size if total is None else total
-            self._answered.set_result(None)
-
-    def _skip(self, count: int) -> None:
-        self._position = count
-
-    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody is left to hear of it
-            self._loop.call_soon_threadsafe(callback, *arguments)
 
 
 def _cut(extent: Extent, start: int, stop: int | None) -> Extent:
-    """What of it lies in [start, stop)."""
+    """The part of an extent that lies in [start, stop)."""
     data = extent.data or b""
     first = max(0, start - extent.start)
     last = len(data) if stop is None else max(first, min(len(data), stop - extent.start))

@@ -4,14 +4,15 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-from cache.download.errors import Arrived, Unstorable
-from cache.download.fill import Fetch
-from cache.download.flight import Flight, Follower
-from cache.download.uncached import PrivateBlob
+from cache.download.errors import AlreadyStored, Unstorable
+from cache.download.flight import Flight
+from cache.download.follower import Follower
+from cache.download.incoming import Fetch
+from cache.download.uncached import UncachedBlob
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.names import RepositoryName
-from cache.proxy.errors import RETRY_AFTER, DownloadingBlob
+from cache.proxy.errors import RETRY_AFTER, DownloadingBlob, TranslatedBlob
 from cache.proxy.rights import Rights
 from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
@@ -44,7 +45,7 @@ class ProxiedBlobs:
         for even_if_stored in (False, True):
             if found := await self._open_stored(digest):
                 return found
-            with suppress(Arrived):
+            with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
                         follower, first = await self._follow(digest, even_if_stored=even_if_stored)
@@ -81,7 +82,7 @@ class ProxiedBlobs:
             return None
         if await self._is_provable(digest):
             return None
-        with suppress(Arrived, Unstorable):
+        with suppress(AlreadyStored, Unstorable):
             async with self._calls.for_client(BlobUnknown):
                 follower, _ = await self._follow(digest, even_if_stored=False)
             return follower
@@ -100,7 +101,7 @@ class ProxiedBlobs:
     async def _open_uncached(self, digest: Digest) -> OpenBlob:
         """A download for one reader alone, where nothing can be written to disk."""
         try:
-            blob = PrivateBlob(digest, self._fetch(digest))
+            blob = UncachedBlob(digest, self._fetch(digest))
         except RuntimeError as error:  # no more threads
             raise UpstreamUnavailable("this blob can be neither stored nor passed on now", RETRY_AFTER) from error
         try:
@@ -110,25 +111,25 @@ class ProxiedBlobs:
             blob.close()
             raise
         self._shared.usage.touch(digest, self._shared.clock())
-        return DownloadingBlob(blob, self._fetch(digest))
+        return TranslatedBlob(blob)
 
     async def _follow(self, digest: Digest, *, even_if_stored: bool) -> tuple[Follower, bool]:
         """Join the running download or begin one; return when the upstream has responded, with whether this request
-        began it. Raises UpstreamError; Arrived if the blob was stored meanwhile, unless `even_if_stored`."""
+        began it. Raises UpstreamError; AlreadyStored if the blob was stored meanwhile, unless `even_if_stored`."""
         proved = False
         while True:
-            flight = self._shared.flights.find(self._source, digest, anew=even_if_stored)
+            flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight is None:
                 await self._calls.wait_turn(RequestKind.CONTENT)
                 # Another request may have begun the download while this one waited.
-                flight = self._shared.flights.find(self._source, digest, anew=even_if_stored)
+                flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
                 async with self._calls.noted():
                     await self._rights.confirm_blob(digest)
                 proved = True
                 continue
             flight, first = self._shared.flights.join(
-                self._source, self._image, digest, self._fetch(digest), anew=even_if_stored
+                self._source, self._image, digest, self._fetch(digest), even_if_stored=even_if_stored
             )
             follower = flight.follow()
             try:
@@ -145,7 +146,7 @@ class ProxiedBlobs:
                 raise
             else:
                 self._shared.usage.touch(digest, self._shared.clock())
-                return follower, first and not flight.borrowed
+                return follower, first and not flight.begun_elsewhere
 
     async def _prove_right_to(self, flight: Flight) -> None:
         """Prove the image's right to a download that another worker runs for another image. Raises UpstreamError."""

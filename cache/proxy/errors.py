@@ -4,11 +4,11 @@ import os
 from collections.abc import AsyncIterator
 
 from cache.download.errors import Unstorable
-from cache.download.fill import Fetch
-from cache.download.flight import Follower
-from cache.download.uncached import PrivateBlob
+from cache.download.follower import Follower
+from cache.download.incoming import Fetch
+from cache.download.uncached import UncachedBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
-from cache.store.base import Extent
+from cache.store.base import Extent, LocalBlob, OpenBlob
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 
 RETRY_AFTER = 5
@@ -32,29 +32,60 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
             return UpstreamUnavailable(error.reason, RETRY_AFTER)
 
 
-class DownloadingBlob:
-    """An OpenBlob over a running download; raises RegistryError where that raises UpstreamError.
+class TranslatedBlob(OpenBlob):
+    """A blob that is fetched for one reader; raises RegistryError where that raises UpstreamError."""
 
-    Where the download cannot be stored any more, this reader continues on an upstream stream of its own.
-    """
-
-    def __init__(self, blob: Follower | PrivateBlob, fetch: Fetch) -> None:
+    def __init__(self, blob: UncachedBlob) -> None:
         self._blob = blob
-        self._fetch = fetch
-        self._left: Follower | None = None
         self.digest = blob.digest
 
     @property
     def size(self) -> int | None:
         return self._blob.size
 
+    async def verified(self) -> None:
+        try:
+            await self._blob.verified()
+        except UpstreamError as error:
+            raise refusal(error, BlobUnknown) from error
+
+    async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
+        try:
+            async for extent in self._blob.ready(start, stop):
+                yield extent
+        except UpstreamError as error:
+            raise refusal(error, BlobUnknown) from error
+
+    async def read(self, extent: Extent) -> bytes:
+        return await self._blob.read(extent)
+
+    def close(self) -> None:
+        self._blob.close()
+
+
+class DownloadingBlob(LocalBlob):
+    """A LocalBlob over a running download; raises RegistryError where that raises UpstreamError.
+
+    Where the download cannot be stored any more, this reader continues on an upstream stream of its own.
+    """
+
+    def __init__(self, follower: Follower, fetch: Fetch) -> None:
+        self._follower = follower
+        self._fetch = fetch
+        self._uncached: UncachedBlob | None = None
+        self.digest = follower.digest
+
+    @property
+    def size(self) -> int | None:
+        return (self._uncached or self._follower).size
+
     def fileno(self) -> int:
-        return self._blob.fileno()
+        return self._follower.fileno()
 
     async def verified(self) -> None:
         try:
             try:
-                await self._blob.verified()
+                await (self._uncached or self._follower).verified()
             except Unstorable:
                 await self._continue_uncached(0).verified()
         except UpstreamError as error:
@@ -64,7 +95,7 @@ class DownloadingBlob:
         offset = start
         try:
             try:
-                async for extent in self._blob.ready(start, stop):
+                async for extent in (self._uncached or self._follower).ready(start, stop):
                     yield extent
                     offset = extent.stop
             except Unstorable:
@@ -73,24 +104,23 @@ class DownloadingBlob:
         except UpstreamError as error:
             raise refusal(error, BlobUnknown) from error
 
-    def _continue_uncached(self, sent: int) -> PrivateBlob:
-        if isinstance(self._blob, PrivateBlob):
+    def _continue_uncached(self, sent: int) -> UncachedBlob:
+        if self._uncached is not None:
             raise Unavailable("the blob cannot be stored here")
-        follower = self._left = self._blob
-        beginning = None
+        prefix = None
         try:
-            beginning = follower.beginning(sent)
-            self._blob = PrivateBlob(self.digest, self._fetch, follower.size, beginning)
+            prefix = self._follower.sent_prefix(sent)
+            self._uncached = UncachedBlob(self.digest, self._fetch, self._follower.size, prefix)
         except (OSError, RuntimeError) as error:  # out of descriptors or threads
-            if beginning is not None:
-                os.close(beginning.descriptor)
+            if prefix is not None:
+                os.close(prefix.descriptor)
             raise Unavailable(f"the blob cannot be fetched now ({error})") from error
-        return self._blob
+        return self._uncached
 
     async def read(self, extent: Extent) -> bytes:
-        return await self._blob.read(extent)
+        return await (self._follower if extent.data is None else self._uncached or self._follower).read(extent)
 
     def close(self) -> None:
-        self._blob.close()
-        if self._left is not None:
-            self._left.close()
+        self._follower.close()
+        if self._uncached is not None:
+            self._uncached.close()

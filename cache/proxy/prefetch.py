@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from cache.download.flight import KEEP_SIZE, Follower
+from cache.download.follower import Follower
+from cache.download.limits import DEFAULT_LIMITS
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
@@ -30,7 +31,7 @@ def chosen(manifest: Manifest) -> list[Digest]:
     """
     blobs = [entry for entry in manifest.references() if not entry.is_manifest] if manifest.config else []
     first = list(dict.fromkeys(blobs))[:BLOBS]
-    return [entry.digest for entry in first if entry.size <= KEEP_SIZE and _is_distributable(entry)]
+    return [entry.digest for entry in first if entry.size <= DEFAULT_LIMITS.keep_size and _is_distributable(entry)]
 
 
 def _is_distributable(entry: Descriptor) -> bool:

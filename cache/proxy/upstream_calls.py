@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import TypeVar
 
-from cache.download.errors import Arrived, Unstorable
+from cache.download.errors import AlreadyStored, Unstorable
 from cache.events import RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
@@ -85,7 +85,7 @@ class UpstreamCalls:
 
     @asynccontextmanager
     async def for_client(self, unknown: type[RegistryError]) -> AsyncIterator[None]:
-        """Limit what a client waits for, and turn UpstreamErrors into RegistryErrors; Arrived and Unstorable pass.
+        """Limit what a client waits for; turn UpstreamErrors into RegistryErrors, but AlreadyStored and Unstorable.
 
         `unknown`: the error for content that the upstream does not have.
         """
@@ -96,7 +96,7 @@ class UpstreamCalls:
         except TimeoutError as error:
             late = Unavailable(f"{self._client.host} did not answer within {seconds:.0f} s")
             raise refusal(late, unknown) from error
-        except (Arrived, Unstorable):
+        except (AlreadyStored, Unstorable):
             raise
         except UpstreamError as error:
             raise refusal(error, unknown) from error

@@ -22,7 +22,7 @@ from cache.retention.eviction import Limits, choose, shortage, unused
 from cache.runtime.disk import disk_space
 from cache.runtime.locks import Role, locked
 from cache.sqlite import DatabaseUnusable
-from cache.store.filesystem import Claim, FilesystemStore
+from cache.store.filesystem import FilesystemStore, LockedBlob
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
 
@@ -113,7 +113,7 @@ class Evictor:
         either, so nobody could have it; what has no file is no longer promised."""
         now = time.time()
         rows = self._stock.blobs_in_folder(prefix)
-        files = self._store.shelf(prefix)
+        files = self._store.list_folder(prefix)
         freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
         here = {path.name for path in files}
         lost = [digest for digest in rows if digest.hex not in here and not self._store.path(digest).exists()]
@@ -177,12 +177,12 @@ class Evictor:
         )
 
     def _take_batch(self, batch: Sequence[CachedItem], on_disk: bool) -> int:
-        claims: list[Claim] = []
+        claims: list[LockedBlob] = []
         evicted: list[CachedItem] = []
         freed = 0
         try:
             for held in batch:
-                claim = None if held.document else self._store.claim(held.digest)
+                claim = None if held.document else self._store.lock(held.digest)
                 if claim is not None:
                     claims.append(claim)
                 if claim is not None or held.document:

@@ -1,1 +1,1 @@
-"""Bytes at rest."""
+"""Bytes at rest: stores, the spool that fills them, and its sidecar."""

@@ -1,5 +1,6 @@
-"""BlobStore and OpenBlob: what every place that keeps bytes offers, and what every reader of bytes gets."""
+"""BlobStore and OpenBlob: the protocols of every place that keeps bytes, and of every blob that is being read."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.values import BlobInfo
 
+TAIL = 32 * 1024
+"""Bytes at the end of every response that are withheld until the blob's digest holds: a wrong body never completes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Bytes `start` up to, not including, `stop` of a blob; in `data`, where no file holds them."""
+    """Bytes `start` up to, not including, `stop` of a blob. `data` holds them where no file does, else it is None."""
 
     start: int
     stop: int
@@ -19,7 +23,7 @@ class Extent:
 
 
 class OpenBlob(Protocol):
-    """A blob that is being read: a local file that is complete or still grows. The reader closes it."""
+    """A blob that is being read, complete or still arriving. The reader closes it."""
 
     digest: Digest
 
@@ -27,22 +31,28 @@ class OpenBlob(Protocol):
     def size(self) -> int | None:
         """Bytes of the whole blob; None while nobody knows."""
 
-    def fileno(self) -> int:
-        """A descriptor for reads at an offset; its file position belongs to nobody."""
-
     async def verified(self) -> None:
-        """Returns when the whole blob's digest is known to hold; raises when it will not."""
+        """Return when the whole blob's digest is known to hold; raise when it will not."""
 
     def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
-        """Yields, in order and without gaps, the parts of [start, stop) that may be sent now; stop None: to the end.
+        """Yield, in order and without gaps, the parts of [start, stop) that may be sent now; stop None: to the end.
 
-        Raises when the rest will never come. What has been yielded up to then lacks the end of the range.
+        Nothing beyond `sendable(...)` is yielded. Raises when the rest will never arrive; the end of the range is then
+        among the bytes that were not yielded.
         """
 
     async def read(self, extent: Extent) -> bytes:
-        """Exactly the bytes of an extent that `ready` yielded."""
+        """Return exactly the bytes of an extent that `ready` yielded."""
 
     def close(self) -> None: ...
+
+
+class LocalBlob(OpenBlob):
+    """An OpenBlob whose extents without `data` lie in one local file, which the kernel can send without a copy."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the file's descriptor once `ready` has yielded. Read it at offsets: its position belongs to nobody."""
 
 
 class BlobStore(Protocol):
@@ -51,12 +61,24 @@ class BlobStore(Protocol):
     def stat(self, digest: Digest) -> BlobInfo | None: ...
 
     def open(self, digest: Digest) -> OpenBlob | None:
-        """None when the blob is not here."""
+        """Open a blob; None where the store does not have it."""
 
     def adopt(self, path: Path, digest: Digest) -> None:
-        """Takes over a local file that was verified and is durable; durable under its name when this returns."""
+        """Take over a local file that was verified and is durable; durable under its name when this returns."""
 
     def delete(self, digest: Digest) -> None:
-        """No error when it is not here. Who has it open reads on."""
+        """Delete a blob; no error where it is missing. Readers that have it open are unaffected."""
 
     def walk(self) -> Iterator[BlobInfo]: ...
+
+
+def sendable(arrived: int, stop: int | None, *, verified: bool) -> int:
+    """End of the bytes that a response may send of those that have arrived, as an offset in the blob.
+
+    `arrived`: bytes of the blob that are present, from its start without a gap. `stop`: offset at which the response
+    ends, None while the blob's size is unknown. `verified`: whether the digest of the whole blob holds. Until it does,
+    the last TAIL bytes of the response are withheld, so the result may be negative.
+    """
+    if stop is None:
+        return arrived if verified else arrived - TAIL
+    return min(arrived, stop if verified else stop - TAIL)

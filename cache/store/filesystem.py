@@ -10,22 +10,26 @@ import aiofiles.os
 from cache.oci.digest import Digest
 from cache.runtime.disk import sync_folder
 from cache.runtime.locks import try_lock
-from cache.store.base import Extent
+from cache.store.base import Extent, LocalBlob, sendable
 from cache.store.paths import blob_digest, blob_path
 from cache.values import BlobInfo
 
 pread = aiofiles.os.wrap(os.pread)
 
 
-class StoredBlob:
-    """A file that is complete, so all of it is ready. Open, it is locked against eviction, in every process."""
+class StoredBlob(LocalBlob):
+    """A complete file, all of which is ready. While open it is locked against eviction, in every process."""
 
     def __init__(self, digest: Digest, descriptor: int) -> None:
         self.digest = digest
-        with suppress(OSError):  # where it is being evicted the lock is refused; readers that have it open go on
+        with suppress(OSError):  # refused while it is being evicted; readers that have it open are unaffected
             try_lock(descriptor, shared=True)
-        self.size: int = os.fstat(descriptor).st_size
+        self._size = os.fstat(descriptor).st_size
         self._descriptor = descriptor
+
+    @property
+    def size(self) -> int:
+        return self._size
 
     def fileno(self) -> int:
         return self._descriptor
@@ -34,7 +38,7 @@ class StoredBlob:
         return
 
     async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
-        end = self.size if stop is None else stop
+        end = sendable(self._size, stop, verified=True)
         if start < end:
             yield Extent(start, end)
 
@@ -45,8 +49,8 @@ class StoredBlob:
         os.close(self._descriptor)
 
 
-class Claim:
-    """A blob's file that nobody reads, or its absence. While it is held nobody else can claim it; close it."""
+class LockedBlob:
+    """A blob's file that nobody reads, or the absence of one. While it is open no reader locks the file; close it."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path = path
@@ -61,7 +65,7 @@ class Claim:
         return self._descriptor is None
 
     def delete(self) -> int:
-        """The bytes that are free now: none where another file has taken the name since."""
+        """Delete the file; return the bytes that were freed: none where another file has taken the name since."""
         with suppress(FileNotFoundError):
             if self._descriptor is not None and os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()
@@ -74,6 +78,8 @@ class Claim:
 
 
 class FilesystemStore:
+    """A BlobStore over a folder, which is created with the first blob."""
+
     def __init__(self, root: Path) -> None:
         self._root = root
 
@@ -99,31 +105,31 @@ class FilesystemStore:
     def delete(self, digest: Digest) -> None:
         blob_path(self._root, digest).unlink(missing_ok=True)
 
-    def claim(self, digest: Digest) -> Claim | None:
-        """None while somebody reads it, here or in another process. Raises OSError."""
+    def lock(self, digest: Digest) -> LockedBlob | None:
+        """Lock a blob against new readers; None while it is being read, in this process or another. Raises OSError."""
         path = blob_path(self._root, digest)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return Claim(path, None)
+            return LockedBlob(path, None)
         if not try_lock(descriptor):
             os.close(descriptor)
             return None
-        return Claim(path, descriptor)
+        return LockedBlob(path, descriptor)
 
     def path(self, digest: Digest) -> Path:
-        """Where its file is, or would be."""
+        """Path of a blob's file, whether or not the file exists."""
         return blob_path(self._root, digest)
 
     def read_bytes(self, digest: Digest) -> bytes | None:
-        """The content of a small blob; None if it is not stored. Blocks."""
+        """Read a small blob; None where the store does not have it. Blocks."""
         try:
             return blob_path(self._root, digest).read_bytes()
         except FileNotFoundError:
             return None
 
-    def shelf(self, prefix: str) -> list[Path]:
-        """The files of one of the folders, `sha256:ab`, whatever they are."""
+    def list_folder(self, prefix: str) -> list[Path]:
+        """Every file of one folder of the store, named as `sha256:ab`, blob or not."""
         algorithm, _, digits = prefix.partition(":")
         try:
             return list((self._root / algorithm / digits).iterdir())
@@ -139,7 +145,7 @@ class FilesystemStore:
 
 
 async def read_exactly(descriptor: int, extent: Extent) -> bytes:
-    """Raises EOFError when the file ends before the extent does: it was cut by somebody else."""
+    """Read an extent of a file. Raises EOFError where the file ends before the extent: something truncated it."""
     parts: list[bytes] = []
     offset = extent.start
     while offset < extent.stop:

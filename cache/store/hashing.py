@@ -1,4 +1,4 @@
-"""Who hashes what is written into a spool: the writer itself, or a second thread behind a pool of buffers."""
+"""HashingWriter: writes into a spool and hashes, in the caller's thread or in a second one behind a pool of buffers."""
 
 import threading
 from collections.abc import Callable
@@ -14,21 +14,23 @@ LARGE = 4 * 1024 * 1024
 """Bytes from which a second thread is worth its start; hashing takes a third of the time of a fill."""
 
 
-class Hashing:
-    """`take` writes some bytes of a `buffer`, which it may keep until it has hashed them; then `grew` is told the bytes
-    of the spool that may be read. On leaving all is hashed."""
+class HashingWriter:
+    """Writer of one stream into a spool. `grew` is called with the bytes of the spool that may be read.
+
+    `size`: bytes that are expected, None where that is unknown. Leaving the block waits until all is hashed.
+    """
 
     def __init__(self, spool: Spool, grew: Callable[[int], None], size: int | None) -> None:
         self._spool = spool
         self._grew = grew
-        self._apart = size is None or size >= LARGE
+        self._threaded = size is None or size >= LARGE
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._written: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
-        for _ in range(BUFFERS if self._apart else 1):
+        for _ in range(BUFFERS if self._threaded else 1):
             self._free.put(memoryview(bytearray(BUFFER)))
 
     def __enter__(self) -> Self:
-        if self._apart:
+        if self._threaded:
             self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
             self._thread.start()
         return self
@@ -36,17 +38,21 @@ class Hashing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._apart:
+        if self._threaded:
             self._written.put(None)
             self._thread.join()
 
     def buffer(self) -> memoryview:
+        """Return a free buffer; blocks while all are waiting to be hashed."""
         return self._free.get()
 
-    def take(self, buffer: memoryview, count: int) -> None:
-        """Raises OSError, after which the spool must be given up."""
+    def write(self, buffer: memoryview, count: int) -> None:
+        """Write the first `count` bytes of a `buffer`, which is free again once they are hashed.
+
+        Raises OSError, after which the spool must be given up.
+        """
         self._spool.write(buffer[:count])
-        if self._apart:
+        if self._threaded:
             self._written.put((buffer, count))
         else:
             self._count(buffer, count)

@@ -1,4 +1,4 @@
-"""Digest ↔ path; pure.
+"""Paths of blobs by digest, and back; pure.
 
 <root>/sha256/ab/abcdef…        one blob, 256 folders by the first two digits
 <root>/sha512/01/0123…
@@ -15,7 +15,7 @@ def blob_path(root: Path, digest: Digest) -> Path:
 
 
 def blob_digest(path: Path) -> Digest | None:
-    """The inverse; None for a file that is no blob's."""
+    """Digest of the blob at a path; None for a file that holds no blob."""
     try:
         digest = Digest.parse(f"{path.parent.parent.name}:{path.name}")
     except DigestInvalid:

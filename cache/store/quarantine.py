@@ -1,4 +1,4 @@
-"""Quarantine: what upstreams gave and what must not be passed on, kept for a person to look at; bounded."""
+"""Quarantine: bodies that upstreams sent and that must not be passed on, kept for a person to look at; bounded."""
 
 import contextlib
 import os
@@ -10,23 +10,25 @@ FILE_BYTES = 64 * 1024 * 1024
 
 
 class Quarantine:
-    """A folder of the last few refused bodies, each named by when it came and what it should have been. It blocks."""
+    """A folder of the last few refused bodies, each named by its time and the content it claimed to be. It blocks."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def take_file(self, path: Path, name: str) -> None:
-        """Moves a file here, unless it is too big to be kept. Raises nothing: it is not worth a request."""
+        """Move a file into the folder, unless it is too large to keep. Raises nothing: evidence is not worth a
+        request."""
         with contextlib.suppress(OSError):
             if path.stat().st_size <= FILE_BYTES:
                 os.replace(path, self._place(name))
 
     def take_bytes(self, content: bytes, name: str) -> None:
+        """Write the first FILE_BYTES of a body into the folder. Raises nothing."""
         with contextlib.suppress(OSError):
             self._place(name).write_bytes(content[:FILE_BYTES])
 
     def empty(self) -> int:
-        """For want of space: the bytes that are free now."""
+        """Delete everything because space is needed; return the bytes that were freed."""
         freed = 0
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
@@ -36,7 +38,7 @@ class Quarantine:
         return freed
 
     def _place(self, name: str) -> Path:
-        """A free name, after the oldest files have made room."""
+        """Path of a new file, after the oldest files have been deleted."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for old in sorted(self._folder.iterdir())[: -(FILES - 1)]:
             old.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""Sidecar: what the processes of a host tell each other of a spool: how far it may be read, whose it is, how it ended.
+"""Sidecar: the file beside a spool by which its filler reports to the other processes of the host.
 
-16 bytes with the count, which the filler rewrites as the spool grows, then a number that grows with every change of
-the rest, then a document. A write that is read in the midst shows by the complement and by the checksum.
+It begins with 16 bytes that hold the count of readable bytes, which the filler rewrites as the spool grows; then comes
+an edition number that grows with every change of the note; then the note, a JSON document. A reader recognises a write
+that is under way: the count stands beside its complement, the note behind its checksum.
 """
 
 import json
@@ -23,32 +24,38 @@ _DOCUMENT_AT = 64
 _LONGEST = 16 * 1024
 
 
-class Stage(Enum):
-    """What the filler of a spool is about."""
+class FillState(Enum):
+    """State of the fill that a spool belongs to, as its filler reports it."""
 
-    ASKING = "asking"
+    WAITING = "waiting"
+    """The upstream has not responded yet."""
     STREAMING = "streaming"
+    """Bytes arrive, and the spool may be read."""
     LEAVING = "leaving"
-    """It gives up; who follows already may go on where it stops."""
+    """The filler gives up. Followers may take over where it stops; nobody else follows any more."""
     FAILED = "failed"
+    """The fill failed in a way that concerns its followers too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """`inode` is the spool's that it speaks of. `image` is that whose right the answer of the upstream has proved."""
+    """Report about the spool whose file is `inode`. `image`: the image whose right the upstream's response proved.
+
+    `boot`: the run of the machine in which it was written. `size`: bytes of the whole blob, None while unknown.
+    """
 
     source: str
     image: str
     inode: int
     boot: str
-    stage: Stage = Stage.ASKING
+    state: FillState = FillState.WAITING
     size: int | None = None
     failure: dict[str, Any] | None = None
-    """For Stage.FAILED, in the words of whoever wrote it."""
+    """The failure of FillState.FAILED, as a document of the filler's making."""
 
 
 class Sidecar:
-    """The filler's hand on it. Its methods block for no longer than a small write; they raise OSError."""
+    """The filler's end of a sidecar. Its methods block for no longer than a small write; they raise OSError."""
 
     def __init__(self, path: Path, descriptor: int, note: Note, edition: int) -> None:
         self.path = path
@@ -58,7 +65,7 @@ class Sidecar:
 
     @classmethod
     def create(cls, path: Path, note: Note) -> Self:
-        """A new file in the place of any older one, which its readers keep."""
+        """Create a new file in place of any older one, whose readers keep it."""
         path.unlink(missing_ok=True)
         failpoint("sidecar.create")
         sidecar = cls(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), note, 0)
@@ -73,15 +80,15 @@ class Sidecar:
 
     @classmethod
     def reopen(cls, path: Path, note: Note, edition: int) -> Self:
-        """That of an earlier process, whose readers hear of what happens from now on."""
+        """Open the file of an earlier process, whose readers see what is written from now on."""
         return cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC), note, edition)
 
     def count(self, count: int) -> None:
-        """So many bytes of the spool are hashed and may be read."""
+        """Report the bytes of the spool that are hashed and may be read."""
         os.pwrite(self._descriptor, _COUNT.pack(count, ~count), 0)
 
     def write(self, note: Note) -> None:
-        document = json.dumps(asdict(note) | {"stage": note.stage.value}).encode()
+        document = json.dumps(asdict(note) | {"state": note.state.value}).encode()
         os.pwrite(self._descriptor, _HEAD.pack(len(document), zlib.crc32(document)) + document, _DOCUMENT_AT)
         self._edition += 1
         os.pwrite(self._descriptor, _EDITION.pack(self._edition), _COUNT.size)
@@ -93,14 +100,14 @@ class Sidecar:
 
 
 class SidecarView:
-    """A reader's hand on it; what it holds stays readable after the file was deleted. Its methods raise OSError."""
+    """A reader's end of a sidecar, which stays readable after the file was deleted. Its methods raise OSError."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.edition = 0
         self.count = 0
         self.note: Note | None = None
-        """The last one that was written whole; None before the first."""
+        """The last note that was written completely; None before the first."""
 
     @property
     def linked(self) -> bool:
@@ -108,7 +115,7 @@ class SidecarView:
         return os.fstat(self._descriptor).st_nlink > 0
 
     def look(self) -> None:
-        """What is read in the midst of a write is left for the next time."""
+        """Read count and note again; a value whose write is under way keeps its last state."""
         raw = os.pread(self._descriptor, _COUNT.size + _EDITION.size, 0)
         if len(raw) < _COUNT.size + _EDITION.size:
             return
@@ -124,7 +131,7 @@ class SidecarView:
 
 
 def read(path: Path) -> SidecarView | None:
-    """Looked at once, and closed; None where there is none, or none that can be understood."""
+    """Read a sidecar once and close it; None where there is no sidecar with a valid note."""
     try:
         view = SidecarView(path)
     except OSError:
@@ -139,8 +146,8 @@ def read(path: Path) -> SidecarView | None:
 
 
 @cache
-def boot() -> str:
-    """Which run of the machine this is: what lay in memory alone did not outlive another one."""
+def boot_id() -> str:
+    """Identity of this run of the machine: bytes in memory alone did not survive from an earlier one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -156,6 +163,6 @@ def _parsed(raw: bytes) -> Note | None:
         return None
     try:
         fields = json.loads(document)
-        return Note(**fields | {"stage": Stage(fields["stage"])})
+        return Note(**fields | {"state": FillState(fields["state"])})
     except (ValueError, TypeError, KeyError):
         return None

@@ -161,7 +161,7 @@ def _everything(stock: CacheMaintenance) -> Iterator[tuple[Digest, int]]:
 
 def _orphans(stock: CacheMaintenance, store: FilesystemStore, prefix: str) -> int:
     """Files that no row tells of; the sweep of a server removes them when they are an hour old."""
-    digests = [blob_digest(path) for path in store.shelf(prefix)]
+    digests = [blob_digest(path) for path in store.list_folder(prefix)]
     return sum(digest not in stock.blobs_in_folder(prefix) for digest in digests if digest) if digests else 0
 
 

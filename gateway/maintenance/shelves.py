@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from cache.download.flight import Flights, State
+from cache.download.flight import Flights
+from cache.download.progress import State
 from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from cache.download.spool_sweep import sweep_leftovers
+from cache.download.spool_sweep import sweep_spools
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.runtime.locks import open_lock_file, try_lock
@@ -69,7 +69,7 @@ def _prepare(data: Path) -> None:
     folder = CacheFolder(data)
     try:
         folder.make()
-        sweep_leftovers(folder.spools)
+        sweep_spools(folder.spools)
     except OSError as error:
         raise CannotServe(
             f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"

@@ -6,14 +6,13 @@ from functools import lru_cache
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from cache.download.flight import TAIL
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RangeInvalid, RegistryError
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCTET_STREAM
 from cache.repository import CacheStatus
-from cache.store.base import Extent, OpenBlob
+from cache.store.base import TAIL, Extent, LocalBlob, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
 from gateway.http.errors import API_VERSION
@@ -57,7 +56,8 @@ class BlobResponse:
             headers["Content-Length"] = str(part.stop - part.start if part else blob.size)
         await _start(send, 206 if part else 200, headers)
         await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head now
-        await self._send_body(send, part, EXTENSION in scope.get("extensions", {}))
+        zero_copy = EXTENSION in scope.get("extensions", {})
+        await self._send_body(send, part, self._blob if zero_copy and isinstance(self._blob, LocalBlob) else None)
 
     def _part(self, etag: str) -> ByteRange | None:
         """The range to send; None for the whole blob, as for one of unknown size. Raises RangeInvalid."""
@@ -75,15 +75,16 @@ class BlobResponse:
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 
-    async def _send_body(self, send: Send, part: ByteRange | None, zero_copy: bool) -> None:
+    async def _send_body(self, send: Send, part: ByteRange | None, file: LocalBlob | None) -> None:
+        """Send the bytes as they become ready. `file`: the blob again, where the kernel can send it without a copy."""
         try:
             async for extent in self._blob.ready(part.start if part else 0, part.stop if part else None):
                 if extent.data is not None:
                     await send({"type": "http.response.body", "body": extent.data, **_MORE})
                     continue
-                if zero_copy:
+                if file is not None:
                     count = extent.stop - extent.start
-                    await send({"type": EXTENSION, "file": self._blob, "offset": extent.start, "count": count, **_MORE})
+                    await send({"type": EXTENSION, "file": file, "offset": extent.start, "count": count, **_MORE})
                     continue
                 for piece in _pieces(extent):
                     data = await self._blob.read(piece)

@@ -9,8 +9,9 @@ from functools import partial
 
 import structlog
 
-from cache.download.flight import Flights, Landing
-from cache.download.spool_sweep import sweep_leftovers
+from cache.download.flight import Flights
+from cache.download.leased_spool import DownloadStorage
+from cache.download.spool_sweep import sweep_spools
 from cache.events import CacheEvents, RefusedContent
 from cache.index.happenings import HappeningLog
 from cache.index.maintenance import CacheMaintenance
@@ -157,7 +158,7 @@ async def _keeping(
     """Within, the cache is swept."""
     stock = CacheMaintenance(folder.index, books.usage)
     evictor = open_evictor(settings, stock, events)
-    sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_leftovers, folder.spools))
+    sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
     try:
         sweeper.start()
         try:
@@ -180,8 +181,8 @@ async def _pulling(
 ) -> AsyncIterator[PullThrough]:
     metrics, tasks = books.metrics, Tasks()
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    landing = Landing(folder.spools, store, quarantine, evictor.make_room)
-    flights = Flights(landing, tasks, partial(record_arrival, index), events)
+    storage = DownloadStorage(folder.spools, store, quarantine, evictor.make_room)
+    flights = Flights(storage, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
     pull_through = PullThrough(

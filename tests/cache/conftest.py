@@ -1,4 +1,4 @@
-"""What the tests of cache/ share."""
+"""Fixtures of the tests of cache/."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,23 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from cache.download import retry
-from tests.cache.download.flights_rig import Hangar, fill_threads, until
+from tests.cache.download.flights_rig import FlightsRig, fill_threads, until
 from tests.cache.samples import open_descriptors
 
 
 @pytest.fixture
-async def hangar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hangar]:
-    """At the end of every test nothing is left: no task, no thread, no spool, no descriptor."""
-    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
+async def rig(tmp_path: Path) -> AsyncIterator[FlightsRig]:
+    """A worker with flights. After every test no task, thread, spool or descriptor is left."""
     before = open_descriptors()
-    hangar = Hangar(tmp_path)
-    yield hangar
-    await hangar.tasks.close()
+    rig = FlightsRig(tmp_path)
+    yield rig
+    await rig.tasks.close()
     for thread in fill_threads():
         await asyncio.to_thread(thread.join, 10)
     assert not fill_threads()
-    assert len(hangar.tasks) == 0
-    assert len(hangar.flights) == 0
-    assert hangar.spool_files() == []
+    assert len(rig.tasks) == 0
+    assert len(rig.flights) == 0
+    assert rig.spool_files() == []
     await until(lambda: open_descriptors() <= before)

@@ -1,12 +1,15 @@
-"""Flights over a real store, for tests."""
+"""FlightsRig: flights over a real store, for tests."""
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.download.flight import Flight, Flights, Follower, Landing
-from cache.download.leased_spool import LEASES
+from cache.download.flight import Flight, Flights
+from cache.download.follower import Follower
+from cache.download.leased_spool import LEASES, DownloadStorage
+from cache.download.limits import DownloadLimits
 from cache.events import CacheEvents, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -28,28 +31,36 @@ class Refusals(CacheEvents):
         self._noted.append(refused)
 
 
-class Hangar:
-    """Flights over a real store; `arrived` is what was recorded."""
+class FlightsRig:
+    """Flights over a real store, as those of one worker; `recorded`: digests that were stored, and for which images.
 
-    def __init__(self, folder: Path) -> None:
+    Retries follow at once. `boot`: the run of the machine in which this worker believes to be.
+    """
+
+    def __init__(self, folder: Path, *, boot: str = "") -> None:
         self.spools = folder / "spools"
         self.spools.mkdir(exist_ok=True)
         self.store = FilesystemStore(folder / "blobs")
         self.tasks = Tasks()
-        self.arrived: list[tuple[Digest, set[RepositoryName]]] = []
+        self.recorded: list[tuple[Digest, set[RepositoryName]]] = []
         self.recording = asyncio.Event()
         self.may_record = asyncio.Event()
         self.may_record.set()
         self.quarantine = folder / "quarantine"
         self.refused: list[RefusedContent] = []
-        place = Landing(self.spools, self.store, Quarantine(self.quarantine))
-        self.flights = Flights(place, self.tasks, self._record, Refusals(self.refused))
+        storage = DownloadStorage(self.spools, self.store, Quarantine(self.quarantine), boot=boot)
+        limits = DownloadLimits(retry_pauses=(0.0, 0.0, 0.0), take_over_every=0.01)
+        self.flights = Flights(storage, self.tasks, self._record, Refusals(self.refused), limits=limits)
+
+    def limit(self, **changes: Any) -> None:
+        """Change limits, by their names in DownloadLimits, for the flights that begin from now on."""
+        self.flights.limits = replace(self.flights.limits, **changes)
 
     async def _record(self, flight: Flight) -> None:
         images = set(flight.images)
         self.recording.set()
         await self.may_record.wait()
-        self.arrived.append((flight.digest, images))
+        self.recorded.append((flight.digest, images))
 
     def join(self, body: ScriptedBody, digest: Digest, image: RepositoryName = APP) -> tuple[Flight, Follower, bool]:
         flight, first = self.flights.join(ANONYMOUS, image, digest, body.fetch)
@@ -64,18 +75,18 @@ def fill_threads() -> list[threading.Thread]:
 
 
 async def until(condition: Any) -> None:
-    """Lets the loop and the threads run until the condition holds."""
+    """Let the loop and the threads run until the condition holds."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  a thread sets what is asked for
+        while not condition():  # noqa: ASYNC110  a thread changes it
             await asyncio.sleep(0.001)
 
 
-async def landed(hangar: Hangar) -> None:
-    await until(lambda: not hangar.flights)
+async def all_ended(rig: FlightsRig) -> None:
+    await until(lambda: not rig.flights)
 
 
 async def read(follower: Follower, start: int = 0, stop: int | None = None) -> bytes:
-    """All of it; closes the follower."""
+    """Read a range, by default everything; close the follower."""
     try:
         return b"".join([await follower.read(extent) async for extent in follower.ready(start, stop)])
     finally:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cache.download.fill import Incoming
+from cache.download.incoming import Incoming
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Part, Rest
 

@@ -6,15 +6,18 @@ import threading
 
 import pytest
 
-from cache.download import flight as flights_module
-from cache.download.flight import KEEP_SIZE, TAIL, State, worth_finishing
+from cache.download.flight import worth_finishing
+from cache.download.limits import DEFAULT_LIMITS
+from cache.download.progress import State
+from cache.store.base import TAIL
 from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable
 from cache.values import BlobInfo, Fault
-from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.download.flights_rig import FlightsRig, all_ended, fill_threads, read, read_until_refused, until
 from tests.cache.download.scripted import ScriptedBody, refusing
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of
 
 KB = 1024
+KEEP_SIZE = DEFAULT_LIMITS.keep_size
 
 
 # The way of the bytes.
@@ -23,27 +26,29 @@ KB = 1024
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("size", [0, 1, TAIL, TAIL + 1, 3 * 1024 * KB + 17])
-async def test_what_arrives_is_read_stored_and_recorded(hangar: Hangar, size: int, known: bool, algorithm: str) -> None:
+async def test_what_arrives_is_read_stored_and_recorded(
+    rig: FlightsRig, size: int, known: bool, algorithm: str
+) -> None:
     content, digest = blob_of(size, algorithm)
     body = ScriptedBody(size if known else None)
     body.send(*[content[start : start + 700_000] for start in range(0, size, 700_000)])
     body.end()
-    flight, follower, first = hangar.join(body, digest)
+    flight, follower, first = rig.join(body, digest)
     assert first
     await follower.started()
     assert await read(follower) == content
-    await landed(hangar)
+    await all_ended(rig)
     assert flight.state is State.COMMITTED
     assert flight.size == size
-    assert hangar.store.stat(digest) == BlobInfo(digest, size)
-    assert hangar.arrived == [(digest, {APP})]
+    assert rig.store.stat(digest) == BlobInfo(digest, size)
+    assert rig.recorded == [(digest, {APP})]
     assert body.opened == 1
 
 
-async def test_the_size_is_known_once_the_upstream_has_answered(hangar: Hangar) -> None:
+async def test_the_size_is_known_once_the_upstream_has_answered(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
     body = ScriptedBody(10, answered=False)
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     assert (flight.state, follower.size) == (State.WAITING, None)
     body.answer()
     await follower.started()
@@ -54,15 +59,15 @@ async def test_the_size_is_known_once_the_upstream_has_answered(hangar: Hangar) 
     assert await read(follower) == content
 
 
-async def test_followers_read_at_offsets_of_their_own(hangar: Hangar) -> None:
+async def test_followers_read_at_offsets_of_their_own(rig: FlightsRig) -> None:
     content, digest = blob_of(2_000_000)
     body = ScriptedBody(len(content))
-    _, slow, _ = hangar.join(body, digest)
+    _, slow, _ = rig.join(body, digest)
     body.send(content[:1_000_000])
     await slow.started()
     early = slow.ready(0, None)
     first = await anext(early)
-    _, late, began = hangar.join(body, digest)
+    _, late, began = rig.join(body, digest)
     assert not began
     reading = asyncio.ensure_future(read(late, 500_000, 1_500_000))
     body.send(content[1_000_000:])
@@ -73,15 +78,15 @@ async def test_followers_read_at_offsets_of_their_own(hangar: Hangar) -> None:
     slow.close()
 
 
-async def test_many_followers_at_random_offsets_all_read_right_bytes(hangar: Hangar) -> None:
+async def test_many_followers_at_random_offsets_all_read_right_bytes(rig: FlightsRig) -> None:
     content, digest = blob_of(4_000_000)
     chance = random.Random(7)
     body = ScriptedBody(len(content))
-    _, keeper, _ = hangar.join(body, digest)
+    _, keeper, _ = rig.join(body, digest)
     reads = []
     for _ in range(30):
         start, stop = sorted(chance.sample(range(len(content)), 2))
-        _, follower, _ = hangar.join(body, digest)
+        _, follower, _ = rig.join(body, digest)
         reads.append((start, stop, asyncio.ensure_future(read(follower, start, stop))))
     place = 0
     while place < len(content):
@@ -96,11 +101,11 @@ async def test_many_followers_at_random_offsets_all_read_right_bytes(hangar: Han
 
 @pytest.mark.parametrize(("known", "stop"), [(True, None), (False, None), (True, 150 * KB), (False, 150 * KB)])
 async def test_the_tail_of_what_is_asked_for_waits_for_the_verdict(
-    hangar: Hangar, known: bool, stop: int | None
+    rig: FlightsRig, known: bool, stop: int | None
 ) -> None:
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content) if known else None)
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     seen: list[tuple[int, bool]] = []
 
     async def watch() -> None:
@@ -122,42 +127,42 @@ async def test_the_tail_of_what_is_asked_for_waits_for_the_verdict(
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_wrong_bytes_never_complete_and_are_not_kept(hangar: Hangar, known: bool) -> None:
+async def test_wrong_bytes_never_complete_and_are_not_kept(rig: FlightsRig, known: bool) -> None:
     content, digest = blob_of(200 * KB)
     wrong = content[:-1] + b"?"
     body = ScriptedBody(len(content) if known else None)
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     body.send(wrong)
     body.end()
     got, error = await read_until_refused(follower)
     assert isinstance(error, Corrupt)
     assert len(got) <= len(content) - TAIL
-    await landed(hangar)
+    await all_ended(rig)
     assert flight.state is State.FAILED
-    assert list(hangar.store.walk()) == []
-    assert hangar.arrived == []
-    assert [refused.fault for refused in hangar.refused] == [Fault.DIGEST]
-    assert [file.read_bytes() for file in hangar.quarantine.iterdir()] == [wrong]
+    assert list(rig.store.walk()) == []
+    assert rig.recorded == []
+    assert [refused.fault for refused in rig.refused] == [Fault.DIGEST]
+    assert [file.read_bytes() for file in rig.quarantine.iterdir()] == [wrong]
 
 
 @pytest.mark.parametrize("sent", [199 * KB, 201 * KB])
-async def test_a_wrong_length_is_as_bad_as_a_wrong_digest(hangar: Hangar, sent: int) -> None:
+async def test_a_wrong_length_is_as_bad_as_a_wrong_digest(rig: FlightsRig, sent: int) -> None:
     content, digest = blob_of(sent)
     body = ScriptedBody(200 * KB)
-    _, follower, _ = hangar.join(body, digest)
+    _, follower, _ = rig.join(body, digest)
     body.send(content)
     body.end()
     got, error = await read_until_refused(follower)
     assert isinstance(error, Corrupt)
     assert len(got) <= 200 * KB - TAIL
-    await landed(hangar)
-    assert list(hangar.store.walk()) == []
+    await all_ended(rig)
+    assert list(rig.store.walk()) == []
 
 
-async def test_a_failure_wakes_all_who_wait_each_with_an_exception_of_its_own(hangar: Hangar) -> None:
+async def test_a_failure_wakes_all_who_wait_each_with_an_exception_of_its_own(rig: FlightsRig) -> None:
     digest = blob_of(1)[1]
     body = ScriptedBody(answered=False)
-    followers = [hangar.join(body, digest)[1] for _ in range(3)]
+    followers = [rig.join(body, digest)[1] for _ in range(3)]
     waits = [
         asyncio.ensure_future(wait) for wait in (followers[0].started(), followers[1].verified(), read(followers[2]))
     ]
@@ -170,37 +175,37 @@ async def test_a_failure_wakes_all_who_wait_each_with_an_exception_of_its_own(ha
         follower.close()
 
 
-async def test_a_stream_that_breaks_off_fails_with_its_reason(hangar: Hangar) -> None:
+async def test_a_stream_that_breaks_off_fails_with_its_reason(rig: FlightsRig) -> None:
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
-    _, follower, _ = hangar.join(body, digest)
+    _, follower, _ = rig.join(body, digest)
     body.send(content[: 100 * KB])
     body.fail(Unavailable("the connection broke"))
     _, error = await read_until_refused(follower)
     assert (type(error), error.reason) == (Unavailable, "the upstream is gone")
 
 
-async def test_an_error_nobody_thought_of_is_told_too(hangar: Hangar) -> None:
+async def test_an_error_nobody_thought_of_is_told_too(rig: FlightsRig) -> None:
     body = ScriptedBody(answered=False)
     body.answer(ZeroDivisionError("?"))
-    _, follower, _ = hangar.join(body, blob_of(1)[1])
+    _, follower, _ = rig.join(body, blob_of(1)[1])
     with pytest.raises(Unavailable, match="ZeroDivisionError"):
         await follower.started()
     follower.close()
 
 
-async def test_a_folder_that_cannot_be_written_is_told_with_its_reason(hangar: Hangar) -> None:
-    hangar.spools.rmdir()
-    _, follower, _ = hangar.join(ScriptedBody(), blob_of(1)[1])
+async def test_a_folder_that_cannot_be_written_is_told_with_its_reason(rig: FlightsRig) -> None:
+    rig.spools.rmdir()
+    _, follower, _ = rig.join(ScriptedBody(), blob_of(1)[1])
     with pytest.raises(Unavailable, match="cannot be written here"):
         await follower.started()
     follower.close()
-    await landed(hangar)
-    hangar.spools.mkdir()
+    await all_ended(rig)
+    rig.spools.mkdir()
 
 
 async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one_flies(
-    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
+    rig: FlightsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, digest = blob_of(10)
 
@@ -208,55 +213,55 @@ async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_start)
-    _, follower, _ = hangar.join(ScriptedBody.whole(content), digest)
+    _, follower, _ = rig.join(ScriptedBody.whole(content), digest)
     with pytest.raises(Unavailable):
         await follower.started()
     follower.close()
     monkeypatch.undo()
-    await landed(hangar)
-    _, follower, first = hangar.join(ScriptedBody.whole(content), digest)
+    await all_ended(rig)
+    _, follower, first = rig.join(ScriptedBody.whole(content), digest)
     assert first
     assert await read(follower) == content
 
 
-async def test_a_failed_commit_still_serves_who_reads(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_commit_still_serves_who_reads(rig: FlightsRig, monkeypatch: pytest.MonkeyPatch) -> None:
     content, digest = blob_of(200 * KB)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(hangar.store, "adopt", full)
+    monkeypatch.setattr(rig.store, "adopt", full)
     body = ScriptedBody.whole(content)
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     assert await read(follower) == content
-    await landed(hangar)
+    await all_ended(rig)
     assert flight.state is State.VERIFIED
-    assert hangar.store.stat(digest) is None
-    assert hangar.arrived == []
+    assert rig.store.stat(digest) is None
+    assert rig.recorded == []
 
 
-async def test_joining_a_failed_flight_begins_a_new_one(hangar: Hangar) -> None:
+async def test_joining_a_failed_flight_begins_a_new_one(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
-    failed, follower, _ = hangar.join(refusing(NotFound("no such thing")), digest)
+    failed, follower, _ = rig.join(refusing(NotFound("no such thing")), digest)
     with pytest.raises(NotFound):
         await follower.started()
-    assert hangar.flights.find(ANONYMOUS, digest) is None
-    flight, again, first = hangar.join(ScriptedBody.whole(content), digest)
+    assert rig.flights.find(ANONYMOUS, digest) is None
+    flight, again, first = rig.join(ScriptedBody.whole(content), digest)
     assert first
     assert flight is not failed
     follower.close()
     assert await read(again) == content
 
 
-async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(hangar: Hangar) -> None:
+async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
-    _, follower, _ = hangar.join(refusing(NotFound("no such thing")), digest)
+    _, follower, _ = rig.join(refusing(NotFound("no such thing")), digest)
     with pytest.raises(NotFound):
         await follower.started()
     body = ScriptedBody(10)
-    flight, again, _ = hangar.join(body, digest)
+    flight, again, _ = rig.join(body, digest)
     await again.started()
-    assert hangar.flights.find(ANONYMOUS, digest) is flight
+    assert rig.flights.find(ANONYMOUS, digest) is flight
     body.send(content)
     body.end()
     assert await read(again) == content
@@ -266,57 +271,57 @@ async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(han
 # Who flies together.
 
 
-async def test_sources_and_digests_fly_apart(hangar: Hangar) -> None:
+async def test_sources_and_digests_fly_apart(rig: FlightsRig) -> None:
     (content, digest), (other_content, other_digest) = blob_of(10), blob_of(11)
     body, alice, other = ScriptedBody.whole(content), ScriptedBody.whole(content), ScriptedBody.whole(other_content)
-    _, follower, _ = hangar.join(body, digest)
-    alices = hangar.flights.join(ALICE, APP, digest, alice.fetch, anew=True)  # though the first may have landed
-    _, others, other_first = hangar.join(other, other_digest)
+    _, follower, _ = rig.join(body, digest)
+    alices = rig.flights.join(
+        ALICE, APP, digest, alice.fetch, even_if_stored=True
+    )  # though the first may have all_ended
+    _, others, other_first = rig.join(other, other_digest)
     assert alices[1]
     assert other_first
     assert await read(alices[0].follow()) == await read(follower) == content
     assert await read(others) == other_content
-    await landed(hangar)
-    assert hangar.store.stat(digest) == BlobInfo(digest, 10)
+    await all_ended(rig)
+    assert rig.store.stat(digest) == BlobInfo(digest, 10)
 
 
-async def test_all_images_that_joined_are_recorded(hangar: Hangar) -> None:
+async def test_all_images_that_joined_are_recorded(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
     body = ScriptedBody(10)
-    _, one, _ = hangar.join(body, digest, APP)
-    _, two, first = hangar.join(body, digest, WEB)
+    _, one, _ = rig.join(body, digest, APP)
+    _, two, first = rig.join(body, digest, WEB)
     assert not first
     body.send(content)
     body.end()
     assert await read(one) == await read(two) == content
-    await landed(hangar)
-    assert hangar.arrived[-1] == (digest, {APP, WEB})
+    await all_ended(rig)
+    assert rig.recorded[-1] == (digest, {APP, WEB})
 
 
-async def test_an_image_that_joins_while_the_arrival_is_written_down_is_recorded_too(hangar: Hangar) -> None:
+async def test_an_image_that_joins_while_the_arrival_is_written_down_is_recorded_too(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
-    hangar.may_record.clear()
-    _, one, _ = hangar.join(ScriptedBody.whole(content), digest, APP)
-    await hangar.recording.wait()
-    _, two, first = hangar.join(ScriptedBody(), digest, WEB)
+    rig.may_record.clear()
+    _, one, _ = rig.join(ScriptedBody.whole(content), digest, APP)
+    await rig.recording.wait()
+    _, two, first = rig.join(ScriptedBody(), digest, WEB)
     assert not first
-    hangar.may_record.set()
+    rig.may_record.set()
     assert await read(one) == await read(two) == content
-    await landed(hangar)
-    assert hangar.arrived[-1] == (digest, {APP, WEB})
+    await all_ended(rig)
+    assert rig.recorded[-1] == (digest, {APP, WEB})
 
 
 # Who leaves.
 
 
-async def test_the_first_follower_leaving_does_not_stop_the_others(
-    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+async def test_the_first_follower_leaving_does_not_stop_the_others(rig: FlightsRig) -> None:
+    rig.limit(abandon_after=0.0)
     content, digest = blob_of(200 * KB)
     body = ScriptedBody()
-    _, first, _ = hangar.join(body, digest)
-    _, second, _ = hangar.join(body, digest)
+    _, first, _ = rig.join(body, digest)
+    _, second, _ = rig.join(body, digest)
     body.send(content[: 100 * KB])
     await first.started()
     first.close()
@@ -329,10 +334,10 @@ async def test_the_first_follower_leaving_does_not_stop_the_others(
     assert not body.aborted.is_set()
 
 
-async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(hangar: Hangar) -> None:
+async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(rig: FlightsRig) -> None:
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     reading = asyncio.ensure_future(read(follower))
     body.send(content[: 100 * KB])
     await until(lambda: flight.written)
@@ -340,51 +345,51 @@ async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(hangar: Hanga
     await asyncio.gather(reading, return_exceptions=True)
     body.send(content[100 * KB :])
     body.end()
-    await landed(hangar)
-    assert hangar.store.stat(digest) == BlobInfo(digest, len(content))
+    await all_ended(rig)
+    assert rig.store.stat(digest) == BlobInfo(digest, len(content))
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_deserted_flight_that_is_not_worth_it_ends(
-    hangar: Hangar, monkeypatch: pytest.MonkeyPatch, answered: bool
-) -> None:
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+async def test_a_deserted_flight_that_is_not_worth_it_ends(rig: FlightsRig, answered: bool) -> None:
+    rig.limit(abandon_after=0.0)
     _, digest = blob_of(200 * KB)
     body = ScriptedBody(KEEP_SIZE + 1, answered=answered)
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     if answered:
         await follower.started()
     follower.close()
     await until(lambda: not flight.joinable)
     body.answer()
-    await landed(hangar)
+    await all_ended(rig)
     assert flight.state is State.FAILED
-    assert hangar.arrived == []
+    assert rig.recorded == []
 
 
-async def test_a_deserted_flight_that_is_worth_it_arrives(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+async def test_a_deserted_flight_that_is_worth_it_arrives(rig: FlightsRig) -> None:
+    rig.limit(abandon_after=0.0)
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     await follower.started()
     follower.close()
-    await until(lambda: flight._desertion is not None and flight._desertion.when() < asyncio.get_running_loop().time())
+    await until(
+        lambda: flight._abandon_timer is not None and flight._abandon_timer.when() < asyncio.get_running_loop().time()
+    )
     body.send(content)
     body.end()
-    await landed(hangar)
+    await all_ended(rig)
     assert not body.aborted.is_set()
-    assert hangar.arrived == [(digest, {APP})]
+    assert rig.recorded == [(digest, {APP})]
 
 
-async def test_who_comes_in_time_saves_a_deserted_flight(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+async def test_who_comes_in_time_saves_a_deserted_flight(rig: FlightsRig) -> None:
+    rig.limit(abandon_after=0.0)
     content, digest = blob_of(200 * KB)
     body = ScriptedBody()
-    _, follower, _ = hangar.join(body, digest)
+    _, follower, _ = rig.join(body, digest)
     await follower.started()
     follower.close()
-    _, saviour, first = hangar.join(body, digest)
+    _, saviour, first = rig.join(body, digest)
     assert not first
     body.send(content)
     body.end()
@@ -392,33 +397,31 @@ async def test_who_comes_in_time_saves_a_deserted_flight(hangar: Hangar, monkeyp
     assert not body.aborted.is_set()
 
 
-async def test_who_comes_after_a_flight_was_given_up_gets_one_of_its_own(
-    hangar: Hangar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_comes_after_a_flight_was_given_up_gets_one_of_its_own(rig: FlightsRig) -> None:
     """A download that was told to stop may take long to hear of it; nobody joins it meanwhile."""
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.0)
+    rig.limit(abandon_after=0.0)
     content, digest = blob_of(10)
     slow = ScriptedBody(answered=False)
-    given_up, follower, _ = hangar.join(slow, digest)
+    given_up, follower, _ = rig.join(slow, digest)
     await asyncio.to_thread(slow.asked.wait, 10)
     follower.close()
     await until(lambda: not given_up.joinable)
     assert given_up.state is State.WAITING
-    flight, again, first = hangar.join(ScriptedBody.whole(content), digest)
+    flight, again, first = rig.join(ScriptedBody.whole(content), digest)
     assert first
     assert flight is not given_up
     assert await read(again) == content
     slow.answer()
-    await landed(hangar)
+    await all_ended(rig)
 
 
-async def test_a_body_received_whole_is_never_aborted(hangar: Hangar) -> None:
+async def test_a_body_received_whole_is_never_aborted(rig: FlightsRig) -> None:
     """Its connection may have gone to another download by then."""
     content, digest = blob_of(10)
     body = ScriptedBody.whole(content)
-    _, follower, _ = hangar.join(body, digest)
+    _, follower, _ = rig.join(body, digest)
     assert await read(follower) == content
-    await landed(hangar)
+    await all_ended(rig)
     assert body.closed.is_set()
     assert not body.aborted.is_set()
 
@@ -426,29 +429,27 @@ async def test_a_body_received_whole_is_never_aborted(hangar: Hangar) -> None:
 # Closing.
 
 
-async def test_closing_while_filling_wakes_readers_and_leaves_nothing(hangar: Hangar) -> None:
+async def test_closing_while_filling_wakes_readers_and_leaves_nothing(rig: FlightsRig) -> None:
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
-    flight, follower, _ = hangar.join(body, digest)
+    flight, follower, _ = rig.join(body, digest)
     reading = asyncio.ensure_future(read_until_refused(follower))
     body.send(content[: 100 * KB])
     await until(lambda: flight.written)
-    await hangar.tasks.close()
+    await rig.tasks.close()
     _, error = await reading
     assert isinstance(error, Unavailable)
     assert body.aborted.is_set()
-    assert hangar.spool_files() == []
+    assert rig.spool_files() == []
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_closing_does_not_wait_for_an_upstream_that_does_not_answer(
-    hangar: Hangar, monkeypatch: pytest.MonkeyPatch, answered: bool
-) -> None:
-    monkeypatch.setattr(flights_module, "STOP_WITHIN", 0.01)
+async def test_closing_does_not_wait_for_an_upstream_that_does_not_answer(rig: FlightsRig, answered: bool) -> None:
+    rig.limit(stop_within=0.01)
     body = ScriptedBody(answered=answered, deaf=True)
-    flight, follower, _ = hangar.join(body, blob_of(1)[1])
+    flight, follower, _ = rig.join(body, blob_of(1)[1])
     await asyncio.to_thread((body.receiving if answered else body.asked).wait, 10)
-    await hangar.tasks.close()
+    await rig.tasks.close()
     assert fill_threads()
     with pytest.raises(Unavailable):
         await follower.verified()
@@ -478,10 +479,10 @@ def test_small_downloads_and_those_well_under_way_are_worth_finishing(
     assert worth_finishing(size, written) is worth
 
 
-async def test_a_body_without_length_or_end_is_given_up(hangar: Hangar, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cache.download.fill.UNSIZED_LIMIT", 10)
+async def test_a_body_without_length_or_end_is_given_up(rig: FlightsRig) -> None:
+    rig.limit(unsized=10)
     body = ScriptedBody(size=None)
-    _, follower, _ = hangar.join(body, blob_of(100)[1])
+    _, follower, _ = rig.join(body, blob_of(100)[1])
     body.send(b"x" * 11)
     with pytest.raises(Corrupt, match="without end"):
         await follower.verified()

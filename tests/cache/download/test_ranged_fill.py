@@ -8,19 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from cache.download import fill as fill_module
-from cache.download import ranges as pieces_module
-from cache.download.fill import CONNECTIONS, LARGE, SLOW, WINDOW, Fetch, Lanes, Pace, worth_dividing
-from cache.download.flight import TAIL, Flight, Follower, State
+from cache.download.fill import HelperSlots, TransferRate, worth_dividing
+from cache.download.flight import Flight
+from cache.download.follower import Follower
+from cache.download.incoming import Fetch
+from cache.download.limits import DEFAULT_LIMITS
+from cache.download.progress import State
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.store.base import TAIL
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import Corrupt, RateLimited, Unavailable
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Part, Source
-from tests.cache.download.flights_rig import Hangar, landed, read, read_until_refused, until
+from tests.cache.download.flights_rig import FlightsRig, all_ended, read, read_until_refused, until
 from tests.cache.samples import APP, blob_of
 from tests.conftest import Publish
 from tests.parts import lies
@@ -34,6 +37,8 @@ from tests.parts.records import Record
 from tests.parts.registry import Registry
 
 KB = 1024
+CONNECTIONS, LARGE = DEFAULT_LIMITS.connections, DEFAULT_LIMITS.divide_from
+SLOW, WINDOW = DEFAULT_LIMITS.fast_rate, DEFAULT_LIMITS.rate_window
 SIZE = 6 * MB + 17
 HELD_AT = 100 * KB
 CONTENT, DIGEST = blob_of(SIZE)
@@ -53,22 +58,17 @@ async def connect(authority: Authority) -> AsyncIterator[Callable[..., RegistryC
         await egress.close()
 
 
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stream is slow, and every blob large; pieces are small."""
-    monkeypatch.setattr(fill_module, "WINDOW", 0.0)
-    monkeypatch.setattr(fill_module, "WORTH", 0.0)
-    monkeypatch.setattr(fill_module, "SLOW", float("inf"))
-    monkeypatch.setattr(fill_module, "LARGE", MB)
-    monkeypatch.setattr(pieces_module, "PIECE", 512 * KB)
-    monkeypatch.setattr(pieces_module, "SMALLEST", 256 * KB)
+def make_eager(rig: FlightsRig) -> None:
+    """Let every stream count as slow, and every blob as large; make pieces small."""
+    rig.limit(rate_window=0.0, worth_dividing=0.0, fast_rate=10**12, divide_from=MB)
+    rig.limit(piece=512 * KB, smallest_piece=256 * KB)
 
 
 class Slow:
     """An upstream whose first stream of a blob stops until `release`; what lies beyond comes by ranges, or not."""
 
-    def __init__(self, liar: Liar, client: RegistryClient, hangar: Hangar) -> None:
-        self.liar, self.client, self.hangar = liar, client, hangar
+    def __init__(self, liar: Liar, client: RegistryClient, rig: FlightsRig) -> None:
+        self.liar, self.client, self.rig = liar, client, rig
         self.hold = Hold(HELD_AT)
 
     def fetch(self, digest: Digest) -> Fetch:
@@ -80,7 +80,7 @@ class Slow:
         for lie in pieces:
             self.liar.behave(str(digest), lie)
         self.liar.behave(str(digest), (first or Lie(hold=self.hold)).only(1))
-        flight, _ = self.hangar.flights.join(self.client.source, APP, digest, self.fetch(digest))
+        flight, _ = self.rig.flights.join(self.client.source, APP, digest, self.fetch(digest))
         return flight, flight.follow()
 
     def ranged(self) -> list[Record]:
@@ -91,11 +91,10 @@ class Slow:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def slow(
-    request: pytest.FixtureRequest, hangar: Hangar, connect: Callable[..., RegistryClient], eager: None
-) -> Iterator[Slow]:
+def slow(request: pytest.FixtureRequest, rig: FlightsRig, connect: Callable[..., RegistryClient]) -> Iterator[Slow]:
     upstream: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
-    slow = Slow(upstream, connect(upstream.url), hangar)
+    make_eager(rig)
+    slow = Slow(upstream, connect(upstream.url), rig)
     yield slow
     slow.hold.release()
 
@@ -124,9 +123,9 @@ async def test_what_lies_beyond_a_slow_stream_comes_in_pieces_each_once(slow: Sl
     assert not flight.verified
     slow.hold.release()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert flight.state is State.COMMITTED
-    assert slow.hangar.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
+    assert slow.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     parts = sorted((asked(record) for record in slow.ranged()), key=lambda part: part.start)
     assert all(one.stop <= two.start for one, two in pairwise(parts))
     assert all(record.status == 206 for record in slow.ranged())
@@ -151,7 +150,7 @@ async def test_the_stream_of_the_whole_ends_where_others_have_gone_on(slow: Slow
     await settled(slow)
     slow.hold.release()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert sum(len(asked(record)) for record in slow.ranged()) > SIZE / 2
 
 
@@ -177,7 +176,7 @@ async def test_an_upstream_that_refuses_ranges_after_all_gives_the_whole_in_one_
     await settled(slow)
     slow.liar.honest() if lie.cut is not None else slow.hold.release()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert lie.cut is not None or len(slow.whole()) == 1
     assert len(slow.ranged()) >= CONNECTIONS - 1
 
@@ -188,7 +187,7 @@ async def test_a_piece_that_breaks_off_is_brought_by_others(slow: Slow, lie: Lie
     await settled(slow)
     slow.hold.release()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert len(slow.whole()) == 1
 
 
@@ -199,7 +198,7 @@ async def test_when_ranges_fail_for_good_a_second_stream_of_the_whole_brings_the
     slow.liar.behave(str(DIGEST), lies.refused(416))
     slow.liar.behave(str(DIGEST), Lie(whole=True))
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert flight.state is State.COMMITTED
     assert len(slow.whole()) <= 2
 
@@ -210,7 +209,7 @@ async def test_a_first_stream_that_breaks_off_is_no_failure_where_pieces_come(sl
     await settled(slow)
     hold.release()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
 
 
 async def test_a_first_stream_that_breaks_off_fails_the_flight_where_ranges_are_refused(slow: Slow) -> None:
@@ -229,10 +228,10 @@ async def test_a_wrong_byte_in_a_piece_is_found_by_the_digest_of_the_whole(slow:
     got, error = await read_until_refused(follower)
     assert isinstance(error, Corrupt)
     assert len(got) <= SIZE - TAIL
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert flight.state is State.FAILED
-    assert list(slow.hangar.store.walk()) == []
-    assert len(list(slow.hangar.quarantine.iterdir())) == 1
+    assert list(slow.rig.store.walk()) == []
+    assert len(list(slow.rig.quarantine.iterdir())) == 1
 
 
 # Who ends it.
@@ -245,7 +244,7 @@ async def test_an_abort_wakes_all_who_wait_for_bytes(slow: Slow) -> None:
     await until(holding.reached.is_set)
     await until(lambda: len(slow.ranged()) == CONNECTIONS - 1)
     flight.abort()
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert flight.state is State.FAILED
     follower.close()
     holding.release()
@@ -255,14 +254,14 @@ async def test_closing_ends_a_flight_of_many_connections(slow: Slow) -> None:
     holding = Hold(1000)
     _, follower = await slow.begin(Lie(hold=holding))
     await until(holding.reached.is_set)
-    await slow.hangar.flights.close()
-    await landed(slow.hangar)
+    await slow.rig.flights.close()
+    await all_ended(slow.rig)
     follower.close()
     holding.release()
 
 
 async def test_helpers_are_shared_by_all_flights_to_an_upstream(slow: Slow) -> None:
-    lanes = slow.hangar.flights._lanes = Lanes(limit=4)
+    slots = slow.rig.flights._slots = HelperSlots(limit=4)
     holding = Hold(1000)
     _, one = await slow.begin(Lie(hold=holding))
     await until(lambda: len(slow.ranged()) == 3)
@@ -271,14 +270,14 @@ async def test_helpers_are_shared_by_all_flights_to_an_upstream(slow: Slow) -> N
     _, two = await slow.begin(Lie(hold=holding), content=content)
     await until(lambda: len(slow.ranged()) == 4)
     await until(lambda: len(fills()) == 2 + 4)
-    assert not lanes.acquire(slow.client.source.origin)
+    assert not slots.acquire(slow.client.source.origin)
     for hold in (holding, other, slow.hold):
         hold.release()
     assert await read(one) == CONTENT
     assert await read(two) == content
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     await until(lambda: not fills())
-    assert lanes._used == {}
+    assert slots._used == {}
 
 
 async def test_a_helper_that_gets_no_thread_is_done_without(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,9 +292,9 @@ async def test_a_helper_that_gets_no_thread_is_done_without(slow: Slow, monkeypa
     slow.hold.release()
     _, follower = await slow.begin()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert slow.ranged() == []
-    assert slow.hangar.flights._lanes._used == {}
+    assert slow.rig.flights._slots._used == {}
 
 
 # When it is tried at all.
@@ -305,27 +304,27 @@ async def test_an_upstream_that_does_not_offer_ranges_gets_one_request(slow: Slo
     slow.hold.release()
     _, follower = await slow.begin(first=Lie(headers={"Accept-Ranges": None}))
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert slow.liar.requests.count() == 1
 
 
 @pytest.mark.parametrize("size", [100, LARGE - 1])
-async def test_a_small_blob_gets_one_request(slow: Slow, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module, "LARGE", LARGE)
+async def test_a_small_blob_gets_one_request(slow: Slow, size: int) -> None:
+    slow.rig.limit(divide_from=LARGE)
     content, _ = blob_of(size)
     slow.hold.release()
     _, follower = await slow.begin(content=content)
     assert await read(follower) == content
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert slow.liar.requests.count() == 1
 
 
-async def test_a_fast_upstream_gets_one_request(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module, "SLOW", 1)
+async def test_a_fast_upstream_gets_one_request(slow: Slow) -> None:
+    slow.rig.limit(fast_rate=1)
     slow.hold.release()
     _, follower = await slow.begin()
     assert await read(follower) == CONTENT
-    await landed(slow.hangar)
+    await all_ended(slow.rig)
     assert slow.liar.requests.count() == 1
 
 
@@ -333,15 +332,14 @@ async def test_a_fast_upstream_gets_one_request(slow: Slow, monkeypatch: pytest.
     ("count", "seconds", "rate"), [(10_000, 0.01, 1_000_000), (100, WINDOW, 100 / WINDOW), (10_000, 2 * WINDOW, None)]
 )
 def test_a_rate_is_told_once_the_window_is_full_and_a_stall_tells_none(
-    monkeypatch: pytest.MonkeyPatch, count: int, seconds: float, rate: float | None
+    count: int, seconds: float, rate: float | None
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(fill_module, "clock", lambda: now)
-    pace = Pace()
+    rates = TransferRate(clock=lambda: now)
     told = []
     while now < 1:
         asked_at, now = now, now + seconds
-        told.append(pace.note(count, asked_at))
+        told.append(rates.add(count, asked_at))
     assert {round(each) for each in told if each is not None} == ({round(rate)} if rate else set())
 
 
@@ -389,17 +387,15 @@ async def test_a_slow_blob_host_is_asked_on_several_connections_at_a_time(
     hub: Hub, registry: Registry, published: Publish, tmp_path: Path, connect: Callable[..., RegistryClient]
 ) -> None:
     published("tiny")
-    hangar = Hangar(tmp_path)
+    rig = FlightsRig(tmp_path)
     size = 48 * MB
     digest = Digest.parse(registry.put_blob("library/tiny", seeded("ranged", size)))
     client, image = connect(hub.url, frozenset({hub.token_netloc})), RepositoryName("library/tiny")
     hub.cdn.rate = 10_000_000
-    flight, _ = hangar.flights.join(
-        client.source, image, digest, lambda part=None: client.open_blob(image, digest, part)
-    )
-    await landed(hangar)
+    flight, _ = rig.flights.join(client.source, image, digest, lambda part=None: client.open_blob(image, digest, part))
+    await all_ended(rig)
     assert flight.state is State.COMMITTED
-    assert hangar.store.stat(digest) == BlobInfo(digest, size)
+    assert rig.store.stat(digest) == BlobInfo(digest, size)
     records = hub.log.select(server="cdn", method="GET", path_contains=str(digest))
     whole = [record for record in records if record.header("range") is None]
     assert len(whole) == 1
@@ -407,4 +403,4 @@ async def test_a_slow_blob_host_is_asked_on_several_connections_at_a_time(
     assert whole[0].sent < size / 2
     assert sum(len(asked(record)) for record in records if record.header("range")) < size
     assert hub.count("hub", "GET", str(digest), 307) == len(records)
-    await hangar.tasks.close()
+    await rig.tasks.close()

@@ -1,21 +1,13 @@
 """Pieces: every byte has one owner at a time, and is written once, in whatever order pieces come, fail and go on."""
 
-from collections.abc import Iterator
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.download import ranges as pieces_module
-from cache.download.ranges import PIECE, SMALLEST, Piece, Pieces
+from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
+from cache.download.ranges import Piece, Pieces
 
-
-@pytest.fixture
-def tiny_pieces() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces_module, "PIECE", 7)
-        patch.setattr(pieces_module, "SMALLEST", 2)
-        yield
+PIECE, SMALLEST = DEFAULT_LIMITS.piece, DEFAULT_LIMITS.smallest_piece
+ONE = DownloadLimits(connections=1)
 
 
 class SlowModel:
@@ -28,7 +20,7 @@ class SlowModel:
     def own(self, piece: Piece) -> None:
         for offset in range(piece.start, piece.stop):
             rival = self.owner[offset]
-            assert rival is None or not rival.certain
+            assert rival is None or not rival.confirmed
             assert not self.written[offset]
             self.owner[offset] = piece
 
@@ -45,103 +37,103 @@ class SlowModel:
         return self.written.index(0) if 0 in self.written else len(self.written)
 
 
-@pytest.mark.usefixtures("tiny_pieces")
 @given(data=st.data(), size=st.integers(1, 60), connections=st.integers(1, 5))
 def test_in_any_order_the_prefix_grows_to_the_whole_and_no_byte_comes_twice(
     data: st.DataObject, size: int, connections: int
 ) -> None:
     start = data.draw(st.integers(0, size), "start")
-    pieces, model = Pieces(start, size, connections), SlowModel(start, size)
+    limits = DownloadLimits(connections=connections, piece=7, smallest_piece=2)
+    pieces, model = Pieces(start, size, limits), SlowModel(start, size)
     held: list[Piece] = []
     for step in range(40):
-        action = data.draw(st.sampled_from(["claim", "take", "confirm", "write", "give back"]), f"step {step}")
+        action = data.draw(st.sampled_from(["assign", "assign at", "confirm", "write", "release"]), f"step {step}")
         piece = data.draw(st.sampled_from(held), "piece") if held else None
         before = model.prefix
-        if action == "claim" and (claimed := pieces.claim()):
-            model.own(claimed)
-            held.append(claimed)
-        elif action == "take" and (taken := pieces.take(data.draw(st.integers(0, size), "offset"))):
-            for rival in [rival for rival in held if not rival.certain and rival.over]:
+        if action == "assign" and (assigned := pieces.assign()):
+            model.own(assigned)
+            held.append(assigned)
+        elif action == "assign at" and (taken := pieces.assign_at(data.draw(st.integers(0, size), "offset"))):
+            for rival in [rival for rival in held if not rival.confirmed and rival.over]:
                 model.disown(rival)
             model.own(taken)
             held.append(taken)
-        elif action == "confirm" and piece and not piece.certain:
+        elif action == "confirm" and piece and not piece.confirmed:
             assert pieces.confirm(piece) is (model.owner[piece.start] is piece)
-        elif action == "write" and piece and piece.certain and not piece.over:
+        elif action == "write" and piece and piece.confirmed and not piece.over:
             count = data.draw(st.integers(1, piece.stop - piece.position), "count")
             model.write(piece, count)
-            pieces.wrote(piece, count)
-        elif action == "give back" and piece:
-            pieces.give_back(piece)
+            pieces.advance(piece, count)
+        elif action == "release" and piece:
+            pieces.release(piece)
             model.disown(piece)
             assert piece.over
         assert pieces.prefix == model.prefix >= before
     for piece in held:
-        pieces.give_back(piece)
+        pieces.release(piece)
         model.disown(piece)
-    while piece := pieces.claim():
+    while piece := pieces.assign():
         model.own(piece)
         assert pieces.confirm(piece)
         model.write(piece, piece.stop - piece.start)
-        pieces.wrote(piece, piece.stop - piece.start)
+        pieces.advance(piece, piece.stop - piece.start)
     assert pieces.complete
     assert model.written == [1] * size
 
 
-def test_pieces_are_claimed_from_the_start_and_shrink_towards_the_end() -> None:
+def test_pieces_are_assigned_from_the_start_and_shrink_towards_the_end() -> None:
     size = 200 * 1024 * 1024 + 1
-    pieces = Pieces(5, size, 4)
-    claimed = list(iter(pieces.claim, None))
-    assert [piece.start for piece in claimed] == [5, *[piece.stop for piece in claimed[:-1]]]
-    assert claimed[-1].stop == size
-    lengths = [piece.stop - piece.start for piece in claimed]
+    pieces = Pieces(5, size)
+    assigned = list(iter(pieces.assign, None))
+    assert [piece.start for piece in assigned] == [5, *[piece.stop for piece in assigned[:-1]]]
+    assert assigned[-1].stop == size
+    lengths = [piece.stop - piece.start for piece in assigned]
     assert lengths == sorted(lengths, reverse=True)
     assert (lengths[0], lengths[-2]) == (PIECE, SMALLEST)
 
 
 def test_a_stream_takes_what_lies_before_it_from_who_has_got_no_answer_yet() -> None:
-    pieces = Pieces(0, 3 * PIECE, 1)
-    first = pieces.take(0)
+    pieces = Pieces(0, 3 * PIECE, ONE)
+    first = pieces.assign_at(0)
     assert first
-    rival = pieces.claim()
+    rival = pieces.assign()
     assert rival
-    pieces.wrote(first, PIECE)
-    second = pieces.take(PIECE)
+    pieces.advance(first, PIECE)
+    second = pieces.assign_at(PIECE)
     assert second
-    assert (second.start, second.certain) == (PIECE, True)
+    assert (second.start, second.confirmed) == (PIECE, True)
     assert not pieces.confirm(rival)
 
 
 def test_a_stream_takes_nothing_that_another_brings_or_has_brought() -> None:
-    pieces = Pieces(0, 3 * PIECE, 1)
-    first, other = pieces.take(0), pieces.claim()
+    pieces = Pieces(0, 3 * PIECE, ONE)
+    first, other = pieces.assign_at(0), pieces.assign()
     assert first
     assert other
     assert pieces.confirm(other)
-    assert pieces.take(PIECE) is None
-    pieces.wrote(other, PIECE)
-    assert pieces.take(PIECE) is None
+    assert pieces.assign_at(PIECE) is None
+    pieces.advance(other, PIECE)
+    assert pieces.assign_at(PIECE) is None
     assert pieces.prefix == 0
-    pieces.wrote(first, PIECE)
+    pieces.advance(first, PIECE)
     assert pieces.prefix == 2 * PIECE
 
 
 def test_of_a_piece_that_breaks_off_only_the_rest_is_fetched_again() -> None:
-    pieces = Pieces(0, PIECE, 1)
-    broken = pieces.claim()
+    pieces = Pieces(0, PIECE, ONE)
+    broken = pieces.assign()
     assert broken
     assert pieces.confirm(broken)
-    pieces.wrote(broken, 3)
+    pieces.advance(broken, 3)
     stop = broken.stop
-    pieces.give_back(broken)
+    pieces.release(broken)
     assert pieces.prefix == 3
-    rest = pieces.claim()
+    rest = pieces.assign()
     assert rest
     assert (rest.start, rest.stop) == (3, stop)
 
 
 def test_nothing_is_to_be_done_for_what_is_here() -> None:
-    pieces = Pieces(9, 9, 4)
+    pieces = Pieces(9, 9)
     assert pieces.complete
-    assert pieces.claim() is None
-    assert pieces.take(9) is None
+    assert pieces.assign() is None
+    assert pieces.assign_at(9) is None

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cache.download import flight as flights_module
-from cache.download import flight_thread, retry
-from cache.download import leased_spool as claim_module
-from cache.download.errors import Arrived
-from cache.download.flight import TAIL, State
+from cache.download.errors import AlreadyStored
+from cache.download.follower import Follower
 from cache.download.leased_spool import leases_of, note_of, part_of, spool_name
-from cache.download.spool_sweep import sweep_leftovers
+from cache.download.limits import DownloadLimits
+from cache.download.progress import State
+from cache.download.spool_sweep import sweep_spools
 from cache.lease.base import held
 from cache.store import sidecar
+from cache.store.base import TAIL
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
-from tests.cache.download.flights_rig import Hangar, fill_threads, landed, read, read_until_refused, until
+from tests.cache.download.flights_rig import FlightsRig, all_ended, fill_threads, read, read_until_refused, until
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ALICE, ANONYMOUS, APP, WEB, blob_of, open_descriptors
 
@@ -27,19 +27,20 @@ KB = 1024
 SIZE = 300 * KB
 CONTENT, DIGEST = blob_of(SIZE)
 HALF = SIZE // 2
+NOTHING_YOUNG = DownloadLimits(kept_age=0.0)
 
 CHILD = """
 import asyncio, sys
 from pathlib import Path
 from cache.oci.digest import Digest
-from tests.cache.download.flights_rig import Hangar, until
+from tests.cache.download.flights_rig import FlightsRig, until
 from tests.cache.samples import blob_of
 from tests.cache.download.scripted import ScriptedBody
 
 async def main():
     content, digest = blob_of(int(sys.argv[2]))
-    hangar, body = Hangar(Path(sys.argv[1])), ScriptedBody(len(content) if sys.argv[4] == "known" else None)
-    flight, follower, _ = hangar.join(body, digest)
+    rig, body = FlightsRig(Path(sys.argv[1])), ScriptedBody(len(content) if sys.argv[4] == "known" else None)
+    flight, follower, _ = rig.join(body, digest)
     body.send(content[:int(sys.argv[3])])
     await until(lambda: flight.written == int(sys.argv[3]))
     print("here", flush=True)
@@ -50,20 +51,18 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Hangar]]:
-    """Each call another worker over the same folder. At the end nothing is left by any of them."""
-    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(flight_thread, "TAKE_AFTER", 0.01)
+async def workers(tmp_path: Path) -> AsyncIterator[Callable[..., FlightsRig]]:
+    """Factory of workers over one folder. After the test nothing is left by any of them."""
     before = open_descriptors()
-    made: list[Hangar] = []
+    made: list[FlightsRig] = []
 
-    def make() -> Hangar:
-        made.append(Hangar(tmp_path))
+    def make(*, boot: str = "") -> FlightsRig:
+        made.append(FlightsRig(tmp_path, boot=boot))
         return made[-1]
 
     yield make
-    for hangar in made:
-        await hangar.tasks.close()
+    for rig in made:
+        await rig.tasks.close()
     for thread in fill_threads():
         await asyncio.to_thread(thread.join, 10)
     assert not fill_threads()
@@ -71,7 +70,7 @@ async def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await until(lambda: open_descriptors() <= before)
 
 
-async def upto(follower: flights_module.Follower, stop: int) -> bytes:
+async def upto(follower: Follower, stop: int) -> bytes:
     """The first bytes, as they become ready."""
     got = b""
     async for extent in follower.ready(0, None):
@@ -85,7 +84,9 @@ async def upto(follower: flights_module.Follower, stop: int) -> bytes:
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_who_comes_second_follows_without_asking_upstream(workers: Callable[[], Hangar], known: bool) -> None:
+async def test_who_comes_second_follows_without_asking_upstream(
+    workers: Callable[..., FlightsRig], known: bool
+) -> None:
     one, two = workers(), workers()
     body, unused = ScriptedBody(SIZE if known else None), ScriptedBody()
     _, first, _ = one.join(body, DIGEST)
@@ -94,19 +95,19 @@ async def test_who_comes_second_follows_without_asking_upstream(workers: Callabl
     flight, second, began = two.join(unused, DIGEST)
     assert began
     assert await upto(second, HALF - TAIL) == CONTENT[: HALF if known else HALF - TAIL]
-    assert flight.borrowed
+    assert flight.begun_elsewhere
     assert second.size == (SIZE if known else None)
     body.send(CONTENT[HALF:])
     body.end()
     assert await read(second) == await read(first) == CONTENT
-    await landed(one)
-    await landed(two)
+    await all_ended(one)
+    await all_ended(two)
     assert unused.opened == 0
-    assert one.arrived == two.arrived == [(DIGEST, {APP})]
+    assert one.recorded == two.recorded == [(DIGEST, {APP})]
     assert one.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
 
 
-async def test_the_tail_waits_for_the_mark(workers: Callable[[], Hangar]) -> None:
+async def test_the_tail_waits_for_the_mark(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     body = ScriptedBody(SIZE)
     _, first, _ = one.join(body, DIGEST)
@@ -120,10 +121,10 @@ async def test_the_tail_waits_for_the_mark(workers: Callable[[], Hangar]) -> Non
     assert await read(second) == await read(first) == CONTENT
 
 
-async def test_many_in_many_workers_follow_one(workers: Callable[[], Hangar]) -> None:
-    hangars = [workers() for _ in range(5)]
-    bodies = [ScriptedBody(SIZE) for _ in hangars]
-    followers = [hangar.join(body, DIGEST)[1] for _ in range(4) for hangar, body in zip(hangars, bodies, strict=True)]
+async def test_many_in_many_workers_follow_one(workers: Callable[..., FlightsRig]) -> None:
+    rigs = [workers() for _ in range(5)]
+    bodies = [ScriptedBody(SIZE) for _ in rigs]
+    followers = [rig.join(body, DIGEST)[1] for _ in range(4) for rig, body in zip(rigs, bodies, strict=True)]
     await asyncio.gather(*(follower.started() for follower in followers))  # who comes when all is here finds it here
     reading = [asyncio.ensure_future(read(follower)) for follower in followers]
     for body in bodies:
@@ -133,7 +134,7 @@ async def test_many_in_many_workers_follow_one(workers: Callable[[], Hangar]) ->
     assert sum(body.opened for body in bodies) == 1
 
 
-async def test_sources_fill_apart(workers: Callable[[], Hangar]) -> None:
+async def test_sources_fill_apart(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     held, body = ScriptedBody(SIZE), ScriptedBody.whole(CONTENT)
     _, first, _ = one.join(held, DIGEST)
@@ -148,7 +149,9 @@ async def test_sources_fill_apart(workers: Callable[[], Hangar]) -> None:
 # Whose right is proved.
 
 
-async def test_another_worker_s_answer_proves_the_right_of_its_own_image_alone(workers: Callable[[], Hangar]) -> None:
+async def test_another_worker_s_answer_proves_the_right_of_its_own_image_alone(
+    workers: Callable[..., FlightsRig],
+) -> None:
     one, two, three = workers(), workers(), workers()
     body = ScriptedBody(SIZE)
     _, first, _ = one.join(body, DIGEST, APP)
@@ -171,7 +174,7 @@ async def test_another_worker_s_answer_proves_the_right_of_its_own_image_alone(w
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), RateLimited("slowly", 9), Corrupt("rubbish")])
-async def test_an_outage_is_shared(workers: Callable[[], Hangar], error: UpstreamError) -> None:
+async def test_an_outage_is_shared(workers: Callable[..., FlightsRig], error: UpstreamError) -> None:
     one, two = workers(), workers()
     body, unused = ScriptedBody(answered=False), ScriptedBody()
     _, first, _ = one.join(body, DIGEST)
@@ -184,7 +187,7 @@ async def test_an_outage_is_shared(workers: Callable[[], Hangar], error: Upstrea
             await follower.started()
         assert getattr(met.value, "retry_after", None) == getattr(error, "retry_after", None)
         follower.close()
-    await landed(two)
+    await all_ended(two)
     assert unused.opened == 0
 
 
@@ -198,7 +201,9 @@ def links() -> list[str]:
 
 
 @pytest.mark.parametrize("error", [NotFound("no such thing"), AccessDenied("no")])
-async def test_a_refusal_of_one_image_is_none_of_another(workers: Callable[[], Hangar], error: UpstreamError) -> None:
+async def test_a_refusal_of_one_image_is_none_of_another(
+    workers: Callable[..., FlightsRig], error: UpstreamError
+) -> None:
     one, two = workers(), workers()
     refused, body = ScriptedBody(answered=False), ScriptedBody.whole(CONTENT)
     _, first, _ = one.join(refused, DIGEST, APP)
@@ -211,7 +216,7 @@ async def test_a_refusal_of_one_image_is_none_of_another(workers: Callable[[], H
     assert await read(second) == CONTENT
 
 
-async def test_wrong_bytes_complete_in_no_worker(workers: Callable[[], Hangar]) -> None:
+async def test_wrong_bytes_complete_in_no_worker(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     body, unused = ScriptedBody(SIZE), ScriptedBody()
     _, first, _ = one.join(body, DIGEST)
@@ -223,7 +228,7 @@ async def test_wrong_bytes_complete_in_no_worker(workers: Callable[[], Hangar]) 
     for got, error in (await read_until_refused(first), await read_until_refused(second)):
         assert isinstance(error, Corrupt)
         assert len(got) <= SIZE - TAIL
-    await landed(two)
+    await all_ended(two)
     assert unused.opened == 0
     assert list(one.store.walk()) == []
 
@@ -231,7 +236,7 @@ async def test_wrong_bytes_complete_in_no_worker(workers: Callable[[], Hangar]) 
 # Who goes on.
 
 
-async def test_a_worker_that_ends_hands_its_fill_over(workers: Callable[[], Hangar]) -> None:
+async def test_a_worker_that_ends_hands_its_fill_over(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     body, rest = ScriptedBody(SIZE), ScriptedBody.whole(CONTENT[HALF:])
     rest.start = HALF
@@ -240,23 +245,21 @@ async def test_a_worker_that_ends_hands_its_fill_over(workers: Callable[[], Hang
     await first.started()
     flight, second, _ = two.join(rest, DIGEST)
     await until(lambda: flight.written == HALF)
-    inode = flight.body.inode if flight.body else None
+    inode = flight.file.inode if flight.file else None
     await one.flights.close()
     with pytest.raises(Unavailable):
         await first.verified()
     first.close()
     assert await read(second) == CONTENT
-    await landed(two)
+    await all_ended(two)
     assert rest.asked_for == [Rest(HALF, SIZE)]
-    assert flight.body is not None
-    assert flight.body.inode == inode
+    assert flight.file is not None
+    assert flight.file.inode == inode
 
 
-async def test_a_deserted_fill_goes_on_while_another_worker_follows(
-    workers: Callable[[], Hangar], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flights_module, "ABANDON_AFTER", 0.01)
+async def test_a_deserted_fill_goes_on_while_another_worker_follows(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
+    one.limit(abandon_after=0.01)
     body = ScriptedBody(None)
     filling, first, _ = one.join(body, DIGEST)
     body.send(CONTENT[:HALF])
@@ -264,7 +267,7 @@ async def test_a_deserted_fill_goes_on_while_another_worker_follows(
     _, second, _ = two.join(ScriptedBody(), DIGEST)
     await second.started()
     first.close()
-    patient = asyncio.ensure_future(until(lambda: filling._desertion is None))
+    patient = asyncio.ensure_future(until(lambda: filling._abandon_timer is None))
     await asyncio.wait({patient}, timeout=0.1)  # many times the patience with a deserted one
     patient.cancel()
     assert not body.aborted.is_set()
@@ -289,30 +292,32 @@ async def kill_a_filler(folder: Path, have: int, known: bool = True) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("answers_whole", [False, True])
 async def test_what_a_killed_process_left_is_gone_on_with(
-    workers: Callable[[], Hangar], tmp_path: Path, known: bool, answers_whole: bool
+    workers: Callable[..., FlightsRig], tmp_path: Path, known: bool, answers_whole: bool
 ) -> None:
-    hangar = workers()
+    rig = workers()
     await kill_a_filler(tmp_path, HALF, known)
-    assert len(hangar.spool_files()) == 2
+    assert len(rig.spool_files()) == 2
     start = 0 if answers_whole else HALF if known else HALF - 1
     body = ScriptedBody.whole(CONTENT[start:])
     body.start = start
-    _, follower, _ = hangar.join(body, DIGEST)
+    _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
-    await landed(hangar)
+    await all_ended(rig)
     assert body.asked_for == [Rest(HALF, SIZE) if known else Rest(HALF - 1, None)]
-    assert hangar.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
+    assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
 
 
-async def test_a_live_follower_takes_a_killed_process_s_place(workers: Callable[[], Hangar], tmp_path: Path) -> None:
-    hangar = workers()
+async def test_a_live_follower_takes_a_killed_process_s_place(
+    workers: Callable[..., FlightsRig], tmp_path: Path
+) -> None:
+    rig = workers()
     words = [sys.executable, "-c", CHILD, str(tmp_path), str(SIZE), str(HALF), "known"]
     child = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert await child.stdout.readline() == b"here\n"
     rest = ScriptedBody.whole(CONTENT[HALF:])
     rest.start = HALF
-    _, follower, _ = hangar.join(rest, DIGEST)
+    _, follower, _ = rig.join(rest, DIGEST)
     assert await upto(follower, HALF) == CONTENT[:HALF]
     child.kill()
     await child.wait()
@@ -321,91 +326,92 @@ async def test_a_live_follower_takes_a_killed_process_s_place(workers: Callable[
 
 
 async def test_a_part_of_which_all_is_there_is_not_asked_for_again(
-    workers: Callable[[], Hangar], tmp_path: Path
+    workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
-    hangar = workers()
+    rig = workers()
     await kill_a_filler(tmp_path, SIZE)
     body = ScriptedBody()
-    flight, follower, _ = hangar.join(body, DIGEST)
+    flight, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
-    await landed(hangar)
+    await all_ended(rig)
     assert body.opened == 0
     assert flight.allows(APP)
 
 
 async def test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on(
-    workers: Callable[[], Hangar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
-    hangar = workers()
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr(claim_module, "boot", lambda: "another one")
+    rig = workers(boot="another one")
     body = ScriptedBody.whole(CONTENT)
-    _, follower, _ = hangar.join(body, DIGEST)
+    _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
     assert body.asked_for == [None]
 
 
-async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[[], Hangar], tmp_path: Path) -> None:
-    hangar = workers()
+async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[..., FlightsRig], tmp_path: Path) -> None:
+    rig = workers()
     await kill_a_filler(tmp_path, HALF)
-    part = part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST))
-    other = hangar.spools / "other"
+    part = part_of(rig.spools, spool_name(ANONYMOUS, DIGEST))
+    other = rig.spools / "other"
     other.write_bytes(b"x" * SIZE)
     other.rename(part)
     body = ScriptedBody.whole(CONTENT)
-    _, follower, _ = hangar.join(body, DIGEST)
+    _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
     assert body.asked_for == [None]
 
 
 async def test_wrong_bytes_that_a_killed_process_left_cost_one_more_start(
-    workers: Callable[[], Hangar], tmp_path: Path
+    workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
-    hangar = workers()
+    rig = workers()
     await kill_a_filler(tmp_path, HALF)
-    with part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST)).open("r+b") as part:
+    with part_of(rig.spools, spool_name(ANONYMOUS, DIGEST)).open("r+b") as part:
         part.write(b"?")
     body = ScriptedBody(HALF)
     body.start = HALF
     body.later = [ScriptedBody.whole(CONTENT)]
-    _, follower, _ = hangar.join(body, DIGEST)
-    _, late, _ = hangar.join(body, DIGEST)
+    _, follower, _ = rig.join(body, DIGEST)
+    _, late, _ = rig.join(body, DIGEST)
     extents = follower.ready(0, None)
     await anext(extents)
     body.send(CONTENT[HALF:])
     body.end()
-    with pytest.raises(Unavailable, match="begun anew"):
+    with pytest.raises(Unavailable, match="started over"):
         async for extent in extents:
             assert extent.stop <= SIZE - TAIL
     follower.close()
     assert await read(late) == CONTENT
-    await landed(hangar)
+    await all_ended(rig)
     assert body.asked_for == [Rest(HALF, SIZE), None]
-    assert hangar.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
-    assert hangar.refused == []
+    assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
+    assert rig.refused == []
 
 
 # What has come in the meantime.
 
 
-async def test_bytes_that_came_before_its_turn_are_looked_up_and_not_fetched(workers: Callable[[], Hangar]) -> None:
+async def test_bytes_that_came_before_its_turn_are_looked_up_and_not_fetched(
+    workers: Callable[..., FlightsRig],
+) -> None:
     one, two = workers(), workers()
     _, first, _ = one.join(ScriptedBody.whole(CONTENT), DIGEST)
     assert await read(first) == CONTENT
-    await landed(one)
+    await all_ended(one)
     body = ScriptedBody.whole(CONTENT)
     _, second, _ = two.join(body, DIGEST)
-    with pytest.raises(Arrived):
+    with pytest.raises(AlreadyStored):
         await second.started()
     second.close()
-    await landed(two)
+    await all_ended(two)
     assert body.opened == 0
-    flight, _ = two.flights.join(ANONYMOUS, APP, DIGEST, body.fetch, anew=True)
+    flight, _ = two.flights.join(ANONYMOUS, APP, DIGEST, body.fetch, even_if_stored=True)
     assert await read(flight.follow()) == CONTENT
     assert body.opened == 1
 
 
-async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Callable[[], Hangar]) -> None:
+async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     one.may_record.clear()
     _, first, _ = one.join(ScriptedBody.whole(CONTENT), DIGEST)
@@ -417,7 +423,7 @@ async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Call
     await asyncio.wait({waiting}, timeout=0.1)
     assert flight.state is State.WAITING
     one.may_record.set()
-    with pytest.raises(Arrived):
+    with pytest.raises(AlreadyStored):
         await waiting
     second.close()
     assert body.opened == 0
@@ -427,48 +433,49 @@ async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Call
 
 
 async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
-    workers: Callable[[], Hangar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
-    hangar = workers()
+    rig = workers()
     body = ScriptedBody(10)
     content, digest = blob_of(10)
-    _, follower, _ = hangar.join(body, digest)
+    _, follower, _ = rig.join(body, digest)
     await follower.started()
     await kill_a_filler(tmp_path, HALF)
-    (hangar.spools / "sha256-00.deadbeef.part").write_bytes(b"old")
-    (hangar.spools / "sha256-01.deadbeef.part.note").write_bytes(b"")
-    assert sweep_leftovers(hangar.spools) == 2
-    left = part_of(hangar.spools, spool_name(ANONYMOUS, DIGEST))
+    (rig.spools / "sha256-00.deadbeef.part").write_bytes(b"old")
+    (rig.spools / "sha256-01.deadbeef.part.note").write_bytes(b"")
+    assert sweep_spools(rig.spools) == 2
+    left = part_of(rig.spools, spool_name(ANONYMOUS, DIGEST))
     assert left.exists()
-    monkeypatch.setattr("cache.download.spool_sweep.YOUNG", 0.0)
-    assert sweep_leftovers(hangar.spools) == 2
+    assert sweep_spools(rig.spools, limits=NOTHING_YOUNG) == 2
     assert not left.exists()
-    assert not note_of(hangar.spools, spool_name(ANONYMOUS, DIGEST)).exists()
+    assert not note_of(rig.spools, spool_name(ANONYMOUS, DIGEST)).exists()
     body.send(content)
     body.end()
     assert await read(follower) == content
 
 
 async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
-    workers: Callable[[], Hangar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
-    hangar, name = workers(), spool_name(ANONYMOUS, DIGEST)
+    rig, name = workers(), spool_name(ANONYMOUS, DIGEST)
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr("cache.download.spool_sweep.YOUNG", 0.0)
-    with held(leases_of(hangar.spools).register_waiter(name)):
-        assert sweep_leftovers(hangar.spools) == 0
-        assert part_of(hangar.spools, name).exists()
-    assert sweep_leftovers(hangar.spools) == 2
+    with held(leases_of(rig.spools).register_waiter(name)):
+        assert sweep_spools(rig.spools, limits=NOTHING_YOUNG) == 0
+        assert part_of(rig.spools, name).exists()
+    assert sweep_spools(rig.spools, limits=NOTHING_YOUNG) == 2
 
 
-@pytest.mark.parametrize("limit", ["FILES", "BYTES", "boot"])
+@pytest.mark.parametrize(
+    ("limits", "boot"),
+    [(DownloadLimits(kept_files=0), None), (DownloadLimits(kept_size=0), None), (DownloadLimits(), "another one")],
+    ids=["files", "size", "boot"],
+)
 async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
-    workers: Callable[[], Hangar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+    workers: Callable[..., FlightsRig], tmp_path: Path, limits: DownloadLimits, boot: str | None
 ) -> None:
-    hangar = workers()
+    rig = workers()
     await kill_a_filler(tmp_path, HALF)
-    monkeypatch.setattr(f"cache.download.spool_sweep.{limit}", 0 if limit != "boot" else lambda: "another one")
-    assert sweep_leftovers(hangar.spools) == 2
+    assert sweep_spools(rig.spools, limits=limits, boot=boot) == 2
 
 
 # The sidecar.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cache.download import retry, uncached
+from cache.download import uncached
 from cache.oci.errors import RegistryError
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable
-from cache.store.base import OpenBlob
+from cache.store.base import TAIL, OpenBlob
 from cache.upstream.errors import Unavailable
 from cache.values import Rest
 from tests.cache.download.flights_rig import until
@@ -21,12 +21,10 @@ from tests.cache.samples import APP, blob_of
 
 SIZE = 3_000_000
 WHOLE, DIGEST = blob_of(SIZE)
-TAIL = uncached.TAIL
 
 
 @pytest.fixture(autouse=True)
-def disarmed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0, 0.0))
+def disarmed() -> Iterator[None]:
     yield
     arm("")
 
@@ -39,7 +37,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await bench.flights.close()
     await bench.tasks.close()
     bench.index.close()
-    await until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("private", "fill")])
+    await until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("uncached", "fill")])
     assert [path.name for path in (tmp_path / "spools").iterdir() if path.name != "leases"] == []
 
 
@@ -159,8 +157,8 @@ async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench)
     body.end()
     found = await bench.open().blob(DIGEST)
     await asyncio.to_thread(body.receiving.wait, 10)
-    await until(lambda: body._queue.qsize() <= 101 - uncached.PIECES)
-    assert body._queue.qsize() == 101 - uncached.PIECES
+    await until(lambda: body._queue.qsize() <= 101 - uncached.CHUNKS)
+    assert body._queue.qsize() == 101 - uncached.CHUNKS
     assert await content(found) == WHOLE
 
 
@@ -182,7 +180,7 @@ async def test_room_that_is_made_lets_the_blob_be_stored(bench: Bench, tmp_path:
         wanted.append(count)
         return count
 
-    object.__setattr__(bench.flights._place, "make_room", make_room)
+    object.__setattr__(bench.flights._storage, "make_room", make_room)
     arm("spool.write=error:ENOSPC*2")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()
@@ -191,7 +189,7 @@ async def test_room_that_is_made_lets_the_blob_be_stored(bench: Bench, tmp_path:
 
 
 async def test_room_is_asked_for_a_few_times_and_not_for_ever(bench: Bench) -> None:
-    object.__setattr__(bench.flights._place, "make_room", lambda count: count)
+    object.__setattr__(bench.flights._storage, "make_room", lambda count: count)
     arm("spool.write=error:ENOSPC")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     assert bench.store.stat(DIGEST) is None

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cache.download.fill import Incoming
-from cache.download.flight import Flights, Landing
-from cache.download.leased_spool import LEASES
+from cache.download.flight import Flights
+from cache.download.incoming import Incoming
+from cache.download.leased_spool import LEASES, DownloadStorage
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.descriptor import Descriptor
@@ -190,8 +190,8 @@ class Bench:
         self.script, self.clock, self.tasks = Script(), Clock(), Tasks()
         self.index, self.store = SqlIndex(folder / "cache.db"), FilesystemStore(folder / "blobs")
         self.usage = UsageFile(folder / "usage.db")
-        place = Landing(folder / "spools", self.store, Quarantine(folder / "quarantine"))
-        self.flights = Flights(place, self.tasks, lambda flight: record_arrival(self.index, flight))
+        storage = DownloadStorage(folder / "spools", self.store, Quarantine(folder / "quarantine"))
+        self.flights = Flights(storage, self.tasks, lambda flight: record_arrival(self.index, flight))
         self.shared = CountedPullThrough(
             index=self.index,
             usage=self.usage,

@@ -13,9 +13,9 @@ from tests.cache.samples import blob_of, open_descriptors
 
 def put(store: BlobStore, folder: Path, content: bytes, algorithm: str = "sha256") -> Digest:
     digest = Digest.of(content, algorithm)
-    with Spool.create(folder, digest) as spool:
+    with Spool.begin(folder / f"{digest.hex}.part", algorithm) as spool:
         spool.append(content)
-        spool.seal(len(content))
+        spool.seal(digest, len(content))
         spool.commit(store)
     return digest
 

@@ -10,6 +10,8 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.spool import DigestMismatch, Spool
 from tests.cache.samples import blob_of, open_descriptors
 
+CONTENT = Digest.of(b"content")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> FilesystemStore:
@@ -23,6 +25,10 @@ def spools(tmp_path: Path) -> Path:
     return folder
 
 
+def begin(folder: Path, digest: Digest, name: str = "one") -> Spool:
+    return Spool.begin(folder / f"{name}.part", digest.algorithm)
+
+
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -30,10 +36,10 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_sealed_spool_is_committed_under_its_digest(store: FilesystemStore, spools: Path, algorithm: str) -> None:
     content, digest = blob_of(300_000, algorithm)
-    with Spool.create(spools, digest) as spool:
+    with begin(spools, digest) as spool:
         for start in range(0, len(content), 70_001):
             spool.append(memoryview(content)[start : start + 70_001])
-        spool.seal(len(content))
+        spool.seal(digest, len(content))
         spool.commit(store)
     info = store.stat(digest)
     assert info is not None
@@ -43,58 +49,58 @@ def test_a_sealed_spool_is_committed_under_its_digest(store: FilesystemStore, sp
 
 def test_an_uncommitted_spool_vanishes_with_its_descriptor(tmp_path: Path, spools: Path) -> None:
     before = open_descriptors()
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         spool.append(b"content")
-        spool.seal(7)
+        spool.seal(CONTENT, 7)
         assert files(spools) == [spool.path]
     assert files(tmp_path) == []
     assert open_descriptors() == before
 
 
 def test_a_spool_that_an_error_left_vanishes(tmp_path: Path, spools: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Spool.create(spools, Digest.of(b"content")):
+    with pytest.raises(ZeroDivisionError), begin(spools, CONTENT):
         raise ZeroDivisionError
     assert files(tmp_path) == []
 
 
 def test_a_wrong_digest_is_not_sealed(store: FilesystemStore, spools: Path) -> None:
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         spool.append(b"CONTENT")
         with pytest.raises(DigestMismatch, match="do not have the digest"):
-            spool.seal(7)
-        with pytest.raises(ValueError, match="after it was sealed"):
+            spool.seal(CONTENT, 7)
+        with pytest.raises(ValueError, match="must be sealed"):
             spool.commit(store)
     assert list(store.walk()) == []
 
 
 @pytest.mark.parametrize("promised", [6, 8])
 def test_a_wrong_length_is_not_sealed(spools: Path, promised: int) -> None:
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         spool.append(b"content")
         with pytest.raises(DigestMismatch, match=f"7 bytes arrived where {promised}"):
-            spool.seal(promised)
+            spool.seal(CONTENT, promised)
 
 
 def test_without_a_promised_length_the_digest_alone_decides(spools: Path) -> None:
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         spool.append(b"content")
-        spool.seal(None)
+        spool.seal(CONTENT, None)
 
 
 def test_what_is_appended_after_the_seal_must_be_sealed_anew(store: FilesystemStore, spools: Path) -> None:
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         spool.append(b"content")
-        spool.seal(7)
+        spool.seal(CONTENT, 7)
         spool.append(b"!")
-        with pytest.raises(ValueError, match="after it was sealed"):
+        with pytest.raises(ValueError, match="must be sealed"):
             spool.commit(store)
 
 
 def test_an_empty_spool_is_the_empty_blob(store: FilesystemStore, spools: Path) -> None:
     digest = Digest.of(b"")
-    with Spool.create(spools, digest) as spool:
+    with begin(spools, digest) as spool:
         spool.append(b"")
-        spool.seal(0)
+        spool.seal(digest, 0)
         spool.commit(store)
     info = store.stat(digest)
     assert info is not None
@@ -102,7 +108,7 @@ def test_an_empty_spool_is_the_empty_blob(store: FilesystemStore, spools: Path) 
 
 
 def test_readers_see_a_growing_spool_and_outlive_it(spools: Path) -> None:
-    with Spool.create(spools, Digest.of(b"content")) as spool:
+    with begin(spools, CONTENT) as spool:
         reader = spool.open()
         spool.append(b"con")
         assert os.pread(reader, 100, 0) == b"con"
@@ -113,16 +119,17 @@ def test_readers_see_a_growing_spool_and_outlive_it(spools: Path) -> None:
 
 
 def test_two_spools_of_one_digest_do_not_meet(spools: Path) -> None:
-    digest = Digest.of(b"content")
-    with Spool.create(spools, digest) as one, Spool.create(spools, digest) as two:
-        assert one.path != two.path
+    with begin(spools, CONTENT) as one, begin(spools, CONTENT, "two") as two:
+        one.append(b"con")
+        two.append(b"content")
+        two.seal(CONTENT, 7)
 
 
 def test_a_failed_adoption_leaves_nothing(tmp_path: Path, spools: Path) -> None:
     occupied = tmp_path / "file"
     occupied.write_bytes(b"")
-    with pytest.raises(OSError), Spool.create(spools, Digest.of(b"content")) as spool:
+    with pytest.raises(OSError), begin(spools, CONTENT) as spool:
         spool.append(b"content")
-        spool.seal(7)
+        spool.seal(CONTENT, 7)
         spool.commit(FilesystemStore(occupied))
     assert files(spools) == []

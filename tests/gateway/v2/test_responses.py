@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message
 
-from cache.download.flight import TAIL
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.repository import CacheStatus
-from cache.store.base import Extent
+from cache.store.base import TAIL, Extent
 from cache.values import Outcome
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, cache_headers
@@ -56,9 +55,6 @@ class ScriptedBlob:
         self._cut = cut
         if held is None and failure is None:
             self.proceed.set()
-
-    def fileno(self) -> int:
-        raise AssertionError("there is no file")
 
     async def verified(self) -> None:
         await self._verdict()

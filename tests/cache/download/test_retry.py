@@ -5,18 +5,21 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from cache.download import retry
-from cache.download.fill import Fetch
-from cache.download.flight import TAIL, Flight, Follower, State
-from cache.download.retry import LEAST, LONGEST_PAUSE, PAUSES, PROGRESS, SPAN, Patience, Trickle
+from cache.download.flight import Flight
+from cache.download.follower import Follower
+from cache.download.incoming import Fetch, LeastRate
+from cache.download.limits import DEFAULT_LIMITS
+from cache.download.progress import State
+from cache.download.retry import RetryBudget
 from cache.oci.digest import Digest
+from cache.store.base import TAIL
 from cache.upstream.egress import Egress, Reach
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import BlobInfo, Fault, Source
-from tests.cache.download.flights_rig import Hangar, landed, read, read_until_refused
+from tests.cache.download.flights_rig import FlightsRig, all_ended, read, read_until_refused
 from tests.cache.samples import APP, blob_of
 from tests.parts import lies
 from tests.parts.certs import Authority
@@ -24,6 +27,7 @@ from tests.parts.liar import Liar
 from tests.parts.lies import Framing, Lie
 from tests.parts.records import Record
 
+PAUSES, LONGEST_PAUSE = DEFAULT_LIMITS.retry_pauses, DEFAULT_LIMITS.longest_retry_pause
 SIZE = 300_000
 CONTENT, DIGEST = blob_of(SIZE)
 
@@ -31,8 +35,8 @@ CONTENT, DIGEST = blob_of(SIZE)
 class Breaking:
     """An upstream, and flights from it."""
 
-    def __init__(self, liar: Liar, client: RegistryClient, hangar: Hangar) -> None:
-        self.liar, self.client, self.hangar = liar, client, hangar
+    def __init__(self, liar: Liar, client: RegistryClient, rig: FlightsRig) -> None:
+        self.liar, self.client, self.rig = liar, client, rig
         liar.offer_blob(CONTENT)
 
     def fetch(self, digest: Digest) -> Fetch:
@@ -42,7 +46,7 @@ class Breaking:
         """The answers that are given, in this order; the truth after them."""
         for lie in reversed(answers):
             self.liar.behave(str(DIGEST), lie.only(1))
-        flight, _ = self.hangar.flights.join(self.client.source, APP, DIGEST, self.fetch(DIGEST))
+        flight, _ = self.rig.flights.join(self.client.source, APP, DIGEST, self.fetch(DIGEST))
         return flight, flight.follow()
 
     def asked(self) -> list[Record]:
@@ -50,21 +54,21 @@ class Breaking:
 
 
 @pytest.fixture(params=["plain", "tls"])
-async def breaking(request: pytest.FixtureRequest, hangar: Hangar, authority: Authority) -> AsyncIterator[Breaking]:
+async def breaking(request: pytest.FixtureRequest, rig: FlightsRig, authority: Authority) -> AsyncIterator[Breaking]:
     liar: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
     egress = Egress(Reach(private_addresses=True, ca_file=authority.ca_file))
     origin = origin_of(liar.url)
     client = RegistryClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
-    yield Breaking(liar, client, hangar)
+    yield Breaking(liar, client, rig)
     await egress.close()
 
 
 async def arrives(breaking: Breaking, *answers: Lie) -> list[Record]:
     flight, follower = breaking.begin(*answers)
     assert await read(follower) == CONTENT
-    await landed(breaking.hangar)
+    await all_ended(breaking.rig)
     assert flight.state is State.COMMITTED
-    assert breaking.hangar.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
+    assert breaking.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     return breaking.asked()
 
 
@@ -113,10 +117,8 @@ async def test_a_body_of_unknown_length_is_gone_on_with_too(breaking: Breaking, 
     assert again.header("range") == f"bytes={at - 1}-"
 
 
-async def test_a_stream_may_break_off_again_and_again_as_long_as_it_brings_something(
-    breaking: Breaking, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "PROGRESS", 1000)
+async def test_a_stream_may_break_off_again_and_again_as_long_as_it_brings_something(breaking: Breaking) -> None:
+    breaking.rig.limit(retry_progress=1000)
     records = await arrives(breaking, *[lies.short(10_000)] * 12)
     assert [record.header("range") for record in records[1:]] == [f"bytes={n}0000-" for n in range(1, 13)]
 
@@ -155,23 +157,23 @@ async def test_halves_that_do_not_fit_cost_one_new_start(breaking: Breaking) -> 
     await anext(extents)
     assert hold is not None
     hold.release()
-    with pytest.raises(Unavailable, match="begun anew"):
+    with pytest.raises(Unavailable, match="started over"):
         async for extent in extents:
             assert extent.stop <= SIZE - TAIL
     follower.close()
     assert await read(late) == CONTENT
     assert [record.header("range") for record in breaking.asked()] == [None, f"bytes={SIZE // 2}-", None]
-    await landed(breaking.hangar)
-    assert breaking.hangar.refused == []
+    await all_ended(breaking.rig)
+    assert breaking.rig.refused == []
 
 
 async def test_a_new_start_that_is_wrong_too_is_the_last(breaking: Breaking) -> None:
     _, follower = breaking.begin(Lie(flip=0, cut=SIZE // 2), Lie(), lies.flipped(5), Lie(), Lie())
     _, error = await read_until_refused(follower)
     assert isinstance(error, Unavailable | Corrupt)
-    await landed(breaking.hangar)
+    await all_ended(breaking.rig)
     assert len(breaking.asked()) == 3
-    assert [refused.fault for refused in breaking.hangar.refused] == [Fault.DIGEST]
+    assert [refused.fault for refused in breaking.rig.refused] == [Fault.DIGEST]
 
 
 async def test_another_length_than_before_is_a_new_start(breaking: Breaking) -> None:
@@ -187,22 +189,22 @@ async def flight_over(flight: Flight) -> None:
         await flight.changed()
 
 
-async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyPatch, liar: Liar) -> None:
-    monkeypatch.setattr(retry, "PAUSES", (60.0,))
+async def test_an_abort_ends_a_pause(rig: FlightsRig, liar: Liar) -> None:
+    rig.limit(retry_pauses=(60.0,))
     egress = Egress(Reach(private_addresses=True))
     origin = origin_of(liar.url)
     client = RegistryClient(Source(origin), liar.url, egress, Tokens(origin, frozenset(), lambda: None))
-    breaking = Breaking(liar, client, hangar)
+    breaking = Breaking(liar, client, rig)
     flight, follower = breaking.begin(lies.short(100_000))
     await follower.started()
-    await hangar.flights.close()
-    await landed(hangar)
+    await rig.flights.close()
+    await all_ended(rig)
     assert flight.state is State.FAILED
     follower.close()
     await egress.close()
 
 
-# Patience.
+# The budget.
 
 
 @pytest.mark.parametrize(
@@ -219,21 +221,28 @@ async def test_an_abort_ends_a_pause(hangar: Hangar, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_only_what_may_be_better_soon_is_tried_again(error: UpstreamError, pause: float | None) -> None:
-    assert Patience().pause(error, 0) == pause
+    retry = RetryBudget().spend(error, 0, DEFAULT_LIMITS)
+    assert (retry[0] if retry else None) == pause
 
 
-def test_patience_grows_and_ends_and_is_earned_anew() -> None:
-    waiting = Patience(100)
-    error = Unavailable("x")
-    assert [waiting.pause(error, 100 + PROGRESS - 1) for _ in range(4)] == [*PAUSES, None]
-    assert waiting.pause(error, 100 + 2 * PROGRESS) == PAUSES[0]
+def test_pauses_grow_and_end_and_are_earned_anew() -> None:
+    budget, error, progress = RetryBudget(100), Unavailable("x"), DEFAULT_LIMITS.retry_progress
+    for pause in PAUSES:
+        retry = budget.spend(error, 100 + progress - 1, DEFAULT_LIMITS)
+        assert retry is not None
+        assert retry[0] == pause
+        budget = retry[1]
+    assert budget.spend(error, 100 + progress - 1, DEFAULT_LIMITS) is None
+    again = budget.spend(error, 100 + 2 * progress, DEFAULT_LIMITS)
+    assert again is not None
+    assert again[0] == PAUSES[0]
 
 
 def test_a_trickle_is_ended_and_a_slow_stream_is_not() -> None:
     now = 0.0
-    slow, trickle = Trickle(lambda: now), Trickle(lambda: now)
-    for second in range(1, 10 * int(SPAN)):
+    slow, trickle = LeastRate(DEFAULT_LIMITS, lambda: now), LeastRate(DEFAULT_LIMITS, lambda: now)
+    for second in range(1, 10 * int(DEFAULT_LIMITS.least_rate_span)):
         now = float(second)
-        slow.note(LEAST)
+        slow.add(DEFAULT_LIMITS.least_rate)
     with pytest.raises(Unavailable, match="bytes arrived in"):
-        trickle.note(1)
+        trickle.add(1)

@@ -1,0 +1,84 @@
+"""Incoming: a body as it arrives from an upstream, and the limits that its reader enforces."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from cache.download.limits import DownloadLimits
+from cache.upstream.errors import Corrupt, Unavailable
+from cache.values import Fault, Part, Rest
+
+
+class Incoming(Protocol):
+    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread.
+
+    Its first byte is the one at offset `start` of the blob; `size` bytes will arrive, None where that is unknown.
+    """
+
+    start: int
+    size: int | None
+    accepts_ranges: bool
+
+    def receive_into(self, buffer: memoryview) -> int: ...
+    def abort(self) -> None: ...
+
+
+class Fetch(Protocol):
+    """Opens the body of a whole blob, of a part or of the rest. Raises UpstreamError.
+
+    For a part it opens exactly that part; for the rest it may open the whole.
+    """
+
+    def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[Incoming]: ...
+
+
+class LimitedBody:
+    """An Incoming that is ended where it is too slow, or promised no length and does not end.
+
+    `receive_into` raises Unavailable or Corrupt then. `clock` in seconds; time that it does not count is no delay of
+    the upstream's.
+    """
+
+    def __init__(self, incoming: Incoming, limits: DownloadLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.start, self.size, self.accepts_ranges = incoming.start, incoming.size, incoming.accepts_ranges
+        self._incoming = incoming
+        self._left = limits.unsized - incoming.start
+        self._rate = LeastRate(limits, clock)
+
+    @property
+    def promised(self) -> int | None:
+        """Bytes of the whole blob, as this body promises them; None where it promises nothing."""
+        return None if self.size is None else self.start + self.size
+
+    def receive_into(self, buffer: memoryview) -> int:
+        count = self._incoming.receive_into(buffer)
+        if count:
+            self._rate.add(count)
+            self._left -= count
+            if self.size is None and self._left < 0:
+                raise Corrupt("the upstream sends a body without end", Fault.SIZE)
+        return count
+
+    def abort(self) -> None:
+        self._incoming.abort()
+
+
+class LeastRate:
+    """Guard against a stream that trickles."""
+
+    def __init__(self, limits: DownloadLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._since = clock()
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that arrived. Raises Unavailable when they were too few over the last span."""
+        self._bytes += count
+        now = self._clock()
+        if now - self._since < self._limits.least_rate_span:
+            return
+        if self._bytes < self._limits.least_rate * (now - self._since):
+            raise Unavailable(f"only {self._bytes} bytes arrived in {now - self._since:.0f} s")
+        self._since, self._bytes = now, 0

@@ -1,0 +1,83 @@
+"""SpoolSink: the sink of a shared download. A stream that breaks off is resumed, and no reader notices."""
+
+import threading
+from collections.abc import Callable
+
+from cache.download.errors import abandoned
+from cache.download.fill import Fill, HelperSlots
+from cache.download.incoming import Fetch, LimitedBody
+from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
+from cache.download.retry import download_into
+from cache.store.spool import LengthMismatch, Spool
+from cache.upstream.errors import UpstreamError
+from cache.values import Origin, Rest
+
+
+class SpoolSink:
+    """Sink that appends to a spool, with one Fill per attempt. `run` is called in one thread.
+
+    `size`: bytes of the whole blob, where an earlier download learned them. `started` is called with the size once the
+    upstream has responded, `grew` with the bytes that may be read.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        size: int | None,
+        origin: Origin,
+        fetch: Fetch,
+        slots: HelperSlots,
+        started: Callable[[int | None], None],
+        grew: Callable[[int], None],
+        *,
+        limits: DownloadLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.size = size
+        self.bodies = 0
+        self._spool, self._origin, self._fetch, self._slots = spool, origin, fetch, slots
+        self._started, self._grew = started, grew
+        self._limits = limits
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._fill: Fill | None = None
+
+    def abort(self) -> None:
+        """Wake the thread that waits for bytes or for a retry; nothing more is written. Called from another thread."""
+        with self._lock:
+            self._aborted.set()
+            fill = self._fill
+        if fill is not None:
+            fill.abort()
+
+    def run(self) -> None:
+        """Return when all bytes have arrived. Raises UpstreamError, OSError, or LengthMismatch where the upstream
+        promises another length than before. No thread writes once it has ended."""
+        download_into(self, self._limits, self._aborted, upstream=self._origin.host)
+
+    @property
+    def count(self) -> int:
+        return self._spool.size
+
+    def receive(self, rest: Rest | None) -> None:
+        with self._lock:
+            if self._aborted.is_set():
+                raise abandoned()
+            fill = self._fill = Fill(
+                *(self._spool, self._origin, self._fetch, self._slots, self._answered, self._grew), limits=self._limits
+            )
+        self._spool.rewind()
+        self._spool.resumed = self._spool.resumed or self._spool.size > 0
+        try:
+            fill.run(rest)
+        except UpstreamError:
+            fill.settle()
+            raise
+
+    def _answered(self, body: LimitedBody) -> None:
+        self.bodies += 1
+        if None not in (self.size, body.promised) and body.promised != self.size:
+            raise LengthMismatch(f"{body.promised} bytes are promised where it was {self.size} before")
+        self.size = self.size if body.promised is None else body.promised
+        self._spool.promised = self.size
+        if self.bodies == 1:
+            self._started(body.promised)
