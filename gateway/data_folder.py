@@ -1,4 +1,4 @@
-"""Where things lie in the data folder."""
+"""Layout of the data folder, and the room in it that a start on a full disk needs."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from cache.runtime.disk import disk_space
 
 @dataclass(frozen=True, slots=True)
 class CacheFolder:
-    """Pulled-through content: all of it can be fetched again."""
+    """Paths of pulled-through content, all of which can be fetched again."""
 
     data: Path
 
@@ -40,33 +40,37 @@ class CacheFolder:
         return self.data / "quarantine"
 
     def lock(self, name: str) -> Path:
-        """Of work that one process of the host does."""
+        """Lock file of work that only one process of the host does at a time."""
         return self.data / f"{name}.lock"
 
     def make(self) -> None:
+        """Create the folders that are missing."""
         for folder in (self.blobs, self.spools):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-BALLAST_BYTES = 1024 * 1024
-NEEDED_BYTES = 512 * 1024
 BALLAST_FILE = "ballast"
+BALLAST_BYTES = 1024 * 1024
+"""Size of a file without content that is deleted first when the disk is full."""
+
+NEEDED_BYTES = 512 * 1024
+"""Free space with which the databases can be opened."""
 
 
 def make_room(data: Path) -> list[str]:
-    """Takes away as little as lets the databases be opened; the names of what went. Raises nothing."""
-    gone: list[str] = []
+    """Delete as few files as let the databases be opened, and return their names. Raises nothing."""
+    deleted: list[str] = []
     with suppress(OSError):
-        for path in _least_missed(data):
+        for path in _expendable(data):
             if disk_space(data).free >= NEEDED_BYTES:
                 break
             path.unlink(missing_ok=True)
-            gone.append(path.name)
-    return gone
+            deleted.append(path.name)
+    return deleted
 
 
-def lay(data: Path) -> None:
-    """Puts the ballast where it belongs, if there is plenty of room. Raises nothing."""
+def write_ballast(data: Path) -> None:
+    """Write the ballast file if it is missing and there is plenty of room. Raises nothing."""
     path = data / BALLAST_FILE
     with suppress(OSError):
         if path.exists() or disk_space(data).free < 4 * BALLAST_BYTES:
@@ -80,7 +84,8 @@ def lay(data: Path) -> None:
             os.close(descriptor)
 
 
-def _least_missed(data: Path) -> Iterator[Path]:
+def _expendable(data: Path) -> Iterator[Path]:
+    """Files that may be deleted for room, the least useful first."""
     if (ballast := data / BALLAST_FILE).exists():
         yield ballast
     folder = CacheFolder(data)

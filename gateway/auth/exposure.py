@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def on_loopback_alone(hosts: Iterable[str], urls: Iterable[str]) -> bool:
-    """Whether every bind address or host name, and the host of every external URL, is a loopback one.
+    """Whether every bind address or host name, and the host of every external URL, is on loopback.
 
     The peer's address decides nothing: behind a reverse proxy all clients come from one place.
     """
@@ -14,7 +14,7 @@ def on_loopback_alone(hosts: Iterable[str], urls: Iterable[str]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is loopback's: 127.0.0.0/8, ::1, `localhost` and below it (RFC 6761, 6.3)."""
+    """Whether a host name or address is on loopback: 127.0.0.0/8, ::1, `localhost` and below it (RFC 6761, 6.3)."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Database of the gateway: how it is migrated, opened, read, and written in turn. It knows no table but the changes."""
+"""Database: opens, migrates, reads and writes gateway.db; writers take turns. It knows no table but the changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ class WriterTurns:
         """`seconds`: how long a writer waits for its turn."""
         self._path = path
         self._seconds = seconds
-        # One thread: it takes the turns of this process in order, and only one of them waits for other processes.
+        # One thread: it takes the turns of this process in order, and at most one waits for other processes.
         self._taking = ThreadPoolExecutor(1, "gateway-db-turn")
 
     def close(self) -> None:

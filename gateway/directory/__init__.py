@@ -1,1 +1,1 @@
-"""The tree as one process knows it: looked up in the database, kept in memory, dropped by changes."""
+"""The tree in the memory of one process: looked up in the database, and dropped by changes."""

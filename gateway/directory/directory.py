@@ -1,4 +1,4 @@
-"""Directory: groups, and where repository names lead, from memory."""
+"""Directory: groups and locations of repository names, from memory where possible."""
 
 from collections.abc import Collection
 
@@ -49,7 +49,7 @@ class Directory:
             return await groups.list_all(connection)
 
     async def locate(self, name: RepositoryName, root: Root | None = None) -> Location:
-        """Where a name leads: below a root, else by what the name itself says.
+        """Locate a name below a root, or else by what the name itself says.
 
         Raises NameUnknown as `gateway.namespaces.locate.locate` does, and DatabaseUnusable.
         """

@@ -1,0 +1,1 @@
+"""Keys that the data folder holds, and what is sealed with them."""

@@ -1,4 +1,4 @@
-"""Secrets that rest in the database, sealed with a key that does not (AES-256-GCM, NIST SP 800-38D)."""
+"""Sealing of secrets that the database stores, with a key that it does not store (AES-256-GCM, NIST SP 800-38D)."""
 
 import os
 import secrets
@@ -18,13 +18,13 @@ _NONCE_BYTES = 12
 
 
 class SealBroken(Exception):
-    """A sealed secret cannot be opened; the text says why, and what a person can do about it. It holds no secret."""
+    """A sealed secret cannot be opened; the text says why and what a person can do, and contains no secret."""
 
 
 class Sealer:
-    """Seals and opens with the keys of one file: a line for each key, its id and the key; the first one seals.
+    """Seals and opens secrets with the keys of one file: a line for each key, its id and the key; the first one seals.
 
-    The file is made when it is first needed, and read then; a new key is put before the others by hand.
+    The file is created and read when it is first needed. To change the key, put a new one before the others by hand.
     """
 
     def __init__(self, keys_directory: Path) -> None:
@@ -32,7 +32,10 @@ class Sealer:
         self._keys: dict[str, AESGCM] = {}
 
     def seal(self, secret: str, context: str) -> str:
-        """Text that only `open` with the same context turns back. Raises SealBroken for an unusable key file."""
+        """Text that only `open` with the same context turns back into the secret.
+
+        Raises SealBroken for an unusable key file.
+        """
         if not self._keys:
             _make(self._file)
             self._keys = _read(self._file)
@@ -42,7 +45,7 @@ class Sealer:
         return f"{_FORM}.{key_id}.{urlsafe_b64encode(sealed).decode()}"
 
     def open(self, sealed: str, context: str) -> str:
-        """The secret. Raises SealBroken when the key is gone, or text and context do not belong together."""
+        """The secret. Raises SealBroken if its key is missing, or text and context do not belong together."""
         form, _, rest = sealed.partition(".")
         key_id, _, text = rest.partition(".")
         if not self._keys:
@@ -60,7 +63,7 @@ class Sealer:
 
 
 def _make(file: Path) -> None:
-    """Make the file with one new key unless it is there; of several processes one wins, and all use its key."""
+    """Create the file with one new key unless it exists; if several processes try, one succeeds and all use its key."""
     if file.exists():
         return
     line = f"{secrets.token_hex(4)} {urlsafe_b64encode(AESGCM.generate_key(256)).decode()}\n"

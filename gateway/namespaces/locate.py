@@ -1,4 +1,4 @@
-"""Where a repository name leads: pure, from the groups and upstreams that it is given; no repository is opened."""
+"""Location of a repository name, from the groups and upstreams that are given; pure, no repository is opened."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ProxiedLocation:
 
 @dataclass(frozen=True, slots=True)
 class NativeLocation:
-    """A repository of our own, which may or may not exist."""
+    """A native repository, which may or may not exist."""
 
     name: RepositoryName
 
@@ -34,7 +34,7 @@ Location = ProxiedLocation | NativeLocation
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """Where every name belongs to one group and upstream: an address, or a value of `?ns=`."""
+    """A group and an upstream to which every name belongs: at an address, or for a value of `?ns=`."""
 
     group: str
     upstream: str
@@ -47,7 +47,7 @@ def group_path_of(name: RepositoryName) -> str | None:
 
 
 def locate(name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]) -> Location:
-    """Where a name leads: proxied if the separator stands in it, of which the first one counts.
+    """Locate a name: it is proxied if the separator stands in it, of which the first one counts.
 
     `groups`: by path; only the one that `group_path_of` names is looked up. Raises NameUnknown where there is no such
     group, its dependency proxy is off, or the upstream is not configured.
@@ -67,8 +67,7 @@ def locate(name: RepositoryName, groups: Mapping[str, Group], upstreams: Collect
 def locate_below(
     root: Root, name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]
 ) -> ProxiedLocation:
-    """Where a name leads below a root, which needs no prefix; one that begins with the upstream's own name is the same
-    image.
+    """Locate a name below a root, which needs no prefix; the upstream's own name before it changes nothing.
 
     `groups`: by path; only the root's is looked up. Raises NameUnknown where `locate` does.
     """

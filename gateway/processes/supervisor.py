@@ -60,7 +60,7 @@ def serve(settings: Settings) -> int:
     except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         print(f"registry-gateway: {error}", file=sys.stderr)
         return 1
-    data_folder.lay(settings.data)
+    data_folder.write_ballast(settings.data)
     return 0
 
 
@@ -75,7 +75,7 @@ def _prepare(data: Path) -> None:
             f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"
         ) from error
     migrate(folder.index, MIGRATIONS)
-    data_folder.lay(data)
+    data_folder.write_ballast(data)
 
 
 def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:

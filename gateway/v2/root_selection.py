@@ -1,4 +1,4 @@
-"""Which repository a request names by more than its path: by the address that it came to, by Host, by `?ns=`."""
+"""Selection of the root that gives a request's names their meaning: by its address, by Host, by `?ns=`."""
 
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class ChosenRoot:
-    """What the names of a request mean.
+    """Meaning of the names of a request.
 
     `url`: where clients reach the address of the request, without a slash at its end. `root`: None where a name says by
     itself where it leads. `namespace`: the OCI-Namespace that the response states, one of the configured, never an
@@ -37,10 +37,10 @@ class ChosenRoot:
 
 @dataclass(frozen=True, slots=True)
 class AddressRoots:
-    """What can be named at one address, or under one virtual host.
+    """Roots that can be chosen at one address, or under one virtual host.
 
-    `own`: what a request means without `ns`, or with one of `own_hosts`. `by_namespace`: what it means with another.
-    `upstreams`: the names of those that `by_namespace` leads to.
+    `own`: the root without `ns`, or with one of `own_hosts` for its value. `by_namespace`: the root for any other
+    value. `upstreams`: the names of those that `by_namespace` leads to.
     """
 
     own: ChosenRoot
@@ -51,7 +51,7 @@ class AddressRoots:
 
 @dataclass(frozen=True, slots=True)
 class RootTable:
-    """All addresses of a server: the main one, its virtual hosts by lower-case name, and the listeners in order."""
+    """Roots of all addresses: the main one, its virtual hosts by lower-case name, and the listeners in order."""
 
     main: AddressRoots
     virtual_hosts: Mapping[bytes, AddressRoots]
@@ -59,7 +59,7 @@ class RootTable:
 
 
 def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
-    """Choose what a request's names mean: by its address, then by Host on the main one, then by `ns`.
+    """Choose the meaning of a request's names: by its address, then by Host on the main one, then by `ns`.
 
     `ns=HOST[:PORT]` comes from containerd with each request to a mirror. On the main address it chooses among the
     configured upstreams and reaches nothing else; a name below a group says by itself where it leads. An address or
@@ -124,7 +124,7 @@ class RootSelection:
 
 
 def chosen_root(scope: Mapping[str, Any]) -> ChosenRoot:
-    """What RootSelection has chosen for a request."""
+    """The root that RootSelection has chosen for a request."""
     chosen = scope[_CHOSEN]
     if not isinstance(chosen, ChosenRoot):
         raise TypeError("no root was chosen")
@@ -132,7 +132,7 @@ def chosen_root(scope: Mapping[str, Any]) -> ChosenRoot:
 
 
 def at_listener(app: ASGIApp, number: int) -> ASGIApp:
-    """An app for one listener, counted from 1: one app serves all addresses, and learns by which a request came."""
+    """Wrap the app of all addresses for one listener, counted from 1, so that it learns to which a request came."""
 
     async def numbered(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         scope[_ADDRESS] = number
@@ -179,7 +179,7 @@ def url_with_host(url: str, host: str) -> str:
 
 
 def hosts_of(url: str) -> list[str]:
-    """How a client may write the host of a URL: with its port, and without where that is the scheme's own."""
+    """Spellings of a URL's host: with its port, and without it where that is the scheme's default."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     default = _DEFAULT_PORTS[parts.scheme]
