@@ -621,7 +621,7 @@ THREATS = [
             "tests/cache/retention/test_scrub.py",
             "tests/e2e/test_damage.py::test_the_scrub_finds_and_heals_in_the_background",
         ),
-        Disarm("cache/retention/scrub.py", "return pace.over or hasher.hexdigest() == digest.hex", "return True"),
+        Disarm("cache/retention/scrub.py", "return limiter.stopped or hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
         "evicted while it is read",

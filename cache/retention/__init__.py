@@ -1,1 +1,1 @@
-"""Bytes that are kept: whether they are as they were written, and which of them go."""
+"""Retention of cached content: eviction down to limits, and checks of what is stored."""

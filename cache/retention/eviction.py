@@ -1,5 +1,7 @@
-"""Eviction: the choice of what is taken from the cache, and the taking of what a person names. Bytes and links go
-together."""
+"""Eviction: which content is evicted by its worth, and eviction of an image that a person names.
+
+Bytes and links are deleted together.
+"""
 
 import math
 from collections.abc import Callable, Collection, Iterable
@@ -12,48 +14,46 @@ from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore
 from cache.values import Source
 
-LOW = 0.9
-"""The share of the cap down to which is evicted when the cap is reached, so that not every arrival evicts."""
+LOW_MARK = 0.9
+"""The share of `max_size` down to which content is evicted once it is exceeded, so that not every arrival evicts."""
 
-REQUEST = 1024 * 1024
-"""Bytes that could be fetched in the time that a request costs before its first byte."""
+REQUEST_COST = 1024 * 1024
+"""Bytes that could be fetched in the time that a request takes before its first byte."""
 
-_UNLINKED = 0.1
-_YOUNGEST = 1.0
+_UNLINKED_FACTOR = 0.1
+_MIN_AGE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes at the most, bytes of the disk that stay free, and after how many seconds without use something goes (0:
-    never)."""
+class EvictionLimits:
+    """Limits of the cache. `max_size`: bytes that it holds at most. `reserve`: bytes of the disk that stay free.
+    `max_unused`: seconds without use after which content is evicted; 0 for never."""
 
     max_size: int
     reserve: int = 0
     max_unused: float = 0
 
 
-def shortage(held: int, free: int, limits: Limits) -> int:
-    """Bytes that must go, by the cap and by the space that is free."""
-    over = held - int(limits.max_size * LOW) if held > limits.max_size else 0
+def shortage(held: int, free: int, limits: EvictionLimits) -> int:
+    """Bytes to evict, given the bytes that the cache holds and those that are free on the disk."""
+    over = held - int(limits.max_size * LOW_MARK) if held > limits.max_size else 0
     return max(over, limits.reserve - free, 0)
 
 
 def worth(held: CachedItem, now: float) -> float:
-    """What the bytes of something are worth: how often it is wanted and by how many images, times what it would cost
-    to fetch it again, by byte and by second since it was last used."""
-    wanted = 1 + math.log2(1 + held.uses)
-    shared = 1 + math.log2(held.images) if held.images else _UNLINKED
-    cost = (held.size + REQUEST) / max(held.size, 1)
-    return wanted * shared * cost / max(now - held.last_used, _YOUNGEST)
+    """The worth of one byte: how often the content is used and by how many images, times what fetching it again costs
+    per byte, divided by the seconds since its last use."""
+    used = 1 + math.log2(1 + held.uses)
+    shared = 1 + math.log2(held.images) if held.images else _UNLINKED_FACTOR
+    cost = (held.size + REQUEST_COST) / max(held.size, 1)
+    return used * shared * cost / max(now - held.last_used, _MIN_AGE)
 
 
 def choose(
     held: Iterable[CachedItem], wanted: int, now: float, spared: Collection[Digest] = frozenset()
 ) -> list[CachedItem]:
-    """The least worth, until they come to the bytes that are wanted, or all there are; what is gone upstream last.
-
-    Nothing of what is spared: what is pinned, and what somebody reads.
-    """
+    """Choose what is worth least, until its bytes reach `wanted` or nothing is left. Content that is gone upstream is
+    chosen last, and nothing that is `spared` (pinned content)."""
     chosen: list[CachedItem] = []
     for candidate in sorted(held, key=lambda h: (h.gone, worth(h, now))):
         if wanted <= 0:
@@ -67,7 +67,7 @@ def choose(
 def unused(
     held: Iterable[CachedItem], now: float, max_unused: float, spared: Collection[Digest] = frozenset()
 ) -> list[CachedItem]:
-    """What nobody has used for too long and can be fetched again."""
+    """Content that was not used for more than `max_unused` seconds and can still be fetched again."""
     return (
         [h for h in held if now - h.last_used > max_unused and not h.gone and h.digest not in spared]
         if max_unused
@@ -83,10 +83,10 @@ def evict_image(
     reference: Tag | Digest | None,
     progress: Callable[[int], None] = lambda freed: None,
 ) -> tuple[int, int]:
-    """Takes one tag, one digest, or all of an image out of the cache: (tags, bytes) that are gone.
+    """Evict one tag, one digest, or all of an image (`reference` None); return the count of tags and the bytes.
 
-    What another tag of the image refers to stays, and bytes that another image has a link to rest where they are.
-    `progress` is told the bytes of each file as it goes.
+    What another tag of the image refers to stays, and so do bytes that another image has a link to. `progress` is
+    called with the bytes of each deleted file.
     """
     pointers = inventory.pointers(source, image)
     linked = inventory.linked(source, image)

@@ -1,6 +1,6 @@
-"""Looking for damage: what is kept is read again and held to its digest; what does not hold is put aside.
+"""Scrub: stored content is read again and compared with its digest; what does not match is moved to the quarantine.
 
-Everything here blocks; threads call it.
+Everything in this file blocks; it runs in threads.
 """
 
 import os
@@ -28,15 +28,15 @@ from cache.values import Damage, Source
 log = structlog.get_logger()
 
 CHUNK = 256 * 1024
-AGAIN_SECONDS = 24 * 3600.0
-"""How long something that was checked is not checked again."""
+RECHECK_SECONDS = 24 * 3600.0
+"""How long checked content is not checked again."""
 
 PAGE = 100
 IDLE_SECONDS = 60.0
 
 
-class Pace:
-    """Holds a reader to so many bytes a second (0: as fast as it goes); a second's worth may be read at once."""
+class ReadLimiter:
+    """Limits a reader to `rate` bytes per second (0: unlimited); the bytes of one second may be read at once."""
 
     def __init__(self, rate: int, stopped: threading.Event) -> None:
         self._rate = rate
@@ -44,6 +44,7 @@ class Pace:
         self._due = time.monotonic()
 
     def take(self, count: int) -> None:
+        """Wait until so many bytes may have been read, or until the reader is stopped."""
         if self._rate:
             now = time.monotonic()
             self._due = max(self._due, now - 1) + count / self._rate
@@ -51,13 +52,13 @@ class Pace:
                 self._stopped.wait(self._due - now)
 
     @property
-    def over(self) -> bool:
+    def stopped(self) -> bool:
         return self._stopped.is_set()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it was written, and the images that had a right to it."""
+    """Damaged content, and the images that had a right to it. `document`: it is a manifest, in the index."""
 
     digest: Digest
     damage: Damage
@@ -66,25 +67,25 @@ class Finding:
 
 
 class Inspector:
-    """Checks one thing at a time; what it finds damaged is in quarantine and unknown to the index afterwards."""
+    """Checks one digest at a time; damaged content is then in the quarantine and no longer in the index."""
 
     def __init__(self, stock: CacheMaintenance, store: FilesystemStore, quarantine: Quarantine) -> None:
         self._stock = stock
         self._store = store
         self._quarantine = quarantine
 
-    def check(self, digest: Digest, pace: Pace) -> Finding | None:
-        """None when it holds, is not here, or was stopped."""
+    def check(self, digest: Digest, limiter: ReadLimiter) -> Finding | None:
+        """Check the blob and the manifest of a digest; None if they match it, are absent, or the check was stopped."""
         size = self._stock.blob_size(digest)
-        if size is not None and (damage := self._damage(digest, size, pace)):
-            return self._condemn(digest, size, damage)
+        if size is not None and (damage := self._damage(digest, size, limiter)):
+            return self._remove_blob(digest, size, damage)
         document = self._stock.document(digest)
         if document is None:
             return None
-        pace.take(len(document))
-        return None if digest.holds_for(document) else self._condemn_document(digest, document)
+        limiter.take(len(document))
+        return None if digest.holds_for(document) else self._remove_document(digest, document)
 
-    def _damage(self, digest: Digest, size: int, pace: Pace) -> Damage | None:
+    def _damage(self, digest: Digest, size: int, limiter: ReadLimiter) -> Damage | None:
         try:
             descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -94,14 +95,14 @@ class Inspector:
         try:
             if os.fstat(descriptor).st_size != size:
                 return Damage.SIZE
-            return None if _holds(descriptor, digest, size, pace) else Damage.DIGEST
+            return None if _matches(descriptor, digest, size, limiter) else Damage.DIGEST
         except OSError as error:
             return _unreadable(error)
         finally:
             os.close(descriptor)
 
-    def _condemn(self, digest: Digest, size: int, damage: Damage) -> Finding | None:
-        """None where it was evicted or put right meanwhile."""
+    def _remove_blob(self, digest: Digest, size: int, damage: Damage) -> Finding | None:
+        """Remove a damaged blob; None where it was evicted or fetched again meanwhile."""
         path = self._store.path(digest)
         if damage in (Damage.MISSING, Damage.SIZE) and _size(path) == size:
             return None
@@ -111,11 +112,11 @@ class Inspector:
         self._stock.remove([digest])
         if damage is not Damage.MISSING:
             self._quarantine.take_file(path, str(digest))
-            self._store.delete(digest)  # what is too large to be kept
+            self._store.delete(digest)  # the quarantine leaves a file that is too large for it
         log.error("blob_damaged", digest=str(digest), damage=damage.value)
         return Finding(digest, damage, False, images)
 
-    def _condemn_document(self, digest: Digest, document: bytes) -> Finding:
+    def _remove_document(self, digest: Digest, document: bytes) -> Finding:
         images = self._stock.images_of(digest)
         self._stock.remove([digest])
         self._quarantine.take_bytes(document, str(digest))
@@ -124,7 +125,7 @@ class Inspector:
 
 
 class Scrub:
-    """The thread that checks, what was not checked for longest first, in one process of the host at a time.
+    """The thread that checks, in one process of the host at a time, first what was not checked for longest.
 
     `repair` is called with each finding, in the thread; it must not block.
     """
@@ -144,7 +145,7 @@ class Scrub:
         self._inspector = inspector
         self._role = role
         self._stopped = threading.Event()
-        self._pace = Pace(rate, self._stopped)
+        self._limiter = ReadLimiter(rate, self._stopped)
         self._repair = repair
         self._events = events
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
@@ -164,17 +165,17 @@ class Scrub:
             except (DatabaseUnusable, OSError) as error:
                 log.warning("scrub_failed", reason=str(error))
                 busy = False
-            except Exception:  # a thread's last resort: damage would go unseen
+            except Exception:  # a thread's last resort: without it damage would stay unnoticed
                 log.exception("scrub_failed")
                 busy = False
             if not busy:
                 self._stopped.wait(IDLE_SECONDS)
 
     def _scrub(self) -> bool:
-        """A page of what is due; False when nothing is."""
-        digests = self._stock.least_checked(time.time() - AGAIN_SECONDS, PAGE)
+        """Check one page of due content; False if none is due."""
+        digests = self._stock.least_checked(time.time() - RECHECK_SECONDS, PAGE)
         for digest in digests:
-            finding = self._inspector.check(digest, self._pace)
+            finding = self._inspector.check(digest, self._limiter)
             if self._stopped.is_set():
                 return False
             self._usage.note_checked([digest], datetime.now(UTC))
@@ -184,10 +185,10 @@ class Scrub:
         return bool(digests)
 
 
-def _holds(descriptor: int, digest: Digest, size: int, pace: Pace) -> bool:
-    """Whether a file holds, or nobody wants to know any more. Leaves the page cache to those who serve."""
+def _matches(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> bool:
+    """Whether a file matches its digest, or the check was stopped. What was read leaves the page cache."""
     hasher, buffer, offset = digest.hasher(), memoryview(bytearray(CHUNK)), 0
-    while offset < size and not pace.over:
+    while offset < size and not limiter.stopped:
         count = os.preadv(descriptor, [buffer], offset)
         if not count:
             return False
@@ -195,8 +196,8 @@ def _holds(descriptor: int, digest: Digest, size: int, pace: Pace) -> bool:
         with suppress(OSError):
             os.posix_fadvise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
         offset += count
-        pace.take(count)
-    return pace.over or hasher.hexdigest() == digest.hex
+        limiter.take(count)
+    return limiter.stopped or hasher.hexdigest() == digest.hex
 
 
 def _size(path: os.PathLike[str]) -> int | None:
@@ -207,7 +208,7 @@ def _size(path: os.PathLike[str]) -> int | None:
 
 
 def _unreadable(error: OSError) -> Damage:
-    """Raises what says nothing of the file itself."""
+    """UNREADABLE; raises an error that comes from this process and not from the file."""
     if is_exhausted(error):
         raise error
     return Damage.UNREADABLE

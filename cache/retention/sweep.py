@@ -1,7 +1,7 @@
-"""The sweep: it takes what was chosen from the cache, in one process of the host at a time, and makes room at need.
+"""The sweep: it evicts down to the limits, in one process of the host at a time, and makes room when a disk is full.
 
-The row goes first, then the file: the other way round, a crash in between would leave rows that promise what is not
-there. Everything here blocks; threads call it.
+The row is deleted first, then the file: in the other order, a crash in between would leave rows without files.
+Everything in this file blocks; it runs in threads.
 """
 
 import os
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ import structlog
 from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
 from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
-from cache.retention.eviction import Limits, choose, shortage, unused
+from cache.retention.eviction import EvictionLimits, choose, shortage, unused
 from cache.runtime.disk import disk_space
 from cache.runtime.locks import Role, locked
 from cache.sqlite import DatabaseUnusable
@@ -31,20 +32,32 @@ log = structlog.get_logger()
 
 PAGE = 1000
 BATCH = 64
-AT_ONCE = 64 * 1024 * 1024
-"""Bytes beyond what is wanted that may go at once, so that not every write must ask for room."""
+ROOM_AT_ONCE = 64 * 1024 * 1024
+"""Bytes that one request for room evicts at most beyond what it needs, so that not every write requests room."""
 
 JOURNAL = 1024 * 1024
-"""Bytes that a change of the index may need on the disk for itself."""
+"""Free bytes that a change of the index may need for its journal."""
 
 ORPHAN_SECONDS = 3600.0
-LOOK_SECONDS = 10.0
-PRESSED_SECONDS = 1.0
-"""How often the sweep looks, and how often when little is left."""
-
-BETWEEN_SHELVES, BETWEEN_SHELVES_LATER = 0.1, 2.0
-CHORES_SECONDS = 600.0
 _COUNTER_BYTES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SweepTimings:
+    """Seconds between the steps of a sweep.
+
+    `interval`: between two sweeps; `pressed_interval`: in place of that, near the limits. `first_folders`: between two
+    folders that are tidied in the first round over all of them; `folders`: in later rounds. `chores`: between chores.
+    """
+
+    interval: float = 10.0
+    pressed_interval: float = 1.0
+    first_folders: float = 0.1
+    folders: float = 2.0
+    chores: float = 600.0
+
+
+DEFAULT_TIMINGS = SweepTimings()
 
 
 class Evictor:
@@ -58,10 +71,11 @@ class Evictor:
         quarantine: Quarantine,
         folder: Path,
         turns: Path,
-        limits: Limits,
+        limits: EvictionLimits,
         events: CacheEvents = UNOBSERVED,
     ) -> None:
-        """`folder` is where the bytes lie, `turns` a file by which many who ask for room take turns."""
+        """`folder`: where the files are stored. `turns`: a lock file by which requests for room take turns; it counts
+        the bytes that were freed."""
         self._stock = stock
         self._store = store
         self._quarantine = quarantine
@@ -78,13 +92,14 @@ class Evictor:
         return shortage(level.size, level.disk_free, self._limits) > 0
 
     def pressed(self, level: CacheLevel) -> bool:
-        """Whether the limits are near."""
+        """Whether the limits are near, so that the next sweep should follow soon."""
         limits = self._limits
         return level.size > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2
 
     def make_room(self, wanted: int) -> int:
-        """Frees bytes on the disk because some could not be written: how many are free now that were not; 0 where
-        nothing can be. Never raises. What another has freed meanwhile counts, so that many who ask at once evict once.
+        """Free bytes of the disk after a write has failed; return how many, 0 where none can be freed. Never raises.
+
+        Bytes that another request has freed meanwhile count, so that many requests at once evict once.
         """
         try:
             before = _counter(self._turns)
@@ -92,14 +107,14 @@ class Evictor:
                 made = _read_counter(descriptor) - before
                 if made >= wanted and disk_space(self._folder).free >= wanted:
                     return made
-                goal = max(wanted, min(self._limits.max_size // 16, AT_ONCE))
+                goal = max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE))
                 return self._free_disk(goal, descriptor)
         except (OSError, DatabaseUnusable) as error:
             log.warning("room_not_made", reason=str(error))
             return 0
 
     def sweep(self, stopped: threading.Event | None = None) -> int:
-        """Down to the limits; the bytes that went."""
+        """Evict down to the limits; return the bytes that were evicted."""
         now, spared = time.time(), self._stock.pinned()
         freed = self._take(self._stock.larger(self._limits.max_size, PAGE), spared)
         if self._limits.max_unused:
@@ -109,8 +124,10 @@ class Evictor:
         return freed + self._choose_and_take(wanted, now, spared, documents=True, stopped=stopped)
 
     def tidy(self, prefix: str) -> int:
-        """One folder of the store, `sha256:ab`, and its rows; the bytes that are free now. What has no row has no link
-        either, so nobody could have it; what has no file is no longer promised."""
+        """Make one folder of the store, such as `sha256:ab`, and its rows agree; return the bytes that were freed.
+
+        Files without a row are deleted, since no image has a link to them, and so are rows without a file.
+        """
         now = time.time()
         rows = self._stock.blobs_in_folder(prefix)
         files = self._store.list_folder(prefix)
@@ -127,11 +144,11 @@ class Evictor:
         now, spared = time.time(), self._stock.pinned()
         try:
             freed = self._choose_and_take(goal, now, spared, documents=False)
-        except DatabaseUnusable:  # the usage file has no room to be opened in
+        except DatabaseUnusable:  # the disk has no room to open the usage file
             freed = self._take(self._stock.larger(0, BATCH)[:1], spared)
         if freed < goal:
             freed += self._quarantine.empty()
-        if freed < goal:  # the usage file may be new, and files may lie here that nobody knows
+        if freed < goal:  # the usage file may be new, and files may have no row
             freed += sum(self.tidy(prefix) for prefix in prefixes())
             freed += self._choose_and_take(goal - freed, now, spared, documents=False)
         _write_counter(descriptor, freed)
@@ -146,7 +163,7 @@ class Evictor:
         documents: bool,
         stopped: threading.Event | None = None,
     ) -> int:
-        """`documents`: manifests, too, which take room in the index and not beside it."""
+        """Evict about `wanted` bytes of what is worth least. `documents`: manifests, too, which free no disk."""
         freed = 0
         for gone in (False, True):
             if freed >= wanted:
@@ -170,8 +187,8 @@ class Evictor:
         return freed
 
     def _take(self, chosen: Iterable[CachedItem], spared: set[Digest], *, on_disk: bool = False) -> int:
-        """Bytes that went: not of what is spared, or read by somebody. `on_disk`: only those of files that were there;
-        a row alone counts for the cap, too."""
+        """Evict what is neither spared nor being read; return the bytes. `on_disk`: count only files that were there,
+        not rows without a file, which count for the cap alone."""
         return sum(
             self._take_batch(batch, on_disk) for batch in _batches([h for h in chosen if h.digest not in spared])
         )
@@ -187,13 +204,13 @@ class Evictor:
                     claims.append(claim)
                 if claim is not None or held.document:
                     evicted.append(held)
-                    alone = held.document or (claim is not None and claim.absent and not on_disk)
-                    freed += held.size if alone else 0
+                    counted = held.document or (claim is not None and claim.absent and not on_disk)
+                    freed += held.size if counted else 0
             digests = [held.digest for held in evicted]
             try:
                 self._stock.remove(digests)
             except DatabaseUnusable:
-                # A full disk has no room for the news either. A missing file is a miss, and its row goes then.
+                # A full disk has no room for this change either. A missing file is a miss, which drops its row.
                 if disk_space(self._folder).free >= JOURNAL:
                     raise
                 freed += sum(claim.delete() for claim in claims)
@@ -208,7 +225,7 @@ class Evictor:
 
 
 class Sweeper:
-    """The thread that sweeps. Many processes may have one; the first that gets there does the work until it ends."""
+    """The thread that sweeps. Of the processes of a host, the first that takes the role does the work until it ends."""
 
     def __init__(
         self,
@@ -216,78 +233,80 @@ class Sweeper:
         role: Role,
         events: CacheEvents = UNOBSERVED,
         chores: Callable[[], object] = lambda: None,
+        timings: SweepTimings = DEFAULT_TIMINGS,
     ) -> None:
-        """`chores`: what else is to be tidied now and then, called in the thread."""
+        """`chores`: other periodic cleanup, called in the thread."""
         self._evictor = evictor
         self._role = role
         self._events = events
         self._chores = chores
+        self._timings = timings
         self._chores_due: float | None = None
         self._stopped = threading.Event()
-        self._pause, self._tidied, self._tidy_at = BETWEEN_SHELVES, 0, 0.0
+        self._pause, self._tidied, self._tidy_at = timings.first_folders, 0, 0.0
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
-        """Blocks for no longer than a batch, or the chores, take."""
+        """Stop the thread and wait for it, for no longer than one batch or the chores take."""
         self._stopped.set()
         self._thread.join()
         self._role.leave()
 
     def _run(self) -> None:
-        shelves, delay = cycle(prefixes()), 0.0
+        folders, delay = cycle(prefixes()), 0.0
         while not self._stopped.wait(delay):
-            delay = LOOK_SECONDS
+            delay = self._timings.interval
             try:
                 if self._role.take():
                     self._do_chores()
-                    until = time.monotonic() + self._look()
-                    delay = self._tidy(shelves, until)
+                    until = time.monotonic() + self._sweep()
+                    delay = self._tidy(folders, until)
             except (DatabaseUnusable, OSError) as error:
                 log.warning("sweep_failed", reason=str(error))
             except Exception:  # a thread's last resort: without it the cache would only grow
                 log.exception("sweep_failed")
 
     def _do_chores(self) -> None:
-        """The first time not at once: who takes over from a process that died lets others go on with what it left."""
+        """Call the chores when due; not at the start, so that others can resume what a process that died left."""
         now = time.monotonic()
         if self._chores_due is None:
-            self._chores_due = now + CHORES_SECONDS
+            self._chores_due = now + self._timings.chores
         elif now >= self._chores_due:
-            self._chores_due = now + CHORES_SECONDS
+            self._chores_due = now + self._timings.chores
             try:
                 self._chores()
-            except Exception:  # what they meet must not keep the cache from being held to its limits
+            except Exception:  # their failure must not keep the cache from its limits
                 log.exception("chores_failed")
 
-    def _tidy(self, shelves: Iterator[str], until: float) -> float:
-        """Shelf by shelf while there is time; the seconds that are left. All take their turn in the first minute, and
-        in each half hour."""
+    def _tidy(self, folders: Iterator[str], until: float) -> float:
+        """Tidy folder by folder until a moment; return the seconds that are left. A round over all folders takes a
+        minute at first, and half an hour later."""
         while self._tidy_at < until and not self._stopped.wait(max(0.0, self._tidy_at - time.monotonic())):
-            self._evictor.tidy(next(shelves))
+            self._evictor.tidy(next(folders))
             self._tidy_at = time.monotonic() + self._pause
             self._tidied += 1
             if self._tidied == len(prefixes()):
-                self._pause = BETWEEN_SHELVES_LATER
+                self._pause = self._timings.folders
         return max(0.0, until - time.monotonic())
 
-    def _look(self) -> float:
-        """Seconds until the next look."""
-        evictor = self._evictor
+    def _sweep(self) -> float:
+        """Sweep once; return the seconds until the next sweep."""
+        evictor, timings = self._evictor, self._timings
         freed = evictor.sweep(self._stopped)
         level = evictor.level()
         self._events.level_measured(level)
         if freed:
             log.info("evicted", bytes=freed, held=level.size, disk_free=level.disk_free)
-        if evictor.short(level):  # nothing is left that may go
-            return LOOK_SECONDS * 6
-        return PRESSED_SECONDS if freed or evictor.pressed(level) else LOOK_SECONDS
+        if evictor.short(level):  # nothing is left that may be evicted
+            return timings.interval * 6
+        return timings.pressed_interval if freed or evictor.pressed(level) else timings.interval
 
 
 def prefixes() -> list[str]:
-    """Of all folders of a store."""
+    """The folders of a store, as prefixes of digests."""
     return [f"{algorithm}:{number:02x}" for algorithm in ("sha256", "sha512") for number in range(256)]
 
 
@@ -296,7 +315,7 @@ def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
 
 
 def _remove_orphan(path: Path, now: float) -> int:
-    """A file that no row tells of and that is no arrival of this moment, which is named before it is recorded."""
+    """Delete a file without a row, unless it is new: a blob gets its name before it is recorded. Returns its bytes."""
     with suppress(FileNotFoundError):
         status = path.stat()
         if path.is_file() and now - status.st_mtime > ORPHAN_SECONDS:
@@ -306,7 +325,7 @@ def _remove_orphan(path: Path, now: float) -> int:
     return 0
 
 
-# Bytes that were ever freed because somebody asked for room, by whatever process: kept in the file of the turns.
+# The lock file of the turns counts all bytes that were ever freed by requests for room, over all processes.
 
 
 def _counter(path: Path) -> int:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from cache.index.maintenance import CacheMaintenance
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
-from cache.retention.scrub import Finding, Inspector, Pace
+from cache.retention.scrub import Finding, Inspector, ReadLimiter
 from cache.retention.sweep import prefixes
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_digest
@@ -103,7 +103,7 @@ def verify(
         settings = load_settings(config, data)
         logs.configure(settings.log_format)
         total = open_inventory(settings).totals().bytes
-        result = _verify(settings, Pace(limit, threading.Event()), total)
+        result = _verify(settings, ReadLimiter(limit, threading.Event()), total)
         if heal and result.findings:
             result.healed = asyncio.run(_heal(settings, result.findings))
     missing = sum(finding.damage.value == "missing" for finding in result.findings)
@@ -129,7 +129,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _verify(settings: Settings, pace: Pace, total: int) -> Verified:
+def _verify(settings: Settings, limiter: ReadLimiter, total: int) -> Verified:
     folder = CacheFolder(settings.data)
     stock, store = CacheMaintenance(folder.index, UsageFile(folder.usage)), FilesystemStore(folder.blobs)
     inspector, result = Inspector(stock, store, Quarantine(folder.quarantine)), Verified()
@@ -137,7 +137,7 @@ def _verify(settings: Settings, pace: Pace, total: int) -> Verified:
     with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("verifying", total=total)
         for digest, size in _everything(stock):
-            finding = inspector.check(digest, pace)
+            finding = inspector.check(digest, limiter)
             result.checked += 1
             result.bytes += size
             result.findings += [finding] if finding else []

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.maintenance import CacheMaintenance
 from cache.policy.freshness import TagRule, TagRules
-from cache.retention.eviction import Limits
+from cache.retention.eviction import EvictionLimits
 from cache.retention.sweep import Evictor
 from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
@@ -21,7 +21,7 @@ from gateway.upstreams import Upstream
 def open_evictor(settings: Settings, stock: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_space(folder.blobs).size
-    limits = Limits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
+    limits = EvictionLimits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
     return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
 

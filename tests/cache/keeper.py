@@ -16,7 +16,7 @@ from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.retention.eviction import Limits
+from cache.retention.eviction import EvictionLimits
 from cache.retention.sweep import Evictor
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -45,14 +45,15 @@ class Keeper:
         self.stock = CacheMaintenance(folder / "cache.db", self.usage)
         self.evicted: list[tuple[int, int]] = []
         (folder / "blobs").mkdir()
-        self.evictor = self.evicting(Limits(max_size, reserve, max_unused))
+        self.evictor = self.evicting(EvictionLimits(max_size, reserve, max_unused))
 
-    def evicting(self, limits: Limits) -> Evictor:
-        """One more, as another process has it."""
+    def evicting(
+        self, limits: EvictionLimits, evictor: type[Evictor] = Evictor, stock: CacheMaintenance | None = None
+    ) -> Evictor:
+        """One more evictor, as another process has it, or one that fails."""
         turns = self.folder / "evict.lock"
-        return Evictor(
-            self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, Evictions(self.evicted)
-        )
+        events = Evictions(self.evicted)
+        return evictor(stock or self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, events)
 
     def close(self) -> None:
         self.index.close()
@@ -128,6 +129,6 @@ def evicting(data: Path) -> Iterator[Callable[[], int]]:
     """Evicts all that nobody reads from a server's data folder, each time that it is called."""
     stock = CacheMaintenance(data / "cache.db", UsageFile(data / "usage.db"))
     store, quarantine = FilesystemStore(data / "cache"), Quarantine(data / "quarantine")
-    evictor = Evictor(stock, store, quarantine, data / "cache", data / "evict.lock", Limits(0))
+    evictor = Evictor(stock, store, quarantine, data / "cache", data / "evict.lock", EvictionLimits(0))
     yield evictor.sweep
     stock.close()

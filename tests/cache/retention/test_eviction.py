@@ -1,4 +1,4 @@
-"""The choice of what goes: plain functions over facts."""
+"""The choice of what is evicted: plain functions over facts."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cache.index.maintenance import CachedItem
 from cache.oci.digest import Digest
-from cache.retention.eviction import Limits, choose, shortage, unused, worth
+from cache.retention.eviction import EvictionLimits, choose, shortage, unused, worth
 
 NOW = 1_000_000.0
 MIB = 1024 * 1024
@@ -21,17 +21,17 @@ def held(
 @pytest.mark.parametrize(
     ("size", "free", "limits", "wanted"),
     [
-        (1000, 5000, Limits(1000), 0),
-        (1001, 5000, Limits(1000), 101),
-        (5000, 5000, Limits(1000), 4100),
-        (10, 100, Limits(1000, reserve=100), 0),
-        (10, 60, Limits(1000, reserve=100), 40),
-        (1100, 60, Limits(1000, reserve=100), 200),
-        (1001, 0, Limits(1000, reserve=500), 500),
-        (0, 0, Limits(0), 0),
+        (1000, 5000, EvictionLimits(1000), 0),
+        (1001, 5000, EvictionLimits(1000), 101),
+        (5000, 5000, EvictionLimits(1000), 4100),
+        (10, 100, EvictionLimits(1000, reserve=100), 0),
+        (10, 60, EvictionLimits(1000, reserve=100), 40),
+        (1100, 60, EvictionLimits(1000, reserve=100), 200),
+        (1001, 0, EvictionLimits(1000, reserve=500), 500),
+        (0, 0, EvictionLimits(0), 0),
     ],
 )
-def test_what_must_go_by_cap_and_reserve(size: int, free: int, limits: Limits, wanted: int) -> None:
+def test_what_must_go_by_cap_and_reserve(size: int, free: int, limits: EvictionLimits, wanted: int) -> None:
     assert shortage(size, free, limits) == wanted
 
 

@@ -1,6 +1,7 @@
-"""Looking for damage in what is kept."""
+"""The scrub: which damage of stored content it finds, and what becomes of it."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -12,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from cache.retention import scrub
-from cache.retention.scrub import AGAIN_SECONDS, Finding, Inspector, Pace, Scrub
+from cache.retention.scrub import RECHECK_SECONDS, Finding, Inspector, ReadLimiter, Scrub
 from cache.runtime.locks import Role
 from cache.values import Damage
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ANONYMOUS, APP, manifest_of, open_descriptors
 
 SIZE = 600_000
-AS_FAST_AS_IT_GOES = Pace(0, threading.Event())
+UNLIMITED = ReadLimiter(0, threading.Event())
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ HARM = [(flip, Damage.DIGEST), (cut, Damage.SIZE), (lengthen, Damage.SIZE), (emp
 
 async def test_what_is_as_it_was_written_is_left_alone(keeper: Keeper, inspector: Inspector) -> None:
     digest = await keeper.put(SIZE)
-    assert inspector.check(digest, AS_FAST_AS_IT_GOES) is None
+    assert inspector.check(digest, UNLIMITED) is None
     assert await keeper.held(digest) == [True]
     assert not (keeper.folder / "quarantine").exists()
 
@@ -72,21 +73,21 @@ async def test_what_is_damaged_is_put_aside_and_forgotten(
 ) -> None:
     digest = await keeper.put(SIZE)
     harm(keeper.file(digest))
-    assert inspector.check(digest, AS_FAST_AS_IT_GOES) == Finding(digest, damage, False, [(ANONYMOUS, APP)])
+    assert inspector.check(digest, UNLIMITED) == Finding(digest, damage, False, [(ANONYMOUS, APP)])
     assert await keeper.held(digest) == [False]
     kept = list((keeper.folder / "quarantine").iterdir()) if (keeper.folder / "quarantine").exists() else []
     assert len(kept) == (damage is not Damage.MISSING)
-    assert inspector.check(digest, AS_FAST_AS_IT_GOES) is None
+    assert inspector.check(digest, UNLIMITED) is None
 
 
 async def test_a_damaged_manifest_is_put_aside_and_forgotten(keeper: Keeper, inspector: Inspector) -> None:
     manifest = manifest_of("one")
     await keeper.put_image(manifest, "latest")
     digest = manifest.descriptor.digest
-    assert inspector.check(digest, AS_FAST_AS_IT_GOES) is None
+    assert inspector.check(digest, UNLIMITED) is None
     with closing(sqlite3.connect(keeper.folder / "cache.db")) as connection, connection:
         connection.execute("UPDATE manifests SET raw = ?", (manifest.raw + b" ",))
-    assert inspector.check(digest, AS_FAST_AS_IT_GOES) == Finding(digest, Damage.DIGEST, True, [(ANONYMOUS, APP)])
+    assert inspector.check(digest, UNLIMITED) == Finding(digest, Damage.DIGEST, True, [(ANONYMOUS, APP)])
     assert keeper.stock.document(digest) is None
     [aside] = (keeper.folder / "quarantine").iterdir()
     assert aside.read_bytes() == manifest.raw + b" "
@@ -97,19 +98,17 @@ async def test_what_cannot_be_read_is_damage_but_a_want_of_descriptors_is_none(
 ) -> None:
     digest = await keeper.put(SIZE)
 
-    def failing(number: int) -> Callable[..., int]:
-        def preadv(*_: object) -> int:
-            raise OSError(number, os.strerror(number))
+    numbers = [errno.EMFILE, errno.EIO]
 
-        return preadv
+    def failing(*_: object) -> int:
+        number = numbers.pop(0)
+        raise OSError(number, os.strerror(number))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(scrub.os, "preadv", failing(24))
-        with pytest.raises(OSError, match="Too many open files"):
-            inspector.check(digest, AS_FAST_AS_IT_GOES)
-        assert await keeper.held(digest) == [True]
-        patch.setattr(scrub.os, "preadv", failing(5))
-        found = inspector.check(digest, AS_FAST_AS_IT_GOES)
+    monkeypatch.setattr(scrub.os, "preadv", failing)
+    with pytest.raises(OSError, match="Too many open files"):
+        inspector.check(digest, UNLIMITED)
+    assert await keeper.held(digest) == [True]
+    found = inspector.check(digest, UNLIMITED)
     assert found is not None
     assert found.damage is Damage.UNREADABLE
     assert await keeper.held(digest) == [False]
@@ -120,14 +119,14 @@ async def test_a_reading_that_is_stopped_finds_nothing(keeper: Keeper, inspector
     flip(keeper.file(digest))
     stopped = threading.Event()
     stopped.set()
-    assert inspector.check(digest, Pace(1, stopped)) is None
+    assert inspector.check(digest, ReadLimiter(1, stopped)) is None
     assert await keeper.held(digest) == [True]
 
 
 async def test_a_rate_is_kept(keeper: Keeper, inspector: Inspector) -> None:
     digest = await keeper.put(SIZE)
     began = time.monotonic()
-    assert inspector.check(digest, Pace(SIZE, threading.Event())) is None
+    assert inspector.check(digest, ReadLimiter(SIZE, threading.Event())) is None
     assert time.monotonic() - began > 0.5
 
 
@@ -137,7 +136,7 @@ async def test_the_scrub_finds_what_was_unchecked_longest_first_and_checks_nothi
     oldest, newer = await keeper.put(SIZE, seed=1), await keeper.put(SIZE, seed=2)
     fresh = await keeper.put(SIZE, seed=3)
     for digest, age in ((oldest, 3), (newer, 2)):
-        keeper.used(digest, age * AGAIN_SECONDS)
+        keeper.used(digest, age * RECHECK_SECONDS)
     for digest in (oldest, newer, fresh):
         flip(keeper.file(digest))
     found: list[Finding] = []
@@ -155,4 +154,4 @@ async def test_the_scrub_finds_what_was_unchecked_longest_first_and_checks_nothi
     looking.close()
     assert [finding.digest for finding in found] == [oldest, newer]
     assert await keeper.held(oldest, newer, fresh) == [False, False, True]
-    assert keeper.stock.least_checked(time.time() - AGAIN_SECONDS, 10) == []
+    assert keeper.stock.least_checked(time.time() - RECHECK_SECONDS, 10) == []

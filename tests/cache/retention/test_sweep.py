@@ -1,4 +1,4 @@
-"""The sweep over a real index and real files: what goes, what stays, and that nothing is left half."""
+"""The sweep over a real index and real files: what is evicted, what stays, and that nothing is left half done."""
 
 import asyncio
 import fcntl
@@ -6,16 +6,18 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cache.events import CacheEvents, CacheLevel
+from cache.index.maintenance import CacheMaintenance
 from cache.oci.digest import Digest
 from cache.retention import sweep
-from cache.retention.eviction import Limits
-from cache.retention.sweep import Sweeper, prefixes
+from cache.retention.eviction import EvictionLimits
+from cache.retention.sweep import Evictor, Sweeper, SweepTimings, prefixes
 from cache.runtime.disk import DiskSpace
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
@@ -121,7 +123,7 @@ async def test_what_is_pinned_stays_with_all_below_it(keeper: Keeper, reference:
     digest = manifest.descriptor.digest
     keeper.pin(ANONYMOUS, APP, str(digest) if reference == "digest" else reference)
     other = [await keeper.put(seed=number, age=10, image=WEB) for number in range(12)]
-    keeper.evicting(Limits(0)).sweep()
+    keeper.evicting(EvictionLimits(0)).sweep()
     assert await keeper.held(config, *other) == [True] + [False] * 12
     assert await keeper.index.find_manifest(digest) == manifest
     assert keeper.stock.document(digest) == manifest.raw
@@ -132,7 +134,7 @@ async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keepe
     await keeper.put_image(manifest, "latest")
     keeper.pin(ANONYMOUS, APP, "latest")
     await keeper.index.forget(ANONYMOUS, APP, LATEST)
-    keeper.evicting(Limits(0)).sweep()
+    keeper.evicting(EvictionLimits(0)).sweep()
     assert keeper.stock.document(manifest.descriptor.digest) == manifest.raw
 
 
@@ -159,19 +161,19 @@ async def test_what_is_gone_upstream_goes_where_nothing_else_makes_room(keeper: 
     manifest = manifest_of("gone")
     await keeper.put_image(manifest, "latest")
     await keeper.index.forget(ANONYMOUS, APP, LATEST)
-    keeper.evicting(Limits(1)).sweep()
+    keeper.evicting(EvictionLimits(1)).sweep()
     assert keeper.stock.document(manifest.descriptor.digest) is None
 
 
 async def test_what_was_not_used_for_too_long_goes(keeper: Keeper) -> None:
     old, young = await keeper.put(seed="old", age=500), await keeper.put(seed="young", age=50)
-    assert keeper.evicting(Limits(1 << 40, max_unused=100)).sweep() == SIZE
+    assert keeper.evicting(EvictionLimits(1 << 40, max_unused=100)).sweep() == SIZE
     assert await keeper.held(old, young) == [False, True]
 
 
 async def test_an_evicted_manifest_takes_its_tag_along(keeper: Keeper) -> None:
     await keeper.put_image(manifest_of("one"), "latest", age=5000)
-    keeper.evicting(Limits(1)).sweep()
+    keeper.evicting(EvictionLimits(1)).sweep()
     keeper.index.close()
     again = Keeper.reopened(keeper)
     assert await again.find_pointer(ANONYMOUS, APP, LATEST) is None
@@ -201,7 +203,7 @@ async def test_no_room_is_made_of_nothing(keeper: Keeper) -> None:
 
 async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(9)]
-    others = [keeper.evictor, keeper.evicting(Limits(10 * SIZE))]
+    others = [keeper.evictor, keeper.evicting(EvictionLimits(10 * SIZE))]
     asked, counter = threading.Semaphore(0), sweep._counter
 
     def counting(path: Path) -> int:
@@ -237,34 +239,34 @@ async def test_files_that_nobody_knows_and_the_quarantine_make_room_at_need(keep
     assert list((keeper.folder / "quarantine").iterdir()) == []
 
 
+class FailingRemoval(CacheMaintenance):
+    """An index from which nothing can be removed as long as a file exists."""
+
+    def __init__(self, keeper: Keeper, file: Path, reason: str) -> None:
+        super().__init__(keeper.folder / "cache.db", keeper.usage)
+        self._file = file
+        self._reason = reason
+
+    def remove(self, digests: Sequence[Digest]) -> None:
+        if self._file.exists():
+            raise DatabaseUnusable(self._reason)
+        super().remove(digests)
+
+
 async def test_where_the_index_cannot_be_written_for_want_of_space_the_file_goes_first(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = await keeper.put()
-    remove = keeper.stock.remove
-
-    def full(digests: list[Digest]) -> None:
-        if keeper.file(digest).exists():
-            raise DatabaseUnusable("database or disk is full")
-        remove(digests)
-
-    monkeypatch.setattr(keeper.stock, "remove", full)
     monkeypatch.setattr(sweep, "disk_space", lambda folder: DiskSpace(0, 0, 0, 0))
-    assert keeper.evictor.make_room(1) == SIZE
+    with closing(FailingRemoval(keeper, keeper.file(digest), "database or disk is full")) as stock:
+        assert keeper.evicting(EvictionLimits(10 * SIZE), stock=stock).make_room(1) == SIZE
     assert await keeper.held(digest) == [False]
 
 
-async def test_an_index_that_fails_makes_no_room_and_raises_nothing(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keeper) -> None:
     digest = await keeper.put()
-
-    def broken(digests: list[Digest]) -> None:
-        raise DatabaseUnusable("it is locked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(keeper.stock, "remove", broken)
-        assert keeper.evictor.make_room(1) == 0
+    with closing(FailingRemoval(keeper, keeper.file(digest), "it is locked")) as stock:
+        assert keeper.evicting(EvictionLimits(10 * SIZE), stock=stock).make_room(1) == 0
     assert await keeper.held(digest) == [True]
 
 
@@ -332,68 +334,67 @@ async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_end
     assert looks == ["first", "second"]
 
 
-async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper) -> None:
     looked = threading.Event()
     failures = [DatabaseUnusable("locked"), OSError("io"), KeyError("surprise")]
-    swept = keeper.evictor.sweep
 
-    def failing(stopped: threading.Event | None = None) -> int:
-        if failures:
-            raise failures.pop()
-        looked.set()
-        return swept(stopped)
+    class Unreliable(Evictor):
+        def sweep(self, stopped: threading.Event | None = None) -> int:
+            if failures:
+                raise failures.pop()
+            looked.set()
+            return super().sweep(stopped)
 
-    monkeypatch.setattr(keeper.evictor, "sweep", failing)
-    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
-    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"))
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE), Unreliable)
+    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), timings=SweepTimings(interval=0.01))
     sweeper.start()
     assert await asyncio.to_thread(looked.wait, 10)
     sweeper.close()
 
 
 @pytest.mark.parametrize("fails", ["chores", "sweep"])
-async def test_chores_are_done_now_and_then_whatever_fails(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, fails: str
-) -> None:
+async def test_chores_are_done_now_and_then_whatever_fails(keeper: Keeper, fails: str) -> None:
     done: list[float] = []
     often = threading.Event()
 
-    def failing(*_: object) -> int:
-        raise OSError("io")
+    class Failing(Evictor):
+        def sweep(self, stopped: threading.Event | None = None) -> int:
+            raise OSError("io")
 
     def chores() -> None:
         done.append(time.monotonic())
         if len(done) == 4:
             often.set()
         if fails == "chores":
-            failing()
+            raise OSError("io")
 
-    if fails == "sweep":
-        monkeypatch.setattr(keeper.evictor, "sweep", failing)
-    monkeypatch.setattr(sweep, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(sweep, "CHORES_SECONDS", 0.1)
-    sweeper, began = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), chores=chores), time.monotonic()
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE), Failing if fails == "sweep" else Evictor)
+    timings = SweepTimings(interval=0.01, chores=0.1)
+    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), chores=chores, timings=timings)
+    began = time.monotonic()
     sweeper.start()
     assert await asyncio.to_thread(often.wait, 10)
     sweeper.close()
     assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise([began, *done]))
 
 
-async def test_shelves_are_tidied_under_pressure_too(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:
     tidied: list[str] = []
     many = threading.Event()
 
-    def tidy(prefix: str) -> int:
-        tidied.append(prefix)
-        if len(tidied) == 4:
-            many.set()
-        return 0
+    class Pressed(Evictor):
+        def pressed(self, level: CacheLevel) -> bool:
+            return True
 
-    monkeypatch.setattr(keeper.evictor, "tidy", tidy)
-    monkeypatch.setattr(keeper.evictor, "pressed", lambda level: True)
-    monkeypatch.setattr(sweep, "PRESSED_SECONDS", 0.02)
-    monkeypatch.setattr(sweep, "BETWEEN_SHELVES", 0.1)
-    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"))
+        def tidy(self, prefix: str) -> int:
+            tidied.append(prefix)
+            if len(tidied) == 4:
+                many.set()
+            return 0
+
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE), Pressed)
+    timings = SweepTimings(pressed_interval=0.02, first_folders=0.1)
+    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
     assert await asyncio.to_thread(many.wait, 10)
     sweeper.close()
