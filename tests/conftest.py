@@ -1,5 +1,10 @@
-"""Fixtures that put the parts together. Nothing starts, and nothing is written, before a test asks for it."""
+"""Fixtures that start the parts for a test, and the choice and order of tests.
 
+A part starts when a test first requests it. What has the scope "session" lives once in each worker process of
+pytest-xdist: workers share neither files nor servers nor ports.
+"""
+
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +19,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import ImageLayout, Images
 from tests.parts.liar import Liar
+from tests.parts.ports import reserve_ports
 from tests.parts.registry import Registry
 
 GATEWAYS = pytest.StashKey[list[Gateway]]()
@@ -21,6 +27,62 @@ LOG_TAIL = 8_000
 
 GatewayFactory = Callable[..., Gateway]
 Publish = Callable[..., ImageLayout]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="run only tests that start no process; fail one that does")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the long files first, and leave out what --quick does not want.
+
+    Workers take files in this order. The last ones are short, so that no worker is left waiting for long.
+    """
+    ranks: dict[Path, int] = {}
+    for item in items:
+        ranks[item.path] = min(ranks.get(item.path, 2), _rank(item))
+    items.sort(key=lambda item: ranks[item.path])  # a stable sort: files of one rank keep their order
+    if config.getoption("quick"):
+        config.hook.pytest_deselected(items=[item for item in items if _starts_processes(item)])
+        items[:] = [item for item in items if not _starts_processes(item)]
+
+
+def _rank(item: pytest.Item) -> int:
+    """0: takes a minute by itself; 1: starts processes; 2: neither."""
+    if item.get_closest_marker("long"):
+        return 0
+    return 1 if _starts_processes(item) else 2
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    return "processes" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session")
+def processes() -> None:
+    """The right to start a process, such as our server, a real registry or a client.
+
+    Every fixture and test that starts one requests it. Quick runs leave out the tests that do so, themselves or through
+    other fixtures.
+    """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_processes_in_quick_runs(request: pytest.FixtureRequest) -> None:
+    """Make a test of a quick run fail where it starts a process without having requested `processes`."""
+    if request.config.getoption("quick"):
+        sys.addaudithook(_refuse_processes)
+
+
+def _refuse_processes(event: str, _: object) -> None:
+    if event in ("subprocess.Popen", "os.exec", "os.fork", "os.posix_spawn", "os.system"):
+        raise AssertionError("a test that starts a process must request the fixture `processes`")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> None:
+    """Take the ports of this process before any test counts its open descriptors."""
+    reserve_ports()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +112,7 @@ def authority(workplace: Path) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def registry(workplace: Path) -> Iterator[Registry]:
+def registry(workplace: Path, processes: None) -> Iterator[Registry]:
     """The real registry that all tests share. A test that moves tags or deletes uses names of its own."""
     registry = Registry(workplace / "registry")
     registry.start()
@@ -128,19 +190,19 @@ def canary() -> Iterator[Liar]:
 
 
 @pytest.fixture
-def skopeo(scratch: Path) -> Skopeo:
+def skopeo(scratch: Path, processes: None) -> Skopeo:
     return Skopeo(scratch / "skopeo")
 
 
 @pytest.fixture
-def podman(scratch: Path) -> Iterator[Podman]:
+def podman(scratch: Path, processes: None) -> Iterator[Podman]:
     podman = Podman(scratch / "podman")
     yield podman
     podman.close()
 
 
 @pytest.fixture
-def gateway(request: pytest.FixtureRequest, scratch: Path) -> Iterator[GatewayFactory]:
+def gateway(request: pytest.FixtureRequest, scratch: Path, processes: None) -> Iterator[GatewayFactory]:
     """`gateway({"upstreams": {"docker.io": hub.settings()}})` starts our server; it is stopped after the test.
 
     Keywords: `name` (its folder; the same name again means the same data), `start=False`, and those of Gateway.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.parts.gateway import Gateway
-from tests.parts.processes import Process, answers_http, answers_tcp, binary, free_port, plain_environment
+from tests.parts.ports import free_port
+from tests.parts.processes import Process, answers_http, answers_tcp, binary, plain_environment
 
 IMAGE = "library/bench"
 DISTRIBUTION = "github.com/distribution/distribution/v3/cmd/registry@v3.1.1"

@@ -13,7 +13,8 @@ from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
-from tests.parts.processes import HOST, answers_tcp, free_port, wait_until
+from tests.parts.ports import HOST, free_port
+from tests.parts.processes import answers_tcp, wait_until
 
 from .conftest import LongLived
 from .datafolder import error_of

@@ -17,7 +17,8 @@ from tests.parts.engines import Containerd, Dockerd
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import ImageLayout, digest_of
-from tests.parts.processes import free_port, wait_until
+from tests.parts.ports import free_port
+from tests.parts.processes import wait_until
 
 from .conftest import LongLived
 

@@ -12,7 +12,7 @@ from tests.parts import raw
 from tests.parts.clients import Podman, Skopeo
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.hub import Hub
-from tests.parts.processes import free_port
+from tests.parts.ports import free_port
 from tests.parts.proxies import RECOMMENDED, FrontProxy, Haproxy, Nginx
 
 from .conftest import LongLived

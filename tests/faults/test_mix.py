@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.parts.registry import Registry
 
 from .mix import Plan, run
 
 
+@pytest.mark.long
 def test_a_mix_of_faults_breaks_no_promise(scratch: Path, registry: Registry) -> None:
     plan = Plan(
         seconds=float(os.environ.get("MIX_SECONDS", "90")),

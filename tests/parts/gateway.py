@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .processes import HOST, Process, answers_http, free_port, plain_environment
+from .ports import HOST, free_port
+from .processes import Process, answers_http, plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_COMMAND = 120

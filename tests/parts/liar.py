@@ -23,7 +23,7 @@ from .cdn import RANGE, bounds
 from .certs import Authority
 from .images import ImageLayout, digest_of
 from .lies import Framing, Lie
-from .processes import HOST, free_port, listen
+from .ports import HOST, free_port, listen
 from .records import Record, RequestLog
 
 MANIFEST_PATH = re.compile(r"/v2/(.+)/manifests/([^/]+)")

@@ -4,56 +4,25 @@ import atexit
 import contextlib
 import http.client
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-HOST = "127.0.0.1"
-PORTS = range(20_000, 32_000)
+from .ports import HOST
+
 LOG_TAIL = 4_000
 
-_handed_out: set[int] = set()
-_handing_out = threading.Lock()
 _running: "weakref.WeakSet[Process]" = weakref.WeakSet()
 
 
 class PartFailed(Exception):
     """A part did not do what every test relies on; the message holds the end of its log."""
-
-
-def free_port() -> int:
-    """Finds a port on 127.0.0.1 on which nobody listens and that this process has not handed out before.
-
-    It lies below the range from which the kernel takes the ports of outgoing connections, so a server that is stopped
-    for a while finds its port free again.
-    """
-    with _handing_out:
-        while True:
-            port = random.choice(PORTS)
-            if port not in _handed_out and not answers_tcp(port)():
-                _handed_out.add(port)
-                return port
-
-
-def listen(port: int, backlog: int = 512) -> socket.socket:
-    """Opens a listening socket on 127.0.0.1; raises OSError if the port is taken."""
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-        listener.listen(backlog)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def binary(name: str, package: str) -> str:

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from .processes import HOST, Process, answers_tcp, binary, free_port
+from .ports import HOST, free_port
+from .processes import Process, answers_tcp, binary
 
 RECOMMENDED = (
     "proxy_http_version 1.1;",

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlsplit
 
 from .clients import Skopeo
 from .images import INDEX, ImageLayout, digest_of
-from .processes import HOST, PartFailed, Process, answers_http, binary, free_port
+from .ports import HOST, free_port
+from .processes import PartFailed, Process, answers_http, binary
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from hypercorn.config import Config
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .certs import Authority
-from .processes import HOST, PartFailed, free_port, listen
+from .ports import HOST, free_port, listen
+from .processes import PartFailed
 from .records import RequestLog
 
 LONGEST_STOP = 15

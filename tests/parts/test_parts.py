@@ -18,7 +18,8 @@ from .hub import Hub
 from .images import INDEX, MANIFEST, SIGNATURE, ImageLayout, Images, make_image, seeded, stored_gzip
 from .liar import Liar
 from .lies import Framing, Lie
-from .processes import PartFailed, Process, answers_tcp, binary, free_port, group_members, wait_until
+from .ports import OwnPorts, bound, free_port
+from .processes import PartFailed, Process, answers_tcp, binary, group_members, wait_until
 from .registry import Registry
 
 Publish = Callable[..., ImageLayout]
@@ -83,15 +84,38 @@ def test_stored_gzip_can_be_read_by_any_gunzip(size: int) -> None:
     assert gzip.decompress(stored_gzip(seeded("gzip", size))) == seeded("gzip", size)
 
 
+# Ports.
+
+
+def test_two_processes_have_no_port_in_common() -> None:
+    one, other = OwnPorts(), OwnPorts()
+    for ports in (one, other):
+        ports.reserve()
+    assert not {one.next() for _ in range(300)} & {other.next() for _ in range(300)}
+    for ports in (one, other):
+        ports.close()
+
+
+def test_a_port_that_is_used_by_others_is_passed_over() -> None:
+    ports = OwnPorts()
+    used = bound(ports.next() - 1)
+    assert used is not None
+    with used:
+        assert ports.next() != used.getsockname()[1]
+    ports.close()
+
+
 # Processes.
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_process_that_dies_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
     process = Process(["sh", "-c", "echo no such luck; exit 3"], log=tmp_path / "log")
     with pytest.raises(PartFailed, match=r"status 3(?s:.*)no such luck"):
         process.start(answers_tcp(free_port()))
 
 
+@pytest.mark.usefixtures("processes")
 def test_stopping_a_process_ends_its_children_too(tmp_path: Path) -> None:
     process = Process(["sh", "-c", "trap '' TERM; sleep 600 & sleep 600"], log=tmp_path / "log")
     process.start(lambda: len(process.children()) == 2)

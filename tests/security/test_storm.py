@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
+import pytest
+
 from tests.parts import raw
 from tests.parts.canaries import CANARY
 from tests.parts.gateway import Gateway
@@ -90,6 +92,7 @@ def lies(canary: Liar) -> list[Callable[[], Lie]]:
     ]
 
 
+@pytest.mark.long
 def test_a_storm_leaves_nothing_behind(gateway: Callable[..., Gateway], liar: Liar, scratch: Path) -> None:
     with Liar() as stranger:
         stored = seeded("cached before the storm", 3_000_000)

@@ -37,7 +37,7 @@ def words(authority: Authority) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def port(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(authority: Authority, tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[int]:
     """Port of a server with TLS."""
     running = Gateway(tmp_path_factory.mktemp("tls"), arguments=words(authority))
     running.process.start(answers_tcp(running.port))
@@ -204,6 +204,7 @@ def test_a_pair_that_cannot_be_used_is_named(pair: Pair, authority: Authority, t
 
 
 @pytest.mark.parametrize("pair", [encrypted, missing])
+@pytest.mark.usefixtures("processes")
 def test_a_pair_that_cannot_be_used_ends_serve_with_one_line(pair: Pair, authority: Authority, tmp_path: Path) -> None:
     certificate, key = pair(tmp_path, authority)
     done = Gateway(tmp_path / "gateway").cli("serve", "--port=0", f"--tls-cert={certificate}", f"--tls-key={key}")
@@ -213,6 +214,7 @@ def test_a_pair_that_cannot_be_used_ends_serve_with_one_line(pair: Pair, authori
     assert done.stdout == "", "it says that it serves"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_certificate_without_its_key_is_refused(authority: Authority, tmp_path: Path) -> None:
     done = Gateway(tmp_path / "gateway").cli("serve", "--port=0", f"--tls-cert={authority.cert_file}")
     assert done.returncode in (1, 2)

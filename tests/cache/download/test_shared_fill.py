@@ -291,6 +291,7 @@ async def kill_a_filler(folder: Path, have: int, known: bool = True) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("answers_whole", [False, True])
+@pytest.mark.usefixtures("processes")
 async def test_what_a_killed_process_left_is_gone_on_with(
     workers: Callable[..., FlightsRig], tmp_path: Path, known: bool, answers_whole: bool
 ) -> None:
@@ -307,6 +308,7 @@ async def test_what_a_killed_process_left_is_gone_on_with(
     assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_live_follower_takes_a_killed_process_s_place(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -325,6 +327,7 @@ async def test_a_live_follower_takes_a_killed_process_s_place(
     assert rest.asked_for == [Rest(HALF, SIZE)]
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_part_of_which_all_is_there_is_not_asked_for_again(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -338,6 +341,7 @@ async def test_a_part_of_which_all_is_there_is_not_asked_for_again(
     assert flight.allows(APP)
 
 
+@pytest.mark.usefixtures("processes")
 async def test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -349,6 +353,7 @@ async def test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on(
     assert body.asked_for == [None]
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[..., FlightsRig], tmp_path: Path) -> None:
     rig = workers()
     await kill_a_filler(tmp_path, HALF)
@@ -362,6 +367,7 @@ async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[...
     assert body.asked_for == [None]
 
 
+@pytest.mark.usefixtures("processes")
 async def test_wrong_bytes_that_a_killed_process_left_cost_one_more_start(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -432,6 +438,7 @@ async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Call
 # What is swept.
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -454,6 +461,7 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
     assert await read(follower) == content
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
@@ -470,6 +478,7 @@ async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
     [(DownloadLimits(kept_files=0), None), (DownloadLimits(kept_size=0), None), (DownloadLimits(), "another one")],
     ids=["files", "size", "boot"],
 )
+@pytest.mark.usefixtures("processes")
 async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
     workers: Callable[..., FlightsRig], tmp_path: Path, limits: DownloadLimits, boot: str | None
 ) -> None:

@@ -86,6 +86,7 @@ def test_nothing_stays_open(make: Make) -> None:
     assert open_descriptors() <= before
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_leases_of_a_killed_process_are_free(make: Make, tmp_path: Path) -> None:
     leases = make()
     words = [sys.executable, "-c", HOLD, str(tmp_path / "leases")]

@@ -42,6 +42,7 @@ def test_it_acts_on_the_passes_that_are_named(specification: str, passes: list[b
     assert [fails("here") for _ in passes] == passes
 
 
+@pytest.mark.usefixtures("processes")
 def test_passes_are_counted_over_the_processes_that_are_forked() -> None:
     arm("here=exit*1")
     endings = []

@@ -17,7 +17,8 @@ from cache.upstream.resolver import Resolver
 from tests.parts import lies
 from tests.parts.certs import Authority
 from tests.parts.liar import Liar
-from tests.parts.processes import HOST, free_port, listen, wait_until
+from tests.parts.ports import HOST, free_port, listen
+from tests.parts.processes import wait_until
 
 Get = Callable[[Egress, str], Awaitable[int]]
 MakeEgress = Callable[..., Egress]

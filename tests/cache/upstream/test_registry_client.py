@@ -31,7 +31,7 @@ from tests.parts.hub import Hub
 from tests.parts.images import MB
 from tests.parts.liar import Liar
 from tests.parts.lies import Lie
-from tests.parts.processes import HOST, listen
+from tests.parts.ports import HOST, listen
 
 ALICE = Credential("alice", "secret")
 MANIFEST = manifest_of("one")

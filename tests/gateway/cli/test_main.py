@@ -296,6 +296,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(terminal: Terminal) -> None:
     assert terminal.refused("group", "create", "a", data=inside) == reason
 
 
+@pytest.mark.usefixtures("processes")
 def test_four_at_once_on_a_fresh_folder_all_succeed(terminal: Terminal) -> None:
     command = [sys.executable, "-W", "error", "-m", "gateway", "group", "create", "--data", str(terminal.data)]
     running = [
@@ -377,6 +378,7 @@ def test_wrong_usage_has_an_exit_code_of_its_own(terminal: Terminal, words: tupl
     assert not terminal.data.exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_module_is_the_command() -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "gateway", *words], cwd=REPOSITORY, capture_output=True, text=True)

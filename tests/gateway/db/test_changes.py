@@ -90,6 +90,7 @@ def announce_elsewhere(path: Path) -> None:
     asyncio.run(write())
 
 
+@pytest.mark.usefixtures("processes")
 async def test_changes_of_another_process_are_seen(database: Database, signal: ChangeSignal) -> None:
     dropped = drops(signal)
     other = multiprocessing.get_context("spawn").Process(target=announce_elsewhere, args=(database.path,))

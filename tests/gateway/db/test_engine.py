@@ -169,6 +169,7 @@ def write_often(path: Path, name: str, times: int) -> None:
     asyncio.run(write())
 
 
+@pytest.mark.usefixtures("processes")
 async def test_processes_that_write_at_once_take_turns_and_none_is_refused(tmp_path: Path, database: Database) -> None:
     processes = [
         SPAWN.Process(target=write_often, args=(tmp_path / "gateway.db", name, 25)) for name in ("x", "y", "z")
@@ -183,6 +184,7 @@ async def test_processes_that_write_at_once_take_turns_and_none_is_refused(tmp_p
     assert len(await paths(database)) == 100
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_writer_waits_for_one_of_another_process(tmp_path: Path, database: Database) -> None:
     with (tmp_path / "gateway.db.lock").open("w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)

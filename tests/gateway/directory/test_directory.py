@@ -108,6 +108,7 @@ def create_elsewhere(path: Path) -> None:
     asyncio.run(create())
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_commit_of_another_process_is_seen_by_the_next_lookup(database: Database, directory: Directory) -> None:
     assert await directory.find_group("other") is None
     other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(database.path,))

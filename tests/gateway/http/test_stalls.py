@@ -17,7 +17,8 @@ from gateway.wiring.app import running
 from tests.gateway.asgi import ask
 from tests.parts.images import seeded
 from tests.parts.liar import Liar
-from tests.parts.processes import HOST, listen, wait_until
+from tests.parts.ports import HOST, listen
+from tests.parts.processes import wait_until
 
 PROXIED = "/v2/hub/dependency_proxy/containers/library/any/blobs"
 

@@ -71,6 +71,7 @@ def write_from_several(writing: int) -> list[int]:
     return workers
 
 
+@pytest.mark.usefixtures("processes")
 def test_lines_of_several_processes_arrive_whole_in_a_pipe() -> None:
     reading, writing = os.pipe()
     workers = write_from_several(writing)
@@ -81,6 +82,7 @@ def test_lines_of_several_processes_arrive_whole_in_a_pipe() -> None:
 
 
 @pytest.mark.parametrize("appending", [0, os.O_APPEND], ids=["one offset for all", "at its end"])
+@pytest.mark.usefixtures("processes")
 def test_lines_of_several_processes_arrive_whole_in_a_file(appending: int, tmp_path: Path) -> None:
     path = tmp_path / "log"
     workers = write_from_several(os.open(path, os.O_WRONLY | os.O_CREAT | appending, 0o600))

@@ -83,7 +83,7 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def started(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Pair]:
     with Liar() as upstream:
         server = Gateway(tmp_path_factory.mktemp("wire"), {"upstreams": {"docker.io": upstream.settings()}})
         try:

@@ -38,7 +38,8 @@ from tests.gateway.vectors import DENIED, IMAGE, PROXIED, Vector, all_vectors
 from tests.parts.gateway import ROOT, toml
 from tests.parts.images import digest_of, seeded
 from tests.parts.liar import Liar
-from tests.parts.processes import HOST, Process, answers_http, free_port, plain_environment
+from tests.parts.ports import HOST, free_port
+from tests.parts.processes import Process, answers_http, plain_environment
 from tests.parts.raw import RawStream
 
 VECTORS = all_vectors()
@@ -255,6 +256,7 @@ def permitted(path: str, data: Path) -> bool:
     return not outside and any(path == place or path.startswith(f"{place}/") for place in folders)
 
 
+@pytest.mark.usefixtures("processes")
 async def test_an_audited_process_tells_what_it_asks_the_system(scratch: Path) -> None:
     code = (
         "import os, pathlib, socket, threading, tests.gateway.audited as audited; audited.watch('told');"
@@ -282,6 +284,7 @@ async def test_what_a_server_may_touch_is_its_own(path: str, expected: bool) -> 
     assert permitted(path, Path("/data")) is expected
 
 
+@pytest.mark.usefixtures("processes")
 async def test_a_running_server_touches_nothing_for_any_of_them(scratch: Path) -> None:
     with untouched() as canary:
         server = Audited(scratch, canary)
