@@ -8,6 +8,7 @@ from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundManifest, Repository
+from gateway.docker_hub import short_names
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.services import Services
 
@@ -34,7 +35,7 @@ def behind_gate(repository: ProxiedRepository, location: ProxiedLocation, servic
     gate = location.group.gate
     if gate is None:
         return repository
-    verdict = decide_image(gate, location.upstream, location.image)
+    verdict = decide_image(gate, location.upstream, location.image, short_names(location.upstream, location.image))
     if not verdict.allowed:
         raise Denied(f"group {location.group.path!r}: {verdict.reason}")
     pins = gate.pins_of(location.upstream, location.image)

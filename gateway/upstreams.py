@@ -19,14 +19,12 @@ from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Source
+from gateway.docker_hub import HOSTS_WITH_FREE_CHECKS
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
 from gateway.namespaces.group import Group
 
 log = structlog.get_logger()
-
-_FREE_CHECKS = ("registry-1.docker.io",)
-"""Hosts whose HEADs of manifests are known not to count for their limit on pulls."""
 
 _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
@@ -206,7 +204,7 @@ class Upstreams:
         egress = self._egress_to(upstream.name, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
         whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
-        quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in _FREE_CHECKS)
+        quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in HOSTS_WITH_FREE_CHECKS)
         return RegistryClient(source, upstream.url, egress, tokens, quota)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:

@@ -5,7 +5,7 @@ Enforcement and explanation call the same functions with the same facts, so what
 
 import json
 import re
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -91,15 +91,9 @@ class LinkedManifests:
 Lookup = ClosureOf | LinkedManifests
 
 
-def short_names(upstream: str, image: RepositoryName) -> list[str]:
-    """The name without `library/`, as people write an official image of Docker Hub; empty for all others."""
-    short = image.text.removeprefix("library/")
-    return [short] if upstream == "docker.io" and short != image.text else []
-
-
-def decide_image(gate: Gate, upstream: str, image: RepositoryName) -> Verdict:
-    """Decide about a whole image by its name; deny wins."""
-    names = (image.text, f"{upstream}/{image.text}", *short_names(upstream, image))
+def decide_image(gate: Gate, upstream: str, image: RepositoryName, short_names: Sequence[str] = ()) -> Verdict:
+    """Decide about a whole image by its name; deny wins. `short_names`: other names that people write for it."""
+    names = (image.text, f"{upstream}/{image.text}", *short_names)
     if glob := _matching(gate.deny, names):
         return Verdict(False, f"the group denies {glob}, which {names[1]} matches")
     if not gate.allow:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from gateway import docker_hub
 from gateway.cli import folder
 from gateway.cli.client_files import Address, Client, Mirror, NotPossible, client_file
 from gateway.cli.config import load_settings
@@ -17,7 +18,6 @@ from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_js
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.group import DEFAULT_UPSTREAM
-from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS
 from gateway.processes.listeners import configured_urls
 from gateway.settings.load import Settings
 from gateway.settings.tables import ListenerSettings, VirtualHostSettings
@@ -27,7 +27,7 @@ from gateway.v2.root_selection import url_with_host
 def client_config(
     client: Annotated[Client, typer.Argument(help="Who shall pull through this server.")],
     group: Annotated[str, typer.Option(help="The group to pull through. [default: as ns_group]")] = "",
-    upstream: Annotated[str, typer.Option(help="Whose images.")] = DOCKER_HUB,
+    upstream: Annotated[str, typer.Option(help="Whose images.")] = docker_hub.NAME,
     config: ConfigFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -50,7 +50,7 @@ def client_config(
 
 def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
     """Raises Refused."""
-    upstream = DOCKER_HUB if upstream == DOCKER_HUB_ALIAS else upstream
+    upstream = docker_hub.canonical_name(upstream)
     if upstream not in settings.upstreams:
         known = ", ".join(sorted(settings.upstreams))
         raise Refused(f"upstream {upstream!r} is not configured: configured are {known}; add it, or give --upstream")

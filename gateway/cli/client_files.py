@@ -7,7 +7,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.namespaces.locate import DOCKER_HUB
+from gateway import docker_hub
 from gateway.namespaces.paths import PROXY_SEPARATOR
 
 
@@ -89,14 +89,14 @@ def client_file(client: Client, mirror: Mirror) -> ClientFile:
 
 
 def _docker(mirror: Mirror) -> ClientFile:
-    if mirror.upstream != DOCKER_HUB:
+    if mirror.upstream != docker_hub.NAME:
         raise NotPossible(
-            f"dockerd mirrors {DOCKER_HUB} alone: pull images of {mirror.upstream} as {mirror.location}/IMAGE"
+            f"dockerd mirrors {docker_hub.NAME} alone: pull images of {mirror.upstream} as {mirror.location}/IMAGE"
         )
     if mirror.root is None:
         raise NotPossible(
             f"dockerd asks a mirror for names without a prefix, so it needs an address of its own: add [[listener]] "
-            f'with port = 8081, group = "{mirror.group}", upstream = "{DOCKER_HUB}" to the settings '
+            f'with port = 8081, group = "{mirror.group}", upstream = "{docker_hub.NAME}" to the settings '
             "(or [[virtual_host]] with a name) and start the server again"
         )
     document: dict[str, list[str]] = {"registry-mirrors": [mirror.root.url]}
@@ -164,7 +164,7 @@ def _buildkit(mirror: Mirror) -> ClientFile:
 
 def _gitlab_ci(mirror: Mirror) -> ClientFile:
     prefix = f"{mirror.main.host}/{mirror.prefix}"
-    name = "alpine:latest" if mirror.upstream == DOCKER_HUB else "IMAGE:TAG"
+    name = "alpine:latest" if mirror.upstream == docker_hub.NAME else "IMAGE:TAG"
     image = name if mirror.is_default else f"{mirror.upstream}/{name}"
     insecure = ""
     if mirror.main.plain and not mirror.main.is_loopback:

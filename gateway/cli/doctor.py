@@ -19,6 +19,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.registry_client import RegistryClient
+from gateway import docker_hub
 from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing
 from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table
@@ -142,7 +143,7 @@ class Folder:
         for pointer in self.pointers:
             if pointer.source.origin in origins:
                 return Sample(pointer.image, pointer.tag)
-        return Sample(RepositoryName("library/alpine"), LATEST) if upstream == "docker.io" else None
+        return Sample(docker_hub.SAMPLE_IMAGE, LATEST) if upstream == docker_hub.NAME else None
 
     def clients(self, upstream: str) -> list[RegistryClient]:
         """One for each credential with which the groups ask this upstream."""

@@ -23,6 +23,7 @@ from cache.policy.gate import (
     undated,
 )
 from cache.values import Source
+from gateway.docker_hub import short_names
 from gateway.namespaces.locate import ProxiedLocation
 
 ReadBlob = Callable[[Digest], bytes | None]
@@ -57,7 +58,7 @@ def explain_gate(
     gate, image = location.group.gate, location.image
     if gate is None:
         return GateVerdict(GateState.OPEN, f"group {location.group.path} has no gate")
-    verdict = decide_image(gate, location.upstream, image)
+    verdict = decide_image(gate, location.upstream, image, short_names(location.upstream, image))
     pins = gate.pins_of(location.upstream, image)
     if isinstance(reference, Tag) and verdict.allowed and reference in pins:
         return GateVerdict(GateState.PINNED, f"the group pins {reference} to {pins[reference]}")

@@ -6,13 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from cache.policy.gate import Gate
+from gateway import docker_hub
 from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected
 from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
 
 HUB = "hub"
 """Path of the group that a new installation is given."""
 
-DEFAULT_UPSTREAM = "docker.io"
+DEFAULT_UPSTREAM = docker_hub.NAME
 
 
 class Visibility(StrEnum):

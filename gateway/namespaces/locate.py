@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
+from gateway import docker_hub
 from gateway.namespaces.group import Group
 from gateway.namespaces.paths import PROXY_SEPARATOR, looks_like_upstream
-
-DOCKER_HUB = "docker.io"
-DOCKER_HUB_ALIAS = "index.docker.io"
-DOCKER_HUB_OFFICIAL = "library"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def locate_below(
     if group is None:
         raise NameUnknown(f"there is no group {root.group!r}: create it, or change the settings of this address")
     first, _, rest = name.text.partition("/")
-    spelled = rest and (first == root.upstream or (first == DOCKER_HUB_ALIAS and root.upstream == DOCKER_HUB))
+    spelled = rest and root.upstream in (first, docker_hub.canonical_name(first))
     return proxied_location(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
 
 
@@ -83,10 +80,7 @@ def proxied_location(group: Group, upstream: str, image: RepositoryName, upstrea
     """The location of an image whose group and upstream are already known. Raises NameUnknown where `locate` does."""
     if not group.proxy_enabled:
         raise NameUnknown(f"the dependency proxy of group {group.path!r} is off: enable it, or pull through another")
-    if upstream == DOCKER_HUB_ALIAS:
-        upstream = DOCKER_HUB
+    upstream = docker_hub.canonical_name(upstream)
     if upstream not in upstreams:
         raise NameUnknown(f"upstream {upstream!r} is not configured: configured are {', '.join(sorted(upstreams))}")
-    if upstream == DOCKER_HUB and "/" not in image.text:
-        image = RepositoryName.parse(f"{DOCKER_HUB_OFFICIAL}/{image}")
-    return ProxiedLocation(group, upstream, image)
+    return ProxiedLocation(group, upstream, docker_hub.full_name(upstream, image))

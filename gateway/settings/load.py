@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from gateway import docker_hub
 from gateway.settings.kinds import (
     UPSTREAM_NAME_RULE,
     BindHost,
@@ -38,7 +39,6 @@ from gateway.settings.kinds import (
     wildcard_has_a_name,
 )
 from gateway.settings.tables import (
-    DOCKER_HUB,
     CacheSettings,
     Listeners,
     ListenerSettings,
@@ -48,8 +48,6 @@ from gateway.settings.tables import (
     VirtualHostSettings,
 )
 from gateway.settings.units import format_duration
-
-_BUILT_IN = {"url": "https://registry-1.docker.io", "token_hosts": ("auth.docker.io",)}
 
 
 class SettingsError(ValueError):
@@ -101,9 +99,9 @@ class Settings(Table):
     def _with_docker_hub(cls, tables: Any) -> Any:
         if not isinstance(tables, Mapping):
             return tables
-        hub = tables.get(DOCKER_HUB, {})
-        hub = {**_BUILT_IN, **hub} if isinstance(hub, Mapping) else hub
-        return {DOCKER_HUB: hub} | {**tables, DOCKER_HUB: hub}
+        hub = tables.get(docker_hub.NAME, {})
+        hub = {**docker_hub.SETTINGS, **hub} if isinstance(hub, Mapping) else hub
+        return {docker_hub.NAME: hub} | {**tables, docker_hub.NAME: hub}
 
     @field_validator("listener", "virtual_host")
     @classmethod
@@ -312,7 +310,7 @@ class _Draft:
                 self._put((*prefix, name), value, source)
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
-        upstreams = dict.fromkeys([DOCKER_HUB, *(key[1] for key in self._given if key[0] == "upstreams")])
+        upstreams = dict.fromkeys([docker_hub.NAME, *(key[1] for key in self._given if key[0] == "upstreams")])
         known: dict[str, list[_Key]] = {}
         for key in _keys(upstreams):
             known.setdefault(_variable(key), []).append(key)

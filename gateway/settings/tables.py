@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from gateway import docker_hub
 from gateway.settings.kinds import (
     BindHost,
     Duration,
@@ -34,8 +35,6 @@ from gateway.settings.kinds import (
     wildcard_has_a_name,
 )
 from gateway.settings.units import Size
-
-DOCKER_HUB = "docker.io"
 
 
 class Table(BaseModel):
@@ -114,7 +113,9 @@ class ListenerSettings(Table):
     host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
     port: Port = Field(description="The port to listen on; 0 takes any free one.")
     group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
-    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
+    upstream: KnownUpstream = Field(
+        default=docker_hub.NAME, description="The upstream that every name there belongs to."
+    )
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
 
     _wildcard_has_a_name = field_validator("external_url")(wildcard_has_a_name)
@@ -125,7 +126,9 @@ class VirtualHostSettings(Table):
 
     name: HostName = Field(description="The host name that clients use.")
     group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
-    upstream: KnownUpstream = Field(default=DOCKER_HUB, description="The upstream that every name there belongs to.")
+    upstream: KnownUpstream = Field(
+        default=docker_hub.NAME, description="The upstream that every name there belongs to."
+    )
 
 
 Listeners = Annotated[

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
-from gateway.namespaces.locate import DOCKER_HUB, DOCKER_HUB_ALIAS, Root
+from gateway import docker_hub
+from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import PROXY_SEPARATOR
 
 NAMESPACE_HEADER = "OCI-Namespace"
@@ -191,7 +192,7 @@ def namespaces_of(upstreams: Mapping[str, str]) -> dict[str, str]:
     """The upstream that each `ns` means: its name, or the host of its URL where no upstream has that for a name."""
     found = {host: name for name in sorted(upstreams) for host in hosts_of(upstreams[name])}
     found |= {name: name for name in upstreams}
-    return found | {DOCKER_HUB_ALIAS: found[DOCKER_HUB]} if DOCKER_HUB in found else found
+    return found | {docker_hub.ALIAS: found[docker_hub.NAME]} if docker_hub.NAME in found else found
 
 
 @lru_cache(256)
