@@ -1,6 +1,6 @@
 """Fixtures that start the parts for a test, and the choice and order of tests.
 
-A part starts when a test first requests it. What has the scope "session" lives once in each worker process of
+A part starts when a test first requests it. A fixture of scope "session" exists once in each worker process of
 pytest-xdist: workers share neither files nor servers nor ports.
 """
 
@@ -34,9 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the long files first, and leave out what --quick does not want.
+    """Puts the long files first; with --quick, leaves out every test that starts a process.
 
-    Workers take files in this order. The last ones are short, so that no worker is left waiting for long.
+    Workers take the files in this order. The last ones are short, so that no worker waits long for another.
     """
     ranks: dict[Path, int] = {}
     for item in items:
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _rank(item: pytest.Item) -> int:
-    """0: takes a minute by itself; 1: starts processes; 2: neither."""
+    """Rank of a test: 0 if it takes a minute by itself, 1 if it starts processes, 2 otherwise."""
     if item.get_closest_marker("long"):
         return 0
     return 1 if _starts_processes(item) else 2
@@ -60,16 +60,16 @@ def _starts_processes(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def processes() -> None:
-    """The right to start a process, such as our server, a real registry or a client.
+    """Permits a test to start processes, such as our server, a real registry or a client.
 
-    Every fixture and test that starts one requests it. Quick runs leave out the tests that do so, themselves or through
-    other fixtures.
+    Every fixture and every test that starts one requests this fixture. Quick runs leave out each test that requests it,
+    directly or through other fixtures.
     """
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_processes_in_quick_runs(request: pytest.FixtureRequest) -> None:
-    """Make a test of a quick run fail where it starts a process without having requested `processes`."""
+    """Makes a test of a quick run fail if it starts a process although it does not request `processes`."""
     if request.config.getoption("quick"):
         sys.addaudithook(_refuse_processes)
 
@@ -81,39 +81,42 @@ def _refuse_processes(event: str, _: object) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_ports() -> None:
-    """Take the ports of this process before any test counts its open descriptors."""
+    """Reserves the ports of this process before any test counts its open descriptors."""
     reserve_ports()
 
 
 @pytest.fixture(scope="session")
 def workplace() -> Iterator[Path]:
-    """A folder for what all tests share, gone when they are done (pytest's own would be kept for three runs)."""
+    """Makes a folder for files that all tests of a worker share, and deletes it at the end.
+
+    Pytest's own folders would be kept for three runs.
+    """
     with tempfile.TemporaryDirectory(prefix="gateway-tests-") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def scratch(workplace: Path) -> Iterator[Path]:
-    """A folder for one test's large files, gone after it."""
+    """Makes a folder for one test's large files; it is deleted after the test."""
     with tempfile.TemporaryDirectory(dir=workplace) as directory:
         yield Path(directory)
 
 
 @pytest.fixture(scope="session")
 def images(workplace: Path) -> Images:
-    """The test images, each made on first use: `images.tiny`, `.other`, `.mid`, `.big`, `.multi`, `.referrer`."""
+    """Makes each test image on first use: `images.tiny`, `.other`, `.mid`, `.big`, `.multi`, `.referrer`."""
     return Images(workplace / "images")
 
 
 @pytest.fixture(scope="session")
 def authority(workplace: Path) -> Authority:
-    """The certificate authority behind every TLS port of the tests."""
+    """Makes the certificate authority behind every TLS port of the tests."""
     return Authority(workplace / "certs")
 
 
 @pytest.fixture(scope="session")
 def registry(workplace: Path, processes: None) -> Iterator[Registry]:
-    """The real registry that all tests share. A test that moves tags or deletes uses names of its own."""
+    """Starts the real registry that all tests share; a test that moves tags or deletes uses names of its own."""
     registry = Registry(workplace / "registry")
     registry.start()
     yield registry
@@ -122,9 +125,10 @@ def registry(workplace: Path, processes: None) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session")
 def published(images: Images, registry: Registry) -> Publish:
-    """`published("tiny")` makes `library/tiny:latest` exist in the shared registry; the image's layout.
+    """Publishes an image in the shared registry and returns its layout.
 
-    `published("tiny", repository="acme/app", tag="v1")` for another name.
+    `published("tiny")` makes `library/tiny:latest` exist; `published("tiny", repository="acme/app", tag="v1")` uses
+    another name.
     """
 
     def publish(image: str, *, repository: str = "", tag: str = "latest") -> ImageLayout:
@@ -137,6 +141,7 @@ def published(images: Images, registry: Registry) -> Publish:
 
 @pytest.fixture(scope="session")
 def plain_hub_servers(registry: Registry) -> Iterator[Hub]:
+    """Starts a Docker Hub over plain http, which a test uses through the fixture `hub`."""
     hub = Hub(registry.url, registry.folder)
     hub.start()
     yield hub
@@ -145,6 +150,7 @@ def plain_hub_servers(registry: Registry) -> Iterator[Hub]:
 
 @pytest.fixture(scope="session")
 def tls_hub_servers(registry: Registry, authority: Authority) -> Iterator[Hub]:
+    """Starts a Docker Hub over TLS, which a test uses through the fixture `tls_hub`."""
     hub = Hub(registry.url, registry.folder, authority)
     hub.start()
     yield hub
@@ -153,7 +159,7 @@ def tls_hub_servers(registry: Registry, authority: Authority) -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(plain_hub_servers: Hub) -> Iterator[Hub]:
-    """A Docker Hub over plain http, with fresh knobs and an empty log for every test."""
+    """Provides a Docker Hub over plain http, with its knobs reset and an empty log for each test."""
     plain_hub_servers.reset()
     yield plain_hub_servers
     plain_hub_servers.reset()
@@ -161,7 +167,7 @@ def hub(plain_hub_servers: Hub) -> Iterator[Hub]:
 
 @pytest.fixture
 def tls_hub(tls_hub_servers: Hub) -> Iterator[Hub]:
-    """A Docker Hub over TLS, with fresh knobs and an empty log for every test."""
+    """Provides a Docker Hub over TLS, with its knobs reset and an empty log for each test."""
     tls_hub_servers.reset()
     yield tls_hub_servers
     tls_hub_servers.reset()
@@ -169,21 +175,21 @@ def tls_hub(tls_hub_servers: Hub) -> Iterator[Hub]:
 
 @pytest.fixture
 def liar() -> Iterator[Liar]:
-    """A scripted upstream over plain http, empty and honest."""
+    """Starts a scripted upstream over plain http, empty and honest."""
     with Liar() as liar:
         yield liar
 
 
 @pytest.fixture
 def tls_liar(authority: Authority) -> Iterator[Liar]:
-    """A scripted upstream over TLS, empty and honest."""
+    """Starts a scripted upstream over TLS, empty and honest."""
     with Liar(authority) as liar:
         yield liar
 
 
 @pytest.fixture
 def canary() -> Iterator[Liar]:
-    """A listener that nobody may reach; the test fails at its end if somebody did."""
+    """Starts a listener that nothing may reach; the test fails at its end if a client has connected."""
     with Liar() as listener:
         yield listener
     assert listener.connections == 0, f"the canary was reached: {listener.requests.select()}"
@@ -191,11 +197,13 @@ def canary() -> Iterator[Liar]:
 
 @pytest.fixture
 def skopeo(scratch: Path, processes: None) -> Skopeo:
+    """Provides skopeo with a home of its own."""
     return Skopeo(scratch / "skopeo")
 
 
 @pytest.fixture
 def podman(scratch: Path, processes: None) -> Iterator[Podman]:
+    """Provides podman with storage of its own, which is deleted after the test."""
     podman = Podman(scratch / "podman")
     yield podman
     podman.close()
@@ -203,9 +211,9 @@ def podman(scratch: Path, processes: None) -> Iterator[Podman]:
 
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest, scratch: Path, processes: None) -> Iterator[GatewayFactory]:
-    """`gateway({"upstreams": {"docker.io": hub.settings()}})` starts our server; it is stopped after the test.
+    """Starts our server, as in `gateway({"upstreams": {"docker.io": hub.settings()}})`; it is stopped after the test.
 
-    Keywords: `name` (its folder; the same name again means the same data), `start=False`, and those of Gateway.
+    Keywords: `name` (its folder; the same name again means the same data), `start=False`, and the keywords of Gateway.
     """
     started = request.node.stash.setdefault(GATEWAYS, [])
 
@@ -229,7 +237,7 @@ def gateway(request: pytest.FixtureRequest, scratch: Path, processes: None) -> I
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of our servers beside a failure."""
+    """Adds the logs of our servers to the report of a failure."""
     report = yield
     if report.failed:
         for server in item.stash.get(GATEWAYS, []):

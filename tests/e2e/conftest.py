@@ -16,7 +16,7 @@ LongLived = Callable[..., Gateway]
 
 
 @pytest.fixture(scope="module")
-def long_lived(workplace: Path) -> Iterator[LongLived]:
+def long_lived(workplace: Path, processes: None) -> Iterator[LongLived]:
     """Starts servers like `gateway` does, for all tests of a module; each test uses separate content."""
     servers: list[Gateway] = []
     with tempfile.TemporaryDirectory(dir=workplace) as directory:

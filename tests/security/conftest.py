@@ -11,7 +11,7 @@ from tests.parts.gateway import Gateway
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def shared(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Gateway]:
     """Starts a server for a whole module, with its log in JSON."""
     server = Gateway(tmp_path_factory.mktemp("security"), arguments=["--log-format=json"])
     server.start()
