@@ -16,7 +16,7 @@ from cache.upstream.errors import Unavailable
 from cache.values import Rest
 from tests.cache.download.flights_rig import until
 from tests.cache.download.scripted import ScriptedBody
-from tests.cache.proxy.test_repository import Bench, content
+from tests.cache.proxy.bench import Bench, content
 from tests.cache.samples import APP, blob_of
 
 SIZE = 3_000_000

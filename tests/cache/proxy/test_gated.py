@@ -16,7 +16,7 @@ from cache.policy.gate import CooldownAction, Gate
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Outcome
-from tests.cache.proxy.test_repository import TTL, Bench, content
+from tests.cache.proxy.bench import TTL, Bench, content
 from tests.cache.samples import ANONYMOUS, APP, LATEST
 
 DAY = timedelta(days=1)

@@ -14,8 +14,8 @@ from cache.proxy.repository import ProxiedRepository
 from cache.upstream.errors import Unavailable
 from cache.values import Source
 from tests.cache.download.scripted import ScriptedBody
+from tests.cache.proxy.bench import HIT, MISS, Bench, content, until
 from tests.cache.proxy.test_gated import index_over
-from tests.cache.proxy.test_repository import HIT, MISS, Bench, content, until
 from tests.cache.samples import ANONYMOUS, APP, LATEST, WEB
 
 

@@ -1,0 +1,230 @@
+"""A proxied repository over a real index and store and a scripted upstream, for tests."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cache.download.flight import Flights
+from cache.download.incoming import Incoming
+from cache.download.leased_spool import DownloadStorage
+from cache.index.sql import SqlIndex
+from cache.index.usage import UsageFile
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import TagRules
+from cache.proxy.repository import ProxiedRepository
+from cache.proxy.rights import record_arrival
+from cache.proxy.shared import PullThrough
+from cache.repository import CacheStatus, FoundBlob
+from cache.runtime.tasks import Tasks
+from cache.store.base import OpenBlob
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.upstream.errors import NotFound, UpstreamError
+from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.quota import RequestKind
+from cache.values import Outcome, Part, ReferrersPage, Rest, Source, TagPage
+from tests.cache.download.scripted import ScriptedBody
+from tests.cache.samples import (
+    ANONYMOUS,
+    APP,
+    LATEST,
+    NOON,
+    blob_of,
+    manifest_of,
+)
+
+T = TypeVar("T")
+TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
+RULES = TagRules(TTL, GRACE)
+ONE, TWO = manifest_of("one"), manifest_of("two")
+CONTENT, BLOB = blob_of(100_000)
+HIT, MISS, STALE, REVALIDATED, COALESCED = (CacheStatus(outcome) for outcome in Outcome)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+class Script:
+    """What the upstream holds, says and was asked; shared by clients of all sources."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[Tag | Digest, Manifest] = {}
+        self.blobs: dict[Digest, bytes] = {BLOB: CONTENT}
+        self.bodies: dict[RepositoryName, ScriptedBody] = {}
+        self.failure: UpstreamError | None = None
+        self.failures: dict[tuple[str, RepositoryName], UpstreamError] = {}
+        self.tells_digest = True
+        self.ledger = Ledger()
+        self.fails = False
+        self.calls: list[str] = []
+        self._held: dict[str, asyncio.Event] = {}
+
+    def publish(self, manifest: Manifest, tag: Tag = LATEST) -> None:
+        self.manifests[tag] = self.manifests[manifest.descriptor.digest] = manifest
+
+    def hold(self, what: str) -> None:
+        self._held[what] = asyncio.Event()
+
+    def release(self, what: str) -> None:
+        self._held.pop(what).set()
+
+    async def pause(self, what: str) -> None:
+        if what in self._held:
+            await self._held[what].wait()
+
+    def note(self, what: str, image: RepositoryName) -> None:
+        self.calls.append(what)
+        error = self.failures.get((what, image), self.failure)
+        if error is not None:
+            raise error.again()
+
+    def take_calls(self) -> list[str]:
+        calls, self.calls = self.calls, []
+        return calls
+
+
+class ScriptedClient:
+    """An UpstreamClient that answers what the script says."""
+
+    host = "registry.example"
+
+    def __init__(self, script: Script, source: Source) -> None:
+        self.source = source
+        self.has_credential = not source.credential.is_anonymous
+        self.quota = Quota(script.ledger, source)
+        self._script = script
+
+    @property
+    def primary(self) -> "ScriptedClient":
+        return self
+
+    def fails(self, image: RepositoryName) -> bool:
+        return self._script.fails
+
+    def pause(self, ask: RequestKind) -> float:
+        return self.quota.pause(ask)
+
+    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+        return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
+
+    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        return await self._manifest("get", image, reference)
+
+    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+        await self._script.pause("head blob")
+        self._script.note("head blob", image)
+        if digest not in self._script.blobs:
+            raise NotFound("no such blob")
+        return len(self._script.blobs[digest])
+
+    @contextmanager
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None) -> Iterator[Incoming]:
+        self._script.note("get blob", image)
+        if digest not in self._script.blobs:
+            raise NotFound("no such blob")
+        body = self._script.bodies.get(image) or ScriptedBody.whole(self._script.blobs[digest])
+        with body.fetch(part) as incoming:
+            yield incoming
+
+    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+        await self._script.pause("tags")
+        self._script.note("tags", image)
+        return TagPage(["latest"], None)
+
+    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+        self._script.note("referrers", image)
+        return ReferrersPage([], filtered=False)
+
+    async def _manifest(self, what: str, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+        await self._script.pause(what)
+        self._script.note(what, image)
+        if reference not in self._script.manifests:
+            raise NotFound("no such manifest")
+        return self._script.manifests[reference]
+
+
+class CountedPullThrough(PullThrough):
+    """Tells when a request has come to wait for a shared task."""
+
+    waiting = 0
+
+    def share(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T | UpstreamError]]
+    ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
+        self.waiting += 1
+        return super().share(key, work)
+
+
+class Bench:
+    def __init__(self, folder: Path, rules: TagRules = RULES) -> None:
+        (folder / "spools").mkdir()
+        self.script, self.clock, self.tasks = Script(), Clock(), Tasks()
+        self.index, self.store = SqlIndex(folder / "cache.db"), FilesystemStore(folder / "blobs")
+        self.usage = UsageFile(folder / "usage.db")
+        storage = DownloadStorage(folder / "spools", self.store, Quarantine(folder / "quarantine"))
+        self.flights = Flights(storage, self.tasks, lambda flight: record_arrival(self.index, flight))
+        self.shared = CountedPullThrough(
+            index=self.index,
+            usage=self.usage,
+            store=self.store,
+            flights=self.flights,
+            tasks=self.tasks,
+            rules=rules,
+            clock=self.clock,
+        )
+
+    def open(
+        self, image: RepositoryName = APP, source: Source = ANONYMOUS, *, fresh_only: bool = False
+    ) -> ProxiedRepository:
+        client = ScriptedClient(self.script, source)
+        return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)
+
+    async def landed(self) -> None:
+        """Every download is over, and what it brought is written down."""
+        await until(lambda: not self.flights)
+
+    async def begin(self, *works: Coroutine[Any, Any, T]) -> "list[asyncio.Task[T]]":
+        """Begun, and each waiting for a shared task."""
+        wanted = self.shared.waiting + len(works)
+        futures = [asyncio.create_task(work) for work in works]
+        await until(lambda: self.shared.waiting == wanted)
+        return futures
+
+    async def hold_blob(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> None:
+        """The blob is here, with a link for that image."""
+        assert await content(await self.open(image, source).blob(BLOB)) == CONTENT
+        await self.landed()
+        self.script.take_calls()
+
+    async def hold_tag(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> None:
+        self.script.publish(ONE)
+        await self.open(image, source).manifest(LATEST)
+        self.script.take_calls()
+
+
+async def content(found: FoundBlob) -> bytes:
+    blob: OpenBlob = found.blob
+    try:
+        return b"".join([await blob.read(extent) async for extent in blob.ready(0, None)])
+    finally:
+        blob.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  the index and the downloads answer in threads
+            await asyncio.sleep(0.001)

@@ -1,0 +1,225 @@
+"""Blobs of a proxied repository: who gets what from where, and by which right."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from cache.oci.errors import (
+    BlobUnknown,
+    UpstreamInvalid,
+    UpstreamUnavailable,
+)
+from cache.oci.names import RepositoryName
+from cache.proxy.shared import PullTimings
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError
+from cache.values import Link, Source
+from tests.cache.download.scripted import ScriptedBody
+from tests.cache.proxy.bench import (
+    BLOB,
+    COALESCED,
+    CONTENT,
+    GRACE,
+    HIT,
+    MISS,
+    ONE,
+    REVALIDATED,
+    TTL,
+    Bench,
+    content,
+    until,
+)
+from tests.cache.samples import (
+    ALICE,
+    ANONYMOUS,
+    APP,
+    ELSEWHERE,
+    LATEST,
+    NOON,
+    WEB,
+)
+
+
+async def test_a_blob_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
+    found = await bench.open().blob(BLOB)
+    assert found.status == MISS
+    assert await content(found) == CONTENT
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob"]
+    bench.script.failure = Unavailable("down")
+    bench.clock.advance(TTL + GRACE * 10)
+    found = await bench.open().blob(BLOB)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
+    assert (await bench.open().stat_blob(BLOB)).status == HIT
+    assert bench.script.calls == []
+
+
+async def test_who_asks_for_a_blob_that_is_on_its_way_follows_it(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open().blob(BLOB)
+    other = await bench.open().blob(BLOB)
+    assert (first.status, other.status) == (MISS, COALESCED)
+    assert first.blob.size == other.blob.size == len(CONTENT)
+    body.send(CONTENT)
+    body.end()
+    assert await content(other) == await content(first) == CONTENT
+    await first.blob.verified()
+    assert bench.script.take_calls() == ["get blob"]
+
+
+async def test_a_blob_whose_bytes_were_evicted_is_fetched_again(bench: Bench) -> None:
+    await bench.hold_blob()
+    bench.store.delete(BLOB)
+    found = await bench.open().blob(BLOB)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    assert bench.script.take_calls() == ["get blob"]
+
+
+@pytest.mark.parametrize(("image", "source"), [(WEB, ANONYMOUS), (APP, ALICE), (WEB, ALICE)])
+async def test_another_image_of_the_same_origin_wins_the_right_to_a_blob_by_a_head(
+    bench: Bench, image: RepositoryName, source: Source
+) -> None:
+    await bench.hold_blob()
+    found = await bench.open(image, source).blob(BLOB)
+    assert (found.status, await content(found)) == (REVALIDATED, CONTENT)
+    assert bench.script.take_calls() == ["head blob"]
+    found = await bench.open(image, source).blob(BLOB)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
+    assert bench.script.take_calls() == []
+
+
+async def test_another_origin_must_send_the_bytes_themselves(bench: Bench) -> None:
+    await bench.hold_blob()
+    found = await bench.open(APP, ELSEWHERE).blob(BLOB)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob"]
+    assert [info.size for info in bench.store.walk()] == [len(CONTENT)]
+
+
+async def test_another_origin_that_sends_wrong_bytes_wins_nothing(bench: Bench) -> None:
+    await bench.hold_blob()
+    bench.script.bodies[APP] = ScriptedBody.whole(b"?" * len(CONTENT))
+    with pytest.raises(UpstreamInvalid):
+        await content(await bench.open(APP, ELSEWHERE).blob(BLOB))
+    await bench.landed()
+    assert not await bench.index.linked(Link(ELSEWHERE, APP, BLOB))
+    found = await bench.open().blob(BLOB)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
+
+
+async def test_a_head_of_a_blob_never_starts_a_download(bench: Bench) -> None:
+    found = await bench.open().stat_blob(BLOB)
+    assert (found.size, found.status) == (len(CONTENT), MISS)
+    assert bench.script.take_calls() == ["head blob"]
+    await bench.hold_blob()
+    found = await bench.open(WEB).stat_blob(BLOB)
+    assert (found.size, found.status) == (len(CONTENT), REVALIDATED)
+    assert bench.script.take_calls() == ["head blob"]
+    assert (await bench.open(WEB).stat_blob(BLOB)).status == HIT
+
+
+async def test_an_image_proves_its_right_before_it_joins_another_image_s_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    other = await bench.open(WEB).blob(BLOB)
+    assert other.status == COALESCED
+    assert bench.script.take_calls() == ["get blob", "head blob"]
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == await content(other) == CONTENT
+    await bench.landed()
+    assert await bench.index.linked(Link(ANONYMOUS, APP, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_an_image_without_the_right_does_not_join_another_image_s_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    bench.script.failures["head blob", WEB] = NotFound("not in this image")
+    with pytest.raises(BlobUnknown):
+        await bench.open(WEB).blob(BLOB)
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == CONTENT
+    await bench.landed()
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+@pytest.mark.parametrize("refusal", [NotFound("not in this image"), AccessDenied("not for you")])
+async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    first = asyncio.ensure_future(bench.open(APP).blob(BLOB))
+    await asyncio.to_thread(body.asked.wait, 10)
+    flight = bench.flights.find(ANONYMOUS, BLOB)
+    assert flight is not None
+    other = asyncio.ensure_future(bench.open(WEB).blob(BLOB))
+    await until(lambda: WEB in flight.images)
+    body.answer(refusal)
+    with pytest.raises(BlobUnknown):
+        await first
+    found = await other
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    assert bench.script.take_calls() == ["get blob", "head blob", "get blob"]
+    assert not await bench.index.linked(Link(ANONYMOUS, APP, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_credentials_do_not_share_a_download(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP, ANONYMOUS).blob(BLOB)
+    del bench.script.bodies[APP]
+    other = await bench.open(APP, ALICE).blob(BLOB)
+    assert (other.status, await content(other)) == (MISS, CONTENT)
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == CONTENT
+
+
+async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    waiting = asyncio.ensure_future(bench.open().blob(BLOB))
+    await asyncio.to_thread(body.asked.wait, 10)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    body.send(CONTENT)
+    body.size = len(CONTENT)
+    body.end()
+    body.answer()
+    await bench.landed()
+    assert (await bench.open().stat_blob(BLOB)).status == HIT
+
+
+async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(bench: Bench) -> None:
+    bench.shared.timings = PullTimings(response=0.02)
+    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().blob(BLOB)
+    body.answer(Unavailable("at last"))
+    await bench.landed()
+
+
+async def test_a_blob_that_breaks_off_is_an_outage_and_one_that_is_wrong_is_not(bench: Bench) -> None:
+    for failure, expected in ((Unavailable("broke"), UpstreamUnavailable), (Corrupt("HTML"), UpstreamInvalid)):
+        body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+        found = await bench.open().blob(BLOB)
+        verdict = asyncio.ensure_future(found.blob.verified())
+        body.send(CONTENT[:50_000])
+        body.fail(failure)
+        with pytest.raises(expected):
+            await content(found)
+        with pytest.raises(expected):
+            await verdict
+        await bench.landed()
+
+
+async def test_what_is_read_is_noted_as_used(bench: Bench) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    bench.clock.advance(timedelta(seconds=30))
+    await bench.open().manifest(LATEST)
+    (await bench.open(WEB).blob(BLOB)).blob.close()
+    bench.usage.flush()
+    later = NOON + timedelta(seconds=30)
+    assert bench.usage.last_used() == {ONE.descriptor.digest: later, BLOB: later}

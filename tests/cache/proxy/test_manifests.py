@@ -1,0 +1,345 @@
+"""Manifests of a proxied repository: who gets what from where, and by which right."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from cache.oci.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    UpstreamUnavailable,
+)
+from cache.proxy.shared import PullTimings
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.values import Link, Outcome
+from tests.cache.download.scripted import ScriptedBody
+from tests.cache.proxy.bench import (
+    BLOB,
+    COALESCED,
+    CONTENT,
+    GRACE,
+    HIT,
+    MISS,
+    ONE,
+    REVALIDATED,
+    TTL,
+    TWO,
+    Bench,
+    content,
+)
+from tests.cache.samples import (
+    ALICE,
+    ANONYMOUS,
+    APP,
+    ELSEWHERE,
+    LATEST,
+    WEB,
+)
+
+# Manifests by tag.
+
+
+async def test_an_unknown_tag_is_fetched_with_one_get_and_then_held(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status) == (ONE, MISS)
+    assert bench.script.take_calls() == ["get"]
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status) == (ONE, HIT)
+    assert bench.script.take_calls() == []
+
+
+async def test_who_asks_while_it_is_fetched_shares_the_fetch(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    bench.script.hold("get")
+    [first] = await bench.begin(bench.open().manifest(LATEST))
+    others = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(5)])
+    bench.script.release("get")
+    assert (await first).status == MISS
+    assert [(await other).status for other in others] == [COALESCED] * 5
+    assert bench.script.take_calls() == ["get"]
+
+
+@pytest.mark.parametrize("failure", [None, Unavailable("down")])
+async def test_within_its_ttl_a_tag_is_a_hit_whether_the_upstream_lives_or_not(
+    bench: Bench, failure: UpstreamError | None
+) -> None:
+    await bench.hold_tag()
+    bench.script.failure = failure
+    bench.clock.advance(TTL - timedelta(seconds=1))
+    assert (await bench.open().manifest(LATEST)).status == HIT
+    assert (await bench.open().stat_manifest(LATEST)).status == HIT
+    assert bench.script.calls == []
+
+
+async def test_past_its_ttl_a_tag_that_did_not_move_is_revalidated_by_a_head(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status) == (ONE, REVALIDATED)
+    assert bench.script.take_calls() == ["head"]
+    assert (await bench.open().manifest(LATEST)).status == HIT
+
+
+async def test_past_its_ttl_a_tag_that_moved_is_fetched_by_digest(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status) == (TWO, MISS)
+    assert bench.script.take_calls() == ["head", "get"]
+    assert (await bench.open().manifest(LATEST)).manifest == TWO
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
+
+
+async def test_an_upstream_that_tells_no_digest_is_asked_for_the_document(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.tells_digest = False
+    bench.clock.advance(TTL)
+    assert (await bench.open().manifest(LATEST)).status == MISS
+    assert bench.script.take_calls() == ["get"]
+
+
+async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    bench.script.hold("head")
+    gets = await bench.begin(*[bench.open().manifest(LATEST) for _ in range(3)])
+    heads = await bench.begin(*[bench.open().stat_manifest(LATEST) for _ in range(3)])
+    bench.script.release("head")
+    assert [(await get).status for get in gets] == [REVALIDATED] * 3
+    assert [(await head).status for head in heads] == [REVALIDATED] * 3
+    assert bench.script.take_calls() == ["head"]
+
+
+async def test_who_revalidates_with_the_first_coalesces_when_the_tag_moved(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    bench.script.hold("head")
+    first, other = await bench.begin(bench.open().manifest(LATEST), bench.open().manifest(LATEST))
+    bench.script.release("head")
+    assert (await first).status == MISS
+    assert (await other).status == COALESCED
+    assert (await other).manifest == TWO
+
+
+@pytest.mark.parametrize("failure", [Unavailable("down"), RateLimited("slowly", 5), Corrupt("a page of HTML")])
+async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Bench, failure: UpstreamError) -> None:
+    await bench.hold_tag()
+    bench.script.failure = failure
+    bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
+    found = await bench.open().manifest(LATEST)
+    assert found.manifest == ONE
+    assert (found.status.outcome, found.status.age) == (Outcome.STALE, TTL + GRACE - timedelta(seconds=1))
+    assert failure.reason in found.status.warning
+    assert "last confirmed by registry.example 30 days ago" in found.status.warning
+    assert "failing since 2024-05-31T12:00:59Z" in found.status.warning
+    target = await bench.open().stat_manifest(LATEST)
+    assert (target.descriptor, target.status.outcome) == (ONE.descriptor, Outcome.STALE)
+
+
+async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.failure = Unavailable("down")
+    bench.clock.advance(TTL + GRACE)
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().manifest(LATEST)
+    bench.script.failure = None
+    assert (await bench.open().manifest(LATEST)).status == REVALIDATED
+
+
+async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    bench.shared.timings = PullTimings(revalidation=0.01)
+    bench.script.hold("head")
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status.outcome, found.status.age) == (ONE, Outcome.STALE, TTL)
+    assert "did not answer in time" in found.status.warning
+    bench.shared.timings = PullTimings(revalidation_after_silence=10)
+    bench.script.release("head")
+    later = await bench.open().manifest(LATEST)
+    assert later.manifest == TWO
+    assert later.status in (COALESCED, HIT)
+    assert bench.script.take_calls() == ["head", "get"]
+
+
+async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    bench.shared.timings = PullTimings(revalidation=30)
+    bench.script.fails = True
+    bench.script.hold("head")
+    async with asyncio.timeout(10):
+        assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
+    bench.script.fails = False
+    async with asyncio.timeout(10):  # nor by those who come after the one that waited
+        assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
+    bench.script.release("head")
+
+
+async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> None:
+    assert (PullTimings().revalidation, PullTimings().response) == (2.0, 20.0)
+
+
+async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL + GRACE)
+    bench.shared.timings = PullTimings(response=0.02, revalidation=0.0)
+    bench.script.hold("head")
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open().manifest(LATEST)
+    bench.script.release("head")
+
+
+async def test_a_tag_that_is_gone_is_unknown_and_its_digest_stays_readable(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.clock.advance(TTL)
+    del bench.script.manifests[LATEST]
+    with pytest.raises(ManifestUnknown):
+        await bench.open().manifest(LATEST)
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
+    with pytest.raises(UpstreamUnavailable):  # the pointer is gone with the tag, so nothing may be served stale
+        await bench.open().manifest(LATEST)
+
+
+async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and_no_others(bench: Bench) -> None:
+    for image in (APP, WEB):
+        await bench.hold_tag(image, ALICE)
+        await bench.hold_blob(image, ALICE)
+    await bench.hold_tag(APP, ANONYMOUS)
+    bench.script.failures["head", APP] = AccessDenied("not any more")
+    bench.clock.advance(TTL)
+    with pytest.raises(ManifestUnknown):
+        await bench.open(APP, ALICE).manifest(LATEST)
+    assert not await bench.index.linked(Link(ALICE, APP, ONE.descriptor.digest))
+    assert not await bench.index.linked(Link(ALICE, APP, BLOB))
+    assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
+    assert await bench.index.linked(Link(ALICE, WEB, BLOB))
+    assert await bench.index.linked(Link(ANONYMOUS, APP, ONE.descriptor.digest))
+
+
+async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None:
+    await bench.hold_tag()
+    bench.script.failure = AccessDenied("no such thing for you")
+    bench.clock.advance(TTL)
+    with pytest.raises(ManifestUnknown):
+        await bench.open().manifest(LATEST)
+    assert await bench.index.find_pointer(ANONYMOUS, APP, LATEST) is None
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
+
+
+@pytest.mark.parametrize("asking", ["blob", "stat_blob", "follow"])
+async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, asking: str) -> None:
+    await bench.hold_tag(APP, ALICE)
+    bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = AccessDenied("not any more")
+    if asking == "follow":  # somebody else's download is running, which APP may join if it proves its right
+        bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
+        other = await bench.open(WEB, ALICE).blob(BLOB)
+    repository = bench.open(APP, ALICE)
+    with pytest.raises(BlobUnknown):
+        await (repository.stat_blob(BLOB) if asking == "stat_blob" else repository.blob(BLOB))
+    assert not await bench.index.linked(Link(ALICE, APP, ONE.descriptor.digest))
+    assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
+    if asking == "follow":
+        bench.script.bodies[WEB].send(CONTENT)
+        bench.script.bodies[WEB].end()
+        assert await content(other) == CONTENT
+
+
+# HEAD of manifests.
+
+
+async def test_a_head_of_an_unknown_tag_is_passed_on_and_downloads_nothing(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    found = await bench.open().stat_manifest(LATEST)
+    assert (found.descriptor, found.status) == (ONE.descriptor, MISS)
+    assert bench.script.take_calls() == ["head"]
+    assert (await bench.open().stat_manifest(LATEST)).status == HIT
+
+
+async def test_head_by_tag_then_get_by_digest_serves_the_tag_with_the_upstream_dead(bench: Bench) -> None:
+    """As docker and containerd pull."""
+    bench.script.publish(ONE)
+    await bench.open().stat_manifest(LATEST)
+    assert (await bench.open().manifest(ONE.descriptor.digest)).status == MISS
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(LATEST)).status == HIT
+    bench.clock.advance(TTL)
+    assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
+
+
+async def test_heads_of_an_unknown_tag_coalesce(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    bench.script.hold("head")
+    [first] = await bench.begin(bench.open().stat_manifest(LATEST))
+    [other] = await bench.begin(bench.open().stat_manifest(LATEST))
+    bench.script.release("head")
+    assert (await first).status == MISS
+    assert (await other).status == COALESCED
+    assert bench.script.take_calls() == ["head"]
+
+
+async def test_a_head_by_digest_is_passed_on_and_gives_no_right(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    digest = ONE.descriptor.digest
+    found = await bench.open().stat_manifest(digest)
+    assert (found.descriptor, found.status) == (ONE.descriptor, MISS)
+    assert not await bench.index.linked(Link(ANONYMOUS, APP, digest))
+    await bench.open().manifest(digest)
+    bench.script.take_calls()
+    assert (await bench.open().stat_manifest(digest)).status == HIT
+    assert bench.script.calls == []
+
+
+# Manifests by digest, and the right to them.
+
+
+async def test_a_digest_is_fetched_once_and_then_held_for_ever(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    digest = ONE.descriptor.digest
+    assert (await bench.open().manifest(digest)).status == MISS
+    bench.clock.advance(TTL + GRACE * 10)
+    bench.script.failure = Unavailable("down")
+    assert (await bench.open().manifest(digest)).status == HIT
+
+
+@pytest.mark.parametrize("how", ["manifest", "stat_manifest"])
+async def test_another_image_of_the_same_origin_wins_the_right_to_a_manifest_by_a_head(bench: Bench, how: str) -> None:
+    await bench.hold_tag()
+    digest = ONE.descriptor.digest
+    for image, source in ((WEB, ANONYMOUS), (APP, ALICE)):
+        found = await getattr(bench.open(image, source), how)(digest)
+        assert found.status == REVALIDATED
+        assert bench.script.take_calls() == ["head"]
+        assert (await bench.open(image, source).manifest(digest)).status == HIT
+        assert bench.script.take_calls() == []
+
+
+@pytest.mark.parametrize("failure", [NotFound("none"), AccessDenied("no"), Unavailable("down")])
+async def test_without_the_upstream_s_word_another_image_gets_nothing(bench: Bench, failure: UpstreamError) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    bench.script.failure = failure
+    expected = UpstreamUnavailable if isinstance(failure, Unavailable) else ManifestUnknown
+    expected_blob = UpstreamUnavailable if isinstance(failure, Unavailable) else BlobUnknown
+    for repository in (bench.open(WEB), bench.open(APP, ALICE), bench.open(APP, ELSEWHERE)):
+        with pytest.raises(expected):
+            await repository.manifest(ONE.descriptor.digest)
+        with pytest.raises(expected):
+            await repository.stat_manifest(ONE.descriptor.digest)
+        with pytest.raises(expected_blob):
+            await repository.blob(BLOB)
+        with pytest.raises(expected_blob):
+            await repository.stat_blob(BLOB)
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def test_another_origin_must_send_the_manifest_itself(bench: Bench) -> None:
+    await bench.hold_tag()
+    assert (await bench.open(APP, ELSEWHERE).manifest(ONE.descriptor.digest)).status == MISS
+    assert bench.script.take_calls() == ["get"]
