@@ -1,4 +1,4 @@
-"""ProxiedRepository: tags and referrers, what failures become, and who waits for whom."""
+"""ProxiedRepository: the contract of repositories, what upstream failures become, and which requests share a call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,8 +13,12 @@ from cache.oci.errors import (
     UpstreamInvalid,
     UpstreamUnavailable,
 )
+from cache.oci.names import Tag
+from cache.policy.gate import Gate
+from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.shared import PullTimings
+from cache.repository import Repository
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from tests.cache.proxy.bench import (
     BLOB,
@@ -23,9 +27,25 @@ from tests.cache.proxy.bench import (
     ONE,
     Bench,
 )
-from tests.cache.samples import (
-    LATEST,
-)
+from tests.cache.repository_contract import MANIFEST, RepositoryContract
+from tests.cache.samples import ANONYMOUS, APP, LATEST
+
+
+class TestProxiedRepository(RepositoryContract):
+    @pytest.fixture
+    def repository(self, bench: Bench) -> Repository:
+        bench.script.publish(MANIFEST)
+        return bench.open()
+
+
+class TestGatedRepository(RepositoryContract):
+    """Behind a gate that withholds nothing of what the contract asks for."""
+
+    @pytest.fixture
+    def repository(self, bench: Bench) -> Repository:
+        bench.script.publish(MANIFEST)
+        pinned = GatedImage(ANONYMOUS, APP, {Tag("pinned"): MANIFEST.descriptor.digest})
+        return GatedRepository(bench.open(), Gate(), pinned, bench.index, bench.index, bench.clock)
 
 
 async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
@@ -34,7 +54,7 @@ async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
 
 
 Call = Callable[[ProxiedRepository], Awaitable[object]]
-QUESTIONS: dict[str, tuple[Call, type[RegistryError]]] = {
+CALLS: dict[str, tuple[Call, type[RegistryError]]] = {
     "manifest by tag": (lambda repository: repository.manifest(LATEST), ManifestUnknown),
     "manifest by digest": (lambda repository: repository.manifest(ONE.descriptor.digest), ManifestUnknown),
     "head by tag": (lambda repository: repository.stat_manifest(LATEST), ManifestUnknown),
@@ -46,9 +66,9 @@ QUESTIONS: dict[str, tuple[Call, type[RegistryError]]] = {
 }
 
 
-@pytest.mark.parametrize(("ask", "unknown"), QUESTIONS.values(), ids=QUESTIONS)
+@pytest.mark.parametrize(("call", "unknown"), CALLS.values(), ids=CALLS)
 async def test_every_failure_of_the_upstream_becomes_one_of_ours(
-    bench: Bench, ask: Call, unknown: type[RegistryError]
+    bench: Bench, call: Call, unknown: type[RegistryError]
 ) -> None:
     table: list[tuple[UpstreamError, type[RegistryError], str | None]] = [
         (NotFound("none"), unknown, None),
@@ -63,7 +83,7 @@ async def test_every_failure_of_the_upstream_becomes_one_of_ours(
     for failure, expected, retry_after in table:
         bench.script.failure = failure
         with pytest.raises(RegistryError) as caught:
-            await ask(bench.open())
+            await call(bench.open())
         assert type(caught.value) is expected
         assert caught.value.headers.get("Retry-After") == retry_after
         await bench.landed()
@@ -71,12 +91,12 @@ async def test_every_failure_of_the_upstream_becomes_one_of_ours(
 
 @pytest.mark.parametrize("what", ["get", "head", "head blob", "tags"])
 async def test_an_upstream_that_does_not_answer_is_an_outage(bench: Bench, what: str) -> None:
-    asks = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
+    calls = {"get": "manifest by tag", "head": "head by tag", "head blob": "head of a blob", "tags": "tags"}
     bench.shared.timings = PullTimings(response=0.02)
     bench.script.publish(ONE)
     bench.script.hold(what)
     with pytest.raises(UpstreamUnavailable, match="did not answer within"):
-        await QUESTIONS[asks[what]][0](bench.open())
+        await CALLS[calls[what]][0](bench.open())
     bench.script.release(what)
 
 
