@@ -13,7 +13,7 @@ SAVING_FACTOR = 10
 
 
 class Freshness(Enum):
-    """What a tag pointer is good for.
+    """How a tag may be served by its pointer.
 
     MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream is asked to
     confirm it, and where it fails the pointer may be served stale. EXPIRED: served only if the upstream confirms it.

@@ -28,7 +28,7 @@ REVALIDATED, COALESCED = CacheStatus(Outcome.REVALIDATED), CacheStatus(Outcome.C
 
 
 class ProxiedBlobs:
-    """Raises only RegistryError."""
+    """The blobs of one image. Raises only RegistryError."""
 
     def __init__(
         self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, rights: Rights, calls: UpstreamCalls

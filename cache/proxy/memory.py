@@ -1,4 +1,4 @@
-"""What one event loop remembers of manifests and upstreams: recent hits, recent absences, ongoing outages.
+"""Memory of one event loop, of manifests and upstreams: recent hits, recent absences, ongoing outages.
 
 Looking up pointer, link and document for each request took 9 % of the time of a cached manifest.
 """

@@ -15,7 +15,7 @@ from cache.oci.names import RepositoryName, Tag, parse_reference
 
 
 class EndpointKind(Enum):
-    """What a path under /v2 is about; the values are the groups of the pattern."""
+    """The resource that a path under /v2 names; the values are the groups of the pattern."""
 
     MANIFEST = "reference"
     BLOB = "digest"
@@ -33,7 +33,7 @@ class Endpoint:
     target: Tag | Digest | None
 
 
-# The name reaches up to the last word that can end it: it may hold words like `manifests` itself.
+# The name extends to the last keyword that can end it, since it may contain words like `manifests` itself.
 _ENDPOINT = re.compile(
     r"/v2/(?P<name>.+)/(?:manifests/(?P<reference>[^/]+)|blobs/(?P<upload>uploads(?:/.*)?)|blobs/(?P<digest>[^/]+)"
     r"|tags/(?P<tags>list)|referrers/(?P<subject>[^/]+))",
@@ -60,7 +60,7 @@ def parse_endpoint(path: str) -> Endpoint | None:
 
 
 def check_raw_path(raw_path: bytes) -> None:
-    """Raises NameInvalid for a path under /v2 with an escape other than that of the colon.
+    """Refuse (NameInvalid) a path under /v2 with an escape other than that of the colon.
 
     Paths are parsed after decoding, when `%2f` has become a slash. No character of a name, tag or digest needs an
     escape but the colon.

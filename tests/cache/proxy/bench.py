@@ -59,7 +59,7 @@ class Clock:
 
 
 class Script:
-    """What the upstream holds, says and was asked; shared by clients of all sources."""
+    """The content, the failures and the noted calls of a scripted upstream, shared by the clients of all sources."""
 
     def __init__(self) -> None:
         self.manifests: dict[Tag | Digest, Manifest] = {}
@@ -158,7 +158,7 @@ class ScriptedClient:
 
 
 class CountedPullThrough(PullThrough):
-    """Tells when a request has come to wait for a shared task."""
+    """Counts the requests that have come to wait for a shared task."""
 
     waiting = 0
 
@@ -194,18 +194,18 @@ class Bench:
         return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)
 
     async def landed(self) -> None:
-        """Every download is over, and what it brought is written down."""
+        """Wait until every download has ended and is recorded."""
         await until(lambda: not self.flights)
 
     async def begin(self, *works: Coroutine[Any, Any, T]) -> "list[asyncio.Task[T]]":
-        """Begun, and each waiting for a shared task."""
+        """Start requests; return when each of them waits for a shared task."""
         wanted = self.shared.waiting + len(works)
         futures = [asyncio.create_task(work) for work in works]
         await until(lambda: self.shared.waiting == wanted)
         return futures
 
     async def hold_blob(self, image: RepositoryName = APP, source: Source = ANONYMOUS) -> None:
-        """The blob is here, with a link for that image."""
+        """Store the blob, with a link for the image."""
         assert await content(await self.open(image, source).blob(BLOB)) == CONTENT
         await self.landed()
         self.script.take_calls()
@@ -226,5 +226,5 @@ async def content(found: FoundBlob) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  the index and the downloads answer in threads
+        while not condition():  # noqa: ASYNC110  the index and the downloads work in threads
             await asyncio.sleep(0.001)

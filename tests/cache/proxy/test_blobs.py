@@ -1,4 +1,4 @@
-"""Blobs of a proxied repository: who gets what from where, and by which right."""
+"""Blobs of a proxied repository: which image gets which bytes, from where, and by which right."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Manifests of a proxied repository: who gets what from where, and by which right."""
+"""Manifests of a proxied repository: which image gets which one, from where, and by which right."""
 
 import asyncio
 from datetime import timedelta
@@ -176,7 +176,7 @@ async def test_an_upstream_that_failed_of_late_is_not_waited_for_in_vain(bench: 
     async with asyncio.timeout(10):
         assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
     bench.script.fails = False
-    async with asyncio.timeout(10):  # nor by those who come after the one that waited
+    async with asyncio.timeout(10):  # later requests do not wait either
         assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
     bench.script.release("head")
 
@@ -237,7 +237,7 @@ async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None
 async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, asking: str) -> None:
     await bench.hold_tag(APP, ALICE)
     bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = AccessDenied("not any more")
-    if asking == "follow":  # somebody else's download is running, which APP may join if it proves its right
+    if asking == "follow":  # another image's download is running; APP may join it if it proves its right
         bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
         other = await bench.open(WEB, ALICE).blob(BLOB)
     repository = bench.open(APP, ALICE)
@@ -263,7 +263,7 @@ async def test_a_head_of_an_unknown_tag_is_passed_on_and_downloads_nothing(bench
 
 
 async def test_head_by_tag_then_get_by_digest_serves_the_tag_with_the_upstream_dead(bench: Bench) -> None:
-    """As docker and containerd pull."""
+    """Docker and containerd pull like this."""
     bench.script.publish(ONE)
     await bench.open().stat_manifest(LATEST)
     assert (await bench.open().manifest(ONE.descriptor.digest)).status == MISS

@@ -1,4 +1,4 @@
-"""A remembered hit is one only while nothing has changed, and for its time; the memory is bounded."""
+"""Memory of recent manifests, absences and outages: how long each entry holds, and that it is bounded."""
 
 from datetime import timedelta
 

@@ -49,7 +49,7 @@ def publish(bench: Bench, name: str = "one", layers: int = 2) -> tuple[Manifest,
 
 
 async def give(bench: Bench, repository: ProxiedRepository | None = None) -> None:
-    """As the handler does: the manifest, and what may start with it."""
+    """Give a client the manifest, and start the downloads that may start with it, as the handler does."""
     repository = repository or bench.open()
     repository.blobs.prefetch(await repository.manifest(LATEST))
 
@@ -101,7 +101,7 @@ async def test_what_is_here_does_not_start_again(bench: Bench) -> None:
     await bench.landed()
     assert gets(bench) == 3
     await give(bench)
-    await give(bench, bench.open(WEB))  # here for another image: one question is enough, when somebody asks
+    await give(bench, bench.open(WEB))  # stored for another image: a HEAD is enough, once a client requests it
     await until(lambda: len(bench.tasks) == 0)
     assert gets(bench) == 3
     assert "head blob" not in bench.script.calls
@@ -137,7 +137,7 @@ async def test_what_nobody_requests_does_not_hold_its_place_for_long(bench: Benc
     await give(bench)
     await until(lambda: body.opened == 1)
     await until(lambda: bench.shared.prefetcher is not None and not bench.shared.prefetcher._running)
-    assert bench.flights.find(ANONYMOUS, digests[0]) is not None  # its own patience with readers is as always
+    assert bench.flights.find(ANONYMOUS, digests[0]) is not None  # the flight waits for readers as long as any other
     body.fail(Unavailable("over"))
     await bench.landed()
 

@@ -39,7 +39,7 @@ class TestProxiedRepository(RepositoryContract):
 
 
 class TestGatedRepository(RepositoryContract):
-    """Behind a gate that withholds nothing of what the contract asks for."""
+    """The contract holds behind a gate, too, if it withholds nothing."""
 
     @pytest.fixture
     def repository(self, bench: Bench) -> Repository:

@@ -1,4 +1,4 @@
-"""What index and disk do not agree on counts as absent."""
+"""Blobs on which index and disk do not agree count as absent."""
 
 import errno
 import os
@@ -104,7 +104,7 @@ async def test_a_file_that_is_missing_is_not_here_and_forgotten(
     keeper.file(digest).unlink()
     assert await held.open(digest) is None
     assert await keeper.held(digest) == [False]
-    assert told == []  # as a rule it was evicted
+    assert told == []  # as a rule it was evicted just before
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])

@@ -1,4 +1,4 @@
-"""Tags while a limit is nearly used up, and by their rules of freshness; what is remembered as absent."""
+"""Tags under rules of freshness, while a limit is nearly used up, and after they were absent."""
 
 import asyncio
 import time
@@ -45,7 +45,7 @@ from tests.cache.samples import (
 
 
 def limited(bench: Bench, remaining: int, **more: Any) -> None:
-    """The upstream has said that so many of a hundred pulls are left."""
+    """Note that the upstream has stated so many of a hundred pulls as left."""
     known = Allowance(limit=100, remaining=remaining, window=21600, told_at=time.time(), **more)
     bench.script.ledger.note(ANONYMOUS, lambda _: known)
 
@@ -100,7 +100,7 @@ async def test_a_miss_waits_for_a_pause_that_ends_soon_and_is_counted_while_it_w
     assert bench.shared.waiting_misses() == {ANONYMOUS: 0}
 
 
-# Freshness by rule, what is absent, and who wants nothing stale.
+# Freshness by rule, absences, and fresh-only.
 
 NEGATIVE = timedelta(seconds=10)
 
@@ -145,7 +145,7 @@ async def test_what_the_upstream_does_not_have_is_asked_for_once_in_a_while(
             with pytest.raises(ManifestUnknown):
                 await bench.open(source=credential).stat_manifest(reference)
         assert len(bench.script.take_calls()) == 1
-        with pytest.raises(ManifestUnknown):  # another image is another question
+        with pytest.raises(ManifestUnknown):  # an absence concerns one image alone
             await bench.open(WEB, credential).manifest(reference)
         assert len(bench.script.take_calls()) == 1
         bench.script.failure = None

@@ -96,6 +96,6 @@ def test_nothing_spared_is_chosen_and_enough_is_or_all_there_is(
     assert len(set(chosen)) == len(chosen)
     free = [h for h in everything if h.digest not in spared]
     assert sum(h.size for h in chosen) >= wanted or len(chosen) == len(free)
-    assert sum(h.size for h in chosen[:-1]) < wanted or not chosen  # and not one more
+    assert sum(h.size for h in chosen[:-1]) < wanted or not chosen  # and no more than that
     if any(h.gone for h in chosen):
         assert {h.digest for h in free if not h.gone} <= {h.digest for h in chosen}

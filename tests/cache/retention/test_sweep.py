@@ -217,7 +217,7 @@ async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch
     monkeypatch.setattr(sweep, "_counter", counting)
     with sweep.locked(keeper.folder / "evict.lock"):
         asking = [asyncio.ensure_future(asyncio.to_thread(ask, number)) for number in range(4)]
-        for _ in range(4):  # all of them have asked before the first one gets its turn
+        for _ in range(4):  # all of them have requested room before the first one gets its turn
             assert await asyncio.to_thread(asked.acquire, timeout=10)
     freed = await asyncio.gather(*asking)
     assert all(count >= 2000 for count in freed)
@@ -270,7 +270,7 @@ async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keep
     assert await keeper.held(digest) == [True]
 
 
-# What does not agree.
+# Rows and files that do not agree.
 
 
 async def test_an_old_file_without_a_row_is_removed_and_a_new_one_left(keeper: Keeper) -> None:

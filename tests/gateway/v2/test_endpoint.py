@@ -1,4 +1,4 @@
-"""What a path under /v2 names, and the escapes that nothing in it needs."""
+"""Endpoints that paths under /v2 name, and percent escapes that are refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a blob and a manifest are answered with, over a blob whose bytes come and fail as a script says."""
+"""Responses with blobs and manifests, over a blob whose bytes arrive and fail as scripted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -28,9 +28,9 @@ MISS = CacheStatus(Outcome.MISS)
 
 
 class ScriptedBlob:
-    """A blob whose bytes become ready up to `held`; the rest, and the verdict, wait for `proceed`, then fail or come.
+    """A blob whose bytes become ready up to `held`; the rest, and the verdict, wait for `proceed`, then arrive or fail.
 
-    `failure` is raised instead of the rest. `told` is what `size` says before the verdict.
+    `failure` is raised instead of the rest. `told`: whether `size` is known before the verdict.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ async def test_a_range_behind_the_end_of_another_blob_is_not_refused() -> None:
 
 
 class Conversation:
-    """A request that runs while the test looks on; leaving the block ends it."""
+    """A request that runs beside the test; leaving the block ends it."""
 
     def __init__(self, blob: ScriptedBlob, *headers: tuple[str, str], version: str = "1.1") -> None:
         self._app = serving(blob)
@@ -323,7 +323,7 @@ async def test_an_old_client_gets_a_large_blob_of_known_size_as_it_becomes_ready
         assert conversation.client.received.body == LARGE[:TAIL]
 
 
-# Who leaves.
+# Clients that leave.
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["before the headers", "midway"])
@@ -385,7 +385,7 @@ async def test_no_task_outlives_an_answer() -> None:
     assert asyncio.all_tasks() == before
 
 
-# Manifests, and how a lookup is told.
+# Manifests, and the headers about the cache.
 
 INDEX = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2,  "manifests": []}\n')
 
