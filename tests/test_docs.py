@@ -1,4 +1,4 @@
-"""The README is held to the code: what exists is documented, and what is documented exists."""
+"""Tests that the README matches the code: everything that exists is documented, and documented things exist."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def code_spans() -> set[str]:
 
 
 def commands(command: Any, path: str = "") -> dict[str, Any]:
-    """Every command that does something, by its words."""
+    """Executable commands by their full names, such as `cache list`."""
     if not hasattr(command, "commands"):
         return {path: command}
     return {
