@@ -646,7 +646,7 @@ THREATS = [
         "A bearer token is required, unless none is set and the server's own addresses are all loopback.",
         (
             "tests/gateway/test_ops.py::test_without_a_token_they_are_read_on_a_loopback_server_alone",
-            "tests/gateway/test_ops.py::test_with_a_token_file_the_metrics_want_the_token",
+            "tests/gateway/test_ops.py::test_with_a_token_file_the_metrics_require_the_token",
             "tests/gateway/test_ops.py::test_an_empty_or_missing_token_file_lets_nobody_in",
         ),
         Disarm("gateway/ops.py", "        if not options.loopback_only:", "        if False:"),
@@ -662,7 +662,7 @@ THREATS = [
         "names in labels",
         "Names of images or users become labels: the metrics reveal them, and grow with every invented name.",
         "Labels come from enums and configured upstreams only.",
-        ("tests/gateway/test_ops.py::test_pulls_count_what_came_and_what_went",),
+        ("tests/gateway/test_ops.py::test_pulls_count_received_and_sent_bytes",),
     ),
     Threat(
         "forged log line",

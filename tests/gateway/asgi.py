@@ -1,4 +1,4 @@
-"""A request straight into an ASGI app, with the scope that the server would make of it."""
+"""Requests straight to an ASGI app, with the scope that the server would make of them."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ Watch = Callable[[Message], Awaitable[None]]
 
 @dataclass
 class Exchange:
-    """What an app answered. `complete`: it sent the message that ends a body."""
+    """Response of an app. `complete`: the app sent the message that ends a body."""
 
     status: int = 0
     headers: RawHeaders = field(default_factory=lambda: RawHeaders(()))
@@ -25,7 +25,7 @@ class Exchange:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The one error of an answer of the specification's form."""
+        """The one error of a response in the specification's form."""
         document = json.loads(self.body)
         assert list(document) == ["errors"]
         (entry,) = document["errors"]
@@ -56,7 +56,7 @@ def scope_of(
 
 
 class Client:
-    """One request. Its body comes first; then nothing does until `leave`, as with a client that waits."""
+    """Client that sends one request with its body, and then nothing until `leave`."""
 
     def __init__(self, scope: Scope, body: Sequence[bytes] = (b"",)) -> None:
         self.scope = scope
@@ -65,7 +65,7 @@ class Client:
         self.unread = list(body)
         self.watch: Watch | None = None
 
-    async def ask(self, app: ASGIApp) -> Exchange:
+    async def request(self, app: ASGIApp) -> Exchange:
         await app(self.scope, self._receive, self._send)
         return self.received
 
@@ -96,7 +96,7 @@ class Client:
             await self.watch(message)
 
 
-async def ask(
+async def send_request(
     app: ASGIApp, method: str, target: str, headers: Sequence[tuple[str, str]] = (), *, http_version: str = "1.1"
 ) -> Exchange:
-    return await Client(scope_of(method, target, headers, http_version=http_version)).ask(app)
+    return await Client(scope_of(method, target, headers, http_version=http_version)).request(app)

@@ -1,4 +1,4 @@
-"""Our server, told of in a file by itself: every path that Python code asks the system about, and every connection.
+"""The server, run so that it records every path that Python code passes to the system, and every connection.
 
 Run as `python -m tests.gateway.audited FILE serve …`; a line of FILE is the event and the path.
 """

@@ -1,4 +1,4 @@
-"""What operators see of a server: its metrics after real pulls, who may read them, whether it is ready, its log."""
+"""Operations: metrics after real pulls and who may read them, readiness, and the log."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from gateway.observability.server_state import ServerState
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
-from tests.gateway.asgi import Exchange, ask
+from tests.gateway.asgi import Exchange, send_request
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
@@ -36,7 +36,7 @@ TINY = "library/tiny/manifests/latest"
 
 
 class Counts:
-    """The samples of one exposition."""
+    """Samples of one exposition."""
 
     def __init__(self, server: Gateway) -> None:
         answer = raw.get(f"{server.url}/-/metrics")
@@ -75,10 +75,10 @@ def size_of(layout: ImageLayout) -> int:
     return layout.blobs[layout.layers[0]].stat().st_size
 
 
-# Metrics.
+# Metrics
 
 
-def test_pulls_count_what_came_and_what_went(hub: Hub, tiny: ImageLayout, gateway: GatewayFactory) -> None:
+def test_pulls_count_received_and_sent_bytes(hub: Hub, tiny: ImageLayout, gateway: GatewayFactory) -> None:
     server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"prefetch": False}})
     manifest = pulled(server, TINY)
     assert pulled(server, blob_path(tiny)).complete
@@ -98,19 +98,19 @@ def test_pulls_count_what_came_and_what_went(hub: Hub, tiny: ImageLayout, gatewa
     assert counts.of("fills_total", **HUB, result="committed") == 1
     assert counts.of("fill_seconds_count", **HUB) == counts.of("fill_bytes_per_second_count", **HUB) == 1
     assert counts.of("responses_total", surface="registry", status="2xx") == 2
-    assert counts.of("responses_total", surface="operations", status="2xx") >= 1  # it was asked until it was ready
+    assert counts.of("responses_total", surface="operations", status="2xx") >= 1  # requested until the server was ready
     hits_and_ranges_count_as_bytes_of_the_cache(server, hub, tiny)
     no_label_names_an_image_or_a_digest(server)
 
 
 def hits_and_ranges_count_as_bytes_of_the_cache(server: Gateway, hub: Hub, tiny: ImageLayout) -> None:
     before = Counts(server)
-    asked = len(hub.log.select())
+    requests = len(hub.log.select())
     manifest = pulled(server, TINY)
     part = pulled(server, blob_path(tiny), ("Range", "bytes=10-109"))
     assert (part.status, len(part.body)) == (206, 100)
     after = Counts(server)
-    assert len(hub.log.select()) == asked
+    assert len(hub.log.select()) == requests
     assert after.of("sent_bytes_total", origin="cache") == len(manifest.body) + 100
     assert after.of("sent_bytes_total", origin="upstream") == before.of("sent_bytes_total", origin="upstream")
     assert after.of("pulls_total", kind="blob", outcome="HIT") == 1
@@ -127,7 +127,7 @@ def no_label_names_an_image_or_a_digest(server: Gateway) -> None:
         assert not any(word in value for word in ("tiny", "never", "sha256", "BREW", "hub"))
 
 
-def test_a_stale_answer_is_a_saved_pull_and_the_outage_shows(
+def test_a_stale_response_is_a_saved_pull_and_the_outage_shows(
     hub: Hub, tiny: ImageLayout, gateway: GatewayFactory
 ) -> None:
     server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"ttl": "0s"}})
@@ -173,9 +173,7 @@ def test_followers_of_one_fetch_are_counted_while_they_follow_and_after(
     assert counts.of("responses_total", surface="registry", status="4xx") == 1
 
 
-def test_whichever_worker_answers_the_counts_are_those_of_all(
-    hub: Hub, tiny: ImageLayout, gateway: GatewayFactory
-) -> None:
+def test_every_worker_exposes_the_counts_of_all(hub: Hub, tiny: ImageLayout, gateway: GatewayFactory) -> None:
     server = gateway({"upstreams": {"docker.io": hub.settings()}, "workers": 2})
     for _ in range(20):
         pulled(server, TINY)
@@ -185,7 +183,7 @@ def test_whichever_worker_answers_the_counts_are_those_of_all(
     assert Counts(server).of("workers") == 2
 
 
-def test_waits_are_counted_many_at_once_as_they_are_one_by_one() -> None:
+def test_waits_are_counted_in_bulk_as_they_are_one_by_one() -> None:
     metrics = Metrics()
     waits = [0.5, 1, 2, 250, 19_999, 31_000, 0]
     for wait in waits:
@@ -199,7 +197,7 @@ def test_waits_are_counted_many_at_once_as_they_are_one_by_one() -> None:
     assert f'gateway_first_byte_seconds_sum{{kind="blob",outcome="HIT"}} {sum(waits) / 1000}' in text
 
 
-# Who may read them.
+# Access to the metrics
 
 
 @pytest.fixture
@@ -220,14 +218,14 @@ FAR = "https://registry.example.com"
 
 
 async def metrics_status(app: ASGIApp, authorization: str | None = None) -> int:
-    found = await ask(app, "GET", "/-/metrics", [("Authorization", authorization)] if authorization else [])
+    found = await send_request(app, "GET", "/-/metrics", [("Authorization", authorization)] if authorization else [])
     assert (b"gateway_" in found.body) == (found.status == 200)
     if found.status == 401:
         assert found.headers["www-authenticate"].startswith("Bearer")
     return found.status
 
 
-async def test_with_a_token_file_the_metrics_want_the_token(tmp_path: Path, token: Path) -> None:
+async def test_with_a_token_file_the_metrics_require_the_token(tmp_path: Path, token: Path) -> None:
     async with served(tmp_path, FAR, metrics_token_file=token) as app:
         for given in (
             None,
@@ -259,13 +257,13 @@ async def test_without_a_token_they_are_read_on_a_loopback_server_alone(tmp_path
     for url, host in ((FAR, "127.0.0.1"), ("http://127.0.0.1", "192.0.2.1")):
         async with served(tmp_path / "far", url, host=host) as app:
             for headers in ([], [("Host", "localhost")], [("X-Forwarded-For", "127.0.0.1")]):
-                refused = await ask(app, "GET", "/-/metrics", headers)
+                refused = await send_request(app, "GET", "/-/metrics", headers)
                 assert refused.status == 403
                 assert "metrics_token_file" in refused.error["detail"]
 
 
 @pytest.mark.parametrize(("access", "status"), [("open", 200), ("off", 404)])
-async def test_the_setting_opens_them_to_all_or_to_nobody(
+async def test_the_setting_opens_the_metrics_to_all_or_to_nobody(
     tmp_path: Path, token: Path, access: str, status: int
 ) -> None:
     async with served(tmp_path, FAR, metrics_access=access, metrics_token_file=token) as app:
@@ -273,12 +271,12 @@ async def test_the_setting_opens_them_to_all_or_to_nobody(
         assert await metrics_status(app, "Bearer of-the-metrics") == status
 
 
-# Whether it is alive and ready.
+# Liveness and readiness
 
 
 async def ready(app: ASGIApp) -> Exchange:
-    assert (await ask(app, "GET", "/-/health")).status == 200
-    return await ask(app, "GET", "/-/ready")
+    assert (await send_request(app, "GET", "/-/health")).status == 200
+    return await send_request(app, "GET", "/-/ready")
 
 
 @pytest.mark.parametrize(("name", "table"), [("gateway.db", "groups"), ("cache.db", "changes")])
@@ -297,7 +295,7 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
         assert (await ready(app)).status == 503
 
 
-async def test_a_server_that_stops_is_not_ready_any_more(tmp_path: Path) -> None:
+async def test_a_stopping_server_is_not_ready(tmp_path: Path) -> None:
     await make(tmp_path)
     process = ServerState()
     async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], state=process) as (app,):
@@ -306,18 +304,16 @@ async def test_a_server_that_stops_is_not_ready_any_more(tmp_path: Path) -> None
         assert (await ready(app)).error["code"] == "UNAVAILABLE"
 
 
-# The log.
+# The log
 
 
 def lines_of(server: Gateway, event: str) -> list[dict[str, Any]]:
-    """After it has stopped; written with log_format json."""
+    """Log lines of one event that a stopped server wrote with log_format json."""
     lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == event]
 
 
-def test_a_line_for_machines_says_who_asked_for_what_and_how_it_was_answered(
-    hub: Hub, tiny: ImageLayout, gateway: GatewayFactory
-) -> None:
+def test_a_json_line_describes_request_and_response(hub: Hub, tiny: ImageLayout, gateway: GatewayFactory) -> None:
     server = gateway({"upstreams": {"docker.io": hub.settings()}, "log_format": "json", "cache": {"prefetch": False}})
     headers = [("User-Agent", "docker/29.1 \xe9" + "x" * 300), ("X-Request-Id", "mine"), *ACCEPT]
     answer = raw.get(f"{server.proxied_url(TINY)}?token=hunter2", headers)
@@ -345,10 +341,10 @@ def test_a_line_for_machines_says_who_asked_for_what_and_how_it_was_answered(
     }
     assert (blob["kind"], blob["outcome"], blob["bytes"]) == ("blob", "MISS", size_of(tiny))
     assert "hunter2" not in server.log_text()
-    each_fill_is_a_line_when_it_begins_and_when_it_ends(server, tiny)
+    each_fill_is_logged_when_it_begins_and_when_it_ends(server, tiny)
 
 
-def each_fill_is_a_line_when_it_begins_and_when_it_ends(server: Gateway, tiny: ImageLayout) -> None:
+def each_fill_is_logged_when_it_begins_and_when_it_ends(server: Gateway, tiny: ImageLayout) -> None:
     assert [line["digest"] for line in lines_of(server, "fill_began")] == [tiny.layers[0], ABSENT]
     came, failed = sorted(lines_of(server, "fill_ended"), key=lambda line: str(line["outcome"]))
     assert (came["outcome"], came["upstream"], came["bytes"]) == ("committed", "docker.io", size_of(tiny))
@@ -366,7 +362,7 @@ def test_nothing_that_a_client_sends_forges_a_line(gateway: GatewayFactory) -> N
     server.stop()
     assert all(line.isprintable() for line in server.log_text().splitlines())
     forged, named = [line for line in server.log_text().splitlines() if "/v2/" in line]
-    assert nasty in forged  # as it came, with its escapes
+    assert nasty in forged  # unchanged, with its escapes
     assert """user_agent='x" status=200 \xe9\\x85\\xad\\x9b'""" in named
 
 

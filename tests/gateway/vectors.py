@@ -1,4 +1,4 @@
-"""Requests that must be refused before anything is done for them, and what each must be told."""
+"""Table of requests that must be refused before anything is done for them, and how each is refused."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DENIED = "library/secret"
 
 @dataclass(frozen=True)
 class Vector:
-    """`says`: words that the detail must hold."""
+    """One request and its refusal. `says`: words that the detail of the error must contain."""
 
     method: str
     target: str
@@ -26,7 +26,7 @@ class Vector:
 
 RESOURCES = ("manifests/latest", f"manifests/{DIGEST}", f"blobs/{DIGEST}", "tags/list", f"referrers/{DIGEST}")
 
-# What stands below dependency_proxy/containers, before /manifests and the like.
+# Names between dependency_proxy/containers/ and /manifests, /blobs and so on.
 NAMES = (
     *("A", "Library/tiny", "library/Tiny", "tinY"),
     *("..", "../a", "a/..", "a/../b", "../../../../etc/passwd", "./a", "a/.", "a/./b", "...", "a/..../b"),
@@ -142,7 +142,7 @@ def references() -> Iterator[Vector]:
             yield Vector("GET", f"{PROXIED}/{IMAGE}/{kind}/{digest}", 400, "DIGEST_INVALID")
     for text in NOT_EVEN_A_DIGEST:
         for kind in ("blobs", "referrers"):
-            if (kind, text) != ("blobs", "uploads"):  # which is where uploads begin
+            if (kind, text) != ("blobs", "uploads"):  # the path of a new upload
                 yield Vector("GET", f"{PROXIED}/{IMAGE}/{kind}/{text}", 400, "DIGEST_INVALID", "sha256: or sha512:")
     for escape in ("%2e%2e", "..%2f..%2fetc%2fpasswd", "%00", "latest%0a", "l%61test", f"sha256%3a{'a' * 62}%2e%2e"):
         for kind in ("manifests", "blobs"):
@@ -151,7 +151,7 @@ def references() -> Iterator[Vector]:
 
 
 def places() -> Iterator[Vector]:
-    """Good names of what is not there, or not for this client."""
+    """Valid names of images that do not exist, or are not for this client."""
     for resource in RESOURCES:
         yield Vector(
             "GET", f"/v2/nogroup/dependency_proxy/containers/tiny/{resource}", 404, "NAME_UNKNOWN", "'nogroup'"

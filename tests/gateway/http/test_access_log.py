@@ -37,7 +37,7 @@ async def logged(
     app: ASGIApp, method: str = "GET", target: str = "/v2/", headers: Sequence[tuple[str, str]] = ()
 ) -> tuple[Exchange, Events]:
     with capture_logs() as events:
-        found = await Client(scope_of(method, target, headers)).ask(AccessLog(app, unexpected_response))
+        found = await Client(scope_of(method, target, headers)).request(AccessLog(app, unexpected_response))
     return found, events
 
 
@@ -123,7 +123,7 @@ async def test_a_request_that_the_server_cancels_is_logged_too() -> None:
         await asyncio.Event().wait()
 
     with capture_logs() as events:
-        task = asyncio.ensure_future(Client(scope_of("GET", "/v2/")).ask(AccessLog(endless, unexpected_response)))
+        task = asyncio.ensure_future(Client(scope_of("GET", "/v2/")).request(AccessLog(endless, unexpected_response)))
         await began.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -34,9 +34,9 @@ class Refusing:
         self._limits = limits
         self.client.watch = self._note
 
-    async def ask(self) -> Exchange:
+    async def request(self) -> Exchange:
         async with asyncio.timeout(10):
-            return await self.client.ask(DrainedRefusals(self._refuse, self._limits))
+            return await self.client.request(DrainedRefusals(self._refuse, self._limits))
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(self._after):
@@ -52,7 +52,7 @@ class Refusing:
 @pytest.mark.parametrize("after", [0, 3])
 async def test_the_answer_comes_first_and_ends_when_the_body_was_read(framing: tuple[str, str], after: int) -> None:
     refusing = Refusing(framing, after=after)
-    found = await refusing.ask()
+    found = await refusing.request()
     assert (found.status, found.body, found.complete) == (405, b"no", True)
     assert refusing.unread_at == [
         ("http.response.start", False, 16 - after),
@@ -63,30 +63,30 @@ async def test_the_answer_comes_first_and_ends_when_the_body_was_read(framing: t
 
 async def test_a_body_that_was_read_is_not_waited_for_again() -> None:
     refusing = Refusing(DECLARED, after=16)
-    assert (await refusing.ask()).complete
+    assert (await refusing.request()).complete
     assert refusing.unread_at[-1] == ("http.response.body", True, 0)
 
 
 @pytest.mark.parametrize("headers", [(), (("Content-Length", "0"),)], ids=["none", "empty"])
 async def test_a_request_without_a_body_is_not_waited_for(headers: Sequence[tuple[str, str]]) -> None:
     refusing = Refusing(*headers, body=[])
-    assert (await refusing.ask()).complete
+    assert (await refusing.request()).complete
 
 
 async def test_a_client_that_leaves_while_it_is_drained_ends_the_request() -> None:
     refusing = Refusing(DECLARED, body=[])
     refusing.client.leave()
-    assert (await refusing.ask()).status == 405
+    assert (await refusing.request()).status == 405
 
 
 async def test_a_body_without_end_is_read_up_to_the_limit() -> None:
     refusing = Refusing(CHUNKED, limits=DrainLimits(bytes=5 * 65_536))
-    assert (await refusing.ask()).complete
+    assert (await refusing.request()).complete
     assert refusing.unread_at[-1] == ("http.response.body", True, 11)
 
 
 async def test_a_body_that_does_not_come_is_waited_for_in_vain_only_so_long() -> None:
-    assert (await Refusing(DECLARED, body=[], limits=DrainLimits(seconds=0.02)).ask()).complete
+    assert (await Refusing(DECLARED, body=[], limits=DrainLimits(seconds=0.02)).request()).complete
 
 
 def test_a_push_of_a_big_body_to_a_proxied_name_gets_its_answer(gateway: GatewayFactory, canary: Liar) -> None:

@@ -14,7 +14,7 @@ from gateway.http.stalls import StallLimits
 from gateway.server.connections import Server
 from gateway.settings.load import Settings
 from gateway.wiring.app import running
-from tests.gateway.asgi import ask
+from tests.gateway.asgi import send_request
 from tests.parts.images import seeded
 from tests.parts.liar import Liar
 from tests.parts.ports import HOST, listen
@@ -39,7 +39,7 @@ async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
     stop, listener = asyncio.Event(), listen(0)
     limits = StallLimits(response_timeout=0.5)
     async with running(Settings.model_validate(given), ["http://127.0.0.1"], stalls=limits) as [app]:
-        assert (await ask(app, "GET", target)).complete
+        assert (await send_request(app, "GET", target)).complete
         serving = asyncio.ensure_future(Server(app).serve(listener, stop, 1.0))
         yield Impatient(listener.getsockname()[1], target)
         stop.set()

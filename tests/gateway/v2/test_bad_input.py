@@ -1,4 +1,4 @@
-"""Requests that name nothing, nothing good, or what nobody may have: refused with a reason, and nothing is done."""
+"""Requests for invalid, unknown and forbidden names: each is refused with a reason, and nothing is done for it."""
 
 import ast
 import asyncio
@@ -33,7 +33,7 @@ from gateway.v2.access import RegistryOptions
 from gateway.v2.root_selection import root_table
 from gateway.wiring.app import create_app
 from gateway.wiring.lifespan import open_services
-from tests.gateway.asgi import Exchange, ask
+from tests.gateway.asgi import Exchange, send_request
 from tests.gateway.vectors import DENIED, IMAGE, PROXIED, Vector, all_vectors
 from tests.parts.gateway import ROOT, toml
 from tests.parts.images import digest_of, seeded
@@ -44,14 +44,14 @@ from tests.parts.raw import RawStream
 
 VECTORS = all_vectors()
 CONTENT = seeded("held", 1_000)
-HELD = f"{PROXIED}/{IMAGE}/blobs/{digest_of(CONTENT)}"
+CACHED_BLOB = f"{PROXIED}/{IMAGE}/blobs/{digest_of(CONTENT)}"
 SENTENCE = re.compile(r"\S+ \S+ \S+.*", re.DOTALL)
 ROOTS = root_table("http://127.0.0.1:8080", {}, "hub", {})
 OPTIONS = RegistryOptions(open_proxy=True)
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
-async def test_there_are_enough_of_them() -> None:
+async def test_the_table_has_enough_requests() -> None:
     assert len({vector.target for vector in VECTORS}) >= 200
 
 
@@ -60,14 +60,14 @@ def settings(canary: Liar) -> dict[str, Any]:
 
 
 async def prepare(data: Path) -> None:
-    """Beside the open `hub`: a group whose proxy is off, and one that requires a login."""
+    """Create, beside the open `hub`, a group whose proxy is off and one that requires a login."""
     async with folder.open_made(data) as database, database.write() as connection:
         for path, proxy_enabled in (("off", False), ("closed", True)):
             group = await groups.create(connection, path, NOW)
             await groups.update(connection, replace(group, proxy_enabled=proxy_enabled))
 
 
-async def hold(services: Services, data: Path) -> None:
+async def cache_blob(services: Services, data: Path) -> None:
     """Put a blob into the cache, as if it had been pulled."""
     digest = Digest.of(CONTENT)
     arrived = data / "spool" / "arrived"
@@ -81,14 +81,14 @@ async def hold(services: Services, data: Path) -> None:
 
 @contextmanager
 def untouched() -> Iterator[Liar]:
-    """An upstream that nobody may reach."""
+    """Run an upstream that must not be reached during the block."""
     with Liar() as canary:
         yield canary
         assert canary.connections == 0, f"the upstream was reached: {canary.requests.select()}"
 
 
 def files(data: Path) -> dict[str, bytes | None]:
-    """All that lies in a data folder, but for what a database keeps beside itself while it is open."""
+    """Content of a data folder by path, without the files that an open database keeps beside itself."""
     return {
         str(path.relative_to(data)): path.read_bytes() if path.is_file() else None
         for path in sorted(data.rglob("*"))
@@ -111,7 +111,7 @@ async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sur
     with untouched() as canary:
         await prepare(data)
         async with open_services(Settings.model_validate({"data": str(data), **settings(canary)})) as services:
-            await hold(services, data)
+            await cache_blob(services, data)
             before = files(data)
             yield Surface(create_app(services, ROOTS, OPTIONS), services)
             assert files(data) == before
@@ -136,48 +136,48 @@ def check(vector: Vector, found: Exchange, *, body: bool = True) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=str)
 async def test_it_is_refused_with_a_code_and_a_reason(vector: Vector, surface: Surface) -> None:
-    check(vector, await ask(surface.app, vector.method, vector.target, vector.headers))
+    check(vector, await send_request(surface.app, vector.method, vector.target, vector.headers))
 
 
-async def test_a_refusal_repeats_only_the_start_of_what_was_asked(surface: Surface) -> None:
+async def test_a_refusal_repeats_only_the_start_of_a_request(surface: Surface) -> None:
     for target in (f"/{'x' * 8_000}", f"{PROXIED}/x/manifests/{'y' * 8_000}", f"{PROXIED}/x/blobs/{'z' * 8_000}"):
-        assert len((await ask(surface.app, "GET", target)).body) < 1_000
-    assert len((await ask(surface.app, "X" * 8_000, "/v2/")).body) < 1_000
-    assert len((await ask(surface.app, "GET", f"{PROXIED}/x/tags/list?n={'1' * 8_000}")).body) < 1_000
+        assert len((await send_request(surface.app, "GET", target)).body) < 1_000
+    assert len((await send_request(surface.app, "X" * 8_000, "/v2/")).body) < 1_000
+    assert len((await send_request(surface.app, "GET", f"{PROXIED}/x/tags/list?n={'1' * 8_000}")).body) < 1_000
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example/path", "[", "a@evil.example", "evil.example:99999", ""])
 async def test_a_host_header_changes_no_refusal(host: str, surface: Surface) -> None:
     for target in ("/nothing", f"{PROXIED}/{DENIED}/tags/list"):
         headers = [("Host", host), ("X-Forwarded-Host", host), ("Forwarded", f"host={host}")]
-        found = await ask(surface.app, "GET", target, headers)
-        assert found.body == (await ask(surface.app, "GET", target)).body
+        found = await send_request(surface.app, "GET", target, headers)
+        assert found.body == (await send_request(surface.app, "GET", target)).body
 
 
 @pytest.mark.parametrize("target", [f"{PROXIED}/{IMAGE}/tags/list", "/-/ready"])
-async def test_what_nobody_foresaw_is_answered_in_the_same_form_and_told_once(target: str, surface: Surface) -> None:
+async def test_an_unexpected_error_has_the_same_form_and_is_logged_once(target: str, surface: Surface) -> None:
     nothing: Any = None
     broken = create_app(replace(surface.services, directory=nothing), ROOTS, OPTIONS)
     with capture_logs() as events:
-        found = await ask(broken, "GET", target)
+        found = await send_request(broken, "GET", target)
     check(Vector("GET", target, 500, "UNKNOWN", "request id"), found)
     assert b"NoneType" not in found.body
     assert [event["event"] for event in events] == ["request_failed", "request"]
     assert {event["request_id"] for event in events} == {found.headers["x-request-id"]}
 
 
-# Ranges, of a blob that is here.
+# Ranges of a cached blob
 
 
-async def test_the_blob_that_is_held_can_be_had(surface: Surface) -> None:
-    found = await ask(surface.app, "GET", HELD)
+async def test_the_cached_blob_is_served(surface: Surface) -> None:
+    found = await send_request(surface.app, "GET", CACHED_BLOB)
     assert (found.status, found.body, found.headers["x-cache"]) == (200, CONTENT, "HIT")
 
 
 @pytest.mark.parametrize("wanted", ["bytes=1000-", "bytes=1000-1001", "bytes=-0", "bytes=9999999999999999999-"])
 async def test_a_range_behind_the_end_is_refused_with_the_size(wanted: str, surface: Surface) -> None:
-    found = await ask(surface.app, "GET", HELD, [("Range", wanted)])
-    check(Vector("GET", HELD, 416, "RANGE_INVALID", "1000 bytes"), found)
+    found = await send_request(surface.app, "GET", CACHED_BLOB, [("Range", wanted)])
+    check(Vector("GET", CACHED_BLOB, 416, "RANGE_INVALID", "1000 bytes"), found)
     assert found.headers["content-range"] == "bytes */1000"
 
 
@@ -189,32 +189,32 @@ async def test_a_range_behind_the_end_is_refused_with_the_size(wanted: str, surf
     ],
     ids=lambda wanted: wanted[:20],
 )
-async def test_a_range_that_is_none_is_answered_with_the_whole(wanted: str, surface: Surface) -> None:
-    found = await ask(surface.app, "GET", HELD, [("Range", wanted)])
+async def test_for_an_invalid_range_the_whole_blob_is_sent(wanted: str, surface: Surface) -> None:
+    found = await send_request(surface.app, "GET", CACHED_BLOB, [("Range", wanted)])
     assert (found.status, found.body) == (200, CONTENT)
 
 
-async def test_one_images_blob_cannot_be_had_under_a_denied_name(surface: Surface) -> None:
+async def test_the_blob_of_one_image_is_not_served_under_a_denied_name(surface: Surface) -> None:
     for name in (DENIED, "secret", "docker.io/secret", f"docker.io/{DENIED}", f"index.docker.io/{DENIED}"):
-        assert (await ask(surface.app, "GET", HELD.replace(IMAGE, name))).status == 403
+        assert (await send_request(surface.app, "GET", CACHED_BLOB.replace(IMAGE, name))).status == 403
 
 
-# The same over a socket, and what the server does meanwhile.
+# Requests over a socket, and the system calls of the server meanwhile
 
 
 class Audited:
-    """The server, with a file in which it tells what it asks the system for."""
+    """Server that records in a file what it requests from the operating system."""
 
     def __init__(self, directory: Path, canary: Liar) -> None:
         self.data = directory / "data"
         self.port = free_port()
-        self._told = directory / "told"
+        self._record = directory / "record"
         config = directory / "gateway.toml"
         config.write_text(toml(settings(canary)))
         words = ["serve", f"--config={config}", f"--data={self.data}", f"--host={HOST}", f"--port={self.port}"]
         words.append("--workers=1")
         self.process = Process(
-            [sys.executable, "-m", "tests.gateway.audited", self._told, *words],
+            [sys.executable, "-m", "tests.gateway.audited", self._record, *words],
             log=directory / "log",
             environment=plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1"),
             directory=directory,
@@ -223,10 +223,10 @@ class Audited:
     def start(self) -> None:
         self.process.start(answers_http(f"http://{HOST}:{self.port}/-/ready"))
 
-    def told(self) -> list[tuple[str, str]]:
-        return told(self._told)
+    def recorded(self) -> list[tuple[str, str]]:
+        return recorded(self._record)
 
-    def ask(self, vector: Vector) -> Exchange:
+    def request(self, vector: Vector) -> Exchange:
         with socket.create_connection((HOST, self.port), timeout=10) as connection:
             head = f"{vector.method} {vector.target} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
             connection.sendall(head.encode("ascii"))
@@ -234,13 +234,13 @@ class Audited:
             return Exchange(stream.status, stream.headers, stream.read_all(), stream.complete)
 
 
-def told(file: Path) -> list[tuple[str, str]]:
+def recorded(file: Path) -> list[tuple[str, str]]:
     lines = (line.split("\t", 1) for line in file.read_text().splitlines())
     return [(event, ast.literal_eval(path)) for event, path in lines]
 
 
 def permitted(path: str, data: Path) -> bool:
-    """Its data, Python and our own code, and what the system's resolver and clock read."""
+    """Whether a server may touch a path: its data, Python, our code, and what the resolver and the clock read."""
     folders = [
         str(data),
         str(ROOT),
@@ -251,24 +251,24 @@ def permitted(path: str, data: Path) -> bool:
         "/dev",
         "/etc",
     ]
-    path = path.removeprefix("file://")  # as SQLite is told
+    path = path.removeprefix("file://")  # SQLite is given a URI
     outside = re.search(r"(^|/)\.\.?(/|$)|passwd|shadow", path) is not None
     return not outside and any(path == place or path.startswith(f"{place}/") for place in folders)
 
 
 @pytest.mark.usefixtures("processes")
-async def test_an_audited_process_tells_what_it_asks_the_system(scratch: Path) -> None:
+async def test_an_audited_process_records_its_system_calls(scratch: Path) -> None:
     code = (
-        "import os, pathlib, socket, threading, tests.gateway.audited as audited; audited.watch('told');"
+        "import os, pathlib, socket, threading, tests.gateway.audited as audited; audited.watch('record');"
         "os.path.exists('/a'); pathlib.Path('/b').exists();"
         "thread = threading.Thread(target=lambda: open('/etc/hostname').close()); thread.start(); thread.join();"
-        "os.rename('told', 'c'); socket.socket().connect_ex(('127.0.0.1', 1))"
+        "os.rename('record', 'c'); socket.socket().connect_ex(('127.0.0.1', 1))"
     )
     environment = plain_environment(PYTHONPATH=str(ROOT))
     command = [sys.executable, "-c", code]
     await asyncio.to_thread(subprocess.run, command, cwd=scratch, env=environment, check=True, timeout=30)
-    assert told(scratch / "c") == [
-        *(("os.stat", "/a"), ("os.stat", "/b"), ("open", "/etc/hostname"), ("os.rename", "told"), ("os.rename", "c")),
+    assert recorded(scratch / "c") == [
+        *(("os.stat", "/a"), ("os.stat", "/b"), ("open", "/etc/hostname"), ("os.rename", "record"), ("os.rename", "c")),
         ("socket.connect", "('127.0.0.1', 1)"),
     ]
 
@@ -291,13 +291,13 @@ async def test_a_running_server_touches_nothing_for_any_of_them(scratch: Path) -
         await prepare(server.data)
         server.start()
         try:
-            server.ask(Vector("GET", "/v2/", 200, ""))
-            before, beginning = files(server.data), len(server.told())
+            server.request(Vector("GET", "/v2/", 200, ""))
+            before, beginning = files(server.data), len(server.recorded())
             for vector in VECTORS:
-                found = server.ask(vector)
+                found = server.request(vector)
                 assert found.complete, vector
                 check(vector, found, body=vector.method != "HEAD")
-            meanwhile = server.told()[beginning:]
+            meanwhile = server.recorded()[beginning:]
             assert files(server.data) == before
             server.process.signal(signal.SIGTERM)
             assert server.process.wait() == 0
@@ -305,5 +305,5 @@ async def test_a_running_server_touches_nothing_for_any_of_them(scratch: Path) -
             server.process.kill()
         assert [entry for entry in meanwhile if not permitted(entry[1], server.data)] == []
         assert "Traceback" not in server.process.log_text()
-        opened = [path for event, path in server.told() if event == "sqlite3.connect"]
+        opened = [path for event, path in server.recorded() if event == "sqlite3.connect"]
         assert any(str(server.data / "gateway.db") in path for path in opened)

@@ -96,7 +96,7 @@ def serving(blob: ScriptedBlob, answer: CacheStatus = MISS) -> ASGIApp:
 
 async def get(blob: ScriptedBlob, *headers: tuple[str, str], version: str = "1.1", method: str = "GET") -> Exchange:
     async with asyncio.timeout(10):
-        return await Client(scope_of(method, "/", headers, http_version=version)).ask(serving(blob))
+        return await Client(scope_of(method, "/", headers, http_version=version)).request(serving(blob))
 
 
 def etag(blob: ScriptedBlob) -> str:
@@ -204,7 +204,7 @@ class Conversation:
         self.client.watch = self._note
 
     async def __aenter__(self) -> "Conversation":
-        self.task = asyncio.ensure_future(self.client.ask(self._app))
+        self.task = asyncio.ensure_future(self.client.request(self._app))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -372,7 +372,7 @@ async def test_a_send_that_fails_closes_the_blob() -> None:
     client = Client(scope_of("GET", "/"))
     client.watch = broken
     with pytest.raises(BrokenPipeError):
-        await client.ask(BlobResponse(blob, MISS, Headers()))
+        await client.request(BlobResponse(blob, MISS, Headers()))
     assert blob.closed == 1
 
 
@@ -393,7 +393,7 @@ INDEX = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2,  "manifests": []}\n')
 @pytest.mark.parametrize("manifest", [INDEX, None], ids=["GET", "HEAD"])
 async def test_a_manifest_is_byte_for_byte_what_it_was(manifest: Manifest | None) -> None:
     response = ManifestResponse(INDEX.descriptor, manifest, MISS, Headers())
-    found = await Client(scope_of("GET", "/")).ask(response)
+    found = await Client(scope_of("GET", "/")).request(response)
     assert (found.status, found.body) == (200, INDEX.raw if manifest else b"")
     assert sorted(found.headers.lines) == [
         ("content-length", str(len(INDEX.raw))),
@@ -407,7 +407,7 @@ async def test_a_manifest_is_byte_for_byte_what_it_was(manifest: Manifest | None
 
 async def test_a_manifest_that_the_client_has_is_answered_304() -> None:
     given = Headers({"If-None-Match": f'"{INDEX.descriptor.digest}"'})
-    found = await Client(scope_of("GET", "/")).ask(ManifestResponse(INDEX.descriptor, INDEX, MISS, given))
+    found = await Client(scope_of("GET", "/")).request(ManifestResponse(INDEX.descriptor, INDEX, MISS, given))
     assert (found.status, found.body) == (304, b"")
     assert found.headers["docker-content-digest"] == str(INDEX.descriptor.digest)
     assert "content-length" not in found.headers

@@ -151,11 +151,11 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def test_a_response_states_the_namespace_that_was_named() -> None:
     app = RootSelection(state, TABLE)
-    named = await Client(scope_of("GET", f"{MANIFEST}?ns=INDEX.docker.io")).ask(app)
+    named = await Client(scope_of("GET", f"{MANIFEST}?ns=INDEX.docker.io")).request(app)
     assert (named.body, named.headers["oci-namespace"]) == (b"docker.io", "index.docker.io")
-    own = await Client(scope_of("GET", MANIFEST)).ask(app)
+    own = await Client(scope_of("GET", MANIFEST)).request(app)
     assert (own.body, "oci-namespace" in own.headers) == (b"own", False)
-    listener = await Client(scope_of("GET", MANIFEST)).ask(at_listener(app, 1))
+    listener = await Client(scope_of("GET", MANIFEST)).request(at_listener(app, 1))
     assert (listener.body, "oci-namespace" in listener.headers) == (b"quay.io", False)
 
 
@@ -163,10 +163,10 @@ async def test_a_refusal_states_the_namespace_unless_it_is_of_the_namespace() ->
     app = RootSelection(refuse, TABLE)
     for target, stated in ((f"{MANIFEST}?ns=quay.io", {"OCI-Namespace": "quay.io"}), (MANIFEST, {})):
         with pytest.raises(NameUnknown) as refused:
-            await Client(scope_of("GET", target)).ask(app)
+            await Client(scope_of("GET", target)).request(app)
         assert refused.value.headers == stated
     with pytest.raises(NameUnknown) as refused:
-        await Client(scope_of("GET", f"{MANIFEST}?ns=evil.example")).ask(app)
+        await Client(scope_of("GET", f"{MANIFEST}?ns=evil.example")).request(app)
     assert refused.value.headers == {}
 
 
