@@ -1,5 +1,6 @@
 """Layout of the data folder, and the room in it that a start on a full disk needs."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -47,6 +48,37 @@ class CacheFolder:
         """Create the folders that are missing."""
         for folder in (self.blobs, self.spools):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server as it announces itself in the data folder; its main URL is the first one."""
+
+    pid: int
+    urls: tuple[str, ...]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process exists."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True  # another user's process
+        return True
+
+
+def announced_server(data: Path) -> RunningServer | None:
+    """Read `run.json`; None where there is none, or it is not complete. The server may have been killed since."""
+    try:
+        document = json.loads((data / RUN_FILE).read_text())
+        return RunningServer(int(document["pid"]), tuple(map(str, document["addresses"])))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 BALLAST_FILE = "ballast"

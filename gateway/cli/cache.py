@@ -1,363 +1,281 @@
-"""`cache`: what was pulled through, how fresh it is, and taking it out again."""
+"""`cache`: what was pulled through, how fresh it is, how it is kept, and how it is evicted."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from cache.index.admin import CacheAdmin
-from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.index.happenings import Happening, HappeningLog
 from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
-from cache.oci.errors import RegistryError
-from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import Freshness, decide
-from cache.proxy.repository import Refreshed
-from cache.retention.eviction import evict_image
+from cache.retention.scrub import ReadLimiter
 from cache.sqlite import migrate
 from cache.store.filesystem import FilesystemStore
-from cache.values import Source, TagPointer
-from gateway.cli.config import load_settings
-from gateway.cli.folder import open_existing
-from gateway.cli.image import open_image, split_image
-from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
-from gateway.cli.warm import warm_list
-from gateway.data_folder import CacheFolder
-from gateway.db import groups
-from gateway.inspection.explain import Part, happenings, missing, parts_of
+from gateway.cli import folder
+from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument, parse_image
+from gateway.cli.output import Document, byte_count, print_columns, print_values, progress_bar
+from gateway.cli.refusals import Refused, complain
+from gateway.cli.session import Session, with_session
+from gateway.cli.warm import warm
+from gateway.inspection.cached_content import LATEST, CacheView, ContentReport
+from gateway.inspection.explain import Explanation, ImagePart
+from gateway.inspection.explain import explain as explain_image
 from gateway.inspection.figures import figures
-from gateway.inspection.verdicts import explain_gate
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
-from gateway.namespaces.group import HUB, Group
-from gateway.namespaces.locate import ProxiedLocation, locate
-from gateway.namespaces.paths import PROXY_SEPARATOR
-from gateway.settings.load import Settings
-from gateway.settings.units import format_duration
+from gateway.maintenance.evict import evict_images
+from gateway.maintenance.heal import Healer
+from gateway.maintenance.refresh import refresh_tag
+from gateway.maintenance.verify import Verification, heal_findings, verify_cache
+from gateway.namespaces.group import HUB
+from gateway.observability import logs
+from gateway.repositories import CachedImage, cached_image, locate_image
+from gateway.settings.units import parse_rate
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams, tag_rules
+from gateway.wiring.lifespan import open_services
 
-LATEST = Tag("latest")
+_LIST_COLUMNS = ["image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
 
 app = typer.Typer(no_args_is_help=True, help="Show and empty the cache.", rich_markup_mode=None)
 
-app.command("warm")(warm_list)
-
-ImageName = Annotated[str, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")]
-GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which it was pulled.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What the words of a command name, as the cache knows it."""
-
-    source: Source
-    name: RepositoryName
-    reference: Tag | Digest | None
+app.command("warm")(with_session(warm))
 
 
 @app.command()
-def status(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Show how much is cached, and how many pulls it answered in the last thirty days."""
-    with refusals():
-        settings = load_settings(config, data)
-        totals = open_inventory(settings).totals()
-        served = figures(UsageFile(CacheFolder(settings.data).usage).pulls())
-    document: dict[str, object] = {
-        "bytes": totals.bytes,
-        "blobs": totals.blobs,
-        "manifests": totals.manifests,
-        "images": totals.images,
-        "tags": totals.tags,
-        **served,
-    }
-    if as_json:
-        print_json(document)
-    else:
-        print_table(["", "Value"], _rows(document))
+@with_session
+def status(session: Session) -> None:
+    """Show how much is cached, and how many pulls were served in the last thirty days."""
+    totals = asdict(_open_admin(session).totals())
+    served = figures(UsageFile(session.folder.usage).pulls())
+    upstreams = [{"upstream": name, **asdict(own)} for name, own in served.upstreams.items()]
+    document = {**totals, "since": served.since, **asdict(served.total), "upstreams": upstreams}
+    session.print(document, lambda: print_values(document))
 
 
 @app.command("list")
-def list_all(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the tags that are cached, with their age and size."""
-    with refusals():
-        settings = load_settings(config, data)
-        inventory = open_inventory(settings)
-        used = UsageFile(CacheFolder(settings.data).usage).last_used()
-        documents = [_describe(pointer, inventory, used, settings) for pointer in inventory.pointers()]
-    if as_json:
-        print_json(documents)
-    else:
-        columns = ["image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
-        print_table([column.capitalize() for column in columns], [[str(d[c]) for c in columns] for d in documents])
+@with_session
+def list_all(session: Session) -> None:
+    """List the cached tags, with their age and size."""
+    documents = [_content_document(report) for report in _open_view(session).list_tags()]
+    session.print(documents, lambda: print_columns(documents, _LIST_COLUMNS))
 
 
 @app.command()
-def explain(
-    image: ImageName,
-    group: GroupOption = HUB,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say what is cached of an image, how old it is, and how a pull would be answered."""
-    with refusals():
-        settings = load_settings(config, data)
-        inventory = open_inventory(settings)
-        named = named_image(settings, image, group)
-        used = UsageFile(CacheFolder(settings.data).usage).last_used()
-        document = _explain(named, inventory, used, settings) | _explain_parts(named, inventory, settings)
-        location, _ = _location(settings, image, group)
-        if location.group.fresh_only and document["state"] == "stale":
-            document |= {"state": "expired", "reason": f"{document['reason']} elsewhere: group {group} is fresh-only"}
-        store = FilesystemStore(CacheFolder(settings.data).blobs)
-        verdict = explain_gate(
-            location, named.source, named.reference or LATEST, inventory, store.read_bytes, datetime.now(UTC)
-        )
-        document |= {"gate": verdict.state.value, "gate_reason": verdict.reason}
-    if as_json:
-        print_json(document)
-    else:
-        print_table(["", "Value"], _rows(document))
+@with_session
+def explain(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
+    """Explain what is cached of an image, how old it is, and how a pull would be served."""
+    view = _open_view(session)
+    location, reference = locate_argument(session, image, group)
+    named = cached_image(location, reference, _upstreams(session))
+    document = _explanation_document(explain_image(view, location, named))
+    session.print(document, lambda: print_values(document))
 
 
 @app.command()
-def refresh(
-    image: ImageName,
-    group: GroupOption = HUB,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the upstream now where a tag points, and fetch its manifest, whatever is fresh here."""
-    with refusals():
-        settings = load_settings(config, data)
-        named, refreshed = asyncio.run(_refresh(settings, image, group))
-    before, after = refreshed.before, refreshed.manifest.descriptor.digest
-    if as_json:
-        old = str(before) if before else None
-        print_json({**named, "old_digest": old, "digest": str(after), "changed": before != after})
-    elif before == after:
-        print(f"{named['image']}:{named['tag']} still is {after}")
-    else:
-        print(f"{named['image']}:{named['tag']} was {before or 'not here'}, now is {after}")
+@with_session
+def refresh(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
+    """Ask the upstream now where a tag points, and fetch its manifest, however fresh it is."""
+    asyncio.run(_refresh(session, image, group))
 
 
-async def _refresh(settings: Settings, text: str, group: str) -> tuple[dict[str, object], Refreshed]:
-    """Raises Refused."""
-    async with open_image(settings, text, group) as (location, reference, repository):
-        if isinstance(reference, Digest):
-            raise Refused(f"{text} names a digest, which never means anything else: name a tag")
-        tag = reference or LATEST
-        refreshed = await repository.refresh(tag)
-    return {"upstream": location.upstream, "image": str(location.image), "tag": str(tag)}, refreshed
+async def _refresh(session: Session, text: str, group: str) -> None:
+    await folder.require(session.settings.data)
+    logs.configure(session.settings.log_format)
+    name, reference = parse_image(text)
+    if isinstance(reference, Digest):
+        raise Refused(f"{text} names a digest, whose content never changes: name a tag")
+    tag = reference or LATEST
+    async with open_services(session.settings) as services:
+        location = await locate_image(name, group, services)
+        refreshed = await refresh_tag(location, tag, services)
+    old, new = refreshed.before, refreshed.manifest.descriptor.digest
+    session.print(
+        {
+            "upstream": location.upstream,
+            "image": str(location.image),
+            "tag": str(tag),
+            "old_digest": str(old) if old else None,
+            "digest": str(new),
+            "changed": old != new,
+        },
+        lambda: print(
+            f"{location.image}:{tag} still is {new}"
+            if old == new
+            else f"{location.image}:{tag} was {old or 'not cached'}, now is {new}"
+        ),
+    )
 
 
 @app.command()
+@with_session
 def evict(
-    image: Annotated[str | None, typer.Argument(metavar="IMAGE", help="[UPSTREAM/]NAME[:TAG|@DIGEST]")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Take out all that is cached.", show_default=False)] = False,
+    session: Session,
+    image: Annotated[str | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Evict everything that is cached.", show_default=False)
+    ] = False,
     group: GroupOption = HUB,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
 ) -> None:
-    """Take an image, a tag or everything out of the cache; the next pull fetches it again."""
+    """Evict an image, a tag or everything from the cache; the next pull fetches it again."""
     if (image is None) == (not everything):
         raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
-    with refusals():
-        settings = load_settings(config, data)
-        inventory = open_inventory(settings)
-        named = [] if image is None else [named_image(settings, image, group)]
-        targets = [Image(*key, None) for key in inventory.images()] if everything else named
-        tags, freed = _evict(targets, inventory, settings)
-        if named and not (tags or freed):
-            raise Refused(
-                f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is"
-            )
-    if as_json:
-        print_json({"tags": tags, "bytes": freed})
-    else:
-        print(f"evicted {tags} tags and {freed} bytes")
+    admin = _open_admin(session)
+    named = [] if image is None else [_named_image(session, image, group)]
+    images = named or [CachedImage(*key) for key in admin.images()]
+    store, happenings = FilesystemStore(session.folder.blobs), HappeningLog(session.folder.usage)
+    with byte_count("evicting") as progress:
+        reason, now = "by the command `cache evict`", datetime.now(UTC)
+        evicted = evict_images(images, admin, store, happenings, reason, now, progress)
+    if image is not None and not (evicted.tags or evicted.bytes):
+        raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
+    session.print(asdict(evicted), lambda: print(f"evicted {evicted.tags} tags and {evicted.bytes} bytes"))
 
 
-def _evict(targets: list[Image], inventory: CacheAdmin, settings: Settings) -> tuple[int, int]:
-    folder = CacheFolder(settings.data)
-    store, chronicle = FilesystemStore(folder.blobs), HappeningLog(folder.usage)
-    tags = freed = 0
-    with _progress("evicting") as advance:
-        for target in targets:
-            counts = evict_image(inventory, store, target.source, target.name, target.reference, advance)
-            tags, freed = tags + counts[0], freed + counts[1]
-            if any(counts):
-                subject, reason = str(target.reference or ""), "by the command `cache evict`"
-                chronicle.note(
-                    Happening(
-                        HappeningKind.EVICTED, datetime.now(UTC), target.source, target.name, subject, reason, counts[1]
-                    )
-                )
-    chronicle.flush()
-    return tags, freed
+@app.command()
+@with_session
+def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
+    """Keep all of an image, or the content of a tag or a digest, whatever space it takes."""
+    admin, named = _open_admin(session), _named_image(session, image, group)
+    admin.pin(named.source, named.name, str(named.reference or ""))
+    session.print(_pin_document(named, True), lambda: print(f"pinned {image}"))
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A line that counts bytes on a terminal, nothing elsewhere."""
-    with Progress("{task.description}", "{task.completed} bytes", disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda size: progress.advance(task, size)
+@app.command()
+@with_session
+def unpin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
+    """Remove a pin, named as it was set."""
+    admin, named = _open_admin(session), _named_image(session, image, group)
+    if not admin.unpin(named.source, named.name, str(named.reference or "")):
+        pinned = ", ".join(reference or "all of it" for reference in admin.pins(named.source, named.name))
+        raise Refused(f"{image} is not pinned below group {group}: pinned of it is {pinned or 'nothing'}")
+    session.print(_pin_document(named, False), lambda: print(f"unpinned {image}"))
 
 
-def open_inventory(settings: Settings) -> CacheAdmin:
-    """Raises Refused where there is no data folder."""
-    folder = CacheFolder(settings.data)
-    asyncio.run(_require(settings.data))
-    migrate(folder.index, MIGRATIONS)
-    return CacheAdmin(folder.index)
-
-
-async def _require(data: Path) -> None:
-    async with open_existing(data):
-        pass
-
-
-def named_image(settings: Settings, text: str, group: str) -> Image:
-    """Raises Refused for what is no image's name, or leads to no upstream."""
-    location, reference = _location(settings, text, group)
-    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
-    return Image(upstreams.source(location.group, location.upstream), location.image, reference)
-
-
-def _location(settings: Settings, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:
-    """Raises Refused."""
+@app.command()
+@with_session
+def verify(
+    session: Session,
+    heal: Annotated[bool, typer.Option("--heal/--no-heal", help="Fetch damaged content again.")] = True,
+    rate: Annotated[str, typer.Option(metavar="SIZE", help="Bytes read per second at most; 0: no limit.")] = "0",
+) -> None:
+    """Read everything that is cached, quarantine what is damaged, and fetch it again; exit code 1 if any was."""
     try:
-        name, reference = split_image(text)
-        tree = asyncio.run(_groups(settings.data))
-        location = locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"), tree, list(settings.upstreams))
-    except RegistryError as error:
-        raise Refused(str(error)) from error
-    if not isinstance(location, ProxiedLocation):
-        raise Refused(f"{text} is no image of an upstream")
-    return location, reference
+        limit = parse_rate(rate).number
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--rate") from error
+    logs.configure(session.settings.log_format)
+    total = _open_admin(session).totals().bytes
+    with progress_bar("verifying", total) as progress:
+        result = verify_cache(session.folder, ReadLimiter(limit, threading.Event()), progress)
+    healed = asyncio.run(_heal(session, result)) if heal and result.findings else 0
+    document: Document = {
+        "checked": result.checked,
+        "bytes": result.bytes,
+        "damaged": len(result.findings) - result.missing,
+        "missing": result.missing,
+        "orphaned": result.orphaned,
+        "healed": healed,
+    }
+    session.print(document, lambda: print(", ".join(f"{name}: {value}" for name, value in document.items())))
+    if result.findings:
+        complain(
+            f"damage was found in {len(result.findings)} of {result.checked}, {healed} were fetched again: "
+            f"look at the disk, and into {session.folder.quarantine}"
+        )
+        raise typer.Exit(1)
 
 
-async def _groups(data: Path) -> dict[str, Group]:
-    async with open_existing(data) as database, database.read() as connection:
-        return {group.path: group for group in await groups.list_all(connection)}
+async def _heal(session: Session, result: Verification) -> int:
+    async with open_services(session.settings) as services:
+        return await heal_findings(
+            Healer(services.directory, services.upstreams, services.pull_through), result.findings
+        )
 
 
-def _explain(
-    named: Image, inventory: CacheAdmin, used: dict[Digest, datetime], settings: Settings
-) -> dict[str, object]:
-    """Of one tag, `latest` where none is named, or of one digest."""
-    if isinstance(named.reference, Digest):
-        held = named.reference in inventory.linked(named.source, named.name)
-        return _describe_digest(named, named.reference, held, inventory, used)
-    tag = named.reference or LATEST
-    pointer = next((p for p in inventory.pointers(named.source, named.name) if p.tag == tag), None)
-    if pointer is not None:
-        return _describe(pointer, inventory, used, settings)
-    reason = f"nothing is cached: the next pull asks {named.source.origin.host}"
-    absent = {"digest": None, "bytes": 0, "checked_at": None, "last_used": None}
-    pinned = bool(inventory.pins(named.source, named.name) & {"", str(tag)})
-    known = {"upstream": str(named.source.origin), "image": str(named.name), "tag": str(tag), **absent}
-    return {**known, "pinned": pinned, "state": "absent", "reason": reason}
+def _open_admin(session: Session) -> CacheAdmin:
+    """Raises Refused where there is no data folder."""
+    asyncio.run(folder.require(session.settings.data))
+    migrate(session.folder.index, MIGRATIONS)
+    return CacheAdmin(session.folder.index)
 
 
-def _explain_parts(named: Image, inventory: CacheAdmin, settings: Settings) -> dict[str, object]:
-    """What is here of it, what happened to it, and what a pull would fetch beside the first manifest."""
-    folder = CacheFolder(settings.data)
-    store, reference = FilesystemStore(folder.blobs), named.reference or LATEST
-    pointers = inventory.pointers(named.source, named.name)
-    root = next((p.target for p in pointers if p.tag == reference), None)
-    if isinstance(reference, Digest):
-        manifest = inventory.manifest(reference)
-        root = manifest.descriptor if manifest else None
-    parts: list[Part] = []
-    if root is not None:
-        parts = parts_of(inventory, named.source, named.name, root, lambda digest: store.stat(digest) is not None)
-    subjects = {str(reference), *(str(part.digest) for part in parts)}
-    happened = happenings(HappeningLog(folder.usage), named.source, named.name, subjects)
-    return {"next_pull": missing(parts), **happened, "parts": [part.document() for part in parts]}
+def _open_view(session: Session) -> CacheView:
+    admin, usage = _open_admin(session), session.folder.usage
+    store, used = FilesystemStore(session.folder.blobs), UsageFile(usage).last_used()
+    return CacheView(admin, store, HappeningLog(usage), used, tag_rules(session.settings), datetime.now(UTC))
 
 
-def _rows(document: Mapping[str, object]) -> list[tuple[str, str]]:
-    """One for each value, and for each entry of a list."""
-    rows: list[tuple[str, str]] = []
-    for key, value in document.items():
-        entries = value if isinstance(value, list) else [value]
-        rows += [(key, _in_words(entry)) for entry in entries]
-    return rows
+def _upstreams(session: Session) -> Upstreams:
+    return Upstreams(configured_upstreams(session.settings), Sealer(session.settings.data / KEYS_DIRECTORY))
 
 
-def _in_words(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "-" if value is None else str(value)
+def _named_image(session: Session, text: str, group: str) -> CachedImage:
+    location, reference = locate_argument(session, text, group)
+    return cached_image(location, reference, _upstreams(session))
 
 
-def _describe(
-    pointer: TagPointer, inventory: CacheAdmin, used: dict[Digest, datetime], settings: Settings
-) -> dict[str, object]:
-    digest = pointer.target.digest
-    linked = inventory.linked(pointer.source, pointer.image)
-    closure = inventory.closure([digest]) & linked
-    now = datetime.now(UTC)
-    state, reason = _state(pointer, digest in linked and inventory.manifest(digest) is not None, now, settings)
-    last = max((used[d] for d in closure if d in used), default=None)
-    pins = inventory.pins(pointer.source, pointer.image)
+def _pin_document(image: CachedImage, pinned: bool) -> Document:
+    return {"image": str(image.name), "reference": str(image.reference or ""), "pinned": pinned}
+
+
+def _content_document(report: ContentReport) -> Document:
     return {
-        "upstream": str(pointer.source.origin),
-        "image": str(pointer.image),
-        "tag": str(pointer.tag),
-        "digest": str(digest),
-        "bytes": sum(inventory.sizes(closure).values()),
-        "checked_at": pointer.checked_at.isoformat(timespec="seconds"),
-        "last_used": last.isoformat(timespec="seconds") if last else None,
-        "pinned": bool(pins & {"", str(pointer.tag), str(digest)}),
-        "state": state,
-        "reason": reason,
+        "upstream": str(report.origin),
+        "image": str(report.image),
+        "tag": str(report.tag or ""),
+        "digest": str(report.digest) if report.digest else None,
+        "bytes": report.bytes,
+        "checked_at": _time(report.checked_at),
+        "last_used": _time(report.last_used),
+        "pinned": report.pinned,
+        "state": report.state.value,
+        "reason": report.reason,
     }
 
 
-def _describe_digest(
-    named: Image, digest: Digest, linked: bool, inventory: CacheAdmin, used: dict[Digest, datetime]
-) -> dict[str, object]:
-    size = sum(inventory.sizes(inventory.closure([digest])).values()) if linked else 0
-    last = used.get(digest)
-    here = linked and digest in inventory.sizes([digest])
+def _explanation_document(explanation: Explanation) -> Document:
+    events = explanation.events
     return {
-        "upstream": str(named.source.origin),
-        "image": str(named.name),
-        "tag": "",
-        "digest": str(digest),
-        "bytes": size,
-        "checked_at": None,
-        "last_used": last.isoformat(timespec="seconds") if last else None,
-        "pinned": bool(inventory.pins(named.source, named.name) & {"", str(digest)}),
-        "state": "fresh" if here else "absent",
-        "reason": "a digest that is here is served without asking" if here else "the next pull asks the upstream",
+        **_content_document(explanation.content),
+        "next_pull": explanation.next_pull,
+        "last_refusal": _event_document(events.last_refusal, "times") if events.last_refusal else None,
+        "evictions": [_event_document(event, "bytes") for event in events.evictions],
+        "last_fill": _fill_document(events.last_fill) if events.last_fill else None,
+        "slow": events.slow,
+        "parts": [_part_document(part) for part in explanation.parts],
+        "gate": explanation.gate.state.value,
+        "gate_reason": explanation.gate.reason,
     }
 
 
-def _state(pointer: TagPointer, held: bool, now: datetime, settings: Settings) -> tuple[str, str]:
-    rule, grace = tag_rules(settings).rule(pointer.source, pointer.image, pointer.tag), settings.cache.grace
-    ttl = rule.ttl
-    age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {int((now - pointer.checked_at).total_seconds())} s ago"
-    if not held:
-        return "known", f"a HEAD told where it points ({age}), but its manifest was never pulled"
-    freshness = decide(pointer, now, rule, grace)
-    if freshness is Freshness.FRESH:
-        return "fresh", f"confirmed {age}, within the ttl of {format_duration(ttl)}: served without asking"
-    if rule.fresh_only:
-        return "expired", f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
-    if freshness is Freshness.REVALIDATE:
-        return "stale", f"confirmed {age}: the upstream is asked, and where it fails this is served as STALE"
-    return "expired", f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"
+def _event_document(event: Happening, count: str) -> Document:
+    return {"at": _time(event.at), "of": event.subject, "reason": event.reason, count: getattr(event, count)}
+
+
+def _fill_document(event: Happening) -> Document:
+    return {
+        "at": _time(event.at),
+        "digest": event.subject,
+        "bytes": event.bytes,
+        "seconds": round(event.seconds, 3),
+        "bytes_per_second": round(event.bytes / max(event.seconds, 1e-6)),
+    }
+
+
+def _part_document(part: ImagePart) -> Document:
+    return {
+        "role": part.role,
+        "digest": str(part.digest),
+        "size": part.size,
+        "of": str(part.parent) if part.parent else None,
+        "here": part.cached,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None

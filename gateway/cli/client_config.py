@@ -1,9 +1,6 @@
-"""`client-config`: the configuration with which a client pulls through this server, as it runs or is set up."""
+"""`client-config`: the configuration with which a client pulls through this server, as it runs or is configured."""
 
 import asyncio
-import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,9 +9,10 @@ import typer
 
 from gateway import docker_hub
 from gateway.cli import folder
-from gateway.cli.client_files import Address, Client, Mirror, NotPossible, client_file
-from gateway.cli.config import load_settings
-from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, refusals
+from gateway.cli.client_files import Client, ClientUnsupported, Mirror, ServerUrl, client_file
+from gateway.cli.refusals import Refused, complain
+from gateway.cli.session import Session
+from gateway.data_folder import announced_server
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.group import DEFAULT_UPSTREAM
@@ -25,27 +23,22 @@ from gateway.v2.root_selection import url_with_host
 
 
 def client_config(
-    client: Annotated[Client, typer.Argument(help="Who shall pull through this server.")],
+    session: Session,
+    client: Annotated[Client, typer.Argument(help="The client that shall pull through this server.")],
     group: Annotated[str, typer.Option(help="The group to pull through. [default: as ns_group]")] = "",
-    upstream: Annotated[str, typer.Option(help="Whose images.")] = docker_hub.NAME,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
+    upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = docker_hub.NAME,
 ) -> None:
     """Print the configuration with which a client pulls through this server."""
-    with refusals():
-        settings = load_settings(config, data)
-        mirror = _mirror(settings, group or settings.ns_group, upstream)
-        try:
-            file = client_file(client, mirror)
-        except NotPossible as error:
-            raise Refused(str(error)) from error
-    if as_json:
-        print_json({"client": client.value, "path": file.path, "text": file.text})
-        return
-    print(file.text, end="")
-    if client is Client.DOCKER:  # JSON has no comments
-        print(f"registry-gateway: this belongs into {file.path}; then restart dockerd", file=sys.stderr)
+    settings = session.settings
+    mirror = _mirror(settings, group or settings.ns_group, upstream)
+    try:
+        file = client_file(client, mirror)
+    except ClientUnsupported as error:
+        raise Refused(str(error)) from error
+    document = {"client": client.value, "path": file.path, "text": file.text}
+    session.print(document, lambda: print(file.text, end=""))
+    if client is Client.DOCKER and not session.as_json:  # JSON has no comments
+        complain(f"this belongs into {file.path}; then restart dockerd")
 
 
 def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
@@ -60,8 +53,8 @@ def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
     roots += [(url_with_host(main, host.name), host) for host in settings.virtual_host]
     found = [url for url, root in roots if (root.group, root.upstream) == (group, upstream)]
     return Mirror(
-        main=_address(main),
-        root=_address(found[0]) if found else None,
+        main=_server_url(main),
+        root=_server_url(found[0]) if found else None,
         group=group,
         upstream=upstream,
         by_ns=group == settings.ns_group,
@@ -70,30 +63,25 @@ def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
 
 
 def _running_urls(settings: Settings) -> list[str]:
-    """Where the server runs; empty if it does not. Raises Refused if it runs with other settings."""
-    try:
-        run = json.loads((settings.data / "run.json").read_text())
-        os.kill(run["pid"], 0)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+    """URLs of the running server; empty if none runs. Raises Refused if it runs with other settings."""
+    server = announced_server(settings.data)
+    if server is None or not server.is_alive:
         return []
-    except PermissionError:
-        pass  # it runs, as somebody else
-    urls = [str(url) for url in run["addresses"]]
-    if len(urls) != 1 + len(settings.listener):
+    if len(server.urls) != 1 + len(settings.listener):
         raise Refused("the server runs with other listeners than the settings have: start it again")
-    return urls
+    return list(server.urls)
 
 
-def _address(url: str) -> Address:
+def _server_url(url: str) -> ServerUrl:
     """Raises Refused."""
     parts = urlsplit(url)
     if parts.port == 0:
         raise Refused("the settings let the server take any free port: start it first, or set the port")
-    return Address(f"{parts.scheme}://{parts.netloc}")
+    return ServerUrl(f"{parts.scheme}://{parts.netloc}")
 
 
 async def _default_upstream(settings: Settings, group: str) -> str:
-    """Of a group that is there and serves, or of a new one where there is no data folder yet. Raises Refused."""
+    """The default upstream of an existing group, or of a new one where there is no data folder yet. Raises Refused."""
     if not (Path(settings.data) / DATABASE_FILE).is_file():
         return DEFAULT_UPSTREAM
     async with folder.open_existing(settings.data) as database, database.read() as connection:

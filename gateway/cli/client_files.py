@@ -1,4 +1,4 @@
-"""The configuration files of clients that pull through this server; pure text."""
+"""Configuration files of clients that pull through this server; pure text."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from gateway.namespaces.paths import PROXY_SEPARATOR
 
 
 class Client(StrEnum):
-    """Who can be configured."""
+    """Clients for which a configuration can be printed."""
 
     DOCKER = "docker"
     CONTAINERD = "containerd"
@@ -22,19 +22,19 @@ class Client(StrEnum):
     GITLAB_CI = "gitlab-ci"
 
 
-class NotPossible(Exception):
-    """The server, as it is set up, cannot serve this client; the text says what to do."""
+class ClientUnsupported(Exception):
+    """The server cannot serve this client with its present settings; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server answers: the URL without a path, below which clients ask for `/v2/`."""
+class ServerUrl:
+    """URL of a server without a path; clients append `/v2/`."""
 
     url: str
 
     @property
     def host(self) -> str:
-        """HOST[:PORT], as an image reference begins."""
+        """HOST[:PORT], with which an image reference begins."""
         return urlsplit(self.url).netloc
 
     @property
@@ -52,14 +52,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """How images of one upstream are reached through one group.
+    """Access to the images of one upstream through one group.
 
     `root`: an address of its own, where names need no prefix. `by_ns`: whether `?ns=` leads through the group.
     `is_default`: whether the upstream is the one that the group serves where none is named.
     """
 
-    main: Address
-    root: Address | None
+    main: ServerUrl
+    root: ServerUrl | None
     group: str
     upstream: str
     by_ns: bool
@@ -71,31 +71,31 @@ class Mirror:
 
     @property
     def location(self) -> str:
-        """What takes the place of the upstream's name in a reference."""
+        """The replacement for the upstream's name in a reference."""
         return f"{self.main.host}/{self.prefix}/{self.upstream}"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFile:
-    """`path`: where it goes."""
+    """A configuration file; `path`: where the client reads it."""
 
     path: str
     text: str
 
 
 def client_file(client: Client, mirror: Mirror) -> ClientFile:
-    """Raises NotPossible."""
+    """Raises ClientUnsupported."""
     return _FILES[client](mirror)
 
 
 def _docker(mirror: Mirror) -> ClientFile:
     if mirror.upstream != docker_hub.NAME:
-        raise NotPossible(
+        raise ClientUnsupported(
             f"dockerd mirrors {docker_hub.NAME} alone: pull images of {mirror.upstream} as {mirror.location}/IMAGE"
         )
     if mirror.root is None:
-        raise NotPossible(
-            f"dockerd asks a mirror for names without a prefix, so it needs an address of its own: add [[listener]] "
+        raise ClientUnsupported(
+            f"dockerd requests names without a prefix from a mirror, which needs its own address: add [[listener]] "
             f'with port = 8081, group = "{mirror.group}", upstream = "{docker_hub.NAME}" to the settings '
             "(or [[virtual_host]] with a name) and start the server again"
         )
@@ -116,7 +116,7 @@ def _containerd(mirror: Mirror) -> ClientFile:
         f"""\
 # {path}
 # containerd reads it where its own configuration says config_path = "/etc/containerd/certs.d"; ctr and nerdctl where
-# they are given --hosts-dir. What this server cannot give is asked of {mirror.upstream} itself.
+# they are given --hosts-dir. What this server cannot give is requested from {mirror.upstream} itself.
 [host."{url}"]
   capabilities = ["pull", "resolve"]
 {override}""",
@@ -138,7 +138,7 @@ def _registries_conf(mirror: Mirror, when: str) -> ClientFile:
         path,
         f"""\
 # {path}
-# {when} What this server cannot give is asked of {mirror.upstream} itself.
+# {when} What this server cannot give is requested from {mirror.upstream} itself.
 [[registry]]
 prefix = "{mirror.upstream}"
 location = "{mirror.upstream}"

@@ -1,4 +1,4 @@
-"""The data folder as commands find or make it."""
+"""Data folder: how commands open or make it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway import data_folder
-from gateway.cli.output import Refused
+from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE, Database, migrate
 
 
 @asynccontextmanager
 async def open_made(data: Path) -> AsyncIterator[Database]:
-    """The database, which is made at need with all that a new one holds. Raises Refused, DatabaseUnusable."""
+    """Open the database; a missing one is made, with the group that a new one holds.
+
+    Raises Refused, DatabaseUnusable.
+    """
     _make(data)
     async with Database.open(data / DATABASE_FILE) as database:
         async with database.write() as connection:
@@ -23,15 +26,21 @@ async def open_made(data: Path) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def open_existing(data: Path) -> AsyncIterator[Database]:
-    """The database, which must be there. Raises Refused, DatabaseUnusable."""
+    """Open the database, which must exist. Raises Refused, DatabaseUnusable."""
     _require(data)
     async with Database.open(data / DATABASE_FILE) as database:
         yield database
 
 
 async def make(data: Path) -> None:
-    """Make folder and database at need, with all that a new one holds. Raises Refused, DatabaseUnusable."""
+    """Make the folder and its database where they are missing. Raises Refused, DatabaseUnusable."""
     async with open_made(data):
+        pass
+
+
+async def require(data: Path) -> None:
+    """Check that the data folder exists, and migrate its database. Raises Refused, DatabaseUnusable."""
+    async with open_existing(data):
         pass
 
 

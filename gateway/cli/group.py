@@ -1,18 +1,19 @@
-"""`group`: the tree, and the dependency proxy of each of its groups."""
+"""`group`: the groups of the tree, each with its dependency proxy."""
 
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.cli.config import load_settings
 from gateway.cli.folder import open_existing, open_made
-from gateway.cli.gate import Action, Allow, Cooldown, Deny, GateChoices, Pins, TrustCreated, Unpins
-from gateway.cli.output import AsJson, ConfigFile, DataFolder, Refused, print_json, print_table, refusals
+from gateway.cli.gate_options import GateOptions
+from gateway.cli.output import Document, print_table
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session, with_session
 from gateway.db import groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
@@ -23,212 +24,187 @@ from gateway.settings.load import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change groups.", rich_markup_mode=None)
 
+_HEADINGS = ["Path", "Visibility", "Dependency proxy", "Default upstream", "Upstream login"]
+
 GroupPath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of the group, such as team/images.")]
-VisibilityChoice = Annotated[
-    Visibility | None, typer.Option("--visibility", help="Who may see the group. A new one is private.")
-]
-Proxy = Annotated[bool | None, typer.Option("--proxy/--no-proxy", help="Its dependency proxy. On in a new one.")]
-AnonymousPull = Annotated[
-    bool | None,
-    typer.Option(
-        "--anonymous-pull/--no-anonymous-pull",
-        help="Whether everybody may pull through it; it must be public. Off in a new one.",
-    ),
-]
-DefaultUpstream = Annotated[
-    str | None,
-    typer.Option(
-        "--default-upstream", metavar="NAME", help="Which upstream serves names without one. docker.io in a new one."
-    ),
-]
-UpstreamUsername = Annotated[
-    str | None, typer.Option("--upstream-username", metavar="U", help='The login at that upstream; "" drops it.')
-]
-UpstreamPasswordFile = Annotated[
-    Path | None,
-    typer.Option("--upstream-password-file", metavar="F", help="The file with its password, read now and only once."),
-]
-FreshOnly = Annotated[
-    bool | None,
-    typer.Option(
-        "--fresh-only/--no-fresh-only",
-        help="Refuse what the upstream cannot confirm instead of serving it stale. Off in a new one.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
-class _Choices:
-    """What was said about a group on the command line; None is what was not."""
+class GroupOptions:
+    """Properties of a group as they were given on the command line; None leaves a property as it is."""
 
-    visibility: Visibility | None
-    proxy_enabled: bool | None
-    anonymous_pull: bool | None
-    default_upstream: str | None
-    upstream_username: str | None
-    upstream_password: str | None
-    fresh_only: bool | None
-    gate: GateChoices
+    visibility: Annotated[
+        Visibility | None, typer.Option("--visibility", help="Who may see the group. [new groups: private]")
+    ] = None
+    proxy: Annotated[
+        bool | None, typer.Option("--proxy/--no-proxy", help="The group's dependency proxy. [new groups: on]")
+    ] = None
+    anonymous_pull: Annotated[
+        bool | None,
+        typer.Option(
+            "--anonymous-pull/--no-anonymous-pull",
+            help="Whether everybody may pull through it; the group must be public. [new groups: off]",
+        ),
+    ] = None
+    default_upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--default-upstream",
+            metavar="NAME",
+            help="The upstream that serves names without one. [new groups: docker.io]",
+        ),
+    ] = None
+    upstream_username: Annotated[
+        str | None, typer.Option("--upstream-username", metavar="U", help='The login at that upstream; "" drops it.')
+    ] = None
+    upstream_password_file: Annotated[
+        Path | None,
+        typer.Option("--upstream-password-file", metavar="F", help="The file with its password, read now, once."),
+    ] = None
+    fresh_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--fresh-only/--no-fresh-only",
+            help="Refuse content that the upstream cannot confirm, instead of serving it stale. [new groups: off]",
+        ),
+    ] = None
 
-    def apply(self, group: Group, settings: Settings) -> Group:
-        """The group as chosen. Raises Refused, LoginIncomplete, SealBroken."""
-        sealer = Sealer(settings.data / KEYS_DIRECTORY)
-        chosen = replace(
+    def apply(self, group: Group) -> Group:
+        """The group with the given properties, but for its login."""
+        return replace(
             group,
-            visibility=group.visibility if self.visibility is None else self.visibility,
-            proxy_enabled=group.proxy_enabled if self.proxy_enabled is None else self.proxy_enabled,
-            anonymous_pull=group.anonymous_pull if self.anonymous_pull is None else self.anonymous_pull,
-            default_upstream=group.default_upstream if self.default_upstream is None else self.default_upstream,
-            fresh_only=group.fresh_only if self.fresh_only is None else self.fresh_only,
+            visibility=_given(self.visibility, group.visibility),
+            proxy_enabled=_given(self.proxy, group.proxy_enabled),
+            anonymous_pull=_given(self.anonymous_pull, group.anonymous_pull),
+            default_upstream=_given(self.default_upstream, group.default_upstream),
+            fresh_only=_given(self.fresh_only, group.fresh_only),
         )
-        chosen = self.gate.apply(chosen, settings.upstreams)
-        match self.upstream_username, self.upstream_password:
+
+    def apply_login(self, group: Group, password: str | None, sealer: Sealer) -> Group:
+        """The group with the given upstream login. `password`: None if no file was given.
+
+        Raises Refused, LoginIncomplete, SealBroken.
+        """
+        match self.upstream_username, password:
             case None, None:
-                return chosen
+                return group
             case "", None:
-                return chosen.without_login()
+                return group.without_login()
             case username, None:
                 raise Refused(f"the upstream login {username!r} needs a password: give --upstream-password-file")
-            case None, password if not group.upstream_username:
+            case None, _ if not group.upstream_username:
                 raise Refused("the upstream password needs a user name: give --upstream-username")
-            case username, password:
+            case username, given:
                 name = group.upstream_username if username is None else username
-                return seal_login(chosen, Login(name or "", password or ""), sealer)
+                return seal_login(group, Login(name or "", given or ""), sealer)
+
+
+_T = TypeVar("_T")
+
+
+def _given(value: _T | None, otherwise: _T) -> _T:
+    return otherwise if value is None else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The options of `create` and `update`, checked as far as that is possible without the group."""
+
+    options: GroupOptions
+    gate: GateOptions
+    password: str | None
+    settings: Settings
+
+    @classmethod
+    def of(cls, options: GroupOptions, gate: GateOptions, settings: Settings) -> "_Change":
+        """Raises Refused, UpstreamNameInvalid."""
+        password = _read_password(options.upstream_password_file)
+        _check_configured(options.default_upstream, settings.upstreams)
+        return cls(options, gate, password, settings)
+
+    def apply(self, group: Group) -> Group:
+        """Raises Refused, LoginIncomplete, SealBroken."""
+        changed = self.gate.apply(self.options.apply(group), self.settings.upstreams)
+        return self.options.apply_login(changed, self.password, Sealer(self.settings.data / KEYS_DIRECTORY))
 
 
 @app.command()
-def create(
-    path: GroupPath,
-    visibility: VisibilityChoice = None,
-    proxy: Proxy = None,
-    anonymous_pull: AnonymousPull = None,
-    default_upstream: DefaultUpstream = None,
-    upstream_username: UpstreamUsername = None,
-    upstream_password_file: UpstreamPasswordFile = None,
-    fresh_only: FreshOnly = None,
-    allow: Allow = None,
-    deny: Deny = None,
-    cooldown: Cooldown = None,
-    cooldown_action: Action = None,
-    trust_created: TrustCreated = None,
-    pin: Pins = None,
-    unpin: Unpins = None,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Create a group; the group above it must be there."""
-    with refusals():
-        settings = load_settings(config, data)
-        password = _read_password(upstream_password_file)
-        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
-        choices = _Choices(
-            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
-        )
-        _check_configured(default_upstream, settings.upstreams)
-        group = asyncio.run(_create(settings, parse_group_path(path), choices))
-    _answer(group, as_json, "created")
+@with_session
+def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
+    """Create a group; the group above it must exist."""
+    change = _Change.of(options, gate, session.settings)
+    group = asyncio.run(_create(session.settings.data, parse_group_path(path), change))
+    _print_done(session, group, "created")
 
 
 @app.command("list")
-def list_all(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+@with_session
+def list_all(session: Session) -> None:
     """List all groups."""
-    with refusals():
-        everything = asyncio.run(_list_all(load_settings(config, data)))
-    if as_json:
-        print_json([_document(group) for group in everything])
-    else:
-        headings = ["Path", "Visibility", "Dependency proxy", "Default upstream", "Upstream login"]
-        print_table(headings, [_row(group) for group in everything])
+    listed = asyncio.run(_list_all(session.settings.data))
+    rows = [_row(group) for group in listed]
+    session.print([_document(group) for group in listed], lambda: print_table(_HEADINGS, rows))
 
 
 @app.command()
-def show(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+@with_session
+def show(session: Session, path: GroupPath) -> None:
     """Show one group."""
-    with refusals():
-        group = asyncio.run(_show(load_settings(config, data), path))
-    if as_json:
-        print_json(_document(group))
-    else:
-        names = ["path", "visibility", "dependency proxy", "default upstream", "upstream login"]
-        gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
-        more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
-        print_table(["", "Value"], [*zip(names, _row(group), strict=True), *more])
+    group = asyncio.run(_get(session.settings.data, path))
+    names = [heading.lower() for heading in _HEADINGS]
+    gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
+    more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
+    rows = [*zip(names, _row(group), strict=True), *more]
+    session.print(_document(group), lambda: print_table(["", "Value"], rows))
 
 
 @app.command()
-def update(
-    path: GroupPath,
-    visibility: VisibilityChoice = None,
-    proxy: Proxy = None,
-    anonymous_pull: AnonymousPull = None,
-    default_upstream: DefaultUpstream = None,
-    upstream_username: UpstreamUsername = None,
-    upstream_password_file: UpstreamPasswordFile = None,
-    fresh_only: FreshOnly = None,
-    allow: Allow = None,
-    deny: Deny = None,
-    cooldown: Cooldown = None,
-    cooldown_action: Action = None,
-    trust_created: TrustCreated = None,
-    pin: Pins = None,
-    unpin: Unpins = None,
-    config: ConfigFile = None,
-    data: DataFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Change what is given about a group; the rest stays. A running server follows with its next request."""
-    with refusals():
-        settings = load_settings(config, data)
-        password = _read_password(upstream_password_file)
-        gate = GateChoices(allow, deny, cooldown, cooldown_action, trust_created, pin, unpin)
-        choices = _Choices(
-            visibility, proxy, anonymous_pull, default_upstream, upstream_username, password, fresh_only, gate
-        )
-        _check_configured(default_upstream, settings.upstreams)
-        group = asyncio.run(_update(settings, path, choices))
-    _answer(group, as_json, "updated")
+@with_session
+def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
+    """Change the given properties of a group; the others stay. A running server follows with its next request."""
+    group = asyncio.run(_update(session.settings.data, path, _Change.of(options, gate, session.settings)))
+    _print_done(session, group, "updated")
 
 
 @app.command()
-def delete(path: GroupPath, config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+@with_session
+def delete(session: Session, path: GroupPath) -> None:
     """Delete a group that holds no other group."""
-    with refusals():
-        group = asyncio.run(_delete(load_settings(config, data), path))
-    _answer(group, as_json, "deleted")
+    group = asyncio.run(_delete(session.settings.data, path))
+    _print_done(session, group, "deleted")
 
 
-async def _create(settings: Settings, path: str, choices: _Choices) -> Group:
-    async with open_made(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.create(connection, path, datetime.now(UTC)), settings)
+async def _create(data: Path, path: str, change: _Change) -> Group:
+    async with open_made(data) as database, database.write() as connection:
+        group = change.apply(await groups.create(connection, path, datetime.now(UTC)))
         await groups.update(connection, group)
         return group
 
 
-async def _list_all(settings: Settings) -> list[Group]:
-    async with open_existing(settings.data) as database, database.read() as connection:
+async def _list_all(data: Path) -> list[Group]:
+    async with open_existing(data) as database, database.read() as connection:
         return await groups.list_all(connection)
 
 
-async def _show(settings: Settings, path: str) -> Group:
-    async with open_existing(settings.data) as database, database.read() as connection:
+async def _get(data: Path, path: str) -> Group:
+    async with open_existing(data) as database, database.read() as connection:
         return await groups.get(connection, path)
 
 
-async def _update(settings: Settings, path: str, choices: _Choices) -> Group:
-    async with open_existing(settings.data) as database, database.write() as connection:
-        group = choices.apply(await groups.get(connection, path), settings)
+async def _update(data: Path, path: str, change: _Change) -> Group:
+    async with open_existing(data) as database, database.write() as connection:
+        group = change.apply(await groups.get(connection, path))
         await groups.update(connection, group)
         return group
 
 
-async def _delete(settings: Settings, path: str) -> Group:
-    async with open_existing(settings.data) as database, database.write() as connection:
+async def _delete(data: Path, path: str) -> Group:
+    async with open_existing(data) as database, database.write() as connection:
         return await groups.delete(connection, path)
 
 
 def _read_password(file: Path | None) -> str | None:
-    """The text of the file without the end of its last line; None if no file is given. Raises Refused."""
+    """Read a password file, without the end of its last line; None if no file is given. Raises Refused."""
     if file is None:
         return None
     try:
@@ -243,7 +219,7 @@ def _read_password(file: Path | None) -> str | None:
 
 
 def _check_configured(upstream: str | None, configured: Collection[str]) -> None:
-    """Raises Refused for an upstream that the settings do not know, UpstreamNameInvalid for none at all."""
+    """Raises Refused for an upstream that is not configured, UpstreamNameInvalid for what cannot be one's name."""
     if upstream is not None and parse_upstream_name(upstream) not in configured:
         raise Refused(
             f"upstream {upstream!r} is not configured, only {', '.join(sorted(configured))}: "
@@ -251,12 +227,10 @@ def _check_configured(upstream: str | None, configured: Collection[str]) -> None
         )
 
 
-def _answer(group: Group, as_json: bool, done: str) -> None:
-    if as_json:
-        print_json(_document(group))
-    else:
-        path, visibility, proxy, upstream, _ = _row(group)
-        print(f"{done} group {path}: {visibility}, dependency proxy {proxy}, default upstream {upstream}")
+def _print_done(session: Session, group: Group, done: str) -> None:
+    path, visibility, proxy, upstream, _ = _row(group)
+    text = f"{done} group {path}: {visibility}, dependency proxy {proxy}, default upstream {upstream}"
+    session.print(_document(group), lambda: print(text))
 
 
 def _row(group: Group) -> tuple[str, ...]:
@@ -265,7 +239,7 @@ def _row(group: Group) -> tuple[str, ...]:
     return group.path, group.visibility, proxy, group.default_upstream, group.upstream_username or "none"
 
 
-def _document(group: Group) -> dict[str, object]:
+def _document(group: Group) -> Document:
     return {
         "id": group.id,
         "path": group.path,

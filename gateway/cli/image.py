@@ -1,59 +1,52 @@
-"""IMAGE: what the words of a command name, and the repository below a group that they lead to."""
+"""IMAGE on a command line: its grammar, and the image of an upstream that it leads to below a group."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from typing import Annotated
+
+import typer
 
 from cache.oci.digest import Digest
-from cache.oci.errors import RegistryError
-from cache.oci.names import RepositoryName, Tag, parse_reference
-from cache.proxy.repository import ProxiedRepository
+from cache.oci.names import RepositoryName, Tag
 from gateway.cli.folder import open_existing
-from gateway.cli.output import Refused
-from gateway.namespaces.locate import ProxiedLocation
+from gateway.cli.session import Session
+from gateway.db import groups
+from gateway.namespaces.group import Group
+from gateway.namespaces.locate import ProxiedLocation, locate
 from gateway.namespaces.paths import PROXY_SEPARATOR
-from gateway.observability import logs
-from gateway.repositories import behind_gate
-from gateway.services import Services
-from gateway.settings.load import Settings
-from gateway.wiring.lifespan import open_services
+
+IMAGE_HELP = "[UPSTREAM/]NAME[:TAG|@DIGEST]"
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
+GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The group below which it is pulled.")]
 
 
-@asynccontextmanager
-async def open_image(
-    settings: Settings, text: str, group: str
-) -> AsyncIterator[tuple[ProxiedLocation, Tag | Digest | None, ProxiedRepository]]:
-    """The image with the group's credential, opened in this process, beside a running server or without one. The gate
-    of the group is asked about its name alone.
+def split_image(text: str) -> tuple[str, str]:
+    """Name and reference of `[UPSTREAM/]NAME[:TAG|@DIGEST]`, as written; the reference is empty where there is none.
 
-    Raises Refused, also for what goes wrong inside.
+    Of a tag and a digest the digest counts, as it does for clients.
     """
-    async with open_existing(settings.data):
-        pass
-    logs.configure(settings.log_format)
-    try:
-        name, reference = split_image(text)
-        async with open_services(settings) as services:
-            location = await locate_image(services, name, group)
-            client = services.upstreams.client(location.group, location.upstream)
-            repository = ProxiedRepository(services.pull_through, client, location.image)
-            behind_gate(repository, location, services)
-            yield location, reference, repository
-    except RegistryError as error:
-        raise Refused(str(error)) from error
-
-
-async def locate_image(services: Services, name: str, group: str) -> ProxiedLocation:
-    """Raises RegistryError for what is none, Refused for what the settings do not allow."""
-    location = await services.directory.locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"))
-    if not isinstance(location, ProxiedLocation):
-        raise Refused(f"{name} is no image of an upstream")
-    if not services.upstreams.get(location.upstream).permits(location.image):
-        raise Refused(f"the settings of upstream {location.upstream} do not allow {location.image}")
-    return location
-
-
-def split_image(text: str) -> tuple[str, Tag | Digest | None]:
-    """Name and reference of `NAME[:TAG|@DIGEST]`; with both the digest counts, as it does for clients."""
     name, at, digest = text.partition("@")
     name, _, tag = name.partition(":")
-    return name, parse_reference(digest) if at else (Tag.parse(tag) if tag else None)
+    return name, f"@{digest}" if at else tag
+
+
+def parse_image(text: str) -> tuple[str, Tag | Digest | None]:
+    """Name and reference, None without one. Raises TagInvalid, DigestInvalid; the name is not checked."""
+    name, reference = split_image(text)
+    if reference.startswith("@"):
+        return name, Digest.parse(reference[1:])
+    return name, Tag.parse(reference) if reference else None
+
+
+def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:
+    """Where an IMAGE leads below a group. Raises RegistryError, Refused, DatabaseUnusable."""
+    name, reference = parse_image(text)
+    path = RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}")
+    location = locate(path, asyncio.run(_groups(session)), list(session.settings.upstreams))
+    if not isinstance(location, ProxiedLocation):
+        raise AssertionError("a name with the separator in it is proxied")
+    return location, reference
+
+
+async def _groups(session: Session) -> dict[str, Group]:
+    async with open_existing(session.settings.data) as database, database.read() as connection:
+        return {group.path: group for group in await groups.list_all(connection)}

@@ -1,23 +1,21 @@
-"""The command line: `registry-gateway` and what it can do."""
+"""Command line: `registry-gateway` with all its commands."""
 
 import asyncio
-import os
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
+from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
-from gateway.cli import doctor as doctor_command
 from gateway.cli import folder
 from gateway.cli import group as group_commands
-from gateway.cli import keep as keep_commands
-from gateway.cli import quota as quota_command
 from gateway.cli.client_config import client_config
-from gateway.cli.output import ConfigFile, DataFolder, refusals
+from gateway.cli.doctor import doctor
+from gateway.cli.quota import quota
+from gateway.cli.session import Session, with_session
 from gateway.processes import supervisor
-from gateway.settings.load import load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,14 +25,14 @@ app = typer.Typer(
 )
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
-app.add_typer(keep_commands.app, name="cache")
-app.command("client-config")(client_config)
-app.command()(doctor_command.doctor)
-app.command("quota")(quota_command.show)
+app.add_typer(cache_commands.app, name="cache")
+app.command("client-config")(with_session(client_config))
+app.command()(with_session(doctor))
+app.command()(with_session(quota))
 
 
 class LogFormat(StrEnum):
-    """How log lines are written: for people, for machines."""
+    """Format of log lines: for people, for machines."""
 
     CONSOLE = "console"
     JSON = "json"
@@ -63,8 +61,8 @@ def root(
     """An OCI registry gateway: pull through a group prefix, cached, verified before it completes."""
 
 
-@app.command()
 def serve(
+    session: Session,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes any free one. [default: 8080]")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="How many processes serve. 0: one per core.")] = None,
@@ -77,14 +75,11 @@ def serve(
     tls_cert: Annotated[str | None, typer.Option(metavar="F", help="The certificate chain, in PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option(metavar="F", help="Its private key, in PEM.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="For people or for machines. [default: console]")] = None,
-    config: ConfigFile = None,
-    data: DataFolder = None,
 ) -> None:
     """Serve until stopped; makes the data folder, and the group `hub` in a new one."""
     flags: dict[str, object] = {
         "host": host,
         "port": port,
-        "data": data,
         "workers": workers,
         "external_url": external_url,
         "allow_open_proxy": allow_open_proxy,
@@ -92,7 +87,9 @@ def serve(
         "tls_key": tls_key,
         "log_format": log_format,
     }
-    with refusals():
-        settings = load(config, os.environ, flags).settings
-        asyncio.run(folder.make(settings.data))
+    settings = session.load(flags).settings
+    asyncio.run(folder.make(settings.data))
     raise typer.Exit(supervisor.serve(settings))
+
+
+app.command()(with_session(serve, json=False))

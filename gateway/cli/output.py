@@ -1,65 +1,25 @@
-"""What all commands share: the options they take, text for people, JSON for scripts, and how they refuse."""
+"""Output of commands: tables and lines for people, JSON for scripts, progress on a terminal."""
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, NoReturn
 
-import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from gateway.db.engine import DatabaseUnusable
-from gateway.keys.sealing import SealBroken
-from gateway.namespaces.errors import AnonymousPullRefused, LoginMisdirected, TreeError
-from gateway.settings.load import SettingsError
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The settings, in TOML.", show_default=False)
-]
-DataFolder = Annotated[
-    str | None, typer.Option("--data", metavar="DIR", help="The data folder. [default: ./registry-data]")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)]
+Document = Mapping[str, object]
 
 
-_REMEDIES: dict[type[Exception], str] = {
-    AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
-    LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
-    'or --upstream-username "" to drop it',
-}
-"""Options that help against refusals whose own texts name none."""
-
-
-class Refused(Exception):
-    """A command cannot do what it was asked; the text is one line: what, why, what to do."""
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What is refused inside ends the command with exit code 1, and a line on stderr for each thing that is wrong."""
-    try:
-        yield
-    except (Refused, SettingsError, TreeError, DatabaseUnusable, SealBroken) as error:
-        remedy = _REMEDIES.get(type(error))
-        refuse(f"{error}: {remedy}" if remedy else str(error))
-
-
-def refuse(text: str) -> NoReturn:
-    for line in text.splitlines():
-        print(f"registry-gateway: {line}", file=sys.stderr)
-    raise typer.Exit(1)
-
-
-def print_json(document: dict[str, object] | list[dict[str, object]]) -> None:
+def print_json(document: Document | Sequence[Document]) -> None:
+    """Print one JSON document."""
     print(json.dumps(document, indent=2))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere lines of values parted by tabs, without headings."""
+    """Print a table on a terminal; elsewhere lines of tab-separated values, without headings."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(row))
@@ -68,3 +28,41 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
+
+
+def print_columns(documents: Sequence[Document], columns: Sequence[str]) -> None:
+    """Print the named values of documents as a table, a row for each document."""
+    rows = [[_text(document[column]) for column in columns] for document in documents]
+    print_table([column.capitalize() for column in columns], rows)
+
+
+def print_values(document: Document) -> None:
+    """Print a document as a table of names and values; a list has a row for each entry."""
+    rows: list[tuple[str, str]] = []
+    for key, value in document.items():
+        entries = value if isinstance(value, list) else [value]
+        rows += [(key, _text(entry)) for entry in entries]
+    print_table(["", "Value"], rows)
+
+
+@contextmanager
+def byte_count(what: str) -> Iterator[Callable[[int], None]]:
+    """Count bytes on a line of the terminal; prints nothing elsewhere."""
+    with Progress("{task.description}", "{task.completed} bytes", disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda size: progress.advance(task, size)
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Draw the share of `total` bytes that is done on the terminal; prints nothing elsewhere."""
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda size: progress.advance(task, size)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    return "-" if value is None else str(value)

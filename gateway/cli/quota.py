@@ -1,68 +1,40 @@
-"""`quota`: what upstreams still give, to whom, and when it will be used up."""
+"""`quota`: what upstreams still allow each credential, and when it will be used up."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
-from cache.upstream import ledger, quota
-from cache.upstream.quota import UNKNOWN, Allowance
+from cache.upstream import ledger
 from cache.upstream.urls import origin_of
-from cache.values import CredentialId, Source
-from gateway.cli.config import load_settings
-from gateway.cli.folder import open_existing
-from gateway.cli.output import AsJson, ConfigFile, DataFolder, print_json, print_table, refusals
-from gateway.data_folder import CacheFolder
-from gateway.settings.load import Settings
+from gateway.cli import folder
+from gateway.cli.output import Document, print_columns
+from gateway.cli.session import Session
+from gateway.inspection.quota import QuotaReport, report_quota
 
-COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
+_COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 
 
-def show(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Show what upstreams still give, by credential, and when it will be used up."""
-    with refusals():
-        settings = load_settings(config, data)
-        asyncio.run(_require(settings.data))
-        known = ledger.read(CacheFolder(settings.data).quota)
-    now = datetime.now(UTC).timestamp()
-    documents = [_describe(*entry, now) for entry in _entries(settings, known)]
-    if as_json:
-        print_json(documents)
-    else:
-        rows = [["-" if document[c] is None else str(document[c]) for c in COLUMNS] for document in documents]
-        print_table([column.capitalize() for column in COLUMNS], rows)
+def quota(session: Session) -> None:
+    """Show what upstreams still allow each credential, and when it will be used up."""
+    asyncio.run(folder.require(session.settings.data))
+    upstreams = {name: origin_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
+    reports = report_quota(upstreams, ledger.read(session.folder.quota), datetime.now(UTC).timestamp())
+    documents = [_document(report) for report in reports]
+    session.print(documents, lambda: print_columns(documents, _COLUMNS))
 
 
-async def _require(data: Path) -> None:
-    async with open_existing(data):
-        pass
-
-
-def _entries(settings: Settings, known: dict[Source, Allowance]) -> Iterator[tuple[str, CredentialId, Allowance]]:
-    """Upstream, credential and what is known; of an upstream that said nothing yet, that nothing is known."""
-    for name, upstream in sorted(settings.upstreams.items()):
-        origin = origin_of(upstream.url)
-        found = sorted((source for source in known if source.origin == origin), key=str)
-        for source in found or [Source(origin)]:
-            yield name, source.credential, known.get(source, UNKNOWN)
-
-
-def _describe(name: str, credential: CredentialId, known: Allowance, now: float) -> dict[str, object]:
-    """One row of the table; `credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a
-    group's own login."""
-    pausing = known.until > now
-    left = "pausing" if pausing else "unknown" if known.remaining is None else quota.saving_mode(known, now).value
+def _document(report: QuotaReport) -> Document:
+    """`credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a group's own login."""
     return {
-        "upstream": name,
-        "credential": str(credential) or "anonymous",
-        "limit": known.limit,
-        "remaining": known.remaining,
-        "window_seconds": known.window,
-        "source": known.source or None,
-        "state": {"none": "enough is left"}.get(left, left),
-        "resets_at": _time(quota.resets_at(known, now)),
-        "empty_at": _time(quota.empty_at(known, now)),
-        "told_at": _time(known.told_at or None),
+        "upstream": report.upstream,
+        "credential": str(report.credential) or "anonymous",
+        "limit": report.limit,
+        "remaining": report.remaining,
+        "window_seconds": report.window,
+        "source": report.source or None,
+        "state": report.state,
+        "resets_at": _time(report.resets_at),
+        "empty_at": _time(report.empty_at),
+        "told_at": _time(report.told_at),
     }
 
 

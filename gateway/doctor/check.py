@@ -1,28 +1,45 @@
-"""Check: one thing that was looked at."""
+"""Check: one examined property of an installation, and what to do about it where it fails."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Remedy(Enum):
+    """Remedies that need a command or an option, which whoever shows the check puts into words."""
+
+    SELECT_DATA_FOLDER = auto()
+    FREE_SPACE = auto()
+    LOCAL_DISK = auto()
+    START_SERVER = auto()
+    NAME_IMAGE = auto()
+    NAME_OTHER_IMAGE = auto()
+    ALLOW_PULL = auto()
+    CORRECT_LOGIN = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`ok` is None where it could not be looked at; then `detail` says why. `remedy` is there where it failed."""
+    """The result of one check.
+
+    `ok` is None for a check that could not be made; `detail` says why. `remedy` is empty for a check that passed.
+    """
 
     name: str
     ok: bool | None
     detail: str
-    remedy: str = ""
-
-    def document(self) -> dict[str, object]:
-        return {"name": self.name, "ok": self.ok, "detail": self.detail, "remedy": self.remedy}
+    remedy: str | Remedy = ""
 
 
 def passed(name: str, detail: str) -> Check:
+    """A check that passed."""
     return Check(name, True, detail)
 
 
-def failed(name: str, detail: str, remedy: str) -> Check:
+def failed(name: str, detail: str, remedy: str | Remedy) -> Check:
+    """A check that failed; the remedy is a sentence about what to do."""
     return Check(name, False, detail, remedy)
 
 
-def not_run(name: str, why: str) -> Check:
-    return Check(name, None, why)
+def not_run(name: str, why: str, remedy: str | Remedy = "") -> Check:
+    """A check that could not be made."""
+    return Check(name, None, why, remedy)

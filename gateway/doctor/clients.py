@@ -1,6 +1,6 @@
-"""What docker, containerd, podman and buildkit ask when they pull, asked of the running server, each in its manner.
+"""Replay of pulls: the requests of docker, containerd, podman and buildkit, sent to the running server.
 
-Blocks. Read from traces of these programs: which requests, over which connections, with which headers.
+Blocks. Requests, connections and headers were taken from traces of these programs.
 """
 
 import http.client
@@ -17,184 +17,199 @@ from cache.oci.errors import RegistryError
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, essence, is_index, is_manifest
 from cache.oci.names import Tag
-from gateway.doctor.check import Check, failed, passed
+from gateway.doctor.check import Check, Remedy, failed, passed
 
 HEADERS_WITHIN = 20.0
 """Seconds; containerd gives up at 30."""
 BLOB_LIMIT = 64 * 1024 * 1024
-_TIMEOUT = 30.0
+RESPONSE_SECONDS = 30.0
+"""Time limit of every wait for the server."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a client pulls. `accept`: its Accept lines. `pings`: it asks /v2/ first; `asks_head`: for the tag by HEAD."""
+class ClientProfile:
+    """How a client pulls.
+
+    `accept`: its Accept lines. `pings`: it requests /v2/ first. `sends_head`: it resolves the tag by HEAD.
+    `names_upstream`: it adds `?ns=`.
+    """
 
     name: str
     user_agent: str
     accept: tuple[str, ...]
     pings: bool
-    asks_head: bool
+    sends_head: bool
     keeps_connection: bool
     names_upstream: bool
 
 
 _LINES = tuple(sorted(ACCEPTED, reverse=True))
 _LINE = (", ".join([*ACCEPTED, "*/*"]),)
-MANNERS = (
-    Manner("docker", "docker/29.0 go/go1.25 os/linux arch/amd64", _LINES, True, True, False, False),
-    Manner("containerd", "containerd/2.2.0", _LINE, False, True, True, True),
-    Manner("podman", "containers/5.37 (github.com/containers/image)", _LINES, True, False, False, False),
-    Manner("buildkit", "containerd/1.6.20+unknown", _LINE, False, True, True, False),
+PROFILES = (
+    ClientProfile("docker", "docker/29.0 go/go1.25 os/linux arch/amd64", _LINES, True, True, False, False),
+    ClientProfile("containerd", "containerd/2.2.0", _LINE, False, True, True, True),
+    ClientProfile("podman", "containers/5.37 (github.com/containers/image)", _LINES, True, False, False, False),
+    ClientProfile("buildkit", "containerd/1.6.20+unknown", _LINE, False, True, True, False),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is pulled: `name` is the repository's at this server, `upstream` the configured name of where it is from.
-    `blobs`: which of the children and blobs may be asked for."""
+class PullTarget:
+    """The image of a replayed pull.
+
+    `name`: of the repository at this server. `upstream`: the configured name of its upstream. `is_allowed`: which of
+    its manifests and blobs may be requested.
+    """
 
     name: str
     upstream: str
     reference: Tag | Digest
-    blobs: Callable[[Descriptor], bool] = field(default=lambda descriptor: True)
+    is_allowed: Callable[[Descriptor], bool] = field(default=lambda descriptor: True)
 
 
-class Amiss(Exception):
-    """An answer is not as it must be; the text says which and how, `remedy` what to do."""
+class ResponseWrong(Exception):
+    """A response is not as it must be; the text says which and how, `remedy` what to do."""
 
-    def __init__(self, text: str, remedy: str) -> None:
+    def __init__(self, text: str, remedy: str | Remedy) -> None:
         super().__init__(text)
         self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    what: str
+class ClientResponse:
+    """A response of the server. `request`: method and path. `seconds`: from the request to the headers."""
+
+    request: str
     status: int
     headers: http.client.HTTPMessage
     body: bytes
     seconds: float
-    """From the request to the headers."""
 
 
-def replay_all(url: str, certificate: str | None, target: Target) -> list[Check]:
-    return [replay(manner, url, certificate, target) for manner in MANNERS]
+def replay_all(url: str, certificate: str | None, target: PullTarget) -> list[Check]:
+    """Replay the pull of every client, each as a check. `certificate`: the server's own, a PEM file."""
+    return [replay(profile, url, certificate, target) for profile in PROFILES]
 
 
-def replay(manner: Manner, url: str, certificate: str | None, target: Target) -> Check:
-    name = f"pull as {manner.name}"
-    conversation = Conversation(manner, url, certificate, f"?ns={target.upstream}" if manner.names_upstream else "")
+def replay(
+    profile: ClientProfile, url: str, certificate: str | None, target: PullTarget, timeout: float = RESPONSE_SECONDS
+) -> Check:
+    """Replay the pull of one client. `timeout`: seconds of every wait for the server."""
+    name = f"pull as {profile.name}"
+    pull = ReplayedPull(profile, url, certificate, f"?ns={target.upstream}" if profile.names_upstream else "", timeout)
     try:
-        _pull(manner, conversation, target)
-    except Amiss as error:
+        _pull(profile, pull, target)
+    except ResponseWrong as error:
         return failed(name, str(error), error.remedy)
     except RegistryError as error:
-        return failed(name, f"an answer holds what is none of the specification: {error}", _BETWEEN)
+        return failed(name, f"a response does not follow the specification: {error}", _PROXY_REMEDY)
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
         return failed(name, f"the connection to {url} failed ({reason})", "see whether the server runs, and its log")
     finally:
-        conversation.close()
-    slowest = max(answer.seconds for answer in conversation.answers)
+        pull.close()
+    slowest = max(response.seconds for response in pull.responses)
     return passed(
         name,
-        f"{len(conversation.answers)} answers for {target.name} are right, headers within {slowest * 1000:.0f} ms",
+        f"{len(pull.responses)} responses for {target.name} are right, headers within {slowest * 1000:.0f} ms",
     )
 
 
-_BETWEEN = "see what stands between: a reverse proxy must pass status, headers and bodies on as they are"
+_PROXY_REMEDY = "see what is between: a reverse proxy must pass status, headers and bodies on as they are"
 
 
-class Conversation:
+class ReplayedPull:
     """The requests of one pull, over one connection or over one each."""
 
-    def __init__(self, manner: Manner, url: str, certificate: str | None, query: str) -> None:
-        self._manner = manner
+    def __init__(self, profile: ClientProfile, url: str, certificate: str | None, query: str, timeout: float) -> None:
+        self._profile = profile
         self._url = url
         self._certificate = certificate
         self._query = query
+        self._timeout = timeout
         self._kept: http.client.HTTPConnection | None = None
-        self.answers: list[Answer] = []
+        self.responses: list[ClientResponse] = []
 
-    def ask(self, method: str, path: str, headers: list[tuple[str, str]], limit: int = SIZE_LIMIT) -> Answer:
-        connection = self._kept or _connect(self._url, self._certificate)
-        self._kept = connection if self._manner.keeps_connection else None
+    def send(self, method: str, path: str, headers: list[tuple[str, str]], limit: int = SIZE_LIMIT) -> ClientResponse:
+        """Send a request, and read at most `limit` bytes of its body. Raises ResponseWrong, OSError, HTTPException."""
+        connection = self._kept or _connect(self._url, self._certificate, self._timeout)
+        self._kept = connection if self._profile.keeps_connection else None
         began = time.monotonic()
         connection.putrequest(method, path + self._query, skip_accept_encoding=True)
-        more = [] if self._manner.keeps_connection else [("Connection", "close")]
-        for name, value in [("User-Agent", self._manner.user_agent), *headers, *more]:
+        more = [] if self._profile.keeps_connection else [("Connection", "close")]
+        for name, value in [("User-Agent", self._profile.user_agent), *headers, *more]:
             connection.putheader(name, value)
         connection.endheaders()
-        response = connection.getresponse()
+        received = connection.getresponse()
         seconds = time.monotonic() - began
-        body = response.read(limit + 1)
+        body = received.read(limit + 1)
         if self._kept is None:
             connection.close()
-        answer = Answer(f"{method} {path}", response.status, response.headers, body, seconds)
-        self.answers.append(answer)
-        if method == "HEAD" and answer.status >= 400:
-            self.ask("GET", path, headers)  # only a body says why
-            raise Amiss(f"{answer.what} was answered {answer.status}, but GET 200", _BETWEEN)
-        _check_answer(answer, limit)
-        return answer
+        response = ClientResponse(f"{method} {path}", received.status, received.headers, body, seconds)
+        self.responses.append(response)
+        if method == "HEAD" and response.status >= 400:
+            self.send("GET", path, headers)  # only the body of a response to GET says why
+            raise ResponseWrong(f"{response.request} returned {response.status}, but GET 200", _PROXY_REMEDY)
+        _check_response(response, limit)
+        return response
 
     def close(self) -> None:
         if self._kept is not None:
             self._kept.close()
 
 
-def _connect(url: str, certificate: str | None) -> http.client.HTTPConnection:
+def _connect(url: str, certificate: str | None, timeout: float) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "http":
-        return http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
     context = ssl.create_default_context()
     if certificate:
-        # The server's own certificate is trusted, whatever name it has: what clients trust is theirs to say.
+        # The server's own certificate is trusted, whatever its name: clients decide for themselves whom they trust.
         context.load_verify_locations(certificate)
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.check_hostname = False
-    return http.client.HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=context)
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
 
 
 def unreadiness(url: str, certificate: str | None) -> str | None:
-    """Why the server at an address takes no traffic; None where it does."""
-    connection = _connect(url, certificate)
+    """Why the server at a URL takes no traffic; None if it does."""
+    connection = _connect(url, certificate, RESPONSE_SECONDS)
     try:
         connection.request("GET", "/-/ready", headers={"Connection": "close"})
-        answer = connection.getresponse()
-        answer.read(SIZE_LIMIT)
-        return None if answer.status == 200 else f"{url}/-/ready was answered {answer.status}"
+        response = connection.getresponse()
+        response.read(SIZE_LIMIT)
+        return None if response.status == 200 else f"{url}/-/ready returned {response.status}"
     except (OSError, http.client.HTTPException) as error:
         return f"the connection to {url} failed ({str(error) or type(error).__name__})"
     finally:
         connection.close()
 
 
-def _pull(manner: Manner, conversation: Conversation, target: Target) -> None:
-    accept = [("Accept", line) for line in manner.accept]
-    if manner.pings:
-        conversation.ask("GET", "/v2/", [])
+def _pull(profile: ClientProfile, pull: ReplayedPull, target: PullTarget) -> None:
+    accept = [("Accept", line) for line in profile.accept]
+    if profile.pings:
+        pull.send("GET", "/v2/", [])
     path = f"/v2/{target.name}"
     reference: Tag | Digest = target.reference
-    if manner.asks_head:
-        head = conversation.ask("HEAD", f"{path}/manifests/{reference}", accept)
+    if profile.sends_head:
+        head = pull.send("HEAD", f"{path}/manifests/{reference}", accept)
         reference = _manifest_headers(head).digest
-    manifest = _manifest(conversation.ask("GET", f"{path}/manifests/{reference}", accept), reference)
+    manifest = _manifest(pull.send("GET", f"{path}/manifests/{reference}", accept), reference)
     if is_index(manifest.descriptor.media_type):
         child = _choose(manifest)
-        if child is None or not target.blobs(child):
+        if child is None or not target.is_allowed(child):
             return
-        manifest = _manifest(conversation.ask("GET", f"{path}/manifests/{child.digest}", accept), child.digest)
+        manifest = _manifest(pull.send("GET", f"{path}/manifests/{child.digest}", accept), child.digest)
     layers = sorted(manifest.layers, key=lambda layer: layer.size)[:1]
     for blob in [*([manifest.config] if manifest.config else []), *layers]:
-        if blob.size <= BLOB_LIMIT and target.blobs(blob):
+        if blob.size <= BLOB_LIMIT and target.is_allowed(blob):
             encoding = [("Accept-Encoding", "gzip")]
-            _check_blob(conversation.ask("GET", f"{path}/blobs/{blob.digest}", encoding, BLOB_LIMIT), blob)
+            _check_blob(pull.send("GET", f"{path}/blobs/{blob.digest}", encoding, BLOB_LIMIT), blob)
 
 
 def _choose(index: Manifest) -> Descriptor | None:
-    """The child for this kind of machine where there is one, else the first that is an image."""
+    """The child for linux/amd64, else the first that is an image; None without one."""
     entries = json.loads(index.raw).get("manifests", [])
     for child, entry in zip(index.children, entries, strict=True):
         platform = entry.get("platform") or {}
@@ -203,73 +218,78 @@ def _choose(index: Manifest) -> Descriptor | None:
     return next((child for child in index.children if child.is_manifest), None)
 
 
-def _check_answer(answer: Answer, limit: int) -> None:
-    if answer.status >= 400:
-        raise Amiss(f"{answer.what} was answered {answer.status}: {_said(answer)}", _remedy_of(answer))
-    if answer.status != 200:
-        raise Amiss(f"{answer.what} was answered {answer.status} instead of 200", _BETWEEN)
-    if answer.seconds > HEADERS_WITHIN:
-        text = f"{answer.what} took {answer.seconds:.0f} s to its headers"
-        raise Amiss(text, "see which upstream is slow: clients give up after 30 s")
-    if "/blobs/" not in answer.what:
-        _require(answer, "Docker-Distribution-API-Version", "registry/2.0")
-    if len(answer.body) > limit:
-        raise Amiss(f"{answer.what} was answered with more than {limit} bytes", _BETWEEN)
-    length = answer.headers.get("Content-Length", "")
-    if not answer.what.startswith("HEAD") and length != str(len(answer.body)):
-        raise Amiss(f"{answer.what} has Content-Length {length or 'none'}, and {len(answer.body)} bytes came", _BETWEEN)
+def _check_response(response: ClientResponse, limit: int) -> None:
+    if response.status >= 400:
+        raise ResponseWrong(
+            f"{response.request} returned {response.status}: {_error_text(response)}", _remedy_of(response)
+        )
+    if response.status != 200:
+        raise ResponseWrong(f"{response.request} returned {response.status} instead of 200", _PROXY_REMEDY)
+    if response.seconds > HEADERS_WITHIN:
+        text = f"{response.request} took {response.seconds:.0f} s to its headers"
+        raise ResponseWrong(text, "see which upstream is slow: clients give up after 30 s")
+    if "/blobs/" not in response.request:
+        _require(response, "Docker-Distribution-API-Version", "registry/2.0")
+    if len(response.body) > limit:
+        raise ResponseWrong(f"{response.request} has more than {limit} bytes", _PROXY_REMEDY)
+    length = response.headers.get("Content-Length", "")
+    if not response.request.startswith("HEAD") and length != str(len(response.body)):
+        raise ResponseWrong(
+            f"{response.request} has Content-Length {length or 'none'}, and {len(response.body)} bytes came",
+            _PROXY_REMEDY,
+        )
 
 
-def _require(answer: Answer, name: str, value: str | None = None) -> str:
-    found = answer.headers.get(name)
+def _require(response: ClientResponse, name: str, value: str | None = None) -> str:
+    found = response.headers.get(name)
     if found is None or value not in (None, found):
         wanted = f"{name}: {value}" if value else name
-        raise Amiss(f"{answer.what} was answered without {wanted}", _BETWEEN)
+        raise ResponseWrong(f"{response.request} lacks {wanted}", _PROXY_REMEDY)
     return found
 
 
-def _manifest_headers(answer: Answer) -> Descriptor:
-    media_type = essence(_require(answer, "Content-Type"))
+def _manifest_headers(response: ClientResponse) -> Descriptor:
+    media_type = essence(_require(response, "Content-Type"))
     if not is_manifest(media_type):
-        raise Amiss(f"{answer.what} was answered with {media_type[:60]}", _BETWEEN)
-    _require(answer, "X-Cache")
-    length = _require(answer, "Content-Length")
-    digest = Digest.parse(_require(answer, "Docker-Content-Digest"))
+        raise ResponseWrong(f"{response.request} has the media type {media_type[:60]}", _PROXY_REMEDY)
+    _require(response, "X-Cache")
+    length = _require(response, "Content-Length")
+    digest = Digest.parse(_require(response, "Docker-Content-Digest"))
     return Descriptor(media_type, digest, int(length) if length.isascii() and length.isdigit() else 0)
 
 
-def _manifest(answer: Answer, reference: Tag | Digest) -> Manifest:
-    told = _manifest_headers(answer)
-    wanted = reference if isinstance(reference, Digest) else told.digest
-    if told.digest != wanted or not wanted.holds_for(answer.body):
-        raise Amiss(f"{answer.what} was answered with a body that does not have the digest {wanted}", _BETWEEN)
-    return Manifest.parse(told.media_type, answer.body, wanted.algorithm)
+def _manifest(response: ClientResponse, reference: Tag | Digest) -> Manifest:
+    stated = _manifest_headers(response)
+    wanted = reference if isinstance(reference, Digest) else stated.digest
+    if stated.digest != wanted or not wanted.holds_for(response.body):
+        raise ResponseWrong(f"{response.request} has a body that does not match the digest {wanted}", _PROXY_REMEDY)
+    return Manifest.parse(stated.media_type, response.body, wanted.algorithm)
 
 
-def _check_blob(answer: Answer, blob: Descriptor) -> None:
-    _require(answer, "X-Cache")
-    if "Content-Encoding" in answer.headers:
-        raise Amiss(f"{answer.what} was answered with a Content-Encoding", "do not let a proxy compress below /v2")
-    if not blob.digest.holds_for(answer.body) or len(answer.body) != blob.size:
-        raise Amiss(f"{answer.what} was answered with a body that does not have this digest", _BETWEEN)
+def _check_blob(response: ClientResponse, blob: Descriptor) -> None:
+    _require(response, "X-Cache")
+    if "Content-Encoding" in response.headers:
+        raise ResponseWrong(f"{response.request} has a Content-Encoding", "do not let a proxy compress below /v2")
+    if not blob.digest.holds_for(response.body) or len(response.body) != blob.size:
+        raise ResponseWrong(f"{response.request} has a body that does not match this digest", _PROXY_REMEDY)
 
 
-def _said(answer: Answer) -> str:
-    """What an error says to a person, shortened."""
+def _error_text(response: ClientResponse) -> str:
+    """The text of an error for a person, shortened."""
     try:
-        [entry, *_] = json.loads(answer.body)["errors"]
+        [entry, *_] = json.loads(response.body)["errors"]
         text = f"{entry['code']}, {entry.get('detail') or entry.get('message')}"
     except (ValueError, KeyError, TypeError):
-        text = "an answer that is no error of the specification" if answer.body else "nothing"
+        text = "a response that is no error of the specification" if response.body else "nothing"
     return "".join(character if character.isprintable() else "?" for character in text)[:300]
 
 
-def _remedy_of(answer: Answer) -> str:
-    request = answer.headers.get("X-Request-Id", "")
-    if answer.status in (401, 403):
-        return "let the group pull (group update --anonymous-pull), or do what the answer says"
-    if answer.status == 404:
+def _remedy_of(response: ClientResponse) -> str | Remedy:
+    request = response.headers.get("X-Request-Id", "")
+    if response.status in (401, 403):
+        return Remedy.ALLOW_PULL
+    if response.status == 404:
         return "see whether the group has its dependency proxy on, and whether the image is there"
-    if answer.status in (429, 502, 503):
-        return "see what the checks of the upstream say; nothing that is cached could answer"
+    if response.status in (429, 502, 503):
+        return "see the checks of the upstream; no cached content could be served instead"
     return f"see the server's log for request {request}" if request else "see the server's log"

@@ -1,4 +1,4 @@
-"""What the machine gives: a data folder that takes files, space, descriptors."""
+"""Machine checks: a writable data folder, free space, a local file system, file descriptors."""
 
 import os
 import resource
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from cache.runtime.disk import disk_space
-from gateway.doctor.check import Check, failed, passed
+from gateway.doctor.check import Check, Remedy, failed, passed
 
 LEAST_BYTES = 1024**3
 LEAST_INODES = 10_000
@@ -15,14 +15,44 @@ _SHARED = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "ceph", "glusterfs", "fu
 
 
 def examine_machine(data: Path) -> list[Check]:
-    return [_folder(data), _space(data), _inodes(data), _file_system(data), _descriptors()]
+    """Check the machine for a server over this data folder, which must exist."""
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mounts = Path("/proc/self/mountinfo").read_text()
+    return [
+        _check_folder(data),
+        _check_space(data),
+        _check_inodes(data),
+        check_file_system(data, mounts),
+        check_descriptors(descriptors),
+    ]
 
 
-def _folder(data: Path) -> Check:
+def check_file_system(data: Path, mountinfo: str) -> Check:
+    """Whether the data folder lies on a file system with the locks that SQLite needs."""
+    kind = file_system_of(data.resolve(), mountinfo)
+    if kind in _SHARED:
+        why = f"{kind} lies on a network: its locks and its memory maps are not those that SQLite needs"
+        return failed("file system", why, Remedy.LOCAL_DISK)
+    return passed("file system", f"{kind}" + (", which is lost when the machine stops" if kind == "tmpfs" else ""))
+
+
+def check_descriptors(hard_limit: int) -> Check:
+    """Whether a process may open enough files."""
+    limit = "no limit" if hard_limit == resource.RLIM_INFINITY else str(hard_limit)
+    if hard_limit != resource.RLIM_INFINITY and hard_limit < LEAST_DESCRIPTORS:
+        return failed(
+            "file descriptors",
+            f"at most {limit}: a client and the file that it is sent need one each",
+            f"raise the limit (LimitNOFILE of systemd, ulimit -Hn) to {LEAST_DESCRIPTORS} or more",
+        )
+    return passed("file descriptors", f"at most {limit}")
+
+
+def _check_folder(data: Path) -> Check:
     name = "data folder"
     owner = data.stat().st_uid
     mine = f"belongs to user {owner}, and this runs as {os.geteuid()}"
-    remedy = f"run this and `serve` as the user that owns {data.absolute()}, on a file system that takes files"
+    remedy = f"run this and the server as the user that owns {data.absolute()}, on a file system that takes files"
     try:
         with tempfile.TemporaryFile(dir=data) as file:
             file.write(b"x")
@@ -30,19 +60,19 @@ def _folder(data: Path) -> Check:
     except OSError as error:
         return failed(name, f"{data.absolute()} takes no files ({error.strerror}); it {mine}", remedy)
     if owner != os.geteuid():
-        return failed(name, f"{data.absolute()} {mine}: files would belong to somebody else than the server", remedy)
+        return failed(name, f"{data.absolute()} {mine}: files would belong to another user than the server", remedy)
     return passed(name, f"{data.absolute()} takes files")
 
 
-def _space(data: Path) -> Check:
+def _check_space(data: Path) -> Check:
     found = disk_space(data)
     detail = f"{found.free / 1e9:.1f} of {found.size / 1e9:.1f} GB are free"
     if found.free < LEAST_BYTES:
-        return failed("free space", detail, "take something out with `cache evict`, or give --data a larger disk")
+        return failed("free space", detail, Remedy.FREE_SPACE)
     return passed("free space", detail)
 
 
-def _inodes(data: Path) -> Check:
+def _check_inodes(data: Path) -> Check:
     found = disk_space(data)
     if not found.files:
         return passed("inodes", "the file system does not limit them")
@@ -50,17 +80,6 @@ def _inodes(data: Path) -> Check:
     if found.free_files < LEAST_INODES:
         return failed("inodes", detail, "delete small files, or make the file system with more inodes")
     return passed("inodes", detail)
-
-
-def _file_system(data: Path) -> Check:
-    kind = file_system_of(data.resolve(), Path("/proc/self/mountinfo").read_text())
-    if kind in _SHARED:
-        return failed(
-            "file system",
-            f"{kind} lies on a network: its locks and its memory maps are not those that SQLite needs",
-            "give --data a folder on a local disk",
-        )
-    return passed("file system", f"{kind}" + (", which is lost when the machine stops" if kind == "tmpfs" else ""))
 
 
 def file_system_of(folder: Path, mountinfo: str) -> str:
@@ -75,15 +94,3 @@ def file_system_of(folder: Path, mountinfo: str) -> str:
         if folder.is_relative_to(point) and len(point) >= longest:
             kind, longest = after.split()[0], len(point)
     return kind
-
-
-def _descriptors() -> Check:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
-    if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        return failed(
-            "file descriptors",
-            f"at most {limit}: a client and the file that it is sent need one each",
-            f"raise the limit (LimitNOFILE of systemd, ulimit -Hn) to {LEAST_DESCRIPTORS} or more",
-        )
-    return passed("file descriptors", f"at most {limit}")

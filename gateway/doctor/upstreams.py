@@ -1,4 +1,4 @@
-"""Every upstream as it is configured: reached step by step, then asked as whoever pulls from it."""
+"""Upstream checks: connect step by step, then log in and pull with each credential that is used."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,26 +10,30 @@ from cache.upstream.egress import FailureStage, stage_of
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.probe import PingResult, RegistryProbe
 from cache.upstream.registry_client import RegistryClient
-from gateway.doctor.check import Check, failed, not_run, passed
+from gateway.doctor.check import Check, Remedy, failed, not_run, passed
 from gateway.upstreams import Upstream
 
 SKEW = 60.0
-"""Seconds by which clocks may differ: tokens that live for minutes must not seem to be over, or not to have begun."""
+"""Seconds by which clocks may differ: tokens are valid for minutes, by the clock of whoever issued them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image by which an upstream is tried."""
+    """An image with which an upstream is tried."""
 
     image: RepositoryName
     reference: Tag | Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class UpstreamChecks:
+    """Checks of one upstream.
+
+    `skew`: seconds that its clock is ahead of this machine's; None where it does not tell the time.
+    """
+
     checks: list[Check]
     skew: float | None
-    """Seconds that the upstream's clock is ahead of ours; None where it was not told."""
 
 
 _REMEDIES = {
@@ -39,38 +43,38 @@ _REMEDIES = {
     FailureStage.CONNECTION: "see whether it is up, and whether a firewall or a missing proxy setting is in the way",
     FailureStage.TLS: "set ca_file to the PEM certificates of the authority that vouches for it; or correct its "
     "url, or the clock of this machine",
-    FailureStage.ANSWER: "see whether its url is that of a registry, and what it says there",
+    FailureStage.ANSWER: "see whether its url is that of a registry, and what it returns",
 }
 
 
 async def examine_upstream(
     upstream: Upstream, clients: Sequence[RegistryClient], sample: Sample | None, now: Callable[[], datetime]
-) -> Examined:
-    """`clients`: one for each credential that is used there, at least one."""
+) -> UpstreamChecks:
+    """Check one upstream. `clients`: one for each credential that is used there, at least one."""
     name = f"upstream {upstream.name}"
     stages = [] if upstream.proxy else [FailureStage.NAME, FailureStage.ADDRESS]
     stages += [FailureStage.CONNECTION, *([FailureStage.TLS] if upstream.url.startswith("https") else [])]
     try:
-        greeting = await clients[0].probe().ping()
+        ping = await clients[0].probe().ping()
     except Unavailable as error:
-        return Examined([*_unreached(name, [*stages, FailureStage.ANSWER], error)], None)
-    skew = (greeting.date - now()).total_seconds() if greeting.date else None
+        return UpstreamChecks([*_unreached(name, [*stages, FailureStage.ANSWER], error)], None)
+    skew = (ping.date - now()).total_seconds() if ping.date else None
     checks = [passed(f"{name}: {stage.value}", "as it should be") for stage in stages]
-    if greeting.status not in (200, 401):
-        detail = f"GET /v2/ was answered {greeting.status}, where a registry says 200 or 401"
-        return Examined([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.ANSWER])], skew)
-    checks.append(passed(f"{name}: answer", f"GET /v2/ was answered {greeting.status}"))
+    if ping.status not in (200, 401):
+        detail = f"GET /v2/ returned {ping.status}, where a registry returns 200 or 401"
+        return UpstreamChecks([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.ANSWER])], skew)
+    checks.append(passed(f"{name}: answer", f"GET /v2/ returned {ping.status}"))
     for client in clients:
-        checks += await _examine_as(name, client, greeting, sample)
-    return Examined(checks, skew)
+        checks += await _examine_as(name, client, ping, sample)
+    return UpstreamChecks(checks, skew)
 
 
 def examine_clock(skews: Iterable[float | None]) -> Check:
-    """By what the upstreams take for the time: where several do not agree with us, it is we who are wrong."""
-    told = sorted((skew for skew in skews if skew is not None), key=abs)
-    if not told:
-        return not_run("clock", "no upstream that answers says what time it is")
-    nearest = told[0]
+    """Compare this machine's clock with the upstreams'; it is wrong if no upstream agrees with it."""
+    known = sorted((skew for skew in skews if skew is not None), key=abs)
+    if not known:
+        return not_run("clock", "no upstream that can be reached tells the time")
+    nearest = known[0]
     detail = f"{abs(nearest):.0f} s {'behind' if nearest > 0 else 'before'} the nearest upstream"
     if abs(nearest) > SKEW:
         return failed("clock", detail, "set the clock of this machine, by NTP")
@@ -89,35 +93,35 @@ def _unreached(name: str, stages: list[FailureStage], error: Unavailable) -> Ite
             yield not_run(f"{name}: {stage.value}", f"not reached: {reached.value} failed")
 
 
-async def _examine_as(name: str, client: RegistryClient, greeting: PingResult, sample: Sample | None) -> list[Check]:
-    whom = _whom(client)
-    login, pull, quota = (f"{name}: {what} of {whom}" for what in ("login", "pull", "quota"))
+async def _examine_as(name: str, client: RegistryClient, ping: PingResult, sample: Sample | None) -> list[Check]:
+    login, pull, quota = (f"{name}: {_with_account(what, client)}" for what in ("login", "pull", "quota"))
     if sample is None:
-        why = "no image of it is known: give one with --image"
-        return [not_run(check, why) for check in (login, pull, quota)]
-    examination = client.probe()
+        why = "no image of it is known"
+        return [not_run(check, why, Remedy.NAME_IMAGE) for check in (login, pull, quota)]
+    probe = client.probe()
     authorization = None
-    if greeting.challenge:
+    if ping.challenge:
         try:
-            authorization = await examination.authorization(sample.image, greeting.challenge)
+            authorization = await probe.authorization(sample.image, ping.challenge)
         except UpstreamError as error:
             skipped = [not_run(check, "not reached: login failed") for check in (pull, quota)]
             return [failed(login, error.reason, _login_remedy(error, client)), *skipped]
-    told = (
-        "a token was given" if authorization else "none is asked for" if not greeting.challenge else "nothing to give"
-    )
-    return [passed(login, told), *await _examine_pull(pull, quota, examination, sample, authorization)]
+    if not ping.challenge:
+        detail = "no login is required"
+    else:
+        detail = "a token was issued" if authorization else "there is no credential to log in with"
+    return [passed(login, detail), *await _examine_pull(pull, quota, probe, sample, authorization)]
 
 
 async def _examine_pull(
-    pull: str, quota: str, examination: RegistryProbe, sample: Sample, authorization: str | None
+    pull: str, quota: str, probe: RegistryProbe, sample: Sample, authorization: str | None
 ) -> list[Check]:
     what = f"HEAD of {sample.image}, {sample.reference}"
     try:
-        found = await examination.head(sample.image, sample.reference, authorization)
+        found = await probe.head(sample.image, sample.reference, authorization)
     except UpstreamError as error:
         return [failed(pull, error.reason, _REMEDIES[FailureStage.ANSWER]), not_run(quota, "not reached: pull failed")]
-    detail = f"{what} was answered {found.status}"
+    detail = f"{what} returned {found.status}"
     if found.status == 429 or found.remaining == 0:
         left = "none" if found.remaining is None else str(found.remaining)
         return [
@@ -126,31 +130,27 @@ async def _examine_pull(
                 quota,
                 f"{left} of {found.limit or 'its'} pulls are left",
                 "wait until its window is over, pull as an account with a higher limit (username, password_file), "
-                "or let a longer ttl ask less often; what is cached is served meanwhile",
+                "or set a longer ttl, so that tags are revalidated less often; cached content is served meanwhile",
             ),
         ]
     limits = (
-        f"{found.remaining} of {found.limit} pulls are left" if found.remaining is not None else "no limit is named"
+        f"{found.remaining} of {found.limit} pulls are left" if found.remaining is not None else "no limit is stated"
     )
     if found.status != 200:
-        remedy = "see whether this image exists there and the account may pull it; name another one with --image"
-        return [failed(pull, detail, remedy), passed(quota, limits)]
+        return [failed(pull, detail, Remedy.NAME_OTHER_IMAGE), passed(quota, limits)]
     return [passed(pull, detail), passed(quota, limits)]
 
 
-def _whom(client: RegistryClient) -> str:
-    """The account, without what makes it a credential."""
-    return client.source.credential.username or "nobody"
+def _with_account(what: str, client: RegistryClient) -> str:
+    account = client.source.credential.username
+    return f"{what} of {account}" if account else f"anonymous {what}"
 
 
-def _login_remedy(error: UpstreamError, client: RegistryClient) -> str:
+def _login_remedy(error: UpstreamError, client: RegistryClient) -> str | Remedy:
     if isinstance(error, RateLimited):
-        return "wait; its token service takes no more questions for now"
+        return "wait: its token service accepts no more requests for now"
     if isinstance(error, AccessDenied):
-        return "it shows nothing to strangers: set username and password_file, or the login of the group"
+        return "anonymous pull is not allowed there: set username and password_file, or the login of the group"
     if not client.source.credential.is_anonymous:
-        return (
-            "correct username and password_file of the upstream, or the login of the group (group update "
-            "--upstream-username --upstream-password-file), and name its token service in token_hosts"
-        )
+        return Remedy.CORRECT_LOGIN
     return "see whether its token service is up, and name it in token_hosts"

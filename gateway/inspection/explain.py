@@ -1,97 +1,136 @@
-"""What is here of an image part by part, what lately happened to it, and what a pull of it would have to fetch."""
+"""Explanation of an image: what is cached of it, what happened to it lately, and what a pull would fetch."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from cache.index.admin import CacheAdmin
-from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.index.happenings import Happening, HappeningKind
 from cache.oci.closure import find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import is_index
-from cache.oci.names import RepositoryName
 from cache.values import Source
+from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
+from gateway.inspection.verdicts import GateVerdict, explain_gate
+from gateway.namespaces.locate import ProxiedLocation
+from gateway.repositories import CachedImage
 
 SLOW = 5_000_000
-"""Bytes per second of a fill below which it is called slow."""
-_WORTH_TELLING = 1_000_000
+"""Bytes per second of downloads below which they are reported as slow."""
+
+_NOTICEABLE_BYTES = 1_000_000
 _EVICTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One manifest or blob; `of` is the manifest that refers to it, None for the first."""
+class ImagePart:
+    """One manifest or blob of an image.
+
+    `role`: index, manifest, config or layer. `size`: bytes. `parent`: the manifest that refers to it, None for the
+    first. `cached`: whether a pull of this image is served with it from the cache.
+    """
 
     role: str
     digest: Digest
     size: int
-    of: Digest | None
-    here: bool
-
-    def document(self) -> dict[str, object]:
-        return {
-            "role": self.role,
-            "digest": str(self.digest),
-            "size": self.size,
-            "of": str(self.of) if self.of else None,
-            "here": self.here,
-        }
+    parent: Digest | None
+    cached: bool
 
 
-def parts_of(
-    inventory: CacheAdmin, source: Source, image: RepositoryName, root: Descriptor, stored: Callable[[Digest], bool]
-) -> list[Part]:
-    """All that is known of, from the top down. What the image has no link to is not here for it, even if its bytes
-    are. `stored` says whether there is a file."""
-    linked = inventory.linked(source, image)
-    known = find_closure([root.digest], lambda digest: inventory.manifest(digest) if digest in linked else None)
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The latest events of an image: None and empty where there were none; the newest eviction is the first.
+
+    `slow`: the speed of its downloads in words, where it was low.
+    """
+
+    last_refusal: Happening | None
+    evictions: list[Happening]
+    last_fill: Happening | None
+    slow: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How the next pull of a tag or digest would be served; `next_pull` says what it would fetch, in words."""
+
+    content: ContentReport
+    next_pull: str
+    events: Events
+    parts: list[ImagePart]
+    gate: GateVerdict
+
+
+def explain(view: CacheView, location: ProxiedLocation, image: CachedImage) -> Explanation:
+    """Explain a tag, `latest` where the image names none, or a digest. Raises DatabaseUnusable."""
+    reference = image.reference or LATEST
+    content = view.report(image)
+    if location.group.fresh_only and content.state is ContentState.STALE:
+        reason = f"{content.reason} elsewhere: group {location.group.path} is fresh-only"
+        content = replace(content, state=ContentState.EXPIRED, reason=reason)
+    root = _root(view, image)
+    parts = [] if root is None else parts_of(view, image, root)
+    subjects = {str(reference), *(str(part.digest) for part in parts)}
+    gate = explain_gate(location, image.source, reference, view.admin, view.store.read_bytes, view.now)
+    return Explanation(content, _next_pull(parts), _events(view, image, subjects), parts, gate)
+
+
+def parts_of(view: CacheView, image: CachedImage, root: Descriptor) -> list[ImagePart]:
+    """Everything that is known of the image below `root`, breadth first.
+
+    Content without a link of the image counts as not cached, even if its bytes are stored.
+    """
+    linked = view.admin.linked(image.source, image.name)
+    known = find_closure([root.digest], lambda digest: view.admin.manifest(digest) if digest in linked else None)
     listed: list[tuple[str, Descriptor, Digest | None]] = [(_role(root), root, None)]
     for digest, manifest in known.manifests.items():
         listed += [(_role_in(manifest, child), child, digest) for child in manifest.references()]
-    parts: list[Part] = []
+    parts: list[ImagePart] = []
     for role, descriptor, parent in listed:
         digest = descriptor.digest
-        blob_here = not descriptor.is_manifest and digest in linked and stored(digest)
-        parts.append(Part(role, digest, descriptor.size, parent, blob_here or digest in known.manifests))
+        blob_cached = not descriptor.is_manifest and digest in linked and view.store.stat(digest) is not None
+        parts.append(ImagePart(role, digest, descriptor.size, parent, blob_cached or digest in known.manifests))
     return parts
 
 
-def happenings(
-    chronicle: HappeningLog, source: Source, image: RepositoryName, subjects: Iterable[str]
-) -> dict[str, object]:
-    """The last refusal, the last evictions and the last download among what concerns these tags and digests."""
-    wanted = {"", *subjects}
-    own = [h for h in chronicle.of_image(source, image) if h.subject in wanted]
-    anybodys = [h for h in chronicle.of_subjects(wanted - {""}) if h.subject.partition(":")[1]]
-    refused = next((h for h in own if h.what is HappeningKind.REFUSED), None)
-    evicted = {(h.at, h.subject): h for h in [*own, *anybodys] if h.what is HappeningKind.EVICTED}
-    filled = [h for h in anybodys if h.what is HappeningKind.FILLED]
-    return {
-        "last_refusal": _refusal(refused) if refused else None,
-        "evictions": [_eviction(evicted[key]) for key in sorted(evicted, reverse=True)[:_EVICTIONS]],
-        "last_fill": _fill(filled[0]) if filled else None,
-        "slow": slowness(filled, source),
-    }
-
-
-def slowness(filled: Iterable[Happening], source: Source) -> str | None:
-    """In words where downloads of noticeable size came slowly; None otherwise."""
-    worth = [h for h in filled if h.bytes >= _WORTH_TELLING and h.seconds > 0]
-    seconds = sum(h.seconds for h in worth)
-    rate = sum(h.bytes for h in worth) / seconds if seconds else float("inf")
+def slowness(fills: Iterable[Happening], source: Source) -> str | None:
+    """The speed in words, where downloads of noticeable size were slow; None otherwise."""
+    noticeable = [fill for fill in fills if fill.bytes >= _NOTICEABLE_BYTES and fill.seconds > 0]
+    seconds = sum(fill.seconds for fill in noticeable)
+    rate = sum(fill.bytes for fill in noticeable) / seconds if seconds else float("inf")
     return f"{rate / 1e6:.1f} MB/s from {source.origin.host}" if rate < SLOW else None
 
 
-def missing(parts: list[Part]) -> str:
+def _root(view: CacheView, image: CachedImage) -> Descriptor | None:
+    reference = image.reference or LATEST
+    if isinstance(reference, Digest):
+        manifest = view.admin.manifest(reference)
+        return manifest.descriptor if manifest else None
+    pointer = view.find_pointer(image, reference)
+    return pointer.target if pointer else None
+
+
+def _events(view: CacheView, image: CachedImage, subjects: set[str]) -> Events:
+    """The events of these tags and digests."""
+    of_image = [
+        event for event in view.happenings.of_image(image.source, image.name) if event.subject in {"", *subjects}
+    ]
+    of_digests = [event for event in view.happenings.of_subjects(subjects) if event.subject.partition(":")[1]]
+    refused = next((event for event in of_image if event.what is HappeningKind.REFUSED), None)
+    evicted = {(e.at, e.subject): e for e in [*of_image, *of_digests] if e.what is HappeningKind.EVICTED}
+    fills = [event for event in of_digests if event.what is HappeningKind.FILLED]
+    evictions = [evicted[key] for key in sorted(evicted, reverse=True)[:_EVICTIONS]]
+    return Events(refused, evictions, fills[0] if fills else None, slowness(fills, image.source))
+
+
+def _next_pull(parts: list[ImagePart]) -> str:
     """What a pull would have to fetch beside the first manifest, in words."""
     blobs = [part for part in parts if part.role in ("config", "layer")]
-    absent = [part for part in blobs if not part.here]
+    absent = [part for part in blobs if not part.cached]
     if not blobs:
-        return "no manifest with layers is here: all layers must be fetched"
+        return "no manifest with layers is cached: all layers must be fetched"
     if not absent:
-        return f"all {len(blobs)} blobs of the manifests that are here come from the cache"
+        return f"all {len(blobs)} blobs of the cached manifests come from the cache"
     size = sum(part.size for part in absent)
     return f"{len(absent)} of {len(blobs)} blobs, {size} bytes, must be fetched"
 
@@ -104,35 +143,3 @@ def _role(descriptor: Descriptor) -> str:
 
 def _role_in(parent: Manifest, child: Descriptor) -> str:
     return "config" if parent.config == child else _role(child)
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
-
-
-def _refusal(happening: Happening) -> dict[str, object]:
-    return {
-        "at": _time(happening.at),
-        "of": happening.subject,
-        "reason": happening.reason,
-        "times": happening.times,
-    }
-
-
-def _eviction(happening: Happening) -> dict[str, object]:
-    return {
-        "at": _time(happening.at),
-        "of": happening.subject,
-        "reason": happening.reason,
-        "bytes": happening.bytes,
-    }
-
-
-def _fill(happening: Happening) -> dict[str, object]:
-    return {
-        "at": _time(happening.at),
-        "digest": happening.subject,
-        "bytes": happening.bytes,
-        "seconds": round(happening.seconds, 3),
-        "bytes_per_second": round(happening.bytes / max(happening.seconds, 1e-6)),
-    }

@@ -1,4 +1,4 @@
-"""Healer: fetches again what was found damaged, as one of the images that had a right to it."""
+"""Heal: fetch damaged content again, with the rights of one of the images that have a link to it."""
 
 import structlog
 
@@ -17,16 +17,21 @@ log = structlog.get_logger()
 
 
 class Healer:
+    """Fetches content through whichever group and upstream lead to an image that may have it."""
+
     def __init__(self, directory: Directory, upstreams: Upstreams, shared: PullThrough) -> None:
         self._directory = directory
         self._upstreams = upstreams
         self._shared = shared
 
     async def heal(self, digest: Digest, images: list[tuple[Source, RepositoryName]], *, document: bool) -> bool:
-        """Whether an upstream gave it again. `document`: it is a manifest. Raises DatabaseUnusable."""
+        """Fetch a digest again; False if no upstream served it. `document`: it is a manifest.
+
+        Raises DatabaseUnusable.
+        """
         groups = await self._directory.list_groups()
         for source, image in images:
-            client = self._client(source, image, groups)
+            client = self._find_client(source, image, groups)
             if client is None:
                 continue
             try:
@@ -40,10 +45,10 @@ class Healer:
         return False
 
     async def _fetch(self, repository: ProxiedRepository, link: Link, document: bool) -> None:
-        """Raises RegistryError. What came is recorded by then or soon after, even if nobody waits."""
+        """Raises RegistryError. The content is recorded before this returns or soon after."""
         if document:
             found = await repository.manifest(link.digest)
-            await self._shared.index.record(found.manifest, link)  # it may have been in memory
+            await self._shared.index.record(found.manifest, link)  # it may have come from memory
             return
         blob = (await repository.blob(link.digest)).blob
         try:
@@ -51,8 +56,8 @@ class Healer:
         finally:
             blob.close()
 
-    def _client(self, source: Source, image: RepositoryName, groups: list[Group]) -> UpstreamClient | None:
-        """None where no group and upstream lead there any more, or the settings do not allow it now."""
+    def _find_client(self, source: Source, image: RepositoryName, groups: list[Group]) -> UpstreamClient | None:
+        """The client of a source; None where no group and upstream lead to it now, or the settings do not allow it."""
         for name in self._upstreams.names:
             if not self._upstreams.get(name).permits(image):
                 continue

@@ -16,7 +16,8 @@ from gateway.auth.permissions import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
 from gateway.http.errors import API_VERSION
-from gateway.v2.access import Access, OpenedRepository
+from gateway.repositories import OpenedRepository
+from gateway.v2.access import Access
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.responses import BlobHead, BlobResponse, ManifestResponse
 from gateway.v2.root_selection import chosen_root

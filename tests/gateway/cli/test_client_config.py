@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.client_files import Address, Client, Mirror, client_file
+from gateway.cli.client_files import Client, Mirror, ServerUrl, client_file
 from tests.gateway.cli.test_main import Terminal
 
 PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"
@@ -16,13 +16,11 @@ PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.co
 
 def mirror(url: str, **more: Any) -> Mirror:
     known: dict[str, Any] = {"group": "hub", "upstream": "docker.io", "by_ns": True, "is_default": True}
-    return Mirror(**{"main": Address(url), "root": Address(url.replace("8080", "8081")), **known, **more})
+    return Mirror(**{"main": ServerUrl(url), "root": ServerUrl(url.replace("8080", "8081")), **known, **more})
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
-        monkeypatch.delenv(name)
+def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
 
 

@@ -1,6 +1,7 @@
-"""The commands as they are typed: what they print, what they refuse, and with which exit code."""
+"""Commands as they are typed: what they print, what they refuse, and with which exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ class Terminal:
         self.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
 
     def run(self, *words: str, data: Path | None = None) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a command; variables GATEWAY_… of the environment are not passed on."""
         options = ["--config", str(self.config), "--data", str(data or self.data)]
-        result = CliRunner().invoke(app, [*words, *options])
+        without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
+        result = CliRunner().invoke(app, [*words, *options], env=without)
         return result.exit_code, result.stdout, result.stderr
 
     def done(self, *words: str) -> str:
@@ -50,9 +53,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    for name in ("GATEWAY_DATA", "GATEWAY_HOST", "GATEWAY_PORT"):
-        monkeypatch.delenv(name, raising=False)
+def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
 
 

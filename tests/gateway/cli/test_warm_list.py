@@ -1,10 +1,11 @@
-"""The list of `cache warm`, as it is written."""
+"""Image lists of `cache warm`: how they are written."""
 
 import pytest
 
 from cache.proxy.warming import own_platform
-from gateway.cli.output import Refused
-from gateway.cli.warm import Wanted, parse_list
+from gateway.cli.refusals import Refused
+from gateway.cli.warm import parse_list
+from gateway.maintenance.warm import WantedImage
 
 OWN = (own_platform(),)
 DIGEST = f"sha256:{'a' * 64}"
@@ -20,9 +21,9 @@ def test_a_line_names_an_image_and_its_platforms() -> None:
     """
     wanted = parse_list(text, is_toml=False)
     assert wanted == [
-        Wanted("alpine", "3.*", ("linux/amd64", "linux/arm64/v8")),
-        Wanted("ghcr.io/acme/app", "latest", OWN),
-        Wanted("debian", DIGEST, ("*",)),
+        WantedImage("alpine", "3.*", ("linux/amd64", "linux/arm64/v8")),
+        WantedImage("ghcr.io/acme/app", "latest", OWN),
+        WantedImage("debian", DIGEST, ("*",)),
     ]
     assert [str(one) for one in wanted] == ["alpine:3.*", "ghcr.io/acme/app:latest", f"debian@{DIGEST}"]
 
@@ -30,10 +31,10 @@ def test_a_line_names_an_image_and_its_platforms() -> None:
 def test_toml_has_images_and_platforms_for_all_of_them() -> None:
     text = 'images = ["alpine:3.*", "debian"]\nplatforms = ["linux/amd64"]'
     assert parse_list(text, is_toml=True) == [
-        Wanted("alpine", "3.*", ("linux/amd64",)),
-        Wanted("debian", "latest", ("linux/amd64",)),
+        WantedImage("alpine", "3.*", ("linux/amd64",)),
+        WantedImage("debian", "latest", ("linux/amd64",)),
     ]
-    assert parse_list('images = ["a"]', is_toml=True) == [Wanted("a", "latest", OWN)]
+    assert parse_list('images = ["a"]', is_toml=True) == [WantedImage("a", "latest", OWN)]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,6 @@ def test_toml_has_images_and_platforms_for_all_of_them() -> None:
         ("images = []\nplatform = []", True, "nothing else"),
     ],
 )
-def test_what_is_no_list_is_refused(text: str, is_toml: bool, said: str) -> None:
+def test_an_invalid_list_is_refused(text: str, is_toml: bool, said: str) -> None:
     with pytest.raises(Refused, match=said):
         parse_list(text, is_toml)

@@ -1,4 +1,4 @@
-"""What the options of `group create` and `group update` make of the gate of a group."""
+"""Options of `group create` and `group update` for the gate of a group."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -11,78 +11,75 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
-from gateway.cli.image import split_image
-from gateway.cli.output import Refused
+from gateway.cli.image import parse_image
+from gateway.cli.refusals import Refused
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, locate
 from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.settings.units import parse_duration
 
-Allow = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow", metavar="GLOB", help='Images that may be pulled, all if none is given; repeat it; "" allows all.'
-    ),
-]
-Deny = Annotated[
-    list[str] | None,
-    typer.Option("--deny", metavar="GLOB", help='Images that may not; deny wins; repeat it; "" denies none.'),
-]
-Cooldown = Annotated[
-    str | None, typer.Option("--cooldown", metavar="DURATION", help="How old what a tag means must be; 0s: no matter.")
-]
-Action = Annotated[
-    CooldownAction | None,
-    typer.Option("--cooldown-action", help="What a younger one is answered with. [default: older]"),
-]
-TrustCreated = Annotated[
-    bool | None,
-    typer.Option(
-        "--trust-created/--no-trust-created",
-        help="Whether the date that a publisher wrote counts as age. Off in a new one.",
-    ),
-]
-Pins = Annotated[
-    list[str] | None,
-    typer.Option("--pin", metavar="IMAGE:TAG=DIGEST", help="What a tag means, whatever the upstream says; repeat it."),
-]
-Unpins = Annotated[list[str] | None, typer.Option("--unpin", metavar="IMAGE:TAG", help="Take a pin away; repeat it.")]
-
 
 @dataclass(frozen=True, slots=True)
-class GateChoices:
-    """What was said on the command line; None is what was not."""
+class GateOptions:
+    """Rules of a gate as they were given on the command line; None leaves a rule as it is."""
 
-    allow: Sequence[str] | None = None
-    deny: Sequence[str] | None = None
-    cooldown: str | None = None
-    action: CooldownAction | None = None
-    trusts_created: bool | None = None
-    pins: Sequence[str] | None = None
-    unpins: Sequence[str] | None = None
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="GLOB", help='Images that may be pulled; repeatable; "" allows all.'),
+    ] = None
+    deny: Annotated[
+        list[str] | None,
+        typer.Option("--deny", metavar="GLOB", help='Images that may not; deny wins; repeatable; "" denies none.'),
+    ] = None
+    cooldown: Annotated[
+        str | None,
+        typer.Option("--cooldown", metavar="DURATION", help="How long a tag must have had its content; 0s: no wait."),
+    ] = None
+    cooldown_action: Annotated[
+        CooldownAction | None,
+        typer.Option(
+            "--cooldown-action", help="How a younger tag is served: by older content, or not. [default: older]"
+        ),
+    ] = None
+    trust_created: Annotated[
+        bool | None,
+        typer.Option(
+            "--trust-created/--no-trust-created",
+            help="Whether the publisher's creation date counts as age. [new groups: off]",
+        ),
+    ] = None
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pin", metavar="IMAGE:TAG=DIGEST", help="Fix a tag to a digest, whatever the upstream says; repeatable."
+        ),
+    ] = None
+    unpin: Annotated[
+        list[str] | None, typer.Option("--unpin", metavar="IMAGE:TAG", help="Remove a pin; repeatable.")
+    ] = None
 
     def apply(self, group: Group, upstreams: Collection[str]) -> Group:
-        """Raises Refused."""
+        """The group with the changed gate. Raises Refused."""
         old = group.gate or OPEN
         gate = Gate(
             old.allow if self.allow is None else _globs(self.allow),
             old.deny if self.deny is None else _globs(self.deny),
             old.cooldown if self.cooldown is None else _duration(self.cooldown),
-            self.action or old.action,
-            old.trusts_created if self.trusts_created is None else self.trusts_created,
-            self._pinned(old.pins, group, upstreams),
+            self.cooldown_action or old.action,
+            old.trusts_created if self.trust_created is None else self.trust_created,
+            self._change_pins(old.pins, group, upstreams),
         )
         return replace(group, gate=None if gate == OPEN else gate)
 
-    def _pinned(self, old: tuple[Pin, ...], group: Group, upstreams: Collection[str]) -> tuple[Pin, ...]:
+    def _change_pins(self, old: tuple[Pin, ...], group: Group, upstreams: Collection[str]) -> tuple[Pin, ...]:
         pins = {(pin.upstream, pin.image, pin.tag): pin for pin in old}
-        for text in self.unpins or ():
-            location, tag = _tagged(text, group, upstreams)
+        for text in self.unpin or ():
+            location, tag = _locate_tag(text, group, upstreams)
             if pins.pop((location.upstream, location.image, tag), None) is None:
                 raise Refused(f"group {group.path!r} pins no {text}: `registry-gateway group show` lists its pins")
-        for text in self.pins or ():
+        for text in self.pin or ():
             image, _, digest = text.partition("=")
-            location, tag = _tagged(image, group, upstreams)
+            location, tag = _locate_tag(image, group, upstreams)
             try:
                 pin = Pin(location.upstream, location.image, tag, Digest.parse(digest))
             except RegistryError as error:
@@ -91,10 +88,10 @@ class GateChoices:
         return tuple(sorted(pins.values(), key=lambda pin: (pin.upstream, pin.image.text, pin.tag.text)))
 
 
-def _tagged(text: str, group: Group, upstreams: Collection[str]) -> tuple[ProxiedLocation, Tag]:
-    """The image in every spelling as the one that it is, and its tag."""
+def _locate_tag(text: str, group: Group, upstreams: Collection[str]) -> tuple[ProxiedLocation, Tag]:
+    """The image, whichever way its name is spelled, and its tag. Raises Refused."""
     try:
-        name, reference = split_image(text)
+        name, reference = parse_image(text)
         path = RepositoryName.parse(f"{group.path}{PROXY_SEPARATOR}{name}")
         location = locate(path, {group.path: replace(group, proxy_enabled=True)}, upstreams)
     except RegistryError as error:

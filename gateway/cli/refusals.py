@@ -1,0 +1,47 @@
+"""Refusals: how a command ends that cannot do what it was asked, with the remedies that only the command line knows."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from cache.oci.errors import RegistryError
+from gateway.db.engine import DatabaseUnusable
+from gateway.keys.sealing import SealBroken
+from gateway.namespaces.errors import AnonymousPullRefused, LoginMisdirected, TreeError
+from gateway.settings.load import SettingsError
+
+REMEDIES: dict[type[Exception], str] = {
+    AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
+    LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
+    'or --upstream-username "" to drop it',
+}
+"""Options that help against errors whose own texts name none."""
+
+
+class Refused(Exception):
+    """A command cannot do what it was asked; the text is one line: what, why, what to do."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the errors that a person can act on into exit code 1, and a line on stderr for each problem."""
+    try:
+        yield
+    except (Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable, SealBroken) as error:
+        remedy = REMEDIES.get(type(error))
+        refuse(f"{error}: {remedy}" if remedy else str(error))
+
+
+def refuse(text: str) -> NoReturn:
+    """Print each line to stderr and end with exit code 1."""
+    for line in text.splitlines():
+        complain(line)
+    raise typer.Exit(1)
+
+
+def complain(text: str) -> None:
+    """Print a line to stderr, as the command's own."""
+    print(f"registry-gateway: {text}", file=sys.stderr)

@@ -1,0 +1,102 @@
+"""Session: the options, settings and error mapping that all commands share, written once.
+
+A command is a function whose first parameter is a Session. `with_session` gives it the common options, and expands each
+parameter whose type is a dataclass into one option per field.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from gateway.cli.output import Document, print_json
+from gateway.cli.refusals import refusals
+from gateway.data_folder import CacheFolder
+from gateway.settings.load import LoadedSettings, Settings, load
+
+_CONFIG = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The settings, in TOML.", show_default=False)
+]
+_DATA = Annotated[str | None, typer.Option("--data", metavar="DIR", help="The data folder. [default: ./registry-data]")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)]
+
+
+class Session:
+    """One run of a command. The settings are read when they are first used."""
+
+    def __init__(self, config: Path | None, data: str | None, as_json: bool) -> None:
+        self.config = config
+        self.data = data
+        self.as_json = as_json
+
+    @cached_property
+    def loaded(self) -> LoadedSettings:
+        """The settings and their sources. Raises SettingsError."""
+        return self.load({})
+
+    @property
+    def settings(self) -> Settings:
+        """Raises SettingsError."""
+        return self.loaded.settings
+
+    @property
+    def folder(self) -> CacheFolder:
+        """Paths of the cache in the data folder. Raises SettingsError."""
+        return CacheFolder(self.settings.data)
+
+    def load(self, flags: Mapping[str, object]) -> LoadedSettings:
+        """Read the settings with further flags, by names of settings. Raises SettingsError."""
+        return load(self.config, os.environ, {"data": self.data, **flags})
+
+    def print(self, document: Document | Sequence[Document], for_people: Callable[[], None]) -> None:
+        """Print the document if --json was given; else call `for_people`, which prints the same."""
+        if self.as_json:
+            print_json(document)
+        else:
+            for_people()
+
+
+def with_session(function: Callable[..., None], *, json: bool = True) -> Callable[..., None]:
+    """The function as a command with --config, --data and, if `json`, --json; errors become exit code 1."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
+
+    def run(config: Path | None = None, data: str | None = None, as_json: bool = False, **arguments: Any) -> None:
+        for name, group in groups.items():
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
+        with refusals():
+            function(Session(config, data, as_json), **arguments)
+
+    own = [
+        option
+        for parameter in parameters
+        for option in (
+            _options_of(groups[parameter.name])
+            if parameter.name in groups
+            else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        )
+    ]
+    common = [_option("config", _CONFIG), _option("data", _DATA)]
+    common += [_option("as_json", _JSON, False)] if json else []
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in [*own, *common]}
+    return run
+
+
+def _options_of(group: type[Any]) -> list[inspect.Parameter]:
+    """One parameter for each field of a dataclass, whose type says how the option is written."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        _option(field.name, hints[field.name], inspect.Parameter.empty if field.default is MISSING else field.default)
+        for field in fields(group)
+    ]
+
+
+def _option(name: str, annotation: object, default: object = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

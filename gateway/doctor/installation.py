@@ -1,0 +1,123 @@
+"""Installation checks: upstreams and the running server, tried with images that the data folder knows."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from cache.index.admin import CacheAdmin
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from cache.store.base import BlobStore
+from cache.upstream.registry_client import RegistryClient
+from gateway import docker_hub
+from gateway.doctor.check import Check, Remedy, failed, not_run, passed
+from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
+from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
+from gateway.namespaces.group import Group
+from gateway.namespaces.locate import ProxiedLocation
+from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.upstreams import Upstreams
+
+_LATEST = Tag("latest")
+
+
+class Installation:
+    """The groups, upstreams and cached tags of a data folder, read once. Blocks. Raises DatabaseUnusable."""
+
+    def __init__(self, groups: Collection[Group], upstreams: Upstreams, admin: CacheAdmin, store: BlobStore) -> None:
+        self._groups = groups
+        self._upstreams = upstreams
+        self._admin = admin
+        self._store = store
+        self._pointers = admin.pointers()
+
+    def summary(self) -> Check:
+        """Whether the databases can be read."""
+        return passed("databases", f"{len(self._groups)} groups, {len(self._pointers)} cached tags")
+
+    def target(self, location: ProxiedLocation, reference: Tag | Digest | None) -> PullTarget:
+        """The target for an image that a person named; its tag is `latest` without a reference."""
+        name = _repository_name(location.group, location.upstream, location.image)
+        return PullTarget(name, location.upstream, reference or _LATEST)
+
+    def cached_target(self) -> PullTarget | None:
+        """A cached image that everybody may pull; None where there is none."""
+        for group in self._groups:
+            if not (group.proxy_enabled and group.anonymous_pull):
+                continue
+            for upstream in self._upstreams.names:
+                source = self._upstreams.source(group, upstream)
+                for pointer in self._pointers:
+                    if pointer.source == source and self._admin.manifest(pointer.target.digest):
+                        name = _repository_name(group, upstream, pointer.image)
+                        return PullTarget(name, upstream, pointer.tag, self._is_cached)
+        return None
+
+    async def examine_upstreams(self, named: PullTarget | None) -> list[Check]:
+        """Check the clock, and every upstream with every credential; closes the upstreams' connections."""
+        checks: list[Check] = []
+        skews: list[float | None] = []
+        try:
+            for name in self._upstreams.names:
+                if not (clients := self._clients(name)):
+                    checks.append(not_run(f"upstream {name}", "no group has its dependency proxy on"))
+                    continue
+                upstream, sample = self._upstreams.get(name), self._sample(name, named)
+                examined = await examine_upstream(upstream, clients, sample, lambda: datetime.now(UTC))
+                checks += examined.checks
+                skews.append(examined.skew)
+        finally:
+            await self._upstreams.close()
+        return [examine_clock(skews), *checks]
+
+    def _sample(self, upstream: str, named: PullTarget | None) -> Sample | None:
+        """The image to try an upstream with: the named one, one that was pulled, or one that is known to exist."""
+        if named is not None and named.upstream == upstream:
+            image = named.name.partition(PROXY_SEPARATOR)[2].partition("/")[2]
+            return Sample(RepositoryName(image), named.reference)
+        origins = {self._upstreams.source(group, upstream).origin for group in self._groups}
+        for pointer in self._pointers:
+            if pointer.source.origin in origins:
+                return Sample(pointer.image, pointer.tag)
+        return Sample(docker_hub.SAMPLE_IMAGE, _LATEST) if upstream == docker_hub.NAME else None
+
+    def _clients(self, upstream: str) -> list[RegistryClient]:
+        """A client for each credential that groups use at this upstream."""
+        users = {self._upstreams.source(group, upstream): group for group in self._groups if group.proxy_enabled}
+        return [self._upstreams.primary(group, upstream) for group in users.values()]
+
+    def _is_cached(self, descriptor: Descriptor) -> bool:
+        if descriptor.is_manifest:
+            return self._admin.manifest(descriptor.digest) is not None
+        return self._store.stat(descriptor.digest) is not None
+
+
+def examine_server(
+    urls: Sequence[str], data: str, certificate: str | None, target: PullTarget | None, image_named: bool
+) -> list[Check]:
+    """Check the running server, and replay the pulls of clients.
+
+    `urls`: where it may be reached, none where none runs. `data`: its data folder, for the text. `certificate`: its
+    own, a PEM file. `image_named`: whether a person chose the image, so that None means that it does not exist.
+    """
+    replays = [f"pull as {profile.name}" for profile in PROFILES]
+    if not urls:
+        why = f"no server runs over {data}"
+        return [not_run(name, why, Remedy.START_SERVER) for name in ("server", *replays)]
+    troubles = {url: unreadiness(url, certificate) for url in urls}
+    ready_url = next((url for url, trouble in troubles.items() if trouble is None), None)
+    if ready_url is None:
+        reasons = "; ".join(trouble for trouble in troubles.values() if trouble)
+        server = failed("server", reasons, "see the server's log; if it was killed, start it again")
+        return [server, *(not_run(name, "the server is not ready") for name in replays)]
+    ready = passed("server", f"{ready_url} is ready")
+    if target is not None:
+        return [ready, *replay_all(ready_url, certificate, target)]
+    if image_named:
+        return [ready, *(not_run(name, "no such image can be pulled") for name in replays)]
+    why = "no image that everybody may pull is cached"
+    return [ready, *(not_run(name, why, Remedy.NAME_IMAGE) for name in replays)]
+
+
+def _repository_name(group: Group, upstream: str, image: RepositoryName) -> str:
+    return f"{group.path}{PROXY_SEPARATOR}{upstream}/{image}"

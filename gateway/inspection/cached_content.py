@@ -1,0 +1,139 @@
+"""Cached content: which tags and digests of images are cached, how old they are, and how a pull would be served."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from cache.index.admin import CacheAdmin
+from cache.index.happenings import HappeningLog
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from cache.policy.freshness import Freshness, TagRules, decide
+from cache.store.filesystem import FilesystemStore
+from cache.values import Origin, TagPointer
+from gateway.repositories import CachedImage
+from gateway.settings.units import format_duration
+
+LATEST = Tag("latest")
+"""The tag that an image's name stands for without one."""
+
+
+class ContentState(StrEnum):
+    """What a pull would find.
+
+    `known`: a HEAD told where the tag points, and the manifest was never pulled.
+    """
+
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+    KNOWN = "known"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReport:
+    """One tag or digest of an image.
+
+    `tag` is None for a digest, and `digest` for a tag that is not cached. `bytes`: of everything that it refers to and
+    that is cached for the image. `last_used` is None where no use is recorded.
+    """
+
+    origin: Origin
+    image: RepositoryName
+    tag: Tag | None
+    digest: Digest | None
+    bytes: int
+    checked_at: datetime | None
+    last_used: datetime | None
+    pinned: bool
+    state: ContentState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """The cache as inspection reads it, at one moment."""
+
+    admin: CacheAdmin
+    store: FilesystemStore
+    happenings: HappeningLog
+    last_used: Mapping[Digest, datetime]
+    rules: TagRules
+    now: datetime
+
+    def list_tags(self) -> list[ContentReport]:
+        """All cached tags, by image and tag. Raises DatabaseUnusable."""
+        return [self._report_tag(pointer) for pointer in self.admin.pointers()]
+
+    def report(self, image: CachedImage) -> ContentReport:
+        """One tag, `latest` where the image names none, or one digest. Raises DatabaseUnusable."""
+        if isinstance(image.reference, Digest):
+            return self._report_digest(image, image.reference)
+        tag = image.reference or LATEST
+        pointer = self.find_pointer(image, tag)
+        return self._report_absent_tag(image, tag) if pointer is None else self._report_tag(pointer)
+
+    def find_pointer(self, image: CachedImage, tag: Tag) -> TagPointer | None:
+        """Where a tag points; None if it is not cached."""
+        return next((p for p in self.admin.pointers(image.source, image.name) if p.tag == tag), None)
+
+    def _report_tag(self, pointer: TagPointer) -> ContentReport:
+        digest = pointer.target.digest
+        linked = self.admin.linked(pointer.source, pointer.image)
+        content = self.admin.closure([digest]) & linked
+        state, reason = self._tag_state(pointer, digest in linked and self.admin.manifest(digest) is not None)
+        pins = self.admin.pins(pointer.source, pointer.image)
+        return ContentReport(
+            origin=pointer.source.origin,
+            image=pointer.image,
+            tag=pointer.tag,
+            digest=digest,
+            bytes=sum(self.admin.sizes(content).values()),
+            checked_at=pointer.checked_at,
+            last_used=max((self.last_used[d] for d in content if d in self.last_used), default=None),
+            pinned=bool(pins & {"", str(pointer.tag), str(digest)}),
+            state=state,
+            reason=reason,
+        )
+
+    def _report_absent_tag(self, image: CachedImage, tag: Tag) -> ContentReport:
+        pinned = bool(self.admin.pins(image.source, image.name) & {"", str(tag)})
+        origin = image.source.origin
+        reason = f"nothing is cached: the next pull requests it from {origin.host}"
+        return ContentReport(origin, image.name, tag, None, 0, None, None, pinned, ContentState.ABSENT, reason)
+
+    def _report_digest(self, image: CachedImage, digest: Digest) -> ContentReport:
+        linked = digest in self.admin.linked(image.source, image.name)
+        cached = linked and digest in self.admin.sizes([digest])
+        served = "a cached digest is served without a request to the upstream"
+        return ContentReport(
+            origin=image.source.origin,
+            image=image.name,
+            tag=None,
+            digest=digest,
+            bytes=sum(self.admin.sizes(self.admin.closure([digest])).values()) if linked else 0,
+            checked_at=None,
+            last_used=self.last_used.get(digest),
+            pinned=bool(self.admin.pins(image.source, image.name) & {"", str(digest)}),
+            state=ContentState.FRESH if cached else ContentState.ABSENT,
+            reason=served if cached else "the next pull requests it from the upstream",
+        )
+
+    def _tag_state(self, pointer: TagPointer, manifest_cached: bool) -> tuple[ContentState, str]:
+        rule = self.rules.rule(pointer.source, pointer.image, pointer.tag)
+        seconds = int((self.now - pointer.checked_at).total_seconds())
+        age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {seconds} s ago"
+        if not manifest_cached:
+            return ContentState.KNOWN, f"a HEAD told where it points ({age}), but its manifest was never pulled"
+        freshness = decide(pointer, self.now, rule, self.rules.grace)
+        if freshness is Freshness.FRESH:
+            served = f"within the ttl of {format_duration(rule.ttl)}: served without a request to the upstream"
+            return ContentState.FRESH, f"confirmed {age}, {served}"
+        if rule.fresh_only:
+            return ContentState.EXPIRED, f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
+        if freshness is Freshness.REVALIDATE:
+            served = "the upstream is asked to confirm it, and if that fails it is served as STALE"
+            return ContentState.STALE, f"confirmed {age}: {served}"
+        return ContentState.EXPIRED, f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"

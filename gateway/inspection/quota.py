@@ -1,0 +1,65 @@
+"""Quota report: what upstreams still allow each credential, and when it will be used up or reset; pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cache.upstream import quota
+from cache.upstream.quota import UNKNOWN, Allowance, SavingMode
+from cache.values import CredentialId, Origin, Source
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaReport:
+    """The quota of one credential at one upstream.
+
+    `limit`, `remaining` and `window` (seconds) are None where the upstream states none. `source`: to whom the limit
+    applies, as the upstream says. `resets_at`, `empty_at` and `told_at` are seconds since 1970, or None.
+    """
+
+    upstream: str
+    credential: CredentialId
+    limit: int | None
+    remaining: int | None
+    window: int | None
+    source: str
+    state: str
+    resets_at: float | None
+    empty_at: float | None
+    told_at: float | None
+
+
+def report_quota(upstreams: Mapping[str, Origin], known: Mapping[Source, Allowance], now: float) -> list[QuotaReport]:
+    """Report every credential whose quota is known, and one entry for an upstream that has stated nothing yet.
+
+    `upstreams`: origins by configured name.
+    """
+    reports: list[QuotaReport] = []
+    for name, origin in sorted(upstreams.items()):
+        sources = sorted((source for source in known if source.origin == origin), key=str)
+        for source in sources or [Source(origin)]:
+            reports.append(_report(name, source.credential, known.get(source, UNKNOWN), now))
+    return reports
+
+
+def _report(upstream: str, credential: CredentialId, known: Allowance, now: float) -> QuotaReport:
+    return QuotaReport(
+        upstream=upstream,
+        credential=credential,
+        limit=known.limit,
+        remaining=known.remaining,
+        window=known.window,
+        source=known.source,
+        state=_state(known, now),
+        resets_at=quota.resets_at(known, now),
+        empty_at=quota.empty_at(known, now),
+        told_at=known.told_at or None,
+    )
+
+
+def _state(known: Allowance, now: float) -> str:
+    if known.until > now:
+        return "pausing"
+    if known.remaining is None:
+        return "unknown"
+    mode = quota.saving_mode(known, now)
+    return "enough is left" if mode is SavingMode.NONE else mode.value

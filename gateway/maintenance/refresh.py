@@ -1,0 +1,12 @@
+"""Refresh: ask the upstream where a tag points now, and cache its manifest."""
+
+from cache.oci.names import Tag
+from cache.proxy.repository import Refreshed
+from gateway.namespaces.locate import ProxiedLocation
+from gateway.repositories import open_ungated
+from gateway.services import Services
+
+
+async def refresh_tag(location: ProxiedLocation, tag: Tag, services: Services) -> Refreshed:
+    """Revalidate a tag, however fresh it is. The gate decides about the image's name alone. Raises RegistryError."""
+    return await open_ungated(location, services).refresh(tag)

@@ -1,0 +1,73 @@
+"""Warm: fetch a list of images into the cache before clients request them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache.oci.closure import PlatformMissing
+from cache.oci.digest import Digest
+from cache.oci.errors import RegistryError
+from cache.proxy.warming import QuotaReserved, WarmingCounts, matching_tags, warm
+from cache.upstream.errors import UpstreamError
+from gateway.maintenance.warming_sources import WarmingSources
+
+
+@dataclass(frozen=True, slots=True)
+class WantedImage:
+    """One image of the list; `reference` is a digest, or a tag that may be a glob."""
+
+    image: str
+    reference: str
+    platforms: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.image}{'@' if ':' in self.reference else ':'}{self.reference}"
+
+
+@dataclass(frozen=True, slots=True)
+class WarmingFailure:
+    """An image that is not completely cached, and why."""
+
+    image: str
+    reason: str
+
+
+async def warm_images(
+    sources: WarmingSources, wanted: Sequence[WantedImage], group: str, counts: WarmingCounts
+) -> list[WarmingFailure]:
+    """Fetch all images of a list below a group; returns those that failed.
+
+    Failed images are tried once more at the end: a server may have started or stopped meanwhile. Raises
+    DatabaseUnusable.
+    """
+    failures = await _warm_all(sources, wanted, group, counts)
+    if failures:
+        names, retried = {failure.image for failure in failures}, WarmingCounts(advance=counts.advance)
+        failures = await _warm_all(sources, [one for one in wanted if str(one) in names], group, retried)
+        counts.fetched, counts.bytes = counts.fetched + retried.fetched, counts.bytes + retried.bytes
+    return failures
+
+
+async def _warm_all(
+    sources: WarmingSources, wanted: Sequence[WantedImage], group: str, counts: WarmingCounts
+) -> list[WarmingFailure]:
+    return [failure for one in wanted for failure in await _warm_image(sources, one, group, counts)]
+
+
+async def _warm_image(
+    sources: WarmingSources, wanted: WantedImage, group: str, counts: WarmingCounts
+) -> list[WarmingFailure]:
+    try:
+        async with sources.open(wanted.image, group) as source:
+            if ":" in wanted.reference:
+                await warm(source, Digest.parse(wanted.reference), wanted.platforms, counts)
+                return []
+            tags = await matching_tags(source, wanted.reference)
+            if not tags:
+                return [WarmingFailure(str(wanted), "no tag of the upstream matches")]
+            for tag in sorted(tags):
+                await warm(source, tag, wanted.platforms, counts)
+            return []
+    except QuotaReserved:
+        return [WarmingFailure(str(wanted), "the upstream's quota leaves nothing to spare now: try again later")]
+    except (RegistryError, UpstreamError, PlatformMissing) as error:
+        return [WarmingFailure(str(wanted), str(error))]

@@ -1,0 +1,158 @@
+"""Warming sources: through which process an image is warmed: the running server, or this process where none runs."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from cache.download.flight import Flights
+from cache.download.progress import State
+from cache.index.admin import CacheAdmin
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.proxy.warming import WarmingSource
+from cache.repository import Repository
+from cache.runtime.locks import try_lock
+from cache.store.base import BlobStore
+from cache.store.filesystem import FilesystemStore
+from cache.upstream.egress import Egress, Reach
+from cache.upstream.registry_client import RegistryClient
+from cache.upstream.tokens import Tokens
+from cache.upstream.urls import origin_of
+from cache.values import Source, TagPage
+from gateway.auth.principal import ANONYMOUS
+from gateway.data_folder import CacheFolder, announced_server
+from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.repositories import CachedImage, cached_image, check_settings, locate_image, open_repository
+from gateway.services import Services
+
+_CHUNK = 1024 * 1024
+_COMMIT_SECONDS = 60.0
+_RESPONSE_SECONDS = 60.0
+"""A server that waits for an upstream itself is given longer than an upstream is."""
+
+
+class _CacheState:
+    """The cached blobs of one image, and what its upstream's quota allows."""
+
+    def __init__(
+        self, image: CachedImage, admin: CacheAdmin, store: BlobStore, has_spare_quota: Callable[[Source], bool]
+    ) -> None:
+        self.source = image.source
+        self._linked = admin.linked(image.source, image.name)
+        self._store = store
+        self._has_spare_quota = has_spare_quota
+
+    def holds(self, digest: Digest) -> bool:
+        return digest in self._linked and self._store.stat(digest) is not None
+
+    def has_quota(self) -> bool:
+        return self._has_spare_quota(self.source)
+
+
+class LocalWarmingSource:
+    """Warms an image by downloads of this process."""
+
+    def __init__(self, state: _CacheState, repository: Repository, flights: Flights) -> None:
+        self.holds = state.holds
+        self.has_quota = state.has_quota
+        self._source = state.source
+        self._repository = repository
+        self._flights = flights
+
+    async def manifest(self, reference: Tag | Digest) -> Manifest:
+        return (await self._repository.manifest(reference)).manifest
+
+    async def fetch(self, digest: Digest) -> None:
+        blob = (await self._repository.blob(digest)).blob
+        try:
+            await blob.verified()
+            await self._committed(digest)
+        finally:
+            blob.close()
+
+    async def _committed(self, digest: Digest) -> None:
+        """Wait until a verified blob is stored, since this process may end next."""
+        flight = self._flights.find(self._source, digest)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_COMMIT_SECONDS):
+                while flight is not None and flight.state is State.VERIFIED:
+                    await flight.changed()
+
+    async def tags(self, count: int, last: str | None) -> TagPage:
+        return await self._repository.tags(count, last)
+
+
+class ServerWarmingSource:
+    """Warms an image by pulls from the running server, so its rules and shared downloads apply."""
+
+    def __init__(self, state: _CacheState, client: RegistryClient, name: RepositoryName) -> None:
+        self.holds = state.holds
+        self.has_quota = state.has_quota
+        self._client = client
+        self._name = name
+
+    async def manifest(self, reference: Tag | Digest) -> Manifest:
+        return await self._client.get_manifest(self._name, reference)
+
+    async def fetch(self, digest: Digest) -> None:
+        await asyncio.to_thread(self._drain, digest)
+
+    async def tags(self, count: int, last: str | None) -> TagPage:
+        return await self._client.tags(self._name, count, last)
+
+    def _drain(self, digest: Digest) -> None:
+        buffer = memoryview(bytearray(_CHUNK))
+        with self._client.open_blob(self._name, digest) as stream:
+            while stream.receive_into(buffer):
+                pass
+
+
+class WarmingSources:
+    """Opens the warming source of an image; looks for a server each time, since one may start or stop meanwhile."""
+
+    def __init__(self, services: Services, data: Path) -> None:
+        folder = CacheFolder(data)
+        self._services = services
+        self._data = data
+        self._admin = CacheAdmin(folder.index)
+        self._store = FilesystemStore(folder.blobs)
+
+    @asynccontextmanager
+    async def open(self, name: str, group: str) -> AsyncIterator[WarmingSource]:
+        """Open the source of `[UPSTREAM/]NAME` below a group. Raises RegistryError."""
+        services = self._services
+        location = await locate_image(name, group, services)
+        check_settings(location, services.upstreams)
+        image = cached_image(location, None, services.upstreams)
+        state = _CacheState(image, self._admin, self._store, services.upstreams.has_spare_quota)
+        url = running_server_url(self._data)
+        if url is None:
+            opened = open_repository(location, ANONYMOUS, services)
+            yield LocalWarmingSource(state, opened.repository, services.pull_through.flights)
+            return
+        egress = Egress(Reach(private_addresses=True, read_timeout=_RESPONSE_SECONDS))
+        try:
+            server = Source(origin_of(url))
+            client = RegistryClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))
+            path = f"{location.group.path}{PROXY_SEPARATOR}{location.upstream}/{location.image}"
+            yield ServerWarmingSource(state, client, RepositoryName.parse(path))
+        finally:
+            await egress.close()
+
+
+def running_server_url(data: Path) -> str | None:
+    """The URL of the server that holds the data folder's lock; None if none does, or it is starting or ending."""
+    try:
+        lock = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if try_lock(lock, shared=True):
+            return None
+    finally:
+        os.close(lock)
+    server = announced_server(data)
+    return server.urls[0] if server and server.urls else None
