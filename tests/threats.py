@@ -427,7 +427,7 @@ THREATS = [
         "several fillers",
         "Every worker fetches the same blob, and the upstream counts every fetch.",
         "Each host has one lease per source and digest; the other workers follow the file that the holder fills.",
-        ("tests/cache/download/test_shared_fill.py::test_many_in_many_workers_follow_one",),
+        ("tests/cache/download/test_shared_fill.py::test_many_readers_in_many_workers_follow_one_fill",),
         Disarm("cache/lease/local.py", "if not try_lock_byte(descriptor, offset, shared=shared):", "if False:"),
     ),
     Threat(
@@ -442,7 +442,7 @@ THREATS = [
         "An image without the right gets bytes because another worker fetches them for an image that has it.",
         "The upstream's response proves the right of the fetching image only; any other image sends its own request.",
         (
-            "tests/cache/download/test_shared_fill.py::test_another_worker_s_answer_proves_the_right_of_its_own_image_alone",
+            "tests/cache/download/test_shared_fill.py::test_another_worker_s_response_proves_the_right_of_its_own_image_alone",
             "tests/e2e/test_many_workers.py::test_an_image_without_the_right_gets_nothing_from_another_worker_either",
         ),
         Disarm("cache/download/flight.py", "and (self.proved or image != self.image)", "and bool(self.images)"),
@@ -452,7 +452,7 @@ THREATS = [
         "After a power loss, a download continues a partial file with holes where bytes were only in memory.",
         "A partial file is used only within the same boot of the machine, and all of it is hashed again.",
         (
-            "tests/cache/download/test_shared_fill.py::test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on",
+            "tests/cache/download/test_shared_fill.py::test_a_spool_from_before_the_machine_stopped_is_not_resumed",
         ),
         Disarm(
             "cache/download/leased_spool.py",

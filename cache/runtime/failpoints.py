@@ -1,9 +1,9 @@
 """Failpoints: named places where a test may make the process die, fail or wait. Unless armed they do nothing.
 
-FAILPOINTS="spool.synced=exit store.adopted=error:ENOSPC fill.wrote=sleep:0.2*3" arms them: `exit` ends the process as
+FAILPOINTS="spool.synced=exit spool.adopted=error:ENOSPC spool.write=sleep:0.2*3" arms three: `exit` ends the process as
 kill -9 does, `error:NAME` raises that OSError, `sleep:SECONDS` waits; `*N` acts on the first N passes alone, `@N` on
-the Nth pass alone. Passes are counted over all processes that were forked from the one that armed: a worker that takes
-the place of one that died at `*1` passes.
+the Nth pass alone. Passes are counted over all processes that were forked from the one that armed them: the worker that
+replaces one that died at `*1` passes.
 """
 
 import errno
@@ -19,13 +19,15 @@ _armed: dict[str, "_Action"] = {}
 
 
 class _Action:
-    def __init__(self, what: str, value: str, mode: str, number: int) -> None:
-        self._what, self._value = what, value
+    """One armed failpoint: its action, and the passes on which it acts."""
+
+    def __init__(self, kind: str, value: str, mode: str, number: int) -> None:
+        self._kind, self._value = kind, value
         self._idle = _Tokens(number - 1 if mode == "@" else 0)
         self._acting = _Tokens({"*": number, "@": 1}.get(mode))
 
     def take(self) -> bool:
-        """Whether this pass is one to act on."""
+        """Whether to act on this pass, which is counted."""
         return not self._idle.take() and self._acting.take()
 
     def close(self) -> None:
@@ -33,16 +35,16 @@ class _Action:
         self._acting.close()
 
     def act(self, name: str) -> None:
-        if self._what == "exit":
+        if self._kind == "exit":
             os._exit(137)
-        if self._what == "sleep":
+        if self._kind == "sleep":
             time.sleep(float(self._value))
             return
         raise OSError(getattr(errno, self._value), f"failpoint {name}")
 
 
 class _Tokens:
-    """So many that may be taken, by this process and those forked from it; None: no end of them."""
+    """Counter of tokens that this process and those forked from it take; None: no end of them."""
 
     def __init__(self, count: int | None) -> None:
         self._descriptor = None if count is None else os.eventfd(count, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
@@ -61,7 +63,7 @@ class _Tokens:
 
 
 def arm(specification: str) -> None:
-    """Takes the place of what was armed before. Raises ValueError for what is no such list."""
+    """Arm failpoints instead of those that were armed before. Raises ValueError for an invalid specification."""
     armed = {}
     for word in specification.split():
         match = _SPEC.fullmatch(word)
@@ -76,7 +78,7 @@ def arm(specification: str) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Blocks where it is told to sleep: for threads, and for the loop only where its stalling is what is tested."""
+    """Act, if armed. A sleep blocks the thread: use it in the event loop only to test a stalled loop."""
     if not _armed:
         return
     with _lock:

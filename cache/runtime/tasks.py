@@ -1,4 +1,4 @@
-"""Who owns tasks: they belong to the running app, never to a request."""
+"""Owners of tasks: tasks belong to the running app, never to a request."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 class Tasks:
-    """Keeps the tasks that it starts until they end; closing cancels what still runs and waits for it."""
+    """Owner that keeps its tasks until they end; closing cancels those that run and waits for them."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -27,7 +27,7 @@ class Tasks:
         return len(self._running)
 
     async def close(self) -> None:
-        while running := list(self._running):  # also what was started meanwhile
+        while running := list(self._running):  # also those that were started meanwhile
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -39,9 +39,9 @@ class Tasks:
 
 
 class Shared(Generic[K, T]):
-    """One running task for all who want the same thing.
+    """One running task per key, which all callers share.
 
-    The task answers errors as values, so that each waiter raises an exception of its own.
+    The task returns errors as values, so that each waiter raises an exception of its own.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -49,7 +49,10 @@ class Shared(Generic[K, T]):
         self._running: dict[K, asyncio.Task[T]] = {}
 
     def join(self, key: K, work: Callable[[], Coroutine[Any, Any, T]], name: str) -> tuple[asyncio.Task[T], bool]:
-        """The task and whether this call started it. Wait for it with asyncio.shield or asyncio.wait."""
+        """Join the task of a key or start it; the task, and whether this call started it.
+
+        Wait for it with asyncio.shield or asyncio.wait, so that a cancelled waiter does not cancel the others.
+        """
         task = self._running.get(key)
         if task is not None:
             return task, False

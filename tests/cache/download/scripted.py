@@ -1,8 +1,8 @@
-"""A body that arrives when a test says so."""
+"""ScriptedBody: a body that arrives when a test sends it."""
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cache.download.incoming import Incoming
@@ -11,10 +11,10 @@ from cache.values import Part, Rest
 
 
 class ScriptedBody:
-    """What `fetch` yields. Bytes wait in a queue for the thread that receives them.
+    """The body that `fetch` yields. Bytes wait in a queue for the thread that receives them.
 
-    `answer` decides when, and whether, the upstream answers at all; `deaf` lets an abort go unheard. Who asks again, as
-    `asked_for` tells, gets the bodies of `later`, one after the other, and after the last none.
+    `answer` decides when, and whether, the upstream responds at all; `deaf` makes an abort have no effect. Further
+    requests, which `requests` lists, get the bodies of `later` in turn, and after the last one none.
     """
 
     def __init__(self, size: int | None = None, *, answered: bool = True, deaf: bool = False) -> None:
@@ -22,14 +22,14 @@ class ScriptedBody:
         self.size = size
         self.accepts_ranges = False
         self.opened = 0
-        self.asked_for: list[Part | Rest | None] = []
+        self.requests: list[Part | Rest | None] = []
         self.later: list[ScriptedBody] = []
         self.closed = threading.Event()
         self.aborted = threading.Event()
         self.ended = threading.Event()
         self.receiving = threading.Event()
         self._deaf = deaf
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self._answered = threading.Event()
         self._refusal: Exception | None = None
         self._queue: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
@@ -44,7 +44,7 @@ class ScriptedBody:
         body.end()
         return body
 
-    # What the test says.
+    # Called by the test.
 
     def send(self, *chunks: bytes) -> None:
         for chunk in chunks:
@@ -61,22 +61,22 @@ class ScriptedBody:
         self._answered.set()
 
     @property
-    def asked(self) -> threading.Event:
-        return self._asked
+    def requested(self) -> threading.Event:
+        return self._requested
 
-    # What the flight asks.
+    # Called by the flight.
 
     @contextmanager
     def fetch(self, part: Part | Rest | None = None, /) -> Iterator[Incoming]:
         self.opened += 1
-        self.asked_for.append(part)
+        self.requests.append(part)
         if self.opened > 1:
             if not self.later:
                 raise Unavailable("the upstream is gone")
             with self.later.pop(0).fetch() as incoming:
                 yield incoming
             return
-        self._asked.set()
+        self._requested.set()
         self._answered.wait(20)
         if self._refusal is not None:
             raise self._refusal
@@ -107,10 +107,7 @@ class ScriptedBody:
 
 
 def refusing(error: UpstreamError) -> ScriptedBody:
-    """The upstream answers at once, and says no."""
+    """An upstream that refuses at once."""
     body = ScriptedBody()
     body.answer(error)
     return body
-
-
-Fetching = Callable[[], ScriptedBody]

@@ -20,13 +20,13 @@ KB = 1024
 KEEP_SIZE = DEFAULT_LIMITS.keep_size
 
 
-# The way of the bytes.
+# Bytes from the upstream to the readers.
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("size", [0, 1, TAIL, TAIL + 1, 3 * 1024 * KB + 17])
-async def test_what_arrives_is_read_stored_and_recorded(
+async def test_arriving_bytes_are_read_stored_and_recorded(
     rig: FlightsRig, size: int, known: bool, algorithm: str
 ) -> None:
     content, digest = blob_of(size, algorithm)
@@ -45,7 +45,7 @@ async def test_what_arrives_is_read_stored_and_recorded(
     assert body.opened == 1
 
 
-async def test_the_size_is_known_once_the_upstream_has_answered(rig: FlightsRig) -> None:
+async def test_the_size_is_known_once_the_upstream_has_responded(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
     body = ScriptedBody(10, answered=False)
     flight, follower, _ = rig.join(body, digest)
@@ -78,7 +78,7 @@ async def test_followers_read_at_offsets_of_their_own(rig: FlightsRig) -> None:
     slow.close()
 
 
-async def test_many_followers_at_random_offsets_all_read_right_bytes(rig: FlightsRig) -> None:
+async def test_many_followers_at_random_offsets_read_the_right_bytes(rig: FlightsRig) -> None:
     content, digest = blob_of(4_000_000)
     chance = random.Random(7)
     body = ScriptedBody(len(content))
@@ -100,7 +100,7 @@ async def test_many_followers_at_random_offsets_all_read_right_bytes(rig: Flight
 
 
 @pytest.mark.parametrize(("known", "stop"), [(True, None), (False, None), (True, 150 * KB), (False, 150 * KB)])
-async def test_the_tail_of_what_is_asked_for_waits_for_the_verdict(
+async def test_the_tail_of_a_requested_range_waits_for_the_verdict(
     rig: FlightsRig, known: bool, stop: int | None
 ) -> None:
     content, digest = blob_of(200 * KB)
@@ -123,7 +123,7 @@ async def test_the_tail_of_what_is_asked_for_waits_for_the_verdict(
     follower.close()
 
 
-# What goes wrong.
+# Failures.
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -159,7 +159,7 @@ async def test_a_wrong_length_is_as_bad_as_a_wrong_digest(rig: FlightsRig, sent:
     assert list(rig.store.walk()) == []
 
 
-async def test_a_failure_wakes_all_who_wait_each_with_an_exception_of_its_own(rig: FlightsRig) -> None:
+async def test_a_failure_wakes_every_waiter_with_an_exception_of_its_own(rig: FlightsRig) -> None:
     digest = blob_of(1)[1]
     body = ScriptedBody(answered=False)
     followers = [rig.join(body, digest)[1] for _ in range(3)]
@@ -185,7 +185,7 @@ async def test_a_stream_that_breaks_off_fails_with_its_reason(rig: FlightsRig) -
     assert (type(error), error.reason) == (Unavailable, "the upstream is gone")
 
 
-async def test_an_error_nobody_thought_of_is_told_too(rig: FlightsRig) -> None:
+async def test_an_unexpected_error_fails_the_flight(rig: FlightsRig) -> None:
     body = ScriptedBody(answered=False)
     body.answer(ZeroDivisionError("?"))
     _, follower, _ = rig.join(body, blob_of(1)[1])
@@ -194,7 +194,7 @@ async def test_an_error_nobody_thought_of_is_told_too(rig: FlightsRig) -> None:
     follower.close()
 
 
-async def test_a_folder_that_cannot_be_written_is_told_with_its_reason(rig: FlightsRig) -> None:
+async def test_a_folder_that_cannot_be_written_fails_with_the_reason(rig: FlightsRig) -> None:
     rig.spools.rmdir()
     _, follower, _ = rig.join(ScriptedBody(), blob_of(1)[1])
     with pytest.raises(Unavailable, match="cannot be written here"):
@@ -204,7 +204,7 @@ async def test_a_folder_that_cannot_be_written_is_told_with_its_reason(rig: Flig
     rig.spools.mkdir()
 
 
-async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one_flies(
+async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one_runs(
     rig: FlightsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content, digest = blob_of(10)
@@ -224,7 +224,7 @@ async def test_a_thread_that_cannot_be_started_fails_the_flight_and_the_next_one
     assert await read(follower) == content
 
 
-async def test_a_failed_commit_still_serves_who_reads(rig: FlightsRig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_commit_still_serves_the_readers(rig: FlightsRig, monkeypatch: pytest.MonkeyPatch) -> None:
     content, digest = blob_of(200 * KB)
 
     def full(*_: object) -> None:
@@ -253,7 +253,7 @@ async def test_joining_a_failed_flight_begins_a_new_one(rig: FlightsRig) -> None
     assert await read(again) == content
 
 
-async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(rig: FlightsRig) -> None:
+async def test_the_cleanup_of_a_failed_flight_leaves_the_next_one_alone(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
     _, follower, _ = rig.join(refusing(NotFound("no such thing")), digest)
     with pytest.raises(NotFound):
@@ -268,10 +268,10 @@ async def test_who_cleans_up_after_a_failed_flight_leaves_the_next_one_alone(rig
     follower.close()
 
 
-# Who flies together.
+# Flights that are shared.
 
 
-async def test_sources_and_digests_fly_apart(rig: FlightsRig) -> None:
+async def test_each_source_and_digest_has_a_flight_of_its_own(rig: FlightsRig) -> None:
     (content, digest), (other_content, other_digest) = blob_of(10), blob_of(11)
     body, alice, other = ScriptedBody.whole(content), ScriptedBody.whole(content), ScriptedBody.whole(other_content)
     _, follower, _ = rig.join(body, digest)
@@ -300,7 +300,7 @@ async def test_all_images_that_joined_are_recorded(rig: FlightsRig) -> None:
     assert rig.recorded[-1] == (digest, {APP, WEB})
 
 
-async def test_an_image_that_joins_while_the_arrival_is_written_down_is_recorded_too(rig: FlightsRig) -> None:
+async def test_an_image_that_joins_during_the_recording_is_recorded_too(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
     rig.may_record.clear()
     _, one, _ = rig.join(ScriptedBody.whole(content), digest, APP)
@@ -313,7 +313,7 @@ async def test_an_image_that_joins_while_the_arrival_is_written_down_is_recorded
     assert rig.recorded[-1] == (digest, {APP, WEB})
 
 
-# Who leaves.
+# Readers that leave.
 
 
 async def test_the_first_follower_leaving_does_not_stop_the_others(rig: FlightsRig) -> None:
@@ -327,14 +327,14 @@ async def test_the_first_follower_leaving_does_not_stop_the_others(rig: FlightsR
     first.close()
     first.close()
     for _ in range(3):
-        await asyncio.sleep(0)  # a timer of no length would have rung
+        await asyncio.sleep(0)  # a timer of no length would have fired
     body.send(content[100 * KB :])
     body.end()
     assert await read(second) == content
     assert not body.aborted.is_set()
 
 
-async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(rig: FlightsRig) -> None:
+async def test_a_cancelled_reader_does_not_end_the_flight(rig: FlightsRig) -> None:
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
     flight, follower, _ = rig.join(body, digest)
@@ -350,7 +350,7 @@ async def test_a_reader_that_is_cancelled_leaves_the_flight_flying(rig: FlightsR
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_deserted_flight_that_is_not_worth_it_ends(rig: FlightsRig, answered: bool) -> None:
+async def test_an_abandoned_flight_that_is_not_worth_finishing_ends(rig: FlightsRig, answered: bool) -> None:
     rig.limit(abandon_after=0.0)
     _, digest = blob_of(200 * KB)
     body = ScriptedBody(KEEP_SIZE + 1, answered=answered)
@@ -365,7 +365,7 @@ async def test_a_deserted_flight_that_is_not_worth_it_ends(rig: FlightsRig, answ
     assert rig.recorded == []
 
 
-async def test_a_deserted_flight_that_is_worth_it_arrives(rig: FlightsRig) -> None:
+async def test_an_abandoned_flight_that_is_worth_finishing_is_committed(rig: FlightsRig) -> None:
     rig.limit(abandon_after=0.0)
     content, digest = blob_of(200 * KB)
     body = ScriptedBody(len(content))
@@ -382,7 +382,7 @@ async def test_a_deserted_flight_that_is_worth_it_arrives(rig: FlightsRig) -> No
     assert rig.recorded == [(digest, {APP})]
 
 
-async def test_who_comes_in_time_saves_a_deserted_flight(rig: FlightsRig) -> None:
+async def test_a_reader_that_joins_in_time_keeps_an_abandoned_flight(rig: FlightsRig) -> None:
     rig.limit(abandon_after=0.0)
     content, digest = blob_of(200 * KB)
     body = ScriptedBody()
@@ -397,13 +397,13 @@ async def test_who_comes_in_time_saves_a_deserted_flight(rig: FlightsRig) -> Non
     assert not body.aborted.is_set()
 
 
-async def test_who_comes_after_a_flight_was_given_up_gets_one_of_its_own(rig: FlightsRig) -> None:
-    """A download that was told to stop may take long to hear of it; nobody joins it meanwhile."""
+async def test_a_reader_that_joins_after_the_abort_gets_a_new_flight(rig: FlightsRig) -> None:
+    """An aborted download may take long to end; no reader joins it meanwhile."""
     rig.limit(abandon_after=0.0)
     content, digest = blob_of(10)
     slow = ScriptedBody(answered=False)
     given_up, follower, _ = rig.join(slow, digest)
-    await asyncio.to_thread(slow.asked.wait, 10)
+    await asyncio.to_thread(slow.requested.wait, 10)
     follower.close()
     await until(lambda: not given_up.joinable)
     assert given_up.state is State.WAITING
@@ -416,7 +416,7 @@ async def test_who_comes_after_a_flight_was_given_up_gets_one_of_its_own(rig: Fl
 
 
 async def test_a_body_received_whole_is_never_aborted(rig: FlightsRig) -> None:
-    """Its connection may have gone to another download by then."""
+    """Its connection may serve another download by then."""
     content, digest = blob_of(10)
     body = ScriptedBody.whole(content)
     _, follower, _ = rig.join(body, digest)
@@ -444,11 +444,11 @@ async def test_closing_while_filling_wakes_readers_and_leaves_nothing(rig: Fligh
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_closing_does_not_wait_for_an_upstream_that_does_not_answer(rig: FlightsRig, answered: bool) -> None:
+async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: FlightsRig, answered: bool) -> None:
     rig.limit(stop_within=0.01)
     body = ScriptedBody(answered=answered, deaf=True)
     flight, follower, _ = rig.join(body, blob_of(1)[1])
-    await asyncio.to_thread((body.receiving if answered else body.asked).wait, 10)
+    await asyncio.to_thread((body.receiving if answered else body.requested).wait, 10)
     await rig.tasks.close()
     assert fill_threads()
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""A slow upstream that gives ranges is asked on several connections; whatever it does to them, one would have done."""
+"""A slow upstream that serves ranges gets requests on several connections; whatever fails, one stream suffices."""
 
 import asyncio
 import threading
@@ -65,7 +65,7 @@ def make_eager(rig: FlightsRig) -> None:
 
 
 class Slow:
-    """An upstream whose first stream of a blob stops until `release`; what lies beyond comes by ranges, or not."""
+    """An upstream whose first stream of a blob stops until `release`; the bytes beyond arrive by ranges, or do not."""
 
     def __init__(self, liar: Liar, client: RegistryClient, rig: FlightsRig) -> None:
         self.liar, self.client, self.rig = liar, client, rig
@@ -75,7 +75,7 @@ class Slow:
         return lambda part=None: self.client.open_blob(APP, digest, part)
 
     async def begin(self, *pieces: Lie, first: Lie | None = None, content: bytes = CONTENT) -> tuple[Flight, Follower]:
-        """A flight whose first stream is held; the ranges meet these lies, the last of them first."""
+        """Begin a flight whose first stream is held; the range requests meet these lies, the last of them first."""
         digest = Digest.parse(self.liar.offer_blob(content))
         for lie in pieces:
             self.liar.behave(str(digest), lie)
@@ -100,7 +100,7 @@ def slow(request: pytest.FixtureRequest, rig: FlightsRig, connect: Callable[...,
 
 
 async def settled(slow: Slow) -> None:
-    """Every helper has done what it could."""
+    """Wait until every helper has ended."""
     await until(lambda: slow.ranged() and len(fills()) == 1)
 
 
@@ -108,15 +108,15 @@ def fills() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "fill"]
 
 
-def asked(record: Record) -> range:
+def range_of(record: Record) -> range:
     first, _, last = (record.header("range") or "").removeprefix("bytes=").partition("-")
     return range(int(first), int(last) + 1)
 
 
-# The way of the bytes.
+# Bytes from several connections.
 
 
-async def test_what_lies_beyond_a_slow_stream_comes_in_pieces_each_once(slow: Slow) -> None:
+async def test_the_bytes_beyond_a_slow_stream_arrive_in_pieces_each_once(slow: Slow) -> None:
     flight, follower = await slow.begin()
     await settled(slow)
     assert flight.written <= HELD_AT
@@ -126,7 +126,7 @@ async def test_what_lies_beyond_a_slow_stream_comes_in_pieces_each_once(slow: Sl
     await all_ended(slow.rig)
     assert flight.state is State.COMMITTED
     assert slow.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
-    parts = sorted((asked(record) for record in slow.ranged()), key=lambda part: part.start)
+    parts = sorted((range_of(record) for record in slow.ranged()), key=lambda part: part.start)
     assert all(one.stop <= two.start for one, two in pairwise(parts))
     assert all(record.status == 206 for record in slow.ranged())
     assert len(slow.whole()) == 1
@@ -145,13 +145,13 @@ async def test_a_follower_reads_from_the_start_while_pieces_arrive(slow: Slow) -
     assert await read(follower, HELD_AT) == CONTENT[HELD_AT:]
 
 
-async def test_the_stream_of_the_whole_ends_where_others_have_gone_on(slow: Slow) -> None:
+async def test_the_first_stream_ends_where_other_connections_have_continued(slow: Slow) -> None:
     _, follower = await slow.begin()
     await settled(slow)
     slow.hold.release()
     assert await read(follower) == CONTENT
     await all_ended(slow.rig)
-    assert sum(len(asked(record)) for record in slow.ranged()) > SIZE / 2
+    assert sum(len(range_of(record)) for record in slow.ranged()) > SIZE / 2
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ async def test_the_stream_of_the_whole_ends_where_others_have_gone_on(slow: Slow
         lies.long(),
         lies.short(0),
     ],
-    ids=["whole", "416", "429", "503", "html", "other", "none told", "no header", "chunked", "longer", "empty"],
+    ids=["whole", "416", "429", "503", "html", "other", "none measured", "no header", "chunked", "longer", "empty"],
 )
-async def test_an_upstream_that_refuses_ranges_after_all_gives_the_whole_in_one_stream(slow: Slow, lie: Lie) -> None:
+async def test_an_upstream_that_refuses_ranges_after_all_serves_the_whole_in_one_stream(slow: Slow, lie: Lie) -> None:
     _, follower = await slow.begin(lie)
     await settled(slow)
     slow.liar.honest() if lie.cut is not None else slow.hold.release()
@@ -182,7 +182,7 @@ async def test_an_upstream_that_refuses_ranges_after_all_gives_the_whole_in_one_
 
 
 @pytest.mark.parametrize("lie", [lies.reset(100_000), lies.short(100_000)])
-async def test_a_piece_that_breaks_off_is_brought_by_others(slow: Slow, lie: Lie) -> None:
+async def test_a_piece_that_breaks_off_is_fetched_by_others(slow: Slow, lie: Lie) -> None:
     _, follower = await slow.begin(lie.only(2))
     await settled(slow)
     slow.hold.release()
@@ -191,7 +191,7 @@ async def test_a_piece_that_breaks_off_is_brought_by_others(slow: Slow, lie: Lie
     assert len(slow.whole()) == 1
 
 
-async def test_when_ranges_fail_for_good_a_second_stream_of_the_whole_brings_the_rest(slow: Slow) -> None:
+async def test_when_ranges_fail_for_good_a_second_stream_fetches_the_rest(slow: Slow) -> None:
     flight, follower = await slow.begin(lies.refused(503), Lie().only(2), lies.reset(300_000).only(1))
     await settled(slow)
     slow.hold.release()
@@ -203,7 +203,7 @@ async def test_when_ranges_fail_for_good_a_second_stream_of_the_whole_brings_the
     assert len(slow.whole()) <= 2
 
 
-async def test_a_first_stream_that_breaks_off_is_no_failure_where_pieces_come(slow: Slow) -> None:
+async def test_a_first_stream_that_breaks_off_is_no_failure_while_pieces_arrive(slow: Slow) -> None:
     hold = slow.hold
     _, follower = await slow.begin(first=Lie(hold=hold, reset=HELD_AT + 5))
     await settled(slow)
@@ -234,11 +234,11 @@ async def test_a_wrong_byte_in_a_piece_is_found_by_the_digest_of_the_whole(slow:
     assert len(list(slow.rig.quarantine.iterdir())) == 1
 
 
-# Who ends it.
+# Aborts.
 
 
-async def test_an_abort_wakes_all_who_wait_for_bytes(slow: Slow) -> None:
-    """The fixture sees that no thread, spool or descriptor is left."""
+async def test_an_abort_wakes_every_thread_that_waits_for_bytes(slow: Slow) -> None:
+    """The fixture checks that no thread, spool or descriptor is left."""
     holding = Hold(1000)
     flight, follower = await slow.begin(Lie(hold=holding))
     await until(holding.reached.is_set)
@@ -280,7 +280,7 @@ async def test_helpers_are_shared_by_all_flights_to_an_upstream(slow: Slow) -> N
     assert slots._used == {}
 
 
-async def test_a_helper_that_gets_no_thread_is_done_without(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fill_continues_without_a_thread_for_a_helper(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def only_the_first(thread: threading.Thread) -> None:
@@ -297,7 +297,7 @@ async def test_a_helper_that_gets_no_thread_is_done_without(slow: Slow, monkeypa
     assert slow.rig.flights._slots._used == {}
 
 
-# When it is tried at all.
+# Conditions for more connections.
 
 
 async def test_an_upstream_that_does_not_offer_ranges_gets_one_request(slow: Slow) -> None:
@@ -331,23 +331,23 @@ async def test_a_fast_upstream_gets_one_request(slow: Slow) -> None:
 @pytest.mark.parametrize(
     ("count", "seconds", "rate"), [(10_000, 0.01, 1_000_000), (100, WINDOW, 100 / WINDOW), (10_000, 2 * WINDOW, None)]
 )
-def test_a_rate_is_told_once_the_window_is_full_and_a_stall_tells_none(
+def test_a_rate_is_measured_once_the_window_is_full_and_not_over_a_stall(
     count: int, seconds: float, rate: float | None
 ) -> None:
     now = 0.0
     rates = TransferRate(clock=lambda: now)
-    told = []
+    measured = []
     while now < 1:
-        asked_at, now = now, now + seconds
-        told.append(rates.add(count, asked_at))
-    assert {round(each) for each in told if each is not None} == ({round(rate)} if rate else set())
+        since, now = now, now + seconds
+        measured.append(rates.add(count, since))
+    assert {round(each) for each in measured if each is not None} == ({round(rate)} if rate else set())
 
 
 @pytest.mark.parametrize(
     ("rest", "rate", "worth"),
     [(100 * MB, 10e6, True), (9_000_000, 10e6, False), (10_000 * MB, SLOW, False), (10_000 * MB, SLOW - 1, True)],
 )
-def test_dividing_is_worth_it_for_much_that_comes_slowly(rest: int, rate: float, worth: bool) -> None:
+def test_dividing_is_worth_it_for_many_bytes_at_a_low_rate(rest: int, rate: float, worth: bool) -> None:
     assert worth_dividing(rest, rate) is worth
 
 
@@ -355,7 +355,7 @@ def test_dividing_is_worth_it_for_much_that_comes_slowly(rest: int, rate: float,
 
 
 @pytest.mark.parametrize("kind", ["liar", "tls_liar"])
-async def test_a_part_is_given_exactly(
+async def test_a_part_is_served_exactly(
     kind: str, request: pytest.FixtureRequest, connect: Callable[..., RegistryClient]
 ) -> None:
     upstream: Liar = request.getfixturevalue(kind)
@@ -380,10 +380,10 @@ async def test_a_part_is_given_exactly(
         await asyncio.to_thread(work, Part(0, 10, SIZE))
 
 
-# A Docker Hub whose blob host gives 10 MB/s to a connection.
+# A Docker Hub whose blob host serves 10 MB/s per connection.
 
 
-async def test_a_slow_blob_host_is_asked_on_several_connections_at_a_time(
+async def test_a_slow_blob_host_gets_requests_on_several_connections_at_a_time(
     hub: Hub, registry: Registry, published: Publish, tmp_path: Path, connect: Callable[..., RegistryClient]
 ) -> None:
     published("tiny")
@@ -401,6 +401,6 @@ async def test_a_slow_blob_host_is_asked_on_several_connections_at_a_time(
     assert len(whole) == 1
     assert len(records) >= CONNECTIONS
     assert whole[0].sent < size / 2
-    assert sum(len(asked(record)) for record in records if record.header("range")) < size
+    assert sum(len(range_of(record)) for record in records if record.header("range")) < size
     assert hub.count("hub", "GET", str(digest), 307) == len(records)
     await rig.tasks.close()

@@ -1,4 +1,4 @@
-"""Pieces: every byte has one owner at a time, and is written once, in whatever order pieces come, fail and go on."""
+"""Pieces: every byte has one owner at a time, and is written once, in whatever order pieces arrive and fail."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ ONE = DownloadLimits(connections=1)
 
 
 class SlowModel:
-    """The same, one byte at a time: how often each was written, and who may write it."""
+    """Model of Pieces that counts one byte at a time: how often each was written, and which piece owns it."""
 
     def __init__(self, start: int, size: int) -> None:
         self.written = [1] * start + [0] * (size - start)
@@ -38,7 +38,7 @@ class SlowModel:
 
 
 @given(data=st.data(), size=st.integers(1, 60), connections=st.integers(1, 5))
-def test_in_any_order_the_prefix_grows_to_the_whole_and_no_byte_comes_twice(
+def test_in_any_order_the_prefix_grows_to_the_whole_and_no_byte_is_written_twice(
     data: st.DataObject, size: int, connections: int
 ) -> None:
     start = data.draw(st.integers(0, size), "start")
@@ -91,7 +91,7 @@ def test_pieces_are_assigned_from_the_start_and_shrink_towards_the_end() -> None
     assert (lengths[0], lengths[-2]) == (PIECE, SMALLEST)
 
 
-def test_a_stream_takes_what_lies_before_it_from_who_has_got_no_answer_yet() -> None:
+def test_a_stream_takes_its_next_bytes_from_an_owner_without_a_response() -> None:
     pieces = Pieces(0, 3 * PIECE, ONE)
     first = pieces.assign_at(0)
     assert first
@@ -104,7 +104,7 @@ def test_a_stream_takes_what_lies_before_it_from_who_has_got_no_answer_yet() -> 
     assert not pieces.confirm(rival)
 
 
-def test_a_stream_takes_nothing_that_another_brings_or_has_brought() -> None:
+def test_a_stream_takes_nothing_that_another_fetches_or_has_fetched() -> None:
     pieces = Pieces(0, 3 * PIECE, ONE)
     first, other = pieces.assign_at(0), pieces.assign()
     assert first
@@ -118,7 +118,7 @@ def test_a_stream_takes_nothing_that_another_brings_or_has_brought() -> None:
     assert pieces.prefix == 2 * PIECE
 
 
-def test_of_a_piece_that_breaks_off_only_the_rest_is_fetched_again() -> None:
+def test_only_the_rest_of_a_broken_piece_is_fetched_again() -> None:
     pieces = Pieces(0, PIECE, ONE)
     broken = pieces.assign()
     assert broken
@@ -132,7 +132,7 @@ def test_of_a_piece_that_breaks_off_only_the_rest_is_fetched_again() -> None:
     assert (rest.start, rest.stop) == (3, stop)
 
 
-def test_nothing_is_to_be_done_for_what_is_here() -> None:
+def test_no_piece_is_assigned_when_all_bytes_are_present() -> None:
     pieces = Pieces(9, 9)
     assert pieces.complete
     assert pieces.assign() is None

@@ -1,4 +1,4 @@
-"""A stream that breaks off goes on where it was, or from the start, and no reader hears of it."""
+"""Retries: a stream that breaks off is resumed, or fetched from the start, and no reader notices."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ CONTENT, DIGEST = blob_of(SIZE)
 
 
 class Breaking:
-    """An upstream, and flights from it."""
+    """An upstream whose streams break off, and flights from it."""
 
     def __init__(self, liar: Liar, client: RegistryClient, rig: FlightsRig) -> None:
         self.liar, self.client, self.rig = liar, client, rig
@@ -43,13 +43,13 @@ class Breaking:
         return lambda part=None: self.client.open_blob(APP, digest, part)
 
     def begin(self, *answers: Lie) -> tuple[Flight, Follower]:
-        """The answers that are given, in this order; the truth after them."""
+        """Begin a flight that meets these lies, in this order, and honest responses after them."""
         for lie in reversed(answers):
             self.liar.behave(str(DIGEST), lie.only(1))
         flight, _ = self.rig.flights.join(self.client.source, APP, DIGEST, self.fetch(DIGEST))
         return flight, flight.follow()
 
-    def asked(self) -> list[Record]:
+    def requests(self) -> list[Record]:
         return self.liar.requests.select(method="GET")
 
 
@@ -69,12 +69,12 @@ async def arrives(breaking: Breaking, *answers: Lie) -> list[Record]:
     await all_ended(breaking.rig)
     assert flight.state is State.COMMITTED
     assert breaking.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
-    return breaking.asked()
+    return breaking.requests()
 
 
 @pytest.mark.parametrize("at", [0, 1, SIZE // 2, SIZE - 1])
 @pytest.mark.parametrize("breaks", [lies.reset, lies.short])
-async def test_the_rest_is_asked_for_where_a_stream_breaks_off(
+async def test_the_rest_is_requested_where_a_stream_breaks_off(
     breaking: Breaking, breaks: Callable[[int], Lie], at: int
 ) -> None:
     _, again = await arrives(breaking, breaks(at))
@@ -82,11 +82,11 @@ async def test_the_rest_is_asked_for_where_a_stream_breaks_off(
     first = int((again.header("range") or "bytes=0-")[6:-1])
     assert first == at if breaks is lies.short else first <= at
     assert again.status == (206 if first else 200)
-    assert again.path == breaking.asked()[0].path
+    assert again.path == breaking.requests()[0].path
 
 
 @pytest.mark.parametrize("at", [1, SIZE // 2, SIZE - 1])
-async def test_an_upstream_without_ranges_gives_the_whole_and_what_is_here_is_passed_over(
+async def test_an_upstream_without_ranges_serves_the_whole_and_present_bytes_are_skipped(
     breaking: Breaking, at: int
 ) -> None:
     _, again = await arrives(breaking, lies.short(at), lies.whole())
@@ -95,7 +95,7 @@ async def test_an_upstream_without_ranges_gives_the_whole_and_what_is_here_is_pa
 
 
 @pytest.mark.parametrize("refusal", [lies.refused(416), lies.refused(503), lies.html()])
-async def test_who_refuses_the_rest_is_asked_for_the_whole(breaking: Breaking, refusal: Lie) -> None:
+async def test_an_upstream_that_refuses_the_rest_gets_a_request_for_the_whole(breaking: Breaking, refusal: Lie) -> None:
     _, _, again = await arrives(breaking, lies.short(SIZE // 2), refusal)
     assert again.header("range") is None
 
@@ -104,51 +104,51 @@ async def test_who_refuses_the_rest_is_asked_for_the_whole(breaking: Breaking, r
     "given",
     [f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 150000-{SIZE - 2}/{SIZE}", f"bytes 150000-{SIZE}/{SIZE + 1}", "bytes 1-2"],
 )
-async def test_another_part_than_was_asked_for_is_not_taken(breaking: Breaking, given: str) -> None:
+async def test_another_part_than_was_requested_is_not_accepted(breaking: Breaking, given: str) -> None:
     _, _, again = await arrives(breaking, lies.short(150_000), Lie(headers={"Content-Range": given}))
     assert again.header("range") is None
 
 
 @pytest.mark.parametrize("at", [1, SIZE // 2, SIZE - 1, SIZE])
 @pytest.mark.parametrize("whole", [False, True])
-async def test_a_body_of_unknown_length_is_gone_on_with_too(breaking: Breaking, at: int, whole: bool) -> None:
-    """The last byte that is here is asked for once more, so that there always is a rest, which tells the size."""
+async def test_a_body_of_unknown_length_is_resumed_too(breaking: Breaking, at: int, whole: bool) -> None:
+    """The last byte that is present is requested again: then there always is a rest, whose header states the size."""
     _, again = await arrives(breaking, lies.unfinished(at), Lie(framing=Framing.CHUNKED, whole=whole))
     assert again.header("range") == f"bytes={at - 1}-"
 
 
-async def test_a_stream_may_break_off_again_and_again_as_long_as_it_brings_something(breaking: Breaking) -> None:
+async def test_a_stream_may_break_off_again_and_again_as_long_as_bytes_arrive(breaking: Breaking) -> None:
     breaking.rig.limit(retry_progress=1000)
     records = await arrives(breaking, *[lies.short(10_000)] * 12)
     assert [record.header("range") for record in records[1:]] == [f"bytes={n}0000-" for n in range(1, 13)]
 
 
-async def test_after_three_more_tries_it_is_over_for_all_readers(breaking: Breaking) -> None:
+async def test_after_three_retries_the_download_fails_for_all_readers(breaking: Breaking) -> None:
     flight, follower = breaking.begin(lies.short(100_000), *[lies.short(0)] * 9)
     other = flight.follow()
     for got, error in (await read_until_refused(follower), await read_until_refused(other)):
         assert type(error) is Unavailable
         assert CONTENT.startswith(got)
-    assert len(breaking.asked()) == 1 + len(PAUSES)
+    assert len(breaking.requests()) == 1 + len(PAUSES)
 
 
 @pytest.mark.parametrize("status", [404, 401, 403])
-async def test_a_refusal_of_the_rest_ends_it(breaking: Breaking, status: int) -> None:
+async def test_a_refusal_of_the_rest_ends_the_download(breaking: Breaking, status: int) -> None:
     _, follower = breaking.begin(lies.short(100_000), *[lies.refused(status)] * 3)
     _, error = await read_until_refused(follower)
     assert isinstance(error, NotFound | AccessDenied)
-    assert len(breaking.asked()) <= 3
+    assert len(breaking.requests()) <= 3
 
 
-async def test_an_upstream_that_refuses_at_once_is_asked_once(breaking: Breaking) -> None:
+async def test_an_upstream_that_refuses_at_once_gets_one_request(breaking: Breaking) -> None:
     _, follower = breaking.begin(lies.refused(503))
     _, error = await read_until_refused(follower)
     assert isinstance(error, Unavailable)
-    assert len(breaking.asked()) == 1
+    assert len(breaking.requests()) == 1
 
 
-async def test_halves_that_do_not_fit_cost_one_new_start(breaking: Breaking) -> None:
-    """Who has had bytes of the first half ends short; who has had none hears nothing of it."""
+async def test_halves_that_do_not_match_cost_one_new_start(breaking: Breaking) -> None:
+    """A reader that has bytes of the first half ends short; one that has none does not notice."""
     hold = lies.stalled(SIZE // 2).hold
     wrong_half = Lie(flip=0, cut=SIZE // 2, hold=hold)
     flight, follower = breaking.begin(wrong_half)
@@ -162,7 +162,7 @@ async def test_halves_that_do_not_fit_cost_one_new_start(breaking: Breaking) -> 
             assert extent.stop <= SIZE - TAIL
     follower.close()
     assert await read(late) == CONTENT
-    assert [record.header("range") for record in breaking.asked()] == [None, f"bytes={SIZE // 2}-", None]
+    assert [record.header("range") for record in breaking.requests()] == [None, f"bytes={SIZE // 2}-", None]
     await all_ended(breaking.rig)
     assert breaking.rig.refused == []
 
@@ -172,7 +172,7 @@ async def test_a_new_start_that_is_wrong_too_is_the_last(breaking: Breaking) -> 
     _, error = await read_until_refused(follower)
     assert isinstance(error, Unavailable | Corrupt)
     await all_ended(breaking.rig)
-    assert len(breaking.asked()) == 3
+    assert len(breaking.requests()) == 3
     assert [refused.fault for refused in breaking.rig.refused] == [Fault.DIGEST]
 
 
@@ -181,7 +181,7 @@ async def test_another_length_than_before_is_a_new_start(breaking: Breaking) -> 
     await asyncio.wait_for(flight_over(flight), 10)
     follower.close()
     assert flight.state is State.COMMITTED
-    assert [record.header("range") for record in breaking.asked()] == [None, "bytes=100000-", None]
+    assert [record.header("range") for record in breaking.requests()] == [None, "bytes=100000-", None]
 
 
 async def flight_over(flight: Flight) -> None:
@@ -220,12 +220,12 @@ async def test_an_abort_ends_a_pause(rig: FlightsRig, liar: Liar) -> None:
         (AccessDenied("x"), None),
     ],
 )
-def test_only_what_may_be_better_soon_is_tried_again(error: UpstreamError, pause: float | None) -> None:
+def test_only_errors_that_may_pass_are_retried(error: UpstreamError, pause: float | None) -> None:
     retry = RetryBudget().spend(error, 0, DEFAULT_LIMITS)
     assert (retry[0] if retry else None) == pause
 
 
-def test_pauses_grow_and_end_and_are_earned_anew() -> None:
+def test_pauses_grow_and_end_and_progress_restores_them() -> None:
     budget, error, progress = RetryBudget(100), Unavailable("x"), DEFAULT_LIMITS.retry_progress
     for pause in PAUSES:
         retry = budget.spend(error, 100 + progress - 1, DEFAULT_LIMITS)

@@ -1,4 +1,4 @@
-"""Flights of several workers over one folder: one fills, the others follow, and any goes on where another ended."""
+"""Flights of several workers over one folder: one fills, the others follow, and any resumes where another ended."""
 
 import asyncio
 import subprocess
@@ -71,7 +71,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Callable[..., FlightsRig]]:
 
 
 async def upto(follower: Follower, stop: int) -> bytes:
-    """The first bytes, as they become ready."""
+    """Read the first bytes, as they become ready."""
     got = b""
     async for extent in follower.ready(0, None):
         got += await follower.read(extent)
@@ -80,13 +80,11 @@ async def upto(follower: Follower, stop: int) -> bytes:
     return got
 
 
-# One fills.
+# One worker fills.
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_who_comes_second_follows_without_asking_upstream(
-    workers: Callable[..., FlightsRig], known: bool
-) -> None:
+async def test_a_second_worker_follows_without_a_request(workers: Callable[..., FlightsRig], known: bool) -> None:
     one, two = workers(), workers()
     body, unused = ScriptedBody(SIZE if known else None), ScriptedBody()
     _, first, _ = one.join(body, DIGEST)
@@ -121,11 +119,11 @@ async def test_the_tail_waits_for_the_mark(workers: Callable[..., FlightsRig]) -
     assert await read(second) == await read(first) == CONTENT
 
 
-async def test_many_in_many_workers_follow_one(workers: Callable[..., FlightsRig]) -> None:
+async def test_many_readers_in_many_workers_follow_one_fill(workers: Callable[..., FlightsRig]) -> None:
     rigs = [workers() for _ in range(5)]
     bodies = [ScriptedBody(SIZE) for _ in rigs]
     followers = [rig.join(body, DIGEST)[1] for _ in range(4) for rig, body in zip(rigs, bodies, strict=True)]
-    await asyncio.gather(*(follower.started() for follower in followers))  # who comes when all is here finds it here
+    await asyncio.gather(*(follower.started() for follower in followers))  # before all is stored
     reading = [asyncio.ensure_future(read(follower)) for follower in followers]
     for body in bodies:
         body.send(*[CONTENT[start : start + 10 * KB] for start in range(0, SIZE, 10 * KB)])
@@ -134,7 +132,7 @@ async def test_many_in_many_workers_follow_one(workers: Callable[..., FlightsRig
     assert sum(body.opened for body in bodies) == 1
 
 
-async def test_sources_fill_apart(workers: Callable[..., FlightsRig]) -> None:
+async def test_each_source_has_a_fill_of_its_own(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     held, body = ScriptedBody(SIZE), ScriptedBody.whole(CONTENT)
     _, first, _ = one.join(held, DIGEST)
@@ -146,10 +144,10 @@ async def test_sources_fill_apart(workers: Callable[..., FlightsRig]) -> None:
     assert await read(first) == CONTENT
 
 
-# Whose right is proved.
+# Rights.
 
 
-async def test_another_worker_s_answer_proves_the_right_of_its_own_image_alone(
+async def test_another_worker_s_response_proves_the_right_of_its_own_image_alone(
     workers: Callable[..., FlightsRig],
 ) -> None:
     one, two, three = workers(), workers(), workers()
@@ -170,7 +168,7 @@ async def test_another_worker_s_answer_proves_the_right_of_its_own_image_alone(
     assert {await read(follower) for follower in (first, second, third)} == {CONTENT}
 
 
-# How it fails.
+# Failures.
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), RateLimited("slowly", 9), Corrupt("rubbish")])
@@ -192,7 +190,7 @@ async def test_an_outage_is_shared(workers: Callable[..., FlightsRig], error: Up
 
 
 def open_watch() -> bool:
-    """Whether anybody in this process reads a note."""
+    """Whether a flight of this process reads a note."""
     return sum(path.endswith(".note") for path in links()) > 1
 
 
@@ -201,7 +199,7 @@ def links() -> list[str]:
 
 
 @pytest.mark.parametrize("error", [NotFound("no such thing"), AccessDenied("no")])
-async def test_a_refusal_of_one_image_is_none_of_another(
+async def test_a_refusal_of_one_image_does_not_refuse_another(
     workers: Callable[..., FlightsRig], error: UpstreamError
 ) -> None:
     one, two = workers(), workers()
@@ -233,10 +231,10 @@ async def test_wrong_bytes_complete_in_no_worker(workers: Callable[..., FlightsR
     assert list(one.store.walk()) == []
 
 
-# Who goes on.
+# Takeover and resume.
 
 
-async def test_a_worker_that_ends_hands_its_fill_over(workers: Callable[..., FlightsRig]) -> None:
+async def test_a_worker_that_ends_hands_its_fill_to_a_follower(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     body, rest = ScriptedBody(SIZE), ScriptedBody.whole(CONTENT[HALF:])
     rest.start = HALF
@@ -252,12 +250,12 @@ async def test_a_worker_that_ends_hands_its_fill_over(workers: Callable[..., Fli
     first.close()
     assert await read(second) == CONTENT
     await all_ended(two)
-    assert rest.asked_for == [Rest(HALF, SIZE)]
+    assert rest.requests == [Rest(HALF, SIZE)]
     assert flight.file is not None
     assert flight.file.inode == inode
 
 
-async def test_a_deserted_fill_goes_on_while_another_worker_follows(workers: Callable[..., FlightsRig]) -> None:
+async def test_an_abandoned_fill_continues_while_another_worker_follows(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     one.limit(abandon_after=0.01)
     body = ScriptedBody(None)
@@ -267,9 +265,9 @@ async def test_a_deserted_fill_goes_on_while_another_worker_follows(workers: Cal
     _, second, _ = two.join(ScriptedBody(), DIGEST)
     await second.started()
     first.close()
-    patient = asyncio.ensure_future(until(lambda: filling._abandon_timer is None))
-    await asyncio.wait({patient}, timeout=0.1)  # many times the patience with a deserted one
-    patient.cancel()
+    waiting_on = asyncio.ensure_future(until(lambda: filling._abandon_timer is None))
+    await asyncio.wait({waiting_on}, timeout=0.1)  # many times `abandon_after`
+    waiting_on.cancel()
     assert not body.aborted.is_set()
     body.send(CONTENT[HALF:])
     body.end()
@@ -292,7 +290,7 @@ async def kill_a_filler(folder: Path, have: int, known: bool = True) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("answers_whole", [False, True])
 @pytest.mark.usefixtures("processes")
-async def test_what_a_killed_process_left_is_gone_on_with(
+async def test_the_spool_of_a_killed_process_is_resumed(
     workers: Callable[..., FlightsRig], tmp_path: Path, known: bool, answers_whole: bool
 ) -> None:
     rig = workers()
@@ -304,7 +302,7 @@ async def test_what_a_killed_process_left_is_gone_on_with(
     _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
     await all_ended(rig)
-    assert body.asked_for == [Rest(HALF, SIZE) if known else Rest(HALF - 1, None)]
+    assert body.requests == [Rest(HALF, SIZE) if known else Rest(HALF - 1, None)]
     assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
 
 
@@ -324,11 +322,11 @@ async def test_a_live_follower_takes_a_killed_process_s_place(
     child.kill()
     await child.wait()
     assert await read(follower) == CONTENT
-    assert rest.asked_for == [Rest(HALF, SIZE)]
+    assert rest.requests == [Rest(HALF, SIZE)]
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_part_of_which_all_is_there_is_not_asked_for_again(
+async def test_a_complete_spool_is_committed_without_a_request(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
     rig = workers()
@@ -342,7 +340,7 @@ async def test_a_part_of_which_all_is_there_is_not_asked_for_again(
 
 
 @pytest.mark.usefixtures("processes")
-async def test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on(
+async def test_a_spool_from_before_the_machine_stopped_is_not_resumed(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
     await kill_a_filler(tmp_path, HALF)
@@ -350,11 +348,11 @@ async def test_what_was_in_memory_before_the_machine_stopped_is_not_relied_on(
     body = ScriptedBody.whole(CONTENT)
     _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
-    assert body.asked_for == [None]
+    assert body.requests == [None]
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[..., FlightsRig], tmp_path: Path) -> None:
+async def test_a_note_beside_another_file_is_ignored(workers: Callable[..., FlightsRig], tmp_path: Path) -> None:
     rig = workers()
     await kill_a_filler(tmp_path, HALF)
     part = part_of(rig.spools, spool_name(ANONYMOUS, DIGEST))
@@ -364,11 +362,11 @@ async def test_a_note_beside_another_file_is_not_relied_on(workers: Callable[...
     body = ScriptedBody.whole(CONTENT)
     _, follower, _ = rig.join(body, DIGEST)
     assert await read(follower) == CONTENT
-    assert body.asked_for == [None]
+    assert body.requests == [None]
 
 
 @pytest.mark.usefixtures("processes")
-async def test_wrong_bytes_that_a_killed_process_left_cost_one_more_start(
+async def test_wrong_bytes_of_a_killed_process_cost_one_new_start(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
     rig = workers()
@@ -390,15 +388,15 @@ async def test_wrong_bytes_that_a_killed_process_left_cost_one_more_start(
     follower.close()
     assert await read(late) == CONTENT
     await all_ended(rig)
-    assert body.asked_for == [Rest(HALF, SIZE), None]
+    assert body.requests == [Rest(HALF, SIZE), None]
     assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     assert rig.refused == []
 
 
-# What has come in the meantime.
+# Bytes that were stored in the meantime.
 
 
-async def test_bytes_that_came_before_its_turn_are_looked_up_and_not_fetched(
+async def test_bytes_that_were_stored_before_the_lease_was_taken_are_not_fetched(
     workers: Callable[..., FlightsRig],
 ) -> None:
     one, two = workers(), workers()
@@ -417,7 +415,7 @@ async def test_bytes_that_came_before_its_turn_are_looked_up_and_not_fetched(
     assert body.opened == 1
 
 
-async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Callable[..., FlightsRig]) -> None:
+async def test_the_lease_is_held_until_the_blob_is_recorded(workers: Callable[..., FlightsRig]) -> None:
     one, two = workers(), workers()
     one.may_record.clear()
     _, first, _ = one.join(ScriptedBody.whole(CONTENT), DIGEST)
@@ -435,11 +433,11 @@ async def test_the_lease_is_kept_until_the_arrival_is_written_down(workers: Call
     assert body.opened == 0
 
 
-# What is swept.
+# The sweep.
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
+async def test_a_sweep_spares_running_fills_and_spools_that_can_be_resumed(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
     rig = workers()
@@ -462,7 +460,7 @@ async def test_a_sweep_leaves_what_is_filled_and_what_can_be_gone_on_with(
 
 
 @pytest.mark.usefixtures("processes")
-async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
+async def test_a_sweep_spares_a_spool_that_a_waiter_is_about_to_take_over(
     workers: Callable[..., FlightsRig], tmp_path: Path
 ) -> None:
     rig, name = workers(), spool_name(ANONYMOUS, DIGEST)
@@ -479,7 +477,7 @@ async def test_a_sweep_leaves_what_somebody_is_about_to_go_on_with(
     ids=["files", "size", "boot"],
 )
 @pytest.mark.usefixtures("processes")
-async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
+async def test_spared_spools_are_bounded_and_of_this_run_of_the_machine(
     workers: Callable[..., FlightsRig], tmp_path: Path, limits: DownloadLimits, boot: str | None
 ) -> None:
     rig = workers()
@@ -490,7 +488,7 @@ async def test_what_is_kept_is_bounded_and_of_this_run_of_the_machine(
 # The sidecar.
 
 
-def test_a_note_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_note_is_read_completely_or_not_at_all(tmp_path: Path) -> None:
     path, note = tmp_path / "note", sidecar.Note("source", "image", 7, "boot")
     side = sidecar.Sidecar.create(path, note)
     side.count(5)

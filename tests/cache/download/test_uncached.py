@@ -1,4 +1,4 @@
-"""Where nothing can be stored each reader gets a stream of its own: whole, verified, and no faster than it reads."""
+"""Where nothing can be stored, each reader gets a stream of its own: complete, verified, no faster than it reads."""
 
 import asyncio
 import threading
@@ -47,7 +47,7 @@ async def rest_of(blob: OpenBlob, start: int = 0, stop: int | None = None) -> by
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE"])
 @pytest.mark.parametrize("point", ["spool.create", "sidecar.create", "spool.write"])
-async def test_what_cannot_be_written_is_served_and_not_stored(bench: Bench, point: str, name: str) -> None:
+async def test_a_blob_that_cannot_be_written_is_served_and_not_stored(bench: Bench, point: str, name: str) -> None:
     arm(f"{point}=error:{name}")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()
@@ -61,7 +61,7 @@ async def test_what_cannot_be_written_is_served_and_not_stored(bench: Bench, poi
 
 @pytest.mark.parametrize("start", [0, 1_000_000, 2_990_000])
 @pytest.mark.parametrize("stop", [None, 2_999_000])
-async def test_a_disk_that_gets_full_in_the_midst_is_not_noticed(bench: Bench, start: int, stop: int | None) -> None:
+async def test_a_reader_does_not_notice_a_disk_that_becomes_full(bench: Bench, start: int, stop: int | None) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(SIZE)
     found = await bench.open().blob(DIGEST)
     body.send(WHOLE[:1_500_000])
@@ -73,11 +73,11 @@ async def test_a_disk_that_gets_full_in_the_midst_is_not_noticed(bench: Bench, s
     assert await reading == WHOLE[start:stop]
     found.blob.close()
     assert body.opened == 2
-    asked = body.asked_for[1]
+    asked = body.requests[1]
     assert start or (isinstance(asked, Rest) and 0 < asked.start <= 1_500_000)
 
 
-async def test_each_of_many_readers_goes_on_from_where_it_was(bench: Bench) -> None:
+async def test_each_of_many_readers_continues_where_it_was(bench: Bench) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(SIZE)
     founds = [await bench.open().blob(DIGEST) for _ in range(8)]
     body.send(WHOLE[:1_500_000])
@@ -110,7 +110,7 @@ async def test_wrong_bytes_before_the_disk_was_full_never_complete(bench: Bench)
 
 
 @pytest.mark.parametrize("size", [0, 1, TAIL, TAIL + 1])
-async def test_a_small_blob_has_its_verdict_first(bench: Bench, size: int) -> None:
+async def test_a_small_blob_is_verified_first(bench: Bench, size: int) -> None:
     small, digest = blob_of(size)
     bench.script.blobs[digest] = small
     arm("spool.create=error:ENOSPC")
@@ -121,7 +121,7 @@ async def test_a_small_blob_has_its_verdict_first(bench: Bench, size: int) -> No
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_wrong_bytes_complete_for_nobody(bench: Bench, known: bool) -> None:
+async def test_wrong_bytes_complete_for_no_reader(bench: Bench, known: bool) -> None:
     wrong = WHOLE[:-1] + b"?"
     arm("spool.create=error:ENOSPC")
     body = bench.script.bodies[APP] = ScriptedBody(SIZE if known else None)
@@ -136,7 +136,7 @@ async def test_wrong_bytes_complete_for_nobody(bench: Bench, known: bool) -> Non
     found.blob.close()
 
 
-async def test_a_private_stream_that_breaks_off_is_gone_on_with(bench: Bench) -> None:
+async def test_an_uncached_stream_that_breaks_off_is_resumed(bench: Bench) -> None:
     arm("spool.create=error:ENOSPC")
     body = bench.script.bodies[APP] = ScriptedBody(SIZE)
     body.send(WHOLE[:1_000_000])
@@ -146,7 +146,7 @@ async def test_a_private_stream_that_breaks_off_is_gone_on_with(bench: Bench) ->
     body.later = [rest]
     found = await bench.open().blob(DIGEST)
     assert await content(found) == WHOLE
-    assert body.asked_for == [None, Rest(1_000_000, SIZE)]
+    assert body.requests == [None, Rest(1_000_000, SIZE)]
 
 
 async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench) -> None:
@@ -163,7 +163,7 @@ async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench)
 
 
 async def test_a_reader_that_leaves_ends_its_stream(bench: Bench) -> None:
-    """The fixture sees that no thread is left."""
+    """The fixture checks that no thread is left."""
     arm("spool.create=error:ENOSPC")
     body = bench.script.bodies[APP] = ScriptedBody(SIZE)
     body.send(WHOLE[:1_000_000])
@@ -173,7 +173,7 @@ async def test_a_reader_that_leaves_ends_its_stream(bench: Bench) -> None:
     await until(body.closed.is_set)
 
 
-async def test_room_that_is_made_lets_the_blob_be_stored(bench: Bench, tmp_path: Path) -> None:
+async def test_a_blob_is_stored_once_room_was_made(bench: Bench, tmp_path: Path) -> None:
     wanted: list[int] = []
 
     def make_room(count: int) -> int:
@@ -188,7 +188,7 @@ async def test_room_that_is_made_lets_the_blob_be_stored(bench: Bench, tmp_path:
     assert bench.store.stat(DIGEST) is not None
 
 
-async def test_room_is_asked_for_a_few_times_and_not_for_ever(bench: Bench) -> None:
+async def test_room_is_requested_a_few_times_and_not_for_ever(bench: Bench) -> None:
     object.__setattr__(bench.flights._storage, "make_room", lambda count: count)
     arm("spool.write=error:ENOSPC")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
@@ -196,7 +196,7 @@ async def test_room_is_asked_for_a_few_times_and_not_for_ever(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("point", ["spool.marked", "spool.sealed", "spool.synced"])
-async def test_what_cannot_be_made_durable_is_served_and_not_stored(bench: Bench, point: str) -> None:
+async def test_a_blob_that_cannot_be_made_durable_is_served_and_not_stored(bench: Bench, point: str) -> None:
     arm(f"{point}=error:EIO")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()

@@ -1,4 +1,4 @@
-"""Tasks and Shared: who owns what runs."""
+"""Tasks and Shared: owners of running work."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_a_task_is_kept_until_it_ends() -> None:
     assert len(tasks) == 0
 
 
-async def test_closing_cancels_and_waits_for_what_runs() -> None:
+async def test_closing_cancels_and_waits_for_running_tasks() -> None:
     tasks, cleaned = Tasks(), []
 
     async def work() -> None:
@@ -45,7 +45,7 @@ async def test_closing_cancels_and_waits_for_what_runs() -> None:
     assert len(tasks) == 0
 
 
-async def test_closing_ends_what_was_started_meanwhile() -> None:
+async def test_closing_ends_tasks_that_were_started_meanwhile() -> None:
     tasks = Tasks()
     started: list[asyncio.Task[None]] = []
 
@@ -87,7 +87,7 @@ async def test_a_cancelled_task_is_no_failure() -> None:
     assert logs == []
 
 
-async def test_who_wants_the_same_shares_one_task() -> None:
+async def test_callers_of_one_key_share_one_task() -> None:
     shared: Shared[str, int] = Shared(Tasks())
     begun, go = 0, asyncio.Event()
 
@@ -108,7 +108,7 @@ async def test_who_wants_the_same_shares_one_task() -> None:
     assert begun == 2
 
 
-async def test_what_has_ended_is_begun_anew() -> None:
+async def test_a_task_that_has_ended_is_started_again() -> None:
     shared: Shared[str, int] = Shared(Tasks())
     results = iter([1, 2])
 

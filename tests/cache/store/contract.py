@@ -1,4 +1,4 @@
-"""What every BlobStore keeps to. A store's own test module inherits this and gives the `store` fixture."""
+"""Contract of every BlobStore. A store's own test module inherits it and provides the `store` fixture."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class BlobStoreContract:
 
     @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
     @pytest.mark.parametrize("size", [0, 1, 70_000])
-    async def test_what_was_committed_is_read_byte_for_byte(
+    async def test_a_committed_blob_is_read_byte_for_byte(
         self, store: BlobStore, spools: Path, size: int, algorithm: str
     ) -> None:
         content, digest = blob_of(size, algorithm)
@@ -61,16 +61,16 @@ class BlobStoreContract:
         assert await blob.read(Extent(17, 18)) == content[17:18]
         blob.close()
 
-    def test_what_is_not_here_is_none(self, store: BlobStore) -> None:
+    def test_a_missing_blob_is_none(self, store: BlobStore) -> None:
         _, digest = blob_of(10)
         assert store.stat(digest) is None
         assert store.open(digest) is None
         assert list(store.walk()) == []
 
-    def test_deleting_what_is_not_here_is_no_error(self, store: BlobStore) -> None:
+    def test_deleting_a_missing_blob_is_no_error(self, store: BlobStore) -> None:
         store.delete(blob_of(10)[1])
 
-    async def test_who_has_it_open_reads_on_after_it_was_deleted(self, store: BlobStore, spools: Path) -> None:
+    async def test_a_reader_is_unaffected_when_the_blob_is_deleted(self, store: BlobStore, spools: Path) -> None:
         content, digest = blob_of(5_000)
         put(store, spools, content)
         blob = opened(store, digest)
@@ -91,7 +91,7 @@ class BlobStoreContract:
         blob.close()
         assert list(store.walk()) == [BlobInfo(digest, 5_000)]
 
-    def test_the_walk_tells_every_blob_once(self, store: BlobStore, spools: Path) -> None:
+    def test_the_walk_yields_every_blob_once(self, store: BlobStore, spools: Path) -> None:
         put_in = {
             BlobInfo(put(store, spools, content, algorithm), len(content))
             for content, algorithm in [(b"one", "sha256"), (b"three", "sha256"), (b"", "sha256"), (b"one", "sha512")]
@@ -100,7 +100,7 @@ class BlobStoreContract:
         assert set(walked) == put_in
         assert len(walked) == len(put_in)
 
-    def test_adopting_leaves_nothing_where_the_file_was(self, store: BlobStore, spools: Path) -> None:
+    def test_adopting_moves_the_file(self, store: BlobStore, spools: Path) -> None:
         put(store, spools, b"content")
         assert list(spools.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""FilesystemStore: the contract, and what is particular to files."""
+"""FilesystemStore: the contract, and the properties of files."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ class TestFilesystemStore(BlobStoreContract):
     def store(self, root: Path) -> FilesystemStore:
         return FilesystemStore(root)
 
-    def test_the_walk_ignores_what_is_no_blob(self, store: FilesystemStore, root: Path, spools: Path) -> None:
+    def test_the_walk_ignores_files_that_are_no_blobs(self, store: FilesystemStore, root: Path, spools: Path) -> None:
         digest = put(store, spools, b"content")
         folder = root / "sha256" / digest.hex[:2]
         strangers = [
@@ -38,11 +38,11 @@ class TestFilesystemStore(BlobStoreContract):
             stranger.write_bytes(b"?")
         assert list(store.walk()) == [BlobInfo(digest, 7)]
 
-    def test_a_store_whose_folder_is_not_there_yet_is_empty(self, store: FilesystemStore, root: Path) -> None:
+    def test_a_store_without_a_folder_is_empty(self, store: FilesystemStore, root: Path) -> None:
         assert not root.exists()
         assert list(store.walk()) == []
 
-    async def test_a_file_that_somebody_cut_is_an_error_and_no_short_blob(
+    async def test_a_truncated_file_is_an_error_and_no_short_blob(
         self, store: FilesystemStore, root: Path, spools: Path
     ) -> None:
         digest = put(store, spools, b"0123456789")

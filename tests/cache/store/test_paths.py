@@ -1,4 +1,4 @@
-"""Digest ↔ path."""
+"""Paths of blobs by digest, and back."""
 
 from pathlib import Path
 
@@ -34,5 +34,5 @@ HEX = Digest.of(b"").hex
         f"sha256/E3/{HEX.upper()}",
     ],
 )
-def test_a_path_that_is_no_blob_s_has_no_digest(path: str) -> None:
+def test_a_path_of_no_blob_has_no_digest(path: str) -> None:
     assert blob_digest(ROOT / path) is None

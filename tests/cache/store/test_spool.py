@@ -1,4 +1,4 @@
-"""Spool: hashed as it grows, read while it grows, gone unless committed."""
+"""Spool: hashed as it grows, read while it grows, deleted unless committed."""
 
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_sealed_spool_is_committed_under_its_digest(store: FilesystemStore, sp
     assert files(spools) == []
 
 
-def test_an_uncommitted_spool_vanishes_with_its_descriptor(tmp_path: Path, spools: Path) -> None:
+def test_an_uncommitted_spool_is_deleted_and_closed(tmp_path: Path, spools: Path) -> None:
     before = open_descriptors()
     with begin(spools, CONTENT) as spool:
         spool.append(b"content")
@@ -57,7 +57,7 @@ def test_an_uncommitted_spool_vanishes_with_its_descriptor(tmp_path: Path, spool
     assert open_descriptors() == before
 
 
-def test_a_spool_that_an_error_left_vanishes(tmp_path: Path, spools: Path) -> None:
+def test_a_spool_is_deleted_after_an_error(tmp_path: Path, spools: Path) -> None:
     with pytest.raises(ZeroDivisionError), begin(spools, CONTENT):
         raise ZeroDivisionError
     assert files(tmp_path) == []
@@ -87,7 +87,7 @@ def test_without_a_promised_length_the_digest_alone_decides(spools: Path) -> Non
         spool.seal(CONTENT, None)
 
 
-def test_what_is_appended_after_the_seal_must_be_sealed_anew(store: FilesystemStore, spools: Path) -> None:
+def test_bytes_after_the_seal_require_another_seal(store: FilesystemStore, spools: Path) -> None:
     with begin(spools, CONTENT) as spool:
         spool.append(b"content")
         spool.seal(CONTENT, 7)
@@ -107,7 +107,7 @@ def test_an_empty_spool_is_the_empty_blob(store: FilesystemStore, spools: Path) 
     assert info.size == 0
 
 
-def test_readers_see_a_growing_spool_and_outlive_it(spools: Path) -> None:
+def test_a_reader_sees_a_spool_grow_and_outlives_it(spools: Path) -> None:
     with begin(spools, CONTENT) as spool:
         reader = spool.open()
         spool.append(b"con")
@@ -118,7 +118,7 @@ def test_readers_see_a_growing_spool_and_outlive_it(spools: Path) -> None:
     os.close(reader)
 
 
-def test_two_spools_of_one_digest_do_not_meet(spools: Path) -> None:
+def test_two_spools_of_one_digest_are_independent(spools: Path) -> None:
     with begin(spools, CONTENT) as one, begin(spools, CONTENT, "two") as two:
         one.append(b"con")
         two.append(b"content")
