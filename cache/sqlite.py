@@ -1,4 +1,4 @@
-"""How an SQLite file is opened, migrated and watched; it knows no table."""
+"""SQLite files: how they are opened, migrated and watched. This module knows no table."""
 
 import os
 import sqlite3
@@ -21,7 +21,7 @@ from cache.runtime.locks import lock, open_lock_file
 
 BUSY_TIMEOUT_MS = 5_000
 WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
-"""Execution options of an engine that writes: it takes its turn when a transaction begins, not in the midst of it."""
+"""Execution options of a writing engine: it takes the lock at the beginning of a transaction, not in the middle."""
 
 
 class DatabaseUnusable(Exception):
@@ -29,9 +29,9 @@ class DatabaseUnusable(Exception):
 
 
 class Watcher:
-    """Tells whether anybody else has committed, here or in another process; for one thread.
+    """Reports commits by this and other processes; for one thread.
 
-    `look_every`: seconds for which an answer is good. To look for each of thousands of requests took 11 % of the time
+    `look_every`: seconds for which a result is reused. A check for each of thousands of requests took 11 % of the time
     of a cached manifest.
     """
 
@@ -47,7 +47,7 @@ class Watcher:
         self._version = 0
 
     def version(self) -> int:
-        """A number that differs from the last one after any commit. Ask before reading what it guards."""
+        """A number that changes with every commit. Read it before the data that it guards."""
         now = time.monotonic()
         if now - self._looked_at >= self._look_every:
             [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
@@ -59,9 +59,9 @@ class Watcher:
 
 
 def migrate(path: Path, script_location: str) -> None:
-    """Make the database at need and bring it to the newest revision; several processes may do so at once.
+    """Create the database if necessary and upgrade it to the newest revision; several processes may do so at once.
 
-    Synchronous, for the start of a process. The folder must exist. Raises DatabaseUnusable.
+    Blocks; for the start of a process. The folder must exist. Raises DatabaseUnusable.
     """
     engine = create_engine(url("sqlite", path, mode="rwc"), poolclass=NullPool)
     listen(engine)
@@ -69,7 +69,7 @@ def migrate(path: Path, script_location: str) -> None:
     with explained(path), alone(path):
         config = Config()
         config.set_main_option("script_location", script_location)
-        if not path.exists():  # SQLite would make it for everybody to read; what it keeps beside it is as it is
+        if not path.exists():  # SQLite would create it readable for everybody; files beside it take its mode
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
@@ -92,10 +92,11 @@ def url(driver: str, path: Path, mode: str = "rw") -> URL:
 
 
 def listen(engine: Engine, synchronous: str = "FULL") -> None:
-    """`synchronous`: FULL survives a power cut with all that was committed, NORMAL may lose the last of it."""
+    """Configure an engine. `synchronous`: FULL keeps every commit through a power cut, NORMAL may lose the last
+    ones."""
 
     def configure(connection: Any, _record: object) -> None:
-        # The driver opens no transactions by itself: `_begin` does, and so DDL is part of them too.
+        # The driver opens no transactions by itself: `_begin` does, so they include DDL too.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -109,7 +110,7 @@ def listen(engine: Engine, synchronous: str = "FULL") -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Translate what SQLite says about its file; what it says about our statements stays as it is."""
+    """Translate errors of the database file into DatabaseUnusable; errors of statements are raised unchanged."""
     try:
         yield
     except (IntegrityError, ProgrammingError):
@@ -121,8 +122,8 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _write_ahead(connection: Any, _record: object) -> None:
-    # The mode is kept in the file; switching to it ignores the busy timeout, hence only `migrate` does, alone, and
-    # waits by itself for one that closes the file as the last and cleans up.
+    # The file keeps its journal mode. Switching to WAL ignores the busy timeout, so only `migrate` does it, alone, and
+    # retries while another process closes the file as the last one and cleans up.
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
@@ -140,10 +141,9 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until nobody else holds the lock file beside `path`, then hold it; the file is never deleted.
+    """Hold the lock file beside `path` within the block, after waiting for it; the file is never deleted.
 
-    Writers take their turns here: who waits for SQLite's own lock asks again and again, and fails as busy if it is
-    unlucky often enough.
+    Writers queue for this lock: SQLite's own lock is polled, and fails as busy after many unlucky polls.
     """
     try:
         descriptor = open_lock_file(path.with_name(f"{path.name}.lock"))

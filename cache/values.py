@@ -1,4 +1,4 @@
-"""The cache's own vocabulary beside the words of the specification; pure values."""
+"""Vocabulary of the cache in addition to the specifications' words; pure values."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,7 @@ from cache.oci.names import RepositoryName, Tag
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """Where an upstream lives: scheme, host and port, all explicit (RFC 6454)."""
+    """Origin of an upstream: scheme, host and port, all explicit (RFC 6454)."""
 
     scheme: str
     host: str
@@ -39,7 +39,7 @@ class Origin:
 class CredentialId:
     """Identifies the credential with which an upstream is used; holds no secret.
 
-    `group_id` is the group that brings a login of its own; None for the upstream's configured account. Without either
+    `group_id` is the group with a login of its own; None for the upstream's configured account. If both are absent,
     requests are anonymous.
     """
 
@@ -77,8 +77,8 @@ ANONYMOUS = CredentialId()
 class Source:
     """An upstream as seen by one credential: the key of pointers, links, flights and back-off.
 
-    Never the configured name of an upstream: two names for one origin share what they hold, and an upstream that is
-    moved to another origin starts anew.
+    The configured name of an upstream is not part of it: two names for one origin share content, and an upstream that
+    moves to another origin starts with an empty cache.
     """
 
     origin: Origin
@@ -104,7 +104,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TagPointer:
-    """Tag → manifest, as the upstream said at `checked_at`. The manifest itself may not be here yet."""
+    """Tag → manifest, as the upstream said at `checked_at`. The manifest itself may not be cached yet."""
 
     source: Source
     image: RepositoryName
@@ -115,7 +115,7 @@ class TagPointer:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A digest under a tag: when this server first and last heard of it."""
+    """A digest under a tag: when this server first and last saw it."""
 
     tag: Tag
     digest: Digest
@@ -125,7 +125,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The right of an image to a digest, won from its source."""
+    """Right of an image to a digest, proved by its source."""
 
     source: Source
     image: RepositoryName
@@ -148,18 +148,18 @@ class Part:
 
     @property
     def range(self) -> str:
-        """The header that asks for it (RFC 9110, 14.2)."""
+        """Value of the request header (RFC 9110, 14.2)."""
         return f"bytes={self.start}-{self.stop - 1}"
 
     @property
     def content_range(self) -> str:
-        """The header that gives it (RFC 9110, 14.4)."""
+        """Value of the response header (RFC 9110, 14.4)."""
         return f"bytes {self.start}-{self.stop - 1}/{self.size}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """All bytes of a blob from `start` on, so many in the whole as `size` says; None where nobody knows."""
+    """All bytes of a blob from `start` on; `size` is that of the whole blob, None if it is unknown."""
 
     start: int
     size: int | None
@@ -170,7 +170,7 @@ class Rest:
 
 
 class Fault(Enum):
-    """What was wrong with an upstream's answer that must not be passed on."""
+    """Fault of an upstream's response that must not be passed on."""
 
     DIGEST = "digest"
     LENGTH = "length"
@@ -183,7 +183,7 @@ class Fault(Enum):
 
 
 class Damage(Enum):
-    """How stored content differs from what the index says of it."""
+    """Difference between stored content and its record in the index."""
 
     MISSING = "missing"
     SIZE = "size"
@@ -209,7 +209,7 @@ class ReferrersPage:
 
 
 class Outcome(Enum):
-    """What a lookup came to; the value is that of the X-Cache header."""
+    """Outcome of a lookup; its value is that of the X-Cache header."""
 
     HIT = "HIT"
     MISS = "MISS"

@@ -1,4 +1,4 @@
-"""CacheAdmin: what the index holds, for those who list it and take from it. It blocks; for commands and sweeps."""
+"""CacheAdmin: reads and deletes index rows for commands and sweeps. Its methods block."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ class CacheTotals:
 
 
 class CacheAdmin:
-    """Over the file of a SqlIndex, whether a server has it open or not. Raises DatabaseUnusable."""
+    """Access to the file of a SqlIndex, whether a server has it open or not. Raises DatabaseUnusable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,7 +43,7 @@ class CacheAdmin:
         self._name = secrets.token_hex(8)
 
     def totals(self) -> CacheTotals:
-        """Bytes are those of blobs and manifests, each counted once."""
+        """Totals of the cache. Bytes are those of blobs and manifests, each counted once."""
         with self._reading() as connection:
             size = connection.scalar(select(func.coalesce(func.sum(blobs.c.size), 0))) or 0
             size += connection.scalar(select(func.coalesce(func.sum(func.length(manifests.c.raw)), 0))) or 0
@@ -54,7 +54,7 @@ class CacheAdmin:
         return CacheTotals(size, *counts)
 
     def pointers(self, source: Source | None = None, image: RepositoryName | None = None) -> list[TagPointer]:
-        """Of everything, or of one image; by image and tag."""
+        """List the pointers of the whole cache, or of one image; sorted by image and tag."""
         statement = select(images.c.origin, images.c.credential, images.c.name, pointers).join_from(pointers, images)
         if source is not None:
             key = (str(source.origin), str(source.credential), str(image))
@@ -64,7 +64,7 @@ class CacheAdmin:
         return [to_pointer(row, to_source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
 
     def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
-        """As the index has them."""
+        """List an image's sightings in the index."""
         with self._reading() as connection:
             return select_sightings(connection, find_image(connection, source, image))
 
@@ -84,7 +84,7 @@ class CacheAdmin:
         return find_closure(roots, self.manifest).digests
 
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
-        """Bytes of those that are here."""
+        """Sizes in bytes of the cached ones among these digests."""
         sizes: dict[Digest, int] = {}
         with self._reading() as connection:
             for batch in _batches(digests):
@@ -99,10 +99,9 @@ class CacheAdmin:
     def remove(
         self, source: Source, image: RepositoryName, tags: Iterable[Tag], digests: Iterable[Digest]
     ) -> set[Digest]:
-        """Takes pointers and links from an image; returns the blobs that nobody has a link to any more.
+        """Delete pointers and links of an image; return the blobs to which no image has a link any more.
 
-        Their rows are gone when this returns, so their files may follow: the other way round, a crash in between would
-        leave rows that promise what is not there.
+        The rows are deleted before the files: otherwise a crash in between would leave rows that promise missing files.
         """
         with self._writing() as connection:
             image_id = find_image(connection, source, image)
@@ -116,13 +115,14 @@ class CacheAdmin:
             return _collect(connection, digests)
 
     def pin(self, source: Source, image: RepositoryName, reference: str) -> None:
-        """From now on a tag, a digest, or everything of an image (an empty reference) stays; it need not be here."""
+        """Protect a tag, a digest, or (with an empty reference) a whole image from eviction; it need not be cached
+        yet."""
         with self._writing() as connection:
             row = {"image_id": ensure_image(connection, source, image), "reference": reference}
             connection.execute(upsert(pins).values(**row).on_conflict_do_nothing())
 
     def unpin(self, source: Source, image: RepositoryName, reference: str) -> bool:
-        """Whether it was pinned in just this way."""
+        """Remove a pin; whether one with exactly this reference existed."""
         with self._writing() as connection:
             image_id = find_image(connection, source, image)
             gone = delete(pins).where(pins.c.image_id == image_id, pins.c.reference == reference)

@@ -14,51 +14,51 @@ Fact = TagPointer | Link | Manifest | BlobInfo
 
 class Index(Protocol):
     def mark(self) -> Hashable:
-        """Equal to an earlier one only if no answer has changed since, by whatever process."""
+        """Mark of the index's state: equal marks mean that no result has changed in between, in any process."""
 
     async def find_pointer(self, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None: ...
 
     async def find_manifest(self, digest: Digest) -> Manifest | None:
-        """The document alone; whether somebody may have it is told by `linked`."""
+        """Find the document alone; whether an image may serve it is decided by `linked`."""
 
     async def linked(self, link: Link) -> bool: ...
 
     async def known_at(self, origin: Origin, digest: Digest) -> bool:
-        """Whether any image of this origin, with whatever credential, has a link to the digest."""
+        """Whether any image of this origin, under any credential, has a link to the digest."""
 
     async def record(self, *facts: Fact) -> None:
-        """All of them or none, in one transaction; a newer pointer takes the place of an older one."""
+        """Record all facts or none, in one transaction; a newer pointer replaces an older one."""
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        """One tag's pointer; without a tag every pointer and link of the image."""
+        """Delete one tag's pointer; without a tag, delete every pointer and link of the image."""
 
 
 class History(Protocol):
-    """What tags pointed to over time: every recorded pointer is a sighting. It gives no right to anything."""
+    """History of tags: every recorded pointer is a sighting. It grants no right to anything."""
 
     async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
-        """Of all tags of the image; no revocation and no eviction takes them back."""
+        """Sightings of all tags of the image; revocation and eviction do not delete them."""
 
     async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
-        """Those that are here and that the image has a link to."""
+        """Cached manifests to which the image has a link."""
 
 
 class Sizes(Protocol):
-    """What the bytes of a blob must come to for it to be here at all."""
+    """Sizes of blobs: a blob counts as cached only if its file has the recorded size."""
 
     async def find_size(self, digest: Digest) -> int | None:
-        """Bytes of a blob that is, or was, here; None where nothing is known of it."""
+        """Find the size in bytes of a blob that is, or was, cached; None if it is unknown."""
 
     async def drop(self, digest: Digest, unless: Callable[[], bool]) -> None:
-        """Bytes and links of a digest, unless what stood against it has been put right: that is asked at a moment at
-        which no other process can record anything. It blocks a thread."""
+        """Delete the row and links of a digest, unless `unless` returns True. It is called in a thread, at a moment at
+        which no other process can record anything."""
 
 
 class FullIndex(Index, Sizes, History, Protocol):
-    """All of them, as one file has them."""
+    """Index, sizes and history together, as one file holds them."""
 
 
 class UsageRecorder(Protocol):
-    """When something was last used; may vanish."""
+    """Recorder of the time of last use; its data may be lost."""
 
     def touch(self, digest: Digest, now: datetime) -> None: ...

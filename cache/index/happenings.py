@@ -1,7 +1,7 @@
-"""HappeningLog: what lately happened to images and their bytes, for a person who asks why. It may vanish.
+"""HappeningLog: recent events of images and their bytes, which explain a pull to a person. The log may be lost.
 
-Of each thing that can happen to something only the last time is kept, and how often it was: a storm of failures must
-not push out why something was evicted. Noted in memory and written now and then, as `usage` is and into the same file.
+Of each kind of event of one subject only the latest is kept, with a count, so that a storm of failures does not
+displace the reason of an eviction. Events are collected in memory and written periodically, to the file of `usage`.
 """
 
 import sqlite3
@@ -39,14 +39,14 @@ _BATCH = 500
 class HappeningKind(Enum):
     FILLED = "filled"
     REFUSED = "refused"
-    """By the upstream, or because it did not answer."""
+    """Refused by the upstream, or the upstream did not respond."""
     EVICTED = "evicted"
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """`subject` is a tag or a digest as text. `source` and `image` are None where bytes belonged to nobody in
-    particular. `seconds` is how long it took, `times` how often it was since it is remembered."""
+    """An event. `subject` is a tag or a digest as text. `source` and `image` are None for bytes that belong to no
+    single image. `seconds` is the duration, `times` the number of occurrences since the record began."""
 
     what: HappeningKind
     at: datetime
@@ -72,7 +72,7 @@ class HappeningLog:
         self._lock = threading.Lock()
 
     def note(self, happening: Happening) -> None:
-        """From any thread. What nobody has written yet is bounded, too."""
+        """Add an event, from any thread. The number of unwritten events is bounded."""
         with self._lock:
             before = self._pending.pop(happening.key, None)
             if before is not None:
@@ -82,7 +82,8 @@ class HappeningLog:
                 del self._pending[next(iter(self._pending))]
 
     def flush(self) -> None:
-        """Blocks. What cannot be written is forgotten: it is not worth a request."""
+        """Write the collected events. Blocks. Events that cannot be written are dropped, so that no request fails for
+        them."""
         with self._lock:
             pending, self._pending = self._pending, {}
         if not pending:
@@ -96,13 +97,13 @@ class HappeningLog:
             connection.execute(_TRIM, (KEPT - 1,))
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
-        """What was written of an image, the latest first."""
+        """Written events of an image, the latest first."""
         key = (str(source.origin), str(source.credential), image.text)
         rows = self._select("origin = ? AND credential = ? AND image = ?", key)
         return sorted((_happening(row, source, image) for row in rows), key=lambda h: h.at, reverse=True)
 
     def of_subjects(self, subjects: Iterable[str]) -> list[Happening]:
-        """What was written of digests, whosever they were, the latest first; without source and image."""
+        """Written events of these digests in any image, the latest first; without source and image."""
         wanted, found = sorted(set(subjects)), []
         for start in range(0, len(wanted), _BATCH):
             batch = wanted[start : start + _BATCH]

@@ -1,6 +1,6 @@
-"""CacheMaintenance: queries and deletions of the sweep and the scrub, over the index and the usage file.
+"""CacheMaintenance: queries and deletions for the sweep and the scrub, over the index and the usage file.
 
-Everything blocks, and long lists are read a page at a time.
+All methods block, and long lists are read one page at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ _LEAST_USED = """
     ORDER BY u.last_used, u.digest LIMIT :count
 """
 _LEAST_CHECKED = "SELECT digest FROM usage.usage WHERE checked_at < :before ORDER BY checked_at LIMIT :count"
-# Both ranges are those of one folder of the store.
+# Start and stop delimit one folder of the store.
 _SEED = """
     INSERT OR IGNORE INTO usage.usage
     SELECT digest, :now, 0, 0 FROM main.{table} WHERE digest >= :start AND digest < :stop
@@ -49,8 +49,8 @@ _SWEEP_GONE = """
 
 @dataclass(frozen=True, slots=True)
 class CachedItem:
-    """What is known of a blob or a manifest that is here. `last_used`: seconds since 1970. `images`: how many have a
-    link to it. `gone`: its tag is gone upstream. `document`: it is a row of the index, and frees no disk."""
+    """A cached blob or manifest. `last_used`: seconds since 1970. `images`: number of images with a link to it. `gone`:
+    its tag was deleted upstream. `document`: it is a row of the index, and frees no disk space."""
 
     digest: Digest
     size: int
@@ -63,22 +63,23 @@ class CachedItem:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How much is here, blobs and manifests together."""
+    """Size of the cache: blobs and manifests together."""
 
     bytes: int
     blobs: int
 
 
 class CacheMaintenance:
-    """Over the file of a SqlIndex. Raises DatabaseUnusable."""
+    """Access to the file of a SqlIndex. Raises DatabaseUnusable."""
 
     def __init__(self, path: Path, usage: UsageFile) -> None:
         self._path = path
         self._usage = usage
-        # Kept open, since on a full disk there may be no room to open a file anew.
+        # The connection stays open: on a full disk there may be no space to open a file again.
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
         listen(self._engine, synchronous="NORMAL")
-        # A transaction that begins with a write locks all files of its connection: who writes here joins none.
+        # A transaction that begins with a write locks all files of its connection, so writes use a connection without
+        # the usage file.
         self._joined = create_engine(url("sqlite", path), poolclass=QueuePool)
         self._attached = 0
         listen(self._joined, synchronous="NORMAL")
@@ -94,7 +95,7 @@ class CacheMaintenance:
         return CacheSize(sum(size for _, size, _ in rows), next(count for kind, _, count in rows if kind == "blobs"))
 
     def least_used(self, count: int, *, gone: bool) -> Iterator[list[CachedItem]]:
-        """Pages of what is here, least recently used first."""
+        """Yield pages of cached items, the least recently used first."""
         used, digest = -1.0, ""
         while True:
             wanted = {"used": used, "digest": digest, "gone": int(gone), "count": count}
@@ -111,7 +112,7 @@ class CacheMaintenance:
             return [CachedItem(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
 
     def pinned(self) -> set[Digest]:
-        """All that pins keep: people set them one by one, so this is no large set."""
+        """Digests that pins protect. People set pins one by one, so the set is small."""
         found: set[Digest] = set()
         with self._reading() as connection:
             for image_id, reference in connection.execute(select(pins.c.image_id, pins.c.reference)).all():
@@ -127,20 +128,20 @@ class CacheMaintenance:
         return found
 
     def remove(self, digests: Sequence[Digest]) -> None:
-        """All that is known of a few hundred digests at the most."""
+        """Delete all rows of these digests, at most a few hundred."""
         with self._writing() as connection:
             remove_rows(connection, [str(digest) for digest in digests])
         self._usage.forget(digests)
 
     def images_of(self, digest: Digest) -> list[tuple[Source, RepositoryName]]:
-        """Who has a link to it."""
+        """Images with a link to the digest."""
         wanted = select(images).join(links).where(links.c.digest == str(digest))
         with self._reading() as connection:
             rows = connection.execute(wanted).all()
         return [(to_source(row), RepositoryName(row.name)) for row in rows]
 
     def least_checked(self, before: float, count: int) -> list[Digest]:
-        """What was not checked since, the longest unchecked first; some of it may not be here any more."""
+        """Digests that were not checked since `before`, the longest unchecked first; some may no longer be cached."""
         rows = self._ask(_LEAST_CHECKED, {"before": before, "count": count})
         return [Digest.parse(row.digest) for row in rows]
 
@@ -149,7 +150,7 @@ class CacheMaintenance:
             return connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
 
     def document(self, digest: Digest) -> bytes | None:
-        """The bytes of a manifest, right or wrong."""
+        """Bytes of a manifest, whether they match the digest or not."""
         with self._reading() as connection:
             return connection.scalar(select(manifests.c.raw).where(manifests.c.digest == str(digest)))
 
@@ -165,14 +166,14 @@ class CacheMaintenance:
             return [Digest.parse(found) for found in connection.scalars(wanted.limit(count))]
 
     def blobs_in_folder(self, prefix: str) -> dict[Digest, int]:
-        """Of one folder of the store, named as `sha256:ab`."""
+        """Sizes of the blobs in one folder of the store, named like `sha256:ab`."""
         start, stop = _range(prefix)
         wanted = select(blobs).where(blobs.c.digest >= start, blobs.c.digest < stop)
         with self._reading() as connection:
             return {Digest.parse(row.digest): row.size for row in connection.execute(wanted).all()}
 
     def tidy_usage(self, prefix: str, now: float, before: float) -> None:
-        """What is here is known to the usage file, what is not here since `before` no longer; of one folder."""
+        """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`."""
         start, stop = _range(prefix)
         values = {"start": start, "stop": stop, "now": now, "before": before}
         with self._joining() as connection:
@@ -193,7 +194,7 @@ class CacheMaintenance:
     def _joining(self) -> Iterator[Connection]:
         path = self._usage.prepare()
         inode = path.stat().st_ino
-        if inode != self._attached:  # the file was made anew
+        if inode != self._attached:  # the file was created again
             self._joined.dispose()
             self._attached = inode
         with explained(self._path), self._joined.connect() as connection:
@@ -218,7 +219,7 @@ class CacheMaintenance:
 
 
 def _range(prefix: str) -> tuple[str, str]:
-    """From the first digest of a folder to the first one behind it."""
+    """Range of digests in one folder: its first digest, and the first one after the folder."""
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 

@@ -1,4 +1,4 @@
-"""The tables of cache.db. Times are seconds since 1970; digests and origins are their own text."""
+"""Tables of cache.db. Times are seconds since 1970; digests and origins are stored as text."""
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table
 
@@ -41,21 +41,22 @@ blobs = Table(
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
 )
-# What is never evicted: of an image everything (an empty reference), a tag, or a digest, and all below it.
+# Pins: content that is never evicted. An empty reference means the whole image; else a tag or a digest, and all below
+# it.
 pins = Table(
     "pins",
     metadata,
     Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
     Column("reference", String, primary_key=True),
 )
-# What a tag pointed to, and all below it, when the upstream had that tag no longer: nobody could fetch it again.
+# Content whose tag was deleted upstream, and all below it: it cannot be fetched again by the tag.
 gone = Table(
     "gone",
     metadata,
     Column("digest", String, primary_key=True),
     Column("gone_at", Float, nullable=False),
 )
-# Of blobs and manifests; triggers keep it.
+# Totals of blobs and manifests; triggers maintain them.
 totals = Table(
     "totals",
     metadata,
@@ -72,7 +73,7 @@ sightings = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
 )
-# What was changed or forgotten, so that other processes drop it from their memory: a tag, or a whole image.
+# Changes that other processes must drop from their memory: a tag, or a whole image.
 changes = Table(
     "changes",
     metadata,

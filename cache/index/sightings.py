@@ -1,4 +1,4 @@
-"""The history of tags: which digests were seen under them, and when. Statements alone."""
+"""History of tags: which digests were seen under a tag, and when. This module holds the statements only."""
 
 from datetime import UTC, datetime
 
@@ -11,11 +11,11 @@ from cache.oci.names import Tag
 from cache.values import Sighting, TagPointer
 
 KEPT = 200
-"""Digests that are remembered of one tag."""
+"""Number of digests that are kept per tag."""
 
 
 def note_sighting(connection: Connection, image_id: int, pointer: TagPointer) -> None:
-    """The first sight of a digest stays; only its last one moves on."""
+    """Record a sighting: a digest keeps the time of its first sighting, and only the last one advances."""
     key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
     moment = pointer.checked_at.timestamp()
     new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()

@@ -1,7 +1,7 @@
-"""SqlIndex: the index in an SQLite file, with what was asked for lately in memory.
+"""SqlIndex: the index in an SQLite file, with recently requested rows in memory.
 
-What is in memory is answered without a thread or a statement. Another process's commit shows in the file's version;
-then the rows after the last seen one say what to drop.
+A lookup in memory needs neither a thread nor a statement. A commit by another process changes the file's version; the
+rows of `changes` after the last seen one then say what to drop.
 """
 
 import asyncio
@@ -43,11 +43,12 @@ _CHANGES_KEPT = 10_000
 
 
 class _Rehearsed(Exception):
-    """Nothing is to be kept of a transaction."""
+    """Rolls back the transaction of a rehearsal."""
 
 
 class SqlIndex:
-    """Opens the file, making and migrating it at need. For one event loop. Raises DatabaseUnusable."""
+    """Index in an SQLite file, which is created and migrated if necessary. For one event loop. Raises
+    DatabaseUnusable."""
 
     def __init__(self, path: Path, look_every: float = 0.0) -> None:
         migrate(path, MIGRATIONS)
@@ -71,7 +72,7 @@ class SqlIndex:
             self._seen = connection.scalar(select(func.coalesce(func.max(changes.c.seq), 0))) or 0
 
     async def prepare(self) -> None:
-        """Makes what the first pull would wait for, 20 ms long: connections, and the text of every statement."""
+        """Prepare what would delay the first pull by 20 ms: connections, and the text of every statement."""
         nobody, name = Source(Origin("https", "localhost", 1)), RepositoryName("nobody")
         manifest = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2, "manifests": []}')
         digest = manifest.descriptor.digest
@@ -89,7 +90,7 @@ class SqlIndex:
             _record(connection, [manifest, link, blob, pointer], self._name)
             raise _Rehearsed
 
-        with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is told to whoever has something to write
+        with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is reported by the first real write
             await self._write(rehearse, lambda: None)
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class SqlIndex:
         self._engine.dispose()
 
     async def check(self) -> None:
-        """Raises DatabaseUnusable where the file cannot be read, whatever is in memory."""
+        """Raise DatabaseUnusable if the file cannot be read, whatever is in memory."""
         await self._read(lambda connection: connection.scalar(select(func.max(changes.c.seq))))
 
     def mark(self) -> Hashable:
@@ -146,7 +147,7 @@ class SqlIndex:
         return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))), (origin, digest))
 
     async def find_size(self, digest: Digest) -> int | None:
-        # What a digest stands for has one size for ever, so this memory is right even where the row is gone.
+        # The size of a digest never changes, so this memory is right even if the row was deleted.
         if (held := self._sizes.get(digest)) is not None:
             return held
         found = await self._read(
@@ -182,7 +183,8 @@ class SqlIndex:
         )
 
     def _remember(self, facts: Iterable[Fact], still_so: bool) -> None:
-        """Unless others have changed something since: what they said of these facts may have come after us."""
+        """Hold the facts in memory, unless others have changed something since: their change of these facts may be
+        newer."""
         for fact in facts:
             match fact:
                 case TagPointer() if not still_so:
@@ -201,15 +203,17 @@ class SqlIndex:
                     self._sizes[fact.digest] = fact.size
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        """A right that was lost is lost in this process even where that cannot be written down; it is tried again with
-        the next thing that is."""
+        """Forget a tag or an image at once in this process. If that cannot be written, the next write tries it
+        again."""
         self._unwritten.add((source, image, tag))
         self._drop(source, image, tag)
         await self._write(lambda connection: None, lambda: self._drop(source, image, tag))
 
     async def _read(self, query: Callable[[Connection], T], of: Hashable = None) -> T:
-        """Who asks `of` the same while nothing has changed shares the answer: sixteen clients of one new blob waited
-        35 ms for statements that said the same."""
+        """Run a query in a thread; concurrent queries with the same key `of` share the result while nothing changes.
+
+        Without this, sixteen clients of one new blob waited 35 ms for identical statements.
+        """
         loop = asyncio.get_running_loop()
         if of is None:
             return await loop.run_in_executor(self._readers, self._transact, query, {})
@@ -221,7 +225,8 @@ class SqlIndex:
         return await asyncio.shield(reading)
 
     async def _write(self, statements: Callable[[Connection], None], written: Callable[[], None]) -> None:
-        """What was begun is carried through, in the file and then in memory, even if nobody waits for it any more."""
+        """Run statements in the writer thread, then `written` in the loop; both complete even if the caller is
+        cancelled."""
         self._generation += 1
         lost = set(self._unwritten)
 
@@ -390,7 +395,7 @@ def _forget(connection: Connection, source: Source, image: RepositoryName, tag: 
 
 
 def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
-    """What a tag pointed to cannot be fetched again by it: it goes last, and where the tag was pinned, not at all."""
+    """Mark the tag's target as gone upstream, so that it is evicted last; a pinned one is not evicted at all."""
     of_tag = (pointers.c.image_id == image_id, pointers.c.tag == tag.text)
     digest = connection.scalar(select(pointers.c.digest).where(*of_tag))
     if digest is None:
@@ -403,7 +408,7 @@ def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
 
 
 def _note_return(connection: Connection, digest: Digest) -> None:
-    """A tag points to it again."""
+    """Remove the mark, because a tag points to the digest again."""
     if connection.scalar(select(gone.c.digest).where(gone.c.digest == str(digest))):
         for found in closure(connection, [digest]):
             connection.execute(delete(gone).where(gone.c.digest == str(found)))
@@ -415,10 +420,10 @@ def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
 
 
 def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
-    """All that is known of a few hundred digests at the most: bytes and links go together.
+    """Delete all rows of these digests, at most a few hundred; bytes and links are deleted together.
 
-    Who remembers a link in memory finds no file; a pointer to a manifest that is not here says nothing wrong, but
-    nobody would ever remove it.
+    A process that still holds a link in memory finds no file. A pointer to a deleted manifest is not wrong, but nothing
+    would ever delete it.
     """
     for table in (links, blobs, manifests, gone):
         connection.execute(delete(table).where(table.c.digest.in_(digests)))

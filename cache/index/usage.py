@@ -1,8 +1,7 @@
-"""When digests were last used and last checked, and how pulls were answered, in a file of its own.
+"""Usage file: when digests were last used and checked, and how many pulls had which outcome.
 
-So counting never disturbs what the index says.
-
-Counted in memory and written now and then. The file may vanish, or be damaged: then nothing is known of earlier use.
+It is separate from the index, so that counting never disturbs the index. Counts are collected in memory and written
+periodically. If the file is lost or damaged, earlier use is unknown.
 """
 
 import sqlite3
@@ -26,7 +25,7 @@ _INDEXES = [
     "CREATE INDEX IF NOT EXISTS ix_usage_last_used ON usage (last_used)",
     "CREATE INDEX IF NOT EXISTS ix_usage_checked_at ON usage (checked_at)",
 ]
-# What is used for the first time was verified just then.
+# A digest that is used for the first time was verified just before.
 _ADD = """
     INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (digest)
     DO UPDATE SET last_used = max(last_used, excluded.last_used), uses = uses + excluded.uses
@@ -46,7 +45,7 @@ _FORGET = "DELETE FROM pulls WHERE day < date(?, '-30 days')"
 
 @dataclass(frozen=True, slots=True)
 class PullCount:
-    """How many pulls of a day were answered in the same way, and the bytes that were sent."""
+    """Number of pulls of a day with the same outcome, and the bytes that were sent."""
 
     day: str
     upstream: str
@@ -75,7 +74,8 @@ class UsageFile:
             self._pulls[key] = (pulls + counted.pulls, size + counted.bytes)
 
     def flush(self) -> None:
-        """Blocks. What cannot be written is forgotten: it is not worth a request."""
+        """Write the collected counts. Blocks. Counts that cannot be written are dropped, so that no request fails for
+        them."""
         with self._lock:
             pending, self._pending = self._pending, {}
             pulls, self._pulls = self._pulls, {}
@@ -97,7 +97,7 @@ class UsageFile:
             connection.executemany("DELETE FROM usage WHERE digest = ?", [(str(digest),) for digest in digests])
 
     def last_used(self) -> dict[Digest, datetime]:
-        """Of all digests that were ever touched and written."""
+        """Time of last use of every written digest."""
         if not self.path.exists():
             return {}
         with closing(sqlite3.connect(self.path, timeout=5)) as connection:
@@ -105,7 +105,7 @@ class UsageFile:
         return {Digest.parse(digest): datetime.fromtimestamp(seconds, UTC) for digest, seconds in rows}
 
     def pulls(self) -> list[PullCount]:
-        """What was counted in the last thirty days and written."""
+        """Written counts of the last thirty days."""
         if not self.path.exists():
             return []
         with closing(sqlite3.connect(self.path, timeout=5)) as connection:
@@ -115,22 +115,22 @@ class UsageFile:
             return [PullCount(*row) for row in rows.fetchall()]
 
     def prepare(self) -> Path:
-        """The file, made or made anew at need."""
+        """Create the file, or replace a damaged one, if necessary; returns its path."""
         with self.writing():
             return self.path
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction in a file that is as it should be. Raises DatabaseUnusable."""
+        """Open one transaction in a valid file. Raises DatabaseUnusable."""
         with alone(self.path), explained(self.path), closing(self._opened()) as connection, connection:
             yield connection
 
     def _opened(self) -> sqlite3.Connection:
         try:
             return _open(self.path)
-        except sqlite3.OperationalError:  # busy, or no space
+        except sqlite3.OperationalError:  # busy, or no space left
             raise
-        except sqlite3.DatabaseError:  # no database any more
+        except sqlite3.DatabaseError:  # the file is no database any more
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             return _open(self.path)

@@ -1,1 +1,1 @@
-"""Leases: one worker of several does a thing."""
+"""Leases: the right of one of several workers to do a thing."""

@@ -1,1 +1,1 @@
-"""The words of the OCI specifications as values that cannot be wrong; standard library only."""
+"""Values of the OCI specifications, which are right by construction; standard library only."""

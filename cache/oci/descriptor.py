@@ -17,7 +17,7 @@ class Descriptor:
 
     @classmethod
     def parse(cls, document: Any, where: str) -> "Descriptor":
-        """From a JSON object; raises ManifestInvalid that names `where` it stands. `urls` are never read."""
+        """Parse a JSON object; raises ManifestInvalid that names `where` it is. `urls` are never read."""
         if not isinstance(document, Mapping):
             raise ManifestInvalid(f"{where} must be an object with mediaType, digest and size")
         media_type, digest, size = document.get("mediaType"), document.get("digest"), document.get("size")
@@ -38,5 +38,5 @@ class Descriptor:
 
 
 def _is_header_text(text: str) -> bool:
-    """Looser than RFC 6838, section 4.2, but nothing that breaks a header, a log line or UTF-8."""
+    """Whether a text breaks no header, log line or UTF-8; less strict than RFC 6838, section 4.2."""
     return bool(text.strip()) and text.isascii() and text.isprintable()

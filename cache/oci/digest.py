@@ -1,4 +1,4 @@
-"""Digest: the only name of bytes."""
+"""Digest: the name of content."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 
 class Hasher(Protocol):
-    """What hashlib's objects offer, as far as it is used here."""
+    """Part of the interface of hashlib's objects that the cache uses."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
     def hexdigest(self) -> str: ...

@@ -11,7 +11,7 @@ from typing import ClassVar
 class RegistryError(Exception):
     """A refusal with a code that clients know.
 
-    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the answer.
+    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -60,7 +60,7 @@ class RangeInvalid(RegistryError):
 
 
 class PageInvalid(RegistryError):
-    """The `n` of a list is no number; the code is the distribution project's."""
+    """The `n` of a list is not a number; the code comes from the distribution project."""
 
     code, status, message = "PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"
 
@@ -78,19 +78,19 @@ class Unsupported(RegistryError):
 
 
 class EndpointUnknown(RegistryError):
-    """The path is none of the specification's; same code as Unsupported, because the specification has no other."""
+    """The path is not in the specification; its code is that of Unsupported, because the specification has no other."""
 
     code, status, message = "UNSUPPORTED", 404, "no such endpoint"
 
 
 class UpstreamInvalid(RegistryError):
-    """The upstream answered with something that must not be passed on: wrong bytes, HTML, a wrong length."""
+    """The upstream sent a response that must not be passed on: wrong bytes, HTML, a wrong length."""
 
     code, status, message = "UNKNOWN", 502, "the upstream registry gave a wrong answer"
 
 
 class UpstreamUnavailable(RegistryError):
-    """Nothing cached can answer and the upstream cannot either; always with Retry-After."""
+    """The content is not cached and the upstream cannot provide it; always sent with Retry-After."""
 
     code, status, message = "UNAVAILABLE", 503, "the upstream registry is not available"
 
@@ -99,7 +99,7 @@ class UpstreamUnavailable(RegistryError):
 
 
 class StoreUnavailable(RegistryError):
-    """This server's own storage does not answer."""
+    """This server's own storage does not respond."""
 
     code, status, message = "UNAVAILABLE", 503, "the registry is not available"
 
@@ -108,7 +108,7 @@ class StoreUnavailable(RegistryError):
 
 
 def error_codes() -> dict[str, list[int]]:
-    """Every code with the statuses it may come with; the README is held to this."""
+    """Every code with its statuses; a test compares the README with it."""
     table: dict[str, set[int]] = {}
     pending: list[type[RegistryError]] = [RegistryError]
     while pending:

@@ -19,7 +19,7 @@ DEPTH_LIMIT = 64
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`raw` is what was received and is never written anew, so its digest holds for ever."""
+    """A manifest. `raw` holds the received bytes, which are never serialised again, so their digest stays valid."""
 
     descriptor: Descriptor
     raw: bytes
@@ -30,10 +30,10 @@ class Manifest:
 
     @classmethod
     def parse(cls, media_type: str, raw: bytes, algorithm: str = "sha256") -> "Manifest":
-        """Raises ManifestInvalid for what is not exactly one of image and index, as its media type says.
+        """Parse a document. Raises ManifestInvalid unless it is exactly one of image and index, as its media type says.
 
-        A document with both `manifests` and `config` or `layers` may be read in two ways, and one that names a media
-        type of its own must name the one it came with (image-spec, "Media Types Conflicts").
+        A document with both `manifests` and `config` or `layers` is ambiguous, and a document with a `mediaType` must
+        have been sent with that media type (image-spec, "Media Types Conflicts").
         """
         if not is_manifest(media_type):
             raise ManifestInvalid(f"media type {media_type[:100]!r} is none of a manifest or an index")
@@ -49,15 +49,17 @@ class Manifest:
         return cls(own, raw, config=config, layers=_descriptors(document, "layers"), subject=subject)
 
     def references(self) -> tuple[Descriptor, ...]:
-        """All that must be there for a complete pull: config, layers and children; not the subject.
+        """Direct references that a complete pull needs: config, layers and children; not the subject.
 
-        Whether one is a manifest or a blob is told by its own media type: build caches are indexes that list layers.
+        The media type of a reference decides whether it is a manifest or a blob: build caches are indexes that list
+        layers.
         """
         return (*((self.config,) if self.config else ()), *self.layers, *self.children)
 
 
 def _load(raw: bytes) -> Mapping[str, Any]:
-    """UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32 from bytes."""
+    """Parse UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32 from
+    bytes."""
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
     except RecursionError as error:
@@ -72,7 +74,7 @@ def _load(raw: bytes) -> Mapping[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers may take different ones of two equal keys, so a document that has them is refused."""
+    """Refuse duplicate keys, of which two readers may use different ones."""
     document = dict(pairs)
     if len(document) != len(pairs):
         raise ValueError("an object has the same key twice")

@@ -1,4 +1,4 @@
-"""The media types of manifests and what they tell."""
+"""Media types of manifests, and their meaning."""
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -9,7 +9,7 @@ OCTET_STREAM = "application/octet-stream"
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
-"""What an upstream is asked for, always all of it: what a tag points to must not depend on who asks."""
+"""Media types that every manifest request to an upstream accepts: the response must not depend on the client."""
 
 
 def is_index(media_type: str) -> bool:

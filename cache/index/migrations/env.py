@@ -1,4 +1,4 @@
-"""What Alembic runs for every command: all revisions in the one transaction that the caller opened."""
+"""Alembic environment: runs all revisions of a command in the one transaction that the caller opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""What is kept in spite of its age: pins, and what is gone upstream. Totals, so that nobody adds up all rows."""
+"""Pins, content that is gone upstream, and totals, which avoid adding up all rows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def _triggers(table: str, new: str, old: str) -> list[str]:
-    """Triggers, since rows are written from several places, and by several processes at once."""
+    """Triggers that keep the totals, because several processes write rows in several places."""
     add = f"UPDATE totals SET bytes = bytes + {new}"
     return [
         f"CREATE TRIGGER {table}_added AFTER INSERT ON {table} "

@@ -1,4 +1,4 @@
-"""The history of tags, which begins with what they point to now."""
+"""History of tags, which begins with their current pointers."""
 
 import sqlalchemy as sa
 from alembic import op
