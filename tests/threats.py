@@ -92,7 +92,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_the_addresses_of_every_new_connection_are_looked_up_anew",
             "tests/cache/upstream/test_resolver.py::test_an_address_that_hides_in_another_is_not_public",
         ),
-        Disarm("cache/upstream/egress.py", "if not self.reach.private_addresses and", "if False and"),
+        Disarm("cache/upstream/transport.py", "if not self.reach.private_addresses and", "if False and"),
     ),
     Threat(
         "proxies of the environment",
@@ -527,7 +527,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstream",
         ),
         Disarm(
-            "cache/upstream/egress.py",
+            "cache/upstream/transport.py",
             "self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))",
             "self._checked(await found)",
         ),
@@ -590,7 +590,7 @@ THREATS = [
             "tests/cache/upstream/test_egress.py::test_a_head_that_trickles_in_for_ever_ends",
             "tests/cache/upstream/test_egress.py::test_a_body_that_trickles_in_for_ever_ends",
         ),
-        Disarm("cache/upstream/egress.py", 'until = getattr(_hurry, "until", None)', "return timeout"),
+        Disarm("cache/upstream/transport.py", 'until = getattr(_thread, "deadline", None)', "return timeout"),
     ),
     Threat(
         "secrets that show",

@@ -1,28 +1,37 @@
 """The body of one blob as it arrives from a registry, for a thread that fills a spool."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cache.upstream.egress import Response, raw_chunks
 from cache.upstream.errors import Unavailable
+from cache.upstream.reach import UpstreamTimings
 
-PROGRESS_TIMEOUT = 30.0
-TELL_EVERY = 4 * 1024 * 1024
+REPORT_EVERY = 4 * 1024 * 1024
+"""Bytes between two reports of what has been received."""
 
 
 class ResponseBlobStream:
     """The bytes of one blob as they arrive, for a thread that fills a spool."""
 
-    def __init__(self, response: Response, start: int = 0, received: Callable[[int], None] = lambda size: None) -> None:
-        """`start`: which byte of the blob its first one is. `received` is told of what has come, now and then and when
-        it is closed."""
+    def __init__(
+        self,
+        response: Response,
+        start: int = 0,
+        received: Callable[[int], None] = lambda size: None,
+        progress_timeout: float = UpstreamTimings().progress,
+        read: Callable[[Response], Iterator[bytes]] = raw_chunks,
+    ) -> None:
+        """`start`: offset of the first byte within the blob. `received` is called with numbers of bytes, now and then
+        and at the end. `progress_timeout`: seconds without a byte after which the stream fails."""
         self.start = start
         self.size = content_length(response)
         self._received = received
-        self._untold = 0
+        self._progress_timeout = progress_timeout
+        self._unreported = 0
         self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
-        self._chunks = raw_chunks(response)
+        self._chunks = read(response)
         self._leftover = b""
         self._remaining = self.size
         self._connection = _connection(response)
@@ -30,7 +39,7 @@ class ResponseBlobStream:
         self._started = False
 
     def receive_into(self, buffer: memoryview) -> int:
-        """Fills some of the buffer; 0 at the end. Raises Unavailable when the stream breaks off or stalls.
+        """Fill some of the buffer; 0 at the end. Raises Unavailable when the stream breaks off or stalls.
 
         With a known length the bytes come straight from the socket into the buffer, which is several times as fast as
         through the HTTP library; what that has read ahead is exactly its first chunk.
@@ -41,15 +50,15 @@ class ResponseBlobStream:
             return 0
         count = self._from_socket(self._socket, buffer[: self._remaining])
         self._remaining -= count
-        return self._told(count)
+        return self._report(count)
 
     def close(self) -> None:
-        self._received(self._untold)
-        self._untold = 0
+        self._received(self._unreported)
+        self._unreported = 0
 
-    def _told(self, count: int) -> int:
-        self._untold += count
-        if self._untold >= TELL_EVERY:
+    def _report(self, count: int) -> int:
+        self._unreported += count
+        if self._unreported >= REPORT_EVERY:
             self.close()
         return count
 
@@ -57,7 +66,7 @@ class ResponseBlobStream:
         try:
             count = plaintext.recv_into(buffer)
         except TimeoutError as error:
-            raise Unavailable(f"no byte arrived for {PROGRESS_TIMEOUT:.0f} s") from error
+            raise Unavailable(f"no byte arrived for {self._progress_timeout:.0f} s") from error
         except OSError as error:
             raise Unavailable(f"the connection broke ({error})") from error
         if not count:
@@ -74,11 +83,11 @@ class ResponseBlobStream:
         if self._remaining is not None:
             self._remaining -= count
         if not self._leftover and self._remaining and self._socket is not None:
-            self._socket.settimeout(PROGRESS_TIMEOUT)
-        return self._told(count)
+            self._socket.settimeout(self._progress_timeout)
+        return self._report(count)
 
     def abort(self) -> None:
-        """From another thread: wakes one that waits for bytes, which then sees the connection end."""
+        """Wake, from another thread, one that waits for bytes; it then sees the connection end."""
         if self._connection is not None:
             # Not the TLS object's own shutdown, which would leave ciphertext to be read as the body.
             with suppress(OSError):

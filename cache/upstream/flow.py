@@ -101,7 +101,7 @@ async def _perform(step: Step, egress: Egress) -> Any:
         case Open(method, url, headers, image):
             return await egress.send(method, url, headers, image)
         case Read(response, limit):
-            return _noted(await body(response, limit), egress)
+            return _noted(await body(response, limit, egress.timings.body), egress)
         case Drop(response):
             return await response.aclose()
         case Wait(future):
@@ -113,7 +113,7 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
         case Open(method, url, headers, image, brief):
             return egress.send_blocking(method, url, headers, image, brief=brief)
         case Read(response, limit):
-            return _noted(body_blocking(response, limit), egress)
+            return _noted(body_blocking(response, limit, egress.timings.body), egress)
         case Drop(response):
             return response.close()
         case Wait(future):

@@ -107,7 +107,7 @@ class RegistryClient:
             start = _start_of(response, part)
             if start is None:
                 raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
-            stream = ResponseBlobStream(response, start, self._egress.traffic.received)
+            stream = ResponseBlobStream(response, start, self._egress.traffic.received, self._egress.timings.progress)
             yield stream
         finally:
             if stream is not None:

@@ -17,7 +17,8 @@ from cache.repository import Repository
 from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore
 from cache.store.filesystem import FilesystemStore
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import Egress
+from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
@@ -133,7 +134,7 @@ class WarmingSources:
             opened = open_repository(location, ANONYMOUS, services)
             yield LocalWarmingSource(state, opened.repository, services.pull_through.flights)
             return
-        egress = Egress(Reach(private_addresses=True, read_timeout=_RESPONSE_SECONDS))
+        egress = Egress(Reach(private_addresses=True, timings=UpstreamTimings(read=_RESPONSE_SECONDS)))
         try:
             server = Source(origin_of(url))
             client = RegistryClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))

@@ -29,7 +29,7 @@ class UpstreamTraffic:
         self._metrics = metrics
         self._upstream = upstream
 
-    def asked(self, method: str, status: int | None) -> None:
+    def requested(self, method: str, status: int | None) -> None:
         self._metrics.count_asked(self._upstream, method, status)
 
     def received(self, size: int) -> None:

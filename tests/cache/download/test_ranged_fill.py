@@ -17,8 +17,9 @@ from cache.download.progress import State
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.base import TAIL
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import Egress
 from cache.upstream.errors import Corrupt, RateLimited, Unavailable
+from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of

@@ -13,8 +13,9 @@ from cache.download.progress import State
 from cache.download.retry import RetryBudget
 from cache.oci.digest import Digest
 from cache.store.base import TAIL
-from cache.upstream.egress import Egress, Reach
+from cache.upstream.egress import Egress
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of

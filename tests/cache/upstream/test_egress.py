@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cache.upstream import egress as egress_module
-from cache.upstream.egress import Egress, FailureStage, Reach, body, body_blocking, raw_chunks, resolve, stage_of
+from cache.upstream.egress import Egress, FailureStage, body, body_blocking, raw_chunks, stage_of
 from cache.upstream.errors import Unavailable
+from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.resolver import Resolver
+from cache.upstream.transport import resolve
 from tests.parts import lies
 from tests.parts.certs import Authority
 from tests.parts.liar import Liar
@@ -193,7 +194,7 @@ async def test_a_port_where_nobody_listens_is_unavailable(make_egress: MakeEgres
 
 async def test_an_answer_that_does_not_come_is_unavailable(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
     liar.behave("/v2/", lies.stalled(-1))
-    egress = make_egress(Reach(private_addresses=True, read_timeout=0.05))
+    egress = make_egress(Reach(private_addresses=True, timings=UpstreamTimings(read=0.05)))
     with pytest.raises(Unavailable, match="did not answer in time"):
         await get(egress, f"{liar.url}/v2/")
 
@@ -242,10 +243,10 @@ async def test_a_body_beyond_its_limit_is_none(liar: Liar, make_egress: MakeEgre
     url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(content)}"
     egress = make_egress(Reach(private_addresses=True))
     expected = content if whole else None
-    assert await body(await egress.send("GET", url, {}), limit) == expected
+    assert await body(await egress.send("GET", url, {}), limit, 5.0) == expected
 
     def read() -> bytes | None:
-        return body_blocking(egress.send_blocking("GET", url, {}), limit)
+        return body_blocking(egress.send_blocking("GET", url, {}), limit, 5.0)
 
     assert await asyncio.to_thread(read) == expected
 
@@ -255,7 +256,7 @@ async def test_a_body_that_breaks_off_is_unavailable(liar: Liar, make_egress: Ma
     liar.behave("/blobs/", lies.short(500))
     egress = make_egress(Reach(private_addresses=True))
     with pytest.raises(Unavailable):
-        await body(await egress.send("GET", url, {}), 10_000)
+        await body(await egress.send("GET", url, {}), 10_000, 5.0)
 
 
 async def test_only_the_headers_that_were_given_are_sent(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
@@ -297,7 +298,7 @@ async def test_an_unknown_authority_is_a_failure_of_tls(get: Get, make_egress: M
 
 async def test_what_answers_too_late_is_a_failure_of_the_answer(get: Get, make_egress: MakeEgress, liar: Liar) -> None:
     liar.behave("", lies.stalled(-1))
-    reach = Reach(private_addresses=True, read_timeout=0.2)
+    reach = Reach(private_addresses=True, timings=UpstreamTimings(read=0.2))
     with pytest.raises(Unavailable) as caught:
         await get(make_egress(reach), f"{liar.url}/v2/")
     assert stage_of(caught.value) is FailureStage.ANSWER
@@ -310,7 +311,7 @@ class Seen:
         self.requests: list[tuple[str, int | None]] = []
         self.bytes = 0
 
-    def asked(self, method: str, status: int | None) -> None:
+    def requested(self, method: str, status: int | None) -> None:
         self.requests.append((method, status))
 
     def received(self, size: int) -> None:
@@ -360,7 +361,7 @@ class Trickling:
 
 async def test_a_head_that_trickles_in_for_ever_ends(make_egress: MakeEgress, get: Get) -> None:
     upstream = Trickling()
-    egress = make_egress(Reach(private_addresses=True, connect_timeout=0.2, read_timeout=0.2))
+    egress = make_egress(Reach(private_addresses=True, timings=UpstreamTimings(connect=0.2, read=0.2)))
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="did not answer in time"):
             await get(egress, upstream.url)
@@ -368,29 +369,23 @@ async def test_a_head_that_trickles_in_for_ever_ends(make_egress: MakeEgress, ge
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-async def test_a_body_that_trickles_in_for_ever_ends(
-    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch, blocking: bool
-) -> None:
-    monkeypatch.setattr(egress_module, "ANSWER_TIMEOUT", 0.2)
+async def test_a_body_that_trickles_in_for_ever_ends(liar: Liar, make_egress: MakeEgress, blocking: bool) -> None:
     url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
     liar.behave("/blobs/", lies.trickled(1, 0.02))
     egress = make_egress(Reach(private_addresses=True))
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="did not answer in time"):
             if blocking:
-                await asyncio.to_thread(lambda: body_blocking(egress.send_blocking("GET", url, {}), 10_000))
+                await asyncio.to_thread(lambda: body_blocking(egress.send_blocking("GET", url, {}), 10_000, 0.2))
             else:
-                await body(await egress.send("GET", url, {}), 10_000)
+                await body(await egress.send("GET", url, {}), 10_000, 0.2)
 
 
-async def test_a_body_that_a_thread_reads_bit_by_bit_may_take_longer(
-    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bounds are for answers that are waited for as a whole, not for a blob that arrives."""
-    monkeypatch.setattr(egress_module, "ANSWER_TIMEOUT", 0.05)
+async def test_a_body_that_a_thread_reads_bit_by_bit_may_take_longer(liar: Liar, make_egress: MakeEgress) -> None:
+    """The bounds are for responses that are waited for as a whole, not for a blob that arrives."""
     url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(20))}"
     liar.behave("/blobs/", lies.trickled(1, 0.02))
-    egress = make_egress(Reach(private_addresses=True, connect_timeout=0.05, read_timeout=0.1))
+    egress = make_egress(Reach(private_addresses=True, timings=UpstreamTimings(connect=0.05, read=0.1, body=0.05)))
 
     def read() -> bytes:
         response = egress.send_blocking("GET", url, {})
@@ -411,7 +406,7 @@ async def test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstr
         release.wait(20)
         return []
 
-    hanging = make_egress(Reach(private_addresses=True, connect_timeout=0.2), hang)
+    hanging = make_egress(Reach(private_addresses=True, timings=UpstreamTimings(connect=0.2)), hang)
     other = make_egress(Reach(private_addresses=True), answers("127.0.0.1"))
     waiting = [asyncio.ensure_future(get(hanging, f"http://name{number}.example/")) for number in range(20)]
     async with asyncio.timeout(10):
@@ -458,15 +453,11 @@ def refuses(egress: Egress, url: str) -> bool:
     return False
 
 
-async def test_small_answers_do_not_wait_behind_downloads_in_threads(
-    liar: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(egress_module, "_CONNECTIONS", 2)
-    monkeypatch.setattr(egress_module, "_POOL_TIMEOUT", 0.1)
+async def test_small_answers_do_not_wait_behind_downloads_in_threads(liar: Liar, make_egress: MakeEgress) -> None:
     url = f"{liar.url}/v2/any/blobs/{liar.offer_blob(bytes(1_000))}"
-    egress = make_egress(Reach(private_addresses=True))
+    egress = make_egress(Reach(private_addresses=True, timings=UpstreamTimings(connections=2, pool=0.1)))
     downloads = [egress.send_blocking("GET", url, {}) for _ in range(2)]
-    with pytest.raises(Unavailable, match="too many requests of ours"):
+    with pytest.raises(Unavailable, match="all connections to"):
         egress.send_blocking("GET", url, {})
     egress.send_blocking("GET", f"{liar.url}/token", {}, brief=True).close()
     await (await egress.send("GET", url, {})).aclose()

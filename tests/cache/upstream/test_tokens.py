@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cache.upstream.egress import UNWATCHED
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
+from cache.upstream.reach import UpstreamTimings
 from cache.upstream.tokens import Challenge, Credential, Tokens, parse_challenges
 from cache.values import Origin
 
@@ -210,6 +211,7 @@ class Service:
     """A token service that hands out what `answer` makes; it speaks to both drivers of flows."""
 
     traffic = UNWATCHED
+    timings = UpstreamTimings()
 
     def __init__(self, answer: Callable[[], httpx2.Response] | None = None) -> None:
         self.asked: list[Open] = []

@@ -1,0 +1,265 @@
+"""Connections to upstreams: one HTTP client factory over connections whose addresses were checked.
+
+Redirects are not followed and cookies not kept here.
+"""
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from socket import AI_ADDRCONFIG, SOCK_STREAM, getaddrinfo
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpcore2
+import httpx2
+
+from cache.upstream.reach import Reach
+from cache.upstream.resolver import Lookups, Resolver, first_private
+
+_ATTEMPT_TIMEOUT = 2.0
+"""Seconds for each address of a host but the last."""
+
+_thread = threading.local()
+"""`deadline`: when the thread must have all that it reads."""
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """All addresses of a host, in the system's order of preference."""
+    return list(
+        dict.fromkeys(str(entry[4][0]) for entry in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_ADDRCONFIG))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """HTTP clients for one state of the CA file.
+
+    `waiting` serves tasks; threads download over `blocking` and get the small responses that they need first over
+    `brief`, which need not wait behind downloads.
+    """
+
+    stamp: int
+    waiting: httpx2.AsyncClient
+    blocking: httpx2.Client
+    brief: httpx2.Client
+
+    async def close(self) -> None:
+        await self.waiting.aclose()
+        self.blocking.close()
+        self.brief.close()
+
+
+@cache
+def _system_context() -> ssl.SSLContext:
+    """The context of all upstreams without a CA file of their own: reading the system's certificates takes 20 ms."""
+    return ssl.create_default_context()
+
+
+def make_clients(reach: Reach, check: "AddressCheck", stamp: int) -> Clients:
+    """Clients of one upstream. Raises OSError or ssl.SSLError where the CA file cannot be used."""
+    context = ssl.create_default_context(cafile=reach.ca_file) if reach.ca_file else _system_context()
+    timings = reach.timings
+    options: dict[str, Any] = {
+        "timeout": httpx2.Timeout(timings.read, connect=timings.connect, pool=timings.pool),
+        "follow_redirects": False,
+        "trust_env": False,
+    }
+    # One credential's session must not become another's: the sources of an upstream share these clients.
+    no_cookies = DefaultCookiePolicy(allowed_domains=[])
+    waiting = httpx2.AsyncClient(transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+    blocking, brief = (
+        httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+        for _ in range(2)
+    )
+    for client in (waiting, blocking, brief):
+        client.headers.clear()
+    return Clients(stamp, waiting, blocking, brief)
+
+
+async def prepare_backend() -> None:
+    """Load what the first connection would wait for: the library's backend and the codec of host names."""
+    anyio.connect_tcp  # noqa: B018 (imported when it is first named)
+    await anyio.lowlevel.checkpoint()
+    "localhost".encode("idna")
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Limit the duration of all that this thread reads within the block over a connection from here."""
+    _thread.deadline = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _thread.deadline = None
+
+
+def _time_left(timeout: float | None) -> float | None:
+    until = getattr(_thread, "deadline", None)
+    if until is None:
+        return timeout
+    left: float = until - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("the response took too long")
+    return left if timeout is None else min(timeout, left)
+
+
+class NoAddress(httpcore2.ConnectError):
+    """The name has no address. It has a class of its own because the pool drops the cause of an error."""
+
+
+class AddressRefused(httpcore2.ConnectError):
+    """The name has an address that must not be connected to."""
+
+
+class AddressCheck:
+    """Resolves host names, and refuses those with an address that must not be connected to."""
+
+    def __init__(self, reach: Reach, resolver: Resolver) -> None:
+        self.reach = reach
+        self._lookups = Lookups(resolver)
+
+    def addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
+        """Raises httpcore's ConnectError for a name that has no address, or one that may not be reached."""
+        if self.reach.proxy:
+            return [host]
+        try:
+            return self._checked(self._lookups.start(host, port).result(timeout))
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+
+    async def addresses_async(self, host: str, port: int, timeout: float | None) -> list[str]:  # noqa: ASYNC109
+        if self.reach.proxy:
+            return [host]
+        found = asyncio.wrap_future(self._lookups.start(host, port))
+        try:
+            return self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+
+    def _checked(self, addresses: list[str] | Exception) -> list[str]:
+        if isinstance(addresses, Exception):
+            raise NoAddress(f"the name cannot be resolved ({addresses})") from addresses
+        if not addresses:
+            raise NoAddress("the name has no address")
+        if not self.reach.private_addresses and (private := first_private(addresses)):
+            raise AddressRefused(
+                f"{private} is not a public address; set private_addresses = true on the upstream if that is meant"
+            )
+        return addresses
+
+
+def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str, float | None]]:
+    """Addresses with their timeouts: short but for the last, so that a dead one does not use up the whole time."""
+    short = _ATTEMPT_TIMEOUT if timeout is None else min(timeout, _ATTEMPT_TIMEOUT)
+    return [(address, short) for address in addresses[:-1]] + [(addresses[-1], timeout)]
+
+
+class _CheckedBackend(httpcore2.NetworkBackend):
+    """Connects to a checked address; TLS and Host keep the name, which the pool takes from the URL."""
+
+    def __init__(self, check: AddressCheck) -> None:
+        self._check = check
+        self._inner = httpcore2.SyncBackend()
+
+    def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
+        failure: Exception | None = None
+        for address, limit in _attempts(self._check.addresses(host, port, timeout), timeout):
+            try:
+                return _DeadlineStream(self._inner.connect_tcp(address, port, limit, *args, **kwargs))
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore2.ConnectError("no address")
+
+
+class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self, check: AddressCheck) -> None:
+        self._check = check
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(  # the library's signature has the timeout
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        failure: Exception | None = None
+        for address, limit in _attempts(await self._check.addresses_async(host, port, timeout), timeout):
+            try:
+                return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore2.ConnectError("no address")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _DeadlineStream(httpcore2.NetworkStream):
+    """A connection whose reads end at the thread's deadline, however slowly bytes arrive."""
+
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _time_left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _time_left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _SyncTransport(httpx2.HTTPTransport):
+    """The library's transport over our own pool, because its constructor takes no network backend."""
+
+    def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
+        options = _pool_options(context, check.reach) | {"network_backend": _CheckedBackend(check)}
+        proxy = _proxy_options(check.reach.proxy)
+        self._pool = httpcore2.HTTPProxy(**proxy, **options) if proxy else httpcore2.ConnectionPool(**options)
+
+
+class _AsyncTransport(httpx2.AsyncHTTPTransport):
+    def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
+        options = _pool_options(context, check.reach) | {"network_backend": _CheckedAsyncBackend(check)}
+        proxy = _proxy_options(check.reach.proxy)
+        self._pool = httpcore2.AsyncHTTPProxy(**proxy, **options) if proxy else httpcore2.AsyncConnectionPool(**options)
+
+
+def _proxy_options(url: str) -> dict[str, Any]:
+    """The arguments of the pool for an outbound proxy; a name and password in its URL become its credential."""
+    if not url:
+        return {}
+    proxy = httpx2.Proxy(url)
+    parts = proxy.url
+    target = httpcore2.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
+    return {"proxy_url": target, "proxy_auth": proxy.raw_auth}
+
+
+def _pool_options(context: ssl.SSLContext, reach: Reach) -> dict[str, Any]:
+    return {
+        "ssl_context": context,
+        "max_connections": reach.timings.connections,
+        # One connection per request, as in most registry clients: surplus bytes are never taken for the next response,
+        # and no request meets a connection that has ended in the meantime.
+        "max_keepalive_connections": 0,
+        "http1": True,
+        "http2": False,
+    }
