@@ -409,7 +409,7 @@ THREATS = [
         ),
         Disarm(
             "gateway/processes/worker_pool.py",
-            "                        self._start_who_is_due()",
+            "                        self._start_due_workers()",
             "                        time.sleep(0)",
         ),
     ),
@@ -502,7 +502,7 @@ THREATS = [
         (
             "tests/gateway/processes/test_supervisor.py::test_workers_end_with_their_parent_and_leave_the_folder_and_the_port",
         ),
-        Disarm("gateway/processes/worker.py", "    _end_with(post.parent)\n", "    int(post.parent)\n"),
+        Disarm("gateway/processes/worker.py", "    _die_with(setup.parent)\n", "    int(setup.parent)\n"),
     ),
     Threat(
         "descriptors run out",

@@ -1,13 +1,16 @@
-"""AccessLine: what is known of one answered request; what the log says of it, and what is counted of it."""
+"""AccessLine: the facts of one request that are logged and counted."""
 
 from typing import NamedTuple
 
 
 class AccessLine(NamedTuple):
-    """`path` has no query, in which signatures and tokens may stand. `kind`, `group` and `upstream` are there for what
-    was looked up: the endpoint's kind, the group's path and the upstream's configured name. `client` is the address of
-    the connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to
-    the first byte of the answer's body, or its end."""
+    """One request and its response.
+
+    `path` has no query, in which signatures and tokens may stand. `kind`, `group` and `upstream` are set after a
+    lookup: the endpoint's kind, the group's path and the upstream's configured name. `client` is the address of the
+    connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to the
+    first byte of the response's body, or its end.
+    """
 
     method: str
     path: str

@@ -13,7 +13,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, Source
-from gateway.observability.metrics import Landing, Metrics, Pulled, PullsCounted, Totals
+from gateway.observability.metrics import FillResult, Metrics, PullLabels, PullsCounted, ResponseTotals
 
 log = structlog.get_logger()
 throttle = LogThrottle()
@@ -30,7 +30,7 @@ class UpstreamTraffic:
         self._upstream = upstream
 
     def requested(self, method: str, status: int | None) -> None:
-        self._metrics.count_asked(self._upstream, method, status)
+        self._metrics.count_request(self._upstream, method, status)
 
     def received(self, size: int) -> None:
         self._metrics.count_received(self._upstream, size)
@@ -55,12 +55,12 @@ class RecordedEvents(CacheEvents):
         if download.unstorable and not throttle.due(download.reason):
             return
         upstream = self._name_of(download.source)
-        landing = Landing.COMMITTED if download.committed else Landing.FAILED
-        self._metrics.count_fill(upstream, landing, download.size, download.seconds)
+        result = FillResult.COMMITTED if download.committed else FillResult.FAILED
+        self._metrics.count_fill(upstream, result, download.size, download.seconds)
         fields = {
             "digest": str(download.digest),
             "upstream": upstream,
-            "outcome": landing.value,
+            "outcome": result.value,
             "bytes": download.size,
             "seconds": round(download.seconds, 3),
             "bytes_per_second": round(download.size / max(download.seconds, 1e-6)),
@@ -108,10 +108,10 @@ class RecordedEvents(CacheEvents):
 def counting_into(usage: UsageFile, clock: Clock) -> PullsCounted:
     """Count pulls by the day into the usage file."""
 
-    def count(totals: Mapping[Pulled, Totals]) -> None:
+    def count(totals: Mapping[PullLabels, ResponseTotals]) -> None:
         day = clock().date().isoformat()
         for pulled, total in totals.items():
-            counted = PullCount(day, pulled.upstream, pulled.kind, pulled.outcome, total.answers, total.bytes)
+            counted = PullCount(day, pulled.upstream, pulled.kind, pulled.outcome, total.responses, total.bytes)
             usage.count_pulls(counted)
 
     return count

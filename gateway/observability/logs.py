@@ -1,4 +1,4 @@
-"""How log lines are written: an event name plus fields, to stderr."""
+"""Log lines: an event name plus fields, to stderr."""
 
 import asyncio
 import json
@@ -17,26 +17,26 @@ import structlog
 
 from gateway.observability.access_line import AccessLine
 
-Form = Literal["console", "json"]
+LogForm = Literal["console", "json"]
 
 BATCH_SECONDS = 0.1
 
 
 class WholeLines:
-    """A file of text that several processes write to: lines arrive in one piece.
+    """A text file that several processes write to, in which no line is torn apart.
 
-    A file on a disk takes any text without letting others in between, a pipe so much (PIPE_BUF): for it, and whatever
-    else there may be, longer texts are cut between lines.
+    A write to a file on a disk is never interleaved with another, one to a pipe only up to PIPE_BUF bytes: for a pipe,
+    and whatever else there may be, longer texts are cut between lines.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        """Text of whole lines."""
+        """Write text that consists of whole lines."""
         try:
             descriptor = self._file.fileno()
-        except OSError:  # a file that is none
+        except OSError:  # a file object without a descriptor
             self._file.write(text)
             return len(text)
         self._file.flush()
@@ -52,10 +52,10 @@ class WholeLines:
         self._file.flush()
 
 
-def configure(form: Form, worker: int | None = None) -> None:
-    """`worker`: a process id that every line shall tell."""
+def configure(form: LogForm, worker: int | None = None) -> None:
+    """Configure structlog for this process. `worker`: a process id that every line contains."""
 
-    def sign(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_worker(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return event if worker is None else {**event, "worker": worker}
 
     renderer: structlog.typing.Processor = (
@@ -68,7 +68,7 @@ def configure(form: Form, worker: int | None = None) -> None:
     )
     structlog.configure(
         processors=[
-            sign,
+            add_worker,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([structlog.processors.format_exc_info] if form == "json" else []),
@@ -81,10 +81,10 @@ def configure(form: Form, worker: int | None = None) -> None:
 
 
 class AccessLines:
-    """Writes access lines a batch at a time, from a thread: a line each, rendered and written in the request, was an
-    eighth of the time of a cached manifest."""
+    """Writes access lines in batches, from a thread: a line rendered and written in each request took an eighth of the
+    time of a cached manifest."""
 
-    def __init__(self, form: Form, file: TextIO = sys.stderr) -> None:
+    def __init__(self, form: LogForm, file: TextIO = sys.stderr) -> None:
         self._form = form
         self._file = WholeLines(file)
         self._waiting: list[tuple[float, AccessLine]] = []
@@ -96,7 +96,7 @@ class AccessLines:
         self._waiting.append((time.time(), line))
 
     def close(self) -> None:
-        """Writes what waits, and returns when it is written."""
+        """Write the waiting lines, and return when they are written."""
         self._hand_over()
         self._thread.shutdown()
 
@@ -114,11 +114,11 @@ class AccessLines:
         fields = line._asdict()
         if self._form == "json":
             return json.dumps({"event": "request", "level": "info", "timestamp": stamp, **fields})
-        words = " ".join(f"{name}={_plain(value)}" for name, value in sorted(fields.items()))
+        words = " ".join(f"{name}={_quoted(value)}" for name, value in sorted(fields.items()))
         return f"{stamp} [info     ] request {words}"
 
 
-def _plain(value: object) -> str:
-    """Quoted where a person or a script might take it for more than one word."""
+def _quoted(value: object) -> str:
+    """Quote a value that a person or a script might take for more than one word."""
     text = str(value)
     return text if text.isprintable() and not any(character in text for character in " '\"=") else repr(value)

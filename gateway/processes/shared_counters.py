@@ -1,7 +1,7 @@
-"""Where the workers count together: a folder in memory, made afresh at each start and gone at the end.
+"""The folder in which all workers count, in memory; made at each start and deleted at the end.
 
-What is counted is written through a mapping, which on a full disk would end the process: so it lies in memory or where
-there is room for it.
+Counts are written through a memory mapping, which on a full disk would end the process: the folder therefore lies in
+memory, or where there is room for it.
 """
 
 import os
@@ -26,7 +26,7 @@ _PREFIX = "registry-gateway-counts-"
 
 @contextmanager
 def count_folder() -> Iterator[Path | None]:
-    """None where there is no room: then every worker counts for itself."""
+    """Make the folder; None if there is no room, so that every worker counts for itself."""
     root = next((root for root in (Path("/dev/shm"), Path(tempfile.gettempdir())) if _has_room(root)), None)
     if root is None:
         log.warning("counts_not_shared", reason="there is no room in /dev/shm", remedy="make some, and restart")
@@ -34,7 +34,7 @@ def count_folder() -> Iterator[Path | None]:
         return
     _sweep(root)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
-    lock = _lock(folder)  # the workers have it, too
+    lock = _lock(folder)  # the workers inherit it
     try:
         yield folder
     finally:
@@ -51,7 +51,7 @@ def _has_room(root: Path) -> bool:
 
 
 def _sweep(root: Path) -> None:
-    """Deletes the folders of servers that ended without a chance to."""
+    """Delete the folders of servers that were killed."""
     for folder in root.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             state = folder.lstat()
@@ -63,7 +63,7 @@ def _sweep(root: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """None while another server uses the folder."""
+    """Lock a folder; None while another server uses it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if try_lock(descriptor):
         return descriptor

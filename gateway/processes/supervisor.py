@@ -1,4 +1,4 @@
-"""Makes everything ready that is shared, binds the address, and has workers serve it until it is told to stop.
+"""The supervisor: prepares what workers share, binds the addresses, and keeps workers serving until it is stopped.
 
 It does nothing else itself: the process from which workers are forked has no event loop, no threads and no open
 database, so that a dead worker is replaced in milliseconds by one that has everything imported already.
@@ -8,7 +8,6 @@ import gc
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,12 +26,13 @@ from gateway.data_folder import CacheFolder
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
-from gateway.processes.listeners import CannotListen, bound, urls_of
+from gateway.processes.errors import CannotStart, NoWorkerReady
+from gateway.processes.listeners import bound, urls_of
 from gateway.processes.shared_counters import count_folder
-from gateway.processes.worker import Post, tls_files, work
-from gateway.processes.worker_pool import Begin, Crew, NoWorkerReady
+from gateway.processes.worker import WorkerSetup, tls_files, work
+from gateway.processes.worker_pool import WorkerPool, WorkerStart
 from gateway.server.tls import TlsUnusable, tls_context
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import open_proxy_allowed
 
 log = structlog.get_logger()
@@ -41,39 +41,32 @@ LOCK_WAIT_SECONDS = 1.0
 """Workers whose parent was killed hold the folder for a moment longer."""
 
 
-class CannotServe(Exception):
-    """The server cannot start; the text says why, and what a person can do about it."""
-
-
-def serve(settings: Settings) -> int:
-    """Serves until SIGINT or SIGTERM; the exit code. The data folder must have been made."""
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. The data folder must exist. Raises CannotStart."""
     logs.configure(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
-        with _alone(settings.data), bound(settings) as listening:
+        with _locked(settings.data), bound(settings) as listening:
             if files := tls_files(settings):
-                tls_context(files)  # before anything is said of serving
+                tls_context(files)  # raises before anything is printed
             _prepare(settings.data)
             urls = urls_of(settings, listening)
             _warn(settings, urls)
             _serve_by_workers(settings, listening, urls)
-    except (CannotServe, CannotListen, DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
-        print(f"registry-gateway: {error}", file=sys.stderr)
-        return 1
+    except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
+        raise CannotStart(str(error)) from error
     data_folder.write_ballast(settings.data)
-    return 0
 
 
 def _prepare(data: Path) -> None:
-    """What must happen once, and before any worker lives. Raises CannotServe, DatabaseUnusable."""
+    """Prepare the data folder, once and before any worker lives. Raises CannotStart, DatabaseUnusable."""
     folder = CacheFolder(data)
     try:
         folder.make()
         sweep_spools(folder.spools)
     except OSError as error:
-        raise CannotServe(
-            f"data folder {data.absolute()} cannot be used ({error.strerror}): look at its owner and its disk"
-        ) from error
+        reason = f"data folder {data.absolute()} cannot be used ({error.strerror})"
+        raise CannotStart(reason, remedy="look at its owner and its disk") from error
     migrate(folder.index, MIGRATIONS)
     data_folder.write_ballast(data)
 
@@ -82,12 +75,21 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
     count, parent = settings.workers or cores(), os.getpid()
     with count_folder() as counts, _announced(settings, urls) as announcement:
 
-        def begin(new: Begin) -> int:
-            return work(Post(settings, listening, urls, new.place, parent, new.report, counts))
+        def start(new: WorkerStart) -> int:
+            setup = WorkerSetup(
+                settings=settings,
+                listening=listening,
+                urls=urls,
+                slot=new.slot,
+                parent=parent,
+                report=new.report,
+                counts=counts,
+            )
+            return work(setup)
 
-        def died(place: int) -> None:
+        def died(slot: int) -> None:
             if counts:
-                forget(counts, str(place))
+                forget(counts, str(slot))
 
         def stopping() -> None:
             for listener in listening:
@@ -95,11 +97,11 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
 
         if counts:
             share(counts, "parent")
-        crew = Crew(
+        pool = WorkerPool(
             count,
-            begin,
+            start,
             changed=announcement.write,
-            ready=announcement.say,
+            ready=announcement.print_hints,
             replaced=Metrics().count_restart,
             died=died,
             stopping=stopping,
@@ -107,11 +109,11 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
         _end_threads()
         gc.collect()
         gc.freeze()  # the collector would copy every page that the workers share with us
-        crew.run()
+        pool.run()
 
 
 def _end_threads() -> None:
-    """A fork copies no thread but its own, and whatever lock another held stays locked for ever."""
+    """Wait until this thread is the only one: a fork copies no other, and a lock that another holds stays locked."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(5)
@@ -120,7 +122,7 @@ def _end_threads() -> None:
 
 
 def cores() -> int:
-    """How many processes can run at once: those that this one may use, or fewer by the quota of its control group."""
+    """Count the cores that this process may use, or fewer by the quota of its control group."""
     allowed = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -129,19 +131,18 @@ def cores() -> int:
 
 
 @contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """Raises CannotServe while another server uses the folder."""
+def _locked(data: Path) -> Iterator[None]:
+    """Hold the lock of the data folder. Raises CannotStart while another server holds it."""
     try:
         lock = open_lock_file(data / "server.lock")
     except OSError as error:
-        raise CannotServe(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
+        raise CannotStart(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
     try:
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         while not try_lock(lock):
             if time.monotonic() > deadline:
-                raise CannotServe(
-                    f"another server uses the data folder {data.absolute()}: stop it, or give --data another folder"
-                )
+                reason = f"another server uses the data folder {data.absolute()}"
+                raise CannotStart(reason, remedy="stop it", settings=("data",))
             time.sleep(0.02)
         yield
     finally:
@@ -155,11 +156,11 @@ def _announced(settings: Settings, urls: Sequence[str]) -> Iterator["_Announceme
     try:
         yield announcement
     finally:
-        announcement.take_back()
+        announcement.remove()
 
 
 class _Announcement:
-    """Tells other commands by a file who serves, and the person at the terminal what to try."""
+    """The file that names the running server for other commands, and the lines for the person at the terminal."""
 
     def __init__(self, settings: Settings, urls: Sequence[str]) -> None:
         self._settings = settings
@@ -172,11 +173,11 @@ class _Announcement:
             document = {"pid": os.getpid(), "addresses": self._urls, "workers": list(workers)}
             part.write_text(json.dumps(document) + "\n")
             part.replace(self._file)
-        except OSError as error:  # such as a full disk: what it said before is worse than nothing
+        except OSError as error:  # such as a full disk: the content before is worse than none
             log.warning("run_file_not_written", path=str(self._file), reason=error.strerror)
-            self.take_back()
+            self.remove()
 
-    def say(self) -> None:
+    def print_hints(self) -> None:
         url, *others = self._urls
         image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
         plain = " --tls-verify=false" if url.startswith("http://") else ""
@@ -186,7 +187,7 @@ class _Announcement:
         print(f"try:  docker pull {image}")
         print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
 
-    def take_back(self) -> None:
+    def remove(self) -> None:
         for file in (self._file, self._file.with_name("run.json.part")):
             with suppress(OSError):
                 file.unlink(missing_ok=True)

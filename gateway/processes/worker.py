@@ -1,4 +1,4 @@
-"""One worker: a process that the supervisor has forked. It serves until it is told to stop, or its parent is gone."""
+"""One worker: a process that the supervisor has forked. It serves until it is stopped, or its parent has died."""
 
 import asyncio
 import ctypes
@@ -20,7 +20,7 @@ from gateway.observability.metrics import Metrics, share
 from gateway.observability.server_state import ServerState
 from gateway.server.connections import ListeningApp, Server
 from gateway.server.tls import TlsFiles, TlsUnusable
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 
 log = structlog.get_logger()
@@ -28,38 +28,41 @@ log = structlog.get_logger()
 GRACE_SECONDS = 60.0
 STOP = signal.SIGTERM
 HURRY = signal.SIGUSR1
-"""What the parent sends, and nobody else does: SIGTERM may come twice, from it and from who ends a whole group."""
+"""A signal that only the parent sends: SIGTERM may arrive twice, from it and from whoever ends a process group."""
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """What a worker is given. `place` is its number, which the next one at this post inherits; READY, or a line that
-    says why there is no serving, is written into the descriptor `report`. `counts`: where all workers count.
-    `listening` and `urls`: of the main address, then of the listeners."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """The start of one worker.
+
+    `listening` and `urls` are of the main address, then of the listeners. `slot` is its number, which the next worker
+    in its slot inherits. It writes READY, or a line that says why it cannot serve, to the descriptor `report`.
+    `counts`: the folder in which all workers count; None if each counts for itself.
+    """
 
     settings: Settings
     listening: Sequence[socket.socket]
     urls: Sequence[str]
-    place: int
+    slot: int
     parent: int
     report: int
     counts: Path | None
 
 
-def work(post: Post) -> int:
-    """The exit status."""
-    _end_with(post.parent)
-    logs.configure(post.settings.log_format, worker=os.getpid())
-    if post.counts:
-        share(post.counts, str(post.place))
+def work(setup: WorkerSetup) -> int:
+    """Serve as a worker; returns the exit status."""
+    _die_with(setup.parent)
+    logs.configure(setup.settings.log_format, worker=os.getpid())
+    if setup.counts:
+        share(setup.counts, str(setup.slot))
     try:
         failpoint("worker.began")
-        asyncio.run(_run(post))
+        asyncio.run(_run(setup))
     except (DatabaseUnusable, TlsUnusable) as error:
-        os.write(post.report, " ".join(str(error).split()).encode() + b"\n")
+        os.write(setup.report, " ".join(str(error).split()).encode() + b"\n")
         return 1
     except Exception:  # the last seam of a process
         log.exception("worker_failed")
@@ -67,7 +70,7 @@ def work(post: Post) -> int:
     return 0
 
 
-async def _run(post: Post) -> None:
+async def _run(setup: WorkerSetup) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -77,17 +80,17 @@ async def _run(post: Post) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, state, lines = Metrics(), ServerState(), AccessLines(post.settings.log_format)
+    metrics, state, lines = Metrics(), ServerState(), AccessLines(setup.settings.log_format)
     metrics.count_worker()
     try:
-        async with running(post.settings, post.urls, log_access=lines.write, metrics=metrics, state=state) as (
+        async with running(setup.settings, setup.urls, log_access=lines.write, metrics=metrics, state=state) as (
             main,
             *others,
         ):
-            further = [ListeningApp(*pair) for pair in zip(post.listening[1:], others, strict=True)]
-            server = Server(main, tls=tls_files(post.settings), state=state)
-            os.write(post.report, READY)
-            await server.serve(post.listening[0], stop, GRACE_SECONDS, hurry, further)
+            further = [ListeningApp(*pair) for pair in zip(setup.listening[1:], others, strict=True)]
+            server = Server(main, tls=tls_files(setup.settings), state=state)
+            os.write(setup.report, READY)
+            await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:
         lines.close()
 
@@ -96,9 +99,9 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     return TlsFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
 
 
-def _end_with(parent: int) -> None:
-    """The kernel ends this process when its parent ends, however stuck either of them is: prctl(2)."""
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, even if either hangs: prctl(2)."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it was faster
+    if os.getppid() != parent:  # the parent has died before the call
         sys.exit(1)

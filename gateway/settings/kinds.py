@@ -1,4 +1,4 @@
-"""How single settings are written: what is allowed for each kind of value, in words and in code."""
+"""Kinds of values: what each allows, in words and in code."""
 
 import json
 import re
@@ -20,8 +20,8 @@ _URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.AS
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """How a setting is written: what is allowed, in words, and how the text of a variable becomes a value."""
+class SettingKind:
+    """A kind of value: what it allows, in words, and how the text of an environment variable becomes a value."""
 
     allowed: str
     parse: Callable[[str], object] = str
@@ -73,6 +73,7 @@ def _url(text: str, *, user: bool = False, path: bool = False) -> str:
 
 
 def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
+    """Require an external URL where the host is every address. Raises PydanticCustomError."""
     host = info.data.get("host", "")
     if not external_url and _is_wildcard(host):
         wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
@@ -90,47 +91,58 @@ _external = AfterValidator(lambda text: text and _url(text, path=True))
 _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 
 UpstreamName = Annotated[str, Field(max_length=253, pattern=rf"^(?:localhost|{_LABEL}(?:\.{_LABEL})+)$")]
-Group = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
-GroupPath = Annotated[Group, Kind('the path of a group like "hub"')]
+_GroupPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
+GroupPathText = Annotated[_GroupPath, SettingKind('the path of a group like "hub"')]
 Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]
 
-Text = Annotated[str, Kind("a text")]
-Switch = Annotated[bool, Strict(), Kind("true or false", _boolean)]
-Port = Annotated[int, Strict(), Field(ge=0, le=65535), Kind("a whole number from 0 to 65535 (0: any free port)", int)]
-Workers = Annotated[int, Strict(), Field(ge=0, le=256), Kind("a whole number from 0 to 256 (0: one per core)", int)]
+Text = Annotated[str, SettingKind("a text")]
+Switch = Annotated[bool, Strict(), SettingKind("true or false", _boolean)]
+Port = Annotated[
+    int, Strict(), Field(ge=0, le=65535), SettingKind("a whole number from 0 to 65535 (0: any free port)", int)
+]
+Workers = Annotated[
+    int, Strict(), Field(ge=0, le=256), SettingKind("a whole number from 0 to 256 (0: one per core)", int)
+]
 Duration = Annotated[
-    timedelta, Strict(), _duration, Kind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
+    timedelta, Strict(), _duration, SettingKind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")
 ]
 SizeOrShare = Annotated[
-    InstanceOf[Size], _size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system")
+    InstanceOf[Size],
+    _size,
+    SettingKind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system"),
 ]
-Rate = Annotated[InstanceOf[Size], _rate_size, Kind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
-MetricsAccess = Annotated[Literal["guarded", "open", "off"], Kind("guarded, open or off")]
+Rate = Annotated[InstanceOf[Size], _rate_size, SettingKind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
+MetricsAccessName = Annotated[Literal["guarded", "open", "off"], SettingKind("guarded, open or off")]
 TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
-LogFormat = Annotated[Literal["console", "json"], Kind("console or json")]
-BindHost = Annotated[str, AfterValidator(_bind_host), Kind("an IP address or a host name, without a port")]
-RequiredPath = Annotated[Path, _none_if_empty, Kind("a path")]
-OptionalPath = Annotated[Path | None, _none_if_empty, Kind("a path, or empty")]
-Origin = Annotated[
-    str, AfterValidator(_url), Kind("an http(s) URL like https://registry.example.com, with no user, path or query")
+LogFormatName = Annotated[Literal["console", "json"], SettingKind("console or json")]
+BindHost = Annotated[str, AfterValidator(_bind_host), SettingKind("an IP address or a host name, without a port")]
+RequiredPath = Annotated[Path, _none_if_empty, SettingKind("a path")]
+OptionalPath = Annotated[Path | None, _none_if_empty, SettingKind("a path, or empty")]
+UpstreamUrl = Annotated[
+    str,
+    AfterValidator(_url),
+    SettingKind("an http(s) URL like https://registry.example.com, with no user, path or query"),
 ]
 ExternalUrl = Annotated[
-    str, _external, Kind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
+    str, _external, SettingKind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
 ]
 ProxyUrl = Annotated[
-    str, _proxy, Kind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
+    str, _proxy, SettingKind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
 ]
 Urls = Annotated[
     tuple[Annotated[str, AfterValidator(_url)], ...],
-    Kind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
+    SettingKind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
 ]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_authority)], ...],
-    Kind('a list of host or host:port like ["auth.example.com"]', json.loads),
+    SettingKind('a list of host or host:port like ["auth.example.com"]', json.loads),
 ]
-HostName = Annotated[str, AfterValidator(_host_name), Kind('a host name like "docker.example.com", without a port')]
-KnownUpstream = Annotated[str, Kind('the name of a configured upstream like "docker.io"')]
-Groups = Annotated[tuple[Group, ...], Kind('a list of group paths like ["hub", "team/images"]', json.loads)]
+HostName = Annotated[
+    str, AfterValidator(_host_name), SettingKind('a host name like "docker.example.com", without a port')
+]
+KnownUpstream = Annotated[str, SettingKind('the name of a configured upstream like "docker.io"')]
+Groups = Annotated[tuple[_GroupPath, ...], SettingKind('a list of group paths like ["hub", "team/images"]', json.loads)]
 Globs = Annotated[
-    tuple[Glob, ...], Kind('a list of globs on lower-case image names without tag like ["library/*"]', json.loads)
+    tuple[Glob, ...],
+    SettingKind('a list of globs on lower-case image names without tag like ["library/*"]', json.loads),
 ]

@@ -1,9 +1,11 @@
-"""The tables of the settings: what stands in one upstream, in the cache, in a listener or a virtual host."""
+"""Settings and their tables: an upstream, the cache, a rule for tags, a listener, a virtual host."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -15,34 +17,40 @@ from gateway.settings.kinds import (
     ExternalUrl,
     Glob,
     Globs,
-    GroupPath,
+    GroupPathText,
     Groups,
     HostName,
     Hosts,
-    Kind,
     KnownUpstream,
+    LogFormatName,
+    MetricsAccessName,
     OptionalPath,
-    Origin,
     Port,
     ProxyUrl,
     Rate,
+    RequiredPath,
+    SettingKind,
     SizeOrShare,
     Switch,
     TagGlob,
     Text,
     UpstreamName,
+    UpstreamUrl,
     Urls,
+    Workers,
     wildcard_has_a_name,
 )
 from gateway.settings.units import Size
 
 
 class Table(BaseModel):
+    """A frozen table of settings; an unknown name is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class TagRuleSettings(Table):
-    """How long tags that match are fresh. What is not said is as in `cache`."""
+    """How long matching tags are fresh. An omitted time is that of `cache`."""
 
     tags: TagGlob
     ttl: Duration | None = None
@@ -53,7 +61,7 @@ class TagRuleSettings(Table):
 
 Rules = Annotated[
     tuple[TagRuleSettings, ...],
-    Kind(
+    SettingKind(
         'tables like [[cache.rules]] tags = "v*", ttl = "1d", with tags and any of ttl, images, upstream, fresh_only',
         json.loads,
     ),
@@ -63,7 +71,7 @@ Rules = Annotated[
 class UpstreamSettings(Table):
     """One registry behind the gateway; an empty text or None means not set."""
 
-    url: Origin = Field(description="Where the upstream answers.")
+    url: UpstreamUrl = Field(description="Where the upstream answers.")
     token_hosts: Hosts = Field(default=(), description="Where its token service may be, beside its own host.")
     private_addresses: Switch = Field(default=False, description="Whether it may lie on loopback or a private network.")
     username: Text = Field(default="", description="The user name of the credential for this upstream.")
@@ -84,7 +92,7 @@ class UpstreamSettings(Table):
 
 
 class CacheSettings(Table):
-    """How long what was pulled is good for, and how much of it is kept."""
+    """How long pulled content is fresh, and how much of it is kept."""
 
     ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
@@ -112,7 +120,7 @@ class ListenerSettings(Table):
 
     host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
     port: Port = Field(description="The port to listen on; 0 takes any free one.")
-    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
+    group: GroupPathText = Field(default="hub", description="The group that every name there is pulled through.")
     upstream: KnownUpstream = Field(
         default=docker_hub.NAME, description="The upstream that every name there belongs to."
     )
@@ -122,18 +130,91 @@ class ListenerSettings(Table):
 
 
 class VirtualHostSettings(Table):
-    """The same by host name, on the main port."""
+    """A host name on the main port, whose every name is an image of one upstream, pulled through one group."""
 
     name: HostName = Field(description="The host name that clients use.")
-    group: GroupPath = Field(default="hub", description="The group that every name there is pulled through.")
+    group: GroupPathText = Field(default="hub", description="The group that every name there is pulled through.")
     upstream: KnownUpstream = Field(
         default=docker_hub.NAME, description="The upstream that every name there belongs to."
     )
 
 
 Listeners = Annotated[
-    tuple[ListenerSettings, ...], Kind("an array of tables, [[listener]], each with a port", json.loads)
+    tuple[ListenerSettings, ...], SettingKind("an array of tables, [[listener]], each with a port", json.loads)
 ]
 VirtualHosts = Annotated[
-    tuple[VirtualHostSettings, ...], Kind("an array of tables, [[virtual_host]], each with a name", json.loads)
+    tuple[VirtualHostSettings, ...], SettingKind("an array of tables, [[virtual_host]], each with a name", json.loads)
 ]
+
+
+class Settings(Table):
+    """Every setting, checked. An empty text or None means not set; the upstream `docker.io` is always there."""
+
+    host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
+    port: Port = Field(default=8080, description="The port to listen on; 0 takes any free one.")
+    data: RequiredPath = Field(default=Path("./registry-data"), description="The folder that holds all that is kept.")
+    external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
+    workers: Workers = Field(default=0, description="How many processes serve; 0: one per core.")
+    allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
+    ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
+    tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")
+    tls_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
+    zero_copy: Switch = Field(
+        default=True, description="Send files from the page cache, where the connection allows it."
+    )
+    log_format: LogFormatName = Field(
+        default="console", description="Log lines for people (console) or machines (json)."
+    )
+    metrics_access: MetricsAccessName = Field(
+        default="guarded", description="Who reads /-/metrics: whoever has the token (guarded), everybody, nobody."
+    )
+    metrics_token_file: OptionalPath = Field(
+        default=None, description="The file with the bearer token for the metrics; without one loopback alone."
+    )
+    cache: CacheSettings = CacheSettings()
+    upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
+    listener: Listeners = Field(default=(), description="Further addresses, each for one group and upstream.")
+    virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")
+
+    _wildcard_has_a_name = field_validator("external_url")(wildcard_has_a_name)
+
+    @field_validator("tls_key")
+    @classmethod
+    def _tls_is_whole(cls, tls_key: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_cert" in info.data and bool(info.data["tls_cert"]) != bool(tls_key):
+            raise PydanticCustomError("rule", "tls_cert and tls_key go together: set both or neither")
+        return tls_key
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _with_docker_hub(cls, tables: Any) -> Any:
+        if not isinstance(tables, Mapping):
+            return tables
+        hub = tables.get(docker_hub.NAME, {})
+        hub = {**docker_hub.SETTINGS, **hub} if isinstance(hub, Mapping) else hub
+        return {docker_hub.NAME: hub} | {**tables, docker_hub.NAME: hub}
+
+    @field_validator("listener", "virtual_host")
+    @classmethod
+    def _upstream_is_configured(
+        cls, entries: tuple[ListenerSettings | VirtualHostSettings, ...], info: ValidationInfo
+    ) -> tuple[ListenerSettings | VirtualHostSettings, ...]:
+        configured = info.data.get("upstreams")
+        for entry in entries:
+            if configured is not None and entry.upstream not in configured:
+                wanted = "upstream {name} is not configured: configured are {configured}"
+                context = {"name": json.dumps(entry.upstream), "configured": ", ".join(sorted(configured))}
+                raise PydanticCustomError("rule", wanted, context)
+        return entries
+
+    @field_validator("virtual_host")
+    @classmethod
+    def _names_are_unique(
+        cls, hosts: tuple[VirtualHostSettings, ...], info: ValidationInfo
+    ) -> tuple[VirtualHostSettings, ...]:
+        taken = {(urlsplit(info.data.get("external_url", "")).hostname or "").lower(): "is the host of external_url"}
+        for host in hosts:
+            if host.name in taken:
+                raise PydanticCustomError("rule", "{name} " + taken[host.name], {"name": json.dumps(host.name)})
+            taken[host.name] = "is there twice"
+        return hosts

@@ -1,4 +1,4 @@
-"""Durations as people write them: `30s` `5m` `12h` `30d`."""
+"""Durations and sizes as people write them: `30s` `5m` `12h` `30d`, `64KiB` `10GiB` `80%`."""
 
 import re
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ _BYTES = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A number of bytes, or hundredths of a file system."""
+    """A number of bytes, or a percentage of a file system."""
 
     number: int
     percent: bool = False
 
     def of(self, total: int) -> int:
-        """In bytes, on a file system of so many."""
+        """Convert to bytes, on a file system of `total` bytes."""
         return total * self.number // 100 if self.percent else self.number
 
     def __str__(self) -> str:
-        """So that `parse_size` reads it, in the largest unit that is whole: `64KiB`, `1536MiB`, `80%`, `0`."""
+        """Write it as `parse_size` reads it, in the largest unit that is whole: `64KiB`, `1536MiB`, `80%`, `0`."""
         if self.percent:
             return f"{self.number}%"
         unit, size = next(((u, s) for u, s in _BYTES.items() if self.number and self.number % s == 0), ("", 1))
@@ -55,7 +55,7 @@ def parse_size(text: str) -> Size:
 
 
 def parse_rate(text: str) -> Size:
-    """As `parse_size`, without shares of a file system."""
+    """Read a size that is no share of a file system; ValueError for anything else."""
     size = parse_size(text)
     if size.percent:
         raise ValueError("not bytes")

@@ -17,7 +17,7 @@ from gateway.ops import DEFAULT_OPS_OPTIONS, OpsOptions, ops_app
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.v2.access import RegistryOptions
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table

@@ -14,7 +14,7 @@ from cache.upstream.urls import origin_of
 from gateway.auth.exposure import on_loopback_alone
 from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 
 

@@ -38,7 +38,7 @@ from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, 
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.services import Services
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams, open_evictor, tag_rules
 

@@ -20,7 +20,7 @@ from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimit
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import trouble

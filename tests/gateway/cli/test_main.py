@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from gateway.cli.main import app
 from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
+from gateway.processes.errors import CannotStart
 from gateway.settings.load import Settings
 
 REPOSITORY = Path(__file__).parents[3]
@@ -335,14 +336,15 @@ def test_settings_that_cannot_be_used_are_refused(terminal: Terminal, words: tup
 def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings) -> None:
         served.append(settings)
-        return 1
+        raise CannotStart("no", remedy="stop it", settings=("data",))
 
     monkeypatch.setattr(supervisor, "serve", serve)
     flags = ["--host", "127.0.0.2", "--port", "0", "--workers", "1", "--external-url", "https://registry.example.com"]
     flags += ["--allow-open-proxy", "--tls-cert", "cert.pem", "--tls-key", "key.pem", "--log-format", "json"]
-    assert terminal.run("serve", *flags) == (1, "", "")
+    printed = "registry-gateway: no: stop it, or give --data another folder\n"
+    assert terminal.run("serve", *flags) == (1, "", printed)
     [settings] = served
     others = {"upstreams", "cache", "zero_copy", "ns_group", "listener", "virtual_host"}
     others |= {"metrics_access", "metrics_token_file"}

@@ -12,7 +12,7 @@ import pytest
 from gateway.cli import folder
 from gateway.http.stalls import StallLimits
 from gateway.server.connections import Server
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.gateway.asgi import send_request
 from tests.parts.images import seeded

@@ -190,7 +190,7 @@ def test_a_server_of_which_no_worker_serves_ends_and_says_why(gateway: GatewayFa
     server = gateway({"workers": 2}, start=False, environment={"FAILPOINTS": "worker.began=exit"})
     with pytest.raises(PartFailed, match="ended with status 1"):
         server.start()
-    assert "registry-gateway: no worker came to serve; the last one ended by exit status 137" in server.log_text()
+    assert "registry-gateway: no worker became ready; the last one ended by exit status 137" in server.log_text()
     assert not (server.data / "run.json").exists()
 
 

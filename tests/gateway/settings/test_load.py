@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.settings.load import (
-    Settings,
-    SettingsError,
-    UpstreamSettings,
-    descriptions,
-    load,
-    rows,
-    setting_names,
-)
+from gateway.settings.load import SettingsError, descriptions, load, rows, setting_names
+from gateway.settings.tables import Settings, UpstreamSettings
 from gateway.settings.units import Size, format_duration, parse_duration, parse_size
 
 
