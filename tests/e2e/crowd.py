@@ -14,7 +14,7 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
     gate = threading.Barrier(count)
 
     def begin(number: int) -> T:
-        gate.wait(10)
+        gate.wait(60)
         return work(number)
 
     with ThreadPoolExecutor(count) as threads:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .ports import HOST, free_port
-from .processes import Process, answers_http, plain_environment
+from .processes import LONGEST_START, Process, answers_http, plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_COMMAND = 120
@@ -82,7 +82,7 @@ class Gateway:
         """Arms these failpoints, and no others, from the next start."""
         self.process.environment["FAILPOINTS"] = failpoints
 
-    def start(self, within: float = 30) -> None:
+    def start(self, within: float = LONGEST_START) -> None:
         self.process.start(answers_http(f"{self.url}/-/ready"), within)
 
     @property

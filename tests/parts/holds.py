@@ -28,7 +28,7 @@ class Hold:
             with contextlib.suppress(RuntimeError):  # that loop has ended, and its waiter with it
                 loop.call_soon_threadsafe(event.set)
 
-    def wait(self, within: float = 60) -> None:
+    def wait(self, within: float = 120) -> None:
         """Announces arrival and waits: for a server in a thread."""
         self.reached.set()
         self._released.wait(within)

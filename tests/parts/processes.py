@@ -18,6 +18,9 @@ from .ports import HOST
 
 LOG_TAIL = 4_000
 
+LONGEST_START, LONGEST_WAIT = 90.0, 30.0
+"""Seconds after which a test gives up. They only bound a failure, and are long so that a busy machine causes none."""
+
 _running: "weakref.WeakSet[Process]" = weakref.WeakSet()
 
 
@@ -75,7 +78,7 @@ def answers_http(url: str, status: int = 200) -> Callable[[], bool]:
     return ready
 
 
-def wait_until(condition: Callable[[], bool], within: float = 10, what: str = "") -> None:
+def wait_until(condition: Callable[[], bool], within: float = LONGEST_WAIT, what: str = "") -> None:
     """Returns when the condition holds; raises TimeoutError after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
@@ -114,7 +117,7 @@ class Process:
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def start(self, ready: Callable[[], bool], within: float = 20) -> None:
+    def start(self, ready: Callable[[], bool], within: float = LONGEST_START) -> None:
         """Starts it and waits until `ready()`; raises PartFailed with the log's end if it dies or takes longer."""
         if self.running:
             raise PartFailed(f"{self.argv[0]} runs already")
@@ -144,7 +147,7 @@ class Process:
         """Sends a signal to the program alone, not to its children."""
         os.kill(self.pid, number)
 
-    def wait(self, within: float = 20) -> int:
+    def wait(self, within: float = LONGEST_START) -> int:
         """Waits for the program to end by itself; returns its exit status (negative: a signal)."""
         if self._child is None:
             raise PartFailed(f"{self.argv[0]} is not running")

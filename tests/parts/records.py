@@ -67,7 +67,7 @@ class RequestLog:
         server: str | None = None,
         method: str | None = None,
         path_contains: str = "",
-        within: float = 10,
+        within: float = 30,
     ) -> list[Record]:
         """Blocks until at least `count` such requests have arrived; raises TimeoutError."""
         with self._changed:

@@ -13,7 +13,7 @@ from .ports import HOST, free_port, listen
 from .processes import PartFailed
 from .records import RequestLog
 
-LONGEST_STOP = 15
+LONGEST_STOP = 60
 
 
 class Recorded:
