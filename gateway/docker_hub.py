@@ -1,7 +1,7 @@
-"""Docker Hub: its names, hosts and habits, wherever they differ from those of any other registry.
+"""Docker Hub: its names, hosts and special behaviour.
 
-The registry answers at another host than the one in image names, official images have a short name, and a HEAD of a
-manifest does not count for the limit on pulls (https://docs.docker.com/docker-hub/usage/pulls/).
+The registry's host differs from the one in image names, official images have a short name, and a HEAD of a manifest
+does not count against the pull limit (https://docs.docker.com/docker-hub/usage/pulls/).
 """
 
 from cache.oci.names import RepositoryName

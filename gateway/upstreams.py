@@ -32,7 +32,7 @@ _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One configured upstream; `password_file` belongs to `username`, both or neither are there."""
+    """One configured upstream; `password_file` belongs to `username`, and both or neither are set."""
 
     name: str
     url: str
@@ -48,14 +48,14 @@ class Upstream:
     mirrors: tuple[str, ...] = ()
 
     def permits(self, image: RepositoryName) -> bool:
-        """By its globs on the name without tag, in which `*` crosses slashes; deny wins."""
+        """Whether the globs permit an image name without tag; `*` also matches slashes, and deny wins."""
         if any(fnmatchcase(image.text, glob) for glob in self.deny):
             return False
         return any(fnmatchcase(image.text, glob) for glob in self.allow)
 
     def lends_to(self, group: Group) -> bool:
-        """Whether the configured credential serves a group: one that is named, or without names all that ask for a
-        login. An open group must not show the world what the server's own account may read."""
+        """Whether a group uses the configured credential: a listed group or, if none is listed, every group that
+        requires a login. An open group must not show everybody the content that the server's own account may read."""
         if not self.username:
             return False
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
@@ -63,7 +63,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamState:
-    """`limit` and `remaining` are None where the upstream never stated any."""
+    """State of an upstream. `limit` and `remaining` are None if the upstream never stated any."""
 
     name: str
     limit: int | None
@@ -74,7 +74,7 @@ class UpstreamState:
 
 
 class Upstreams:
-    """Clients are made when they are first needed and kept; they share one egress per upstream."""
+    """Clients of the configured upstreams, made on first use and kept; the clients of one upstream share its egress."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class Upstreams:
         ledger: Ledger | None = None,
         traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
     ) -> None:
-        """`ledger`: what is known of the limits of their sources; without one it is known to this process alone.
-        `traffic` gives who is told of what passes between here and the upstream of a name."""
+        """`ledger`: known limits of the sources; by default only this process knows them. `traffic` returns the
+        receiver of traffic reports for an upstream's name."""
         self.ledger = ledger or Ledger()
         self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
@@ -102,11 +102,12 @@ class Upstreams:
         return self._configured[name]
 
     def name_of(self, source: Source) -> str:
-        """The configured name of a source's upstream: the first, where several lead to one origin; else the origin."""
+        """Configured name of a source's upstream: the first, if several have one origin; else the origin."""
         return next((name for name, origin in self._origins.items() if origin == source.origin), str(source.origin))
 
     def source(self, group: Group, name: str) -> Source:
-        """As whom a group sees an upstream: what it pulled with one credential is not there for another."""
+        """The source with which a group uses an upstream; content pulled with one credential is not shared with
+        another."""
         upstream = self._configured[name]
         origin = self._origins[name]
         if group.upstream_username is not None and name == group.default_upstream:
@@ -135,31 +136,32 @@ class Upstreams:
         return name, credential, group.upstream_password_sealed if credential.group_id is not None else None
 
     async def prepare(self) -> None:
-        """So that nobody's first pull pays for what is made once."""
+        """Prepare connections, so that no pull is delayed by one-time work."""
         for name, upstream in self._configured.items():
             await self._egress_to(name, self._origins[name], upstream).prepare()
 
     def content_verified(self, source: Source) -> None:
-        """Content of this source had its digest."""
+        """Record that content of this source matched its digest."""
         for circuits in self._circuits_of(source.origin):
             circuits.believe(source.origin)
 
     def content_invalid(self, source: Source, fault: Fault, reason: str) -> None:
-        """Content of this source was wrong. What an image's author may have caused says nothing of the upstream, and
-        where there are mirrors it may have come from one of them: then the next is asked for it anyway."""
+        """Record that content of this source was wrong. Faults that an image's author may have caused do not count
+        against the upstream, and with mirrors neither do others: the content may have come from a mirror, and the next
+        one is tried anyway."""
         mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
         if fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
                 circuits.doubt(source.origin, reason)
 
     def has_spare_quota(self, source: Source) -> bool:
-        """Whether the limit of a source leaves something for what nobody waits for yet."""
+        """Whether the source's limit leaves quota for content that no client waits for yet."""
         known, now = self.ledger.find(source), self.ledger.clock()
         return saving_mode(known, now) is SavingMode.NONE and not pause(known, RequestKind.PULL, False, now)
 
     def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
-        """Each upstream as it is now, over all its credentials: the least that is left, the longest pause. `waiting`:
-        the misses that wait, by source."""
+        """Current state of each upstream over all its credentials: the least quota left, the longest pause. `waiting`:
+        the number of waiting misses by source."""
         known, now = self.ledger.all(), self.ledger.clock()
         return [
             _state(
@@ -224,7 +226,8 @@ def _state(name: str, known: list[Allowance], waiting: int, circuit_open: bool, 
 
 
 def _open_login(group: Group, sealer: Sealer) -> Credential | None:
-    """Opened each time, too, so that what is cached is served even where it cannot be. Raises Unavailable."""
+    """Decrypt the group's login at each use, so that cached content is served even if that fails. Raises
+    Unavailable."""
     try:
         login = open_login(group, sealer)
     except SealBroken as error:
@@ -234,7 +237,7 @@ def _open_login(group: Group, sealer: Sealer) -> Credential | None:
 
 
 def _read_password(upstream: Upstream) -> str:
-    """Read each time it is needed, which is seldom, so that a changed file is used at once. Raises Unavailable."""
+    """Read the password at each use, which is rare, so that a changed file takes effect at once. Raises Unavailable."""
     try:
         return upstream.password_file.read_text().strip("\r\n") if upstream.password_file else ""
     except (OSError, UnicodeDecodeError) as error:

@@ -1,1 +1,1 @@
-"""Another registry, seen as its client."""
+"""Upstream registries, and the client side of their protocol."""

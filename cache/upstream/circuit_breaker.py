@@ -1,8 +1,8 @@
-"""When an upstream that fails is left alone, and when it is asked again; pure.
+"""Circuit breaker: decides when no requests are sent to a failing upstream, and when one probes it.
 
-A circuit is closed until so many outages came in a row. Then it is open: nobody asks for a while, in which everybody is
-refused at once. After that one request goes out as a probe, whose success closes the circuit and whose failure opens it
-for twice as long. Times are those of a steady clock, in seconds.
+A circuit is closed until TRIP_AFTER outages occur in a row. Then it is open: requests fail at once for a while. After
+that one request is sent as a probe, whose success closes the circuit and whose failure opens it for twice as long.
+Decisions are pure functions; times are seconds of a monotonic clock.
 """
 
 import threading
@@ -21,7 +21,7 @@ TRIP_AFTER = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 
 PROBE_WITHIN = 30.0
-"""A probe of which nothing is heard for so long is taken for lost, and another goes out."""
+"""Seconds after which a probe without an outcome is considered lost, and another one is sent."""
 
 
 class Admission(Enum):
@@ -32,7 +32,8 @@ class Admission(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """`row` holds who met each outage since the last success; `wait` is 0 while the circuit is closed."""
+    """State of a circuit. `row` lists the subjects of the outages since the last success; `wait` is 0 while the circuit
+    is closed."""
 
     row: tuple[str, ...] = ()
     since: float = 0.0
@@ -51,20 +52,20 @@ def admission(circuit: CircuitState, now: float) -> Admission:
 
 
 def probed(circuit: CircuitState, now: float) -> CircuitState:
-    """A probe goes out: nobody else does before its outcome is known."""
+    """State after a probe was sent: no other request is sent before its outcome is known."""
     return replace(circuit, retry_at=now + PROBE_WITHIN)
 
 
 def given_up(circuit: CircuitState, now: float) -> CircuitState:
-    """The probe ended without an outcome, since whoever sent it left: the next one may go at once."""
+    """State after a probe without an outcome, because its sender left: the next probe may be sent at once."""
     return replace(circuit, retry_at=now)
 
 
 def failed(circuit: CircuitState, now: float, reason: str, of: str = "", *, probe: bool = False) -> CircuitState:
-    """An outage. One that has `of` counts once for each, so that no single thing, which may be all that is broken,
-    speaks for the whole; without it every outage counts."""
+    """State after an outage. Outages with the same `of` count once, so that a single failing image does not open the
+    circuit of the whole host; without `of` every outage counts."""
     if circuit.wait:
-        # What was sent before the circuit opened tells nothing new.
+        # An outage of a request that was sent before the circuit opened is nothing new.
         return _opened(circuit, now, reason, min(circuit.wait * 2, LONGEST_WAIT)) if probe else circuit
     if of and of in circuit.row:
         return replace(circuit, reason=reason)
@@ -88,8 +89,7 @@ _Key = tuple[Origin, str]
 
 
 class GuardedRequest:
-    """One request on its way. What is told first counts; `release` without an outcome before it says that there is
-    none."""
+    """One request in progress. The first outcome counts; `release` without an outcome records that there is none."""
 
     def __init__(self, circuits: "CircuitBreakers", keys: list[_Key], probes: list[_Key]) -> None:
         self._circuits, self._keys, self._probes = circuits, keys, probes
@@ -99,7 +99,7 @@ class GuardedRequest:
         self._tell(lambda: self._circuits.note_answer(self._keys))
 
     def failed(self, reason: str, *, host: bool) -> None:
-        """`host`: it could not be reached at all."""
+        """Record a failure. `host`: the host could not be reached at all."""
         self._tell(lambda: self._circuits.note_failure(self._keys, self._probes, reason, host))
 
     def release(self) -> None:
@@ -118,7 +118,8 @@ class CircuitBreakers:
         self._lock = threading.Lock()
 
     def enter(self, origin: Origin, image: str) -> GuardedRequest:
-        """Raises Unavailable at once where the host, the image or the host's word has failed too often."""
+        """Begin a request. Raises Unavailable at once while the circuit of the host, the image or the host's content is
+        open."""
         keys: list[_Key] = [(origin, ""), (origin, image)] if image else [(origin, "")]
         with self._lock:
             now = self._clock()
@@ -134,21 +135,22 @@ class CircuitBreakers:
         raise self._refusal(origin, shut[0], now)
 
     def is_open(self, origin: Origin, image: str = "") -> bool:
-        """Whether nothing of the host, or of the image there, is asked at present, or only a probe."""
+        """Whether requests to the host, or for the image there, are refused at present, except for a probe."""
         with self._lock:
             word = self._circuits.get((origin, _WORD), CLOSED)
             waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
             return any(waits) or admission(word, self._clock()) is Admission.REFUSE
 
     def believe(self, origin: Origin) -> None:
-        """Content of the host had its digest."""
+        """Record that content of the host matched its digest."""
         with self._lock:
             self._circuits.pop((origin, _WORD), None)
 
     def doubt(self, origin: Origin, reason: str) -> None:
-        """Content of the host was wrong. The same thing wrong again says nothing more about all the others.
+        """Record wrong content of the host. The same content wrong again does not count.
 
-        There is no probe: once the wait is over all may pass, and the next wrong answer makes the next wait longer.
+        This circuit has no probe: after the wait all requests pass, and the next wrong content makes the next wait
+        longer.
         """
         with self._lock:
             now = self._clock()
@@ -181,7 +183,7 @@ class CircuitBreakers:
             for key in probes:
                 if host and key not in keys[:1]:
                     self._circuits[key] = given_up(self._circuits.get(key, CLOSED), now)
-            if len(self._circuits) > _LIMIT:  # those that closed are gone already: the oldest are forgotten
+            if len(self._circuits) > _LIMIT:  # closed circuits are deleted already: the oldest open ones are dropped
                 for key in list(self._circuits)[: _LIMIT // 2]:
                     del self._circuits[key]
 

@@ -1,4 +1,4 @@
-"""What may go wrong with an upstream; the only errors that leave cache.upstream."""
+"""Errors of upstreams; no other errors leave cache.upstream."""
 
 from typing import Self
 
@@ -6,33 +6,33 @@ from cache.values import Fault
 
 
 class UpstreamError(Exception):
-    """`reason` is for people: it names hosts, never URLs with queries and never credentials."""
+    """Failure of an upstream. `reason` is for people: it names hosts, never URLs with queries and never credentials."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
     def again(self) -> Self:
-        """A fresh exception with the same meaning, for one more of those who waited for the same thing."""
+        """A new exception with the same meaning, for another waiter of the same result."""
         return type(self)(self.reason)
 
 
 class NotFound(UpstreamError):
-    """The registry itself says that there is no such thing."""
+    """The registry itself responds that the content does not exist."""
 
 
 class AccessDenied(UpstreamError):
-    """The registry itself refuses, to a token that is fresh or to nobody."""
+    """The registry itself refuses, either a fresh token or an anonymous request."""
 
 
 class UpstreamOutage(UpstreamError):
-    """Everything that may be better later: what is cached may be served stale."""
+    """A failure that may be temporary: cached content may be served stale."""
 
 
 class Unavailable(UpstreamOutage):
-    """No usable answer: refused, timed out, TLS, DNS, 5xx, or a token service that does not give tokens.
+    """No usable response: refused, timed out, TLS, DNS, 5xx, or a token service that issues no tokens.
 
-    `retry_after`: seconds in which nothing will be asked; None where that is not known.
+    `retry_after`: seconds in which no request will be sent; None if that is not known.
     """
 
     def __init__(self, reason: str, retry_after: int | None = None) -> None:
@@ -53,7 +53,7 @@ class RateLimited(UpstreamOutage):
 
 
 class Corrupt(UpstreamOutage):
-    """An answer that must not be passed on; `evidence` is its body, where that is small and was read."""
+    """A response that must not be passed on; `evidence` is its body, if it is small and was read."""
 
     def __init__(self, reason: str, fault: Fault = Fault.DIGEST, evidence: bytes = b"") -> None:
         super().__init__(reason)

@@ -1,7 +1,7 @@
-"""How a conversation with an upstream is written once and carried out twice.
+"""Flow: an exchange with an upstream, written once for tasks and threads.
 
-A flow is a generator that yields steps and is sent their results. It decides; the two drivers below do what it says,
-one for tasks and one for threads.
+A flow is a generator that yields steps and is sent their results. It decides; each of the two drivers below performs
+its steps, one in a task and one in a thread.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Send a request; the result is the Response, its body unread. Whoever gets it closes it.
+    """Send a request; the result is the Response, its body unread. The flow that receives it closes it.
 
-    `image`: what it is for. `brief`: its answer is small, so that it need not wait behind downloads.
+    `image`: the image of the request. `brief`: the response is small, so it need not wait behind downloads.
     """
 
     method: str
@@ -32,7 +32,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read what is left of a response and close it; the result is its bytes, None where they pass the limit."""
+    """Read the rest of a response and close it; the result is its bytes, or None if they exceed the limit."""
 
     response: Response
     limit: int
@@ -47,7 +47,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait until another flow has done what both need; the result is the error that it met, if any."""
+    """Wait until another flow has finished common work; the result is the error that it met, if any."""
 
     future: "Future[UpstreamError | None]"
 

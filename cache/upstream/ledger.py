@@ -1,7 +1,7 @@
-"""The ledger: what is left of the limits of all sources, shared by the processes of a host through a small file.
+"""Ledger: the remaining limits of all sources, shared by the processes of a host through a small file.
 
-The file may vanish: then each process goes on with what it knows. Pauses are written at once, what answers tell of
-limits now and then. Nothing here is on the path of what the cache can answer.
+If the file is lost, each process continues with its own knowledge. Pauses are written at once, limits that responses
+state are written periodically. Cache hits never use the ledger.
 """
 
 import json
@@ -28,13 +28,13 @@ _SIZE_LIMIT = 4 * 1024 * 1024
 _LOCK_TRIES, _LOCK_WAIT = 20, 0.005
 _AT_LAST = 0.05
 _NUMBERS = 1e11
-"""Nothing that is counted or timed here comes near it."""
+"""Upper bound of valid counts and times."""
 
 _FORGET_AFTER = 30 * 24 * 3600
 
 
 class Ledger:
-    """Tasks and threads use it. Without a path it lasts as long as the process."""
+    """Limits by source, for tasks and threads. Without a path the ledger lasts as long as the process."""
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
@@ -55,13 +55,14 @@ class Ledger:
             return dict(self._known)
 
     def note(self, source: Source, change: Callable[[Allowance], Allowance]) -> None:
-        """For what others may hear of a little later; `flush` writes it."""
+        """Change what is known of a source; other processes see it after `flush`."""
         with self._lock:
             self._known[source] = change(self._known.get(source, UNKNOWN))
             self._dirty.add(source)
 
     def change(self, source: Source, change: Callable[[Allowance], Allowance]) -> Allowance:
-        """For what all processes must know at once: applied to what they know, one process at a time."""
+        """Change what all processes know of a source, at once: one process at a time applies `change` to the shared
+        state."""
         with self._lock, self._exclusively():
             self._look()
             changed = self._known[source] = change(self._known.get(source, UNKNOWN))
@@ -76,7 +77,7 @@ class Ledger:
                     self._write()
 
     def _look(self) -> None:
-        """Reads the file where another process has replaced it."""
+        """Read the file again if another process has replaced it."""
         if self._path is None:
             return
         try:
@@ -93,7 +94,7 @@ class Ledger:
             self._known[source] = quota.merged(allowance, own) if source in self._dirty else allowance
 
     def _write(self) -> None:
-        """What cannot be written is known to this process alone; it is not worth a request."""
+        """Write the file. If that fails, only this process knows the state; no request fails for it."""
         if self._path is None:
             return
         since = self.clock() - _FORGET_AFTER
@@ -113,7 +114,8 @@ class Ledger:
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
-        """Others write in turn; one that has stopped in the middle is not waited for long."""
+        """Hold the file's lock, so that writers take turns; a process that stopped while holding it is not waited for
+        long."""
         descriptor = None
         if self._path is not None:
             with suppress(OSError):
@@ -131,8 +133,8 @@ class Ledger:
 
 
 class Quota:
-    """The ledger as one source sees it. `name` and `whom` are for people. `free_checks`: its HEADs of manifests are
-    known not to count."""
+    """Ledger for one source. `name` and `whom` are for messages. `free_checks`: HEAD requests for manifests are known
+    not to count."""
 
     def __init__(
         self, ledger: Ledger, source: Source, name: str = "", whom: str = "this gateway", free_checks: bool = False
@@ -143,7 +145,8 @@ class Quota:
         self._pulling = 0
 
     def pause(self, ask: RequestKind) -> float:
-        """Seconds until such a request may be sent; a moment where what is left is on its way to others already."""
+        """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
+        limit."""
         known, now = self._ledger.find(self._source), self._ledger.clock()
         seconds = quota.pause(known, ask, self.free_checks, now)
         left = quota.left_now(known, now)
@@ -155,18 +158,18 @@ class Quota:
         return quota.saving_mode(self._ledger.find(self._source), self._ledger.clock())
 
     def reason(self) -> str:
-        """Why nothing is sent at present, for a person."""
+        """Reason why nothing is sent at present, for a person."""
         return quota.in_words(self._ledger.find(self._source), self._name, self._whom, self._ledger.clock())
 
     def saving_refusal(self) -> RateLimited:
-        """Why a revalidation is not sent although it could be."""
+        """Reason why a revalidation is not sent although it could be."""
         known = self._ledger.find(self._source)
         left = f"{known.remaining} of {known.limit} are left, for images that are not here"
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
     @contextmanager
     def request(self, ask: RequestKind) -> Iterator["CountedRequest"]:
-        """Raises RateLimited where nothing may be sent."""
+        """Count a request within the block. Raises RateLimited if it must not be sent."""
         now = self._ledger.clock()
         known = self._ledger.find(self._source)
         if quota.must_claim(known, ask, self.free_checks, now) and now >= known.until:
@@ -179,7 +182,7 @@ class Quota:
             self._pulling -= ask is RequestKind.PULL
 
     def _claim(self, ask: RequestKind, now: float) -> Allowance:
-        """After a pause one goes first, over all processes: what was over for it is not for the others."""
+        """Claim the first request after a pause, among all processes; for the others the pause continues."""
         before: list[Allowance] = []
 
         def claim(known: Allowance) -> Allowance:
@@ -196,7 +199,7 @@ class Quota:
 
 
 class CountedRequest:
-    """One request and what came of it."""
+    """One request and its outcome."""
 
     def __init__(self, ledger: Ledger, source: Source, ask: RequestKind, sent: float) -> None:
         self._ledger, self._source, self._ask, self._sent = ledger, source, ask, sent
@@ -222,7 +225,7 @@ class CountedRequest:
 
 
 def _parse(content: bytes) -> dict[Source, Allowance]:
-    """What is no ledger, in whole or in part, tells nothing."""
+    """Parse a ledger; content that is invalid, in whole or in part, counts as empty."""
     try:
         document = json.loads(content)
         return {Source.parse(source): _allowance(entry) for source, entry in document.items()}
@@ -246,7 +249,7 @@ def _allowance(entry: dict[str, object]) -> Allowance:
 
 
 def read(path: Path) -> dict[Source, Allowance]:
-    """What a running server has written, or the last one that ran; {} where there is nothing."""
+    """Ledger that a running server, or the last one, has written; {} if there is none."""
     try:
         return _parse(path.read_bytes())
     except OSError:

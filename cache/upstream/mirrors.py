@@ -1,12 +1,13 @@
-"""A second source: an upstream whose content may also come from mirrors, when it cannot give it itself.
+"""Mirrors: a client of an upstream that falls back to mirrors when the upstream cannot provide content.
 
-A mirror is another registry that, as the settings say, may serve the same content. It is never shown a credential, and
-so it can prove no right that a credential has: mirrors stand behind anonymous sources alone, where whatever a mirror
-gives to strangers is no secret. Sources with a credential ask their upstream and nobody else.
+A mirror is another registry that, according to the settings, may serve the same content. It never receives a
+credential, so it cannot prove a right that a credential has: mirrors are used for anonymous sources only, whose content
+is public. Sources with a credential use their upstream only.
 
-What is asked for by digest may come from anywhere, since it is verified: the next is tried after an outage, a limit, a
-404 or wrong bytes, also in the middle of a blob. What a tag points to is the upstream's word. A mirror is asked for a
-tag only while the upstream gives no answer at all, and only for tags that are not here: it may be behind.
+Content that is requested by digest may come from any registry, since it is verified: the next one is tried after an
+outage, a limit, a 404 or wrong bytes, even in the middle of a blob. For tags the upstream is authoritative. A mirror is
+used for a tag only while the upstream does not respond at all, and only for tags that are not cached, because a mirror
+may be behind.
 """
 
 import threading
@@ -32,7 +33,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 REMEMBER = 60.0
-"""Seconds for which a blob is asked for elsewhere after one has failed to give it."""
+"""Seconds for which a blob is requested from the next registry after one has failed to provide it."""
 
 _LIMIT = 1000
 
@@ -72,7 +73,7 @@ class MirroredClient:
         return self.primary.fails(image)
 
     def pause(self, ask: RequestKind) -> float:
-        """Seconds until somebody may be asked."""
+        """Seconds until a request may be sent to any of the registries."""
         return min(client.pause(ask) for client in self._clients)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
@@ -94,7 +95,8 @@ class MirroredClient:
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None
     ) -> Iterator["WatchedStream"]:
-        """Blocks; for a thread. Whoever broke off, or gave bytes that were no good, is asked last the next time."""
+        """Open a blob from the first registry that provides it; blocks, for a thread. A registry that broke off or sent
+        wrong bytes is tried last the next time."""
         failures: dict[int, UpstreamError] = {}
         for place in self._order(digest):
             with ExitStack() as stack:
@@ -113,7 +115,8 @@ class MirroredClient:
         raise failures[0]
 
     async def _first(self, reference: Tag | Digest | None, ask: Callable[[UpstreamClient], Awaitable[T]]) -> T:
-        """The first answer. Only of a digest a 404 is no answer: the upstream may have lost what a mirror kept."""
+        """Send a request to one registry after the other; the first response counts. A 404 counts except for a digest,
+        which a mirror may have kept when the upstream lost it."""
         excused = (UpstreamOutage, NotFound) if isinstance(reference, Digest) else UpstreamOutage
         try:
             return await ask(self.primary)
@@ -145,7 +148,8 @@ class MirroredClient:
 
 
 class WatchedStream:
-    """A BlobStream that tells when it breaks off, and when it has given all: then whoever asks again got no good."""
+    """A BlobStream that calls `used` when it breaks off or has ended: another request for the blob means that its
+    content was no good."""
 
     def __init__(self, inner: BlobStream, used: Callable[[], None], *, to_the_end: bool) -> None:
         self.start, self.size, self.accepts_ranges = inner.start, inner.size, inner.accepts_ranges

@@ -1,6 +1,6 @@
-"""Single questions to an upstream, for a person who looks for a fault: what a pull hides by trying again is told here.
+"""Probe of an upstream for diagnosis: single requests without the retries with which a pull hides faults.
 
-They go where pulls go, by the same rules, with the same tokens.
+They use the same addresses, rules and tokens as pulls.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from cache.upstream.tokens import Tokens
 
 @dataclass(frozen=True, slots=True)
 class PingResult:
-    """How a registry answers the first question. `challenge`: whom it wants to be told who asks, empty for nobody.
-    `date`: what it takes for the time, None where it does not say."""
+    """Response to a first request. `challenge`: the demanded authentication, empty if none. `date`: the registry's
+    clock, None if it states none."""
 
     status: int
     challenge: str
@@ -30,7 +30,7 @@ class PingResult:
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """The answer to a HEAD of a manifest; `limit` and `remaining` are pulls, None where they are not named."""
+    """Response to a HEAD of a manifest; `limit` and `remaining` are pulls, None if they are not stated."""
 
     status: int
     limit: int | None
@@ -38,7 +38,7 @@ class ManifestHead:
 
 
 class RegistryProbe:
-    """Raises only UpstreamError."""
+    """Requests to one registry. Raises only UpstreamError."""
 
     def __init__(self, url: str, egress: Egress, tokens: Tokens) -> None:
         self._url = url
@@ -46,18 +46,19 @@ class RegistryProbe:
         self._tokens = tokens
 
     async def ping(self) -> PingResult:
-        """GET /v2/ as nobody (distribution-spec, "Determining Support")."""
+        """Send an anonymous GET /v2/ (distribution-spec, "Determining Support")."""
         response = await self._ask("GET", f"{self._url}/v2/", {})
         challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
         return PingResult(response.status_code, challenge, _date(response.headers.get("date", "")))
 
     async def authorization(self, image: RepositoryName, challenge: str) -> str | None:
-        """By the token dance; None where there is nothing to answer the challenge with."""
+        """Get the Authorization header for a challenge, with a token if it demands one; None if there is no way to
+        authenticate."""
         flow = self._tokens.renewed(f"repository:{image}:pull", None, challenge)
         return await carry_out(flow, self._egress)
 
     async def head(self, image: RepositoryName, reference: Tag | Digest, authorization: str | None) -> ManifestHead:
-        """HEAD of a manifest, which Docker Hub does not count as a pull."""
+        """Send a HEAD for a manifest, which Docker Hub does not count as a pull."""
         headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
         url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
         response = await self._ask("HEAD", url, headers)
@@ -75,7 +76,7 @@ class RegistryProbe:
 
 
 def _pulls(value: str) -> int | None:
-    """The number of `100;w=21600`."""
+    """The number in `100;w=21600`."""
     number = value.partition(";")[0].strip()
     return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
 

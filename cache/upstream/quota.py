@@ -1,6 +1,6 @@
-"""What an upstream says about how much it will still give, and what follows from that; pure.
+"""Quota: the limit that an upstream states, and the decisions that follow from it; pure.
 
-Times are seconds since the epoch, since several processes share what is known here.
+Times are seconds since the epoch, because several processes share this state.
 """
 
 import re
@@ -12,13 +12,13 @@ from email.utils import mktime_tz, parsedate_tz
 from enum import Enum
 
 RETRY_CAP = 3600
-"""Seconds: after so long one request looks whether an upstream that named a longer pause still means it."""
+"""Seconds after which one request checks whether an upstream that named a longer pause still limits."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 30, 900
-"""Seconds of the first pause where the upstream names none, and of the longest that it grows to."""
+"""Seconds of the first pause if the upstream names none, and of the longest that it grows to."""
 
 PROBE_WITHIN = 5
-"""Seconds that others wait for the first request after a pause."""
+"""Seconds for which others wait for the first request after a pause."""
 
 LITTLE, SCARCE = 10, 5
 SAMPLES, SAMPLE_EVERY = 60, 60
@@ -28,8 +28,8 @@ _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,]
 
 
 class RequestKind(Enum):
-    """What a request is for. Limits on pulls count PULL alone; a 429 to anything else means everything, but to a PART:
-    that may be meant for the connections beside the first of a download, which goes on over one."""
+    """Purpose of a request. Limits on pulls count PULL only. A 429 to another kind concerns all requests, except for
+    PART: that may be meant for the additional connections of a download, which continues over one."""
 
     PULL = "get of a manifest"
     CHECK = "head of a manifest"
@@ -38,7 +38,7 @@ class RequestKind(Enum):
 
 
 class SavingMode(Enum):
-    """How revalidation must save: not at all, by asking more seldom, by not asking."""
+    """How revalidation saves quota: not at all, by fewer requests, by no requests."""
 
     NONE = "none"
     LITTLE = "little is left"
@@ -47,7 +47,8 @@ class SavingMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StatedLimit:
-    """The limit that an answer states: so many in `window` seconds, so many of them left; `source` is whose it is."""
+    """Limit that a response states: `limit` pulls in `window` seconds, of which `remaining` are left; `source` is whose
+    limit it is."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -57,7 +58,7 @@ class StatedLimit:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is known of one source's limit. In a pause (before `until`) nothing that counts is sent: no pull, or with
+    """State of one source's limit. During a pause (before `until`) no request that counts is sent: no pull, or with
     `everything` no request at all. `strikes` counts the pauses in a row."""
 
     limit: int | None = None
@@ -83,12 +84,13 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
     try:
         date = parsedate_tz(value)
         return None if date is None else max(0, min(round(mktime_tz(date) - now()), 24 * 3600))
-    except (ValueError, OverflowError, IndexError):  # the library's answers to a year 99999 and the like
+    except (ValueError, OverflowError, IndexError):  # errors of the library for a year 99999 and the like
         return None
 
 
 def told(headers: Mapping[str, str]) -> StatedLimit | None:
-    """What Docker Hub and others say with every manifest (`ratelimit-remaining: 99;w=21600`); None without it."""
+    """Parse the headers that Docker Hub and others send with every manifest (`ratelimit-remaining: 99;w=21600`); None
+    if absent."""
     limit, window = _count(headers.get("ratelimit-limit", ""))
     remaining, other = _count(headers.get("ratelimit-remaining", ""))
     if limit is None and remaining is None:
@@ -104,7 +106,7 @@ def _count(value: str) -> tuple[int | None, int | None]:
 
 
 def after_answer(known: Allowance, ask: RequestKind, said: StatedLimit | None, sent: float, now: float) -> Allowance:
-    """An answer that is no 429, to a request that was sent at `sent`: it may end a pause that had begun before."""
+    """State after a response other than 429 to a request sent at `sent`: it may end a pause that had begun before."""
     allowance = _noted(known, said, sent, now)
     if known.until and sent >= known.began:
         proved = known.everything or ask is RequestKind.PULL or (said is not None and bool(said.remaining))
@@ -118,7 +120,8 @@ def after_answer(known: Allowance, ask: RequestKind, said: StatedLimit | None, s
 def after_refusal(
     known: Allowance, ask: RequestKind, said: StatedLimit | None, retry: int | None, sent: float, now: float
 ) -> Allowance:
-    """A 429. One to a request that was under way when the pause began makes it no longer than it says itself."""
+    """State after a 429. If the request was sent before the pause began, the pause is extended only by the time that
+    the response names."""
     allowance = _noted(known, said, sent, now)
     everything = ask is not RequestKind.PULL or said is None
     late = bool(known.until) and sent < known.began
@@ -131,24 +134,25 @@ def after_refusal(
 
 
 def pause(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> float:
-    """Seconds for which such a request must not be sent; 0: it may. `free_checks`: a CHECK is known not to count."""
+    """Seconds for which such a request must not be sent; 0: it may be sent. `free_checks`: a CHECK is known not to
+    count."""
     counts = known.everything or ask is RequestKind.PULL or (ask is RequestKind.CHECK and not free_checks)
-    # No pause is longer: what seems so was written before a clock was set back.
+    # No pause is longer: a longer one was written before the clock was set back.
     return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
 
 
 def must_claim(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> bool:
-    """Whether a pause is over of which nobody knows yet whether it was long enough: then one goes first."""
+    """Whether an expired pause still needs a probe: one request is sent first, the others wait for it."""
     return bool(known.until) and pause(replace(known, until=now + 1), ask, free_checks, now) > 0
 
 
 def claimed(known: Allowance, now: float) -> Allowance:
-    """One goes; the others wait for what becomes of it."""
+    """State while one request probes; the others wait for its outcome."""
     return replace(known, began=now, until=now + PROBE_WITHIN)
 
 
 def saving_mode(known: Allowance, now: float) -> SavingMode:
-    """Where nothing is left there is nothing to save: a pause says what may be sent, and when one looks again."""
+    """Saving mode. If no pulls are left it is NONE: then a pause decides which requests may be sent."""
     left = left_now(known, now)
     if not known.limit or not known.remaining or left is None:
         return SavingMode.NONE
@@ -159,14 +163,15 @@ def saving_mode(known: Allowance, now: float) -> SavingMode:
 
 
 def left_now(known: Allowance, now: float) -> float | None:
-    """What was used is taken to come back little by little over the window; None where nothing was ever said."""
+    """Estimate of the remaining pulls, assuming that used ones return gradually over the window; None if no limit was
+    stated."""
     if known.limit is None or known.remaining is None:
         return None
     return known.remaining + max(0.0, now - known.told_at) * known.limit / (known.window or 3600)
 
 
 def empty_at(known: Allowance, now: float) -> float | None:
-    """When nothing will be left if it goes on as of late; None where hardly any is used, or little is known."""
+    """Time at which the quota will be used up at the current rate; None if hardly any is used, or little is known."""
     if known.remaining is None or len(known.samples) < 2:
         return None
     (begun, before), (ended, after) = known.samples[0], known.samples[-1]
@@ -177,14 +182,14 @@ def empty_at(known: Allowance, now: float) -> float | None:
 
 
 def resets_at(known: Allowance, now: float) -> float | None:
-    """When pulls are allowed again, or else when the whole window has passed since the upstream spoke last."""
+    """Time at which pulls are allowed again, or else at which the whole window has passed since the last statement."""
     if known.until > now:
         return known.until
     return known.told_at + known.window if known.window and known.told_at + known.window > now else None
 
 
 def merged(shared: Allowance, own: Allowance) -> Allowance:
-    """What others have written, with what this process was told last; pauses are always written at once."""
+    """Merge the written state with the last statements to this process; pauses are always written at once."""
     if own.told_at <= shared.told_at:
         return shared
     return replace(
@@ -199,7 +204,7 @@ def merged(shared: Allowance, own: Allowance) -> Allowance:
 
 
 def in_words(known: Allowance, name: str, whom: str, now: float) -> str:
-    """Why nothing is sent, for a person."""
+    """Reason why nothing is sent, for a person."""
     until = datetime.fromtimestamp(max(known.until, now), UTC)
     day = "" if until.date() == datetime.fromtimestamp(now, UTC).date() else f"{until:%Y-%m-%d} "
     when = f"until {day}{until:%H:%M} UTC"
@@ -209,7 +214,7 @@ def in_words(known: Allowance, name: str, whom: str, now: float) -> str:
 
 
 def _refill(known: Allowance) -> float:
-    """Seconds until one more may be given, if what was used comes back little by little."""
+    """Seconds until one more pull may be allowed, if used ones return gradually."""
     if not known.window or not known.limit:
         return 2.0 * FIRST_PAUSE
     return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
@@ -219,7 +224,7 @@ def _noted(known: Allowance, said: StatedLimit | None, sent: float, now: float) 
     if said is None:
         return known
     if sent < known.told_at and None not in (said.remaining, known.remaining):
-        # Answers of the same moment come in any order: the one that leaves least is the last word.
+        # Concurrent responses arrive in any order: the one that leaves least counts.
         said = replace(said, remaining=min(said.remaining or 0, known.remaining or 0))
     samples = known.samples
     if said.remaining is not None:

@@ -31,7 +31,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class RegistryClient:
-    """One upstream, asked with one credential. Raises only UpstreamError."""
+    """Client of one upstream with one credential. Raises only UpstreamError."""
 
     def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens, quota: Quota | None = None) -> None:
         self.source = source
@@ -49,16 +49,16 @@ class RegistryClient:
         return self._tokens.has_credential
 
     def probe(self) -> RegistryProbe:
-        """The same upstream, for a person who looks for a fault."""
+        """A probe of the same upstream, for diagnosis."""
         return RegistryProbe(self._url, self._egress, self._tokens)
 
     @property
     def primary(self) -> "RegistryClient":
-        """Whose word counts for tags."""
+        """The client that is authoritative for tags: this one."""
         return self
 
     def fails(self, image: RepositoryName) -> bool:
-        """Whether it did of late, so that the next answer, if there is one, may be long in coming."""
+        """Whether the upstream failed recently, so that the next response may take long or never arrive."""
         return self._egress.circuits.is_open(self.source.origin, image.text)
 
     def pause(self, ask: RequestKind) -> float:
@@ -66,7 +66,7 @@ class RegistryClient:
         return self.quota.pause(ask)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """What the reference points to; None where the upstream's answer does not tell (not all send a digest)."""
+        """Fetch the reference's target; None if the response does not tell (not all registries send a digest)."""
         flow = self._ask(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(flow, self._egress)
         await response.aclose()
@@ -79,11 +79,12 @@ class RegistryClient:
             return None
 
     async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
-        """Verified: against the digest that was asked for, else against the one that the upstream names."""
+        """Fetch a manifest, verified against the requested digest, else against the one that the upstream names."""
         return await carry_out(self._get_manifest(image, reference), self._egress)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Its bytes; None where the upstream does not say. Raises Corrupt for a page, which proves no right."""
+        """Fetch the blob's size in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page,
+        which proves no right."""
         response = await carry_out(self._ask(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
         await response.aclose()
         self._refuse_page(response, digest)
@@ -93,10 +94,11 @@ class RegistryClient:
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None
     ) -> Iterator[ResponseBlobStream]:
-        """Blocks; for a thread. The connection is not used again. Of a part exactly that, or Unavailable.
+        """Open a blob, or a part of it, for a thread; blocks. The connection is not reused. A Part is provided exactly,
+        or Unavailable is raised.
 
-        Where the rest is asked for, the upstream may give the whole; the stream's `start` tells. It is asked at its own
-        address each time, and never where it redirected to before: that holds for a while only.
+        For a Rest, the upstream may send the whole blob; the stream's `start` tells. Each request goes to the
+        upstream's own address, because the target of an earlier redirect may have expired.
         """
         headers = {"Range": part.range} if part else {}
         flow = self._ask(RequestKind.PART if part else RequestKind.CONTENT, image, "GET", f"blobs/{digest}", headers)
@@ -115,7 +117,7 @@ class RegistryClient:
             response.close()
 
     def _refuse_page(self, response: Response, digest: Digest) -> None:
-        """Raises Corrupt for a page of HTML where a blob was asked for."""
+        """Raise Corrupt for an HTML page instead of a blob."""
         if essence(response.headers.get("content-type", "")) == "text/html":
             raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
 
@@ -130,7 +132,8 @@ class RegistryClient:
         return TagPage(names, _next_page(response, names))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        """By the referrers API, or by the tag that stands in for it where there is none (distribution-spec 1.1)."""
+        """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
+        1.1)."""
         query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type is not None else ""
         try:
             flow = self._get_json(image, f"referrers/{digest}{query}", OCI_INDEX)
@@ -196,8 +199,8 @@ class RegistryClient:
     def _ask(
         self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> Flow[Response]:
-        """An answer of 2xx, after tokens and redirects; everything else is raised, and RateLimited without a request
-        while the upstream must not be asked."""
+        """Send a request with tokens and redirects; return a 2xx response. Other responses raise errors; while the
+        quota allows no request, RateLimited is raised without one."""
         with self.quota.request(ask) as conversation:
             try:
                 response = yield from self._authorized(ask, image, method, path, headers)
@@ -218,9 +221,10 @@ class RegistryClient:
     def _authorized(
         self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
     ) -> Flow[Response]:
-        """An answer to a request whose token, if it wants one, was not refused."""
+        """Send a request, and again with a new token after a 401."""
         scope = f"repository:{image}:pull"
-        blamed = "" if ask is RequestKind.PART else image.text  # an upstream that fails at ranges may give the whole
+        # an upstream that fails at ranges may still serve the whole blob
+        blamed = "" if ask is RequestKind.PART else image.text
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
@@ -237,7 +241,8 @@ class RegistryClient:
     def _walk(
         self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, blamed: str
     ) -> Flow[Response]:
-        """Follows redirects. The credential goes to the upstream's own origin, and to nobody once that was left."""
+        """Send a request and follow redirects. The credential is sent only to the upstream's own origin, and no longer
+        once a redirect has left it."""
         own = True
         for _ in range(REDIRECT_LIMIT + 1):
             if not self._egress.allows(url):
@@ -273,7 +278,7 @@ def _no_number(name: str) -> None:
 
 
 def _start_of(response: Response, part: Part | Rest | None) -> int | None:
-    """Where in the blob the body begins; None for something else than what was asked for."""
+    """Offset in the blob at which the body begins; None if the body is not what was requested."""
     given = response.headers.get("content-range", "").strip().lower()
     length = content_length(response)
     match part:
@@ -292,7 +297,7 @@ def _start_of(response: Response, part: Part | Rest | None) -> int | None:
 
 
 def _next_page(response: Response, names: list[str]) -> str | None:
-    """Only that there is a next page is taken from the upstream; where it begins is the last name of this one."""
+    """The last name of this page, after which the next page begins; the upstream only states whether there is one."""
     return (
         names[-1]
         if names and 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')

@@ -1,4 +1,4 @@
-"""Names become addresses in threads of their own, since the system's resolver can neither be stopped nor hurried."""
+"""Resolver: name lookups in separate threads, because the system's resolver can be neither cancelled nor timed."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -10,11 +10,11 @@ from socket import gaierror
 Resolver = Callable[[str, int], list[str]]
 
 LIMIT = 8
-"""Lookups of one upstream at a time; its redirects may lead to names that hang."""
+"""Number of concurrent lookups of one upstream, whose redirects may lead to names that hang."""
 
 
 class Lookups:
-    """Those of one upstream. All who want the same name wait for one lookup, each for as long as it likes."""
+    """Lookups of one upstream. Requests for the same name share one lookup, and each waits as long as it wants."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
@@ -22,7 +22,8 @@ class Lookups:
         self._lock = threading.Lock()
 
     def start(self, host: str, port: int) -> "Future[list[str] | Exception]":
-        """The addresses to come, or what went wrong as a value. Never cancel it: it may be others' too."""
+        """Start or join a lookup; the result is addresses, or an error as a value. Never cancel it: others may wait for
+        it."""
         with self._lock:
             running = self._running.get((host, port))
             if running is not None:
@@ -34,7 +35,7 @@ class Lookups:
             self._running[host, port] = future
         try:
             threading.Thread(target=self._look_up, args=(host, port, future), name="resolve", daemon=True).start()
-        except RuntimeError as error:  # no more threads
+        except RuntimeError as error:  # no more threads available
             self._end(host, port, future, error)
         return future
 
@@ -42,7 +43,7 @@ class Lookups:
         result: list[str] | Exception
         try:
             result = self._resolver(host, port)
-        except Exception as error:  # a thread's last resort: whoever waits must hear of it
+        except Exception as error:  # a thread's last resort: every waiter must get the error
             result = error
         self._end(host, port, future, result)
 
@@ -51,7 +52,7 @@ class Lookups:
     ) -> None:
         with self._lock:
             del self._running[host, port]
-        with suppress(RuntimeError):  # the loop of somebody who waited has been closed
+        with suppress(RuntimeError):  # the event loop of a waiter has been closed
             future.set_result(result)
 
 
@@ -75,5 +76,5 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def first_private(addresses: Iterable[str]) -> str | None:
-    """The first address that is not on the public internet; one such answer spoils a host name's whole answer."""
+    """First address that is not on the public internet; a single one makes the whole lookup invalid."""
     return next((text for text in addresses if not is_public(ip_address(text.partition("%")[0]))), None)

@@ -1,7 +1,8 @@
-"""Challenges (RFC 9110, section 11) and the token dance of registries (distribution project, "Token Authentication").
+"""Tokens: challenges (RFC 9110, section 11) and token authentication of registries (distribution project, "Token
+Authentication").
 
-A token is asked for only when a registry wants one, once for all who wait, and again shortly before it expires.
-A credential goes to the upstream itself and to the hosts that are named as its token service, to nobody else.
+A token is requested only when a registry demands one, once for all waiters, and again shortly before it expires. A
+credential is sent only to the upstream itself and to the hosts that are configured as its token service.
 """
 
 import base64
@@ -50,7 +51,7 @@ class Credential:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges of a WWW-Authenticate value, schemes and parameter names in lower case; [] where it is none."""
+    """Parse a WWW-Authenticate value, with schemes and parameter names in lower case; [] if it is malformed."""
     challenges: list[Challenge] = []
     parameters: dict[str, str] | None = None
     place = 0
@@ -76,7 +77,7 @@ class _Token:
 
 
 class Tokens:
-    """What one source's requests carry as Authorization; shared by tasks and threads."""
+    """Authorization headers for one source's requests; shared by tasks and threads."""
 
     def __init__(
         self,
@@ -99,27 +100,28 @@ class Tokens:
         return self._credential() is not None
 
     def authorization(self, scope: str) -> Flow[str | None]:
-        """What to send with a first request; None while this upstream has not asked for anything."""
+        """Header for a first request; None while this upstream has not demanded authentication."""
         if self._challenge is None:
             return None
         try:
             return (yield from self._fresh(self._challenge, scope, refused=None))
         except UpstreamError:
-            self._challenge = None  # the registry may name another token service by now: it is asked the next time
+            # the registry may name another token service by now: the next request gets a new challenge
+            self._challenge = None
             raise
 
     def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
-        """What to send after a 401 to `refused`; None where there is nothing better to send.
+        """Header for the repetition after a 401 to `refused`; None if there is no better one.
 
-        Raises Unavailable when the token service fails or refuses our credential, RateLimited, or AccessDenied when it
-        refuses a stranger.
+        Raises Unavailable if the token service fails or refuses our credential, RateLimited, or AccessDenied if it
+        refuses an anonymous request.
         """
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
         challenge = challenges.get("bearer") or challenges.get("basic")
         if challenge is None:
             return None
         header = yield from self._fresh(challenge, scope, refused)
-        # Not before it led to something: a challenge that leads nowhere must not stand in the way of later requests.
+        # A challenge is kept only after it led to a token, so that a useless one does not disturb later requests.
         self._challenge = challenge
         return header
 
@@ -192,7 +194,8 @@ class Tokens:
         return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
 
     def _check_realm(self, realm: str) -> str:
-        """The realm's host for messages; raises Unavailable for one that may not see the credential."""
+        """Check the realm and return its host for messages; raises Unavailable if it must not receive the
+        credential."""
         try:
             parts = urlsplit(realm)
             origin = origin_of(realm)

@@ -63,7 +63,7 @@ def _system_context() -> ssl.SSLContext:
 
 
 def make_clients(reach: Reach, check: "AddressCheck", stamp: int) -> Clients:
-    """Clients of one upstream. Raises OSError or ssl.SSLError where the CA file cannot be used."""
+    """Create the clients of one upstream. Raises OSError or ssl.SSLError if the CA file cannot be used."""
     context = ssl.create_default_context(cafile=reach.ca_file) if reach.ca_file else _system_context()
     timings = reach.timings
     options: dict[str, Any] = {
@@ -126,7 +126,8 @@ class AddressCheck:
         self._lookups = Lookups(resolver)
 
     def addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
-        """Raises httpcore's ConnectError for a name that has no address, or one that may not be reached."""
+        """Look up and check the addresses of a host. Raises httpcore's ConnectError if there is none, or one must not
+        be reached."""
         if self.reach.proxy:
             return [host]
         try:

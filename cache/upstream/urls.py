@@ -8,7 +8,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(url: str) -> Origin:
-    """Raises ValueError for anything but an absolute http or https URL with a host."""
+    """Origin of a URL. Raises ValueError for anything but an absolute http or https URL with a host."""
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError(f"not an http or https URL with a host: {parts.scheme}://{parts.hostname}")
@@ -17,11 +17,12 @@ def origin_of(url: str) -> Origin:
 
 
 def redirect_target(url: str, location: str) -> str:
-    """Where a redirect leads (RFC 9110, section 10.2.2).
+    """Target of a redirect (RFC 9110, section 10.2.2).
 
-    Raises ValueError for what is not to be followed: no URL, another scheme, a user's name in it, https left for http.
+    Raises ValueError for a location that must not be followed: no URL, another scheme, a user name in it, http after
+    https.
     """
-    # Looked at before it is joined: that would drop tabs and line breaks without a word.
+    # Checked before it is joined, because joining would silently drop tabs and line breaks.
     if any(ord(character) <= 32 or ord(character) == 127 for character in location):
         raise ValueError("the location is no URL")
     target = urljoin(url, location)
