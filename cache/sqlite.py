@@ -149,7 +149,7 @@ def alone(path: Path) -> Iterator[None]:
         descriptor = open_lock_file(path.with_name(f"{path.name}.lock"))
     except OSError as error:
         raise DatabaseUnusable(
-            f"{path.parent} cannot be written ({error.strerror}): give --data a folder that belongs to you"
+            f"{path.parent} cannot be written ({error.strerror}): use a folder that belongs to this user"
         ) from error
     try:
         lock(descriptor)

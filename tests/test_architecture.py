@@ -1,6 +1,7 @@
 """The layers and who may import which third party, read from the code itself."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,3 +152,28 @@ def test_nothing_below_the_command_line_names_a_command() -> None:
 def test_nothing_else_stands_at_the_top_level() -> None:
     allowed = {"pyproject.toml", "README.md", "gateway", "cache", "tests", "helm", "registry-data"}
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} <= allowed
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    defined: dict[str, list[str]] = {}
+    for module, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                defined.setdefault(node.name, []).append(module)
+    assert {name: places for name, places in defined.items() if len(places) > 1} == {}
+
+
+# What a person can type is known to cli, to the rooms that parse it, and to those that start the server.
+KNOWS_OPTIONS = ["gateway.cli", "gateway.settings", "gateway.processes"]
+
+
+def test_nothing_below_the_command_line_names_an_option() -> None:
+    for module, path in modules():
+        if not any(inside(module, room) for room in KNOWS_OPTIONS):
+            assert re.findall(r"[\"' `(]--[a-z][a-z-]+", path.read_text()) == [], f"{module} names an option"
+
+
+def test_every_room_of_the_layers_exists() -> None:
+    existing = [module for module, _ in modules()]
+    for room in [room for layer in LAYERS for room in layer]:
+        assert any(inside(module, room) for module in existing), f"{room} stands in LAYERS and nowhere else"

@@ -331,6 +331,23 @@ THREATS = [
         ),
     ),
     Threat(
+        "a closed group that stays open",
+        "A group is closed or deleted, and a worker that has it in memory goes on serving it.",
+        "Each change writes a row in its own transaction, and every worker drops what it names before its next lookup.",
+        (
+            "tests/gateway/directory/test_directory.py::test_a_change_of_this_process_is_seen_by_the_next_lookup",
+            "tests/gateway/directory/test_directory.py::test_a_commit_of_another_process_is_seen_by_the_next_lookup",
+        ),
+        Disarm("gateway/directory/directory.py", "self._groups.pop(path, None)", "pass"),
+    ),
+    Threat(
+        "writers that starve",
+        "Several processes write gateway.db, and some of them find it locked again and again until they fail.",
+        "A writer takes its turn at a lock file before it begins its transaction.",
+        ("tests/gateway/db/test_engine.py::test_a_writer_waits_for_one_of_another_process",),
+        Disarm("gateway/db/engine.py", "stack.enter_context(alone(self._path))", "pass"),
+    ),
+    Threat(
         "an image of another registry",
         "A mirror of one registry gets a request for another one's image by `?ns=`, and serves its own.",
         "An address that belongs to one upstream refuses every `ns` that names another.",
