@@ -16,7 +16,7 @@ All stand in one folder, <data>/spool; NAME is <algorithm>-<hex>.<16 hex digits 
 
 Only the holder of the lease of NAME creates, writes, renames or deletes NAME.part and its note; the sweep takes the
 lease before it deletes either, and spares a name that has waiters. Any process may open both for reading, and keeps
-what it opened when the names are gone. `leases` is created by whoever needs it first, and never deleted.
+what it opened when the names are gone. The first process that needs `leases` creates it; none deletes it.
 
 States and events
 -----------------
@@ -29,9 +29,9 @@ States and events
     FAILED     -            -              -          -             -           -
 
 (1) If some bytes of the spool are from an earlier stream or process, the fill starts over once: a new inode, the same
-    state. A follower that has yielded bytes of the old inode, or has told another size, fails; the others follow the
-    new one. Any other mismatch, the one after starting over included, is FAILED with Corrupt; the file, unless it is
-    too large, moves to the quarantine.
+    state. A follower that has yielded bytes of the old inode, or has promised another size to its reader, fails; the
+    others follow the new one. Any other mismatch, the one after starting over included, is FAILED with Corrupt; the
+    file, unless it is too large, moves to the quarantine.
 (2) The bytes are right and could only not be stored. Followers read on from their descriptors; nothing is recorded.
 
 A stream that breaks off is no event: `retry.download_into` requests the rest, within a budget of retries, and followers
@@ -77,15 +77,15 @@ resumed if its note has the same source, the same inode and the same boot id (by
 a stop of the machine), and its state is STREAMING or LEAVING. Bytes beyond the count are written again. An upstream
 that serves the whole instead of the rest costs the bytes that are present, which are skipped; they are not compared.
 
-A filler whose last reader left some seconds ago goes on if the blob is small or well under way (`worth_finishing`), or
-while another worker follows. Otherwise it is aborted, as it is when its server stops: its note says LEAVING, which
-admits no new follower; while WAITING it releases the lease at once; while STREAMING it leaves the spool to the waiters,
-or deletes it if there are none. The lease is held until what was committed is recorded, so a worker that waited finds
-bytes and links together.
+A filler whose last reader left some seconds ago continues if the blob is small or well under way
+(`worth_finishing`), or while another worker follows. Otherwise it is aborted, as it is when its server stops: its note
+says LEAVING, which admits no new follower; while WAITING it releases the lease at once; while STREAMING it leaves the
+spool to the waiters, or deletes it if there are none. The lease is held until what was committed is recorded, so a
+worker that waited finds bytes and links together.
 
 A full disk
 -----------
-A write that finds the disk full asks for room (`MakeRoom`), at most three times. After that, and after any other error
+A write that finds the disk full requests space (`MakeRoom`), at most three times. After that, and after any other error
 of the disk, the flight fails as Unstorable, in every worker that follows. Each reader then continues on an upstream
 stream of its own (`UncachedBlob`), which hashes the bytes that the reader has been sent together with those to come, so
 a body that completes is right as a whole. Nothing is stored.

@@ -15,7 +15,7 @@ class Unstorable(Unavailable):
 
 
 def unstorable(error: OSError) -> Unstorable:
-    return Unstorable(f"the blob cannot be written here ({error.strerror or error})")
+    return Unstorable(f"the blob cannot be written to disk ({error.strerror or error})")
 
 
 def abandoned() -> Unavailable:

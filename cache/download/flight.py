@@ -85,7 +85,7 @@ class Flight(Progress):
         return Follower(self, self._leave)
 
     def _leave(self) -> None:
-        """Count a follower that was closed. A download without readers goes on if it is worth finishing."""
+        """Count a follower that was closed. A download without readers continues if it is worth finishing."""
         self._followers -= 1
         if not self._followers and not self._finished:
             self._schedule_abandoning()
@@ -257,5 +257,5 @@ def _ended(flight: Flight, seconds: float) -> EndedDownload:
 
 
 def worth_finishing(size: int | None, written: int, limits: DownloadLimits = DEFAULT_LIMITS) -> bool:
-    """Whether a download without readers goes on."""
+    """Whether a download without readers continues."""
     return size is not None and (size <= limits.keep_size or written >= size * limits.keep_share)

@@ -12,7 +12,7 @@ from cache.upstream.errors import Unavailable
 class Follower(LocalBlob):
     """A LocalBlob over a growing file. Raises the download's UpstreamError where that failed.
 
-    It keeps to the file from which it yielded its first bytes, and to the size that it told its reader.
+    It keeps to the file from which it yielded its first bytes, and to the size that its reader has seen.
     """
 
     def __init__(self, progress: Progress, leave: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ class DownloadLimits:
 
     # A download that nobody reads.
     keep_size: int = 64 * 1024 * 1024
-    """A download goes on without readers if the blob is no larger than this …"""
+    """A download continues without readers if the blob is no larger than this …"""
     keep_share: float = 0.25
     """… or if this share of it has arrived."""
     abandon_after: float = 5.0

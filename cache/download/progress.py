@@ -43,7 +43,7 @@ class GrowingFile:
 
 
 class Progress:
-    """State of one download: WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED instead of any of the last three.
+    """State of one download: WAITING → STREAMING → VERIFIED → COMMITTED, or FAILED from either of the first two.
 
     `file` is None until STREAMING. One thread reports; the object is made in the loop, which waits for changes.
     """
@@ -107,7 +107,7 @@ class Progress:
         self.signal()
 
     def signal(self) -> None:
-        """Wake whoever waits for a change; many calls before the loop runs cost one callback."""
+        """Wake every waiter; many calls before the loop runs cost one callback."""
         if not self._wake_scheduled:
             self._wake_scheduled = True
             self.call(self._wake)

@@ -63,7 +63,7 @@ class SpoolSink:
             if self._aborted.is_set():
                 raise abandoned()
             fill = self._fill = Fill(
-                *(self._spool, self._origin, self._fetch, self._slots, self._answered, self._grew), limits=self._limits
+                *(self._spool, self._origin, self._fetch, self._slots, self._responded, self._grew), limits=self._limits
             )
         self._spool.rewind()
         self._spool.resumed = self._spool.resumed or self._spool.size > 0
@@ -73,7 +73,7 @@ class SpoolSink:
             fill.settle()
             raise
 
-    def _answered(self, body: LimitedBody) -> None:
+    def _responded(self, body: LimitedBody) -> None:
         self.bodies += 1
         if None not in (self.size, body.promised) and body.promised != self.size:
             raise LengthMismatch(f"{body.promised} bytes are promised where it was {self.size} before")

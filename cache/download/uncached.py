@@ -39,7 +39,7 @@ class SentPrefix:
 class UncachedBlob(OpenBlob):
     """An OpenBlob for one reader. Raises UpstreamError.
 
-    `size`: the size that the reader was told already. `prefix`: bytes that it was sent already; they are hashed with
+    `size`: the size that the reader has seen already. `prefix`: bytes that it was sent already; they are hashed with
     the rest, so that a body that completes is right as a whole.
     """
 
@@ -57,7 +57,7 @@ class UncachedBlob(OpenBlob):
         self._size = size
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[bytes | UpstreamError | None] = asyncio.Queue()
-        self._answered = self._loop.create_future()
+        self._responded = self._loop.create_future()
         self._position = 0
         self._held: deque[Extent] = deque()
         self._holds = False
@@ -70,14 +70,14 @@ class UncachedBlob(OpenBlob):
 
     async def started(self) -> None:
         """Return when the upstream has responded. Raises UpstreamError."""
-        if isinstance(error := await asyncio.shield(self._answered), UpstreamError):
+        if isinstance(error := await asyncio.shield(self._responded), UpstreamError):
             raise error
 
     async def verified(self) -> None:
         await self.started()
         while not self._holds:
             if sum(len(extent.data or b"") for extent in self._held) > UNSENT:
-                raise Unavailable("this blob cannot be stored here, and is too long to be held until it is verified")
+                raise Unavailable("the blob cannot be stored, and is too long to be held until it is verified")
             await self._receive(0, None)
 
     async def ready(self, start: int, stop: int | None) -> AsyncIterator[Extent]:
@@ -123,7 +123,7 @@ class UncachedBlob(OpenBlob):
         """Deliver the next chunk, a failure, or None: the digest holds."""
         self._call(self._put, event)
 
-    def answer(self, size: int | None) -> None:
+    def respond(self, size: int | None) -> None:
         """Report the upstream's response, and the size that it promises."""
         self._call(self._set_size, size)
 
@@ -132,14 +132,14 @@ class UncachedBlob(OpenBlob):
         self._call(self._set_position, count)
 
     def _put(self, event: bytes | UpstreamError | None) -> None:
-        if isinstance(event, UpstreamError) and not self._answered.done():
-            self._answered.set_result(event)
+        if isinstance(event, UpstreamError) and not self._responded.done():
+            self._responded.set_result(event)
         self._events.put_nowait(event)
 
     def _set_size(self, size: int | None) -> None:
-        if not self._answered.done():
+        if not self._responded.done():
             self._size = self._size if size is None else size
-            self._answered.set_result(None)
+            self._responded.set_result(None)
 
     def _set_position(self, count: int) -> None:
         self._position = count
@@ -219,7 +219,7 @@ class _ReaderSink:
                 reason = f"{body.promised} bytes are promised where it was {self.size} before"
                 raise Corrupt(reason, Fault.LENGTH)
             self.size = self.size if body.promised is None else body.promised
-            self._reader.answer(body.promised)
+            self._reader.respond(body.promised)
             with self._lock:
                 self._body = body
             try:

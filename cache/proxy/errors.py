@@ -106,7 +106,7 @@ class DownloadingBlob(LocalBlob):
 
     def _continue_uncached(self, sent: int) -> UncachedBlob:
         if self._uncached is not None:
-            raise Unavailable("the blob cannot be stored here")
+            raise Unavailable("the blob cannot be stored")
         prefix = None
         try:
             prefix = self._follower.sent_prefix(sent)

@@ -29,7 +29,7 @@ class OpenBlob(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the whole blob; None while nobody knows."""
+        """Bytes of the whole blob; None while it is unknown."""
 
     async def verified(self) -> None:
         """Return when the whole blob's digest is known to hold; raise when it will not."""

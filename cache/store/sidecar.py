@@ -1,7 +1,7 @@
 """Sidecar: the file beside a spool by which its filler reports to the other processes of the host.
 
-It begins with 16 bytes that hold the count of readable bytes, which the filler rewrites as the spool grows; then comes
-an edition number that grows with every change of the note; then the note, a JSON document. A reader recognises a write
+It begins with 16 bytes that hold the count of readable bytes, which the filler rewrites as the spool grows. An edition
+number follows, which grows with every change of the note; then the note, a JSON document. A reader recognises a write
 that is under way: the count stands beside its complement, the note behind its checksum.
 """
 

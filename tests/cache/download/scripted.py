@@ -13,11 +13,11 @@ from cache.values import Part, Rest
 class ScriptedBody:
     """The body that `fetch` yields. Bytes wait in a queue for the thread that receives them.
 
-    `answer` decides when, and whether, the upstream responds at all; `deaf` makes an abort have no effect. Further
+    `respond` decides when, and whether, the upstream responds at all; `deaf` makes an abort have no effect. Further
     requests, which `requests` lists, get the bodies of `later` in turn, and after the last one none.
     """
 
-    def __init__(self, size: int | None = None, *, answered: bool = True, deaf: bool = False) -> None:
+    def __init__(self, size: int | None = None, *, responds: bool = True, deaf: bool = False) -> None:
         self.start = 0
         self.size = size
         self.accepts_ranges = False
@@ -30,12 +30,12 @@ class ScriptedBody:
         self.receiving = threading.Event()
         self._deaf = deaf
         self._requested = threading.Event()
-        self._answered = threading.Event()
+        self._responded = threading.Event()
         self._refusal: Exception | None = None
         self._queue: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
         self._rest = b""
-        if answered:
-            self._answered.set()
+        if responds:
+            self._responded.set()
 
     @classmethod
     def whole(cls, content: bytes) -> "ScriptedBody":
@@ -56,9 +56,9 @@ class ScriptedBody:
     def fail(self, error: Exception) -> None:
         self._queue.put(error)
 
-    def answer(self, refusal: Exception | None = None) -> None:
+    def respond(self, refusal: Exception | None = None) -> None:
         self._refusal = refusal
-        self._answered.set()
+        self._responded.set()
 
     @property
     def requested(self) -> threading.Event:
@@ -77,7 +77,7 @@ class ScriptedBody:
                 yield incoming
             return
         self._requested.set()
-        self._answered.wait(20)
+        self._responded.wait(20)
         if self._refusal is not None:
             raise self._refusal
         try:
@@ -109,5 +109,5 @@ class ScriptedBody:
 def refusing(error: UpstreamError) -> ScriptedBody:
     """An upstream that refuses at once."""
     body = ScriptedBody()
-    body.answer(error)
+    body.respond(error)
     return body

@@ -47,10 +47,10 @@ async def test_arriving_bytes_are_read_stored_and_recorded(
 
 async def test_the_size_is_known_once_the_upstream_has_responded(rig: FlightsRig) -> None:
     content, digest = blob_of(10)
-    body = ScriptedBody(10, answered=False)
+    body = ScriptedBody(10, responds=False)
     flight, follower, _ = rig.join(body, digest)
     assert (flight.state, follower.size) == (State.WAITING, None)
-    body.answer()
+    body.respond()
     await follower.started()
     assert follower.size == 10
     body.send(content)
@@ -161,12 +161,12 @@ async def test_a_wrong_length_is_as_bad_as_a_wrong_digest(rig: FlightsRig, sent:
 
 async def test_a_failure_wakes_every_waiter_with_an_exception_of_its_own(rig: FlightsRig) -> None:
     digest = blob_of(1)[1]
-    body = ScriptedBody(answered=False)
+    body = ScriptedBody(responds=False)
     followers = [rig.join(body, digest)[1] for _ in range(3)]
     waits = [
         asyncio.ensure_future(wait) for wait in (followers[0].started(), followers[1].verified(), read(followers[2]))
     ]
-    body.answer(RateLimited("slowly", 17))
+    body.respond(RateLimited("slowly", 17))
     errors = await asyncio.gather(*waits, return_exceptions=True)
     assert [type(error) for error in errors] == [RateLimited] * 3
     assert all(isinstance(error, RateLimited) and error.retry_after == 17 for error in errors)
@@ -186,8 +186,8 @@ async def test_a_stream_that_breaks_off_fails_with_its_reason(rig: FlightsRig) -
 
 
 async def test_an_unexpected_error_fails_the_flight(rig: FlightsRig) -> None:
-    body = ScriptedBody(answered=False)
-    body.answer(ZeroDivisionError("?"))
+    body = ScriptedBody(responds=False)
+    body.respond(ZeroDivisionError("?"))
     _, follower, _ = rig.join(body, blob_of(1)[1])
     with pytest.raises(Unavailable, match="ZeroDivisionError"):
         await follower.started()
@@ -197,7 +197,7 @@ async def test_an_unexpected_error_fails_the_flight(rig: FlightsRig) -> None:
 async def test_a_folder_that_cannot_be_written_fails_with_the_reason(rig: FlightsRig) -> None:
     rig.spools.rmdir()
     _, follower, _ = rig.join(ScriptedBody(), blob_of(1)[1])
-    with pytest.raises(Unavailable, match="cannot be written here"):
+    with pytest.raises(Unavailable, match="cannot be written to disk"):
         await follower.started()
     follower.close()
     await all_ended(rig)
@@ -349,17 +349,17 @@ async def test_a_cancelled_reader_does_not_end_the_flight(rig: FlightsRig) -> No
     assert rig.store.stat(digest) == BlobInfo(digest, len(content))
 
 
-@pytest.mark.parametrize("answered", [True, False])
-async def test_an_abandoned_flight_that_is_not_worth_finishing_ends(rig: FlightsRig, answered: bool) -> None:
+@pytest.mark.parametrize("responds", [True, False])
+async def test_an_abandoned_flight_that_is_not_worth_finishing_ends(rig: FlightsRig, responds: bool) -> None:
     rig.limit(abandon_after=0.0)
     _, digest = blob_of(200 * KB)
-    body = ScriptedBody(KEEP_SIZE + 1, answered=answered)
+    body = ScriptedBody(KEEP_SIZE + 1, responds=responds)
     flight, follower, _ = rig.join(body, digest)
-    if answered:
+    if responds:
         await follower.started()
     follower.close()
     await until(lambda: not flight.joinable)
-    body.answer()
+    body.respond()
     await all_ended(rig)
     assert flight.state is State.FAILED
     assert rig.recorded == []
@@ -401,7 +401,7 @@ async def test_a_reader_that_joins_after_the_abort_gets_a_new_flight(rig: Flight
     """An aborted download may take long to end; no reader joins it meanwhile."""
     rig.limit(abandon_after=0.0)
     content, digest = blob_of(10)
-    slow = ScriptedBody(answered=False)
+    slow = ScriptedBody(responds=False)
     given_up, follower, _ = rig.join(slow, digest)
     await asyncio.to_thread(slow.requested.wait, 10)
     follower.close()
@@ -411,7 +411,7 @@ async def test_a_reader_that_joins_after_the_abort_gets_a_new_flight(rig: Flight
     assert first
     assert flight is not given_up
     assert await read(again) == content
-    slow.answer()
+    slow.respond()
     await all_ended(rig)
 
 
@@ -443,23 +443,23 @@ async def test_closing_while_filling_wakes_readers_and_leaves_nothing(rig: Fligh
     assert rig.spool_files() == []
 
 
-@pytest.mark.parametrize("answered", [True, False])
-async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: FlightsRig, answered: bool) -> None:
+@pytest.mark.parametrize("responds", [True, False])
+async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: FlightsRig, responds: bool) -> None:
     rig.limit(stop_within=0.01)
-    body = ScriptedBody(answered=answered, deaf=True)
+    body = ScriptedBody(responds=responds, deaf=True)
     flight, follower, _ = rig.join(body, blob_of(1)[1])
-    await asyncio.to_thread((body.receiving if answered else body.requested).wait, 10)
+    await asyncio.to_thread((body.receiving if responds else body.requested).wait, 10)
     await rig.tasks.close()
     assert fill_threads()
     with pytest.raises(Unavailable):
         await follower.verified()
     follower.close()
-    body.answer()
+    body.respond()
     body.end()
     for thread in fill_threads():
         await asyncio.to_thread(thread.join, 10)
     assert flight.state is State.FAILED
-    assert not body.ended.is_set() or answered
+    assert not body.ended.is_set() or responds
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ class Breaking:
     def fetch(self, digest: Digest) -> Fetch:
         return lambda part=None: self.client.open_blob(APP, digest, part)
 
-    def begin(self, *answers: Lie) -> tuple[Flight, Follower]:
+    def begin(self, *responses: Lie) -> tuple[Flight, Follower]:
         """Begin a flight that meets these lies, in this order, and honest responses after them."""
-        for lie in reversed(answers):
+        for lie in reversed(responses):
             self.liar.behave(str(DIGEST), lie.only(1))
         flight, _ = self.rig.flights.join(self.client.source, APP, DIGEST, self.fetch(DIGEST))
         return flight, flight.follow()
@@ -64,8 +64,8 @@ async def breaking(request: pytest.FixtureRequest, rig: FlightsRig, authority: A
     await egress.close()
 
 
-async def arrives(breaking: Breaking, *answers: Lie) -> list[Record]:
-    flight, follower = breaking.begin(*answers)
+async def arrives(breaking: Breaking, *responses: Lie) -> list[Record]:
+    flight, follower = breaking.begin(*responses)
     assert await read(follower) == CONTENT
     await all_ended(breaking.rig)
     assert flight.state is State.COMMITTED

@@ -174,12 +174,12 @@ async def test_another_worker_s_response_proves_the_right_of_its_own_image_alone
 @pytest.mark.parametrize("error", [Unavailable("down"), RateLimited("slowly", 9), Corrupt("rubbish")])
 async def test_an_outage_is_shared(workers: Callable[..., FlightsRig], error: UpstreamError) -> None:
     one, two = workers(), workers()
-    body, unused = ScriptedBody(answered=False), ScriptedBody()
+    body, unused = ScriptedBody(responds=False), ScriptedBody()
     _, first, _ = one.join(body, DIGEST)
     await until(lambda: body.opened)
     _, second, _ = two.join(unused, DIGEST)
     await until(lambda: two.flights and open_watch())
-    body.answer(error)
+    body.respond(error)
     for follower in (first, second):
         with pytest.raises(type(error), match=error.reason) as met:
             await follower.started()
@@ -203,11 +203,11 @@ async def test_a_refusal_of_one_image_does_not_refuse_another(
     workers: Callable[..., FlightsRig], error: UpstreamError
 ) -> None:
     one, two = workers(), workers()
-    refused, body = ScriptedBody(answered=False), ScriptedBody.whole(CONTENT)
+    refused, body = ScriptedBody(responds=False), ScriptedBody.whole(CONTENT)
     _, first, _ = one.join(refused, DIGEST, APP)
     await until(lambda: refused.opened)
     _, second, _ = two.join(body, DIGEST, WEB)
-    refused.answer(error)
+    refused.respond(error)
     with pytest.raises(type(error)):
         await first.started()
     first.close()
@@ -288,15 +288,15 @@ async def kill_a_filler(folder: Path, have: int, known: bool = True) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("answers_whole", [False, True])
+@pytest.mark.parametrize("serves_whole", [False, True])
 @pytest.mark.usefixtures("processes")
 async def test_the_spool_of_a_killed_process_is_resumed(
-    workers: Callable[..., FlightsRig], tmp_path: Path, known: bool, answers_whole: bool
+    workers: Callable[..., FlightsRig], tmp_path: Path, known: bool, serves_whole: bool
 ) -> None:
     rig = workers()
     await kill_a_filler(tmp_path, HALF, known)
     assert len(rig.spool_files()) == 2
-    start = 0 if answers_whole else HALF if known else HALF - 1
+    start = 0 if serves_whole else HALF if known else HALF - 1
     body = ScriptedBody.whole(CONTENT[start:])
     body.start = start
     _, follower, _ = rig.join(body, DIGEST)

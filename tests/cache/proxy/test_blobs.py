@@ -148,14 +148,14 @@ async def test_an_image_without_the_right_does_not_join_another_image_s_download
 
 @pytest.mark.parametrize("refusal", [NotFound("not in this image"), AccessDenied("not for you")])
 async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
-    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     first = asyncio.ensure_future(bench.open(APP).blob(BLOB))
-    await asyncio.to_thread(body.asked.wait, 10)
+    await asyncio.to_thread(body.requested.wait, 10)
     flight = bench.flights.find(ANONYMOUS, BLOB)
     assert flight is not None
     other = asyncio.ensure_future(bench.open(WEB).blob(BLOB))
     await until(lambda: WEB in flight.images)
-    body.answer(refusal)
+    body.respond(refusal)
     with pytest.raises(BlobUnknown):
         await first
     found = await other
@@ -178,25 +178,25 @@ async def test_credentials_do_not_share_a_download(bench: Bench) -> None:
 
 
 async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) -> None:
-    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     waiting = asyncio.ensure_future(bench.open().blob(BLOB))
-    await asyncio.to_thread(body.asked.wait, 10)
+    await asyncio.to_thread(body.requested.wait, 10)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     body.send(CONTENT)
     body.size = len(CONTENT)
     body.end()
-    body.answer()
+    body.respond()
     await bench.landed()
     assert (await bench.open().stat_blob(BLOB)).status == HIT
 
 
 async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(bench: Bench) -> None:
     bench.shared.timings = PullTimings(response=0.02)
-    body = bench.script.bodies[APP] = ScriptedBody(answered=False)
+    body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     with pytest.raises(UpstreamUnavailable):
         await bench.open().blob(BLOB)
-    body.answer(Unavailable("at last"))
+    body.respond(Unavailable("at last"))
     await bench.landed()
 
 

@@ -143,8 +143,8 @@ async def test_what_nobody_requests_does_not_hold_its_place_for_long(bench: Benc
 
 
 async def test_only_so_many_start_at_once_per_source(bench: Bench) -> None:
-    bench.script.bodies[APP] = body = ScriptedBody(1_000_000, answered=False)
-    later = [ScriptedBody(1_000_000, answered=False) for _ in range(4 * 10)]
+    bench.script.bodies[APP] = body = ScriptedBody(1_000_000, responds=False)
+    later = [ScriptedBody(1_000_000, responds=False) for _ in range(4 * 10)]
     body.later = list(later)
     for name in ("one", "two", "three", "four"):
         publish(bench, name, layers=9)
@@ -153,7 +153,7 @@ async def test_only_so_many_start_at_once_per_source(bench: Bench) -> None:
     await until(lambda: body.opened == PER_SOURCE)
     assert len(bench.flights) == PER_SOURCE == 2 * BLOBS
     for each in (body, *later):
-        each.answer(Unavailable("over"))
+        each.respond(Unavailable("over"))
     await bench.landed()
 
 
