@@ -55,7 +55,7 @@ def open_repository(location: ProxiedLocation, principal: Principal, services: S
 def open_ungated(location: ProxiedLocation, services: Services) -> ProxiedRepository:
     """Open an image whose name the settings and the gate allow, without the gate for tags and digests.
 
-    For maintenance, which asks the upstream where a tag points whatever a group makes of it. Raises Denied.
+    For maintenance, which revalidates a tag whatever the group makes of it. Raises Denied.
     """
     check_settings(location, services.upstreams)
     group, image = location.group, location.image
@@ -74,7 +74,7 @@ def check_settings(location: ProxiedLocation, upstreams: Upstreams) -> None:
 
 
 async def locate_image(name: str, group: str, services: Services) -> ProxiedLocation:
-    """Where `[UPSTREAM/]NAME` leads below a group. Raises NameInvalid, NameUnknown, DatabaseUnusable."""
+    """Locate `[UPSTREAM/]NAME` below a group. Raises NameInvalid, NameUnknown, DatabaseUnusable."""
     location = await services.directory.locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"))
     if not isinstance(location, ProxiedLocation):
         raise NameUnknown(f"{name} is no image of an upstream")

@@ -28,7 +28,7 @@ _FIRST_IMAGES = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 class CooldownAction(StrEnum):
-    """How a tag that moved too recently is served: by its last digest that is old enough, or not at all."""
+    """Content served for a tag that moved too recently: its last digest that is old enough, or none."""
 
     OLDER = "older"
     REFUSE = "refuse"

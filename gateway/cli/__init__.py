@@ -1,1 +1,4 @@
-"""The commands, one module per noun; `gateway.cli.main` puts them together."""
+"""Command line: one module per noun, put together by `gateway.cli.main`.
+
+Only this package names commands and options; everything below returns values and raises errors.
+"""

@@ -123,7 +123,7 @@ def _named_target(
 
 
 def _server_urls(settings: Settings) -> list[str]:
-    """Where the server over this data folder says that it is reached, and where it listens; none where none runs."""
+    """URLs at which the running server may be reached: the announced one and the bound one; empty if none runs."""
     server = announced_server(settings.data)
     if server is None or not server.is_alive or not server.urls:
         return []

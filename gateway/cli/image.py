@@ -38,7 +38,10 @@ def parse_image(text: str) -> tuple[str, Tag | Digest | None]:
 
 
 def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:
-    """Where an IMAGE leads below a group. Raises RegistryError, Refused, DatabaseUnusable."""
+    """Locate an IMAGE below a group; the reference is None where it has none.
+
+    Raises RegistryError, Refused, DatabaseUnusable.
+    """
     name, reference = parse_image(text)
     path = RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}")
     location = locate(path, asyncio.run(_groups(session)), list(session.settings.upstreams))

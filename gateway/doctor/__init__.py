@@ -1,1 +1,1 @@
-"""What can be wrong with an installation, looked for from the outside; each check says what to do."""
+"""Checks of an installation from the outside; each failure has a remedy."""

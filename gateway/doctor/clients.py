@@ -28,7 +28,7 @@ RESPONSE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ClientProfile:
-    """How a client pulls.
+    """Behaviour of a client that pulls.
 
     `accept`: its Accept lines. `pings`: it requests /v2/ first. `sends_head`: it resolves the tag by HEAD.
     `names_upstream`: it adds `?ns=`.

@@ -20,9 +20,9 @@ LATEST = Tag("latest")
 
 
 class ContentState(StrEnum):
-    """What a pull would find.
+    """State of a tag or digest, as a pull would find it.
 
-    `known`: a HEAD told where the tag points, and the manifest was never pulled.
+    `known`: a HEAD resolved the tag, and the manifest was never pulled.
     """
 
     FRESH = "fresh"
@@ -64,11 +64,11 @@ class CacheView:
     now: datetime
 
     def list_tags(self) -> list[ContentReport]:
-        """All cached tags, by image and tag. Raises DatabaseUnusable."""
+        """List all cached tags, by image and tag. Raises DatabaseUnusable."""
         return [self._report_tag(pointer) for pointer in self.admin.pointers()]
 
     def report(self, image: CachedImage) -> ContentReport:
-        """One tag, `latest` where the image names none, or one digest. Raises DatabaseUnusable."""
+        """Report one tag, `latest` where the image names none, or one digest. Raises DatabaseUnusable."""
         if isinstance(image.reference, Digest):
             return self._report_digest(image, image.reference)
         tag = image.reference or LATEST
@@ -76,7 +76,7 @@ class CacheView:
         return self._report_absent_tag(image, tag) if pointer is None else self._report_tag(pointer)
 
     def find_pointer(self, image: CachedImage, tag: Tag) -> TagPointer | None:
-        """Where a tag points; None if it is not cached."""
+        """Find the pointer of a tag; None if it is not cached."""
         return next((p for p in self.admin.pointers(image.source, image.name) if p.tag == tag), None)
 
     def _report_tag(self, pointer: TagPointer) -> ContentReport:
@@ -126,7 +126,7 @@ class CacheView:
         seconds = int((self.now - pointer.checked_at).total_seconds())
         age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {seconds} s ago"
         if not manifest_cached:
-            return ContentState.KNOWN, f"a HEAD told where it points ({age}), but its manifest was never pulled"
+            return ContentState.KNOWN, f"a HEAD resolved it ({age}), but its manifest was never pulled"
         freshness = decide(pointer, self.now, rule, self.rules.grace)
         if freshness is Freshness.FRESH:
             served = f"within the ttl of {format_duration(rule.ttl)}: served without a request to the upstream"
@@ -134,6 +134,6 @@ class CacheView:
         if rule.fresh_only:
             return ContentState.EXPIRED, f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
         if freshness is Freshness.REVALIDATE:
-            served = "the upstream is asked to confirm it, and if that fails it is served as STALE"
+            served = "it is revalidated at the upstream, and if that fails it is served as STALE"
             return ContentState.STALE, f"confirmed {age}: {served}"
         return ContentState.EXPIRED, f"confirmed {age}, longer than ttl and grace: the upstream must confirm it"

@@ -52,7 +52,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How the next pull of a tag or digest would be served; `next_pull` says what it would fetch, in words."""
+    """Explanation of how the next pull would be served; `next_pull` says in words what it would fetch."""
 
     content: ContentReport
     next_pull: str
@@ -76,7 +76,7 @@ def explain(view: CacheView, location: ProxiedLocation, image: CachedImage) -> E
 
 
 def parts_of(view: CacheView, image: CachedImage, root: Descriptor) -> list[ImagePart]:
-    """Everything that is known of the image below `root`, breadth first.
+    """List everything that is known of the image below `root`, breadth first.
 
     Content without a link of the image counts as not cached, even if its bytes are stored.
     """
@@ -111,7 +111,7 @@ def _root(view: CacheView, image: CachedImage) -> Descriptor | None:
 
 
 def _events(view: CacheView, image: CachedImage, subjects: set[str]) -> Events:
-    """The events of these tags and digests."""
+    """Find the latest events of these tags and digests."""
     of_image = [
         event for event in view.happenings.of_image(image.source, image.name) if event.subject in {"", *subjects}
     ]
@@ -124,7 +124,7 @@ def _events(view: CacheView, image: CachedImage, subjects: set[str]) -> Events:
 
 
 def _next_pull(parts: list[ImagePart]) -> str:
-    """What a pull would have to fetch beside the first manifest, in words."""
+    """Say in words what a pull would have to fetch beside the first manifest."""
     blobs = [part for part in parts if part.role in ("config", "layer")]
     absent = [part for part in blobs if not part.cached]
     if not blobs:

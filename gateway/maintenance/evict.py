@@ -30,8 +30,9 @@ def evict_images(
 ) -> Evicted:
     """Evict whole images, tags or digests. Blocks.
 
-    `reason`: what an explanation says about it later. `progress` is called with the bytes of each deleted file. Raises
-    DatabaseUnusable.
+    `reason`: the text that explanations show later. `progress` is called with the bytes of each deleted file.
+
+    Raises DatabaseUnusable.
     """
     tags = freed = 0
     for image in images:

@@ -1,4 +1,4 @@
-"""The gate's decisions, as tables."""
+"""Decisions of the gate, as tables."""
 
 import json
 from datetime import timedelta
@@ -31,7 +31,7 @@ V1 = Tag("v1")
 
 
 def seen(digest: Digest, first: float, last: float = 0, tag: Tag = LATEST) -> Sighting:
-    """First and last seen so many days ago."""
+    """A sighting whose digest was first and last seen so many days ago."""
     return Sighting(tag, digest, NOON - first * DAY, NOON - last * DAY)
 
 

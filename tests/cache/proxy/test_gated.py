@@ -1,4 +1,4 @@
-"""GatedRepository over a real index and store: what is answered while a group waits, and what never leaks."""
+"""GatedRepository over a real index and store: what is served in a cooldown, and what is withheld."""
 
 import json
 from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ def gated(bench: Bench, gate: Gate = COOL, *, pins: dict[Tag, Digest] | None = N
 
 
 async def move(bench: Bench) -> None:
-    """`latest` meant OLD for long, and NEW since a moment ago; who has no gate has pulled both."""
+    """Let `latest` point to OLD for days, and to NEW since a moment ago; a group without a gate pulled both."""
     for manifest in (OLD, NEW):
         bench.script.publish(manifest)
         await bench.open().manifest(LATEST)
@@ -147,7 +147,7 @@ async def test_a_digest_that_somebody_names_and_no_tag_leads_to_is_served(bench:
     bench.script.blobs |= blobs
     await move(bench)
     assert (await gated(bench).manifest(other.descriptor.digest)).manifest == other
-    assert await content(await gated(bench).blob(Digest.of(OWN))) == OWN  # it is part of that as well
+    assert await content(await gated(bench).blob(Digest.of(OWN))) == OWN  # `other` refers to it as well
 
 
 async def test_a_pinned_tag_means_its_digest_whatever_the_upstream_says(bench: Bench) -> None:

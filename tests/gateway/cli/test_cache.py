@@ -1,4 +1,4 @@
-"""`cache …` against a real server and its data, running and stopped."""
+"""`cache` commands on the data of a real server, running and stopped."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -113,7 +113,7 @@ def test_explain_says_what_is_here_and_what_is_missing(served: Gateway, images: 
 
 def test_explain_says_when_and_why_it_was_refused_or_evicted(served: Gateway, images: Images, hub: Hub) -> None:
     hub.down = True
-    for _ in range(2):  # after a third it would not be asked for a moment
+    for _ in range(2):  # a third failure would open the circuit breaker
         assert raw.get(served.proxied_url("tiny/manifests/latest"), ACCEPT).status == 503
     hub.down = False
     pull(served, images, "tiny")

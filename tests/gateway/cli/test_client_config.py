@@ -1,4 +1,4 @@
-"""`client-config`: what is printed for which server, and what is refused instead of printing what would not work."""
+"""`client-config`: files for each client and server, and refusals of configurations that could not work."""
 
 import json
 import os
