@@ -18,9 +18,9 @@ from cache.index.maintenance import CacheMaintenance
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.retention.role_thread import RoleThread
 from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.locks import Role
-from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, Source
@@ -124,7 +124,7 @@ class Inspector:
         return Finding(digest, Damage.DIGEST, True, images)
 
 
-class Scrub:
+class Scrub(RoleThread):
     """The thread that checks, in one process of the host at a time, first what was not checked for longest.
 
     `repair` is called with each finding, in the thread; it must not block.
@@ -140,49 +140,26 @@ class Scrub:
         repair: Callable[[Finding], None],
         events: CacheEvents = UNOBSERVED,
     ) -> None:
+        super().__init__("scrub", role, IDLE_SECONDS)
         self._stock = stock
         self._usage = usage
         self._inspector = inspector
-        self._role = role
-        self._stopped = threading.Event()
-        self._limiter = ReadLimiter(rate, self._stopped)
+        self._limiter = ReadLimiter(rate, self.stopped)
         self._repair = repair
         self._events = events
-        self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-        self._role.leave()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                busy = self._role.take() and self._scrub()
-            except (DatabaseUnusable, OSError) as error:
-                log.warning("scrub_failed", reason=str(error))
-                busy = False
-            except Exception:  # a thread's last resort: without it damage would stay unnoticed
-                log.exception("scrub_failed")
-                busy = False
-            if not busy:
-                self._stopped.wait(IDLE_SECONDS)
-
-    def _scrub(self) -> bool:
-        """Check one page of due content; False if none is due."""
+    def step(self) -> float:
+        """Check one page of due content."""
         digests = self._stock.least_checked(time.time() - RECHECK_SECONDS, PAGE)
         for digest in digests:
             finding = self._inspector.check(digest, self._limiter)
-            if self._stopped.is_set():
-                return False
+            if self.stopped.is_set():
+                break
             self._usage.note_checked([digest], datetime.now(UTC))
             if finding:
                 self._events.damage_found(finding.damage)
                 self._repair(finding)
-        return bool(digests)
+        return 0.0 if digests else IDLE_SECONDS
 
 
 def _matches(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> bool:

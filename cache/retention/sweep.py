@@ -7,7 +7,7 @@ Everything in this file blocks; it runs in threads.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -20,6 +20,7 @@ from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
 from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
 from cache.retention.eviction import EvictionLimits, choose, shortage, unused
+from cache.retention.role_thread import RoleThread
 from cache.runtime.disk import disk_space
 from cache.runtime.locks import Role, locked
 from cache.sqlite import DatabaseUnusable
@@ -224,7 +225,7 @@ class Evictor:
         return freed
 
 
-class Sweeper:
+class Sweeper(RoleThread):
     """The thread that sweeps. Of the processes of a host, the first that takes the role does the work until it ends."""
 
     def __init__(
@@ -236,38 +237,19 @@ class Sweeper:
         timings: SweepTimings = DEFAULT_TIMINGS,
     ) -> None:
         """`chores`: other periodic cleanup, called in the thread."""
+        super().__init__("sweep", role, timings.interval)
         self._evictor = evictor
-        self._role = role
         self._events = events
         self._chores = chores
         self._timings = timings
         self._chores_due: float | None = None
-        self._stopped = threading.Event()
+        self._folders = cycle(prefixes())
         self._pause, self._tidied, self._tidy_at = timings.first_folders, 0, 0.0
-        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread and wait for it, for no longer than one batch or the chores take."""
-        self._stopped.set()
-        self._thread.join()
-        self._role.leave()
-
-    def _run(self) -> None:
-        folders, delay = cycle(prefixes()), 0.0
-        while not self._stopped.wait(delay):
-            delay = self._timings.interval
-            try:
-                if self._role.take():
-                    self._do_chores()
-                    until = time.monotonic() + self._sweep()
-                    delay = self._tidy(folders, until)
-            except (DatabaseUnusable, OSError) as error:
-                log.warning("sweep_failed", reason=str(error))
-            except Exception:  # a thread's last resort: without it the cache would only grow
-                log.exception("sweep_failed")
+    def step(self) -> float:
+        """Do what is due, and tidy until the next sweep; ends early after a batch once it is stopped."""
+        self._do_chores()
+        return self._tidy(time.monotonic() + self._sweep())
 
     def _do_chores(self) -> None:
         """Call the chores when due; not at the start, so that others can resume what a process that died left."""
@@ -281,11 +263,11 @@ class Sweeper:
             except Exception:  # their failure must not keep the cache from its limits
                 log.exception("chores_failed")
 
-    def _tidy(self, folders: Iterator[str], until: float) -> float:
+    def _tidy(self, until: float) -> float:
         """Tidy folder by folder until a moment; return the seconds that are left. A round over all folders takes a
         minute at first, and half an hour later."""
-        while self._tidy_at < until and not self._stopped.wait(max(0.0, self._tidy_at - time.monotonic())):
-            self._evictor.tidy(next(folders))
+        while self._tidy_at < until and not self.stopped.wait(max(0.0, self._tidy_at - time.monotonic())):
+            self._evictor.tidy(next(self._folders))
             self._tidy_at = time.monotonic() + self._pause
             self._tidied += 1
             if self._tidied == len(prefixes()):
@@ -295,7 +277,7 @@ class Sweeper:
     def _sweep(self) -> float:
         """Sweep once; return the seconds until the next sweep."""
         evictor, timings = self._evictor, self._timings
-        freed = evictor.sweep(self._stopped)
+        freed = evictor.sweep(self.stopped)
         level = evictor.level()
         self._events.level_measured(level)
         if freed:
