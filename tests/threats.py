@@ -645,7 +645,7 @@ THREATS = [
         "A file is deleted while clients read it, and still occupies space on the disk.",
         "A reader in any process holds a shared lock on its file; eviction skips locked files.",
         (
-            "tests/cache/retention/test_sweep.py::test_what_somebody_reads_stays_until_it_is_closed",
+            "tests/cache/retention/test_sweep.py::test_a_blob_that_is_being_read_stays_until_it_is_closed",
             "tests/cache/retention/test_sweep.py::test_what_another_process_reads_stays",
         ),
         Disarm("cache/store/filesystem.py", "if not try_lock(descriptor):", "if False:"),
@@ -654,7 +654,7 @@ THREATS = [
         "out of descriptors",
         "Without a free descriptor an intact file looks unreadable, and is dropped and fetched again, or causes a 500.",
         "A lack of descriptors is not damage: the response is 503 with Retry-After, and nothing is dropped.",
-        ("tests/cache/proxy/test_stored_blobs.py::test_a_want_of_descriptors_is_no_damage_and_said_so",),
+        ("tests/cache/proxy/test_stored_blobs.py::test_a_lack_of_descriptors_is_an_error_and_no_damage",),
         Disarm("cache/proxy/stored_blobs.py", "if is_exhausted(error):", "if False:"),
     ),
     Threat(

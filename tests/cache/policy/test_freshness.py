@@ -94,7 +94,7 @@ def test_a_tag_without_a_rule_may_be_stale() -> None:
     assert not RULES.rule(ANONYMOUS, APP, LATEST).fresh_only
 
 
-def test_a_warning_says_who_why_and_since_when() -> None:
+def test_a_warning_names_the_upstream_the_reason_and_the_time() -> None:
     now = NOON + timedelta(hours=5, minutes=3)
     text = stale_warning(POINTER, "registry.example answered 503", NOON + timedelta(hours=4), now)
     assert text == (
@@ -108,5 +108,5 @@ def test_a_warning_says_who_why_and_since_when() -> None:
     ("seconds", "words"),
     [(-5, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172800, "2 days")],
 )
-def test_an_age_is_said_in_the_unit_that_matters(seconds: int, words: str) -> None:
+def test_an_age_is_given_in_the_unit_that_matters(seconds: int, words: str) -> None:
     assert in_words(timedelta(seconds=seconds)) == words

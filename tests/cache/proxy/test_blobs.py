@@ -54,7 +54,7 @@ async def test_a_blob_is_fetched_once_and_then_held_for_ever(bench: Bench) -> No
     assert bench.script.calls == []
 
 
-async def test_who_asks_for_a_blob_that_is_on_its_way_follows_it(bench: Bench) -> None:
+async def test_requests_for_a_blob_that_is_being_downloaded_follow_it(bench: Bench) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
     first = await bench.open().blob(BLOB)
     other = await bench.open().blob(BLOB)
@@ -76,7 +76,7 @@ async def test_a_blob_whose_bytes_were_evicted_is_fetched_again(bench: Bench) ->
 
 
 @pytest.mark.parametrize(("image", "source"), [(WEB, ANONYMOUS), (APP, ALICE), (WEB, ALICE)])
-async def test_another_image_of_the_same_origin_wins_the_right_to_a_blob_by_a_head(
+async def test_another_image_of_the_same_origin_proves_its_right_to_a_blob_by_a_head(
     bench: Bench, image: RepositoryName, source: Source
 ) -> None:
     await bench.hold_blob()
@@ -97,7 +97,7 @@ async def test_another_origin_must_send_the_bytes_themselves(bench: Bench) -> No
     assert [info.size for info in bench.store.walk()] == [len(CONTENT)]
 
 
-async def test_another_origin_that_sends_wrong_bytes_wins_nothing(bench: Bench) -> None:
+async def test_another_origin_that_sends_wrong_bytes_gets_no_right(bench: Bench) -> None:
     await bench.hold_blob()
     bench.script.bodies[APP] = ScriptedBody.whole(b"?" * len(CONTENT))
     with pytest.raises(UpstreamInvalid):
@@ -191,7 +191,7 @@ async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) 
     assert (await bench.open().stat_blob(BLOB)).status == HIT
 
 
-async def test_an_upstream_that_does_not_answer_for_a_blob_is_an_outage(bench: Bench) -> None:
+async def test_an_upstream_that_does_not_respond_for_a_blob_is_an_outage(bench: Bench) -> None:
     bench.shared.timings = PullTimings(response=0.02)
     body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     with pytest.raises(UpstreamUnavailable):

@@ -50,7 +50,7 @@ async def test_an_unknown_tag_is_fetched_with_one_get_and_then_held(bench: Bench
     assert bench.script.take_calls() == []
 
 
-async def test_who_asks_while_it_is_fetched_shares_the_fetch(bench: Bench) -> None:
+async def test_requests_during_a_fetch_share_it(bench: Bench) -> None:
     bench.script.publish(ONE)
     bench.script.hold("get")
     [first] = await bench.begin(bench.open().manifest(LATEST))
@@ -113,7 +113,7 @@ async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:
     assert bench.script.take_calls() == ["head"]
 
 
-async def test_who_revalidates_with_the_first_coalesces_when_the_tag_moved(bench: Bench) -> None:
+async def test_later_revalidations_coalesce_when_the_tag_moved(bench: Bench) -> None:
     await bench.hold_tag()
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
@@ -126,7 +126,9 @@ async def test_who_revalidates_with_the_first_coalesces_when_the_tag_moved(bench
 
 
 @pytest.mark.parametrize("failure", [Unavailable("down"), RateLimited("slowly", 5), Corrupt("a page of HTML")])
-async def test_past_its_ttl_an_outage_is_answered_stale_within_grace(bench: Bench, failure: UpstreamError) -> None:
+async def test_past_its_ttl_a_tag_is_served_stale_within_grace_in_an_outage(
+    bench: Bench, failure: UpstreamError
+) -> None:
     await bench.hold_tag()
     bench.script.failure = failure
     bench.clock.advance(TTL + GRACE - timedelta(seconds=1))
@@ -150,7 +152,7 @@ async def test_beyond_grace_an_outage_is_an_outage(bench: Bench) -> None:
     assert (await bench.open().manifest(LATEST)).status == REVALIDATED
 
 
-async def test_an_upstream_that_takes_too_long_is_answered_stale_and_heard_out(bench: Bench) -> None:
+async def test_a_tag_is_served_stale_while_a_slow_upstream_is_still_awaited(bench: Bench) -> None:
     await bench.hold_tag()
     bench.script.publish(TWO)
     bench.clock.advance(TTL)
@@ -185,7 +187,7 @@ async def test_revalidating_takes_two_seconds_at_most_and_all_else_twenty() -> N
     assert (PullTimings().revalidation, PullTimings().response) == (2.0, 20.0)
 
 
-async def test_beyond_grace_there_is_no_answer_but_the_upstream_s(bench: Bench) -> None:
+async def test_beyond_grace_only_the_upstream_s_response_counts(bench: Bench) -> None:
     await bench.hold_tag()
     bench.clock.advance(TTL + GRACE)
     bench.shared.timings = PullTimings(response=0.02, revalidation=0.0)
@@ -233,19 +235,19 @@ async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None
     assert (await bench.open().manifest(ONE.descriptor.digest)).status == HIT
 
 
-@pytest.mark.parametrize("asking", ["blob", "stat_blob", "follow"])
-async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, asking: str) -> None:
+@pytest.mark.parametrize("how", ["blob", "stat_blob", "follow"])
+async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, how: str) -> None:
     await bench.hold_tag(APP, ALICE)
     bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = AccessDenied("not any more")
-    if asking == "follow":  # another image's download is running; APP may join it if it proves its right
+    if how == "follow":  # another image's download is running; APP may join it if it proves its right
         bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
         other = await bench.open(WEB, ALICE).blob(BLOB)
     repository = bench.open(APP, ALICE)
     with pytest.raises(BlobUnknown):
-        await (repository.stat_blob(BLOB) if asking == "stat_blob" else repository.blob(BLOB))
+        await (repository.stat_blob(BLOB) if how == "stat_blob" else repository.blob(BLOB))
     assert not await bench.index.linked(Link(ALICE, APP, ONE.descriptor.digest))
     assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
-    if asking == "follow":
+    if how == "follow":
         bench.script.bodies[WEB].send(CONTENT)
         bench.script.bodies[WEB].end()
         assert await content(other) == CONTENT
@@ -309,7 +311,9 @@ async def test_a_digest_is_fetched_once_and_then_held_for_ever(bench: Bench) -> 
 
 
 @pytest.mark.parametrize("how", ["manifest", "stat_manifest"])
-async def test_another_image_of_the_same_origin_wins_the_right_to_a_manifest_by_a_head(bench: Bench, how: str) -> None:
+async def test_another_image_of_the_same_origin_proves_its_right_to_a_manifest_by_a_head(
+    bench: Bench, how: str
+) -> None:
     await bench.hold_tag()
     digest = ONE.descriptor.digest
     for image, source in ((WEB, ANONYMOUS), (APP, ALICE)):

@@ -74,7 +74,7 @@ def test_without_a_time_nothing_is_remembered() -> None:
     assert (absences.holds("a", NOON), len(absences)) == (False, 0)
 
 
-def test_only_so_many_are_remembered_and_the_oldest_go() -> None:
+def test_only_so_many_are_remembered_and_the_oldest_expire() -> None:
     absences = Absences(TTL, limit=3)
     for key in "abcda":
         absences.note(key, NOON)
@@ -91,7 +91,7 @@ def test_what_is_over_makes_room() -> None:
 LATER = NOON + timedelta(minutes=1)
 
 
-def test_an_outage_begins_with_its_first_failure_and_ends_with_an_answer() -> None:
+def test_an_outage_begins_with_its_first_failure_and_ends_with_a_response() -> None:
     outages = Outages()
     assert outages.find(ANONYMOUS) is None
     outages.note(ANONYMOUS, NOON)
@@ -104,7 +104,7 @@ def test_an_outage_begins_with_its_first_failure_and_ends_with_an_answer() -> No
     assert outages.find(ANONYMOUS) == OngoingOutage(LATER, late=False)
 
 
-def test_a_source_that_left_a_question_unanswered_is_late_until_it_answers() -> None:
+def test_a_source_that_left_a_request_unanswered_is_late_until_it_responds() -> None:
     outages = Outages()
     outages.note(ANONYMOUS, NOON)
     outages.note(ANONYMOUS, LATER, late=True)

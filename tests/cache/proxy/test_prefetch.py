@@ -73,7 +73,7 @@ async def test_config_and_layers_start_with_a_new_manifest(bench: Bench) -> None
     assert gets(bench) == 3
 
 
-async def test_who_asks_while_it_arrives_joins_and_the_first_one_has_caused_it(bench: Bench) -> None:
+async def test_the_first_request_for_a_prefetched_blob_is_a_miss_and_later_ones_coalesce(bench: Bench) -> None:
     _, digests = publish(bench, layers=0)
     bench.script.bodies[APP] = body = ScriptedBody(len(bench.script.blobs[digests[0]]))
     await give(bench)
@@ -87,14 +87,14 @@ async def test_who_asks_while_it_arrives_joins_and_the_first_one_has_caused_it(b
     await bench.landed()
 
 
-async def test_a_manifest_that_was_here_starts_nothing(bench: Bench) -> None:
+async def test_a_cached_manifest_starts_nothing(bench: Bench) -> None:
     publish(bench)
     await bench.open().manifest(LATEST)
     await give(bench)
     assert (len(bench.flights), gets(bench)) == (0, 0)
 
 
-async def test_what_is_here_does_not_start_again(bench: Bench) -> None:
+async def test_a_cached_blob_is_not_downloaded_again(bench: Bench) -> None:
     _, digests = publish(bench)
     for digest in digests:
         await content(await bench.open().blob(digest))
@@ -107,7 +107,7 @@ async def test_what_is_here_does_not_start_again(bench: Bench) -> None:
     assert "head blob" not in bench.script.calls
 
 
-async def test_a_short_quota_is_left_for_those_who_ask(bench: Bench) -> None:
+async def test_a_short_quota_is_left_for_what_clients_request(bench: Bench) -> None:
     def spare(source: Source) -> bool:
         assert source == ANONYMOUS
         return False

@@ -17,32 +17,32 @@ from tests.cache.download.flights_rig import until
         ("b1 a1 b2 a2", "b1 a1 b2 a2"),
     ],
 )
-def test_groups_take_queue_and_within_one_the_first_comes_first(added: str, taken: str) -> None:
-    rounds: RoundRobin[str] = RoundRobin()
+def test_groups_take_turns_and_within_one_the_first_comes_first(added: str, taken: str) -> None:
+    queue: RoundRobin[str] = RoundRobin()
     for item in added.split():
-        rounds.add(item[0], item)
-    assert [rounds.take() for _ in range(len(rounds))] == taken.split()
+        queue.add(item[0], item)
+    assert [queue.take() for _ in range(len(queue))] == taken.split()
     with pytest.raises(KeyError):
-        rounds.take()
+        queue.take()
 
 
-def test_a_group_that_comes_later_does_not_wait_for_all_of_the_first() -> None:
-    rounds: RoundRobin[str] = RoundRobin()
+def test_a_later_group_does_not_wait_for_all_of_the_first() -> None:
+    queue: RoundRobin[str] = RoundRobin()
     for number in range(1000):
-        rounds.add("many", f"many{number}")
-    rounds.add("one", "one")
-    assert [rounds.take(), rounds.take()] == ["many0", "one"]
+        queue.add("many", f"many{number}")
+    queue.add("one", "one")
+    assert [queue.take(), queue.take()] == ["many0", "one"]
 
 
-def test_who_leaves_is_not_called() -> None:
-    rounds: RoundRobin[str] = RoundRobin()
+def test_items_that_were_removed_are_not_taken() -> None:
+    queue: RoundRobin[str] = RoundRobin()
     for item in ("a1", "a2", "b1"):
-        rounds.add(item[0], item)
-    rounds.remove("a", "a1")
-    rounds.remove("b", "b1")
-    rounds.remove("b", "b1")
-    rounds.remove("c", "c1")
-    assert (len(rounds), rounds.take(), len(rounds)) == (1, "a2", 0)
+        queue.add(item[0], item)
+    queue.remove("a", "a1")
+    queue.remove("b", "b1")
+    queue.remove("b", "b1")
+    queue.remove("c", "c1")
+    assert (len(queue), queue.take(), len(queue)) == (1, "a2", 0)
 
 
 class Pause:
@@ -63,17 +63,17 @@ async def test_a_pause_that_ends_too_late_is_not_waited_for() -> None:
     assert len(queue) == 0
 
 
-async def test_who_waits_goes_when_the_pause_is_over_one_by_one_in_rounds() -> None:
+async def test_waiters_continue_one_by_one_in_rounds_when_the_pause_is_over() -> None:
     pause = Pause(10)
     queue, order = PullQueue(pause), list[str]()
 
-    async def come(name: str) -> None:
+    async def wait(name: str) -> None:
         assert await queue.wait(name[0])
         order.append(name)
 
     tasks = []
     for name in ("a1", "a2", "a3", "b1"):
-        tasks.append(asyncio.create_task(come(name)))
+        tasks.append(asyncio.create_task(wait(name)))
         await until(lambda: len(queue) == len(tasks))
     pause.seconds = 0
     async with asyncio.timeout(10):
@@ -111,7 +111,7 @@ async def test_nobody_waits_longer_than_clients_do() -> None:
     assert len(queue) == 0
 
 
-async def test_who_leaves_takes_nobody_s_turn() -> None:
+async def test_a_waiter_that_leaves_takes_no_other_turn() -> None:
     pause = Pause(10)
     queue = PullQueue(pause)
     leaver, other = asyncio.create_task(queue.wait("a")), asyncio.create_task(queue.wait("b"))

@@ -29,13 +29,13 @@ async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
 
 
 @pytest.fixture
-def told() -> list[Damage]:
+def found() -> list[Damage]:
     return []
 
 
 @pytest.fixture
-def held(keeper: Keeper, told: list[Damage]) -> StoredBlobs:
-    return StoredBlobs(keeper.index, keeper.store, Noted(told))
+def blobs(keeper: Keeper, found: list[Damage]) -> StoredBlobs:
+    return StoredBlobs(keeper.index, keeper.store, Noted(found))
 
 
 class Noted(CacheEvents):
@@ -70,68 +70,70 @@ class RepairedStore(FilesystemStore):
         return None if self.looks == 1 else super().open(digest)
 
 
-async def test_what_is_as_the_index_says_is_here(keeper: Keeper, held: StoredBlobs) -> None:
+async def test_a_blob_that_agrees_with_its_row_is_found(keeper: Keeper, blobs: StoredBlobs) -> None:
     digest = await keeper.put(SIZE)
-    blob = await held.open(digest)
+    blob = await blobs.open(digest)
     assert blob is not None
-    assert await held.stat(digest) == BlobInfo(digest, SIZE)
+    assert await blobs.stat(digest) == BlobInfo(digest, SIZE)
     blob.close()
 
 
-async def test_a_file_that_no_row_tells_of_is_not_here(keeper: Keeper, held: StoredBlobs) -> None:
+async def test_a_file_without_a_row_is_absent(keeper: Keeper, blobs: StoredBlobs) -> None:
     digest = keeper.write(b"stray")
-    assert await held.open(digest) is None
-    assert await held.stat(digest) is None
+    assert await blobs.open(digest) is None
+    assert await blobs.stat(digest) is None
 
 
-@pytest.mark.parametrize("ask", [StoredBlobs.open, StoredBlobs.stat])
+@pytest.mark.parametrize("read", [StoredBlobs.open, StoredBlobs.stat])
 @pytest.mark.parametrize("size", [0, SIZE - 1, SIZE + 1])
-async def test_a_file_of_another_size_is_not_here_and_forgotten(
-    keeper: Keeper, held: StoredBlobs, told: list[Damage], size: int, ask: Callable[..., object]
+async def test_a_file_of_another_size_is_absent_and_its_row_is_dropped(
+    keeper: Keeper, blobs: StoredBlobs, found: list[Damage], size: int, read: Callable[..., object]
 ) -> None:
     digest = await keeper.put(SIZE)
     os.truncate(keeper.file(digest), size)
-    assert await getattr(held, ask.__name__)(digest) is None
-    assert told == [Damage.SIZE]
+    assert await getattr(blobs, read.__name__)(digest) is None
+    assert found == [Damage.SIZE]
     assert keeper.stock.blob_size(digest) is None
     assert keeper.stock.images_of(digest) == []
 
 
-async def test_a_file_that_is_missing_is_not_here_and_forgotten(
-    keeper: Keeper, held: StoredBlobs, told: list[Damage]
+async def test_a_missing_file_is_absent_and_its_row_is_dropped(
+    keeper: Keeper, blobs: StoredBlobs, found: list[Damage]
 ) -> None:
     digest = await keeper.put(SIZE)
     keeper.file(digest).unlink()
-    assert await held.open(digest) is None
+    assert await blobs.open(digest) is None
     assert await keeper.held(digest) == [False]
-    assert told == []  # as a rule it was evicted just before
+    assert found == []  # as a rule it was evicted just before
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-async def test_a_file_that_cannot_be_opened_is_not_here(keeper: Keeper, told: list[Damage], number: int) -> None:
+async def test_a_file_that_cannot_be_opened_is_absent(keeper: Keeper, found: list[Damage], number: int) -> None:
     digest = await keeper.put(SIZE)
-    held = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(told))
-    assert await held.open(digest) is None
-    assert await held.stat(digest) is None
-    assert Damage.UNREADABLE in told
+    blobs = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(found))
+    assert await blobs.open(digest) is None
+    assert await blobs.stat(digest) is None
+    assert Damage.UNREADABLE in found
     assert keeper.stock.blob_size(digest) is None
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_a_want_of_descriptors_is_no_damage_and_said_so(keeper: Keeper, told: list[Damage], number: int) -> None:
+async def test_a_lack_of_descriptors_is_an_error_and_no_damage(
+    keeper: Keeper, found: list[Damage], number: int
+) -> None:
     digest = await keeper.put(SIZE)
-    held = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(told))
+    blobs = StoredBlobs(keeper.index, FailingStore(keeper, number), Noted(found))
     with pytest.raises(StoreUnavailable) as refused:
-        await held.open(digest)
+        await blobs.open(digest)
     assert refused.value.headers["Retry-After"]
-    assert told == []
+    assert found == []
     assert await keeper.held(digest) == [True]
 
 
-async def test_what_was_put_right_meanwhile_is_not_forgotten(keeper: Keeper) -> None:
+async def test_a_row_of_a_blob_that_was_fetched_again_meanwhile_is_kept(keeper: Keeper) -> None:
     """Another process has fetched it again before its row would be dropped."""
     digest = await keeper.put(SIZE)
-    held = StoredBlobs(keeper.index, RepairedStore(keeper.folder / "blobs"))
-    assert await held.open(digest) is None
+    blobs = StoredBlobs(keeper.index, RepairedStore(keeper.folder / "blobs"))
+    assert await blobs.open(digest) is None
     assert keeper.stock.blob_size(digest) == SIZE
     assert len(keeper.stock.images_of(digest)) == 1

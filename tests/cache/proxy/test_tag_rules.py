@@ -50,7 +50,7 @@ def limited(bench: Bench, remaining: int, **more: Any) -> None:
     bench.script.ledger.note(ANONYMOUS, lambda _: known)
 
 
-async def test_while_little_is_left_tags_are_checked_ten_times_more_seldom(bench: Bench) -> None:
+async def test_while_little_is_left_tags_are_fresh_ten_times_longer(bench: Bench) -> None:
     await bench.hold_tag()
     limited(bench, 7)
     bench.clock.advance(TTL * 10 - timedelta(seconds=1))
@@ -60,7 +60,7 @@ async def test_while_little_is_left_tags_are_checked_ten_times_more_seldom(bench
     assert (await bench.open().manifest(LATEST)).status == REVALIDATED
 
 
-async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(bench: Bench) -> None:
+async def test_while_next_to_nothing_is_left_it_is_kept_for_images_that_are_not_cached(bench: Bench) -> None:
     await bench.hold_tag()
     limited(bench, 3)
     bench.clock.advance(TTL * 10)
@@ -73,7 +73,7 @@ async def test_while_next_to_nothing_is_left_it_is_for_images_that_are_not_here(
     assert (await bench.open().manifest(Tag("new"))).status == MISS
 
 
-async def test_what_costs_nothing_is_not_saved_and_what_it_leads_to_is(bench: Bench) -> None:
+async def test_checks_that_cost_nothing_are_not_saved_and_the_pulls_after_them_are(bench: Bench) -> None:
     await bench.hold_tag()
     limited(bench, 3)
     repository = bench.open()
@@ -186,16 +186,14 @@ async def test_a_blob_that_is_unknown_is_asked_for_each_time(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("failure", [Unavailable("down"), RateLimited("slowly", 7), Corrupt("a page of HTML")])
-async def test_who_wants_nothing_stale_is_refused_past_the_ttl_in_an_outage(
-    bench: Bench, failure: UpstreamError
-) -> None:
+async def test_fresh_only_is_refused_past_the_ttl_in_an_outage(bench: Bench, failure: UpstreamError) -> None:
     await bench.hold_tag()
     bench.script.failure = failure
     assert (await bench.open(fresh_only=True).manifest(LATEST)).status == HIT
     bench.clock.advance(TTL)
-    for ask in (bench.open(fresh_only=True).manifest, bench.open(fresh_only=True).stat_manifest):
+    for read in (bench.open(fresh_only=True).manifest, bench.open(fresh_only=True).stat_manifest):
         with pytest.raises(UpstreamUnavailable, match="fresh-only") as caught:
-            await ask(LATEST)
+            await read(LATEST)
         assert failure.reason in str(caught.value)
         assert int(caught.value.headers["Retry-After"]) == (7 if isinstance(failure, RateLimited) else 5)
     assert (await bench.open().manifest(LATEST)).status.outcome is Outcome.STALE
@@ -204,7 +202,7 @@ async def test_who_wants_nothing_stale_is_refused_past_the_ttl_in_an_outage(
     assert (await bench.open(fresh_only=True).manifest(LATEST)).status == REVALIDATED
 
 
-async def test_a_rule_may_want_nothing_stale_either(tmp_path: Path) -> None:
+async def test_a_rule_may_be_fresh_only_too(tmp_path: Path) -> None:
     with bench_with(tmp_path, TagRules(TTL, GRACE, (TagRule("latest", TTL, fresh_only=True),))) as bench:
         await bench.hold_tag()
         bench.clock.advance(TTL)
@@ -213,7 +211,7 @@ async def test_a_rule_may_want_nothing_stale_either(tmp_path: Path) -> None:
             await bench.open().manifest(LATEST)
 
 
-async def test_an_upstream_that_left_a_request_unanswered_is_not_waited_for_long_until_it_responds(
+async def test_a_silent_upstream_is_not_waited_for_long_until_it_responds(
     bench: Bench,
 ) -> None:
     await bench.hold_tag()
@@ -230,7 +228,7 @@ async def test_an_upstream_that_left_a_request_unanswered_is_not_waited_for_long
     await until(lambda: bench.shared.outages.find(ANONYMOUS) is None)
 
 
-async def test_refreshing_asks_the_upstream_whatever_is_fresh(bench: Bench) -> None:
+async def test_refreshing_calls_the_upstream_whatever_is_fresh(bench: Bench) -> None:
     bench.script.publish(ONE)
     first = await bench.open().refresh(LATEST)
     assert (first.before, first.manifest) == (None, ONE)
@@ -243,7 +241,7 @@ async def test_refreshing_asks_the_upstream_whatever_is_fresh(bench: Bench) -> N
     assert (await bench.open().manifest(LATEST)).status == HIT
 
 
-async def test_refreshing_forgets_a_tag_that_is_gone_and_asks_again_for_what_was_absent(tmp_path: Path) -> None:
+async def test_refreshing_drops_a_tag_that_is_gone_and_looks_again_for_what_was_absent(tmp_path: Path) -> None:
     with bench_with(tmp_path, TagRules(TTL, GRACE, negative_ttl=NEGATIVE)) as bench:
         await bench.hold_tag()
         del bench.script.manifests[LATEST]

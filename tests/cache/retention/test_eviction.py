@@ -31,7 +31,7 @@ def held(
         (0, 0, EvictionLimits(0), 0),
     ],
 )
-def test_what_must_go_by_cap_and_reserve(size: int, free: int, limits: EvictionLimits, wanted: int) -> None:
+def test_the_bytes_to_evict_by_cap_and_reserve(size: int, free: int, limits: EvictionLimits, wanted: int) -> None:
     assert shortage(size, free, limits) == wanted
 
 
@@ -47,13 +47,13 @@ def test_what_must_go_by_cap_and_reserve(size: int, free: int, limits: EvictionL
         pytest.param(held("a", age=10), held("b", age=-5), id="a clock that was put back"),
     ],
 )
-def test_what_goes_first(less: CachedItem, more: CachedItem) -> None:
+def test_what_is_evicted_first(less: CachedItem, more: CachedItem) -> None:
     assert worth(less, NOW) < worth(more, NOW)
     for order in ([less, more], [more, less]):
         assert choose(order, 1, NOW)[0] == less
 
 
-def test_what_is_gone_upstream_goes_only_when_the_rest_is_not_enough() -> None:
+def test_what_is_gone_upstream_is_chosen_only_when_the_rest_is_not_enough() -> None:
     gone = held("gone", age=1e5, gone=True)
     other = held("other", age=1)
     assert choose([gone, other], MIB, NOW) == [other]
@@ -64,7 +64,7 @@ def test_nothing_wanted_nothing_chosen() -> None:
     assert choose([held("a")], 0, NOW) == []
 
 
-def test_what_nobody_uses_goes_unless_it_is_spared_or_gone_upstream() -> None:
+def test_what_nobody_uses_is_evicted_unless_it_is_spared_or_gone_upstream() -> None:
     old, young = held("old", age=200), held("young", age=50)
     pinned, gone = held("pinned", age=200), held("gone", age=200, gone=True)
     everything = [old, young, pinned, gone]

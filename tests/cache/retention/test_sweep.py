@@ -42,14 +42,14 @@ def tidy(keeper: Keeper) -> None:
         keeper.evictor.tidy(prefix)
 
 
-async def test_below_the_cap_nothing_goes(keeper: Keeper) -> None:
+async def test_below_the_cap_nothing_is_evicted(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number) for number in range(10)]
     assert keeper.evictor.sweep() == 0
     assert all(await keeper.held(*digests))
     assert keeper.evicted == []
 
 
-async def test_above_the_cap_the_least_worth_go_down_to_the_low_mark(keeper: Keeper) -> None:
+async def test_above_the_cap_the_least_worth_are_evicted_down_to_the_low_mark(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
     assert keeper.evictor.sweep() == 3 * SIZE
     assert await keeper.held(*digests) == [False] * 3 + [True] * 9
@@ -81,7 +81,7 @@ async def test_rows_whose_files_are_gone_count_for_the_cap_but_make_no_room(keep
     assert await keeper.held(*digests[3:6]) == [False, False, True]
 
 
-async def test_what_somebody_reads_stays_until_it_is_closed(keeper: Keeper) -> None:
+async def test_a_blob_that_is_being_read_stays_until_it_is_closed(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
     reading = keeper.store.open(digests[0])
     assert reading is not None
@@ -104,7 +104,7 @@ async def test_what_another_process_reads_stays(keeper: Keeper) -> None:
     assert keeper.evictor.sweep() == 20 * SIZE
 
 
-async def test_a_blob_larger_than_the_cap_goes_alone(keeper: Keeper) -> None:
+async def test_a_blob_larger_than_the_cap_is_evicted_alone(keeper: Keeper) -> None:
     small = [await keeper.put(seed=number, age=1000) for number in range(8)]
     large = await keeper.put(11 * SIZE)
     keeper.evictor.sweep()
@@ -138,7 +138,7 @@ async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keepe
     assert keeper.stock.document(manifest.descriptor.digest) == manifest.raw
 
 
-async def test_what_is_gone_upstream_goes_last_until_a_tag_points_to_it_again(keeper: Keeper) -> None:
+async def test_what_is_gone_upstream_is_evicted_last_until_a_tag_points_to_it_again(keeper: Keeper) -> None:
     manifest = manifest_of("gone")
     assert manifest.config
     await keeper.put_image(manifest, "latest", age=5000)
@@ -157,7 +157,7 @@ async def test_what_is_gone_upstream_goes_last_until_a_tag_points_to_it_again(ke
     assert await keeper.held(config) == [False]
 
 
-async def test_what_is_gone_upstream_goes_where_nothing_else_makes_room(keeper: Keeper) -> None:
+async def test_what_is_gone_upstream_is_evicted_where_nothing_else_makes_room(keeper: Keeper) -> None:
     manifest = manifest_of("gone")
     await keeper.put_image(manifest, "latest")
     await keeper.index.forget(ANONYMOUS, APP, LATEST)
@@ -165,7 +165,7 @@ async def test_what_is_gone_upstream_goes_where_nothing_else_makes_room(keeper: 
     assert keeper.stock.document(manifest.descriptor.digest) is None
 
 
-async def test_what_was_not_used_for_too_long_goes(keeper: Keeper) -> None:
+async def test_what_was_not_used_for_too_long_is_evicted(keeper: Keeper) -> None:
     old, young = await keeper.put(seed="old", age=500), await keeper.put(seed="young", age=50)
     assert keeper.evicting(EvictionLimits(1 << 40, max_unused=100)).sweep() == SIZE
     assert await keeper.held(old, young) == [False, True]
@@ -181,7 +181,7 @@ async def test_an_evicted_manifest_takes_its_tag_along(keeper: Keeper) -> None:
     again.close()
 
 
-async def test_links_of_all_images_go_with_the_bytes(keeper: Keeper) -> None:
+async def test_links_of_all_images_are_deleted_with_the_bytes(keeper: Keeper) -> None:
     digest = await keeper.put(20 * SIZE)
     await keeper.index.record(Link(ALICE, WEB, digest))
     keeper.evictor.sweep()
@@ -201,7 +201,7 @@ async def test_no_room_is_made_of_nothing(keeper: Keeper) -> None:
     assert keeper.evictor.make_room(1) == 0
 
 
-async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_requests_for_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(9)]
     others = [keeper.evictor, keeper.evicting(EvictionLimits(10 * SIZE))]
     asked, counter = threading.Semaphore(0), sweep._counter
@@ -211,15 +211,15 @@ async def test_many_who_want_room_at_once_evict_once(keeper: Keeper, monkeypatch
         asked.release()
         return before
 
-    def ask(number: int) -> int:
+    def request(number: int) -> int:
         return others[number % 2].make_room(2000)
 
     monkeypatch.setattr(sweep, "_counter", counting)
     with sweep.locked(keeper.folder / "evict.lock"):
-        asking = [asyncio.ensure_future(asyncio.to_thread(ask, number)) for number in range(4)]
+        requests = [asyncio.ensure_future(asyncio.to_thread(request, number)) for number in range(4)]
         for _ in range(4):  # all of them have requested room before the first one gets its turn
             assert await asyncio.to_thread(asked.acquire, timeout=10)
-    freed = await asyncio.gather(*asking)
+    freed = await asyncio.gather(*requests)
     assert all(count >= 2000 for count in freed)
     assert (await keeper.held(*digests)).count(False) == 2
 
@@ -253,7 +253,7 @@ class FailingRemoval(CacheMaintenance):
         super().remove(digests)
 
 
-async def test_where_the_index_cannot_be_written_for_want_of_space_the_file_goes_first(
+async def test_where_a_full_disk_stops_the_index_the_file_is_deleted_first(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = await keeper.put()
@@ -284,7 +284,7 @@ async def test_an_old_file_without_a_row_is_removed_and_a_new_one_left(keeper: K
     assert await keeper.held(kept) == [True]
 
 
-async def test_a_row_without_a_file_goes(keeper: Keeper) -> None:
+async def test_a_row_without_a_file_is_deleted(keeper: Keeper) -> None:
     lost, kept = await keeper.put(seed="lost"), await keeper.put(seed="kept")
     keeper.file(lost).unlink()
     tidy(keeper)

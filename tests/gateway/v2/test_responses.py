@@ -30,7 +30,7 @@ MISS = CacheStatus(Outcome.MISS)
 class ScriptedBlob:
     """A blob whose bytes become ready up to `held`; the rest, and the verdict, wait for `proceed`, then arrive or fail.
 
-    `failure` is raised instead of the rest. `told`: whether `size` is known before the verdict.
+    `failure` is raised instead of the rest. `size_known`: whether `size` is known before the verdict.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class ScriptedBlob:
         *,
         held: int | None = None,
         failure: Exception | None = None,
-        told: bool = True,
+        size_known: bool = True,
         cut: bool = False,
     ) -> None:
         self.digest = Digest.of(content)
-        self.size: int | None = len(content) if told else None
+        self.size: int | None = len(content) if size_known else None
         self.proceed = asyncio.Event()
         self.waits = 0
         self.asked = asyncio.Event()
@@ -104,7 +104,7 @@ def etag(blob: ScriptedBlob) -> str:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", SMALL, LARGE, seeded("pieces", 2 * PIECE + 1)], ids=len)
-async def test_a_whole_blob_comes_with_every_header_that_is_due(content: bytes) -> None:
+async def test_a_whole_blob_has_every_header_that_is_due(content: bytes) -> None:
     blob = ScriptedBlob(content)
     found = await get(blob)
     assert (found.status, found.body, found.complete) == (200, content, True)
@@ -283,7 +283,7 @@ async def test_a_stored_file_that_was_cut_ends_short() -> None:
 
 
 async def test_a_blob_of_unknown_size_has_no_length_and_no_parts() -> None:
-    blob = ScriptedBlob(LARGE, told=False)
+    blob = ScriptedBlob(LARGE, size_known=False)
     found = await get(blob, ("Range", "bytes=0-1"))
     assert (found.status, found.body, found.complete) == (200, LARGE, True)
     assert "content-length" not in found.headers
@@ -291,14 +291,14 @@ async def test_a_blob_of_unknown_size_has_no_length_and_no_parts() -> None:
 
 
 async def test_a_blob_of_unknown_size_that_fails_ends_short() -> None:
-    blob = ScriptedBlob(LARGE, told=False, held=TAIL, failure=UpstreamInvalid("wrong"))
+    blob = ScriptedBlob(LARGE, size_known=False, held=TAIL, failure=UpstreamInvalid("wrong"))
     blob.proceed.set()
     found = await get(blob)
     assert (found.status, found.complete) == (200, False)
 
 
 async def test_an_old_client_gets_a_blob_of_unknown_size_after_the_verdict_with_its_length() -> None:
-    blob = ScriptedBlob(LARGE, told=False, held=TAIL)
+    blob = ScriptedBlob(LARGE, size_known=False, held=TAIL)
     async with Conversation(blob, version="1.0") as conversation:
         await blob.asked.wait()
         assert conversation.client.received.status == 0
@@ -309,7 +309,7 @@ async def test_an_old_client_gets_a_blob_of_unknown_size_after_the_verdict_with_
 
 
 async def test_an_old_client_gets_a_clear_error_where_a_blob_of_unknown_size_fails() -> None:
-    blob = ScriptedBlob(LARGE, told=False, held=TAIL, failure=UpstreamInvalid("wrong"))
+    blob = ScriptedBlob(LARGE, size_known=False, held=TAIL, failure=UpstreamInvalid("wrong"))
     blob.proceed.set()
     found = await get(blob, version="1.0")
     assert (found.status, found.error["code"]) == (502, "UNKNOWN")
@@ -376,7 +376,7 @@ async def test_a_send_that_fails_closes_the_blob() -> None:
     assert blob.closed == 1
 
 
-async def test_no_task_outlives_an_answer() -> None:
+async def test_no_task_outlives_a_response() -> None:
     before = asyncio.all_tasks()
     await get(ScriptedBlob(LARGE))
     blob = ScriptedBlob(LARGE, held=TAIL, failure=UpstreamInvalid("wrong"))
@@ -422,9 +422,11 @@ def test_content_that_no_cache_stands_before_says_nothing_of_a_cache() -> None:
     assert cache_headers(CacheStatus(None)) == {}
 
 
-def test_what_is_stale_says_how_old_it_is_and_why() -> None:
-    told = cache_headers(CacheStatus(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example answered 503"))
-    assert told == {"X-Cache": "STALE", "Age": "3600", "Warning": '299 - "hub.example answered 503"'}
+def test_a_stale_response_tells_its_age_and_reason() -> None:
+    headers = cache_headers(
+        CacheStatus(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example answered 503")
+    )
+    assert headers == {"X-Cache": "STALE", "Age": "3600", "Warning": '299 - "hub.example answered 503"'}
 
 
 def test_a_clock_that_went_back_gives_no_negative_age() -> None:
@@ -432,5 +434,5 @@ def test_a_clock_that_went_back_gives_no_negative_age() -> None:
 
 
 def test_no_reason_can_break_out_of_its_header() -> None:
-    told = cache_headers(CacheStatus(Outcome.STALE, timedelta(), 'a"b\\c\r\nX-Evil: 1\0é'))["Warning"]
-    assert told == '299 - "abcX-Evil: 1"'
+    headers = cache_headers(CacheStatus(Outcome.STALE, timedelta(), 'a"b\\c\r\nX-Evil: 1\0é'))["Warning"]
+    assert headers == '299 - "abcX-Evil: 1"'
