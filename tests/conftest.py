@@ -79,9 +79,9 @@ def _refuse_processes(event: str, _: object) -> None:
         raise AssertionError("a test that starts a process must request the fixture `processes`")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def own_ports() -> None:
-    """Reserves the ports of this process before any test counts its open descriptors."""
+    """Reserves ports before a test counts its open descriptors."""
     reserve_ports()
 
 

@@ -15,6 +15,8 @@ PORTS = range(10_000, 32_000)
 """All of them lie below the range from which the kernel takes the ports of outgoing connections."""
 
 BLOCK = 400
+ENOUGH = 50
+"""Ports that a test may need; a test begins with at least so many."""
 
 
 class OwnPorts:
@@ -26,9 +28,9 @@ class OwnPorts:
         self._unused: list[int] = []
 
     def reserve(self) -> None:
-        """Take a block now, so that a test that counts its open descriptors does not see it happen."""
+        """Take another block if few ports are left, before a test counts its open descriptors: a block costs one."""
         with self._lock:
-            if not self._unused:
+            if len(self._unused) < ENOUGH:
                 self._take_block()
 
     def next(self) -> int:
@@ -51,7 +53,7 @@ class OwnPorts:
         for first in random.sample(blocks, len(blocks)):
             if (owned := bound(first)) is not None:
                 self._owned.append(owned)
-                self._unused = list(range(first + 1, min(first + BLOCK, PORTS.stop)))
+                self._unused += range(first + 1, min(first + BLOCK, PORTS.stop))
                 return
         raise OSError(f"every block of ports from {PORTS.start} to {PORTS.stop} is taken by other processes")
 
