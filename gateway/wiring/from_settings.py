@@ -1,4 +1,4 @@
-"""What the settings say, in the words of those who work by them."""
+"""Values and parts made from the settings, in the types of the rooms that use them."""
 
 from collections.abc import Iterable
 
@@ -19,14 +19,20 @@ from gateway.upstreams import Upstream
 
 
 def open_evictor(settings: Settings, stock: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
+    """Make the evictor that holds the cache to its limits."""
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_space(folder.blobs).size
-    limits = EvictionLimits(cache.max_size.of(total), cache.reserve.of(total), cache.max_unused.total_seconds())
+    limits = EvictionLimits(
+        max_size=cache.max_size.of(total),
+        reserve=cache.reserve.of(total),
+        max_unused=cache.max_unused.total_seconds(),
+    )
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
     return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:
+    """List the upstreams of the settings."""
     return [
         Upstream(
             name=name,
@@ -47,35 +53,40 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
 
 
 def tag_rules(settings: Settings) -> TagRules:
-    """With each upstream that a rule names as the origin that it is."""
+    """Make the rules for tags, in which the name of an upstream becomes its origin."""
+    cache = settings.cache
     rules = tuple(
         TagRule(
-            rule.tags,
-            settings.cache.ttl if rule.ttl is None else rule.ttl,
-            rule.images,
-            origin_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
-            rule.fresh_only,
+            tags=rule.tags,
+            ttl=cache.ttl if rule.ttl is None else rule.ttl,
+            images=rule.images,
+            origin=origin_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
+            fresh_only=rule.fresh_only,
         )
-        for rule in settings.cache.rules
+        for rule in cache.rules
     )
-    return TagRules(settings.cache.ttl, settings.cache.grace, rules, settings.cache.negative_ttl)
+    return TagRules(ttl=cache.ttl, grace=cache.grace, rules=rules, negative_ttl=cache.negative_ttl)
 
 
 def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
     """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone.
 
-    `urls`: of all addresses of this server. One that is reached from elsewhere closes them all, since what is served
-    there can be had through each.
+    `urls`: those of all addresses of this server. One that is reached from elsewhere closes them all, since each serves
+    the same content.
     """
     return settings.allow_open_proxy or on_loopback(settings, urls)
 
 
 def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
-    access = MetricsAccess(settings.metrics_access)
-    return OpsOptions(access, settings.metrics_token_file, on_loopback(settings, urls))
+    """Make the options of the operations surface. `urls`: those of all addresses of this server."""
+    return OpsOptions(
+        metrics_access=MetricsAccess(settings.metrics_access),
+        metrics_token_file=settings.metrics_token_file,
+        loopback_only=on_loopback(settings, urls),
+    )
 
 
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
-    """Whether this server, of which these are all URLs, is reached on loopback alone."""
+    """Whether this server, which has no other URLs, is reached on loopback alone."""
     hosts = [settings.host, *(listener.host for listener in settings.listener)]
     return on_loopback_alone([*hosts, *(virtual.name for virtual in settings.virtual_host)], urls)

@@ -1,4 +1,4 @@
-"""Opening: all that answers pulls, put together from the settings and taken apart in the opposite order."""
+"""The life of the services: each part is a context, opened from the settings and closed in the opposite order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,38 +47,41 @@ log = structlog.get_logger()
 USAGE_FLUSH_SECONDS = 3.0
 FOLD_SECONDS = 0.5
 REPORT_SECONDS = 2.0
-LOOK_EVERY_SECONDS = 0.005
-"""How soon a server sees what another process, such as a command, has written."""
+CHANGE_CHECK_SECONDS = 0.005
+"""How soon a server sees the changes of another process, such as a command."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Books:
-    """What is counted and remembered in memory, and written down now and then."""
+class _Records:
+    """Counts and facts that are collected in memory, and written at intervals."""
 
     metrics: Metrics
     usage: UsageFile
-    chronicle: HappeningLog
+    happenings: HappeningLog
     ledger: Ledger
 
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, metrics: Metrics | None = None, process: ServerState | None = None
+    settings: Settings, metrics: Metrics | None = None, state: ServerState | None = None
 ) -> AsyncIterator[Services]:
-    """All that answers pulls, beside a server or in one; the cache is held to its limits meanwhile."""
-    folder, metrics, process = CacheFolder(settings.data), metrics or Metrics(), process or ServerState()
+    """Open the services of a server or a command; the cache is held to its limits while they are open.
+
+    Raises DatabaseUnusable.
+    """
+    folder, metrics, state = CacheFolder(settings.data), metrics or Metrics(), state or ServerState()
     folder.make()
-    metrics.show("connections", lambda: process.connections)
+    metrics.show("connections", lambda: state.connections)
     async with (
-        _indexing(folder) as index,
-        _writing_down(folder, metrics) as books,
-        Database.open(settings.data / DATABASE_FILE, LOOK_EVERY_SECONDS) as database,
-        _reaching(settings, books) as upstreams,
+        _open_index(folder) as index,
+        _open_records(folder, metrics) as records,
+        Database.open(settings.data / DATABASE_FILE, CHANGE_CHECK_SECONDS) as database,
+        _open_upstreams(settings, records) as upstreams,
     ):
-        events = _ServerEvents(books, folder, upstreams)
+        events = _ServerEvents(records, folder, upstreams)
         async with (
-            _keeping(settings, folder, books, events) as evictor,
-            _pulling(settings, folder, books, index, upstreams, evictor, events) as pull_through,
+            _open_evictor(settings, folder, records, events) as evictor,
+            _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
         ):
             directory = Directory(database, upstreams.names)
             yield Services(
@@ -90,16 +93,16 @@ async def open_services(
                 events=events,
                 index=index,
                 folder=folder,
-                process=process,
+                process=state,
                 clock=utc_now,
             )
 
 
 class _ServerEvents(RecordedEvents):
-    """Records the events of the cache, and tells the circuit breakers whose content holds."""
+    """Records the events of the cache, and tells the circuit breakers which upstreams send valid content."""
 
-    def __init__(self, books: _Books, folder: CacheFolder, upstreams: Upstreams) -> None:
-        super().__init__(books.metrics, books.chronicle, Quarantine(folder.quarantine), upstreams.name_of, utc_now)
+    def __init__(self, records: _Records, folder: CacheFolder, upstreams: Upstreams) -> None:
+        super().__init__(records.metrics, records.happenings, Quarantine(folder.quarantine), upstreams.name_of, utc_now)
         self._upstreams = upstreams
 
     def content_verified(self, source: Source) -> None:
@@ -111,8 +114,8 @@ class _ServerEvents(RecordedEvents):
 
 
 @asynccontextmanager
-async def _indexing(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
-    index = SqlIndex(folder.index, LOOK_EVERY_SECONDS)
+async def _open_index(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
+    index = SqlIndex(folder.index, CHANGE_CHECK_SECONDS)
     try:
         await index.prepare()
         yield index
@@ -121,28 +124,28 @@ async def _indexing(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
 
 
 @asynccontextmanager
-async def _writing_down(folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Books]:
-    books = _Books(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota))
-    metrics.pulls_counted = counting_into(books.usage, utc_now)
+async def _open_records(folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Records]:
+    records = _Records(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota))
+    metrics.pulls_counted = counting_into(records.usage, utc_now)
     tasks = Tasks()
-    tasks.start(_flush_often(books), "usage")
-    tasks.start(_fold_often(metrics), "metrics")
+    tasks.start(_flush_at_intervals(records), "usage")
+    tasks.start(_fold_at_intervals(metrics), "metrics")
     try:
-        yield books
+        yield records
     finally:
         await tasks.close()
         metrics.fold()
-        _flush(books)
-        books.ledger.flush()
+        _flush(records)
+        records.ledger.flush()
 
 
 @asynccontextmanager
-async def _reaching(settings: Settings, books: _Books) -> AsyncIterator[Upstreams]:
+async def _open_upstreams(settings: Settings, records: _Records) -> AsyncIterator[Upstreams]:
     upstreams = Upstreams(
         configured_upstreams(settings),
         Sealer(settings.data / KEYS_DIRECTORY),
-        books.ledger,
-        lambda name: UpstreamTraffic(books.metrics, name),
+        records.ledger,
+        lambda name: UpstreamTraffic(records.metrics, name),
     )
     try:
         await upstreams.prepare()
@@ -152,11 +155,11 @@ async def _reaching(settings: Settings, books: _Books) -> AsyncIterator[Upstream
 
 
 @asynccontextmanager
-async def _keeping(
-    settings: Settings, folder: CacheFolder, books: _Books, events: CacheEvents
+async def _open_evictor(
+    settings: Settings, folder: CacheFolder, records: _Records, events: CacheEvents
 ) -> AsyncIterator[Evictor]:
-    """Within, the cache is swept."""
-    stock = CacheMaintenance(folder.index, books.usage)
+    """Open the evictor, and sweep the cache while it is open."""
+    stock = CacheMaintenance(folder.index, records.usage)
     evictor = open_evictor(settings, stock, events)
     sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
     try:
@@ -170,24 +173,24 @@ async def _keeping(
 
 
 @asynccontextmanager
-async def _pulling(
+async def _open_pull_through(
     settings: Settings,
     folder: CacheFolder,
-    books: _Books,
+    records: _Records,
     index: SqlIndex,
     upstreams: Upstreams,
     evictor: Evictor,
     events: CacheEvents,
 ) -> AsyncIterator[PullThrough]:
-    metrics, tasks = books.metrics, Tasks()
+    metrics, tasks = records.metrics, Tasks()
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    storage = DownloadStorage(folder.spools, store, quarantine, evictor.make_room)
+    storage = DownloadStorage(spools=folder.spools, store=store, quarantine=quarantine, make_room=evictor.make_room)
     flights = Flights(storage, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
     metrics.show("followers", lambda: flights.followers)
     pull_through = PullThrough(
         index=index,
-        usage=books.usage,
+        usage=records.usage,
         store=store,
         flights=flights,
         tasks=tasks,
@@ -196,7 +199,7 @@ async def _pulling(
         events=events,
         prefetcher=Prefetcher(tasks, upstreams.has_spare_quota) if settings.cache.prefetch else None,
     )
-    tasks.start(_report_often(books, upstreams, pull_through), "quota")
+    tasks.start(_report_at_intervals(records, upstreams, pull_through), "quota")
     try:
         yield pull_through
     finally:
@@ -208,7 +211,7 @@ async def _pulling(
 
 @asynccontextmanager
 async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
-    """Within, what is kept is looked through for damage, as fast as the settings allow."""
+    """Check the cache for damage in the background, as fast as the settings allow."""
     rate = settings.cache.scrub_rate.number
     if not rate:
         yield
@@ -223,7 +226,8 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
         loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
 
     inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
-    scrub, tasks = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events), Tasks()
+    tasks = Tasks()
+    scrub = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events)
     scrub.start()
     try:
         yield
@@ -237,29 +241,29 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def _fold_often(metrics: Metrics) -> None:
+async def _fold_at_intervals(metrics: Metrics) -> None:
     while True:
         await asyncio.sleep(FOLD_SECONDS)
         metrics.fold()
 
 
-async def _flush_often(books: _Books) -> None:
+async def _flush_at_intervals(records: _Records) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        await asyncio.to_thread(_flush, books)
+        await asyncio.to_thread(_flush, records)
 
 
-def _flush(books: _Books) -> None:
+def _flush(records: _Records) -> None:
     try:
-        books.usage.flush()
-        books.chronicle.flush()
+        records.usage.flush()
+        records.happenings.flush()
     except Exception as error:  # counting is not worth a server
         log.warning("usage_not_written", reason=str(error))
 
 
-async def _report_often(books: _Books, upstreams: Upstreams, pull_through: PullThrough) -> None:
-    """What is known of limits and circuits is written down and shown as it is, not only when it changes."""
+async def _report_at_intervals(records: _Records, upstreams: Upstreams, pull_through: PullThrough) -> None:
+    """Show limits and circuit breakers as they are, and write the limits, even if no request changes them."""
     while True:
-        books.metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
+        records.metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
         await asyncio.sleep(REPORT_SECONDS)
-        await asyncio.to_thread(books.ledger.flush)
+        await asyncio.to_thread(records.ledger.flush)

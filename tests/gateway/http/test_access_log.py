@@ -1,4 +1,4 @@
-"""What every request passes: its id, its line in the log, the last answer to what nobody caught, refused bodies."""
+"""AccessLog: the id of a request, its line in the log, and the response to an exception that nobody caught."""
 
 import asyncio
 import re
@@ -141,7 +141,7 @@ async def test_what_is_no_request_is_neither_answered_nor_logged(kind: str) -> N
     assert events == []
 
 
-# What nobody caught.
+# Exceptions that nobody caught.
 
 
 async def test_what_nobody_caught_is_answered_500_and_told_once() -> None:

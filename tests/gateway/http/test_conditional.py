@@ -1,4 +1,4 @@
-"""Ranges and conditions: the table of the specification's cases, and every small case against a slow model."""
+"""Ranges and conditions: the cases of the specification, and every small case against a slow model."""
 
 import sys
 from collections.abc import Callable
@@ -47,13 +47,13 @@ def asked(header: str | None, size: int) -> tuple[int, int] | str:
         # To the end.
         ("bytes=0-", 10, (0, 10)),
         ("bytes=9-", 10, (9, 10)),
-        # The last so many.
+        # The last bytes.
         ("bytes=-1", 10, (9, 10)),
         ("bytes=-10", 10, (0, 10)),
         ("bytes=-11", 10, (0, 10)),
         (f"bytes=-{HUGE}", 10, (0, 10)),
         ("bytes=-0", 10, REFUSED),
-        # Nothing to take a part of.
+        # Empty content.
         ("bytes=0-", 0, REFUSED),
         ("bytes=0-0", 0, REFUSED),
         ("bytes=-1", 0, REFUSED),
@@ -61,7 +61,7 @@ def asked(header: str | None, size: int) -> tuple[int, int] | str:
         ("Bytes=1-2", 10, (1, 3)),
         ("bytes= 1-2", 10, (1, 3)),
         ("bytes=1-2 ", 10, (1, 3)),
-        # What is no range is as if it were not there.
+        # Invalid ranges are ignored.
         ("bytes=5-3", 10, WHOLE),
         ("bytes=20-15", 10, WHOLE),
         ("bytes=-", 10, WHOLE),
@@ -83,11 +83,11 @@ def asked(header: str | None, size: int) -> tuple[int, int] | str:
         ("bytes=0-5x", 10, WHOLE),
         ("bytes=\u0663-\u0665", 10, WHOLE),
         ("bytes=²-³", 10, WHOLE),
-        # More digits than any size has.
+        # More digits than any size.
         (f"bytes=0-{HUGER}", 10, WHOLE),
         (f"bytes={HUGER}-", 10, WHOLE),
         (f"bytes=-{HUGER}", 10, WHOLE),
-        # Several: also overlapping, touching, empty, and with one that cannot be.
+        # Several ranges, also overlapping, adjacent, empty, or unsatisfiable.
         ("bytes=0-1,3-4", 10, WHOLE),
         ("bytes=0-5,3-9", 10, WHOLE),
         ("bytes=0-4,5-9", 10, WHOLE),
@@ -103,7 +103,7 @@ def test_a_range_is(header: str | None, size: int, expected: object) -> None:
 
 
 def modelled(first: str, last: str, size: int) -> object:
-    """The same by counting bytes one by one (RFC 9110, section 14.1.2)."""
+    """Model `parse_range` by counting bytes one by one (RFC 9110, section 14.1.2)."""
     if not first and not last:
         return WHOLE
     if first and last and int(last) < int(first):
@@ -135,7 +135,7 @@ def test_whatever_is_asked_the_answer_lies_within_the_blob(header: str, size: in
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions of Python and C the work calls: effort without a clock."""
+    """Count the functions of Python and C that the work calls: effort without a clock."""
     count = 0
 
     def note(frame: FrameType, event: str, argument: Any) -> None:

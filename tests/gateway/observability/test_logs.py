@@ -1,4 +1,4 @@
-"""How log lines are written."""
+"""Log lines: their forms, and lines of several processes in one file."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_no_value_can_forge_a_line_for_people(capsys: pytest.CaptureFixture[str]
 
 
 def write_from_several(writing: int) -> list[int]:
-    """The process ids of who writes lines of their letters; closes the descriptor."""
+    """Fork processes that each write lines of one letter; returns their process ids and closes the descriptor."""
     workers = []
     for letter in "abcd":
         pid = os.fork()

@@ -28,7 +28,7 @@ LARGE = 4 * 1024 * 1024
 
 
 class Kept:
-    """A connection that is kept, over which one request follows the other."""
+    """A kept connection that carries one request after the other."""
 
     def __init__(self, server: Gateway) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class Kept:
         self._connection.connect()
 
     def get(self, path: str = "/v2/") -> int:
-        """The status; raises what http.client does where the connection is over."""
+        """Request a path; returns the status, and raises what http.client raises if the connection has ended."""
         self._connection.auto_open = False
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
@@ -44,7 +44,7 @@ class Kept:
         return answer.status
 
     def worker(self) -> int:
-        """Who has accepted it."""
+        """Find the worker that has accepted the connection."""
         ours, theirs = self._connection.sock.getsockname()[1], self._server.port
         wanted = f"{theirs:04X} ", f":{ours:04X} "
         rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
@@ -72,7 +72,7 @@ def upstream() -> Iterator[Liar]:
 
 @pytest.fixture
 def start(gateway: GatewayFactory, upstream: Liar) -> Callable[..., Gateway]:
-    """Starts a server of two workers, and returns when both serve."""
+    """Start a server with two workers, and wait until both serve."""
 
     def start(workers: int = 2, **options: object) -> Gateway:
         server = gateway({"workers": workers, "upstreams": {"docker.io": upstream.settings()}}, **options)
@@ -84,7 +84,7 @@ def start(gateway: GatewayFactory, upstream: Liar) -> Callable[..., Gateway]:
 
 @pytest.fixture
 def kept() -> Iterator[Callable[[Gateway, int], list[Kept]]]:
-    """Connections of which each has been answered once; both workers have some."""
+    """Open connections that have each received one response; both workers have some."""
     with ExitStack() as opened:
 
         def keep(server: Gateway, count: int = 12) -> list[Kept]:
@@ -119,7 +119,7 @@ def begin_stalled(server: Gateway, upstream: Liar) -> tuple[bytes, raw.RawStream
     return content, stream, lie
 
 
-# Dying.
+# Workers that die.
 
 
 def test_connections_to_the_other_workers_notice_nothing_of_a_death(
@@ -161,7 +161,7 @@ def test_the_only_worker_is_replaced_too(start: Callable[..., Gateway]) -> None:
     server = start(1)
     for _ in range(2):
         os.kill(server.worker, signal.SIGKILL)
-        assert raw.get(f"{server.url}/-/ready").status == 200  # waits in the backlog for the one that comes
+        assert raw.get(f"{server.url}/-/ready").status == 200  # waits in the backlog for the next worker
     assert metric(server, "gateway_workers") == 1
 
 
@@ -262,7 +262,7 @@ def test_a_second_signal_ends_what_is_being_sent(
 
 
 def test_a_signal_to_the_whole_group_is_one_signal(start: Callable[..., Gateway], upstream: Liar) -> None:
-    """As a terminal sends it, or who ends a control group: what is being sent goes on."""
+    """A signal to the whole process group, as a terminal sends it, lets responses in progress complete."""
     server = start()
     content, stream, lie = begin_stalled(server, upstream)
     os.killpg(server.process.pid, signal.SIGINT)
@@ -383,7 +383,7 @@ def test_on_a_full_disk_a_server_starts_and_serves_what_it_has(
         found = raw.get(url)
         assert (found.status, found.body, found.headers["x-cache"]) == (200, content, "HIT")
     assert server.stop() == 0
-    # Without the ballast it takes what can be fetched again.
+    # After the ballast it deletes content that can be fetched again.
     disk.fill("another")
     server.start()
     assert len(held & set(disk.place.glob("cache/*/*/*"))) == len(held) - 1

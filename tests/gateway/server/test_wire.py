@@ -1,4 +1,4 @@
-"""The server as clients meet it on a socket: how answers are framed, how they break off, what those leave who leave."""
+"""The server on a socket: framing of responses, bodies that fail, and what clients leave behind that disconnect."""
 
 import json
 import os
@@ -37,27 +37,27 @@ class Pair:
     upstream: Liar
 
     def offer(self, size: int = LARGE, lie: Lie | None = None) -> tuple[bytes, str]:
-        """A blob that no other test has asked for, and its URL at the server."""
+        """Offer a blob that no other test has requested; returns it and its URL at the server."""
         content = seeded(f"wire {next(_numbers)}", size)
         digest = self.upstream.offer_blob(content)
         if lie is not None:
             self.upstream.behave(digest, lie)
         return content, self.server.proxied_url(f"library/any/blobs/{digest}")
 
-    def believe(self) -> None:
-        """After wrong bodies: an upstream that gives nothing else would be left alone by the server."""
+    def close_circuit(self) -> None:
+        """Send a right body after wrong ones, so that the circuit breaker of the upstream closes."""
         content, url = self.offer(1)
         wait_until(lambda: raw.get(url).body == content, 40)
 
     def cached(self, size: int = LARGE) -> tuple[bytes, str]:
-        """The same, of a blob that has been pulled and is here."""
+        """Offer a blob and pull it into the cache; returns it and its URL at the server."""
         content, url = self.offer(size)
         assert raw.get(url).body == content
         wait_until(lambda: raw.head(url).headers["x-cache"] == "HIT")
         return content, url
 
     def open_files(self) -> dict[str, int]:
-        """How many descriptors of the server lead to sockets, and to each file of a blob."""
+        """Count the descriptors of the server that lead to sockets, and to each file of a blob."""
         found: dict[str, int] = {}
         for entry in os.scandir(f"/proc/{self.server.worker}/fd"):
             try:
@@ -70,7 +70,7 @@ class Pair:
         return found
 
     def settles(self, before: dict[str, int]) -> None:
-        """Returns when no more is open than before, but for a connection to the upstream that is kept for later."""
+        """Wait until no more is open than before, except a kept connection to the upstream."""
 
         def settled() -> bool:
             now = self.open_files()
@@ -79,7 +79,7 @@ class Pair:
         try:
             wait_until(settled, within=15)
         except TimeoutError as error:
-            raise AssertionError(f"open were {before}, and are {self.open_files()}") from error
+            raise AssertionError(f"open before: {before}, and now: {self.open_files()}") from error
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +90,25 @@ def started(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterat
             server.start()
             yield Pair(server, upstream)
             server.process.signal(signal.SIGTERM)
-            assert server.process.wait(10) == 0, "something that a test began goes on"
+            assert server.process.wait(10) == 0, "work that a test began has not ended"
         finally:
             server.kill()
 
 
 @pytest.fixture
 def pair(started: Pair, request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """Shared by tests that leave it as it was. None of them may make it log a traceback."""
+    """Share one server among tests that leave it as it was. None of them may make it log a traceback."""
     request.node.stash[GATEWAYS] = [started.server]
     begins = len(started.server.log_text())
     yield started
     started.upstream.honest()
-    started.believe()
+    started.close_circuit()
     assert "Traceback" not in started.server.log_text()[begins:]
 
 
 @pytest.fixture
 def own(gateway: GatewayFactory, liar: Liar) -> Pair:
-    """For a test that stops it."""
+    """Start a server and its upstream for a test that stops it."""
     return Pair(gateway({"upstreams": {"docker.io": liar.settings()}}), liar)
 
 
@@ -118,13 +118,13 @@ def request(url: str, *lines: str, method: str = "GET", version: str = "1.1") ->
     return "\r\n".join(head).encode() + b"\r\n\r\n"
 
 
-class Connection:
-    """A connection on which a test writes requests as it likes, and reads one answer after the other."""
+class RawConnection:
+    """A connection on which a test writes any bytes, and reads one response after the other."""
 
     def __init__(self, server: Gateway) -> None:
         self.socket = socket.create_connection((HOST, server.port), timeout=15)
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> "RawConnection":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,24 +134,24 @@ class Connection:
         self.socket.sendall(b"".join(requests))
 
     def answer(self, method: str = "GET", then: Callable[[], None] = lambda: None) -> RawResponse:
-        """The next answer and no byte of the one after it; `then` is called when its head is here."""
+        """Read the next response and no byte of the one after it; `then` is called when its head has arrived."""
         stream = RawStream(Exactly(self.socket), method, 0)  # type: ignore[arg-type]
         then()
         body = stream.read_all()
         return RawResponse(stream.status, stream.headers, body, stream.complete, stream.reset, 0)
 
     def ended(self) -> bool:
-        """Whether the server has closed, and sent nothing more before."""
+        """Whether the server has closed without sending anything more."""
         return self.socket.recv(1) == b""
 
     def reset(self) -> None:
-        """Leave as a killed client does."""
+        """Disconnect as a killed client does."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, (1).to_bytes(4, "little") + bytes(4))
         self.socket.close()
 
 
 class Exactly:
-    """A socket that is read byte by byte, so that nothing is taken that belongs to the next answer."""
+    """A socket that is read byte by byte, so that no byte of the next response is read."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -199,7 +199,7 @@ def test_a_small_body_that_fails_is_a_clear_error(lie: Lie, pair: Pair) -> None:
 
 def test_nothing_follows_a_body_that_failed_on_its_connection(pair: Pair) -> None:
     _, url = pair.offer(LARGE, replace(lies.flipped(-1), hold=(hold := Hold(LARGE // 2))))
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(request(url))
         assert not connection.answer(then=hold.release).complete
         assert connection.ended()
@@ -207,7 +207,7 @@ def test_nothing_follows_a_body_that_failed_on_its_connection(pair: Pair) -> Non
 
 def test_no_waiting_request_is_answered_inside_a_body_that_failed(pair: Pair) -> None:
     content, url = pair.offer(LARGE, replace(lies.flipped(-1), hold=(hold := Hold(LARGE // 2))))
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(request(url), request("/v2/"))
         found = connection.answer(then=hold.release)
         assert not found.complete
@@ -229,7 +229,7 @@ def test_a_body_comes_whole_however_the_upstream_frames_it(framing: Lie, size: i
 
 def test_a_connection_serves_one_request_after_the_other(pair: Pair) -> None:
     content, url = pair.cached(SMALL)
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         for _ in range(3):
             for path, status, body in ((url, 200, content), (UNKNOWN, 404, None), ("/v2/", 200, b"{}")):
                 connection.send(request(path))
@@ -240,7 +240,7 @@ def test_a_connection_serves_one_request_after_the_other(pair: Pair) -> None:
 
 @pytest.mark.parametrize("path", ["/v2/", UNKNOWN, None], ids=["ping", "error", "blob"])
 def test_a_connection_is_closed_for_those_who_ask_for_it(path: str | None, pair: Pair) -> None:
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(request(path or pair.cached(SMALL)[1], "Connection: close"))
         found = connection.answer()
         assert found.complete
@@ -260,7 +260,7 @@ def test_requests_that_are_sent_at_once_are_answered_in_order(pair: Pair) -> Non
         ("GET", url, ("If-None-Match: *",), 304, b""),
         ("GET", "/v2/", ("Connection: close",), 200, b"{}"),
     ]
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(*(request(path, *lines, method=method) for method, path, lines, _, _ in wanted))
         for method, _, _, status, body in wanted:
             found = connection.answer(method)
@@ -275,7 +275,7 @@ def test_the_answer_to_head_has_no_body(pair: Pair, images: Images) -> None:
     _, not_held = pair.offer(LARGE)
     tag = pair.server.proxied_url("library/tiny/manifests/latest")
     lengths = {held: len(content), not_held: LARGE, tag: len(tiny.manifest_bytes), UNKNOWN: None, "/v2/": 2}
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         for path, length in lengths.items():
             connection.send(request(path, method="HEAD"), request("/-/health"))
             found = connection.answer("HEAD")
@@ -288,7 +288,7 @@ def test_an_answer_of_not_modified_has_no_body(pair: Pair, images: Images) -> No
     pair.upstream.offer(images.tiny)
     _, held = pair.cached(LARGE)
     _, arriving = pair.offer(LARGE)
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         for path in (held, arriving, pair.server.proxied_url("library/tiny/manifests/latest")):
             connection.send(request(path, "If-None-Match: *"), request("/-/health"))
             found = connection.answer()
@@ -305,7 +305,7 @@ def test_an_answer_of_not_modified_has_no_body(pair: Pair, images: Images) -> No
 def test_an_old_client_gets_a_length_and_the_connections_end(framing: Lie, size: int, pair: Pair) -> None:
     content, url = pair.offer(size, framing)
     for _ in range(2):
-        with Connection(pair.server) as connection:
+        with RawConnection(pair.server) as connection:
             connection.send(request(url, version="1.0"))
             found = connection.answer()
             assert (found.status, found.body, found.complete) == (200, content, True)
@@ -316,7 +316,7 @@ def test_an_old_client_gets_a_length_and_the_connections_end(framing: Lie, size:
 
 def test_an_old_client_is_told_of_a_failure_whose_end_it_could_not_see(pair: Pair) -> None:
     _, url = pair.offer(LARGE, replace(lies.chunked(), flip=-1))
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(request(url, version="1.0"))
         found = connection.answer()
         assert (found.status, found.complete) == (502, True)
@@ -324,12 +324,12 @@ def test_an_old_client_is_told_of_a_failure_whose_end_it_could_not_see(pair: Pai
 
 def test_an_old_client_sees_a_large_body_that_fails_as_incomplete(pair: Pair) -> None:
     _, url = pair.offer(LARGE, replace(lies.flipped(-1), hold=(hold := Hold(LARGE // 2))))
-    with Connection(pair.server) as connection:
+    with RawConnection(pair.server) as connection:
         connection.send(request(url, version="1.0"))
         assert not connection.answer(then=hold.release).complete
 
 
-# Clients that leave.
+# Clients that disconnect.
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
@@ -365,7 +365,7 @@ def test_a_client_that_leaves_early_leaves_nothing(where: str, pair: Pair) -> No
     _, url = pair.offer(LARGE, lie)
     assert lie.hold is not None
     whole = request(url)
-    connections = [Connection(pair.server) for _ in range(10)]
+    connections = [RawConnection(pair.server) for _ in range(10)]
     for connection in connections:
         connection.send(whole if where == "before the headers" else whole[:40])
     if where == "before the headers":
@@ -382,7 +382,7 @@ def test_many_who_leave_leave_nothing(pair: Pair) -> None:
     urls = [held, pair.offer(BEYOND_BUFFERS)[1], pair.offer(LARGE)[1], pair.server.url + UNKNOWN]
 
     def leave(number: int) -> None:
-        with Connection(pair.server) as connection:
+        with RawConnection(pair.server) as connection:
             connection.send(request(urls[number % len(urls)], *(["Range: bytes=7-"] if number % 3 else [])))
             if number % 5:
                 connection.socket.recv(number * 100)
@@ -427,12 +427,12 @@ def test_nothing_that_a_client_calls_the_server_comes_back(pair: Pair, images: I
             assert "location" not in found.headers
 
 
-# Being stopped.
+# Stopping.
 
 
 @dataclass
 class Streaming:
-    """A pull that is under way, and goes on when it is let."""
+    """A pull in progress, which continues when its hold is released."""
 
     content: bytes
     stream: RawStream
@@ -474,7 +474,7 @@ def test_a_server_that_is_stopped_finishes_what_it_is_sending(signals: list[sign
 
 
 def test_a_server_that_is_stopped_closes_the_connections_that_wait(own: Pair) -> None:
-    with Connection(own.server) as idle, Connection(own.server) as silent:
+    with RawConnection(own.server) as idle, RawConnection(own.server) as silent:
         idle.send(request("/v2/"))
         assert idle.answer().status == 200
         own.server.process.signal(signal.SIGTERM)
@@ -485,12 +485,12 @@ def test_a_server_that_is_stopped_closes_the_connections_that_wait(own: Pair) ->
 
 
 def test_a_server_is_stopped_although_clients_left_with_requests_waiting(own: Pair) -> None:
-    """Such a connection is not read while its first request runs, and nothing says that its end has come."""
+    """A connection whose next request waits is not read while its first request runs, so its end is not seen."""
     before = own.open_files()
     _, url = own.cached(BEYOND_BUFFERS)
-    for how in (Connection.reset, Connection.__exit__):
+    for how in (RawConnection.reset, RawConnection.__exit__):
         for _ in range(5):
-            connection = Connection(own.server)
+            connection = RawConnection(own.server)
             connection.send(request(url), request(url), request("/v2/"))
             assert connection.socket.recv(1_000)
             how(connection)

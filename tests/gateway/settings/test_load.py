@@ -1,4 +1,4 @@
-"""The settings: who wins, what is refused and in which words, and where each value is said to come from."""
+"""Loading of settings: precedence of sources, refused values and their messages, and the source of each value."""
 
 import json
 from collections.abc import Mapping
