@@ -15,7 +15,7 @@ SAVING_FACTOR = 10
 class Freshness(Enum):
     """How a tag may be served by its pointer.
 
-    MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream is asked to
+    MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream should
     confirm it, and where it fails the pointer may be served stale. EXPIRED: served only if the upstream confirms it.
     """
 

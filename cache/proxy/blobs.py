@@ -103,7 +103,9 @@ class ProxiedBlobs:
         try:
             blob = UncachedBlob(digest, self._fetch(digest))
         except RuntimeError as error:  # no more threads
-            raise UpstreamUnavailable("this blob can be neither stored nor passed on now", RETRY_AFTER) from error
+            raise UpstreamUnavailable(
+                "the blob can be neither stored nor streamed now: this server has no thread left", RETRY_AFTER
+            ) from error
         try:
             async with self._calls.for_client(BlobUnknown), self._calls.noted():
                 await blob.started()

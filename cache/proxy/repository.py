@@ -1,4 +1,4 @@
-"""ProxiedRepository: one image pulled through from its upstream. The cache is always asked before the network.
+"""ProxiedRepository: one image pulled through from its upstream. The cache is always consulted before the network.
 
 The way of a manifest: memory, then index, then one task that all requests for it share. Tags are confirmed by the
 upstream or served stale; digests stand for themselves. Blobs are in `blobs`, rights to content in `rights`.
@@ -110,7 +110,7 @@ class ProxiedRepository:
             return await self._client.referrers(self._image, digest, artifact_type)
 
     async def refresh(self, tag: Tag) -> Refreshed:
-        """RequestKind the upstream now where a tag points, however fresh it is, and fetch its manifest. Raises
+        """Look up at the upstream where a tag points now, however fresh it is, and fetch its manifest. Raises
         ManifestUnknown."""
         self._shared.absences.forget(self._calls.key(tag))
         pointer = await self._shared.index.find_pointer(self._source, self._image, tag)

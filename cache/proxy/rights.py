@@ -3,7 +3,7 @@
 A right is a link (source, image, digest) in the index. Everything that gives one, checks one, or takes one away is in
 this file:
 
-- `has`: a link exists, so neither the upstream nor anybody else is asked.
+- `has`: a link exists, so no request to the upstream is needed.
 - `provable`: bytes that are here came from the image's own origin. Then one HEAD to the upstream, with the credential
   of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Bytes of another origin prove
   nothing, and neither does a manifest that lists the digest, nor what a mirror says of a HEAD.
@@ -11,7 +11,7 @@ this file:
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download
   (`needs_proof_after_joining`): that worker's fetch proves the right of the image that it fetches for, and of no other.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
-- `revoke`: a refusal of a fresh token takes away everything that the credential had won for the image.
+- `revoke`: a refusal of a fresh token revokes everything that the credential had proved for the image.
 """
 
 from collections.abc import Awaitable
@@ -58,16 +58,16 @@ class Rights:
         return self._index.known_at(self._source.origin, digest)
 
     async def confirm_blob(self, digest: Digest) -> None:
-        """RequestKind the upstream itself, and no mirror, whether the image has a blob. Raises UpstreamError."""
+        """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name. Raises UpstreamError."""
         await self._client.primary.head_blob(self._image, digest)
 
     async def prove_blob(self, digest: Digest) -> None:
-        """RequestKind the upstream itself for a blob that is here, and record the right. Raises UpstreamError."""
+        """Send the upstream itself a HEAD for a blob that is here, and record the right. Raises UpstreamError."""
         await self.confirm_blob(digest)
         await self.record(self.link(digest))
 
     async def prove_manifest(self, digest: Digest) -> bool:
-        """RequestKind the upstream itself for a manifest that is here, and record the right. Raises UpstreamError.
+        """Send the upstream itself a HEAD for a manifest that is here, and record the right. Raises UpstreamError.
 
         False where it confirmed another digest or none: then only a GET proves the right.
         """
@@ -90,7 +90,7 @@ class Rights:
         flight.admit(self._image)
 
     async def record(self, *facts: Fact) -> None:
-        """Record what a response to this image proved. A fact that cannot be written is asked for again later."""
+        """Record what a response to this image proved. What cannot be written is requested again later."""
         try:
             await self._index.record(*facts)
         except DatabaseUnusable as error:

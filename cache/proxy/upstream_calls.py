@@ -67,7 +67,7 @@ class UpstreamCalls:
     ) -> tuple[T, bool]:
         """The result of shared work on a manifest, and whether this request started it. Raises RegistryError."""
         if self._shared.absences.holds(self.key(reference), self._shared.clock()):
-            raise refusal(NotFound(f"{self._client.host} said so a moment ago"), ManifestUnknown)
+            raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
         task, first = self.share(call, reference, work)
         async with self.for_client(ManifestUnknown):
             result = await asyncio.shield(task)
