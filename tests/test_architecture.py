@@ -146,7 +146,9 @@ def test_nothing_below_the_command_line_names_a_command() -> None:
     """What a person can type is known to cli and help alone: whoever fails below says what is wrong, cli what to do."""
     for module, path in modules():
         if not inside(module, "gateway.cli"):
-            assert "`registry-gateway " not in path.read_text(), f"{module} names a command"
+            text = path.read_text()
+            assert "`registry-gateway " not in text, f"{module} names a command"
+            assert not re.search(r"\bgive --[a-z]", text), f"{module} names an option"
 
 
 def test_nothing_else_stands_at_the_top_level() -> None:

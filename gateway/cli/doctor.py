@@ -9,24 +9,20 @@ import typer
 from cache.index.admin import CacheAdmin
 from cache.index.sql import MIGRATIONS
 from cache.oci.errors import RegistryError
-from cache.oci.names import RepositoryName
 from cache.sqlite import DatabaseUnusable, migrate
 from cache.store.filesystem import FilesystemStore
-from gateway.cli.folder import open_existing
-from gateway.cli.image import IMAGE_HELP, GroupOption, parse_image
+from gateway.cli.folder import read_groups
+from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
-from gateway.db import groups
 from gateway.doctor.check import Check, Remedy, failed, passed
 from gateway.doctor.clients import PullTarget
 from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
-from gateway.namespaces.group import HUB, Group
-from gateway.namespaces.locate import ProxiedLocation, locate
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.group import HUB
 from gateway.settings.load import Settings, SettingsError
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams
@@ -80,14 +76,13 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         return [*checks, failed("data folder", why, Remedy.SELECT_DATA_FOLDER)]
     checks += examine_machine(settings.data)
     try:
-        tree = asyncio.run(_read_groups(settings))
-        installation = _read_installation(session, tree)
+        installation = _read_installation(session)
     except (DatabaseUnusable, Refused) as error:
         return [*checks, failed("databases", str(error), "restore it, or look at its owner and its disk")]
     checks.append(installation.summary())
     target: PullTarget | None = None
     try:
-        target = _named_target(session, installation, tree, image, group) if image else installation.cached_target()
+        target = _named_target(session, installation, image, group) if image else installation.cached_target()
     except RegistryError as error:
         checks.append(failed("image", str(error), Remedy.NAME_IMAGE))
     checks += asyncio.run(installation.examine_upstreams(target if image else None))
@@ -96,30 +91,18 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     return checks + examine_server(_server_urls(settings), data, certificate, target, image is not None)
 
 
-async def _read_groups(settings: Settings) -> dict[str, Group]:
-    """Raises DatabaseUnusable, Refused."""
-    async with open_existing(settings.data) as database, database.read() as connection:
-        return {group.path: group for group in await groups.list_all(connection)}
-
-
-def _read_installation(session: Session, tree: dict[str, Group]) -> Installation:
-    """Raises DatabaseUnusable."""
+def _read_installation(session: Session) -> Installation:
+    """Raises Refused, DatabaseUnusable."""
     settings, folder = session.settings, session.folder
+    groups = asyncio.run(read_groups(settings.data))
     migrate(folder.index, MIGRATIONS)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
-    return Installation(tree.values(), upstreams, CacheAdmin(folder.index), FilesystemStore(folder.blobs))
+    return Installation(groups, upstreams, CacheAdmin(folder.index), FilesystemStore(folder.blobs))
 
 
-def _named_target(
-    session: Session, installation: Installation, tree: dict[str, Group], text: str, group: str
-) -> PullTarget:
-    """The image of the command line. Raises RegistryError."""
-    name, reference = parse_image(text)
-    path = RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}")
-    location = locate(path, tree, list(session.settings.upstreams))
-    if not isinstance(location, ProxiedLocation):
-        raise AssertionError("a name with the separator in it is proxied")
-    return installation.target(location, reference)
+def _named_target(session: Session, installation: Installation, text: str, group: str) -> PullTarget:
+    """The image of the command line. Raises RegistryError, Refused, DatabaseUnusable."""
+    return installation.target(*locate_argument(session, text, group))
 
 
 def _server_urls(settings: Settings) -> list[str]:

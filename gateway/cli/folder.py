@@ -9,6 +9,7 @@ from gateway import data_folder
 from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE, Database, migrate
+from gateway.namespaces.group import Group
 
 
 @asynccontextmanager
@@ -36,6 +37,12 @@ async def make(data: Path) -> None:
     """Make the folder and its database where they are missing. Raises Refused, DatabaseUnusable."""
     async with open_made(data):
         pass
+
+
+async def read_groups(data: Path) -> list[Group]:
+    """Every group, each after the one above it. Raises Refused, DatabaseUnusable."""
+    async with open_existing(data) as database, database.read() as connection:
+        return await groups.list_all(connection)
 
 
 async def require(data: Path) -> None:

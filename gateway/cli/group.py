@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from gateway.cli.folder import open_existing, open_made
+from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.output import Document, print_table
 from gateway.cli.refusals import Refused
@@ -141,7 +141,7 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
 @with_session
 def list_all(session: Session) -> None:
     """List all groups."""
-    listed = asyncio.run(_list_all(session.settings.data))
+    listed = asyncio.run(read_groups(session.settings.data))
     rows = [_row(group) for group in listed]
     session.print([_document(group) for group in listed], lambda: print_table(_HEADINGS, rows))
 
@@ -179,11 +179,6 @@ async def _create(data: Path, path: str, change: _Change) -> Group:
         group = change.apply(await groups.create(connection, path, datetime.now(UTC)))
         await groups.update(connection, group)
         return group
-
-
-async def _list_all(data: Path) -> list[Group]:
-    async with open_existing(data) as database, database.read() as connection:
-        return await groups.list_all(connection)
 
 
 async def _get(data: Path, path: str) -> Group:

@@ -7,10 +7,8 @@ import typer
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from gateway.cli.folder import open_existing
+from gateway.cli.folder import read_groups
 from gateway.cli.session import Session
-from gateway.db import groups
-from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, locate
 from gateway.namespaces.paths import PROXY_SEPARATOR
 
@@ -44,12 +42,8 @@ def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLoc
     """
     name, reference = parse_image(text)
     path = RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}")
-    location = locate(path, asyncio.run(_groups(session)), list(session.settings.upstreams))
+    groups = {found.path: found for found in asyncio.run(read_groups(session.settings.data))}
+    location = locate(path, groups, list(session.settings.upstreams))
     if not isinstance(location, ProxiedLocation):
         raise AssertionError("a name with the separator in it is proxied")
     return location, reference
-
-
-async def _groups(session: Session) -> dict[str, Group]:
-    async with open_existing(session.settings.data) as database, database.read() as connection:
-        return {group.path: group for group in await groups.list_all(connection)}

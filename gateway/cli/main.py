@@ -14,10 +14,8 @@ from gateway.cli import group as group_commands
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
-from gateway.cli.refusals import refuse
 from gateway.cli.session import Session, with_session
 from gateway.processes import supervisor
-from gateway.processes.errors import CannotStart
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,19 +89,7 @@ def serve(
     }
     settings = session.load(flags).settings
     asyncio.run(folder.make(settings.data))
-    try:
-        supervisor.serve(settings)
-    except CannotStart as error:
-        refuse(_with_remedy(error))
+    supervisor.serve(settings)
 
 
 app.command()(with_session(serve, json=False))
-
-_FLAGS = {("host", "port"): "give --host and --port", ("data",): "give --data another folder"}
-
-
-def _with_remedy(error: CannotStart) -> str:
-    """Add to the reason what a person can do, in words of the command line."""
-    change = _FLAGS.get(error.settings, f"change {' or '.join(error.settings)}" if error.settings else "")
-    remedies = [remedy for remedy in (error.remedy, change) if remedy]
-    return f"{error}: {', or '.join(remedies)}" if remedies else str(error)

@@ -11,6 +11,7 @@ from cache.oci.errors import RegistryError
 from gateway.db.engine import DatabaseUnusable
 from gateway.keys.sealing import SealBroken
 from gateway.namespaces.errors import AnonymousPullRefused, LoginMisdirected, TreeError
+from gateway.processes.errors import CannotStart
 from gateway.settings.load import SettingsError
 
 REMEDIES: dict[type[Exception], str] = {
@@ -19,6 +20,9 @@ REMEDIES: dict[type[Exception], str] = {
     'or --upstream-username "" to drop it',
 }
 """Options that help against errors whose own texts name none."""
+
+_SETTING_OPTIONS = {("host", "port"): "give --host and --port", ("data",): "give --data another folder"}
+"""Options for settings whose change lets a server start."""
 
 
 class Refused(Exception):
@@ -30,8 +34,8 @@ def refusals() -> Iterator[None]:
     """Turn the errors that a person can act on into exit code 1, and a line on stderr for each problem."""
     try:
         yield
-    except (Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable, SealBroken) as error:
-        remedy = REMEDIES.get(type(error))
+    except (Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable, SealBroken, CannotStart) as error:
+        remedy = _start_remedy(error) if isinstance(error, CannotStart) else REMEDIES.get(type(error))
         refuse(f"{error}: {remedy}" if remedy else str(error))
 
 
@@ -40,6 +44,12 @@ def refuse(text: str) -> NoReturn:
     for line in text.splitlines():
         complain(line)
     raise typer.Exit(1)
+
+
+def _start_remedy(error: CannotStart) -> str:
+    """The remedy of the error, and the options or settings whose change would help; empty without any."""
+    change = _SETTING_OPTIONS.get(error.settings, f"change {' or '.join(error.settings)}" if error.settings else "")
+    return ", or ".join(remedy for remedy in (error.remedy, change) if remedy)
 
 
 def complain(text: str) -> None:

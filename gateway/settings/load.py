@@ -115,7 +115,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); give --config a TOML file") from error
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a TOML file that can be") from error
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:

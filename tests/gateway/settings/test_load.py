@@ -399,7 +399,7 @@ def test_a_proxy_keeps_its_credential_and_hides_it(config: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.toml") == [
-        f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory); give --config a TOML file"
+        f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory); name a TOML file that can be"
     ]
 
 
