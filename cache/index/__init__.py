@@ -1,1 +1,36 @@
-"""What the cache remembers about bytes: who may have them, what tags point to, when they were last used."""
+"""Index: what the cache remembers about bytes — who may have them, what tags point to, when they were last used.
+
+Files. `cache.db` holds facts: images (source and name), tag pointers, links (an image's right to a digest), manifests
+byte for byte, sizes of blobs, sightings of tags, pins, digests whose tag is gone upstream, running totals, and the log
+`changes`. `usage.db` holds what may vanish: last use and last check of each digest, counts of pulls, happenings. It is
+a file of its own so that counting never changes the version of `cache.db`, by which processes notice changes.
+
+Memory. `SqlIndex`, one per process, keeps recently used pointers, links, manifests and sizes in bounded memory, and
+never an absence: a lookup that finds nothing in memory always asks the file. A row read while the process itself wrote
+is not kept, since it may be older than the write (`_generation`).
+
+    what happens                            what the process that did it drops      what the other processes drop
+    record: a pointer                       replaces its own entry                  that pointer
+    record: a link, manifest or size        nothing; adds its entry                 nothing: none holds an absence
+    forget a tag                            that pointer                            that pointer
+    forget an image (a right was lost)      its pointers and links, all manifests   the same
+    CacheAdmin.remove (evict, by command)   has no memory                           as for forgetting an image
+    eviction, scrub (`remove_rows`)         nothing, or the size                    nothing: a held link finds no file
+
+Each line above that makes others drop something inserts a row into `changes` in the same transaction. Another process
+sees in `PRAGMA data_version`, at most every `look_every` seconds, that somebody committed; it then reads the rows after
+the last one that it has seen, ignores its own, and drops what the others name. The log keeps its newest rows: where
+rows are missing or too many, everything is dropped. `mark()` combines that version with the generation; who remembers
+a result derived from the index takes the mark before the lookup and discards the result when the mark has changed.
+
+Writers. Whoever writes to `cache.db` — a worker's `SqlIndex` (one writer thread), `CacheMaintenance` of the sweep and
+the scrub, `CacheAdmin` of commands — first takes the lock file `cache.db.lock`, then BEGIN IMMEDIATE. Writers of
+`usage.db` take `usage.db.lock`. Readers take no lock. No transaction that writes spans both files.
+
+Failures. A right that was revoked while the file could not be written stays revoked in that process, and each later
+write tries to write it first. Statements that have begun are completed, in the file and then in memory, even if the
+caller is cancelled. A crash loses nothing that was committed to `cache.db`; a power cut may lose the last transactions
+(`synchronous=NORMAL`), never its consistency. A file of the store comes into being before its row and is deleted after
+it, so a crash between the two leaves a file without a row. Without `cache.db` everything is fetched again; pins, and
+the age of tags that a group's cooldown counts, are lost. Without `usage.db` eviction knows no earlier use.
+"""

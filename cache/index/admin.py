@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
-from cache.index.sql import ensure_image, find_image, note_change, to_pointer, to_source
+from cache.index.sql import ChangeLog, ensure_image, find_image, to_pointer, to_source
 from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -40,7 +40,7 @@ class CacheAdmin:
         self._engine = create_engine(url("sqlite", path), poolclass=NullPool)
         listen(self._engine, synchronous="NORMAL")
         self._writers = self._engine.execution_options(**WRITES)
-        self._name = secrets.token_hex(8)
+        self._log = ChangeLog(secrets.token_hex(8))
 
     def totals(self) -> CacheTotals:
         """Totals of the cache. Bytes are those of blobs and manifests, each counted once."""
@@ -111,7 +111,7 @@ class CacheAdmin:
             connection.execute(delete(pointers).where(pointers.c.image_id == image_id, pointers.c.tag.in_(gone)))
             for batch in _batches(digests):
                 connection.execute(delete(links).where(links.c.image_id == image_id, links.c.digest.in_(batch)))
-            note_change(connection, source, image, None, self._name)
+            self._log.note(connection, source, image, None)
             return _collect(connection, digests)
 
     def pin(self, source: Source, image: RepositoryName, reference: str) -> None:

@@ -17,8 +17,8 @@ from cache.oci.names import RepositoryName
 from cache.sqlite import alone
 from cache.values import Source
 
-KEPT = 10_000
-_PENDING = 2_000
+MAX_KEPT = 10_000
+MAX_PENDING = 2_000
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS happenings (
@@ -66,8 +66,11 @@ class Happening:
 
 
 class HappeningLog:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_kept: int = MAX_KEPT, max_pending: int = MAX_PENDING) -> None:
+        """`max_kept`: events in the file. `max_pending`: events in memory that are not written yet."""
         self._path = path
+        self._max_kept = max_kept
+        self._max_pending = max_pending
         self._pending: dict[tuple[str, str, str, str, str], Happening] = {}
         self._lock = threading.Lock()
 
@@ -78,7 +81,7 @@ class HappeningLog:
             if before is not None:
                 happening = replace(happening, times=before.times + happening.times)
             self._pending[happening.key] = happening
-            if len(self._pending) > _PENDING:
+            if len(self._pending) > self._max_pending:
                 del self._pending[next(iter(self._pending))]
 
     def flush(self) -> None:
@@ -94,7 +97,7 @@ class HappeningLog:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(_TABLE)
             connection.executemany(_ADD, rows)
-            connection.execute(_TRIM, (KEPT - 1,))
+            connection.execute(_TRIM, (self._max_kept - 1,))
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
         """Written events of an image, the latest first."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,14 +51,16 @@ class SqlIndex:
     """Index in an SQLite file, which is created and migrated if necessary. For one event loop. Raises
     DatabaseUnusable."""
 
-    def __init__(self, path: Path, look_every: float = 0.0) -> None:
+    def __init__(self, path: Path, look_every: float = 0.0, changes_kept: int = _CHANGES_KEPT) -> None:
+        """`look_every`: seconds for which commits of other processes may go unnoticed. `changes_kept`: rows of the log
+        of changes that are kept, and that are read at once."""
         migrate(path, MIGRATIONS)
         self.path = path
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
         listen(self._engine, synchronous="NORMAL")
         self._readers = ThreadPoolExecutor(2, "index-read")
         self._writer = ThreadPoolExecutor(1, "index-write")
-        self._name = secrets.token_hex(8)
+        self._log = ChangeLog(secrets.token_hex(8), changes_kept)
         self._pointers: LRUCache[tuple[Source, RepositoryName, Tag], TagPointer] = LRUCache(_POINTERS)
         self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
         self._sizes: LRUCache[Digest, int] = LRUCache(_SIZES)
@@ -87,7 +90,7 @@ class SqlIndex:
         )
 
         def rehearse(connection: Connection) -> None:
-            _record(connection, [manifest, link, blob, pointer], self._name)
+            _record(connection, [manifest, link, blob, pointer], self._log)
             raise _Rehearsed
 
         with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is reported by the first real write
@@ -178,7 +181,7 @@ class SqlIndex:
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
         await self._write(
-            lambda connection: _record(connection, facts, self._name),
+            lambda connection: _record(connection, facts, self._log),
             lambda: self._remember(facts, self._changes_seen == changes_seen),
         )
 
@@ -232,7 +235,7 @@ class SqlIndex:
 
         def all_statements(connection: Connection) -> None:
             for forgotten in lost:
-                _forget(connection, *forgotten, self._name)
+                _forget(connection, *forgotten, self._log)
             statements(connection)
 
         writing = asyncio.get_running_loop().run_in_executor(self._writer, self._transact, all_statements, WRITES)
@@ -261,14 +264,14 @@ class SqlIndex:
             return
         with explained(self.path), self._engine.connect() as connection:
             rows = connection.execute(
-                select(changes).where(changes.c.seq > self._seen).order_by(changes.c.seq).limit(_CHANGES_KEPT)
+                select(changes).where(changes.c.seq > self._seen).order_by(changes.c.seq).limit(self._log.kept)
             ).all()
         self._version = version
-        if rows and (rows[0].seq > self._seen + 1 or len(rows) == _CHANGES_KEPT):
+        if rows and (rows[0].seq > self._seen + 1 or len(rows) == self._log.kept):
             self._drop_all()
         for row in rows:
             self._seen = row.seq
-            if row.writer != self._name:
+            if row.writer != self._log.writer:
                 self._changes_seen += 1
                 tag = Tag(row.tag) if row.tag is not None else None
                 self._drop(to_source(row), RepositoryName(row.name), tag)
@@ -343,7 +346,7 @@ def _select_link(connection: Connection, link: Link) -> bool:
     return bool(connection.scalar(select(exists(wanted))))
 
 
-def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
+def _record(connection: Connection, facts: Iterable[Fact], log: "ChangeLog") -> None:
     for fact in facts:
         match fact:
             case TagPointer(source, image, tag, target, checked_at):
@@ -359,7 +362,7 @@ def _record(connection: Connection, facts: Iterable[Fact], writer: str) -> None:
                 connection.execute(statement.on_conflict_do_update(set_=values, where=newer))
                 note_sighting(connection, image_id, fact)
                 _note_return(connection, target.digest)
-                note_change(connection, source, image, tag, writer)
+                log.note(connection, source, image, tag)
             case Link(source, image, digest):
                 row = {"image_id": ensure_image(connection, source, image), "digest": str(digest)}
                 connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
@@ -380,7 +383,7 @@ def ensure_image(connection: Connection, source: Source, image: RepositoryName) 
     return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
 
 
-def _forget(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
+def _forget(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, log: "ChangeLog") -> None:
     image_id = find_image(connection, source, image)
     if image_id is None:
         return
@@ -391,7 +394,7 @@ def _forget(connection: Connection, source: Source, image: RepositoryName, tag: 
     else:
         _note_gone(connection, image_id, tag)
         connection.execute(unpointed.where(pointers.c.tag == tag.text))
-    note_change(connection, source, image, tag, writer)
+    log.note(connection, source, image, tag)
 
 
 def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
@@ -430,14 +433,23 @@ def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
     connection.execute(delete(pointers).where(pointers.c.digest.in_(digests)))
 
 
-def note_change(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, writer: str) -> None:
-    row = {
-        "writer": writer,
-        "origin": str(source.origin),
-        "credential": str(source.credential),
-        "name": image.text,
-        "tag": tag.text if tag is not None else None,
-    }
-    seq = connection.execute(insert(changes).values(**row).returning(changes.c.seq)).scalar_one()
-    if seq % 1000 == 0:
-        connection.execute(delete(changes).where(changes.c.seq <= seq - _CHANGES_KEPT))
+@dataclass(frozen=True, slots=True)
+class ChangeLog:
+    """The table `changes` as one writer fills it. `writer` is a random name, by which a process ignores its own rows;
+    `kept` is the number of rows that are not pruned."""
+
+    writer: str
+    kept: int = _CHANGES_KEPT
+
+    def note(self, connection: Connection, source: Source, image: RepositoryName, tag: Tag | None) -> None:
+        """Tell other processes to drop a tag, or without one a whole image, from their memory."""
+        row = {
+            "writer": self.writer,
+            "origin": str(source.origin),
+            "credential": str(source.credential),
+            "name": image.text,
+            "tag": tag.text if tag is not None else None,
+        }
+        seq = connection.execute(insert(changes).values(**row).returning(changes.c.seq)).scalar_one()
+        if seq % 1000 == 0:
+            connection.execute(delete(changes).where(changes.c.seq <= seq - self.kept))

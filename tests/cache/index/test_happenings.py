@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from cache.index import happenings as module
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from tests.cache.samples import ALICE, ANONYMOUS, APP, NOON, WEB
 
@@ -32,30 +31,28 @@ def test_the_last_of_each_is_kept_and_how_often_it_was(path: Path) -> None:
 
 
 def test_an_image_sees_its_own_and_a_digest_is_found_whosever_it_was(path: Path) -> None:
-    chronicle = HappeningLog(path)
-    chronicle.note(REFUSED)
-    chronicle.note(Happening(HappeningKind.FILLED, NOON, ALICE, WEB, "sha256:aa", bytes=10, seconds=2.5))
-    chronicle.note(Happening(HappeningKind.EVICTED, NOON + timedelta(days=1), None, None, "sha256:aa", "to make room"))
-    chronicle.flush()
-    assert chronicle.of_image(ALICE, APP) == chronicle.of_image(ANONYMOUS, WEB) == []
-    assert chronicle.of_image(ANONYMOUS, APP) == [REFUSED]
-    evicted, filled = chronicle.of_subjects(["sha256:aa", "sha256:bb"])
+    log = HappeningLog(path)
+    log.note(REFUSED)
+    log.note(Happening(HappeningKind.FILLED, NOON, ALICE, WEB, "sha256:aa", bytes=10, seconds=2.5))
+    log.note(Happening(HappeningKind.EVICTED, NOON + timedelta(days=1), None, None, "sha256:aa", "to make room"))
+    log.flush()
+    assert log.of_image(ALICE, APP) == log.of_image(ANONYMOUS, WEB) == []
+    assert log.of_image(ANONYMOUS, APP) == [REFUSED]
+    evicted, filled = log.of_subjects(["sha256:aa", "sha256:bb"])
     assert (evicted.what, evicted.reason) == (HappeningKind.EVICTED, "to make room")
     assert (filled.what, filled.bytes, filled.seconds) == (HappeningKind.FILLED, 10, 2.5)
 
 
-def test_the_oldest_go_where_there_are_too_many(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 3)
-    monkeypatch.setattr(module, "_PENDING", 4)
-    chronicle = HappeningLog(path)
+def test_the_oldest_go_where_there_are_too_many(path: Path) -> None:
+    log = HappeningLog(path, max_kept=3, max_pending=4)
     for number in range(6):
-        chronicle.note(Happening(HappeningKind.FILLED, NOON + timedelta(minutes=number), ANONYMOUS, APP, f"t{number}"))
-    chronicle.flush()
-    assert [happening.subject for happening in chronicle.of_image(ANONYMOUS, APP)] == ["t5", "t4", "t3"]
+        log.note(Happening(HappeningKind.FILLED, NOON + timedelta(minutes=number), ANONYMOUS, APP, f"t{number}"))
+    log.flush()
+    assert [happening.subject for happening in log.of_image(ANONYMOUS, APP)] == ["t5", "t4", "t3"]
 
 
 def test_nothing_is_known_before_something_was_written(path: Path) -> None:
-    chronicle = HappeningLog(path)
-    chronicle.flush()
+    log = HappeningLog(path)
+    log.flush()
     assert not path.exists()
-    assert chronicle.of_image(ANONYMOUS, APP) == chronicle.of_subjects(["latest"]) == []
+    assert log.of_image(ANONYMOUS, APP) == log.of_subjects(["latest"]) == []

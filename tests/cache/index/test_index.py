@@ -16,9 +16,8 @@ from alembic.config import Config
 from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.engine import Engine
 
-from cache.index import sql
 from cache.index.sightings import KEPT
-from cache.index.sql import SqlIndex
+from cache.index.sql import MIGRATIONS, SqlIndex
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.sqlite import DatabaseUnusable, alone
@@ -47,6 +46,14 @@ async def other(path: Path, index: SqlIndex) -> AsyncIterator[SqlIndex]:
     other = SqlIndex(path)
     yield other
     other.close()
+
+
+@pytest.fixture
+async def forgetful(path: Path) -> AsyncIterator[SqlIndex]:
+    """An index that keeps, and reads at once, ten rows of the log of changes."""
+    index = SqlIndex(path, changes_kept=10)
+    yield index
+    index.close()
 
 
 @contextmanager
@@ -286,29 +293,22 @@ async def test_a_change_elsewhere_right_after_our_commit_is_not_covered_by_it(in
     assert found.checked_at == NOON + timedelta(hours=1)
 
 
-async def test_a_gap_in_the_log_of_changes_drops_everything(
-    index: SqlIndex, other: SqlIndex, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await index.record(POINTER)
+async def test_a_gap_in_the_log_of_changes_drops_everything(forgetful: SqlIndex, other: SqlIndex, path: Path) -> None:
+    await forgetful.record(POINTER)
     assert await other.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
-    monkeypatch.setattr(sql, "_CHANGES_KEPT", 10)
-    await index.record(MOVED, *[replace(POINTER, tag=Tag(f"v{number}")) for number in range(1_000)])
+    await forgetful.record(MOVED, *[replace(POINTER, tag=Tag(f"v{number}")) for number in range(1_000)])
     assert execute(path, "SELECT count(*) FROM changes")[0][0] <= 20
-    monkeypatch.undo()
     assert await other.find_pointer(ANONYMOUS, APP, LATEST) == MOVED
 
 
-async def test_more_changes_than_are_read_at_once_drop_everything(
-    index: SqlIndex, other: SqlIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_changes_than_are_read_at_once_drop_everything(index: SqlIndex, forgetful: SqlIndex) -> None:
     await index.record(POINTER)
-    assert await other.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
-    monkeypatch.setattr(sql, "_CHANGES_KEPT", 5)
-    await index.record(*[replace(POINTER, tag=Tag(f"v{number}")) for number in range(7)], MOVED)
-    assert await other.find_pointer(ANONYMOUS, APP, LATEST) == MOVED
+    assert await forgetful.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+    await index.record(*[replace(POINTER, tag=Tag(f"v{number}")) for number in range(12)], MOVED)
+    assert await forgetful.find_pointer(ANONYMOUS, APP, LATEST) == MOVED
     back = replace(POINTER, checked_at=MOVED.checked_at)
     await index.record(back)
-    assert await other.find_pointer(ANONYMOUS, APP, LATEST) == back
+    assert await forgetful.find_pointer(ANONYMOUS, APP, LATEST) == back
 
 
 async def test_a_slow_answer_does_not_take_the_place_of_a_later_one(index: SqlIndex, other: SqlIndex) -> None:
@@ -320,24 +320,20 @@ async def test_a_slow_answer_does_not_take_the_place_of_a_later_one(index: SqlIn
 
 
 async def test_a_right_that_was_lost_stays_lost_though_it_could_not_be_written_down(
-    index: SqlIndex, path: Path, monkeypatch: pytest.MonkeyPatch
+    index: SqlIndex, path: Path
 ) -> None:
     await index.record(POINTER, LINK)
-    monkeypatch.setattr(sql, "_forget", _fail)
+    execute(path, "ALTER TABLE links RENAME TO links_away")
     with pytest.raises(DatabaseUnusable):
         await index.forget(ANONYMOUS, APP)
     assert not await index.linked(LINK)
     assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
-    monkeypatch.undo()
+    execute(path, "ALTER TABLE links_away RENAME TO links")
     await index.record(MANIFEST)
     assert not await index.linked(LINK)
     again = SqlIndex(path)
     assert not await again.linked(LINK)
     again.close()
-
-
-def _fail(*_: object) -> None:
-    raise DatabaseUnusable("no space")
 
 
 # Damage.
@@ -409,7 +405,7 @@ async def test_only_so_many_digests_of_a_tag_are_remembered(index: SqlIndex) -> 
 
 async def test_the_history_of_an_older_file_begins_with_its_pointers(path: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", sql.MIGRATIONS)
+    config.set_main_option("script_location", MIGRATIONS)
     engine = create_engine(URL.create("sqlite", database=str(path)))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
