@@ -42,8 +42,8 @@ class LimitedBody:
 
     def __init__(self, incoming: Incoming, limits: DownloadLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.start, self.size, self.accepts_ranges = incoming.start, incoming.size, incoming.accepts_ranges
-        self._incoming = incoming
-        self._left = limits.unsized - incoming.start
+        self._receive_into, self.abort = incoming.receive_into, incoming.abort  # bound once: called per few KiB
+        self._left = limits.unsized - incoming.start if incoming.size is None else None
         self._rate = LeastRate(limits, clock)
 
     @property
@@ -52,16 +52,14 @@ class LimitedBody:
         return None if self.size is None else self.start + self.size
 
     def receive_into(self, buffer: memoryview) -> int:
-        count = self._incoming.receive_into(buffer)
+        count = self._receive_into(buffer)
         if count:
             self._rate.add(count)
-            self._left -= count
-            if self.size is None and self._left < 0:
-                raise Corrupt("the upstream sends a body without end", Fault.SIZE)
+            if self._left is not None:
+                self._left -= count
+                if self._left < 0:
+                    raise Corrupt("the upstream sends a body without end", Fault.SIZE)
         return count
-
-    def abort(self) -> None:
-        self._incoming.abort()
 
 
 class LeastRate:

@@ -1,0 +1,15 @@
+"""LogThrottle: one log line per cause and interval."""
+
+from cache.runtime.throttle import INTERVAL_SECONDS, LogThrottle
+
+
+def test_a_cause_is_due_once_per_interval_and_beside_other_causes() -> None:
+    now = 0.0
+    throttle = LogThrottle(lambda: now)
+    assert throttle.due("disk")
+    assert not throttle.due("disk")
+    assert throttle.due("index")
+    now = INTERVAL_SECONDS - 1
+    assert not throttle.due("disk")
+    now = INTERVAL_SECONDS
+    assert throttle.due("disk")
