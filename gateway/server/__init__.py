@@ -27,9 +27,9 @@ Hypercorn, in `http1`
                      becomes a timer: a task for each request took 20 %
     TCPServer._close is replaced: a client that does not receive its response would hold the connection for ever
     TCPServer.protocol_send, _read_data
-                     are wrapped: to cork the last response of a connection, and to end a task that waits to read
-    H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream
-                     take our h11 connection, our permit to read, and our stream
+                     cork the last response of a connection, and end a task that waits to read
+    H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream, _check_protocol
+                     take our h11 connection, our permit to read and our stream, and offer no upgrade
     HTTPStream.app_send, state, response, closed
                      send head and body of a complete response in one write (40 %, with the record in h11 above)
   If any of them changes, a request fails or the strict heads are lost, so there is no fallback to plain Hypercorn.

@@ -10,7 +10,7 @@ _END = h11.EndOfMessage()
 
 
 class StrictConnection(h11.Connection):
-    """The server's side of one connection. Each request head is checked before h11 parses it, and loses `Upgrade`."""
+    """The server's side of one connection. Each request head is checked before h11 parses it."""
 
     def __init__(self, head_limit: int) -> None:
         """`head_limit`: bytes that an incomplete head may take."""
@@ -26,8 +26,7 @@ class StrictConnection(h11.Connection):
                     parse_whole_head(data, end)
                 except HeadRefused as refusal:
                     raise h11.RemoteProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
-        event = super().next_event()
-        return _without_upgrade(event) if isinstance(event, h11.Request) else event
+        return super().next_event()
 
     def note_response(self, status: int, *, last: bool) -> bool | None:
         """Record a complete response that the caller sends itself; whether the connection ends with it.
@@ -43,12 +42,6 @@ class StrictConnection(h11.Connection):
                 raise
             return None
         return b"connection: close\r\n" in head.lower()
-
-
-def _without_upgrade(request: h11.Request) -> h11.Request:
-    """Remove `Upgrade`, which Hypercorn would accept: HTTP/1.1 is the only protocol of this server."""
-    headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-    return h11.Request(method=request.method, target=request.target, headers=headers, http_version=request.http_version)
 
 
 @lru_cache(1000)

@@ -12,7 +12,7 @@ from typing import Any
 
 import h11
 from hypercorn.asyncio.task_group import TaskGroup
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -112,10 +112,13 @@ class Http1Connection(TCPServer):
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     async def _read_data(self) -> None:
+        """Read until the connection ends, also by an error of `_ReadPermit`, and tell the app of the disconnect."""
         try:
-            await super()._read_data()
-        except OSError:  # from `_ReadPermit`, after which Hypercorn would not tell the app of the disconnect
-            await self.protocol.handle(Closed())
+            while not self.reader.at_eof():
+                await self.protocol.handle(RawData(await self.reader.read(MAX_RECV)))
+        except OSError:
+            pass
+        await self.protocol.handle(Closed())
         # The timer would keep the connection of a client that has disconnected until it expires.
         await self.idle_task.stop()
 
@@ -206,13 +209,12 @@ class _Protocol(H11Protocol):
     def end_reading(self) -> None:
         self._read_permit.end()
 
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Offer no upgrade, neither here nor in the next method: HTTP/1.1 is the only protocol of this server."""
+
     async def _create_stream(self, request: h11.Request) -> None:
         """Make a stream that sends complete responses in one write, if the h11 connection can record these."""
-        if not isinstance(self.connection, FastConnection):
-            await super()._create_stream(request)
-            return
-        stream = self.stream = _Stream(
-            self,
+        parts = (
             self.app,
             self.config,
             self.context,
@@ -223,6 +225,8 @@ class _Protocol(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
+        can_record = isinstance(self.connection, FastConnection)
+        stream = self.stream = _Stream(self, *parts) if can_record else HTTPStream(*parts)
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,

@@ -6,7 +6,6 @@ cannot be seen any more, so the check reads the bytes.
 """
 
 import re
-from typing import NamedTuple
 
 HEAD_LIMIT = 32 * 1024
 HEADER_LIMIT = 100
@@ -31,13 +30,11 @@ class HeadRefused(Exception):
         self.status = status
 
 
-class RequestHead(NamedTuple):
-    """A parsed head. `headers`: name as it was sent, name in lower case, value; `Upgrade` is left out."""
+RequestHead = tuple[bytes, bytes, bytes, list[tuple[bytes, bytes, bytes]]]
+"""Method, target, version and headers of a parsed head.
 
-    method: bytes
-    target: bytes
-    version: bytes
-    headers: list[tuple[bytes, bytes, bytes]]
+A header is its name as it was sent, its name in lower case, and its value; `Upgrade` is left out.
+"""
 
 
 def find_head_end(data: bytes) -> int | None:
@@ -82,7 +79,7 @@ def parse_head(head: bytes) -> RequestHead:
         raise HeadRefused("Host is missing, repeated or malformed")
     if any(len(value) > AUTHORIZATION_LIMIT for value in checked.get(b"authorization", [])):
         raise HeadRefused(f"an Authorization of more than {AUTHORIZATION_LIMIT} bytes", 431)
-    return RequestHead(method, target, version, headers)
+    return method, target, version, headers
 
 
 def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
