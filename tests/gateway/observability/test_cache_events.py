@@ -1,0 +1,85 @@
+"""Recorded events of the cache: what each becomes in metrics, in the history of an image, and in the quarantine."""
+
+from pathlib import Path
+
+import pytest
+
+from cache.events import CacheLevel, EndedDownload, EvictedContent, RefusedContent
+from cache.index.happenings import HappeningLog
+from cache.oci.digest import Digest
+from cache.store.quarantine import Quarantine
+from cache.values import Damage, Fault, Source
+from gateway.observability.cache_events import RecordedEvents
+from gateway.observability.metrics import Metrics
+from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON
+
+DIGEST = Digest.of(b"content")
+
+
+class Recording:
+    """Recorded events over real metrics, a real history and a real quarantine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics = Metrics()
+        self.happenings = HappeningLog(folder / "usage.db")
+        self.quarantine = folder / "quarantine"
+        self.events = RecordedEvents(
+            self.metrics, self.happenings, Quarantine(self.quarantine), lambda source: "hub", lambda: NOON
+        )
+
+    def metric(self, name: str) -> list[str]:
+        """The samples of a metric, without its HELP and TYPE lines."""
+        lines = self.metrics.exposition().decode().splitlines()
+        return [line for line in lines if line.startswith(name)]
+
+    def history(self, source: Source = ANONYMOUS) -> list[tuple[str, str, str]]:
+        self.happenings.flush()
+        return [(h.what.value, h.subject, h.reason) for h in self.happenings.of_image(source, APP)]
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    return Recording(tmp_path)
+
+
+def test_a_committed_download_is_counted_and_remembered(recording: Recording) -> None:
+    recording.events.download_ended(EndedDownload(ANONYMOUS, APP, DIGEST, committed=True, size=700, seconds=2.0))
+    assert recording.metric("gateway_fills_total") == ['gateway_fills_total{result="committed",upstream="hub"} 1.0']
+    assert recording.history() == [("filled", str(DIGEST), "")]
+
+
+def test_a_failed_download_is_counted_and_remembered_with_its_reason(recording: Recording) -> None:
+    failed = EndedDownload(ANONYMOUS, APP, DIGEST, committed=False, size=7, seconds=1.0, reason="hub answered 503")
+    recording.events.download_ended(failed)
+    assert recording.metric("gateway_fills_total") == ['gateway_fills_total{result="failed",upstream="hub"} 1.0']
+    assert recording.history() == [("refused", str(DIGEST), "hub answered 503")]
+
+
+def test_downloads_that_a_full_disk_stops_are_reported_once_a_minute(recording: Recording) -> None:
+    full = EndedDownload(ANONYMOUS, APP, DIGEST, False, 0, 1.0, reason=f"no space for {recording}", unstorable=True)
+    for _ in range(3):
+        recording.events.download_ended(full)
+    assert recording.metric("gateway_fills_total") == ['gateway_fills_total{result="failed",upstream="hub"} 1.0']
+
+
+def test_refused_content_is_counted_and_its_evidence_kept(recording: Recording) -> None:
+    recording.events.content_refused(RefusedContent(ANONYMOUS, Fault.HTML, "a page of HTML", b"<html>"))
+    recording.events.content_refused(RefusedContent(ANONYMOUS, Fault.DIGEST, "other bytes"))
+    assert [line.rpartition(" ")[2] for line in recording.metric("gateway_upstream_faults_total")] == ["1.0", "1.0"]
+    assert [file.read_bytes() for file in recording.quarantine.iterdir()] == [b"<html>"]
+
+
+def test_a_failed_lookup_is_remembered_for_its_image(recording: Recording) -> None:
+    recording.events.lookup_failed(ANONYMOUS, APP, LATEST, "no such tag")
+    assert recording.history() == [("refused", "latest", "no such tag")]
+
+
+def test_evictions_damage_and_levels_are_counted(recording: Recording) -> None:
+    recording.events.evicted([EvictedContent(DIGEST, 30), EvictedContent(Digest.of(b"other"), 12)], 42)
+    recording.events.damage_found(Damage.SIZE)
+    recording.events.level_measured(CacheLevel(size=1000, blobs=3, disk_free=5000))
+    assert recording.metric("gateway_evictions_total") == ["gateway_evictions_total 2.0"]
+    assert recording.metric("gateway_evicted_bytes_total") == ["gateway_evicted_bytes_total 42.0"]
+    assert recording.metric("gateway_cache_blobs") == ["gateway_cache_blobs 3.0"]
+    recording.happenings.flush()
+    assert [h.bytes for h in recording.happenings.of_subjects({str(DIGEST)})] == [30]
