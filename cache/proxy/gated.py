@@ -48,6 +48,11 @@ class GatedImage:
 
 
 class GatedRepository:
+    """A Repository that serves pinned tags, and waits with what is in its cooldown; all else is the inner one's.
+
+    Raises Denied for what the gate withholds, and UpstreamUnavailable where a date that decides cannot be read.
+    """
+
     def __init__(
         self,
         inner: ProxiedRepository,

@@ -22,12 +22,14 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i6
 class WarmingSource(Protocol):
     """One image with the rights of a group, fetched into the cache. Raises RegistryError or UpstreamError."""
 
-    async def manifest(self, reference: Tag | Digest) -> Manifest: ...
+    async def manifest(self, reference: Tag | Digest) -> Manifest:
+        """Fetch a manifest, or take it from the cache."""
 
     async def fetch(self, digest: Digest) -> None:
         """Fetch a blob; returns when all of it is cached."""
 
-    async def tags(self, count: int, last: str | None) -> TagPage: ...
+    async def tags(self, count: int, last: str | None) -> TagPage:
+        """List at most `count` tags after the tag `last`; None for the beginning."""
 
     def holds(self, digest: Digest) -> bool:
         """Whether the blob is cached for this image; no request is made."""
@@ -54,6 +56,7 @@ class WarmingCounts:
     advance: Callable[[int], None] = field(default=lambda size: None, repr=False)
 
     def count_fetched(self, size: int) -> None:
+        """Count one blob of so many bytes."""
         self.fetched += 1
         self.bytes += size
         self.advance(size)

@@ -39,6 +39,7 @@ class ServerUrl:
 
     @property
     def plain(self) -> bool:
+        """Whether it is http without TLS."""
         return self.url.startswith("http://")
 
     @property
@@ -67,6 +68,7 @@ class Mirror:
 
     @property
     def prefix(self) -> str:
+        """The path below which the group's images are, without slashes at its ends."""
         return f"{self.group}{PROXY_SEPARATOR}".rstrip("/")
 
     @property

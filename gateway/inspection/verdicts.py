@@ -42,6 +42,8 @@ class GateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
+    """A gate's decision about the next pull, with its reason in a sentence."""
+
     state: GateState
     reason: str
 
