@@ -183,7 +183,7 @@ class ProxiedRepository:
         if task.done():
             result = task.result()
         else:
-            result = Unavailable(f"{self._client.host} did not answer in time")
+            result = Unavailable(f"{self._client.host} did not respond in time")
             self._shared.outages.note(self._source, now, late=True)
         match result:
             case None:

@@ -94,7 +94,7 @@ class UpstreamCalls:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            late = Unavailable(f"{self._client.host} did not answer within {seconds:.0f} s")
+            late = Unavailable(f"{self._client.host} did not respond within {seconds:.0f} s")
             raise refusal(late, unknown) from error
         except (AlreadyStored, Unstorable):
             raise

@@ -197,5 +197,6 @@ class CircuitBreakers:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
         wait = int(max(0.0, shut.retry_at - now)) + 1
         return Unavailable(
-            f"{origin.host} fails since {since:%H:%M:%S} UTC ({shut.reason}); it is asked again within {wait} s", wait
+            f"{origin.host} has been failing since {since:%H:%M:%S} UTC ({shut.reason}); next attempt within {wait} s",
+            wait,
         )

@@ -173,7 +173,7 @@ class _Seen:
 def _record(guarded: GuardedRequest, response: Response) -> None:
     """Any response proves that the host works, unless the host itself says that it does not."""
     if response.status_code >= 500:
-        guarded.failed(f"it answered {response.status_code}", host=False)
+        guarded.failed(f"it responded with {response.status_code}", host=False)
     else:
         guarded.answered()
 
@@ -250,6 +250,6 @@ def _named(url: str) -> Iterator[None]:
     except httpx2.PoolTimeout as error:
         raise Unavailable(f"all connections to {host} are in use") from error
     except (httpx2.TimeoutException, TimeoutError) as error:
-        raise Unavailable(f"{host} did not answer in time") from error
+        raise Unavailable(f"{host} did not respond in time") from error
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error

@@ -164,7 +164,7 @@ class Quota:
     def saving_refusal(self) -> RateLimited:
         """Reason why a revalidation is not sent although it could be."""
         known = self._ledger.find(self._source)
-        left = f"{known.remaining} of {known.limit} are left, for images that are not here"
+        left = f"{known.remaining} of {known.limit} are left, for images that are not cached"
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
     @contextmanager

@@ -209,7 +209,7 @@ def in_words(known: Allowance, name: str, whom: str, now: float) -> str:
     day = "" if until.date() == datetime.fromtimestamp(now, UTC).date() else f"{until:%Y-%m-%d} "
     when = f"until {day}{until:%H:%M} UTC"
     if known.everything:
-        return f"{name} says that {whom} sent too many requests, so nothing is asked {when}"
+        return f"{name} says that {whom} sent too many requests, so none are sent {when}"
     return f"{name}'s pull limit for {whom} is used up {when}"
 
 

@@ -108,7 +108,7 @@ class RegistryClient:
             self._refuse_page(response, digest)
             start = _start_of(response, part)
             if start is None:
-                raise Unavailable(f"{self.host} was asked for a part of a blob and answered with something else")
+                raise Unavailable(f"{self.host} responded to a request for a part of a blob with something else")
             stream = ResponseBlobStream(response, start, self._egress.traffic.received, self._egress.timings.progress)
             yield stream
         finally:
@@ -119,7 +119,7 @@ class RegistryClient:
     def _refuse_page(self, response: Response, digest: Digest) -> None:
         """Raise Corrupt for an HTML page instead of a blob."""
         if essence(response.headers.get("content-type", "")) == "text/html":
-            raise Corrupt(f"{self.host} answered with a page of HTML for blob {digest}", Fault.HTML)
+            raise Corrupt(f"{self.host} responded with an HTML page for blob {digest}", Fault.HTML)
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
         query = {"n": str(count)} if count is not None else {}
@@ -128,7 +128,7 @@ class RegistryClient:
         document, response = await carry_out(self._get_json(image, path), self._egress)
         names = document.get("tags") or []
         if not isinstance(names, list) or not all(isinstance(name, str) and name.isascii() for name in names):
-            raise Corrupt(f"{self.host} answered with something that is no list of tags", Fault.JSON)
+            raise Corrupt(f"{self.host} returned an invalid tag list", Fault.JSON)
         return TagPage(names, _next_page(response, names))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
@@ -150,7 +150,7 @@ class RegistryClient:
             for place, entry in enumerate(manifests if isinstance(manifests, list) else [manifests]):
                 Descriptor.parse(entry, f"manifests[{place}]")
         except ManifestInvalid as error:
-            reason = f"{self.host} answered with something that is no list of referrers: {error.detail}"
+            reason = f"{self.host} returned an invalid list of referrers: {error.detail}"
             raise Corrupt(reason, Fault.MANIFEST) from error
         return ReferrersPage(manifests, "artifactType" in applied)
 
@@ -160,29 +160,29 @@ class RegistryClient:
         if not is_manifest(media_type):
             yield Drop(response)
             fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
-            raise Corrupt(f"{self.host} answered with {media_type[:60] or 'no media type'} for a manifest", fault)
+            raise Corrupt(f"{self.host} responded with {media_type[:60] or 'no media type'} for a manifest", fault)
         try:
             raw = yield Read(response, SIZE_LIMIT)
         except Unavailable as error:
             raise Corrupt(f"a manifest broke off: {error.reason}", Fault.BROKEN) from error
         if raw is None:
-            raise Corrupt(f"{self.host} gave a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
+            raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         promised = reference if isinstance(reference, Digest) else self._promised(response)
         if promised and not promised.holds_for(raw):
-            raise Corrupt(f"{self.host} gave a manifest that does not have the digest {promised}", Fault.DIGEST, raw)
+            raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
             self._egress.circuits.believe(self.source.origin)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
-            raise Corrupt(f"{self.host} gave an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
+            raise Corrupt(f"{self.host} sent an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
 
     def _promised(self, response: Response) -> Digest | None:
         header = response.headers.get("docker-content-digest")
         try:
             return Digest.parse(header) if header else None
         except DigestInvalid as error:
-            raise Corrupt(f"{self.host} gave a manifest with a digest that is none") from error
+            raise Corrupt(f"{self.host} sent a manifest with an invalid digest") from error
 
     def _get_json(
         self, image: RepositoryName, path: str, accept: str = "application/json"
@@ -191,9 +191,9 @@ class RegistryClient:
         try:
             document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{self.host} answered with something that is no JSON", Fault.JSON) from error
+            raise Corrupt(f"{self.host} returned invalid JSON", Fault.JSON) from error
         if not isinstance(document, dict):
-            raise Corrupt(f"{self.host} answered with something that is no JSON object", Fault.JSON)
+            raise Corrupt(f"{self.host} returned JSON that is no object", Fault.JSON)
         return document, response
 
     def _ask(
@@ -257,20 +257,20 @@ class RegistryClient:
             try:
                 url = redirect_target(url, response.headers["location"])
             except ValueError as error:
-                raise Unavailable(f"{urlsplit(url).hostname} redirects to where nobody may follow: {error}") from error
+                raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
         raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
 
     def _refusal(self, response: Response, image: RepositoryName) -> Exception:
         status, origin = response.status_code, origin_of(str(response.url))
         if origin != self.source.origin:
-            return Unavailable(f"{origin.host}, to which {self.host} redirects, answered {status}")
+            return Unavailable(f"{origin.host}, to which {self.host} redirects, responded with {status}")
         if status in (404, 410):
-            return NotFound(f"{self.host} has no such thing in {image}")
+            return NotFound(f"{self.host} does not have this content in {image}")
         if status in (401, 403):
             return AccessDenied(f"{self.host} refuses access to {image}")
         if status == 429:
             return RateLimited(self.quota.reason(), retry_after(response.headers))
-        return Unavailable(f"{self.host} answered {status}")
+        return Unavailable(f"{self.host} responded with {status}")
 
 
 def _no_number(name: str) -> None:

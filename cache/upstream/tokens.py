@@ -142,7 +142,7 @@ class Tokens:
                 try:
                     failure = yield Wait(pending)
                 except TimeoutError as error:
-                    raise Unavailable(f"the token service of {self._origin.host} did not answer in time") from error
+                    raise Unavailable(f"the token service of {self._origin.host} did not respond in time") from error
                 if failure:
                     raise failure.again()
                 refused = None
@@ -175,9 +175,9 @@ class Tokens:
             if response.status_code == 429:
                 raise RateLimited(f"token service {host} says too many requests", retry_after(response.headers))
             if response.status_code in (401, 403) and credential is None:
-                raise AccessDenied(f"token service {host} gives nothing to strangers")
+                raise AccessDenied(f"token service {host} issues no token without a login")
             whom = f" to user {credential.username}" if credential else ""
-            raise Unavailable(f"token service {host} answered {response.status_code}{whom}")
+            raise Unavailable(f"token service {host} responded with {response.status_code}{whom}")
         answer = yield Read(response, _ANSWER_LIMIT)
         return self._token(answer, host)
 
@@ -189,7 +189,7 @@ class Tokens:
         except (ValueError, AttributeError, RecursionError):
             token, life = None, None
         if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
-            raise Unavailable(f"token service {host} gave an answer without a token")
+            raise Unavailable(f"token service {host} sent a response without a token")
         seconds = life if isinstance(life, int | float) and 0 < life < 1e9 else _SHORTEST_LIFE
         return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
 
@@ -200,7 +200,7 @@ class Tokens:
             parts = urlsplit(realm)
             origin = origin_of(realm)
         except ValueError as error:
-            raise Unavailable(f"{self._origin.host} names a token service that is no URL") from error
+            raise Unavailable(f"{self._origin.host} names a token service with an invalid URL") from error
         if parts.username is not None or "#" in realm:
             raise Unavailable(f"{self._origin.host} names a strange token service at {origin.host}")
         if origin == self._origin:

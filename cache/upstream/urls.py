@@ -24,7 +24,7 @@ def redirect_target(url: str, location: str) -> str:
     """
     # Checked before it is joined, because joining would silently drop tabs and line breaks.
     if any(ord(character) <= 32 or ord(character) == 127 for character in location):
-        raise ValueError("the location is no URL")
+        raise ValueError("the location is not a URL")
     target = urljoin(url, location)
     parts = urlsplit(target)
     origin = origin_of(target)

@@ -101,7 +101,7 @@ def test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself(
         answer = raw.get(server.proxied_url(f"image/number{number}/manifests/latest"))
         assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
-    assert "fails since" in error_of(answer)["detail"]
+    assert "failing since" in error_of(answer)["detail"]
 
     stale = raw.get(held)
     assert (stale.body, stale.headers["x-cache"]) == (layout.manifest_bytes, "STALE")

@@ -351,7 +351,7 @@ def each_fill_is_logged_when_it_begins_and_when_it_ends(server: Gateway, tiny: I
     assert came["seconds"] > 0
     assert came["bytes_per_second"] == pytest.approx(size_of(tiny) / came["seconds"], rel=0.2, abs=1e6)
     assert (failed["outcome"], failed["level"]) == ("failed", "warning")
-    assert "no such thing" in failed["reason"]
+    assert "does not have this content" in failed["reason"]
 
 
 def test_nothing_that_a_client_sends_forges_a_line(gateway: GatewayFactory) -> None:

@@ -96,10 +96,10 @@ def test_a_tag_without_a_rule_may_be_stale() -> None:
 
 def test_a_warning_names_the_upstream_the_reason_and_the_time() -> None:
     now = NOON + timedelta(hours=5, minutes=3)
-    text = stale_warning(POINTER, "registry.example answered 503", NOON + timedelta(hours=4), now)
+    text = stale_warning(POINTER, "registry.example responded with 503", NOON + timedelta(hours=4), now)
     assert text == (
         "served from cache: last confirmed by registry.example 5 h ago, at 2024-05-01T12:00:00Z; "
-        "registry.example answered 503; failing since 2024-05-01T16:00:00Z"
+        "registry.example responded with 503; failing since 2024-05-01T16:00:00Z"
     )
     assert "since" not in stale_warning(POINTER, "down", None, now)
 

@@ -160,7 +160,7 @@ async def test_a_tag_is_served_stale_while_a_slow_upstream_is_still_awaited(benc
     bench.script.hold("head")
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.status.outcome, found.status.age) == (ONE, Outcome.STALE, TTL)
-    assert "did not answer in time" in found.status.warning
+    assert "did not respond in time" in found.status.warning
     bench.shared.timings = PullTimings(revalidation_after_silence=10)
     bench.script.release("head")
     later = await bench.open().manifest(LATEST)

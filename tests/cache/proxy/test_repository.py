@@ -95,7 +95,7 @@ async def test_an_upstream_that_does_not_answer_is_an_outage(bench: Bench, what:
     bench.shared.timings = PullTimings(response=0.02)
     bench.script.publish(ONE)
     bench.script.hold(what)
-    with pytest.raises(UpstreamUnavailable, match="did not answer within"):
+    with pytest.raises(UpstreamUnavailable, match="did not respond within"):
         await CALLS[calls[what]][0](bench.open())
     bench.script.release(what)
 

@@ -106,7 +106,7 @@ def circuits(clock: Clock) -> CircuitBreakers:
 
 def fail(circuits: CircuitBreakers, image: str, times: int = 1, *, host: bool = False) -> None:
     for _ in range(times):
-        circuits.enter(ORIGIN, image).failed("it answered 500", host=host)
+        circuits.enter(ORIGIN, image).failed("it responded with 500", host=host)
 
 
 def test_a_host_that_cannot_be_reached_is_left_alone_for_all_images_and_other_hosts_are_not(
@@ -116,7 +116,7 @@ def test_a_host_that_cannot_be_reached_is_left_alone_for_all_images_and_other_ho
     clock.now += 0.5
     with pytest.raises(Unavailable) as caught:
         circuits.enter(ORIGIN, "acme/web")
-    assert "registry.example fails since 22:13:20 UTC (it answered 500)" in caught.value.reason
+    assert "registry.example has been failing since 22:13:20 UTC (it responded with 500)" in caught.value.reason
     assert caught.value.retry_after == 1
     assert circuits.is_open(ORIGIN)
     circuits.enter(OTHER, "acme/web").answered()

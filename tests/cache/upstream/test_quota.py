@@ -257,8 +257,7 @@ def test_why_nothing_is_sent_is_said_in_words() -> None:
     assert words == "docker.io's pull limit for anonymous users is used up until 23:03 UTC"
     words = in_words(refused(CHECK, retry=3000), "docker.io", "this gateway's account", NOW)
     assert (
-        words
-        == "docker.io says that this gateway's account sent too many requests, so nothing is asked until 23:03 UTC"
+        words == "docker.io says that this gateway's account sent too many requests, so none are sent until 23:03 UTC"
     )
     overnight = after_refusal(UNKNOWN, PULL, LIMITED, 3600, NOW + 6000, NOW + 6000)
     assert in_words(overnight, "docker.io", "anonymous users", NOW + 6000).endswith("until 2023-11-15 00:53 UTC")

@@ -376,17 +376,17 @@ async def test_a_manifest_by_sha512_keeps_that_digest(liar: Liar, connect: Conne
 @pytest.mark.parametrize(
     ("lie", "reason"),
     [
-        (lies.flipped(-1), "does not have the digest"),
-        (lies.long(), "does not have the digest"),
-        (lies.digest_header(), "does not have the digest"),
+        (lies.flipped(-1), "does not match the digest"),
+        (lies.long(), "does not match the digest"),
+        (lies.digest_header(), "does not match the digest"),
         (lies.html(), "text/html"),
         (lies.media_type(""), "no media type"),
         (lies.media_type("application/json"), "application/json"),
         (lies.media_type(OCI_INDEX), "invalid manifest"),
-        (lies.encoded(), "does not have the digest"),
+        (lies.encoded(), "does not match the digest"),
         (lies.short(10), "broke off"),
         (lies.unfinished(10), "broke off"),
-        (lies.digest_header("nonsense"), "a digest that is none"),
+        (lies.digest_header("nonsense"), "an invalid digest"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -604,7 +604,7 @@ async def test_what_a_stranger_refuses_says_nothing_of_the_upstream(
 ) -> None:
     liar.behave("/manifests/", lies.redirected(f"{other.url}/v2/x"))
     other.behave("/v2/x", lies.refused(status))
-    with pytest.raises(Unavailable, match=f"answered {status}"):
+    with pytest.raises(Unavailable, match=f"responded with {status}"):
         await connect(liar.url).get_manifest(APP, LATEST)
 
 
@@ -690,7 +690,7 @@ async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_cre
     with pytest.raises(AccessDenied):
         await connect(hub.url, token_hosts=hosts).head_manifest(image, LATEST)
     assert await connect(hub.url, ALICE, hosts).head_manifest(image, LATEST) is not None
-    with pytest.raises(Unavailable, match="answered 401 to user mallory"):
+    with pytest.raises(Unavailable, match="responded with 401 to user mallory"):
         await connect(hub.url, Credential("mallory", "?"), hosts).head_manifest(image, LATEST)
 
 

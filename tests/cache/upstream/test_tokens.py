@@ -475,7 +475,7 @@ def test_an_upstream_without_tls_may_name_either_kind_of_token_service() -> None
 )
 def test_an_answer_without_a_usable_token_is_an_outage(body: bytes) -> None:
     tokens, service = make_tokens(ALICE), Service(lambda: answer(200, body))
-    with pytest.raises(Unavailable, match=r"auth\.example gave an answer without a token"):
+    with pytest.raises(Unavailable, match=r"auth\.example sent a response without a token"):
         run(tokens.renewed(SCOPE, None, bearer()), service)
     service.answer = service.next_token
     assert run(tokens.renewed(SCOPE, None, bearer()), service) == "Bearer t2"
@@ -574,7 +574,7 @@ def test_who_waits_too_long_for_another_meets_an_outage() -> None:
     first, second = (tokens.renewed(SCOPE, None, bearer()) for _ in range(2))
     next(first)
     assert isinstance(next(second), Wait)
-    with pytest.raises(Unavailable, match="did not answer in time"):
+    with pytest.raises(Unavailable, match="did not respond in time"):
         second.throw(TimeoutError())
     first.close()
 

@@ -424,9 +424,9 @@ def test_content_that_no_cache_stands_before_says_nothing_of_a_cache() -> None:
 
 def test_a_stale_response_tells_its_age_and_reason() -> None:
     headers = cache_headers(
-        CacheStatus(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example answered 503")
+        CacheStatus(Outcome.STALE, timedelta(hours=1, milliseconds=900), "hub.example responded with 503")
     )
-    assert headers == {"X-Cache": "STALE", "Age": "3600", "Warning": '299 - "hub.example answered 503"'}
+    assert headers == {"X-Cache": "STALE", "Age": "3600", "Warning": '299 - "hub.example responded with 503"'}
 
 
 def test_a_clock_that_went_back_gives_no_negative_age() -> None:
