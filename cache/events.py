@@ -1,4 +1,4 @@
-"""CacheEvents: everything that the cache reports to whoever counts and logs; none of it is part of the work itself."""
+"""CacheEvents: everything that the cache reports to observers that count and log; it never influences the cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,4 +85,4 @@ class CacheEvents:
 
 
 UNOBSERVED = CacheEvents()
-"""Events that nobody listens to."""
+"""Events without an observer."""

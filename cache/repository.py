@@ -14,9 +14,9 @@ from cache.values import Outcome, ReferrersPage, TagPage
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """How the cache served a lookup; `age` and `warning` are set where the outcome is STALE.
+    """Cache status of a lookup; `age` and `warning` are set if the outcome is STALE.
 
-    `outcome` is None for content that no cache stands before: then the response says nothing of a cache.
+    `outcome` is None for content without a cache: then the response has no cache headers.
     """
 
     outcome: Outcome | None
@@ -50,7 +50,7 @@ class FoundBlob:
 
 @dataclass(frozen=True, slots=True)
 class FoundSize:
-    """The size of a blob in bytes; None where the upstream did not tell it."""
+    """Size of a blob in bytes; None if the upstream did not state it."""
 
     size: int | None
     status: CacheStatus

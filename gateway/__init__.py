@@ -1,1 +1,1 @@
-"""The gateway: who asks, in which dialect, and what is recorded about it."""
+"""The gateway: clients and their requests, protocols, and what is recorded about them."""

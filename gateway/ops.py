@@ -26,7 +26,7 @@ class MetricsAccess(Enum):
     """Who may read the metrics."""
 
     GUARDED = "guarded"
-    """Whoever has the token; where there is none, everybody as long as the server is reached on loopback alone."""
+    """Requires the token; if no token file is set, everybody may read while the server is reached on loopback alone."""
     OPEN = "open"
     OFF = "off"
 
@@ -68,7 +68,7 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
     async def ready(request: Request) -> Response:
         """Check that the server may take traffic: it is not stopping, and its databases and data can be read.
 
-        Neither an upstream that is down counts nor a full disk: the cache goes on serving.
+        An upstream that is down or a full disk does not count, because cached content is still served.
         """
         if services.process.stopping:
             raise StoreUnavailable("this process is stopping")
@@ -88,7 +88,7 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
 
 
 def check_access(options: OpsOptions, authorization: str) -> None:
-    """Raises Denied, Unauthorized, or EndpointUnknown where there are no metrics to be had."""
+    """Check access to the metrics. Raises Denied, Unauthorized, or EndpointUnknown if they are off."""
     if options.metrics_access is MetricsAccess.OFF:
         raise EndpointUnknown("the metrics are off")
     if options.metrics_access is MetricsAccess.OPEN:
@@ -107,7 +107,7 @@ def check_access(options: OpsOptions, authorization: str) -> None:
 
 
 def _read_token(file: Path) -> bytes:
-    """Read each time, so that a changed file is used at once. Raises Denied for one that nobody can give."""
+    """Read the token each time, so that a changed file takes effect at once. Raises Denied if the file holds none."""
     try:
         token = file.read_bytes().strip()
     except OSError as error:

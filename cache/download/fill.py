@@ -175,7 +175,7 @@ class Fill:
         return piece
 
     def _stream_pieces(self, piece: Piece | None, body: LimitedBody, buffer: memoryview) -> None:
-        """Continue a stream of the whole, as long as it stands before bytes that no other connection fetches."""
+        """Continue a stream of the whole blob while it is at an offset that no other connection fetches."""
         try:
             while piece:
                 self._receive(piece, body, buffer)

@@ -160,7 +160,7 @@ class LeasedSpool:
                 self._change(state=FillState.FAILED, failure=failure)
 
     def leave(self, *, idle: bool) -> None:
-        """Accept no new follower. `idle`: nobody reads or writes yet, so the lease is released now."""
+        """Accept no new follower. `idle`: there are no readers and no writer yet, so the lease is released now."""
         with self._lock, contextlib.suppress(OSError):
             if self._left:
                 return

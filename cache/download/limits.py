@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class DownloadLimits:
     """Limits of downloads. Times are in seconds, sizes in bytes, rates in bytes per second."""
 
-    # A download that nobody reads.
+    # A download without readers.
     keep_size: int = 64 * 1024 * 1024
     """A download continues without readers if the blob is no larger than this …"""
     keep_share: float = 0.25

@@ -114,7 +114,7 @@ class Progress:
 
     def call(self, callback: Callable[[], None]) -> None:
         """Run a callback in the loop."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no waiter is left
             self._loop.call_soon_threadsafe(callback)
 
     def _wake(self) -> None:

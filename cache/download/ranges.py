@@ -13,7 +13,7 @@ class Piece:
     stop: int
     position: int = field(init=False)
     confirmed: bool = False
-    """Whether its owner's connection serves these bytes; until then a stream that stands before them may take them."""
+    """Whether its owner's connection serves these bytes; until then a stream at their offset may take them over."""
 
     def __post_init__(self) -> None:
         self.position = self.start
@@ -52,7 +52,7 @@ class Pieces:
         return self._cut(0) if self._free else None
 
     def assign_at(self, offset: int) -> Piece | None:
-        """Assign the bytes at `offset` to a stream that stands there; None where another one fetches or fetched them.
+        """Assign the bytes at `offset` to a stream at that offset; None if another one fetches or fetched them.
 
         An owner whose connection is not confirmed loses its piece.
         """

@@ -43,7 +43,8 @@ def sweep_spools(folder: Path, *, limits: DownloadLimits = DEFAULT_LIMITS, boot:
         with held(lease):
             if leases.has_waiters(name):
                 continue
-            left = _examine(folder, name, boot or boot_id())  # again, now that nobody changes it
+            # examined again under the lease, so that no other process changes it
+            left = _examine(folder, name, boot or boot_id())
             young = left.age < limits.kept_age
             if left.resumable and young and files < limits.kept_files and size + left.size <= limits.kept_size:
                 files, size = files + 1, size + left.size

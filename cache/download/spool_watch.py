@@ -11,9 +11,9 @@ from cache.store.spool import marked
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """State of another process's spool. `descriptor` belongs to the watch. `count`: bytes that may be read.
+    """State of another process's spool. `descriptor` is closed by the watch. `count`: bytes that may be read.
 
-    `marked`: its digest holds. `gone`: it has lost its name, so nobody can open it any more.
+    `marked`: its digest is verified. `gone`: it was unlinked, so it cannot be opened any more.
     """
 
     descriptor: int
@@ -34,7 +34,8 @@ class SpoolWatch:
         self._spool: int | None = None
 
     def look(self) -> SpoolStatus | None:
-        """Read the status; None while there is no spool. After a spool is gone, `close` lets it look for the next."""
+        """Read the status; None while there is no spool. After a spool is gone, call `close` to look for the next
+        one."""
         try:
             if self._view is None or self._spool is None:
                 self._open()

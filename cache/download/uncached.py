@@ -145,7 +145,7 @@ class UncachedBlob(OpenBlob):
         self._position = count
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no waiter is left
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 

@@ -76,8 +76,8 @@ class ProxiedBlobs:
             self._shared.prefetcher.begin(self._source, found.manifest, self._download_ahead)
 
     async def _download_ahead(self, digest: Digest) -> Follower | None:
-        """Follow a download of the blob. None if the blob is here, for this image or for another of the same origin:
-        then a client that requests it needs a HEAD to the upstream at most."""
+        """Follow a download of the blob. None if the blob is cached, for this image or for another of the same origin:
+        then a client that requests it needs at most one HEAD to the upstream."""
         if await self._rights.has(digest) and await self._shared.stored.stat(digest):
             return None
         if await self._is_provable(digest):
@@ -89,7 +89,7 @@ class ProxiedBlobs:
         return None
 
     async def _open_stored(self, digest: Digest) -> FoundBlob | None:
-        """Open a blob that is here; None where it is not, or the image has no right to it and cannot prove one."""
+        """Open a cached blob; None if it is not cached, or the image has no right to it and cannot prove one."""
         if await self._rights.has(digest) and (blob := await self._shared.stored.open(digest)):
             self._shared.usage.touch(digest, self._shared.clock())
             return FoundBlob(blob, HIT)
@@ -160,7 +160,7 @@ class ProxiedBlobs:
             self._rights.admit(flight)
 
     async def _prove_right(self, digest: Digest) -> bool:
-        """Whether a HEAD to the upstream proved the right to a blob that is here. Raises RegistryError."""
+        """Whether a HEAD to the upstream proved the right to a cached blob. Raises RegistryError."""
         if not await self._is_provable(digest):
             return False
         task, _ = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))

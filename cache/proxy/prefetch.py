@@ -24,10 +24,10 @@ Download = Callable[[Digest], Awaitable[Follower | None]]
 
 
 def chosen(manifest: Manifest) -> list[Digest]:
-    """The blobs that a client requests next; none for an index, of which a client takes one child.
+    """Choose the blobs that a client requests next; none for an index, of which a client takes one child.
 
-    Large blobs wait until they are requested: some milliseconds matter little to them, several at once look to a fill
-    like a slow upstream, and one that nobody requests would be abandoned, and later be fetched again.
+    Large blobs are left until they are requested: they lose only milliseconds, several at once would make the upstream
+    seem slow to a fill, and one that is never requested would be abandoned, and later fetched again.
     """
     blobs = [entry for entry in manifest.references() if not entry.is_manifest] if manifest.config else []
     first = list(dict.fromkeys(blobs))[:BLOBS]

@@ -59,7 +59,7 @@ class RoundRobin(Generic[T]):
 
 
 class PullQueue:
-    """The queue of one source. `pause` gives the seconds for which nothing may be sent; other processes change it."""
+    """Queue of one source. `pause` returns the seconds for which nothing may be sent; other processes may change it."""
 
     def __init__(self, pause: Callable[[], float], limits: QueueLimits = DEFAULT_LIMITS) -> None:
         self._pause = pause

@@ -78,7 +78,7 @@ class ProxiedRepository:
         return await self._revalidated_manifest(pointer, held, rule, freshness)
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
-        """What a HEAD learns of a tag is kept, but it downloads no manifest."""
+        """Record the target of a tag from a HEAD, without downloading the manifest."""
         if isinstance(reference, Digest):
             return await self._stat_by_digest(reference)
         rule = self._rule(reference)
@@ -124,7 +124,7 @@ class ProxiedRepository:
         return Refreshed(pointer.target.digest if pointer else None, manifest)
 
     async def _held_manifest(self, digest: Digest) -> Manifest | None:
-        """A manifest that is here and that the image has a right to."""
+        """Find a cached manifest to which the image has a right."""
         if not await self._rights.has(digest):
             return None
         held = await self._shared.index.find_manifest(digest)
@@ -150,11 +150,11 @@ class ProxiedRepository:
         return FoundTarget(target, MISS if first else COALESCED)
 
     async def _provable_manifest(self, digest: Digest) -> Manifest | None:
-        """A manifest that is here, and to which a HEAD to the upstream would prove a right."""
+        """Find a cached manifest to which a HEAD to the upstream would prove a right."""
         return await self._shared.index.find_manifest(digest) if await self._rights.provable(digest) else None
 
     async def _prove_right(self, digest: Digest) -> bool:
-        """Whether the upstream itself confirmed a manifest that is here. Raises RegistryError."""
+        """Whether the upstream itself confirmed a cached manifest. Raises RegistryError."""
         try:
             await self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, partial(self._prove_manifest, digest))
         except RegistryError:

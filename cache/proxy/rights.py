@@ -54,7 +54,7 @@ class Rights:
         return self._index.linked(self.link(digest))
 
     def provable(self, digest: Digest) -> Awaitable[bool]:
-        """Whether content that is here came from this image's origin, so that one HEAD upstream proves a right."""
+        """Whether cached content came from this image's origin, so that one HEAD to the upstream proves a right."""
         return self._index.known_at(self._source.origin, digest)
 
     async def confirm_blob(self, digest: Digest) -> None:
@@ -62,14 +62,14 @@ class Rights:
         await self._client.primary.head_blob(self._image, digest)
 
     async def prove_blob(self, digest: Digest) -> None:
-        """Send the upstream itself a HEAD for a blob that is here, and record the right. Raises UpstreamError."""
+        """Send the upstream itself a HEAD for a cached blob, and record the right. Raises UpstreamError."""
         await self.confirm_blob(digest)
         await self.record(self.link(digest))
 
     async def prove_manifest(self, digest: Digest) -> bool:
-        """Send the upstream itself a HEAD for a manifest that is here, and record the right. Raises UpstreamError.
+        """Send the upstream itself a HEAD for a cached manifest, and record the right. Raises UpstreamError.
 
-        False where it confirmed another digest or none: then only a GET proves the right.
+        False if the upstream confirmed another digest or none: then only a GET proves the right.
         """
         target = await self._client.primary.head_manifest(self._image, digest)
         if target is None or target.digest != digest:

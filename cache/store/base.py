@@ -52,7 +52,8 @@ class LocalBlob(OpenBlob):
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return the file's descriptor once `ready` has yielded. Read it at offsets: its position belongs to nobody."""
+        """Return the file's descriptor once `ready` has yielded. Read it at offsets only, because its position is
+        shared."""
 
 
 class BlobStore(Protocol):

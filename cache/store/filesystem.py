@@ -50,7 +50,7 @@ class StoredBlob(LocalBlob):
 
 
 class LockedBlob:
-    """A blob's file that nobody reads, or the absence of one. While it is open no reader locks the file; close it."""
+    """A blob's file without readers, or a missing file. While it is open no reader can lock the file; close it."""
 
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path = path

@@ -32,7 +32,7 @@ class FillState(Enum):
     STREAMING = "streaming"
     """Bytes arrive, and the spool may be read."""
     LEAVING = "leaving"
-    """The filler gives up. Followers may take over where it stops; nobody else follows any more."""
+    """The filler stops early. Its followers may take over at this point; no new followers are accepted."""
     FAILED = "failed"
     """The fill failed in a way that concerns its followers too."""
 

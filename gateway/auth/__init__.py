@@ -1,1 +1,1 @@
-"""Who a request comes from, and what it may do."""
+"""Authentication and permissions: the principal of a request, and its allowed actions."""

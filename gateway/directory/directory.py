@@ -32,7 +32,7 @@ class Directory:
         database.changes.subscribe(Concern.GROUP, self._drop_group)
 
     async def find_group(self, path: str) -> Group | None:
-        """None if there is none. Raises DatabaseUnusable."""
+        """Find a group by its path; None if it does not exist. Raises DatabaseUnusable."""
         self._database.changes.catch_up()
         if path in self._groups:
             return self._groups[path]

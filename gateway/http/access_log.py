@@ -50,7 +50,7 @@ def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
 
 
 class AccessLog:
-    """Gives every request an id and one line in the log, and turns an exception that nobody caught into a 500."""
+    """Gives every request an id and one line in the log, and turns an uncaught exception into a 500."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class AccessLog:
         unexpected: Callable[[], ASGIApp],
         write: Callable[[AccessLine], None] = log_at_once,
     ) -> None:
-        """`unexpected`: makes the response to a request whose handler raised an exception that nobody caught."""
+        """`unexpected`: makes the response to a request whose handler raised an uncaught exception."""
         self._app = app
         self._unexpected = unexpected
         self._write = write

@@ -20,10 +20,10 @@ DEFAULT_DRAIN_LIMITS = DrainLimits()
 
 
 class DrainedRefusals:
-    """Reads on, within bounds, while a client still sends although the response is ready.
+    """Continues to read, within limits, while a client still sends although the response is ready.
 
-    The server stops reading a connection whose request nobody reads, and a client that is writing a large body sees
-    nothing of a response until it has written it.
+    The server stops reading a connection if no handler reads the request, and a client that writes a large body reads
+    no response until it has written it.
     """
 
     def __init__(self, app: ASGIApp, limits: DrainLimits = DEFAULT_DRAIN_LIMITS) -> None:

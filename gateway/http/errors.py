@@ -23,7 +23,7 @@ def error_response(error: RegistryError, headers: Mapping[str, str] | None = Non
 
 
 def unexpected_response() -> Response:
-    """The response to a request whose handler raised what nobody caught; the cause is for the log alone."""
+    """Response to a request whose handler raised an uncaught exception; the cause appears only in the log."""
     return error_response(
         RegistryError("this server failed; its log has the cause beside the request id of this answer")
     )

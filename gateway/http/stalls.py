@@ -16,7 +16,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallLimits:
-    """When a client counts as stalled. A request body brings `body_bytes`, or its end, in each window."""
+    """Limits after which a client counts as stalled. A request body must deliver `body_bytes`, or its end, in each
+    window."""
 
     body_window: float = 30.0
     """Seconds."""

@@ -1,4 +1,5 @@
-"""What Alembic runs for every command: all revisions in the one transaction that `gateway.db.engine.migrate` opened."""
+"""Alembic environment: runs all revisions of a command in the one transaction that `gateway.db.engine.migrate`
+opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""What a group demands of what it serves."""
+"""Gate of a group."""
 
 import sqlalchemy as sa
 from alembic import op
