@@ -1,4 +1,4 @@
-"""Upstreams: the clients of all configured upstreams, each with the credential that a group may use."""
+"""Upstreams: clients of all configured upstreams, each with the credential that a group may use."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -143,7 +143,7 @@ class Upstreams:
     def content_verified(self, source: Source) -> None:
         """Record that content of this source matched its digest."""
         for circuits in self._circuits_of(source.origin):
-            circuits.believe(source.origin)
+            circuits.note_valid_content(source.origin)
 
     def content_invalid(self, source: Source, fault: Fault, reason: str) -> None:
         """Record that content of this source was wrong. Faults that an image's author may have caused do not count
@@ -152,7 +152,7 @@ class Upstreams:
         mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
         if fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
-                circuits.doubt(source.origin, reason)
+                circuits.note_invalid_content(source.origin, reason)
 
     def has_spare_quota(self, source: Source) -> bool:
         """Whether the source's limit leaves quota for content that no client waits for yet."""

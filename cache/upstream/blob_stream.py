@@ -13,7 +13,7 @@ REPORT_EVERY = 4 * 1024 * 1024
 
 
 class ResponseBlobStream:
-    """The bytes of one blob as they arrive, for a thread that fills a spool."""
+    """The body of one response, read by one thread: from the socket itself where its length is known."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ResponseBlobStream:
         except TimeoutError as error:
             raise Unavailable(f"no byte arrived for {self._progress_timeout:.0f} s") from error
         except OSError as error:
-            raise Unavailable(f"the connection broke ({error})") from error
+            raise Unavailable(f"the connection failed ({error})") from error
         if not count:
             raise Unavailable(f"the connection ended {self._remaining} bytes early")
         return count

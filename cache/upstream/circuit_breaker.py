@@ -25,6 +25,8 @@ PROBE_WITHIN = 30.0
 
 
 class Admission(Enum):
+    """What a circuit breaker says to a request: send it, send it as a probe, or refuse it."""
+
     PASS = "pass"
     PROBE = "probe"
     REFUSE = "refuse"
@@ -93,25 +95,27 @@ class GuardedRequest:
 
     def __init__(self, circuits: "CircuitBreakers", keys: list[_Key], probes: list[_Key]) -> None:
         self._circuits, self._keys, self._probes = circuits, keys, probes
-        self._told = False
+        self._reported = False
 
     def answered(self) -> None:
-        self._tell(lambda: self._circuits.note_answer(self._keys))
+        self._report(lambda: self._circuits.note_answer(self._keys))
 
     def failed(self, reason: str, *, host: bool) -> None:
         """Record a failure. `host`: the host could not be reached at all."""
-        self._tell(lambda: self._circuits.note_failure(self._keys, self._probes, reason, host))
+        self._report(lambda: self._circuits.note_failure(self._keys, self._probes, reason, host))
 
     def release(self) -> None:
-        self._tell(lambda: self._circuits.note_nothing(self._probes))
+        self._report(lambda: self._circuits.note_nothing(self._probes))
 
-    def _tell(self, note: Callable[[], None]) -> None:
-        if not self._told:
-            self._told = True
+    def _report(self, note: Callable[[], None]) -> None:
+        if not self._reported:
+            self._reported = True
             note()
 
 
 class CircuitBreakers:
+    """The circuit breakers of one egress, used by tasks and threads."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock, self._wall = clock, wall
         self._circuits: dict[_Key, CircuitState] = {}
@@ -141,12 +145,12 @@ class CircuitBreakers:
             waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
             return any(waits) or admission(word, self._clock()) is Admission.REFUSE
 
-    def believe(self, origin: Origin) -> None:
+    def note_valid_content(self, origin: Origin) -> None:
         """Record that content of the host matched its digest."""
         with self._lock:
             self._circuits.pop((origin, _WORD), None)
 
-    def doubt(self, origin: Origin, reason: str) -> None:
+    def note_invalid_content(self, origin: Origin, reason: str) -> None:
         """Record wrong content of the host. The same content wrong again does not count.
 
         This circuit has no probe: after the wait all requests pass, and the next wrong content makes the next wait

@@ -44,6 +44,8 @@ class Unavailable(UpstreamOutage):
 
 
 class RateLimited(UpstreamOutage):
+    """The upstream's limit on requests is used up. `retry_after`: seconds until the next request; None if unknown."""
+
     def __init__(self, reason: str, retry_after: int | None = None) -> None:
         super().__init__(reason)
         self.retry_after = retry_after

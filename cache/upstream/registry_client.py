@@ -62,7 +62,7 @@ class RegistryClient:
         return self._egress.circuits.is_open(self.source.origin, image.text)
 
     def pause(self, ask: RequestKind) -> float:
-        """Seconds until such a request may be sent."""
+        """Seconds until a request of this kind may be sent."""
         return self.quota.pause(ask)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
@@ -164,14 +164,14 @@ class RegistryClient:
         try:
             raw = yield Read(response, SIZE_LIMIT)
         except Unavailable as error:
-            raise Corrupt(f"a manifest broke off: {error.reason}", Fault.BROKEN) from error
+            raise Corrupt(f"the manifest ended early: {error.reason}", Fault.BROKEN) from error
         if raw is None:
             raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         promised = reference if isinstance(reference, Digest) else self._promised(response)
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
-            self._egress.circuits.believe(self.source.origin)
+            self._egress.circuits.note_valid_content(self.source.origin)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
@@ -246,7 +246,7 @@ class RegistryClient:
         own = True
         for _ in range(REDIRECT_LIMIT + 1):
             if not self._egress.allows(url):
-                raise Unavailable(f"{self.host} leads to {urlsplit(url).hostname}, which is not an allowed host")
+                raise Unavailable(f"{self.host} redirects to {urlsplit(url).hostname}, which is not an allowed host")
             own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
@@ -274,7 +274,7 @@ class RegistryClient:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _start_of(response: Response, part: Part | Rest | None) -> int | None:

@@ -177,28 +177,28 @@ def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(
     circuits: CircuitBreakers, clock: Clock
 ) -> None:
     for _ in range(5):
-        circuits.doubt(ORIGIN, "blob one")
+        circuits.note_invalid_content(ORIGIN, "blob one")
     circuits.enter(ORIGIN, "a").answered()
-    circuits.doubt(ORIGIN, "blob two")
-    circuits.believe(ORIGIN)
+    circuits.note_invalid_content(ORIGIN, "blob two")
+    circuits.note_valid_content(ORIGIN)
     for blob in ("one", "two", "three"):
         circuits.enter(ORIGIN, "a").answered()
-        circuits.doubt(ORIGIN, f"blob {blob}")
+        circuits.note_invalid_content(ORIGIN, f"blob {blob}")
     assert circuits.is_open(ORIGIN)
     with pytest.raises(Unavailable, match="blob three"):
         circuits.enter(ORIGIN, "a")
     clock.now += 1
     assert not circuits.is_open(ORIGIN)
     circuits.enter(ORIGIN, "a").answered()
-    circuits.doubt(ORIGIN, "blob one")
+    circuits.note_invalid_content(ORIGIN, "blob one")
     circuits.enter(ORIGIN, "a").answered()
-    circuits.doubt(ORIGIN, "blob four")
+    circuits.note_invalid_content(ORIGIN, "blob four")
     clock.now += 1.5
     with pytest.raises(Unavailable, match="blob four"):
         circuits.enter(ORIGIN, "a")
     clock.now += 0.5
-    circuits.believe(ORIGIN)
-    circuits.doubt(ORIGIN, "blob five")
+    circuits.note_valid_content(ORIGIN)
+    circuits.note_invalid_content(ORIGIN, "blob five")
     circuits.enter(ORIGIN, "a").answered()
 
 
