@@ -144,13 +144,13 @@ class Quota:
         self._name, self._whom = name or source.origin.host, whom
         self._pulling = 0
 
-    def pause(self, ask: RequestKind) -> float:
+    def pause(self, kind: RequestKind) -> float:
         """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
         limit."""
         known, now = self._ledger.find(self._source), self._ledger.clock()
-        seconds = quota.pause(known, ask, self.free_checks, now)
+        seconds = quota.pause(known, kind, self.free_checks, now)
         left = quota.left_now(known, now)
-        if not seconds and ask is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
+        if not seconds and kind is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
             return _AT_LAST
         return seconds
 
@@ -168,57 +168,57 @@ class Quota:
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
     @contextmanager
-    def request(self, ask: RequestKind) -> Iterator["CountedRequest"]:
+    def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
         """Count a request within the block. Raises RateLimited if it must not be sent."""
         now = self._ledger.clock()
         known = self._ledger.find(self._source)
-        if quota.must_claim(known, ask, self.free_checks, now) and now >= known.until:
-            known = self._claim(ask, now)
-        self._refuse(known, ask, now)
-        self._pulling += ask is RequestKind.PULL
+        if quota.needs_probe(known, kind, self.free_checks, now) and now >= known.until:
+            known = self._claim_probe(kind, now)
+        self._refuse(known, kind, now)
+        self._pulling += kind is RequestKind.PULL
         try:
-            yield CountedRequest(self._ledger, self._source, ask, now)
+            yield CountedRequest(self._ledger, self._source, kind, now)
         finally:
-            self._pulling -= ask is RequestKind.PULL
+            self._pulling -= kind is RequestKind.PULL
 
-    def _claim(self, ask: RequestKind, now: float) -> Allowance:
+    def _claim_probe(self, kind: RequestKind, now: float) -> Allowance:
         """Claim the first request after a pause, among all processes; for the others the pause continues."""
         before: list[Allowance] = []
 
         def claim(known: Allowance) -> Allowance:
             before.append(known)
-            mine = quota.must_claim(known, ask, self.free_checks, now) and now >= known.until
-            return quota.claimed(known, now) if mine else known
+            mine = quota.needs_probe(known, kind, self.free_checks, now) and now >= known.until
+            return quota.after_probe_sent(known, now) if mine else known
 
         self._ledger.change(self._source, claim)
         return before[0]
 
-    def _refuse(self, known: Allowance, ask: RequestKind, now: float) -> None:
-        if seconds := quota.pause(known, ask, self.free_checks, now):
+    def _refuse(self, known: Allowance, kind: RequestKind, now: float) -> None:
+        if seconds := quota.pause(known, kind, self.free_checks, now):
             raise RateLimited(quota.in_words(known, self._name, self._whom, now), math.ceil(seconds))
 
 
 class CountedRequest:
     """One request and its outcome."""
 
-    def __init__(self, ledger: Ledger, source: Source, ask: RequestKind, sent: float) -> None:
-        self._ledger, self._source, self._ask, self._sent = ledger, source, ask, sent
+    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float) -> None:
+        self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
 
-    def answered(self, said: StatedLimit | None) -> None:
+    def answered(self, stated: StatedLimit | None) -> None:
         known, now = self._ledger.find(self._source), self._ledger.clock()
-        after = quota.after_answer(known, self._ask, said, self._sent, now)
+        after = quota.after_answer(known, self._kind, stated, self._sent, now)
         if after == known:
             return
         at_once = (after.until, after.everything) != (known.until, known.everything)
         record = self._ledger.change if at_once else self._ledger.note
-        record(self._source, lambda known: quota.after_answer(known, self._ask, said, self._sent, now))
+        record(self._source, lambda known: quota.after_answer(known, self._kind, stated, self._sent, now))
 
-    def refused(self, said: StatedLimit | None, retry: int | None) -> None:
-        if self._ask is RequestKind.PART:
+    def refused(self, stated: StatedLimit | None, retry: int | None) -> None:
+        if self._kind is RequestKind.PART:
             return
         now = self._ledger.clock()
         known = self._ledger.change(
-            self._source, lambda known: quota.after_refusal(known, self._ask, said, retry, self._sent, now)
+            self._source, lambda known: quota.after_refusal(known, self._kind, stated, retry, self._sent, now)
         )
         seconds = round(known.until - now)
         log.warning("upstream_limits", source=str(self._source), seconds=seconds, everything=known.everything)

@@ -88,7 +88,7 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
         return None
 
 
-def told(headers: Mapping[str, str]) -> StatedLimit | None:
+def parse_stated_limit(headers: Mapping[str, str]) -> StatedLimit | None:
     """Parse the headers that Docker Hub and others send with every manifest (`ratelimit-remaining: 99;w=21600`); None
     if absent."""
     limit, window = _count(headers.get("ratelimit-limit", ""))
@@ -105,25 +105,25 @@ def _count(value: str) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def after_answer(known: Allowance, ask: RequestKind, said: StatedLimit | None, sent: float, now: float) -> Allowance:
+def after_answer(known: Allowance, kind: RequestKind, stated: StatedLimit | None, sent: float, now: float) -> Allowance:
     """State after a response other than 429 to a request sent at `sent`: it may end a pause that had begun before."""
-    allowance = _noted(known, said, sent, now)
+    allowance = _noted(known, stated, sent, now)
     if known.until and sent >= known.began:
-        proved = known.everything or ask is RequestKind.PULL or (said is not None and bool(said.remaining))
+        proved = known.everything or kind is RequestKind.PULL or (stated is not None and bool(stated.remaining))
         if proved:
             allowance = replace(allowance, until=0.0, everything=False, strikes=0)
-    if said is not None and said.remaining == 0 and not allowance.until:
+    if stated is not None and stated.remaining == 0 and not allowance.until:
         allowance = replace(allowance, began=now, until=now + _refill(allowance), everything=False)
     return allowance
 
 
 def after_refusal(
-    known: Allowance, ask: RequestKind, said: StatedLimit | None, retry: int | None, sent: float, now: float
+    known: Allowance, kind: RequestKind, stated: StatedLimit | None, retry: int | None, sent: float, now: float
 ) -> Allowance:
     """State after a 429. If the request was sent before the pause began, the pause is extended only by the time that
     the response names."""
-    allowance = _noted(known, said, sent, now)
-    everything = ask is not RequestKind.PULL or said is None
+    allowance = _noted(known, stated, sent, now)
+    everything = kind is not RequestKind.PULL or stated is None
     late = bool(known.until) and sent < known.began
     strikes = known.strikes if late else known.strikes + 1
     pause = min(FIRST_PAUSE * 2 ** min(max(strikes, 1) - 1, 10), LONGEST_PAUSE)
@@ -133,20 +133,20 @@ def after_refusal(
     return replace(allowance, began=now, until=until, everything=everything, strikes=strikes)
 
 
-def pause(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> float:
+def pause(known: Allowance, kind: RequestKind, free_checks: bool, now: float) -> float:
     """Seconds for which such a request must not be sent; 0: it may be sent. `free_checks`: a CHECK is known not to
     count."""
-    counts = known.everything or ask is RequestKind.PULL or (ask is RequestKind.CHECK and not free_checks)
+    counts = known.everything or kind is RequestKind.PULL or (kind is RequestKind.CHECK and not free_checks)
     # No pause is longer: a longer one was written before the clock was set back.
     return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
 
 
-def must_claim(known: Allowance, ask: RequestKind, free_checks: bool, now: float) -> bool:
+def needs_probe(known: Allowance, kind: RequestKind, free_checks: bool, now: float) -> bool:
     """Whether an expired pause still needs a probe: one request is sent first, the others wait for it."""
-    return bool(known.until) and pause(replace(known, until=now + 1), ask, free_checks, now) > 0
+    return bool(known.until) and pause(replace(known, until=now + 1), kind, free_checks, now) > 0
 
 
-def claimed(known: Allowance, now: float) -> Allowance:
+def after_probe_sent(known: Allowance, now: float) -> Allowance:
     """State while one request probes; the others wait for its outcome."""
     return replace(known, began=now, until=now + PROBE_WITHIN)
 
@@ -220,25 +220,25 @@ def _refill(known: Allowance) -> float:
     return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
 
 
-def _noted(known: Allowance, said: StatedLimit | None, sent: float, now: float) -> Allowance:
-    if said is None:
+def _noted(known: Allowance, stated: StatedLimit | None, sent: float, now: float) -> Allowance:
+    if stated is None:
         return known
-    if sent < known.told_at and None not in (said.remaining, known.remaining):
+    if sent < known.told_at and None not in (stated.remaining, known.remaining):
         # Concurrent responses arrive in any order: the one that leaves least counts.
-        said = replace(said, remaining=min(said.remaining or 0, known.remaining or 0))
+        stated = replace(stated, remaining=min(stated.remaining or 0, known.remaining or 0))
     samples = known.samples
-    if said.remaining is not None:
-        if samples and said.remaining > samples[-1][1]:
+    if stated.remaining is not None:
+        if samples and stated.remaining > samples[-1][1]:
             samples = ()
         if len(samples) >= 2 and samples[-1][0] - samples[-2][0] < SAMPLE_EVERY:
             samples = samples[:-1]
-        samples = (*samples, (now, said.remaining))[-SAMPLES:]
+        samples = (*samples, (now, stated.remaining))[-SAMPLES:]
     return replace(
         known,
-        limit=known.limit if said.limit is None else said.limit,
-        remaining=known.remaining if said.remaining is None else said.remaining,
-        window=said.window or known.window,
-        source=said.source or known.source,
+        limit=known.limit if stated.limit is None else stated.limit,
+        remaining=known.remaining if stated.remaining is None else stated.remaining,
+        window=stated.window or known.window,
+        source=stated.source or known.source,
         told_at=now,
         samples=samples,
     )

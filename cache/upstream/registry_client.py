@@ -19,7 +19,7 @@ from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, 
 from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger, Quota
 from cache.upstream.probe import RegistryProbe
-from cache.upstream.quota import RequestKind, retry_after, told
+from cache.upstream.quota import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
@@ -61,13 +61,13 @@ class RegistryClient:
         """Whether the upstream failed recently, so that the next response may take long or never arrive."""
         return self._egress.circuits.is_open(self.source.origin, image.text)
 
-    def pause(self, ask: RequestKind) -> float:
+    def pause(self, kind: RequestKind) -> float:
         """Seconds until a request of this kind may be sent."""
-        return self.quota.pause(ask)
+        return self.quota.pause(kind)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """Fetch the reference's target; None if the response does not tell (not all registries send a digest)."""
-        flow = self._ask(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
+        flow = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(flow, self._egress)
         await response.aclose()
         media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
@@ -85,7 +85,7 @@ class RegistryClient:
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         """Fetch the blob's size in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page,
         which proves no right."""
-        response = await carry_out(self._ask(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
+        response = await carry_out(self._request(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
         await response.aclose()
         self._refuse_page(response, digest)
         return content_length(response)
@@ -101,7 +101,8 @@ class RegistryClient:
         upstream's own address, because the target of an earlier redirect may have expired.
         """
         headers = {"Range": part.range} if part else {}
-        flow = self._ask(RequestKind.PART if part else RequestKind.CONTENT, image, "GET", f"blobs/{digest}", headers)
+        kind = RequestKind.PART if part else RequestKind.CONTENT
+        flow = self._request(kind, image, "GET", f"blobs/{digest}", headers)
         response = carry_out_blocking(flow, self._egress)
         stream: ResponseBlobStream | None = None
         try:
@@ -155,7 +156,8 @@ class RegistryClient:
         return ReferrersPage(manifests, "artifactType" in applied)
 
     def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
-        response = yield from self._ask(RequestKind.PULL, image, "GET", f"manifests/{reference}", {"Accept": _ACCEPT})
+        path = f"manifests/{reference}"
+        response = yield from self._request(RequestKind.PULL, image, "GET", path, {"Accept": _ACCEPT})
         media_type = essence(response.headers.get("content-type", ""))
         if not is_manifest(media_type):
             yield Drop(response)
@@ -187,7 +189,7 @@ class RegistryClient:
     def _get_json(
         self, image: RepositoryName, path: str, accept: str = "application/json"
     ) -> Flow[tuple[dict[str, Any], Response]]:
-        response = yield from self._ask(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
+        response = yield from self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
         try:
             document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
@@ -196,35 +198,35 @@ class RegistryClient:
             raise Corrupt(f"{self.host} returned JSON that is no object", Fault.JSON)
         return document, response
 
-    def _ask(
-        self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
+    def _request(
+        self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> Flow[Response]:
         """Send a request with tokens and redirects; return a 2xx response. Other responses raise errors; while the
         quota allows no request, RateLimited is raised without one."""
-        with self.quota.request(ask) as conversation:
+        with self.quota.request(kind) as counted:
             try:
-                response = yield from self._authorized(ask, image, method, path, headers)
+                response = yield from self._authorized(kind, image, method, path, headers)
             except RateLimited as error:
-                conversation.refused(None, error.retry_after)
+                counted.refused(None, error.retry_after)
                 raise
             own = origin_of(str(response.url)) == self.source.origin
-            said = told(response.headers) if own else None
+            stated = parse_stated_limit(response.headers) if own else None
             if own and response.status_code == 429:
-                conversation.refused(said, retry_after(response.headers))
+                counted.refused(stated, retry_after(response.headers))
             else:
-                conversation.answered(said)
+                counted.answered(stated)
         if 200 <= response.status_code < 300:
             return response
         yield Drop(response)
         raise self._refusal(response, image)
 
     def _authorized(
-        self, ask: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
+        self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
     ) -> Flow[Response]:
         """Send a request, and again with a new token after a 401."""
         scope = f"repository:{image}:pull"
         # an upstream that fails at ranges may still serve the whole blob
-        blamed = "" if ask is RequestKind.PART else image.text
+        blamed = "" if kind is RequestKind.PART else image.text
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)

@@ -34,8 +34,8 @@ LIMITED = StatedLimit(100, 0, 21600, "1.2.3.4")
 
 
 def refuse(quota: Quota, retry: int = 60) -> None:
-    with quota.request(RequestKind.PULL) as conversation:
-        conversation.refused(LIMITED, retry)
+    with quota.request(RequestKind.PULL) as counted:
+        counted.refused(LIMITED, retry)
 
 
 def test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential(path: Path, clock: Clock) -> None:
@@ -46,8 +46,8 @@ def test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential(pat
     with pytest.raises(RateLimited, match="used up until 22:14 UTC") as caught, other.request(RequestKind.PULL):
         raise AssertionError("it was sent")
     assert caught.value.retry_after == 60
-    with other.request(RequestKind.CONTENT) as conversation:
-        conversation.answered(None)
+    with other.request(RequestKind.CONTENT) as counted:
+        counted.answered(None)
     assert Quota(Ledger(path, clock), ALICE).pause(RequestKind.PULL) == 0
 
 
@@ -56,14 +56,14 @@ def test_after_a_pause_one_process_sends_one_request_and_the_others_wait_for_it(
     refuse(quotas[0])
     clock.now += 60
     assert [quota.pause(RequestKind.PULL) for quota in quotas] == [0] * 4
-    with quotas[1].request(RequestKind.PULL) as conversation:
+    with quotas[1].request(RequestKind.PULL) as counted:
         for quota in quotas:
             with pytest.raises(RateLimited), quota.request(RequestKind.PULL):
                 raise AssertionError("it was sent")
-        conversation.answered(StatedLimit(100, 7, 21600))
+        counted.answered(StatedLimit(100, 7, 21600))
     for quota in quotas:
-        with quota.request(RequestKind.PULL) as conversation:
-            conversation.answered(StatedLimit(100, 6, 21600))
+        with quota.request(RequestKind.PULL) as counted:
+            counted.answered(StatedLimit(100, 6, 21600))
 
 
 def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
@@ -90,8 +90,8 @@ def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
 
 def test_what_is_left_is_told_to_others_by_a_flush(path: Path, clock: Clock) -> None:
     ledger, other = Ledger(path, clock), Ledger(path, clock)
-    with Quota(ledger, ANONYMOUS).request(RequestKind.PULL) as conversation:
-        conversation.answered(StatedLimit(100, 99, 21600))
+    with Quota(ledger, ANONYMOUS).request(RequestKind.PULL) as counted:
+        counted.answered(StatedLimit(100, 99, 21600))
     assert other.all() == {}
     ledger.flush()
     assert other.find(ANONYMOUS).remaining == 99
@@ -112,8 +112,8 @@ def test_the_last_word_of_the_upstream_counts_whoever_heard_it(path: Path, clock
 
 def test_while_what_is_left_is_on_its_way_to_others_the_next_pull_waits(clock: Clock) -> None:
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
-    with quota.request(RequestKind.PULL) as conversation:
-        conversation.answered(StatedLimit(100, 2, 21600))
+    with quota.request(RequestKind.PULL) as counted:
+        counted.answered(StatedLimit(100, 2, 21600))
     clock.now += 1
     with quota.request(RequestKind.PULL):
         assert quota.pause(RequestKind.PULL) == 0
@@ -179,6 +179,6 @@ def test_a_lock_that_is_held_for_ever_is_not_waited_for(path: Path, clock: Clock
 
 def test_a_part_that_is_refused_does_not_stop_the_download_that_it_belongs_to(clock: Clock) -> None:
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
-    with quota.request(RequestKind.PART) as conversation:
-        conversation.refused(None, 60)
+    with quota.request(RequestKind.PART) as counted:
+        counted.refused(None, 60)
     assert quota.pause(RequestKind.CONTENT) == 0

@@ -17,15 +17,15 @@ from cache.upstream.quota import (
     SavingMode,
     StatedLimit,
     after_answer,
+    after_probe_sent,
     after_refusal,
-    claimed,
     empty_at,
     in_words,
-    must_claim,
+    needs_probe,
+    parse_stated_limit,
     pause,
     retry_after,
     saving_mode,
-    told,
 )
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -109,13 +109,13 @@ def test_whatever_an_upstream_sends_is_a_bounded_number_or_none(value: str) -> N
     ],
 )
 def test_limits_are_read_as_upstreams_write_them(headers: dict[str, str], expected: StatedLimit | None) -> None:
-    assert told(headers) == expected
+    assert parse_stated_limit(headers) == expected
 
 
 @given(st.text(max_size=60), st.text("0123456789;w= ,-", max_size=30))
 def test_whatever_is_said_of_limits_is_a_count_or_nothing(one: str, other: str) -> None:
-    said = told({"ratelimit-limit": one, "ratelimit-remaining": other})
-    assert said is None or all(value is None or 0 <= value < 1e9 for value in (said.limit, said.remaining))
+    stated = parse_stated_limit({"ratelimit-limit": one, "ratelimit-remaining": other})
+    assert stated is None or all(value is None or 0 <= value < 1e9 for value in (stated.limit, stated.remaining))
 
 
 # What follows from it.
@@ -125,9 +125,9 @@ LIMITED = StatedLimit(100, 0, 21600)
 
 
 def refused(
-    ask: RequestKind = PULL, said: StatedLimit | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
+    kind: RequestKind = PULL, stated: StatedLimit | None = LIMITED, retry: int | None = None, known: Allowance = UNKNOWN
 ) -> Allowance:
-    return after_refusal(known, ask, said, retry, NOW, NOW)
+    return after_refusal(known, kind, stated, retry, NOW, NOW)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def refused(
     [
         (UNKNOWN, {PULL: False, CHECK: False, CONTENT: False, PART: False}),
         (refused(), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
-        (refused(said=None), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
+        (refused(stated=None), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
@@ -146,7 +146,7 @@ def refused(
     ],
 )
 def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[RequestKind, bool]) -> None:
-    assert {ask: pause(allowance, ask, False, NOW) > 0 for ask in RequestKind} == pauses
+    assert {kind: pause(allowance, kind, False, NOW) > 0 for kind in RequestKind} == pauses
 
 
 def test_checks_that_are_known_to_be_free_go_on_until_one_is_refused() -> None:
@@ -173,7 +173,7 @@ def test_without_a_word_pauses_double_up_to_a_quarter_of_an_hour() -> None:
         known = after_refusal(known, PULL, LIMITED, None, now, now)
         pauses.append(known.until - now)
         now = known.until
-        known = claimed(known, now)
+        known = after_probe_sent(known, now)
     assert pauses == [30, 60, 120, 240, 480, 900, 900]
 
 
@@ -188,13 +188,13 @@ def test_a_herd_that_is_refused_at_once_pauses_once() -> None:
 
 def test_after_a_pause_one_goes_first_and_its_answer_ends_it_for_all() -> None:
     known, later = refused(retry=10), NOW + 10
-    assert not must_claim(UNKNOWN, PULL, False, later)
-    assert must_claim(known, PULL, False, later)
-    going = claimed(known, later)
+    assert not needs_probe(UNKNOWN, PULL, False, later)
+    assert needs_probe(known, PULL, False, later)
+    going = after_probe_sent(known, later)
     assert 0 < pause(going, PULL, False, later) <= PROBE_WITHIN
     assert pause(after_answer(going, PULL, StatedLimit(100, 3), later, later + 1), PULL, False, later + 1) == 0
     assert pause(after_refusal(going, PULL, LIMITED, 60, later, later), PULL, False, later) == 60
-    assert must_claim(going, PULL, False, later + PROBE_WITHIN)
+    assert needs_probe(going, PULL, False, later + PROBE_WITHIN)
 
 
 def test_an_answer_that_was_under_way_when_the_pause_began_does_not_end_it() -> None:
