@@ -13,7 +13,7 @@ class StrictConnection(h11.Connection):
     """The server's side of one connection. Each request head is checked before h11 parses it."""
 
     def __init__(self, head_limit: int) -> None:
-        """`head_limit`: bytes that an incomplete head may take."""
+        """`head_limit`: maximum bytes of an incomplete head."""
         super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:

@@ -1,4 +1,4 @@
-"""FastConnection: the h11 connection that leans on h11's internals; all that does stands in this file.
+"""FastConnection: the h11 connection that uses h11's internals, which no other file does.
 
 Each shortcut states its share of the processor time of a cached manifest. `connection_type` holds them against h11
 itself, and gives StrictConnection where h11 has changed.
@@ -18,7 +18,7 @@ from gateway.server.request_head import HEAD_LIMIT, HeadRefused, find_head_end, 
 log = structlog.get_logger()
 
 _HEADERS: Any = type(h11.Request(method="GET", target="/", headers=[("Host", "a")]).headers)
-"""h11's own list of headers, which a request takes over as it is."""
+"""The type of h11's list of headers, which a request accepts without a check."""
 
 
 class FastConnection(StrictConnection):

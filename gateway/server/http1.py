@@ -146,7 +146,7 @@ class Http1Connection(TCPServer):
 
 @dataclass(frozen=True)
 class _LastData(RawData):
-    """Data after which the connection closes because its client asked for that.
+    """Data after which the connection closes because its client requested that.
 
     Nothing more is then waiting to be read, for which the close would become a reset and discard the data.
     """

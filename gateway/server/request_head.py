@@ -1,8 +1,8 @@
 """Which request heads are accepted (RFC 9112), stricter than h11 is by itself; pure.
 
-Two readers that take one head for two different requests are how requests are smuggled past a reverse proxy. What a
-well-behaved client never sends is therefore answered 400 and the connection closed. Once a head is parsed, most of it
-cannot be seen any more, so the check reads the bytes.
+Requests are smuggled past a reverse proxy if two readers take one head for two different requests. What a well-behaved
+client never sends is therefore refused with 400, and the connection closed. Once a head is parsed, most of it cannot be
+seen any more, so the check reads the bytes.
 """
 
 import re
