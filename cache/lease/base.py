@@ -12,7 +12,7 @@ class Lease(Protocol):
 
 
 class Leases(Protocol):
-    """Leases by name. No method blocks; each raises OSError where leases cannot be had at all."""
+    """Leases by name. No method blocks; each raises OSError if leases are not possible at all."""
 
     def take(self, name: str) -> Lease | None:
         """Take the lease; None while another holds it, in this process or another."""

@@ -9,7 +9,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.values import Origin, Source, TagPointer
 
 SAVING_FACTOR = 10
-"""How many times its ttl a tag is fresh while little is left of a limit that counts requests for tags, too."""
+"""Factor by which the ttl of tags is extended while little is left of a limit that also counts requests for tags."""
 
 
 class Freshness(Enum):

@@ -52,8 +52,8 @@ def worth(held: CachedItem, now: float) -> float:
 def choose(
     held: Iterable[CachedItem], wanted: int, now: float, spared: Collection[Digest] = frozenset()
 ) -> list[CachedItem]:
-    """Choose what is worth least, until its bytes reach `wanted` or nothing is left. Content that is gone upstream is
-    chosen last, and nothing that is `spared` (pinned content)."""
+    """Choose the items that are worth least, until their bytes reach `wanted` or no item is left. Content that is gone
+    upstream is chosen last; `spared` (pinned) content is never chosen."""
     chosen: list[CachedItem] = []
     for candidate in sorted(held, key=lambda h: (h.gone, worth(h, now))):
         if wanted <= 0:

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 CHUNK = 256 * 1024
 RECHECK_SECONDS = 24 * 3600.0
-"""How long checked content is not checked again."""
+"""Seconds after a check before content is checked again."""
 
 PAGE = 100
 IDLE_SECONDS = 60.0

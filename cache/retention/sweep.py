@@ -164,7 +164,8 @@ class Evictor:
         documents: bool,
         stopped: threading.Event | None = None,
     ) -> int:
-        """Evict about `wanted` bytes of what is worth least. `documents`: manifests, too, which free no disk."""
+        """Evict about `wanted` bytes of the items that are worth least. `documents`: evict manifests too, which free no
+        disk space."""
         freed = 0
         for gone in (False, True):
             if freed >= wanted:
@@ -188,8 +189,8 @@ class Evictor:
         return freed
 
     def _take(self, chosen: Iterable[CachedItem], spared: set[Digest], *, on_disk: bool = False) -> int:
-        """Evict what is neither spared nor being read; return the bytes. `on_disk`: count only files that were there,
-        not rows without a file, which count for the cap alone."""
+        """Evict the items that are neither spared nor being read; return their bytes. `on_disk`: count only existing
+        files; rows without a file count for the cap alone."""
         return sum(
             self._take_batch(batch, on_disk) for batch in _batches([h for h in chosen if h.digest not in spared])
         )
@@ -247,7 +248,7 @@ class Sweeper(RoleThread):
         self._pause, self._tidied, self._tidy_at = timings.first_folders, 0, 0.0
 
     def step(self) -> float:
-        """Do what is due, and tidy until the next sweep; ends early after a batch once it is stopped."""
+        """Run the work that is due, and tidy until the next sweep; ends after the current batch if stopped."""
         self._do_chores()
         return self._tidy(time.monotonic() + self._sweep())
 

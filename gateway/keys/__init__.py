@@ -1,1 +1,1 @@
-"""Keys that the data folder holds, and what is sealed with them."""
+"""Keys in the data folder, and encryption with them."""

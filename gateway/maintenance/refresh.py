@@ -1,4 +1,4 @@
-"""Refresh: ask the upstream where a tag points now, and cache its manifest."""
+"""Refresh: revalidates a tag at the upstream now, and caches its manifest."""
 
 from cache.oci.names import Tag
 from cache.proxy.repository import Refreshed

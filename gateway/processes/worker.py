@@ -28,7 +28,8 @@ log = structlog.get_logger()
 GRACE_SECONDS = 60.0
 STOP = signal.SIGTERM
 HURRY = signal.SIGUSR1
-"""A signal that only the parent sends: SIGTERM may arrive twice, from it and from whoever ends a process group."""
+"""A signal that only the parent sends: SIGTERM may arrive twice, from the parent and from a signal to the process
+group."""
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

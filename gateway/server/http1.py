@@ -148,7 +148,7 @@ class Http1Connection(TCPServer):
 class _LastData(RawData):
     """Data after which the connection closes because its client requested that.
 
-    Nothing more is then waiting to be read, for which the close would become a reset and discard the data.
+    No unread bytes are left then, for which the close would become a reset and discard the data.
     """
 
 

@@ -13,7 +13,7 @@ from gateway.services import Services
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """Options of the registry's surface. `open_proxy`: whether strangers may be served."""
+    """Options of the registry's surface. `open_proxy`: whether anonymous clients beyond this machine may be served."""
 
     open_proxy: bool
 
@@ -44,7 +44,8 @@ class Access:
         return opened
 
     def _check(self, location: ProxiedLocation, principal: Principal) -> None:
-        """Check that the principal may pull the image; only then is it told what else may be done. Raises Denied."""
+        """Check that the principal may pull the image, before any other error reveals something about it. Raises
+        Denied."""
         target = DependencyProxyTarget(location.group, self._options.open_proxy)
         decision = decide(principal, Action.PULL, target, self._services.clock())
         if not decision.allowed:

@@ -95,7 +95,7 @@ class BlobResponse:
 
 
 class BlobHead:
-    """Response to HEAD of a blob, without a length where the upstream did not tell the size (`size` None)."""
+    """Response to HEAD of a blob, without a length if the upstream did not state the size (`size` None)."""
 
     def __init__(self, digest: Digest, size: int | None, status: CacheStatus) -> None:
         self._headers = blob_headers(digest, status)

@@ -105,7 +105,7 @@ class RootSelection:
         self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises RegistryError for what is refused."""
+        """Choose the root of a request and pass it on. Raises RegistryError for a refused request."""
         chosen = scope[_CHOSEN] = choose_root(scope, self._table)
         if not chosen.namespace:
             await self._app(scope, receive, send)

@@ -21,7 +21,7 @@ _PINGS = ("/v2", "/v2/")
 
 
 class RegistryApi:
-    """Every path under /v2, inside a RootSelection. Raises RegistryError for what is refused."""
+    """App for every path under /v2, inside a RootSelection. Raises RegistryError for a refused request."""
 
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._authenticator = services.authenticator
