@@ -206,7 +206,7 @@ def test_a_listener_whose_port_is_taken_is_named(server: Gateway, long_lived: Lo
     assert completed.returncode == 1
     [line] = completed.stderr.splitlines()
     assert f"127.0.0.1 port {taken}" in line
-    assert "listener 1" in line
+    assert "listener[1].host or listener[1].port" in line
 
 
 def test_all_addresses_are_told_to_other_commands(server: Gateway, listener: str) -> None:
