@@ -25,7 +25,7 @@ PROBE_WITHIN = 30.0
 
 
 class Admission(Enum):
-    """What a circuit breaker says to a request: send it, send it as a probe, or refuse it."""
+    """Decision of a circuit breaker about a request: send it, send it as a probe, or refuse it."""
 
     PASS = "pass"
     PROBE = "probe"

@@ -61,7 +61,7 @@ class UpstreamClient(Protocol):
         """Seconds until a request of this kind may be sent."""
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """What the reference points to; None where the response does not tell (not all registries send a digest)."""
+        """The target of the reference; None where the response does not tell (not all registries send a digest)."""
 
     async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
         """The manifest, verified against the requested digest, else against the one that the upstream names."""

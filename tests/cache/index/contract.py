@@ -1,4 +1,4 @@
-"""What every Index keeps to. An index's own test module inherits this and gives the `index` fixture."""
+"""Contract of every Index. The test module of an implementation inherits it and gives the `index` fixture."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -119,7 +119,7 @@ class IndexContract:
 
 
 class HistoryContract:
-    """What every index keeps to that is a History, too."""
+    """Contract of every Index that is a History, too."""
 
     async def test_every_pointer_is_a_sighting_from_its_first_to_its_last(self, index: Any) -> None:
         later, moved = NOON + timedelta(hours=1), manifest_of("two").descriptor

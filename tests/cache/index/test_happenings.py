@@ -1,4 +1,4 @@
-"""What is remembered of happenings: the last of each kind, how often, bounded, whoever wrote it."""
+"""HappeningLog: the last event of each kind, its count, bounds, and several writers."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -42,7 +42,7 @@ async def index(path: Path) -> AsyncIterator[SqlIndex]:
 
 @pytest.fixture
 async def other(path: Path, index: SqlIndex) -> AsyncIterator[SqlIndex]:
-    """The same file as another process sees it."""
+    """An index over the file of `index`, as another process has it."""
     other = SqlIndex(path)
     yield other
     other.close()
@@ -58,7 +58,7 @@ async def forgetful(path: Path) -> AsyncIterator[SqlIndex]:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is sent to any database meanwhile."""
+    """Collect the statements sent to any database within the block."""
     seen: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -261,7 +261,7 @@ DOCUMENTS = st.fixed_dictionaries(
 
 
 def is_wanted(document: dict[str, Any], media_type: str) -> bool:
-    """What a document of DOCUMENTS must be like, case by case."""
+    """Check what a document of DOCUMENTS must be like, case by case."""
     version, keys = document.get("schemaVersion"), document.keys()
     if type(version) is not int or version != 2:
         return False

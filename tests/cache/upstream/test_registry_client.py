@@ -195,7 +195,7 @@ async def test_an_abort_from_another_thread_wakes_a_stalled_read(
 
 
 async def test_what_is_read_after_an_abort_is_the_body_or_nothing(upstream: Liar, connect: Connect) -> None:
-    """Of what the kernel holds by then nothing may come undecrypted."""
+    """Bytes that the kernel holds by then must not arrive undecrypted."""
     content, digest = blob_of(2 * MB)
     upstream.offer_blob(content)
     stall = lies.stalled(300_000)

@@ -104,7 +104,7 @@ def unquote(text: str) -> str | None:
 
 
 def slow_challenges(header: str) -> list[Challenge]:
-    """As RFC 9110 says it in words: a list of elements, each a parameter or a scheme, or a scheme and its first one."""
+    """Grammar of RFC 9110: a list of elements, each a parameter, a scheme, or a scheme and its first parameter."""
     found: list[tuple[str, dict[str, str]]] = []
     for element in (element.strip() for element in split_at_commas(header)):
         if not element:
