@@ -46,7 +46,7 @@ class EvictedContent:
 
 @dataclass(frozen=True, slots=True)
 class CacheLevel:
-    """How full the cache and its disk are: `size` and `disk_free` in bytes, `blobs` as a count."""
+    """Fill level of the cache and its disk: `size` and `disk_free` in bytes, `blobs` as a count."""
 
     size: int
     blobs: int

@@ -13,10 +13,10 @@ SAVING_FACTOR = 10
 
 
 class Freshness(Enum):
-    """How a tag may be served by its pointer.
+    """Freshness of a tag's pointer, which decides how the tag is served.
 
-    MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream should
-    confirm it, and where it fails the pointer may be served stale. EXPIRED: served only if the upstream confirms it.
+    MISS: there is no pointer. FRESH: served without a request to the upstream. REVALIDATE: the upstream should confirm
+    it, and where it fails the pointer may be served stale. EXPIRED: served only if the upstream confirms it.
     """
 
     MISS = "miss"

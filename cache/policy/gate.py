@@ -1,4 +1,5 @@
-"""Gate: what a group lets through: names, tags and digests of images. Pure decisions; whoever calls brings the facts.
+"""Gate: what a group lets through: names, tags and digests of images. Pure decisions over facts that the caller
+provides.
 
 Enforcement and explanation call the same functions with the same facts, so what is explained is what is served.
 """

@@ -1,7 +1,7 @@
 """PullQueue: misses wait while an upstream must not be called, and continue in fair order.
 
-Whoever waits names a group, which is opaque here. Groups take turns, and within one the first comes first, so that a
-group with a thousand misses does not delay one with a single miss.
+Each waiting miss belongs to a group, whose name is opaque. Groups take turns, and within a group the order is first in,
+first out, so that a group with a thousand misses does not delay one with a single miss.
 """
 
 import asyncio

@@ -214,7 +214,7 @@ class ProxiedRepository:
         return timings.revalidation_after_silence if silent else timings.revalidation
 
     def _saving(self) -> SavingMode:
-        """How far requests about tags are saved, where the upstream's limit counts them."""
+        """Saving mode for revalidations, if the upstream's limit counts them."""
         quota = self._client.quota
         return SavingMode.NONE if quota.free_checks else quota.saving_mode()
 
@@ -252,7 +252,7 @@ class ProxiedRepository:
     async def _revalidate(self, pointer: TagPointer, *, stale_allowed: bool) -> Manifest | None:
         """The manifest that the tag points to now; None while it still points to what is held.
 
-        While next to nothing is left of the upstream's limit, that is kept for images that are not here.
+        When the upstream's limit is nearly used up, the rest is kept for images that are not cached.
         """
         if self._saving() is SavingMode.SCARCE:
             raise self._client.quota.saving_refusal()

@@ -50,7 +50,7 @@ class Rights:
         return Link(self._source, self._image, digest)
 
     def has(self, digest: Digest) -> Awaitable[bool]:
-        """Whether the image has a link to the digest; the answer comes from memory as a rule."""
+        """Whether the image has a link to the digest; usually decided from memory."""
         return self._index.linked(self.link(digest))
 
     def provable(self, digest: Digest) -> Awaitable[bool]:
@@ -107,6 +107,6 @@ class Rights:
 
 
 async def record_arrival(index: Index, flight: Flight) -> None:
-    """Record a committed download: the bytes are here, and all images whose right was proved have a link."""
+    """Record a committed download: the bytes are cached, and all images whose right was proved have a link."""
     links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
     await index.record(BlobInfo(flight.digest, flight.written), *links)

@@ -65,7 +65,7 @@ class PullThrough:
         self._calls: Shared[Hashable, Any] = Shared(self.tasks)
 
     def waiting_misses(self) -> dict[Source, int]:
-        """How many misses wait for their turn, by source."""
+        """Number of waiting misses by source."""
         return {source: len(queue) for source, queue in self.queues.items()}
 
     def share(

@@ -115,7 +115,7 @@ class SidecarView:
         return os.fstat(self._descriptor).st_nlink > 0
 
     def look(self) -> None:
-        """Read count and note again; a value whose write is under way keeps its last state."""
+        """Read count and note again; a value that is being written keeps its last state."""
         raw = os.pread(self._descriptor, _COUNT.size + _EDITION.size, 0)
         if len(raw) < _COUNT.size + _EDITION.size:
             return

@@ -59,7 +59,7 @@ UNWATCHED: Traffic = _Unwatched()
 
 
 class FailureStage(Enum):
-    """How far a request came that got no response."""
+    """Stage at which a request without a response failed."""
 
     NAME = "name"
     ADDRESS = "address"
@@ -119,7 +119,7 @@ class Egress:
 
     async def prepare(self) -> None:
         """Make in advance what the first request would wait for, 35 ms long: trusted certificates and the backend."""
-        with suppress(Unavailable):  # a broken ca_file is reported to whoever needs it
+        with suppress(Unavailable):  # a broken ca_file is reported by the first request that needs it
             self._clients()
         await prepare_backend()
 

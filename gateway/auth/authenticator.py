@@ -12,7 +12,7 @@ class Authenticator:
     async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
         """The principal of an ASGI scope.
 
-        Nobody has credentials of this server yet, so every request is anonymous, and credentials that were meant for
-        another registry are ignored.
+        This server has no credentials yet, so every request is anonymous, and credentials that were meant for another
+        registry are ignored.
         """
         return ANONYMOUS

@@ -1,4 +1,4 @@
-"""`doctor`: finds what is wrong with an installation, and says what to do about it."""
+"""`doctor`: finds faults of an installation, and names remedies."""
 
 import asyncio
 from dataclasses import replace

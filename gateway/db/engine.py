@@ -100,14 +100,14 @@ class WriterTurns:
             yield
 
     def _take(self) -> ExitStack:
-        """Wait for the lock; whoever closes the stack gives it back."""
+        """Wait for the lock; closing the stack releases it."""
         stack = ExitStack()
         stack.enter_context(alone(self._path))
         return stack
 
 
 def _give_back(taken: Future[ExitStack]) -> None:
-    """Give back a turn that came when nobody waited for it any more."""
+    """Release a lock that was acquired after its waiter had left."""
     if not taken.cancelled() and taken.exception() is None:
         taken.result().close()
 

@@ -14,7 +14,7 @@ from gateway.doctor.check import Check, Remedy, failed, not_run, passed
 from gateway.upstreams import Upstream
 
 SKEW = 60.0
-"""Seconds by which clocks may differ: tokens are valid for minutes, by the clock of whoever issued them."""
+"""Seconds by which clocks may differ: tokens are valid for minutes, by the clock of their issuer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Sample:
 class UpstreamChecks:
     """Checks of one upstream.
 
-    `skew`: seconds that its clock is ahead of this machine's; None where it does not tell the time.
+    `skew`: seconds that its clock is ahead of this machine's; None if its responses have no Date.
     """
 
     checks: list[Check]

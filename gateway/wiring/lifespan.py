@@ -48,7 +48,7 @@ USAGE_FLUSH_SECONDS = 3.0
 FOLD_SECONDS = 0.5
 REPORT_SECONDS = 2.0
 CHANGE_CHECK_SECONDS = 0.005
-"""How soon a server sees the changes of another process, such as a command."""
+"""Seconds until a server sees the changes of another process, such as a command."""
 
 
 @dataclass(frozen=True, slots=True)
