@@ -139,7 +139,9 @@ THREATS = [
         "Content that does not match its digest is stored, and served from then on.",
         "A spool is committed only after its digest and length are verified.",
         ("tests/cache/store/test_spool.py",),
-        Disarm("cache/store/spool.py", "if Digest(self._algorithm, self._hasher.hexdigest()) != expected:", "if False:"),
+        Disarm(
+            "cache/store/spool.py", "if Digest(self._algorithm, self._hasher.hexdigest()) != expected:", "if False:"
+        ),
     ),
     Threat(
         "digests that are none",
@@ -468,9 +470,7 @@ THREATS = [
         "a machine that stopped",
         "After a power loss, a download continues a partial file with holes where bytes were only in memory.",
         "A partial file is used only within the same boot of the machine, and all of it is hashed again.",
-        (
-            "tests/cache/download/test_shared_fill.py::test_a_spool_from_before_the_machine_stopped_is_not_resumed",
-        ),
+        ("tests/cache/download/test_shared_fill.py::test_a_spool_from_before_the_machine_stopped_is_not_resumed",),
         Disarm(
             "cache/download/leased_spool.py",
             "(view.note.source, view.note.boot) != (source, self._boot)",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from gateway.processes.errors import CannotStart
-from gateway.server.connections import BACKLOG
+from gateway.server.http_server import BACKLOG
 from gateway.settings.tables import Settings
 
 

@@ -30,7 +30,7 @@ from gateway.processes.errors import CannotStart, NoWorkerReady
 from gateway.processes.listeners import bound, urls_of
 from gateway.processes.shared_counters import count_folder
 from gateway.processes.worker import WorkerSetup, tls_files, work
-from gateway.processes.worker_pool import WorkerPool, WorkerStart
+from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
 from gateway.server.tls import TlsUnusable, tls_context
 from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import open_proxy_allowed
@@ -75,7 +75,7 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
     count, parent = settings.workers or cores(), os.getpid()
     with count_folder() as counts, _announced(settings, urls) as announcement:
 
-        def start(new: WorkerStart) -> int:
+        def start(new: WorkerSlotStart) -> int:
             setup = WorkerSetup(
                 settings=settings,
                 listening=listening,

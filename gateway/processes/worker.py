@@ -18,7 +18,7 @@ from gateway.observability import logs
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics, share
 from gateway.observability.server_state import ServerState
-from gateway.server.connections import ListeningApp, Server
+from gateway.server.http_server import ListeningApp, Server
 from gateway.server.tls import TlsFiles, TlsUnusable
 from gateway.settings.tables import Settings
 from gateway.wiring.app import running
@@ -37,11 +37,12 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """The start of one worker.
+    """All that a worker needs to serve; the supervisor makes it from its own settings and the pool's WorkerSlotStart.
 
-    `listening` and `urls` are of the main address, then of the listeners. `slot` is its number, which the next worker
-    in its slot inherits. It writes READY, or a line that says why it cannot serve, to the descriptor `report`.
-    `counts`: the folder in which all workers count; None if each counts for itself.
+    `listening` and `urls` are of the main address, then of the listeners. `slot` is a number below the count of
+    workers, which the replacement of a dead worker takes over. `parent`: the supervisor's pid. The worker writes READY,
+    or a line that says why it cannot serve, to the descriptor `report`. `counts`: the folder in which all workers
+    count; None if each counts for itself.
     """
 
     settings: Settings

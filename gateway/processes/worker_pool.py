@@ -38,8 +38,8 @@ def pause_after(deaths: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerStart:
-    """The start of one worker: its slot, which others had before, and the descriptor that it reports to."""
+class WorkerSlotStart:
+    """The pool's part of a worker's start: the number of the slot that it fills, and the descriptor for its report."""
 
     slot: int
     report: int
@@ -65,7 +65,7 @@ class WorkerPool:
     def __init__(
         self,
         count: int,
-        work: Callable[[WorkerStart], int],
+        work: Callable[[WorkerSlotStart], int],
         *,
         changed: Callable[[Sequence[int]], None],
         ready: Callable[[], None],
@@ -141,7 +141,7 @@ class WorkerPool:
         except OSError as error:
             self._postpone(slot, error)
             return
-        start = WorkerStart(slot.number, writing)
+        start = WorkerSlotStart(slot.number, writing)
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal between the fork and the worker's own handlers must not be lost to ours.
@@ -166,7 +166,7 @@ class WorkerPool:
         slot.due = time.monotonic() + FORK_PAUSE_SECONDS
         log.error("worker_not_started", reason=error.strerror, remedy="raise the limits of processes and descriptors")
 
-    def _become_worker(self, start: WorkerStart, foreign: Sequence[int], mask: set[int]) -> None:
+    def _become_worker(self, start: WorkerSlotStart, foreign: Sequence[int], mask: set[int]) -> None:
         """Run the worker and exit: the frames below belong to the parent."""
         status = 1
         try:

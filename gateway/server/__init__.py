@@ -1,10 +1,11 @@
 """The HTTP server of a process, on Hypercorn and h11: what it uses of their internals, and what if these change.
 
-A connection passes these files: `acceptor` accepts it and completes the TLS handshake, `connections` counts it against
-the cap, `http1` runs Hypercorn's protocol on it, `h11_connection` and `h11_state` parse its requests by `request_head`,
-and the app is called with a `send` below which `client_connection` finds it again, for `zerocopy` and for timeouts.
+A connection passes these files: `acceptor` accepts it and completes the TLS handshake, `http_server` counts it against
+the cap, `http1` runs Hypercorn's protocol on it, `fast_connection` parses its request heads by `request_head` (or
+`strict_connection` checks them by it and h11 parses them), and the app is called with a `send` below which
+`client_connection` finds it again, for `zerocopy` and for timeouts.
 
-h11, in `h11_state` alone
+h11's internals, in `fast_connection` alone
     _reader          is set to our reader of heads, at the start and after `start_next_cycle`: an ambiguous head must be
                      refused from its bytes, and once is enough to parse it (12 % of a cached manifest)
     the buffer       is copied by `bytes`, and `_extract` removes the head from it
@@ -12,13 +13,16 @@ h11, in `h11_state` alone
                      take the parsed head over without a second check
     _cstate.states, _cstate.keep_alive, _writer
                      record a complete response that h11 has not built (15 %)
-  If any of them changes: `connection_type` holds a short dialogue on FastConnection against one on h11 itself before a
-  server starts. If they differ, the server logs `h11_not_recognised` and uses StrictConnection, which checks heads by
-  `trailing_data` and otherwise is h11, and Hypercorn's own stream. It refuses the same heads, and costs more.
-  Held by tests/gateway/server/test_h11_state.py, and by tests/security/test_plain_h11.py on a socket.
+  If any of them changes: `connection_type` compares a short dialogue on FastConnection with one on StrictConnection
+  before a server starts. If they differ, the server logs `h11_not_recognised` and uses StrictConnection, in which h11
+  parses what was checked, and Hypercorn's own stream. It refuses the same heads, and costs more.
+  Held by tests/gateway/server/test_fast_connection.py, and by tests/security/test_plain_h11.py on a socket.
 
 h11, by its documented interface
-    send_with_data_passthrough with a Data that has only a length, for files (docs: "sendfile")
+    trailing_data, their_state, next_event, send, in `strict_connection`
+                     see a head before h11 does, and have h11 record a response whose bytes are not sent
+    send_with_data_passthrough, in `zerocopy`
+                     takes a Data that has only a length, for files (docs: "sendfile")
 
 Hypercorn, in `http1`
     TCPServer.run    is replaced: it would choose among protocols, and HTTP/2 must not be spoken, since Hypercorn
@@ -28,11 +32,25 @@ Hypercorn, in `http1`
     TCPServer._close is replaced: a client that does not receive its response would hold the connection for ever
     TCPServer.protocol_send, _read_data
                      cork the last response of a connection, and end a task that waits to read
+    TCPServer._task_group, _idle_timeout
+                     are set and passed as its own `run` does
     H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream, _check_protocol
                      take our h11 connection, our permit to read and our stream, and offer no upgrade
-    HTTPStream.app_send, state, response, closed
+    H11Protocol.stream_send, STREAM_ID, events Request, RawData, Closed, StreamClosed
+                     are what its own `_create_stream` and streams exchange
+    HTTPStream.app_send, state (ASGIHTTPState), response, closed, scope
                      send head and body of a complete response in one write (40 %, with the record in h11 above)
+    TaskGroup, ConnectionState, parse_socket_addr, suppress_body
+                     are called as Hypercorn calls them
   If any of them changes, a request fails or the strict heads are lost, so there is no fallback to plain Hypercorn.
+
+Hypercorn, in `http_server`
+    WorkerContext.terminated
+                     is set when the server stops: each response then ends its connection
+    wrap_app, MAX_RECV
+                     make the app callable for its streams, and bound one read
+    Config           is documented; a Server sets the logs, the header `server`, the timeout and the limit of a head
+  If any of them changes, the server fails to start or to stop; tests/gateway/server shows it.
 
 Hypercorn, in `client_connection`
     the `send` of an app is a method of a stream, whose `send` is one of a protocol (`connection`), whose `send` is one

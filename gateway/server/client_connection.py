@@ -20,11 +20,11 @@ _BYTES_ACKED_OFFSET = 120
 
 @dataclass(frozen=True, slots=True)
 class ClientConnection:
-    """A client's connection. `protocol` must be told of each body byte sent; a writer holds `lock`."""
+    """A client's connection. `h11_connection` must be told of each body byte sent; a writer holds `lock`."""
 
     transport: asyncio.WriteTransport
     socket: socket.socket
-    protocol: h11.Connection
+    h11_connection: h11.Connection
     lock: asyncio.Lock
 
     @property
@@ -46,13 +46,13 @@ def connection_below(send: Send) -> ClientConnection | None:
     protocol = _owner(stream)
     server = _owner(protocol)
     writer, lock = getattr(server, "writer", None), getattr(server, "send_lock", None)
-    state = getattr(protocol, "connection", None)
+    h11_connection = getattr(protocol, "connection", None)
     if not (isinstance(writer, asyncio.StreamWriter) and isinstance(lock, asyncio.Lock)):
         return None
     found = writer.get_extra_info("socket")
-    if found is None or not isinstance(state, h11.Connection):
+    if found is None or not isinstance(h11_connection, h11.Connection):
         return None
-    return ClientConnection(writer.transport, found, state, lock)
+    return ClientConnection(writer.transport, found, h11_connection, lock)
 
 
 class ConnectionInScope:

@@ -22,8 +22,8 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 
-from gateway.server.h11_connection import StrictConnection
-from gateway.server.h11_state import FastConnection
+from gateway.server.fast_connection import FastConnection
+from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 
 _FRAMING_HEADERS = (b"transfer-encoding", b"connection")
@@ -213,7 +213,10 @@ class _Protocol(H11Protocol):
         """Offer no upgrade, neither here nor in the next method: HTTP/1.1 is the only protocol of this server."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        """Make a stream that sends complete responses in one write, if the h11 connection can record these."""
+        """Make a stream: one that sends complete responses in one write, or Hypercorn's own without a FastConnection.
+
+        A StrictConnection could record a response too, but only as Hypercorn does: by having h11 build its head.
+        """
         parts = (
             self.app,
             self.config,
@@ -225,8 +228,8 @@ class _Protocol(H11Protocol):
             self.stream_send,
             STREAM_ID,
         )
-        can_record = isinstance(self.connection, FastConnection)
-        stream = self.stream = _Stream(self, *parts) if can_record else HTTPStream(*parts)
+        is_fast = isinstance(self.connection, FastConnection)
+        stream = self.stream = _Stream(self, *parts) if is_fast else HTTPStream(*parts)
         await stream.handle(
             Request(
                 stream_id=STREAM_ID,

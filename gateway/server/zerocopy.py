@@ -67,7 +67,7 @@ async def send_file(connection: ClientConnection, file: int, offset: int, count:
     """
     async with connection.lock:
         length = Data(data=_Length(count))  # type: ignore[arg-type]
-        for piece in connection.protocol.send_with_data_passthrough(length) or []:
+        for piece in connection.h11_connection.send_with_data_passthrough(length) or []:
             if isinstance(piece, _Length):
                 await _flush(connection)
                 await _send(connection.socket.fileno(), file, offset, count)

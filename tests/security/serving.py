@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.server.connections import Server
-from gateway.server.h11_connection import StrictConnection
+from gateway.server.http_server import Server
+from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.tls import TlsFiles
 from tests.parts.processes import HOST, wait_until

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.http.drain import DrainedRefusals
 from gateway.http.stalls import StalledClients, StallLimits
 from gateway.server.client_connection import ConnectionInScope
-from gateway.server.h11_connection import StrictConnection
+from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
 

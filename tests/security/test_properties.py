@@ -7,7 +7,7 @@ from h11 import NEED_DATA, RemoteProtocolError, Request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.h11_state import FastConnection
+from gateway.server.fast_connection import FastConnection
 from gateway.server.request_head import HEAD_LIMIT, HEADER_LIMIT, parse_head
 
 from .fuzz import TARGETS, head

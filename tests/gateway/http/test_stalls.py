@@ -11,7 +11,7 @@ import pytest
 from gateway.cli import folder
 from gateway.http.stalls import StallLimits
 from gateway.observability.server_state import ServerState
-from gateway.server.connections import Server
+from gateway.server.http_server import Server
 from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.gateway.asgi import send_request

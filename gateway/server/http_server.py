@@ -23,10 +23,10 @@ from starlette.types import ASGIApp
 
 from gateway.observability.server_state import ServerState
 from gateway.server.acceptor import Acceptor
-from gateway.server.h11_connection import StrictConnection
-from gateway.server.h11_state import connection_type
+from gateway.server.fast_connection import connection_type
 from gateway.server.http1 import ConnectionOptions, Http1Connection
 from gateway.server.request_head import HEAD_LIMIT
+from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
 

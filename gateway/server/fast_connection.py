@@ -1,7 +1,7 @@
 """FastConnection: the h11 connection that uses h11's internals, which no other file does.
 
-Each shortcut states its share of the processor time of a cached manifest. `connection_type` holds them against h11
-itself, and gives StrictConnection where h11 has changed.
+Each shortcut states its share of the processor time of a cached manifest. `connection_type` compares them with a
+StrictConnection, in which h11 does the work by its public interface, and gives that one where h11 has changed.
 """
 
 from functools import cache
@@ -12,8 +12,8 @@ import h11
 import structlog
 from h11 import CLIENT, DONE, MUST_CLOSE, SEND_RESPONSE, SERVER
 
-from gateway.server.h11_connection import StrictConnection
 from gateway.server.request_head import HEAD_LIMIT, HeadRefused, find_head_end, parse_whole_head
+from gateway.server.strict_connection import StrictConnection
 
 log = structlog.get_logger()
 

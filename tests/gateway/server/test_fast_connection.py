@@ -6,9 +6,9 @@ from typing import Any
 import h11
 import pytest
 
-from gateway.server.h11_connection import StrictConnection
-from gateway.server.h11_state import FastConnection, behaves_as_h11, connection_type
+from gateway.server.fast_connection import FastConnection, behaves_as_h11, connection_type
 from gateway.server.request_head import HEAD_LIMIT
+from gateway.server.strict_connection import StrictConnection
 
 HEAD = "GET / HTTP/1.1\r\nHost: a\r\n"
 STATUS = 404
