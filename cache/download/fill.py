@@ -1,4 +1,4 @@
-"""Fill: one attempt to fetch a blob into a spool, over one connection, or over several where one alone is slow.
+"""FetchAttempt: one attempt to fetch a blob into a spool, over one connection, or over several where one alone is slow.
 
 It begins with one stream of the whole, or of the rest. Where that is slow and the upstream serves ranges, helper
 threads fetch pieces beside it. They can only make it faster: whatever they are refused, one more stream fetches.
@@ -72,7 +72,7 @@ class TransferRate:
         return rate
 
 
-class Fill:
+class FetchAttempt:
     """One attempt. `run` is called in one thread, which starts others.
 
     `started` is called with the first body, `grew` with the bytes that may be read, by one thread at a time.

@@ -19,7 +19,7 @@ from cache.download.follower import Follower
 from cache.download.incoming import Fetch
 from cache.download.leased_spool import DownloadStorage
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
-from cache.download.progress import Progress, State
+from cache.download.progress import FlightState, Progress
 from cache.events import UNOBSERVED, CacheEvents, EndedDownload, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -97,8 +97,8 @@ class Flight(Progress):
         `never_ran`: its thread was never started.
         """
         self._finished = True
-        if self.state in (State.WAITING, State.STREAMING):
-            self.report(State.FAILED, Unavailable("the gateway gave the download up"))
+        if self.state in (FlightState.WAITING, FlightState.STREAMING):
+            self.report(FlightState.FAILED, Unavailable("the gateway gave the download up"))
         if self._abandon_timer is not None:
             self._abandon_timer.cancel()
         self._close_files()
@@ -124,7 +124,7 @@ class Flight(Progress):
     @property
     def joinable(self) -> bool:
         """Whether a new reader may expect the bytes: not where the flight has failed, or will since it was aborted."""
-        return self.verified or not (self._thread.aborted or self.state is State.FAILED)
+        return self.verified or not (self._thread.aborted or self.state is FlightState.FAILED)
 
     def abort(self) -> None:
         self._thread.abort()
@@ -177,7 +177,7 @@ class Flights:
         flight = self._running.get((source, digest))
         if flight is None or not flight.joinable:
             return None
-        return None if even_if_stored and not flight.even_if_stored and flight.state is State.WAITING else flight
+        return None if even_if_stored and not flight.even_if_stored and flight.state is FlightState.WAITING else flight
 
     def join(
         self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch, *, even_if_stored: bool = False
@@ -210,10 +210,10 @@ class Flights:
         try:
             thread.start()
             await ended.wait()
-            if flight.state is State.COMMITTED:
+            if flight.state is FlightState.COMMITTED:
                 self._events.content_verified(flight.source)
             recorded = 0
-            while flight.state is State.COMMITTED and recorded < len(flight.images):
+            while flight.state is FlightState.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # an image that joins meanwhile is recorded in another round
                 await self._record(flight)
             if isinstance(error := flight.error, Corrupt):
@@ -248,7 +248,7 @@ def _ended(flight: Flight, seconds: float) -> EndedDownload:
         flight.source,
         flight.image,
         flight.digest,
-        committed=flight.state is State.COMMITTED,
+        committed=flight.state is FlightState.COMMITTED,
         size=flight.written,
         seconds=seconds,
         reason=flight.error.reason if flight.error else "",

@@ -12,7 +12,7 @@ from cache.download.fill import HelperSlots
 from cache.download.incoming import Fetch
 from cache.download.leased_spool import DownloadStorage, LeasedSpool, spool_name
 from cache.download.limits import DownloadLimits
-from cache.download.progress import Progress, State
+from cache.download.progress import FlightState, Progress
 from cache.download.spool_sink import SpoolSink
 from cache.download.spool_watch import SpoolStatus, SpoolWatch
 from cache.lease.base import Lease, held
@@ -57,7 +57,7 @@ class FlightThread:
         if sink is not None:
             sink.abort()
         if leased is not None and not self._progress.verified:
-            leased.leave(idle=self._progress.state is State.WAITING)
+            leased.leave(idle=self._progress.state is FlightState.WAITING)
 
     @property
     def has_waiters(self) -> bool:
@@ -79,12 +79,12 @@ class FlightThread:
         try:
             self._run()
         except UpstreamError as error:
-            self._progress.report(State.FAILED, error)
+            self._progress.report(FlightState.FAILED, error)
         except OSError as error:
-            self._progress.report(State.FAILED, unstorable(error))
+            self._progress.report(FlightState.FAILED, unstorable(error))
         except Exception as error:  # a thread's last resort: its waiters must learn of it
             log.exception("fill_failed", digest=str(self._progress.digest), source=str(self._progress.source))
-            self._progress.report(State.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
+            self._progress.report(FlightState.FAILED, Unavailable(f"the fill failed ({type(error).__name__})"))
         finally:
             self._ended = True
             self._progress.call(ended)
@@ -114,7 +114,7 @@ class FlightThread:
         Raises AlreadyStored while no byte was promised to a reader: whether the image has a right to it is then to be
         looked up in the index.
         """
-        if self._progress.state is State.WAITING:
+        if self._progress.state is FlightState.WAITING:
             if self._refetch:
                 return False
             raise AlreadyStored("the blob has been stored in the meantime")
@@ -126,8 +126,8 @@ class FlightThread:
                 return False
             inode = os.fstat(stored.fileno()).st_ino
             self._progress.use(stored.fileno(), inode, stored.size).written = stored.size or 0
-        self._progress.report(State.VERIFIED)
-        self._progress.report(State.COMMITTED)
+        self._progress.report(FlightState.VERIFIED)
+        self._progress.report(FlightState.COMMITTED)
         return True
 
     # Following another worker.
@@ -142,7 +142,7 @@ class FlightThread:
             if status is not None:
                 self._apply(status)
             if self._progress.verified and self._storage.store.stat(self._progress.digest) is not None:
-                self._progress.report(State.COMMITTED)
+                self._progress.report(FlightState.COMMITTED)
                 return None
             if self._progress.verified and status is not None and status.gone:
                 return None  # it could not be stored
@@ -174,15 +174,15 @@ class FlightThread:
             return
         file = self._progress.use(status.descriptor, status.inode, note.size)
         self._progress.proved = self._progress.proved or note.image == self._progress.image.text
-        if self._progress.state is State.WAITING:
+        if self._progress.state is FlightState.WAITING:
             self._progress.begun_elsewhere = True
-            self._progress.report(State.STREAMING)
+            self._progress.report(FlightState.STREAMING)
         if status.count > file.written:
             file.written = status.count
             self._progress.signal()
         if status.marked and not self._progress.verified:
             file.size = file.written
-            self._progress.report(State.VERIFIED)
+            self._progress.report(FlightState.VERIFIED)
 
     # Filling.
 
@@ -214,7 +214,7 @@ class FlightThread:
                         leased.fail(unstorable(error))
                         raise
                     finally:
-                        if keep or leased.left:
+                        if keep or leased.released_early:
                             spool.keep()
         finally:
             leased.end(keep=keep)
@@ -226,10 +226,10 @@ class FlightThread:
         size = note.size if spool.resumed else None
 
         def started(size: int | None) -> None:
-            leased.stream(progress.image.text, size)
+            leased.report_streaming(progress.image.text, size)
             progress.proved = True
             file.size, file.written = size, spool.size
-            progress.report(State.STREAMING)
+            progress.report(FlightState.STREAMING)
 
         def grew(written: int) -> None:
             file.written = written
@@ -239,8 +239,8 @@ class FlightThread:
         if size is not None and size == spool.size:
             progress.proved = progress.proved or note.image == progress.image.text
             file.size = file.written = size
-            if progress.state is State.WAITING:
-                progress.report(State.STREAMING)
+            if progress.state is FlightState.WAITING:
+                progress.report(FlightState.STREAMING)
             spool.seal(progress.digest, size)
             return
         sink = self._sink = SpoolSink(
@@ -254,15 +254,15 @@ class FlightThread:
     def _commit(self, spool: Spool) -> None:
         assert self._progress.file is not None
         self._progress.file.written = self._progress.file.size = spool.size
-        self._progress.report(State.VERIFIED)
+        self._progress.report(FlightState.VERIFIED)
         spool.mark()
         spool.commit(self._storage.store)
-        self._progress.report(State.COMMITTED)
+        self._progress.report(FlightState.COMMITTED)
 
     def _refuse(self, error: DigestMismatch, spool: Spool, leased: LeasedSpool) -> Corrupt:
         fault = Fault.LENGTH if isinstance(error, LengthMismatch) else Fault.DIGEST
         corrupt = Corrupt(f"{self._progress.source.origin.host}: {error}", fault)
         leased.fail(corrupt)
-        if not leased.left:
+        if not leased.released_early:
             self._storage.quarantine.take_file(spool.path, str(self._progress.digest))
         return corrupt

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from cache.download.progress import GrowingFile, Progress, State
+from cache.download.progress import FlightState, GrowingFile, Progress
 from cache.download.uncached import SentPrefix
 from cache.store.base import Extent, LocalBlob, sendable
 from cache.store.filesystem import read_exactly
@@ -38,7 +38,7 @@ class Follower(LocalBlob):
 
     async def started(self) -> None:
         """Return when the upstream has responded. Raises UpstreamError."""
-        while self._progress.state is State.WAITING:
+        while self._progress.state is FlightState.WAITING:
             await self._progress.changed()
         self._raise_if_failed()
 
@@ -52,7 +52,7 @@ class Follower(LocalBlob):
         while True:
             self._raise_if_failed()
             verified, file = progress.verified, progress.file
-            if file is None or progress.state is State.WAITING:
+            if file is None or progress.state is FlightState.WAITING:
                 await progress.changed()
                 continue
             self._keep_to(file)

@@ -76,7 +76,7 @@ class LeasedSpool:
         self._leases, self._lease = storage.leases, lease
         self._lock = threading.Lock()
         self._sidecar: Sidecar | None = None
-        self._opening = self._leaving = self._left = False
+        self._opening = self._left_while_opening = self._released_early = False
         failpoint("lease.taken")
 
     def open(self, source: str, image: str, algorithm: str, *, from_start: bool) -> tuple[Spool, Note]:
@@ -85,7 +85,7 @@ class LeasedSpool:
         `from_start`: always begin a new one. Raises OSError, or Unavailable after `leave`.
         """
         with self._lock:
-            if self._left or self._leaving:
+            if self._released_early or self._left_while_opening:
                 raise abandoned()
             self._close_sidecar()
             self._opening = True
@@ -144,10 +144,10 @@ class LeasedSpool:
             except OSError:
                 return
 
-    def stream(self, image: str, size: int | None) -> None:
+    def report_streaming(self, image: str, size: int | None) -> None:
         """Report that the upstream responded to `image`. Raises OSError, or Unavailable after `leave`."""
         with self._lock:
-            if self._left or self._leaving:
+            if self._released_early or self._left_while_opening:
                 raise abandoned()
             if self._sidecar is not None:
                 self._change(state=FillState.STREAMING, image=image, size=size)
@@ -156,20 +156,20 @@ class LeasedSpool:
         """Report a failure to followers in other processes, where it concerns them."""
         failure = failure_document(error)
         with self._lock, contextlib.suppress(OSError):
-            if failure is not None and not self._left and self._sidecar is not None:
+            if failure is not None and not self._released_early and self._sidecar is not None:
                 self._change(state=FillState.FAILED, failure=failure)
 
     def leave(self, *, idle: bool) -> None:
         """Accept no new follower. `idle`: there are no readers and no writer yet, so the lease is released now."""
         with self._lock, contextlib.suppress(OSError):
-            if self._left:
+            if self._released_early:
                 return
             if self._sidecar is not None:
                 self._change(state=FillState.LEAVING)
             if idle and self._opening:
-                self._leaving = True
+                self._left_while_opening = True
             elif idle:
-                self._left = True
+                self._released_early = True
                 if not self.has_waiters:
                     self._part.unlink(missing_ok=True)
                     self._note.unlink(missing_ok=True)
@@ -185,14 +185,14 @@ class LeasedSpool:
             return False
 
     @property
-    def left(self) -> bool:
+    def released_early(self) -> bool:
         """Whether the lease was released by `leave`: the names in the folder may be another process's now."""
-        return self._left
+        return self._released_early
 
     def end(self, *, keep: bool) -> None:
         """Delete the note after the spool was closed. `keep`: others resume the spool, and need it."""
         with self._lock:
-            if not self._left and not keep and self._sidecar is not None:
+            if not self._released_early and not keep and self._sidecar is not None:
                 self._note.unlink(missing_ok=True)
             self._close_sidecar()
 

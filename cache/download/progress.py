@@ -19,7 +19,7 @@ log = structlog.get_logger()
 throttle = LogThrottle()
 
 
-class State(Enum):
+class FlightState(Enum):
     """State of a flight; the package's docstring has the transitions."""
 
     WAITING = "waiting"
@@ -52,7 +52,7 @@ class Progress:
         self.source = source
         self.image = image
         self.digest = digest
-        self.state = State.WAITING
+        self.state = FlightState.WAITING
         self.file: GrowingFile | None = None
         self.proved = False
         """Whether the image's right to the bytes was proved, by a fetch of its own or by a request for it."""
@@ -66,7 +66,7 @@ class Progress:
 
     @property
     def verified(self) -> bool:
-        return self.state in (State.VERIFIED, State.COMMITTED)
+        return self.state in (FlightState.VERIFIED, FlightState.COMMITTED)
 
     @property
     def size(self) -> int | None:
@@ -93,11 +93,11 @@ class Progress:
             self.file = file
         return self.file
 
-    def report(self, state: State, error: UpstreamError | None = None) -> None:
+    def report(self, state: FlightState, error: UpstreamError | None = None) -> None:
         """Enter a state. FAILED is final; and a verified download stays so: it only could not be stored."""
-        if self.state is State.FAILED:
+        if self.state is FlightState.FAILED:
             return
-        if self.verified and state is State.FAILED:
+        if self.verified and state is FlightState.FAILED:
             reason = error.reason if error else ""
             if throttle.due(reason):
                 log.error("commit_failed", digest=str(self.digest), reason=reason)

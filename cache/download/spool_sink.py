@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from cache.download.errors import abandoned
-from cache.download.fill import Fill, HelperSlots
+from cache.download.fill import FetchAttempt, HelperSlots
 from cache.download.incoming import Fetch, LimitedBody
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.retry import download_into
@@ -14,7 +14,7 @@ from cache.values import Origin, Rest
 
 
 class SpoolSink:
-    """Sink that appends to a spool, with one Fill per attempt. `run` is called in one thread.
+    """Sink that appends to a spool, with one FetchAttempt per try. `run` is called in one thread.
 
     `size`: bytes of the whole blob, where an earlier download learned them. `started` is called with the size once the
     upstream has responded, `grew` with the bytes that may be read.
@@ -39,15 +39,15 @@ class SpoolSink:
         self._limits = limits
         self._aborted = threading.Event()
         self._lock = threading.Lock()
-        self._fill: Fill | None = None
+        self._attempt: FetchAttempt | None = None
 
     def abort(self) -> None:
         """Wake the thread that waits for bytes or for a retry; nothing more is written. Called from another thread."""
         with self._lock:
             self._aborted.set()
-            fill = self._fill
-        if fill is not None:
-            fill.abort()
+            attempt = self._attempt
+        if attempt is not None:
+            attempt.abort()
 
     def run(self) -> None:
         """Return when all bytes have arrived. Raises UpstreamError, OSError, or LengthMismatch where the upstream
@@ -62,15 +62,15 @@ class SpoolSink:
         with self._lock:
             if self._aborted.is_set():
                 raise abandoned()
-            fill = self._fill = Fill(
+            attempt = self._attempt = FetchAttempt(
                 *(self._spool, self._origin, self._fetch, self._slots, self._responded, self._grew), limits=self._limits
             )
         self._spool.rewind()
         self._spool.resumed = self._spool.resumed or self._spool.size > 0
         try:
-            fill.run(rest)
+            attempt.run(rest)
         except UpstreamError:
-            fill.settle()
+            attempt.settle()
             raise
 
     def _responded(self, body: LimitedBody) -> None:

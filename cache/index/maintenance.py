@@ -99,11 +99,11 @@ class CacheMaintenance:
         used, digest = -1.0, ""
         while True:
             wanted = {"used": used, "digest": digest, "gone": int(gone), "count": count}
-            rows = self._ask(_LEAST_USED, wanted)
+            rows = self._select(_LEAST_USED, wanted)
             if not rows:
                 return
             used, digest = rows[-1].last_used, rows[-1].digest
-            yield [_held(row, gone) for row in rows]
+            yield [_to_item(row, gone) for row in rows]
 
     def larger(self, size: int, count: int) -> list[CachedItem]:
         """The largest blobs above a size."""
@@ -142,7 +142,7 @@ class CacheMaintenance:
 
     def least_checked(self, before: float, count: int) -> list[Digest]:
         """Digests that were not checked since `before`, the longest unchecked first; some may no longer be cached."""
-        rows = self._ask(_LEAST_CHECKED, {"before": before, "count": count})
+        rows = self._select(_LEAST_CHECKED, {"before": before, "count": count})
         return [Digest.parse(row.digest) for row in rows]
 
     def blob_size(self, digest: Digest) -> int | None:
@@ -186,7 +186,7 @@ class CacheMaintenance:
             with self._writing() as connection:
                 connection.exec_driver_sql(_SWEEP_GONE, values)
 
-    def _ask(self, statement: str, values: dict[str, Any]) -> Sequence[Any]:
+    def _select(self, statement: str, values: dict[str, Any]) -> Sequence[Any]:
         with self._joining() as connection:
             return connection.exec_driver_sql(statement, values).all()
 
@@ -223,6 +223,6 @@ def _range(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def _held(row: Any, gone: bool) -> CachedItem:
+def _to_item(row: Any, gone: bool) -> CachedItem:
     size = row.size if row.size is not None else row.document
     return CachedItem(Digest.parse(row.digest), size, row.last_used, row.uses, row.images, gone, row.size is None)

@@ -85,7 +85,7 @@ log = structlog.get_logger()
 
 _LIMIT = 1000
 _REASONS = 20
-_WORD = "\0word"
+_CONTENT = "\0content"
 
 _Key = tuple[Origin, str]
 
@@ -97,8 +97,8 @@ class GuardedRequest:
         self._circuits, self._keys, self._probes = circuits, keys, probes
         self._reported = False
 
-    def answered(self) -> None:
-        self._report(lambda: self._circuits.note_answer(self._keys))
+    def responded(self) -> None:
+        self._report(lambda: self._circuits.note_response(self._keys))
 
     def failed(self, reason: str, *, host: bool) -> None:
         """Record a failure. `host`: the host could not be reached at all."""
@@ -127,12 +127,12 @@ class CircuitBreakers:
         keys: list[_Key] = [(origin, ""), (origin, image)] if image else [(origin, "")]
         with self._lock:
             now = self._clock()
-            word = self._circuits.get((origin, _WORD), CLOSED)
-            gates = {key: admission(self._circuits.get(key, CLOSED), now) for key in keys}
-            shut = [self._circuits[key] for key in keys if gates[key] is Admission.REFUSE]
-            shut += [word] if admission(word, now) is Admission.REFUSE else []
+            content = self._circuits.get((origin, _CONTENT), CLOSED)
+            admissions = {key: admission(self._circuits.get(key, CLOSED), now) for key in keys}
+            shut = [self._circuits[key] for key in keys if admissions[key] is Admission.REFUSE]
+            shut += [content] if admission(content, now) is Admission.REFUSE else []
             if not shut:
-                probes = [key for key in keys if gates[key] is Admission.PROBE]
+                probes = [key for key in keys if admissions[key] is Admission.PROBE]
                 for key in probes:
                     self._circuits[key] = probed(self._circuits[key], now)
                 return GuardedRequest(self, keys, probes)
@@ -141,14 +141,14 @@ class CircuitBreakers:
     def is_open(self, origin: Origin, image: str = "") -> bool:
         """Whether requests to the host, or for the image there, are refused at present, except for a probe."""
         with self._lock:
-            word = self._circuits.get((origin, _WORD), CLOSED)
+            content = self._circuits.get((origin, _CONTENT), CLOSED)
             waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
-            return any(waits) or admission(word, self._clock()) is Admission.REFUSE
+            return any(waits) or admission(content, self._clock()) is Admission.REFUSE
 
     def note_valid_content(self, origin: Origin) -> None:
         """Record that content of the host matched its digest."""
         with self._lock:
-            self._circuits.pop((origin, _WORD), None)
+            self._circuits.pop((origin, _CONTENT), None)
 
     def note_invalid_content(self, origin: Origin, reason: str) -> None:
         """Record wrong content of the host. The same content wrong again does not count.
@@ -158,16 +158,16 @@ class CircuitBreakers:
         """
         with self._lock:
             now = self._clock()
-            word = self._circuits.get((origin, _WORD), CLOSED)
-            if reason in word.row:
+            content = self._circuits.get((origin, _CONTENT), CLOSED)
+            if reason in content.row:
                 return
-            over = admission(word, now) is Admission.PROBE
-            after = failed(word, now, reason, of=reason, probe=over)
-            self._circuits[origin, _WORD] = replace(after, row=(*word.row, reason)[-_REASONS:])
-            if after.retry_at != word.retry_at:
+            over = admission(content, now) is Admission.PROBE
+            after = failed(content, now, reason, of=reason, probe=over)
+            self._circuits[origin, _CONTENT] = replace(after, row=(*content.row, reason)[-_REASONS:])
+            if after.retry_at != content.retry_at:
                 log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
 
-    def note_answer(self, keys: list[_Key]) -> None:
+    def note_response(self, keys: list[_Key]) -> None:
         with self._lock:
             for key in keys:
                 before = self._circuits.pop(key, CLOSED)

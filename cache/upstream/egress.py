@@ -65,7 +65,7 @@ class FailureStage(Enum):
     ADDRESS = "address"
     CONNECTION = "connection"
     TLS = "tls"
-    ANSWER = "answer"
+    RESPONSE = "answer"  # as `doctor` names the check
 
 
 class Egress:
@@ -175,7 +175,7 @@ def _record(guarded: GuardedRequest, response: Response) -> None:
     if response.status_code >= 500:
         guarded.failed(f"it responded with {response.status_code}", host=False)
     else:
-        guarded.answered()
+        guarded.responded()
 
 
 def stage_of(error: Unavailable) -> FailureStage:
@@ -196,7 +196,7 @@ def stage_of(error: Unavailable) -> FailureStage:
     ):
         if any(isinstance(found, kinds) for found in causes):
             return stage
-    return FailureStage.ANSWER
+    return FailureStage.RESPONSE
 
 
 async def body(response: Response, limit: int, timeout: float) -> bytes | None:  # noqa: ASYNC109 (a blob has none)

@@ -204,14 +204,14 @@ class CountedRequest:
     def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float) -> None:
         self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
 
-    def answered(self, stated: StatedLimit | None) -> None:
+    def responded(self, stated: StatedLimit | None) -> None:
         known, now = self._ledger.find(self._source), self._ledger.clock()
-        after = quota.after_answer(known, self._kind, stated, self._sent, now)
+        after = quota.after_response(known, self._kind, stated, self._sent, now)
         if after == known:
             return
         at_once = (after.until, after.everything) != (known.until, known.everything)
         record = self._ledger.change if at_once else self._ledger.note
-        record(self._source, lambda known: quota.after_answer(known, self._kind, stated, self._sent, now))
+        record(self._source, lambda known: quota.after_response(known, self._kind, stated, self._sent, now))
 
     def refused(self, stated: StatedLimit | None, retry: int | None) -> None:
         if self._kind is RequestKind.PART:

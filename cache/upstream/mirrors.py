@@ -72,9 +72,9 @@ class MirroredClient:
     def fails(self, image: RepositoryName) -> bool:
         return self.primary.fails(image)
 
-    def pause(self, ask: RequestKind) -> float:
+    def pause(self, kind: RequestKind) -> float:
         """Seconds until a request may be sent to any of the registries."""
-        return min(client.pause(ask) for client in self._clients)
+        return min(client.pause(kind) for client in self._clients)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return await self._first(reference, lambda client: client.head_manifest(image, reference))
@@ -114,18 +114,18 @@ class MirroredClient:
                 return
         raise failures[0]
 
-    async def _first(self, reference: Tag | Digest | None, ask: Callable[[UpstreamClient], Awaitable[T]]) -> T:
+    async def _first(self, reference: Tag | Digest | None, request: Callable[[UpstreamClient], Awaitable[T]]) -> T:
         """Send a request to one registry after the other; the first response counts. A 404 counts except for a digest,
         which a mirror may have kept when the upstream lost it."""
         excused = (UpstreamOutage, NotFound) if isinstance(reference, Digest) else UpstreamOutage
         try:
-            return await ask(self.primary)
+            return await request(self.primary)
         except excused as error:
             self._note(0, error)
             refusal = error
         for place, mirror in enumerate(self._clients[1:], 1):
             try:
-                return await ask(mirror)
+                return await request(mirror)
             except UpstreamError as error:
                 self._note(place, error)
         raise refusal

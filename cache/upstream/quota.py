@@ -105,7 +105,9 @@ def _count(value: str) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 
 
-def after_answer(known: Allowance, kind: RequestKind, stated: StatedLimit | None, sent: float, now: float) -> Allowance:
+def after_response(
+    known: Allowance, kind: RequestKind, stated: StatedLimit | None, sent: float, now: float
+) -> Allowance:
     """State after a response other than 429 to a request sent at `sent`: it may end a pause that had begun before."""
     allowance = _noted(known, stated, sent, now)
     if known.until and sent >= known.began:

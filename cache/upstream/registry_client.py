@@ -214,7 +214,7 @@ class RegistryClient:
             if own and response.status_code == 429:
                 counted.refused(stated, retry_after(response.headers))
             else:
-                counted.answered(stated)
+                counted.responded(stated)
         if 200 <= response.status_code < 300:
             return response
         yield Drop(response)

@@ -27,7 +27,7 @@ _PARAMETER = re.compile(
 )
 _BARE_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+[-A-Za-z0-9._~+/]+=*)?\s*(?=,|$)")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
-_ANSWER_LIMIT = 256 * 1024
+_RESPONSE_LIMIT = 256 * 1024
 _SHORTEST_LIFE = 60
 _RENEW_BEFORE = 10
 
@@ -178,12 +178,12 @@ class Tokens:
                 raise AccessDenied(f"token service {host} issues no token without a login")
             whom = f" to user {credential.username}" if credential else ""
             raise Unavailable(f"token service {host} responded with {response.status_code}{whom}")
-        answer = yield Read(response, _ANSWER_LIMIT)
-        return self._token(answer, host)
+        content = yield Read(response, _RESPONSE_LIMIT)
+        return self._token(content, host)
 
-    def _token(self, answer: bytes | None, host: str) -> _Token:
+    def _token(self, content: bytes | None, host: str) -> _Token:
         try:
-            document = json.loads(answer or b"")
+            document = json.loads(content or b"")
             token = document.get("token") or document.get("access_token")
             life = document.get("expires_in")
         except (ValueError, AttributeError, RecursionError):

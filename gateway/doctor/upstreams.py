@@ -43,7 +43,7 @@ _REMEDIES = {
     FailureStage.CONNECTION: "see whether it is up, and whether a firewall or a missing proxy setting is in the way",
     FailureStage.TLS: "set ca_file to the PEM certificates of the authority that vouches for it; or correct its "
     "url, or the clock of this machine",
-    FailureStage.ANSWER: "see whether its url is that of a registry, and what it returns",
+    FailureStage.RESPONSE: "see whether its url is that of a registry, and what it returns",
 }
 
 
@@ -57,12 +57,12 @@ async def examine_upstream(
     try:
         ping = await clients[0].probe().ping()
     except Unavailable as error:
-        return UpstreamChecks([*_unreached(name, [*stages, FailureStage.ANSWER], error)], None)
+        return UpstreamChecks([*_unreached(name, [*stages, FailureStage.RESPONSE], error)], None)
     skew = (ping.date - now()).total_seconds() if ping.date else None
     checks = [passed(f"{name}: {stage.value}", "as it should be") for stage in stages]
     if ping.status not in (200, 401):
         detail = f"GET /v2/ returned {ping.status}, where a registry returns 200 or 401"
-        return UpstreamChecks([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.ANSWER])], skew)
+        return UpstreamChecks([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.RESPONSE])], skew)
     checks.append(passed(f"{name}: answer", f"GET /v2/ returned {ping.status}"))
     for client in clients:
         checks += await _examine_as(name, client, ping, sample)
@@ -83,7 +83,7 @@ def examine_clock(skews: Iterable[float | None]) -> Check:
 
 def _unreached(name: str, stages: list[FailureStage], error: Unavailable) -> Iterable[Check]:
     reached = stage_of(error)
-    reached = reached if reached in stages else FailureStage.ANSWER
+    reached = reached if reached in stages else FailureStage.RESPONSE
     for place, stage in enumerate(stages):
         if stage is reached:
             yield failed(f"{name}: {stage.value}", error.reason, _REMEDIES[stage])
@@ -120,7 +120,8 @@ async def _examine_pull(
     try:
         found = await probe.head(sample.image, sample.reference, authorization)
     except UpstreamError as error:
-        return [failed(pull, error.reason, _REMEDIES[FailureStage.ANSWER]), not_run(quota, "not reached: pull failed")]
+        remedy = _REMEDIES[FailureStage.RESPONSE]
+        return [failed(pull, error.reason, remedy), not_run(quota, "not reached: pull failed")]
     detail = f"{what} returned {found.status}"
     if found.status == 429 or found.remaining == 0:
         left = "none" if found.remaining is None else str(found.remaining)

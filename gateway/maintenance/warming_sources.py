@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cache.download.flight import Flights
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.index.admin import CacheAdmin
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -79,7 +79,7 @@ class LocalWarmingSource:
         flight = self._flights.find(self._source, digest)
         with suppress(TimeoutError):
             async with asyncio.timeout(_COMMIT_SECONDS):
-                while flight is not None and flight.state is State.VERIFIED:
+                while flight is not None and flight.state is FlightState.VERIFIED:
                     await flight.changed()
 
     async def tags(self, count: int, last: str | None) -> TagPage:

@@ -8,7 +8,7 @@ import pytest
 
 from cache.download.flight import worth_finishing
 from cache.download.limits import DEFAULT_LIMITS
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.store.base import TAIL
 from cache.upstream.errors import Corrupt, NotFound, RateLimited, Unavailable
 from cache.values import BlobInfo, Fault
@@ -38,7 +38,7 @@ async def test_arriving_bytes_are_read_stored_and_recorded(
     await follower.started()
     assert await read(follower) == content
     await all_ended(rig)
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert flight.size == size
     assert rig.store.stat(digest) == BlobInfo(digest, size)
     assert rig.recorded == [(digest, {APP})]
@@ -49,7 +49,7 @@ async def test_the_size_is_known_once_the_upstream_has_responded(rig: FlightsRig
     content, digest = blob_of(10)
     body = ScriptedBody(10, responds=False)
     flight, follower, _ = rig.join(body, digest)
-    assert (flight.state, follower.size) == (State.WAITING, None)
+    assert (flight.state, follower.size) == (FlightState.WAITING, None)
     body.respond()
     await follower.started()
     assert follower.size == 10
@@ -138,7 +138,7 @@ async def test_wrong_bytes_never_complete_and_are_not_kept(rig: FlightsRig, know
     assert isinstance(error, Corrupt)
     assert len(got) <= len(content) - TAIL
     await all_ended(rig)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     assert list(rig.store.walk()) == []
     assert rig.recorded == []
     assert [refused.fault for refused in rig.refused] == [Fault.DIGEST]
@@ -235,7 +235,7 @@ async def test_a_failed_commit_still_serves_the_readers(rig: FlightsRig, monkeyp
     flight, follower, _ = rig.join(body, digest)
     assert await read(follower) == content
     await all_ended(rig)
-    assert flight.state is State.VERIFIED
+    assert flight.state is FlightState.VERIFIED
     assert rig.store.stat(digest) is None
     assert rig.recorded == []
 
@@ -361,7 +361,7 @@ async def test_an_abandoned_flight_that_is_not_worth_finishing_ends(rig: Flights
     await until(lambda: not flight.joinable)
     body.respond()
     await all_ended(rig)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     assert rig.recorded == []
 
 
@@ -406,7 +406,7 @@ async def test_a_reader_that_joins_after_the_abort_gets_a_new_flight(rig: Flight
     await asyncio.to_thread(slow.requested.wait, 10)
     follower.close()
     await until(lambda: not given_up.joinable)
-    assert given_up.state is State.WAITING
+    assert given_up.state is FlightState.WAITING
     flight, again, first = rig.join(ScriptedBody.whole(content), digest)
     assert first
     assert flight is not given_up
@@ -458,7 +458,7 @@ async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: 
     body.end()
     for thread in fill_threads():
         await asyncio.to_thread(thread.join, 10)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     assert not body.ended.is_set() or responds
 
 

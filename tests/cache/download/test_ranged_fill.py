@@ -13,7 +13,7 @@ from cache.download.flight import Flight
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch
 from cache.download.limits import DEFAULT_LIMITS
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.store.base import TAIL
@@ -125,7 +125,7 @@ async def test_the_bytes_beyond_a_slow_stream_arrive_in_pieces_each_once(slow: S
     slow.hold.release()
     assert await read(follower) == CONTENT
     await all_ended(slow.rig)
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert slow.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     parts = sorted((range_of(record) for record in slow.ranged()), key=lambda part: part.start)
     assert all(one.stop <= two.start for one, two in pairwise(parts))
@@ -200,7 +200,7 @@ async def test_when_ranges_fail_for_good_a_second_stream_fetches_the_rest(slow: 
     slow.liar.behave(str(DIGEST), Lie(whole=True))
     assert await read(follower) == CONTENT
     await all_ended(slow.rig)
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert len(slow.whole()) <= 2
 
 
@@ -230,7 +230,7 @@ async def test_a_wrong_byte_in_a_piece_is_found_by_the_digest_of_the_whole(slow:
     assert isinstance(error, Corrupt)
     assert len(got) <= SIZE - TAIL
     await all_ended(slow.rig)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     assert list(slow.rig.store.walk()) == []
     assert len(list(slow.rig.quarantine.iterdir())) == 1
 
@@ -246,7 +246,7 @@ async def test_an_abort_wakes_every_thread_that_waits_for_bytes(slow: Slow) -> N
     await until(lambda: len(slow.ranged()) == CONNECTIONS - 1)
     flight.abort()
     await all_ended(slow.rig)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     follower.close()
     holding.release()
 
@@ -395,7 +395,7 @@ async def test_a_slow_blob_host_gets_requests_on_several_connections_at_a_time(
     hub.cdn.rate = 10_000_000
     flight, _ = rig.flights.join(client.source, image, digest, lambda part=None: client.open_blob(image, digest, part))
     await all_ended(rig)
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert rig.store.stat(digest) == BlobInfo(digest, size)
     records = hub.log.select(server="cdn", method="GET", path_contains=str(digest))
     whole = [record for record in records if record.header("range") is None]

@@ -9,7 +9,7 @@ from cache.download.flight import Flight
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch, LeastRate
 from cache.download.limits import DEFAULT_LIMITS
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.download.retry import RetryBudget
 from cache.oci.digest import Digest
 from cache.store.base import TAIL
@@ -68,7 +68,7 @@ async def arrives(breaking: Breaking, *responses: Lie) -> list[Record]:
     flight, follower = breaking.begin(*responses)
     assert await read(follower) == CONTENT
     await all_ended(breaking.rig)
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert breaking.rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     return breaking.requests()
 
@@ -181,12 +181,12 @@ async def test_another_length_than_before_is_a_new_start(breaking: Breaking) -> 
     flight, follower = breaking.begin(lies.short(100_000), Lie(extra=b"!", whole=True))
     await asyncio.wait_for(flight_over(flight), 10)
     follower.close()
-    assert flight.state is State.COMMITTED
+    assert flight.state is FlightState.COMMITTED
     assert [record.header("range") for record in breaking.requests()] == [None, "bytes=100000-", None]
 
 
 async def flight_over(flight: Flight) -> None:
-    while flight.state not in (State.COMMITTED, State.FAILED):
+    while flight.state not in (FlightState.COMMITTED, FlightState.FAILED):
         await flight.changed()
 
 
@@ -200,7 +200,7 @@ async def test_an_abort_ends_a_pause(rig: FlightsRig, liar: Liar) -> None:
     await follower.started()
     await rig.flights.close()
     await all_ended(rig)
-    assert flight.state is State.FAILED
+    assert flight.state is FlightState.FAILED
     follower.close()
     await egress.close()
 

@@ -12,7 +12,7 @@ from cache.download.errors import AlreadyStored
 from cache.download.follower import Follower
 from cache.download.leased_spool import leases_of, note_of, part_of, spool_name
 from cache.download.limits import DownloadLimits
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.download.spool_sweep import sweep_spools
 from cache.lease.base import held
 from cache.store import sidecar
@@ -114,7 +114,7 @@ async def test_the_tail_waits_for_the_mark(workers: Callable[..., FlightsRig]) -
     flight, second, _ = two.join(ScriptedBody(), DIGEST)
     assert await upto(second, SIZE - TAIL) == CONTENT[:-TAIL]
     await until(lambda: flight.written == SIZE)
-    assert flight.state is State.STREAMING
+    assert flight.state is FlightState.STREAMING
     body.end()
     assert await read(second) == await read(first) == CONTENT
 
@@ -425,7 +425,7 @@ async def test_the_lease_is_held_until_the_blob_is_recorded(workers: Callable[..
     flight, second, _ = two.join(body, DIGEST)
     waiting = asyncio.ensure_future(second.started())
     await asyncio.wait({waiting}, timeout=0.1)
-    assert flight.state is State.WAITING
+    assert flight.state is FlightState.WAITING
     one.may_record.set()
     with pytest.raises(AlreadyStored):
         await waiting

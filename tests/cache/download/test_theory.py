@@ -2,7 +2,7 @@
 
 import cache.download
 from cache.download.leased_spool import LEASES, NOTE
-from cache.download.progress import State
+from cache.download.progress import FlightState
 from cache.store.base import sendable
 from cache.store.sidecar import FillState
 from cache.store.spool import MARK, PART
@@ -19,9 +19,9 @@ def section(title: str) -> str:
 def test_the_table_of_states_has_a_row_for_each_state_and_names_no_other() -> None:
     rows = [line.split() for line in section("States and events").splitlines() if line.startswith("    ")]
     rows = [row for row in rows if row[0].isupper()]
-    assert [row[0] for row in rows] == [state.name for state in State]
+    assert [row[0] for row in rows] == [state.name for state in FlightState]
     named = {word for row in rows for word in row if word.isupper()}
-    assert named <= {state.name for state in State}
+    assert named <= {state.name for state in FlightState}
 
 
 def test_the_files_are_called_as_the_code_calls_them() -> None:

@@ -119,7 +119,7 @@ def test_a_host_that_cannot_be_reached_is_left_alone_for_all_images_and_other_ho
     assert "registry.example has been failing since 22:13:20 UTC (it responded with 500)" in caught.value.reason
     assert caught.value.retry_after == 1
     assert circuits.is_open(ORIGIN)
-    circuits.enter(OTHER, "acme/web").answered()
+    circuits.enter(OTHER, "acme/web").responded()
     assert not circuits.is_open(OTHER)
 
 
@@ -127,7 +127,7 @@ def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(circui
     fail(circuits, "acme/app", 3)
     with pytest.raises(Unavailable):
         circuits.enter(ORIGIN, "acme/app")
-    circuits.enter(ORIGIN, "acme/web").answered()
+    circuits.enter(ORIGIN, "acme/web").responded()
     assert not circuits.is_open(ORIGIN)
     with pytest.raises(Unavailable):
         circuits.enter(ORIGIN, "acme/app")
@@ -136,7 +136,7 @@ def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(circui
 def test_three_images_that_fail_in_a_row_speak_for_the_host(circuits: CircuitBreakers) -> None:
     for image in ("a", "b"):
         fail(circuits, image)
-    circuits.enter(ORIGIN, "c").answered()
+    circuits.enter(ORIGIN, "c").responded()
     for image in ("a", "b", "c"):
         assert not circuits.is_open(ORIGIN)
         fail(circuits, image)
@@ -149,8 +149,8 @@ def test_it_closes_by_itself_with_the_first_answer(circuits: CircuitBreakers, cl
     probe = circuits.enter(ORIGIN, "b")
     with pytest.raises(Unavailable):
         circuits.enter(ORIGIN, "a")
-    probe.answered()
-    circuits.enter(ORIGIN, "a").answered()
+    probe.responded()
+    circuits.enter(ORIGIN, "a").responded()
     assert not circuits.is_open(ORIGIN)
 
 
@@ -167,7 +167,7 @@ def test_a_probe_whose_client_leaves_is_followed_by_another(circuits: CircuitBre
 def test_only_the_first_thing_told_of_a_request_counts(circuits: CircuitBreakers) -> None:
     for _ in range(5):
         passage = circuits.enter(ORIGIN, "a")
-        passage.answered()
+        passage.responded()
         passage.failed("too late", host=True)
         passage.release()
     assert not circuits.is_open(ORIGIN)
@@ -178,20 +178,20 @@ def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(
 ) -> None:
     for _ in range(5):
         circuits.note_invalid_content(ORIGIN, "blob one")
-    circuits.enter(ORIGIN, "a").answered()
+    circuits.enter(ORIGIN, "a").responded()
     circuits.note_invalid_content(ORIGIN, "blob two")
     circuits.note_valid_content(ORIGIN)
     for blob in ("one", "two", "three"):
-        circuits.enter(ORIGIN, "a").answered()
+        circuits.enter(ORIGIN, "a").responded()
         circuits.note_invalid_content(ORIGIN, f"blob {blob}")
     assert circuits.is_open(ORIGIN)
     with pytest.raises(Unavailable, match="blob three"):
         circuits.enter(ORIGIN, "a")
     clock.now += 1
     assert not circuits.is_open(ORIGIN)
-    circuits.enter(ORIGIN, "a").answered()
+    circuits.enter(ORIGIN, "a").responded()
     circuits.note_invalid_content(ORIGIN, "blob one")
-    circuits.enter(ORIGIN, "a").answered()
+    circuits.enter(ORIGIN, "a").responded()
     circuits.note_invalid_content(ORIGIN, "blob four")
     clock.now += 1.5
     with pytest.raises(Unavailable, match="blob four"):
@@ -199,16 +199,16 @@ def test_three_different_wrong_contents_make_a_host_suspect_for_a_while(
     clock.now += 0.5
     circuits.note_valid_content(ORIGIN)
     circuits.note_invalid_content(ORIGIN, "blob five")
-    circuits.enter(ORIGIN, "a").answered()
+    circuits.enter(ORIGIN, "a").responded()
 
 
 def test_images_without_number_do_not_take_memory_without_end(circuits: CircuitBreakers) -> None:
     for number in range(3000):
-        circuits.enter(OTHER, "good").answered()
+        circuits.enter(OTHER, "good").responded()
         try:
             fail(circuits, f"image/{number}")
         except Unavailable:
-            circuits.note_answer([(ORIGIN, "")])
+            circuits.note_response([(ORIGIN, "")])
     assert len(circuits._circuits) <= 1001
 
 

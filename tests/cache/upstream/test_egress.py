@@ -301,7 +301,7 @@ async def test_what_answers_too_late_is_a_failure_of_the_answer(get: Get, make_e
     reach = Reach(private_addresses=True, timings=UpstreamTimings(read=0.2))
     with pytest.raises(Unavailable) as caught:
         await get(make_egress(reach), f"{liar.url}/v2/")
-    assert stage_of(caught.value) is FailureStage.ANSWER
+    assert stage_of(caught.value) is FailureStage.RESPONSE
 
 
 class Seen:

@@ -8,7 +8,7 @@ import pytest
 
 from cache.upstream.errors import RateLimited
 from cache.upstream.ledger import Ledger, Quota, read
-from cache.upstream.quota import RequestKind, StatedLimit, after_answer
+from cache.upstream.quota import RequestKind, StatedLimit, after_response
 from tests.cache.samples import ALICE, ANONYMOUS
 
 
@@ -47,7 +47,7 @@ def test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential(pat
         raise AssertionError("it was sent")
     assert caught.value.retry_after == 60
     with other.request(RequestKind.CONTENT) as counted:
-        counted.answered(None)
+        counted.responded(None)
     assert Quota(Ledger(path, clock), ALICE).pause(RequestKind.PULL) == 0
 
 
@@ -60,10 +60,10 @@ def test_after_a_pause_one_process_sends_one_request_and_the_others_wait_for_it(
         for quota in quotas:
             with pytest.raises(RateLimited), quota.request(RequestKind.PULL):
                 raise AssertionError("it was sent")
-        counted.answered(StatedLimit(100, 7, 21600))
+        counted.responded(StatedLimit(100, 7, 21600))
     for quota in quotas:
         with quota.request(RequestKind.PULL) as counted:
-            counted.answered(StatedLimit(100, 6, 21600))
+            counted.responded(StatedLimit(100, 6, 21600))
 
 
 def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
@@ -91,7 +91,7 @@ def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
 def test_what_is_left_is_told_to_others_by_a_flush(path: Path, clock: Clock) -> None:
     ledger, other = Ledger(path, clock), Ledger(path, clock)
     with Quota(ledger, ANONYMOUS).request(RequestKind.PULL) as counted:
-        counted.answered(StatedLimit(100, 99, 21600))
+        counted.responded(StatedLimit(100, 99, 21600))
     assert other.all() == {}
     ledger.flush()
     assert other.find(ANONYMOUS).remaining == 99
@@ -102,8 +102,10 @@ def test_what_is_left_is_told_to_others_by_a_flush(path: Path, clock: Clock) -> 
 def test_the_last_word_of_the_upstream_counts_whoever_heard_it(path: Path, clock: Clock) -> None:
     one, other = Ledger(path, clock), Ledger(path, clock)
     key = ANONYMOUS
-    one.note(key, lambda known: after_answer(known, RequestKind.PULL, StatedLimit(100, 9), clock.now, clock.now))
-    other.note(key, lambda known: after_answer(known, RequestKind.PULL, StatedLimit(100, 8), clock.now, clock.now + 1))
+    one.note(key, lambda known: after_response(known, RequestKind.PULL, StatedLimit(100, 9), clock.now, clock.now))
+    other.note(
+        key, lambda known: after_response(known, RequestKind.PULL, StatedLimit(100, 8), clock.now, clock.now + 1)
+    )
     other.flush()
     one.flush()
     assert Ledger(path, clock).find(key).remaining == 8
@@ -113,7 +115,7 @@ def test_the_last_word_of_the_upstream_counts_whoever_heard_it(path: Path, clock
 def test_while_what_is_left_is_on_its_way_to_others_the_next_pull_waits(clock: Clock) -> None:
     quota = Quota(Ledger(clock=clock), ANONYMOUS)
     with quota.request(RequestKind.PULL) as counted:
-        counted.answered(StatedLimit(100, 2, 21600))
+        counted.responded(StatedLimit(100, 2, 21600))
     clock.now += 1
     with quota.request(RequestKind.PULL):
         assert quota.pause(RequestKind.PULL) == 0

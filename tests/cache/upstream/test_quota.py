@@ -16,9 +16,9 @@ from cache.upstream.quota import (
     RequestKind,
     SavingMode,
     StatedLimit,
-    after_answer,
     after_probe_sent,
     after_refusal,
+    after_response,
     empty_at,
     in_words,
     needs_probe,
@@ -138,9 +138,9 @@ def refused(
         (refused(stated=None), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (refused(CHECK), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
         (refused(CONTENT), {PULL: True, CHECK: True, CONTENT: True, PART: True}),
-        (after_answer(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
+        (after_response(UNKNOWN, PULL, LIMITED, NOW, NOW), {PULL: True, CHECK: True, CONTENT: False, PART: False}),
         (
-            after_answer(UNKNOWN, PULL, StatedLimit(100, 1), NOW, NOW),
+            after_response(UNKNOWN, PULL, StatedLimit(100, 1), NOW, NOW),
             {PULL: False, CHECK: False, CONTENT: False, PART: False},
         ),
     ],
@@ -192,16 +192,16 @@ def test_after_a_pause_one_goes_first_and_its_answer_ends_it_for_all() -> None:
     assert needs_probe(known, PULL, False, later)
     going = after_probe_sent(known, later)
     assert 0 < pause(going, PULL, False, later) <= PROBE_WITHIN
-    assert pause(after_answer(going, PULL, StatedLimit(100, 3), later, later + 1), PULL, False, later + 1) == 0
+    assert pause(after_response(going, PULL, StatedLimit(100, 3), later, later + 1), PULL, False, later + 1) == 0
     assert pause(after_refusal(going, PULL, LIMITED, 60, later, later), PULL, False, later) == 60
     assert needs_probe(going, PULL, False, later + PROBE_WITHIN)
 
 
 def test_an_answer_that_was_under_way_when_the_pause_began_does_not_end_it() -> None:
     known = refused()
-    assert pause(after_answer(known, PULL, StatedLimit(100, 1), NOW - 1, NOW), PULL, False, NOW) > 0
-    assert pause(after_answer(known, CONTENT, None, NOW + 1, NOW + 1), PULL, False, NOW + 1) > 0
-    assert pause(after_answer(known, CHECK, StatedLimit(100, 1), NOW + 1, NOW + 1), PULL, False, NOW + 1) == 0
+    assert pause(after_response(known, PULL, StatedLimit(100, 1), NOW - 1, NOW), PULL, False, NOW) > 0
+    assert pause(after_response(known, CONTENT, None, NOW + 1, NOW + 1), PULL, False, NOW + 1) > 0
+    assert pause(after_response(known, CHECK, StatedLimit(100, 1), NOW + 1, NOW + 1), PULL, False, NOW + 1) == 0
 
 
 @pytest.mark.parametrize(
@@ -237,18 +237,18 @@ def test_the_forecast_goes_on_as_of_late() -> None:
     known = UNKNOWN
     assert empty_at(known, NOW) is None
     for minute, remaining in enumerate((100, 98, 96, 94)):
-        known = after_answer(known, PULL, StatedLimit(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
+        known = after_response(known, PULL, StatedLimit(100, remaining, 21600), NOW + 60 * minute, NOW + 60 * minute)
     assert empty_at(known, NOW + 180) == NOW + 180 + 94 / 2 * 60
     plenty = replace(known, samples=((NOW, 900_000_001), (NOW + 3600, 900_000_000)))
     assert empty_at(plenty, NOW) is None
-    refilled = after_answer(known, PULL, StatedLimit(100, 99), NOW + 240, NOW + 240)
+    refilled = after_response(known, PULL, StatedLimit(100, 99), NOW + 240, NOW + 240)
     assert empty_at(refilled, NOW + 240) is None
 
 
 def test_samples_of_a_long_time_are_bounded() -> None:
     known = UNKNOWN
     for second in range(10_000):
-        known = after_answer(known, PULL, StatedLimit(20_000, 20_000 - second), NOW + second, NOW + second)
+        known = after_response(known, PULL, StatedLimit(20_000, 20_000 - second), NOW + second, NOW + second)
     assert len(known.samples) <= SAMPLES
 
 
@@ -264,7 +264,7 @@ def test_why_nothing_is_sent_is_said_in_words() -> None:
 
 
 def test_of_answers_to_requests_of_one_moment_the_least_counts_in_whatever_order_they_come() -> None:
-    known = after_answer(UNKNOWN, PULL, StatedLimit(100, 5), NOW, NOW + 1)
-    known = after_answer(known, PULL, StatedLimit(100, 7), NOW, NOW + 2)
+    known = after_response(UNKNOWN, PULL, StatedLimit(100, 5), NOW, NOW + 1)
+    known = after_response(known, PULL, StatedLimit(100, 7), NOW, NOW + 2)
     assert known.remaining == 5
-    assert after_answer(known, PULL, StatedLimit(100, 9), NOW + 3, NOW + 4).remaining == 9
+    assert after_response(known, PULL, StatedLimit(100, 9), NOW + 3, NOW + 4).remaining == 9
