@@ -104,7 +104,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class TagPointer:
-    """Tag → manifest, as the upstream said at `checked_at`. The manifest itself may not be cached yet."""
+    """Tag → manifest, as the upstream stated at `checked_at`. The manifest itself may not be cached yet."""
 
     source: Source
     image: RepositoryName
@@ -134,6 +134,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class BlobInfo:
+    """Digest of a blob, and its size in bytes."""
+
     digest: Digest
     size: int
 
@@ -193,8 +195,8 @@ class Damage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TagPage:
-    """One page of a repository's tags. `last`: the tag after which the next page begins, as the upstream said; None on
-    the last page."""
+    """One page of a repository's tags. `last`: the tag after which the next page begins, as the upstream states it;
+    None on the last page."""
 
     tags: list[str]
     last: str | None

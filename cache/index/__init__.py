@@ -1,4 +1,4 @@
-"""Index: what the cache remembers about bytes — who may have them, what tags point to, when they were last used.
+"""Index: records about cached bytes: which images have a right to them, what tags point to, when they were last used.
 
 Files. `cache.db` holds facts: images (source and name), tag pointers, links (an image's right to a digest), manifests
 byte for byte, sizes of blobs, sightings of tags, pins, digests whose tag is gone upstream, running totals, and the log
@@ -6,7 +6,7 @@ byte for byte, sizes of blobs, sightings of tags, pins, digests whose tag is gon
 a file of its own so that counting never changes the version of `cache.db`, by which processes notice changes.
 
 Memory. `SqlIndex`, one per process, keeps recently used pointers, links, manifests and sizes in bounded memory, and
-never an absence: a lookup that finds nothing in memory always asks the file. A row read while the process itself wrote
+never an absence: a lookup that finds nothing in memory always reads the file. A row read while the process itself wrote
 is not kept, since it may be older than the write (`_generation`).
 
     what happens                            what the process that did it drops      what the other processes drop
@@ -18,19 +18,19 @@ is not kept, since it may be older than the write (`_generation`).
     eviction, scrub (`remove_rows`)         nothing, or the size                    nothing: a held link finds no file
 
 Each line above that makes others drop something inserts a row into `changes` in the same transaction. Another process
-sees in `PRAGMA data_version`, at most every `look_every` seconds, that somebody committed; it then reads the rows after
-the last one that it has seen, ignores its own, and drops what the others name. The log keeps its newest rows: where
-rows are missing or too many, everything is dropped. `mark()` combines that version with the generation; who remembers
+sees in `PRAGMA data_version`, at most every `look_every` seconds, that something was committed; it then reads the rows
+after the last one that it has seen, ignores its own, and drops what the others name. The log keeps its newest rows: if
+rows are missing or too many, everything is dropped. `mark()` combines that version with the generation; code that keeps
 a result derived from the index takes the mark before the lookup and discards the result when the mark has changed.
 
-Writers. Whoever writes to `cache.db` — a worker's `SqlIndex` (one writer thread), `CacheMaintenance` of the sweep and
+Writers. Every writer of `cache.db` — a worker's `SqlIndex` (one writer thread), `CacheMaintenance` of the sweep and
 the scrub, `CacheAdmin` of commands — first takes the lock file `cache.db.lock`, then BEGIN IMMEDIATE. Writers of
 `usage.db` take `usage.db.lock`. Readers take no lock. No transaction that writes spans both files.
 
 Failures. A right that was revoked while the file could not be written stays revoked in that process, and each later
 write tries to write it first. Statements that have begun are completed, in the file and then in memory, even if the
 caller is cancelled. A crash loses nothing that was committed to `cache.db`; a power cut may lose the last transactions
-(`synchronous=NORMAL`), never its consistency. A file of the store comes into being before its row and is deleted after
-it, so a crash between the two leaves a file without a row. Without `cache.db` everything is fetched again; pins, and
-the age of tags that a group's cooldown counts, are lost. Without `usage.db` eviction knows no earlier use.
+(`synchronous=NORMAL`), never its consistency. A file of the store is created before its row and deleted after it, so a
+crash between the two leaves a file without a row. Without `cache.db` everything is fetched again; pins, and the age of
+tags that a group's cooldown counts, are lost. Without `usage.db` eviction knows no earlier use.
 """

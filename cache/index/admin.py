@@ -25,6 +25,8 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class CacheTotals:
+    """Sums over the whole cache: bytes of blobs and manifests, and how many of each kind there are."""
+
     bytes: int
     blobs: int
     manifests: int

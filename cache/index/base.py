@@ -13,6 +13,8 @@ Fact = TagPointer | Link | Manifest | BlobInfo
 
 
 class Index(Protocol):
+    """Records of one cache as the pull-through cache reads and writes them."""
+
     def mark(self) -> Hashable:
         """Mark of the index's state: equal marks mean that no result has changed in between, in any process."""
 

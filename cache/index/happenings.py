@@ -37,6 +37,8 @@ _BATCH = 500
 
 
 class HappeningKind(Enum):
+    """Kind of an event in the history of the cache."""
+
     FILLED = "filled"
     REFUSED = "refused"
     """Refused by the upstream, or the upstream did not respond."""
@@ -66,6 +68,8 @@ class Happening:
 
 
 class HappeningLog:
+    """History of recent events of the cache in `usage.db`; collects events in memory until they are written."""
+
     def __init__(self, path: Path, max_kept: int = MAX_KEPT, max_pending: int = MAX_PENDING) -> None:
         """`max_kept`: events in the file. `max_pending`: events in memory that are not written yet."""
         self._path = path

@@ -442,7 +442,7 @@ class ChangeLog:
     kept: int = _CHANGES_KEPT
 
     def note(self, connection: Connection, source: Source, image: RepositoryName, tag: Tag | None) -> None:
-        """Tell other processes to drop a tag, or without one a whole image, from their memory."""
+        """Add a change, so that other processes drop a tag, or a whole image if `tag` is None, from memory."""
         row = {
             "writer": self.writer,
             "origin": str(source.origin),

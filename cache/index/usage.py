@@ -56,6 +56,8 @@ class PullCount:
 
 
 class UsageFile:
+    """Access to `usage.db`: last uses of digests and counts of pulls, collected in memory until they are written."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pulls: dict[tuple[str, str, str, str], tuple[int, int]] = {}

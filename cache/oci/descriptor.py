@@ -1,4 +1,4 @@
-"""Descriptor: what a manifest says about content that it refers to (image-spec, descriptor.md)."""
+"""Descriptor: what a manifest states about content that it refers to (image-spec, descriptor.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from cache.oci.media_types import is_manifest
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
+    """Reference to content: its media type, its digest, and its size in bytes."""
+
     media_type: str
     digest: Digest
     size: int

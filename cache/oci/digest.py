@@ -27,7 +27,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """Raises DigestInvalid for anything but `sha256:` with 64 or `sha512:` with 128 lower-case hex digits."""
+        """Parse `sha256:` with 64 lower-case hex digits, or `sha512:` with 128. Raises DigestInvalid."""
         algorithm, colon, hex_ = text.partition(":")
         length = _LENGTHS.get(algorithm)
         if not colon or length is None:

@@ -28,34 +28,50 @@ class RegistryError(Exception):
 
 
 class NameInvalid(RegistryError):
+    """The name does not follow the grammar of repository names."""
+
     code, status, message = "NAME_INVALID", 400, "invalid repository name"
 
 
 class NameUnknown(RegistryError):
+    """This server has no repository of this name."""
+
     code, status, message = "NAME_UNKNOWN", 404, "repository name not known to registry"
 
 
 class TagInvalid(RegistryError):
+    """The tag does not follow the grammar of tags."""
+
     code, status, message = "TAG_INVALID", 400, "manifest tag did not match the grammar of tags"
 
 
 class DigestInvalid(RegistryError):
+    """The digest has an unknown algorithm or a wrong form."""
+
     code, status, message = "DIGEST_INVALID", 400, "provided digest is not valid"
 
 
 class ManifestInvalid(RegistryError):
+    """The document is not a valid manifest or index."""
+
     code, status, message = "MANIFEST_INVALID", 400, "manifest invalid"
 
 
 class ManifestUnknown(RegistryError):
+    """The repository has no manifest of this tag or digest."""
+
     code, status, message = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
 
 
 class BlobUnknown(RegistryError):
+    """The repository has no blob of this digest."""
+
     code, status, message = "BLOB_UNKNOWN", 404, "blob unknown to registry"
 
 
 class RangeInvalid(RegistryError):
+    """The requested range is not within the blob."""
+
     code, status, message = "RANGE_INVALID", 416, "requested range not satisfiable"
 
 
@@ -66,14 +82,20 @@ class PageInvalid(RegistryError):
 
 
 class Denied(RegistryError):
+    """The requested access is not permitted."""
+
     code, status, message = "DENIED", 403, "requested access to the resource is denied"
 
 
 class Unauthorized(RegistryError):
+    """The request needs a credential."""
+
     code, status, message = "UNAUTHORIZED", 401, "authentication required"
 
 
 class Unsupported(RegistryError):
+    """The path or the repository does not support the operation."""
+
     code, status, message = "UNSUPPORTED", 405, "the operation is unsupported"
 
 
@@ -86,7 +108,7 @@ class EndpointUnknown(RegistryError):
 class UpstreamInvalid(RegistryError):
     """The upstream sent a response that must not be passed on: wrong bytes, HTML, a wrong length."""
 
-    code, status, message = "UNKNOWN", 502, "the upstream registry gave a wrong answer"
+    code, status, message = "UNKNOWN", 502, "the upstream registry sent an invalid response"
 
 
 class UpstreamUnavailable(RegistryError):

@@ -30,13 +30,13 @@ class Manifest:
 
     @classmethod
     def parse(cls, media_type: str, raw: bytes, algorithm: str = "sha256") -> "Manifest":
-        """Parse a document. Raises ManifestInvalid unless it is exactly one of image and index, as its media type says.
+        """Parse a document. Raises ManifestInvalid unless it is either an image or an index, as its media type states.
 
         A document with both `manifests` and `config` or `layers` is ambiguous, and a document with a `mediaType` must
         have been sent with that media type (image-spec, "Media Types Conflicts").
         """
         if not is_manifest(media_type):
-            raise ManifestInvalid(f"media type {media_type[:100]!r} is none of a manifest or an index")
+            raise ManifestInvalid(f"media type {media_type[:100]!r} is not that of a manifest or an index")
         if len(raw) > SIZE_LIMIT:
             raise ManifestInvalid(f"a manifest has at most {SIZE_LIMIT} bytes")
         document = _load(raw)
@@ -104,7 +104,7 @@ def _check_kind(document: Mapping[str, Any], media_type: str) -> None:
         raise ManifestInvalid("schemaVersion must be 2")
     named = document.get("mediaType", media_type)
     if named != media_type:
-        raise ManifestInvalid(f"mediaType is {str(named)[:100]!r}, but the document came as {media_type!r}")
+        raise ManifestInvalid(f"mediaType is {str(named)[:100]!r}, but the document was sent as {media_type!r}")
     if "mediaType" not in document and media_type not in (OCI_MANIFEST, OCI_INDEX):
         raise ManifestInvalid("mediaType is missing")
     index_keys, image_keys = {"manifests"} & document.keys(), {"config", "layers", "fsLayers"} & document.keys()

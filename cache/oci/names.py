@@ -14,17 +14,19 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class RepositoryName:
+    """Checked name of a repository: components of lower-case letters and digits, separated by slashes."""
+
     text: str
 
     @classmethod
     def parse(cls, text: str) -> "RepositoryName":
-        """Raises NameInvalid; the length limit of 255 includes every component and slash."""
+        """Check the text of a name; at most 255 characters with every component and slash. Raises NameInvalid."""
         if len(text) > NAME_LIMIT:
             raise NameInvalid(f"a repository name has at most {NAME_LIMIT} characters, this one has {len(text)}")
         if not _NAME.fullmatch(text):
             raise NameInvalid(
                 f"{text!r} must be lower-case letters and digits, "
-                "parted by one of . _ __ - within and / between components"
+                "separated by one of . _ __ - within and / between components"
             )
         return cls(text)
 
@@ -38,11 +40,13 @@ class RepositoryName:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tag:
+    """Checked name of a tag."""
+
     text: str
 
     @classmethod
     def parse(cls, text: str) -> "Tag":
-        """Raises TagInvalid."""
+        """Check the text of a tag. Raises TagInvalid."""
         if not _TAG.fullmatch(text):
             raise TagInvalid(f"{text[:150]!r} must be 1 to 128 of letters, digits, . _ - and not begin with . or -")
         return cls(text)

@@ -19,7 +19,7 @@ class BlobStream(Protocol):
     """Offset within the blob of the first byte of the stream."""
 
     size: int | None
-    """Number of bytes from `start` on; None where the upstream does not say."""
+    """Number of bytes from `start` on; None if the upstream does not state it."""
 
     accepts_ranges: bool
     """Whether the upstream offers ranges of this blob."""
@@ -61,21 +61,21 @@ class UpstreamClient(Protocol):
         """Seconds until a request of this kind may be sent."""
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """The target of the reference; None where the response does not tell (not all registries send a digest)."""
+        """Fetch the reference's target; None if the response does not state it (not all registries send a digest)."""
 
     async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
         """The manifest, verified against the requested digest, else against the one that the upstream names."""
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Size of the blob in bytes; None where the upstream does not say. Raises Corrupt for an HTML page."""
+        """Size of the blob in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page."""
 
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None
     ) -> AbstractContextManager[BlobStream]:
         """Open the blob, or some of it, for a thread; blocks.
 
-        A `Part` is given exactly, or Unavailable is raised. For a `Rest` the upstream may send the whole blob: the
-        stream's `start` tells.
+        A `Part` is provided exactly, or Unavailable is raised. For a `Rest` the upstream may send the whole blob;
+        `start` of the stream shows which.
         """
 
     async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:

@@ -118,7 +118,7 @@ class Egress:
             return response
 
     async def prepare(self) -> None:
-        """Make in advance what the first request would wait for, 35 ms long: trusted certificates and the backend."""
+        """Load trusted certificates and the backend in advance, for which the first request would wait 35 ms."""
         with suppress(Unavailable):  # a broken ca_file is reported by the first request that needs it
             self._clients()
         await prepare_backend()
@@ -171,7 +171,7 @@ class _Seen:
 
 
 def _record(guarded: GuardedRequest, response: Response) -> None:
-    """Any response proves that the host works, unless the host itself says that it does not."""
+    """Record the outcome for the circuit breaker: every response except 5xx proves that the host works."""
     if response.status_code >= 500:
         guarded.failed(f"it responded with {response.status_code}", host=False)
     else:

@@ -47,7 +47,7 @@ class RegistryProbe:
 
     async def ping(self) -> PingResult:
         """Send an anonymous GET /v2/ (distribution-spec, "Determining Support")."""
-        response = await self._ask("GET", f"{self._url}/v2/", {})
+        response = await self._send("GET", f"{self._url}/v2/", {})
         challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
         return PingResult(response.status_code, challenge, _date(response.headers.get("date", "")))
 
@@ -61,11 +61,11 @@ class RegistryProbe:
         """Send a HEAD for a manifest, which Docker Hub does not count as a pull."""
         headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
         url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
-        response = await self._ask("HEAD", url, headers)
+        response = await self._send("HEAD", url, headers)
         limit, remaining = (_pulls(response.headers.get(f"ratelimit-{name}", "")) for name in ("limit", "remaining"))
         return ManifestHead(response.status_code, limit, remaining)
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+    async def _send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         host = urlsplit(url).netloc
         if not self._egress.allows(url):
             raise Unavailable(f"{host} is not an allowed host behind the proxy")

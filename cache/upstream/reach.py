@@ -32,10 +32,10 @@ class UpstreamTimings:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where a client may connect to.
+    """Hosts and addresses that a client may connect to.
 
-    Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one
-    the addresses are the proxy's business, so only `hosts` may be reached.
+    Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one,
+    which resolves names itself, only `hosts` may be reached.
     """
 
     hosts: frozenset[str] = frozenset()

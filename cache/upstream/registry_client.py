@@ -66,7 +66,7 @@ class RegistryClient:
         return self.quota.pause(kind)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """Fetch the reference's target; None if the response does not tell (not all registries send a digest)."""
+        """Fetch the reference's target; None if the response does not state it (not all registries send a digest)."""
         flow = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(flow, self._egress)
         await response.aclose()
@@ -97,8 +97,8 @@ class RegistryClient:
         """Open a blob, or a part of it, for a thread; blocks. The connection is not reused. A Part is provided exactly,
         or Unavailable is raised.
 
-        For a Rest, the upstream may send the whole blob; the stream's `start` tells. Each request goes to the
-        upstream's own address, because the target of an earlier redirect may have expired.
+        For a Rest, the upstream may send the whole blob; `start` of the stream shows which. Each request is sent
+        to the upstream's own address, because the target of an earlier redirect may have expired.
         """
         headers = {"Range": part.range} if part else {}
         kind = RequestKind.PART if part else RequestKind.CONTENT

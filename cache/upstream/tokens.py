@@ -34,12 +34,16 @@ _RENEW_BEFORE = 10
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
+    """Demand for credentials in a WWW-Authenticate header: its scheme and its parameters."""
+
     scheme: str
     parameters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
+    """User name and password for an upstream; `repr` omits the password."""
+
     username: str
     password: str
 
@@ -173,7 +177,7 @@ class Tokens:
         if response.status_code != 200:
             yield Drop(response)
             if response.status_code == 429:
-                raise RateLimited(f"token service {host} says too many requests", retry_after(response.headers))
+                raise RateLimited(f"token service {host} received too many requests", retry_after(response.headers))
             if response.status_code in (401, 403) and credential is None:
                 raise AccessDenied(f"token service {host} issues no token without a login")
             whom = f" to user {credential.username}" if credential else ""

@@ -1,6 +1,6 @@
 """Connections to upstreams: one HTTP client factory over connections whose addresses were checked.
 
-Redirects are not followed and cookies not kept here.
+It neither follows redirects nor keeps cookies.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _thread = threading.local()
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host, in the system's order of preference."""
+    """Look up all addresses of a host, in the system's order of preference; blocks."""
     return list(
         dict.fromkeys(str(entry[4][0]) for entry in getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_ADDRCONFIG))
     )
@@ -92,7 +92,7 @@ async def prepare_backend() -> None:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Limit the duration of all that this thread reads within the block over a connection from here."""
+    """Limit the time that this thread spends within the block on reading from connections of this module."""
     _thread.deadline = time.monotonic() + seconds
     try:
         yield
