@@ -218,3 +218,7 @@ class Outcome(Enum):
     STALE = "STALE"
     REVALIDATED = "REVALIDATED"
     COALESCED = "COALESCED"
+
+
+FREE_OUTCOMES = frozenset({Outcome.HIT.value, Outcome.STALE.value, Outcome.COALESCED.value})
+"""Values of the outcomes with which a manifest costs the upstream nothing."""

@@ -70,7 +70,7 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
 
         An upstream that is down or a full disk does not count, because cached content is still served.
         """
-        if services.process.stopping:
+        if services.server_state.stopping:
             raise StoreUnavailable("this process is stopping")
         await services.directory.check()
         await services.index.check()

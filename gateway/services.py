@@ -27,5 +27,5 @@ class Services:
     events: CacheEvents
     index: SqlIndex
     folder: CacheFolder
-    process: ServerState
+    server_state: ServerState
     clock: Callable[[], datetime]

@@ -239,14 +239,14 @@ def _content_document(report: ContentReport) -> Document:
 
 
 def _explanation_document(explanation: Explanation) -> Document:
-    events = explanation.events
+    history = explanation.history
     return {
         **_content_document(explanation.content),
         "next_pull": explanation.next_pull,
-        "last_refusal": _event_document(events.last_refusal, "times") if events.last_refusal else None,
-        "evictions": [_event_document(event, "bytes") for event in events.evictions],
-        "last_fill": _fill_document(events.last_fill) if events.last_fill else None,
-        "slow": events.slow,
+        "last_refusal": _event_document(history.last_refusal, "times") if history.last_refusal else None,
+        "evictions": [_event_document(event, "bytes") for event in history.evictions],
+        "last_fill": _fill_document(history.last_fill) if history.last_fill else None,
+        "slow": history.slow,
         "parts": [_part_document(part) for part in explanation.parts],
         "gate": explanation.gate.state.value,
         "gate_reason": explanation.gate.reason,

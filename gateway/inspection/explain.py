@@ -38,7 +38,7 @@ class ImagePart:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class ImageHistory:
     """The latest events of an image: None and empty where there were none; the newest eviction is the first.
 
     `slow`: the speed of its downloads in words, where it was low.
@@ -56,7 +56,7 @@ class Explanation:
 
     content: ContentReport
     next_pull: str
-    events: Events
+    history: ImageHistory
     parts: list[ImagePart]
     gate: GateVerdict
 
@@ -72,7 +72,7 @@ def explain(view: CacheView, location: ProxiedLocation, image: CachedImage) -> E
     parts = [] if root is None else parts_of(view, image, root)
     subjects = {str(reference), *(str(part.digest) for part in parts)}
     gate = explain_gate(location, image.source, reference, view.admin, view.store.read_bytes, view.now)
-    return Explanation(content, _next_pull(parts), _events(view, image, subjects), parts, gate)
+    return Explanation(content, _next_pull(parts), _history(view, image, subjects), parts, gate)
 
 
 def parts_of(view: CacheView, image: CachedImage, root: Descriptor) -> list[ImagePart]:
@@ -110,7 +110,7 @@ def _root(view: CacheView, image: CachedImage) -> Descriptor | None:
     return pointer.target if pointer else None
 
 
-def _events(view: CacheView, image: CachedImage, subjects: set[str]) -> Events:
+def _history(view: CacheView, image: CachedImage, subjects: set[str]) -> ImageHistory:
     """Find the latest events of these tags and digests."""
     of_image = [
         event for event in view.happenings.of_image(image.source, image.name) if event.subject in {"", *subjects}
@@ -120,7 +120,7 @@ def _events(view: CacheView, image: CachedImage, subjects: set[str]) -> Events:
     evicted = {(e.at, e.subject): e for e in [*of_image, *of_digests] if e.what is HappeningKind.EVICTED}
     fills = [event for event in of_digests if event.what is HappeningKind.FILLED]
     evictions = [evicted[key] for key in sorted(evicted, reverse=True)[:_EVICTIONS]]
-    return Events(refused, evictions, fills[0] if fills else None, slowness(fills, image.source))
+    return ImageHistory(refused, evictions, fills[0] if fills else None, slowness(fills, image.source))
 
 
 def _next_pull(parts: list[ImagePart]) -> str:

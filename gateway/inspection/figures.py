@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cache.index.usage import PullCount
-from cache.values import Outcome
-from gateway.observability.metrics import FREE
+from cache.values import FREE_OUTCOMES, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def _total(counted: Sequence[PullCount]) -> PullFigures:
     return PullFigures(
         pulls=pulls,
         hit_rate=round(1 - sum(p.pulls for p in missed) / pulls, 4) if pulls else None,
-        saved_pulls=sum(p.pulls for p in counted if p.kind == "manifest" and p.outcome in FREE),
+        saved_pulls=sum(p.pulls for p in counted if p.kind == "manifest" and p.outcome in FREE_OUTCOMES),
         sent_bytes=sum(p.bytes for p in counted),
         fetched_bytes=sum(p.bytes for p in missed),
     )

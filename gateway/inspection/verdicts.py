@@ -52,7 +52,7 @@ def explain_gate(
     location: ProxiedLocation,
     source: Source,
     reference: Tag | Digest,
-    inventory: CacheAdmin,
+    admin: CacheAdmin,
     read_blob: ReadBlob,
     now: datetime,
 ) -> GateVerdict:
@@ -66,7 +66,7 @@ def explain_gate(
         return GateVerdict(GateState.PINNED, f"the group pins {reference} to {pins[reference]}")
     if not verdict.allowed or not gate.cooldown:
         return _verdict(verdict)
-    facts = _CachedFacts(gate, source, image, inventory, read_blob, now)
+    facts = _CachedFacts(gate, source, image, admin, read_blob, now)
     if isinstance(reference, Tag):
         return facts.decide_tag(reference)
     return facts.decide_digest(reference, set(pins.values()))
@@ -80,21 +80,21 @@ class _CachedFacts:
         gate: Gate,
         source: Source,
         image: RepositoryName,
-        inventory: CacheAdmin,
+        admin: CacheAdmin,
         read_blob: ReadBlob,
         now: datetime,
     ) -> None:
         self._gate = gate
         self._source = source
         self._image = image
-        self._inventory = inventory
+        self._admin = admin
         self._read_blob = read_blob
         self._now = now
-        self._sightings = inventory.sightings(source, image)
+        self._sightings = admin.sightings(source, image)
         self._incomplete = False
 
     def decide_tag(self, tag: Tag) -> GateVerdict:
-        pointer = next((p for p in self._inventory.pointers(self._source, self._image) if p.tag == tag), None)
+        pointer = next((p for p in self._admin.pointers(self._source, self._image) if p.tag == tag), None)
         if pointer is None:
             reason = "this tag has not been pulled yet: its age is counted from the first pull"
             return GateVerdict(GateState.UNKNOWN, reason)
@@ -125,15 +125,15 @@ class _CachedFacts:
 
     def _look_up(self, lookup: Lookup) -> set[Digest]:
         if isinstance(lookup, LinkedManifests):
-            linked = self._inventory.linked(self._source, self._image)
-            return {digest for digest in linked if self._inventory.manifest(digest) is not None}
-        return self._inventory.closure(lookup.roots)
+            linked = self._admin.linked(self._source, self._image)
+            return {digest for digest in linked if self._admin.manifest(digest) is not None}
+        return self._admin.closure(lookup.roots)
 
     def _creations(self, digests: Iterable[Digest]) -> dict[Digest, datetime]:
         return {digest: moment for digest in digests if (moment := self._creation(digest)) is not None}
 
     def _creation(self, digest: Digest) -> datetime | None:
-        manifest = self._inventory.manifest(digest)
+        manifest = self._admin.manifest(digest)
         if manifest is None:
             return None
         search = find_creation(manifest)
@@ -147,7 +147,7 @@ class _CachedFacts:
 
     def _document(self, descriptor: Descriptor) -> Manifest | bytes | None:
         find: Callable[[Digest], Manifest | bytes | None]
-        find = self._inventory.manifest if descriptor.is_manifest else self._read_blob
+        find = self._admin.manifest if descriptor.is_manifest else self._read_blob
         document = find(descriptor.digest)
         self._incomplete = self._incomplete or document is None
         return document

@@ -40,10 +40,10 @@ class RecordedEvents(CacheEvents):
     """`name_of` gives the configured name of a source's upstream. Refused bodies are kept in the quarantine."""
 
     def __init__(
-        self, metrics: Metrics, chronicle: HappeningLog, quarantine: Quarantine, name_of: NameOf, clock: Clock
+        self, metrics: Metrics, happenings: HappeningLog, quarantine: Quarantine, name_of: NameOf, clock: Clock
     ) -> None:
         self._metrics = metrics
-        self._chronicle = chronicle
+        self._happenings = happenings
         self._quarantine = quarantine
         self._name_of = name_of
         self._clock = clock
@@ -79,7 +79,7 @@ class RecordedEvents(CacheEvents):
             download.size,
             download.seconds,
         )
-        self._chronicle.note(happening)
+        self._happenings.note(happening)
 
     def content_refused(self, refused: RefusedContent) -> None:
         upstream = self._name_of(refused.source)
@@ -89,7 +89,7 @@ class RecordedEvents(CacheEvents):
             self._quarantine.take_bytes(refused.evidence, f"manifest-{refused.fault.value}")
 
     def lookup_failed(self, source: Source, image: RepositoryName, reference: Tag | Digest, reason: str) -> None:
-        self._chronicle.note(Happening(HappeningKind.REFUSED, self._clock(), source, image, str(reference), reason))
+        self._happenings.note(Happening(HappeningKind.REFUSED, self._clock(), source, image, str(reference), reason))
 
     def damage_found(self, damage: Damage) -> None:
         self._metrics.count_damage(damage)
@@ -99,7 +99,7 @@ class RecordedEvents(CacheEvents):
         now, reason = self._clock(), "it was worth the least when room was needed"
         for content in contents:
             evicted = Happening(HappeningKind.EVICTED, now, None, None, str(content.digest), reason, content.size)
-            self._chronicle.note(evicted)
+            self._happenings.note(evicted)
 
     def level_measured(self, level: CacheLevel) -> None:
         self._metrics.set_level(level.size, level.blobs, level.disk_free)

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from cache.values import Damage, Fault, Outcome
+from cache.values import FREE_OUTCOMES, Damage, Fault, Outcome
 from gateway.observability.access_line import AccessLine
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
@@ -41,9 +41,6 @@ def forget(folder: Path, place: str) -> None:
 
 BATCH = 500
 """How many responses are recorded at most before they are counted."""
-
-FREE = (Outcome.HIT.value, Outcome.STALE.value, Outcome.COALESCED.value)
-"""Outcomes of a manifest that cost the upstream nothing."""
 
 _METHODS = ("GET", "HEAD")
 _WAIT_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30)
@@ -287,7 +284,7 @@ class Metrics:
         origin = "upstream" if labels.outcome == Outcome.MISS.value else "cache"
         self._counters["sent_bytes"].labels(origin).inc(total.bytes)
         self._histograms["first_byte_seconds"].labels(labels.kind, labels.outcome).add(total)
-        if labels.kind == "manifest" and labels.outcome in FREE:
+        if labels.kind == "manifest" and labels.outcome in FREE_OUTCOMES:
             self._counters["saved_pulls"].labels(labels.upstream).inc(total.responses)
 
 

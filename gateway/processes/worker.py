@@ -82,15 +82,17 @@ async def _run(setup: WorkerSetup) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, state, lines = Metrics(), ServerState(), AccessLines(setup.settings.log_format)
+    metrics, server_state, lines = Metrics(), ServerState(), AccessLines(setup.settings.log_format)
     metrics.count_worker()
     try:
-        async with running(setup.settings, setup.urls, log_access=lines.write, metrics=metrics, state=state) as (
+        async with running(
+            setup.settings, setup.urls, log_access=lines.write, metrics=metrics, server_state=server_state
+        ) as (
             main,
             *others,
         ):
             further = [ListeningApp(*pair) for pair in zip(setup.listening[1:], others, strict=True)]
-            server = Server(main, tls=tls_files(setup.settings), state=state)
+            server = Server(main, tls=tls_files(setup.settings), server_state=server_state)
             os.write(setup.report, READY)
             await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:

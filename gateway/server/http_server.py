@@ -57,16 +57,16 @@ class Server:
         *,
         tls: TlsFiles | None = None,
         connections: int | None = None,
-        state: ServerState | None = None,
+        server_state: ServerState | None = None,
         timings: ServerTimings = DEFAULT_TIMINGS,
         h11_type: type[StrictConnection] | None = None,
     ) -> None:
         """Raises TlsUnusable.
 
-        `connections`: how many at once; by default as many as descriptors allow. `state` is kept up to date with how
-        many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
+        `connections`: how many at once; by default as many as descriptors allow. `server_state` is kept up to date with
+        how many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
         """
-        self._state = state or ServerState()
+        self._server_state = server_state or ServerState()
         self._app = _wrapped(app)
         self._tls = tls
         self._context = tls_context(tls) if tls else None
@@ -99,7 +99,7 @@ class Server:
             await stop.wait()
         finally:
             renewing.cancel()
-            self._state.stopping = True
+            self._server_state.stopping = True
             for acceptor in acceptors:
                 acceptor.close()
             await self._worker.terminated.set()
@@ -118,14 +118,14 @@ class Server:
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
         connection = self._open[task] = Http1Connection(app, self._options, reader, writer)
-        self._state.connections += 1
+        self._server_state.connections += 1
         try:
             await connection
         except Exception:  # the last seam of a connection: whatever it was ends with it
             log.exception("connection_failed")
         finally:
             del self._open[task]
-            self._state.connections -= 1
+            self._server_state.connections -= 1
 
     async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Respond 503 and close, after reading what the client sends.

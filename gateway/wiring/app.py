@@ -33,7 +33,7 @@ async def running(
     *,
     log_access: Callable[[AccessLine], None] = log_at_once,
     metrics: Metrics | None = None,
-    state: ServerState | None = None,
+    server_state: ServerState | None = None,
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
 ) -> AsyncIterator[list[ASGIApp]]:
@@ -41,7 +41,7 @@ async def running(
 
     `urls`: the URLs by which clients reach them. The data folder must exist. Raises DatabaseUnusable.
     """
-    async with open_services(settings, metrics, state) as services, scrubbing(settings, services):
+    async with open_services(settings, metrics, server_state) as services, scrubbing(settings, services):
         await services.directory.check()
         main_url, *other_urls = urls
         listeners = [Root(listener.group, listener.upstream) for listener in settings.listener]

@@ -63,15 +63,15 @@ class _Records:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, metrics: Metrics | None = None, state: ServerState | None = None
+    settings: Settings, metrics: Metrics | None = None, server_state: ServerState | None = None
 ) -> AsyncIterator[Services]:
     """Open the services of a server or a command; the cache is held to its limits while they are open.
 
     Raises DatabaseUnusable.
     """
-    folder, metrics, state = CacheFolder(settings.data), metrics or Metrics(), state or ServerState()
+    folder, metrics, server_state = CacheFolder(settings.data), metrics or Metrics(), server_state or ServerState()
     folder.make()
-    metrics.show("connections", lambda: state.connections)
+    metrics.show("connections", lambda: server_state.connections)
     async with (
         _open_index(folder) as index,
         _open_records(folder, metrics) as records,
@@ -93,7 +93,7 @@ async def open_services(
                 events=events,
                 index=index,
                 folder=folder,
-                process=state,
+                server_state=server_state,
                 clock=utc_now,
             )
 

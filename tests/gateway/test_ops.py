@@ -19,7 +19,7 @@ from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, send_request
@@ -297,10 +297,10 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
 
 async def test_a_stopping_server_is_not_ready(tmp_path: Path) -> None:
     await make(tmp_path)
-    process = ServerState()
-    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], state=process) as (app,):
+    server_state = ServerState()
+    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], server_state=server_state) as (app,):
         assert (await ready(app)).status == 200
-        process.stopping = True
+        server_state.stopping = True
         assert (await ready(app)).error["code"] == "UNAVAILABLE"
 
 

@@ -29,7 +29,7 @@ class Impatient:
 
     port: int
     target: str
-    state: ServerState
+    server_state: ServerState
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
     await folder.make(tmp_path)
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
-    stop, listener, state = asyncio.Event(), listen(0), ServerState()
+    stop, listener, server_state = asyncio.Event(), listen(0), ServerState()
     limits = StallLimits(response_timeout=0.5)
     async with running(Settings.model_validate(given), ["http://127.0.0.1"], stalls=limits) as [app]:
         assert (await send_request(app, "GET", target)).complete
-        serving = asyncio.ensure_future(Server(app, state=state).serve(listener, stop, 1.0))
-        yield Impatient(listener.getsockname()[1], target, state)
+        serving = asyncio.ensure_future(Server(app, server_state=server_state).serve(listener, stop, 1.0))
+        yield Impatient(listener.getsockname()[1], target, server_state)
         stop.set()
         await serving
 
@@ -56,5 +56,7 @@ async def test_a_client_that_takes_nothing_is_given_up(size: int, impatient: Imp
         client.setblocking(False)
         await loop.sock_connect(client, (HOST, impatient.port))
         await loop.sock_sendall(client, wanted * 150)
-        await asyncio.to_thread(wait_until, lambda: impatient.state.connections == 1, what="it was never accepted")
-        await asyncio.to_thread(wait_until, lambda: impatient.state.connections == 0, what="it is still there")
+        await asyncio.to_thread(
+            wait_until, lambda: impatient.server_state.connections == 1, what="it was never accepted"
+        )
+        await asyncio.to_thread(wait_until, lambda: impatient.server_state.connections == 0, what="it is still there")
