@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,17 @@ class CacheFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-RUN_FILE = "run.json"
+_RUN_FILE = "run.json"
+
+
+def server_lock(data: Path) -> Path:
+    """Lock file that a server holds from its start to its end."""
+    return data / "server.lock"
+
+
+def run_file(data: Path) -> Path:
+    """File in which a running server announces itself."""
+    return data / _RUN_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,33 @@ class RunningServer:
 
 
 def announced_server(data: Path) -> RunningServer | None:
-    """Read `run.json`; None where there is none, or it is not complete. The server may have been killed since."""
+    """Read the run file; None where there is none, or it is not complete. The server may have been killed since."""
     try:
-        document = json.loads((data / RUN_FILE).read_text())
+        document = json.loads(run_file(data).read_text())
         return RunningServer(int(document["pid"]), tuple(map(str, document["addresses"])))
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def announce_server(data: Path, urls: Sequence[str], workers: Sequence[int]) -> None:
+    """Write the run file: this process serves `urls`, the main one first, by the processes `workers`.
+
+    Raises OSError; an earlier announcement may be left then.
+    """
+    part = _part_of_run_file(data)
+    part.write_text(json.dumps({"pid": os.getpid(), "addresses": list(urls), "workers": list(workers)}) + "\n")
+    part.replace(run_file(data))
+
+
+def withdraw_server(data: Path) -> None:
+    """Delete the run file. Raises nothing."""
+    for file in (run_file(data), _part_of_run_file(data)):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _part_of_run_file(data: Path) -> Path:
+    return data / f"{_RUN_FILE}.part"
 
 
 BALLAST_FILE = "ballast"

@@ -9,7 +9,7 @@ import typer
 
 from gateway import docker_hub
 from gateway.cli import folder
-from gateway.cli.client_files import Client, ClientUnsupported, Mirror, ServerUrl, client_file
+from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
@@ -17,8 +17,7 @@ from gateway.db import groups
 from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.group import DEFAULT_UPSTREAM
 from gateway.processes.listeners import configured_urls
-from gateway.settings.load import Settings
-from gateway.settings.tables import ListenerSettings, VirtualHostSettings
+from gateway.settings.tables import ListenerSettings, Settings, VirtualHostSettings
 from gateway.v2.root_selection import url_with_host
 
 
@@ -30,9 +29,9 @@ def client_config(
 ) -> None:
     """Print the configuration with which a client pulls through this server."""
     settings = session.settings
-    mirror = _mirror(settings, group or settings.ns_group, upstream)
+    route = _route(settings, group or settings.ns_group, upstream)
     try:
-        file = client_file(client, mirror)
+        file = client_file(client, route)
     except ClientUnsupported as error:
         raise Refused(str(error)) from error
     document = {"client": client.value, "path": file.path, "text": file.text}
@@ -41,7 +40,7 @@ def client_config(
         complain(f"this belongs into {file.path}; then restart dockerd")
 
 
-def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
+def _route(settings: Settings, group: str, upstream: str) -> ClientRoute:
     """Raises Refused."""
     upstream = docker_hub.canonical_name(upstream)
     if upstream not in settings.upstreams:
@@ -52,7 +51,7 @@ def _mirror(settings: Settings, group: str, upstream: str) -> Mirror:
     roots += zip(listeners, settings.listener, strict=True)
     roots += [(url_with_host(main, host.name), host) for host in settings.virtual_host]
     found = [url for url, root in roots if (root.group, root.upstream) == (group, upstream)]
-    return Mirror(
+    return ClientRoute(
         main=_server_url(main),
         root=_server_url(found[0]) if found else None,
         group=group,

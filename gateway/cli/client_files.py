@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from gateway import docker_hub
+from gateway.auth import exposure
 from gateway.namespaces.paths import PROXY_SEPARATOR
 
 
@@ -44,16 +44,12 @@ class ServerUrl:
 
     @property
     def is_loopback(self) -> bool:
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return exposure.is_loopback(urlsplit(self.url).hostname or "")
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
-    """Access to the images of one upstream through one group.
+class ClientRoute:
+    """The route of a client to the images of one upstream, through one group of this server.
 
     `root`: an address of its own, where names need no prefix. `by_ns`: whether `?ns=` leads through the group.
     `is_default`: whether the upstream is the one that the group serves where none is named.
@@ -85,98 +81,98 @@ class ClientFile:
     text: str
 
 
-def client_file(client: Client, mirror: Mirror) -> ClientFile:
+def client_file(client: Client, route: ClientRoute) -> ClientFile:
     """Raises ClientUnsupported."""
-    return _FILES[client](mirror)
+    return _FILES[client](route)
 
 
-def _docker(mirror: Mirror) -> ClientFile:
-    if mirror.upstream != docker_hub.NAME:
+def _docker(route: ClientRoute) -> ClientFile:
+    if route.upstream != docker_hub.NAME:
         raise ClientUnsupported(
-            f"dockerd mirrors {docker_hub.NAME} alone: pull images of {mirror.upstream} as {mirror.location}/IMAGE"
+            f"dockerd mirrors {docker_hub.NAME} alone: pull images of {route.upstream} as {route.location}/IMAGE"
         )
-    if mirror.root is None:
+    if route.root is None:
         raise ClientUnsupported(
             f"dockerd requests names without a prefix from a mirror, which needs its own address: add [[listener]] "
-            f'with port = 8081, group = "{mirror.group}", upstream = "{docker_hub.NAME}" to the settings '
+            f'with port = 8081, group = "{route.group}", upstream = "{docker_hub.NAME}" to the settings '
             "(or [[virtual_host]] with a name) and start the server again"
         )
-    document: dict[str, list[str]] = {"registry-mirrors": [mirror.root.url]}
-    addresses = {mirror.root.host: mirror.root, mirror.main.host: mirror.main}
+    document: dict[str, list[str]] = {"registry-mirrors": [route.root.url]}
+    addresses = {route.root.host: route.root, route.main.host: route.main}
     if plain := [host for host, address in addresses.items() if address.plain and not address.is_loopback]:
         document["insecure-registries"] = plain
     return ClientFile("/etc/docker/daemon.json", json.dumps(document, indent=2) + "\n")
 
 
-def _containerd(mirror: Mirror) -> ClientFile:
-    path = f"/etc/containerd/certs.d/{mirror.upstream}/hosts.toml"
-    url, override = mirror.main.url, ""
-    if not mirror.by_ns:
-        url, override = f"{url}/v2/{mirror.prefix}/{mirror.upstream}", "  override_path = true\n"
+def _containerd(route: ClientRoute) -> ClientFile:
+    path = f"/etc/containerd/certs.d/{route.upstream}/hosts.toml"
+    url, override = route.main.url, ""
+    if not route.by_ns:
+        url, override = f"{url}/v2/{route.prefix}/{route.upstream}", "  override_path = true\n"
     return ClientFile(
         path,
         f"""\
 # {path}
 # containerd reads it where its own configuration says config_path = "/etc/containerd/certs.d"; ctr and nerdctl where
-# they are given --hosts-dir. What this server cannot give is requested from {mirror.upstream} itself.
+# they are given --hosts-dir. What this server cannot give is requested from {route.upstream} itself.
 [host."{url}"]
   capabilities = ["pull", "resolve"]
 {override}""",
     )
 
 
-def _podman(mirror: Mirror) -> ClientFile:
-    return _registries_conf(mirror, "podman, buildah and skopeo read it with every command.")
+def _podman(route: ClientRoute) -> ClientFile:
+    return _registries_conf(route, "podman, buildah and skopeo read it with every command.")
 
 
-def _crio(mirror: Mirror) -> ClientFile:
-    return _registries_conf(mirror, "CRI-O reads it when it starts, and again after `systemctl reload crio`.")
+def _crio(route: ClientRoute) -> ClientFile:
+    return _registries_conf(route, "CRI-O reads it when it starts, and again after `systemctl reload crio`.")
 
 
-def _registries_conf(mirror: Mirror, when: str) -> ClientFile:
+def _registries_conf(route: ClientRoute, when: str) -> ClientFile:
     path = "/etc/containers/registries.conf.d/registry-gateway.conf"
-    insecure = "insecure = true\n" if mirror.main.plain else ""
+    insecure = "insecure = true\n" if route.main.plain else ""
     return ClientFile(
         path,
         f"""\
 # {path}
-# {when} What this server cannot give is requested from {mirror.upstream} itself.
+# {when} What this server cannot give is requested from {route.upstream} itself.
 [[registry]]
-prefix = "{mirror.upstream}"
-location = "{mirror.upstream}"
+prefix = "{route.upstream}"
+location = "{route.upstream}"
 
 [[registry.mirror]]
-location = "{mirror.location}"
+location = "{route.location}"
 {insecure}""",
     )
 
 
-def _buildkit(mirror: Mirror) -> ClientFile:
+def _buildkit(route: ClientRoute) -> ClientFile:
     path = "/etc/buildkit/buildkitd.toml"
-    plain = f'\n[registry."{mirror.main.host}"]\n  http = true\n' if mirror.main.plain else ""
+    plain = f'\n[registry."{route.main.host}"]\n  http = true\n' if route.main.plain else ""
     return ClientFile(
         path,
         f"""\
 # {path}, or any file: docker buildx create --config FILE
-[registry."{mirror.upstream}"]
-  mirrors = ["{mirror.location}"]
+[registry."{route.upstream}"]
+  mirrors = ["{route.location}"]
 {plain}""",
     )
 
 
-def _gitlab_ci(mirror: Mirror) -> ClientFile:
-    prefix = f"{mirror.main.host}/{mirror.prefix}"
-    name = "alpine:latest" if mirror.upstream == docker_hub.NAME else "IMAGE:TAG"
-    image = name if mirror.is_default else f"{mirror.upstream}/{name}"
+def _gitlab_ci(route: ClientRoute) -> ClientFile:
+    prefix = f"{route.main.host}/{route.prefix}"
+    name = "alpine:latest" if route.upstream == docker_hub.NAME else "IMAGE:TAG"
+    image = name if route.is_default else f"{route.upstream}/{name}"
     insecure = ""
-    if mirror.main.plain and not mirror.main.is_loopback:
-        insecure = f'# It is plain http: the runner\'s dockerd needs "insecure-registries": ["{mirror.main.host}"].\n'
+    if route.main.plain and not route.main.is_loopback:
+        insecure = f'# It is plain http: the runner\'s dockerd needs "insecure-registries": ["{route.main.host}"].\n'
     return ClientFile(
         ".gitlab-ci.yml",
         f"""\
 # .gitlab-ci.yml, or the CI/CD variables of a group: jobs that use GitLab's own dependency proxy need no other change.
 {insecure}variables:
-  CI_DEPENDENCY_PROXY_SERVER: "{mirror.main.host}"
+  CI_DEPENDENCY_PROXY_SERVER: "{route.main.host}"
   CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX: "{prefix}"
   CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX: "{prefix}"
 
@@ -186,7 +182,7 @@ default:
     )
 
 
-_FILES: dict[Client, Callable[[Mirror], ClientFile]] = {
+_FILES: dict[Client, Callable[[ClientRoute], ClientFile]] = {
     Client.DOCKER: _docker,
     Client.CONTAINERD: _containerd,
     Client.PODMAN: _podman,

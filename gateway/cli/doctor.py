@@ -23,7 +23,9 @@ from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.group import HUB
-from gateway.settings.load import Settings, SettingsError
+from gateway.processes.listeners import url_of
+from gateway.settings.load import SettingsError
+from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams
 
@@ -110,11 +112,10 @@ def _server_urls(settings: Settings) -> list[str]:
     server = announced_server(settings.data)
     if server is None or not server.is_alive or not server.urls:
         return []
-    scheme = "https" if settings.tls_cert else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    bound = f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
+    bound = [url_of(settings, host, settings.port)] if settings.port else []
     # The further URLs are those of listeners, where names are not below a group.
-    return list(dict.fromkeys([server.urls[0], *([bound] if settings.port else [])]))
+    return list(dict.fromkeys([server.urls[0], *bound]))
 
 
 def _in_words(check: Check) -> Check:

@@ -20,7 +20,7 @@ from gateway.keys.upstream_login import seal_login
 from gateway.namespaces.gate_document import gate_to_document
 from gateway.namespaces.group import Group, Login, Visibility
 from gateway.namespaces.paths import parse_group_path, parse_upstream_name
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change groups.", rich_markup_mode=None)
 

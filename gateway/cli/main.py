@@ -1,7 +1,9 @@
 """Command line: `registry-gateway` with all its commands."""
 
 import asyncio
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -15,7 +17,10 @@ from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
 from gateway.cli.session import Session, with_session
+from gateway.namespaces.group import HUB
+from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.processes import supervisor
+from gateway.settings.tables import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -89,7 +94,19 @@ def serve(
     }
     settings = session.load(flags).settings
     asyncio.run(folder.make(settings.data))
-    supervisor.serve(settings)
+    supervisor.serve(settings, partial(_print_urls, settings))
+
+
+def _print_urls(settings: Settings, urls: Sequence[str]) -> None:
+    """Print where the server is reached, and commands that try it."""
+    url, *others = urls
+    image = f"{url.partition('://')[2]}/{HUB}{PROXY_SEPARATOR}alpine:latest"
+    plain = " --tls-verify=false" if url.startswith("http://") else ""
+    print(f"registry-gateway serves {url}, data in {settings.data.absolute()}")
+    for listener, address in zip(settings.listener, others, strict=True):
+        print(f"and {address}, where every name is an image of {listener.upstream}")
+    print(f"try:  docker pull {image}")
+    print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
 
 
 app.command()(with_session(serve, json=False))

@@ -17,7 +17,8 @@ import typer
 from gateway.cli.output import Document, print_json
 from gateway.cli.refusals import refusals
 from gateway.data_folder import CacheFolder
-from gateway.settings.load import LoadedSettings, Settings, load
+from gateway.settings.load import LoadedSettings, load
+from gateway.settings.tables import Settings
 
 _CONFIG = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings, in TOML.", show_default=False)

@@ -32,7 +32,7 @@ class Installation:
         self._pointers = admin.pointers()
 
     def summary(self) -> Check:
-        """Whether the databases can be read."""
+        """The check that passed when the databases were read, and how much they hold."""
         return passed("databases", f"{len(self._groups)} groups, {len(self._pointers)} cached tags")
 
     def target(self, location: ProxiedLocation, reference: Tag | Digest | None) -> PullTarget:

@@ -24,7 +24,7 @@ from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source, TagPage
 from gateway.auth.principal import ANONYMOUS
-from gateway.data_folder import CacheFolder, announced_server
+from gateway.data_folder import CacheFolder, announced_server, server_lock
 from gateway.namespaces.paths import PROXY_SEPARATOR
 from gateway.repositories import CachedImage, cached_image, check_settings, locate_image, open_repository
 from gateway.services import Services
@@ -147,7 +147,7 @@ class WarmingSources:
 def running_server_url(data: Path) -> str | None:
     """The URL of the server that holds the data folder's lock; None if none does, or it is starting or ending."""
     try:
-        lock = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(server_lock(data), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None
     try:

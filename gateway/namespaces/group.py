@@ -89,7 +89,7 @@ def check_update(old: Group, new: Group) -> None:
 def check_deletion(group: Group, inside: Sequence[str]) -> None:
     """Check that a group may be deleted. `inside`: the paths of all groups below it. Raises GroupNotEmpty."""
     if inside:
-        raise GroupNotEmpty(f"group {group.path!r} holds {_enumerate(inside)}: delete or move what is inside it first")
+        raise GroupNotEmpty(f"group {group.path!r} holds {_enumerate(inside)}: delete what is inside it first")
 
 
 def unknown_group(path: str) -> GroupUnknown:

@@ -5,13 +5,13 @@ database, so that a dead worker is replaced in milliseconds by one that has ever
 """
 
 import gc
-import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,7 +23,6 @@ from cache.runtime.locks import open_lock_file, try_lock
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
-from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
 from gateway.processes.errors import CannotStart, NoWorkerReady
@@ -41,8 +40,11 @@ LOCK_WAIT_SECONDS = 1.0
 """Workers whose parent was killed hold the folder for a moment longer."""
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. The data folder must exist. Raises CannotStart."""
+def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
+    """Serve until SIGINT or SIGTERM. The data folder must exist. Raises CannotStart.
+
+    `ready` is called once, when the first worker serves, with the URLs of the main address and of the listeners.
+    """
     logs.configure(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
@@ -52,7 +54,7 @@ def serve(settings: Settings) -> None:
             _prepare(settings.data)
             urls = urls_of(settings, listening)
             _warn(settings, urls)
-            _serve_by_workers(settings, listening, urls)
+            _serve_by_workers(settings, listening, urls, partial(ready, urls))
     except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         raise CannotStart(str(error)) from error
     data_folder.write_ballast(settings.data)
@@ -71,9 +73,11 @@ def _prepare(data: Path) -> None:
     data_folder.write_ballast(data)
 
 
-def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str]) -> None:
+def _serve_by_workers(
+    settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str], ready: Callable[[], None]
+) -> None:
     count, parent = settings.workers or cores(), os.getpid()
-    with count_folder() as counts, _announced(settings, urls) as announcement:
+    with count_folder() as counts, _announced(settings.data, urls):
 
         def start(new: WorkerSlotStart) -> int:
             setup = WorkerSetup(
@@ -100,8 +104,8 @@ def _serve_by_workers(settings: Settings, listening: Sequence[socket.socket], ur
         pool = WorkerPool(
             count,
             start,
-            changed=announcement.write,
-            ready=announcement.print_hints,
+            changed=partial(_announce, settings.data, urls),
+            ready=ready,
             replaced=Metrics().count_restart,
             died=died,
             stopping=stopping,
@@ -134,7 +138,7 @@ def cores() -> int:
 def _locked(data: Path) -> Iterator[None]:
     """Hold the lock of the data folder. Raises CannotStart while another server holds it."""
     try:
-        lock = open_lock_file(data / "server.lock")
+        lock = open_lock_file(data_folder.server_lock(data))
     except OSError as error:
         raise CannotStart(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
     try:
@@ -149,48 +153,23 @@ def _locked(data: Path) -> Iterator[None]:
         os.close(lock)
 
 
-@contextmanager
-def _announced(settings: Settings, urls: Sequence[str]) -> Iterator["_Announcement"]:
-    announcement = _Announcement(settings, urls)
-    announcement.write([])
+def _announce(data: Path, urls: Sequence[str], workers: Sequence[int]) -> None:
+    """Announce this server to other commands."""
     try:
-        yield announcement
+        data_folder.announce_server(data, urls, workers)
+    except OSError as error:  # such as a full disk: the content before is worse than none
+        log.warning("run_file_not_written", path=str(data_folder.run_file(data)), reason=error.strerror)
+        data_folder.withdraw_server(data)
+
+
+@contextmanager
+def _announced(data: Path, urls: Sequence[str]) -> Iterator[None]:
+    """Announce this server, without workers at first, until the end of the block."""
+    _announce(data, urls, [])
+    try:
+        yield
     finally:
-        announcement.remove()
-
-
-class _Announcement:
-    """The file that names the running server for other commands, and the lines for the person at the terminal."""
-
-    def __init__(self, settings: Settings, urls: Sequence[str]) -> None:
-        self._settings = settings
-        self._urls = list(urls)
-        self._file = settings.data / "run.json"
-
-    def write(self, workers: Sequence[int]) -> None:
-        part = self._file.with_name("run.json.part")
-        try:
-            document = {"pid": os.getpid(), "addresses": self._urls, "workers": list(workers)}
-            part.write_text(json.dumps(document) + "\n")
-            part.replace(self._file)
-        except OSError as error:  # such as a full disk: the content before is worse than none
-            log.warning("run_file_not_written", path=str(self._file), reason=error.strerror)
-            self.remove()
-
-    def print_hints(self) -> None:
-        url, *others = self._urls
-        image = f"{url.partition('://')[2]}/{HUB}/dependency_proxy/containers/alpine:latest"
-        plain = " --tls-verify=false" if url.startswith("http://") else ""
-        print(f"registry-gateway serves {url}, data in {self._settings.data.absolute()}")
-        for listener, address in zip(self._settings.listener, others, strict=True):
-            print(f"and {address}, where every name is an image of {listener.upstream}")
-        print(f"try:  docker pull {image}")
-        print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
-
-    def remove(self) -> None:
-        for file in (self._file, self._file.with_name("run.json.part")):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        data_folder.withdraw_server(data)
 
 
 def _warn(settings: Settings, urls: Sequence[str]) -> None:

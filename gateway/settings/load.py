@@ -29,7 +29,7 @@ from gateway.settings.keys import (
     variable_of,
 )
 from gateway.settings.kinds import UPSTREAM_NAME_RULE, SettingKind
-from gateway.settings.tables import Settings as Settings
+from gateway.settings.tables import Settings
 
 
 class SettingsError(ValueError):

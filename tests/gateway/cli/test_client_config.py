@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.client_files import Client, Mirror, ServerUrl, client_file
+from gateway.cli.client_files import Client, ClientRoute, ServerUrl, client_file
 from tests.gateway.cli.test_main import Terminal
 
 PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"
 
 
-def mirror(url: str, **more: Any) -> Mirror:
+def route(url: str, **more: Any) -> ClientRoute:
     known: dict[str, Any] = {"group": "hub", "upstream": "docker.io", "by_ns": True, "is_default": True}
-    return Mirror(**{"main": ServerUrl(url), "root": ServerUrl(url.replace("8080", "8081")), **known, **more})
+    return ClientRoute(**{"main": ServerUrl(url), "root": ServerUrl(url.replace("8080", "8081")), **known, **more})
 
 
 @pytest.fixture
@@ -26,10 +26,15 @@ def terminal(tmp_path: Path) -> Terminal:
 
 @pytest.mark.parametrize(
     ("url", "insecure"),
-    [(PLAIN, ["mirror.example.com:8081", "mirror.example.com:8080"]), (TLS, None), (LOCAL, None)],
+    [
+        (PLAIN, ["mirror.example.com:8081", "mirror.example.com:8080"]),
+        (TLS, None),
+        (LOCAL, None),
+        ("http://registry.localhost:8080", None),
+    ],
 )
 def test_dockerd_is_told_of_plain_http_only_where_it_would_refuse_it(url: str, insecure: list[str] | None) -> None:
-    document = json.loads(client_file(Client.DOCKER, mirror(url)).text)
+    document = json.loads(client_file(Client.DOCKER, route(url)).text)
     assert document["registry-mirrors"] == [url.replace("8080", "8081")]
     assert document.get("insecure-registries") == insecure
 
@@ -39,33 +44,33 @@ def test_the_others_are_told_wherever_it_is_plain_http(url: str, plain: bool) ->
     host = url.partition("://")[2]
     prefix = f"{host}/hub/dependency_proxy/containers/docker.io"
     for client in (Client.PODMAN, Client.CRIO):
-        [registry] = tomllib.loads(client_file(client, mirror(url)).text)["registry"]
+        [registry] = tomllib.loads(client_file(client, route(url)).text)["registry"]
         assert registry["mirror"] == [{"location": prefix, **({"insecure": True} if plain else {})}]
         assert (registry["prefix"], registry["location"]) == ("docker.io", "docker.io")
-    registries = tomllib.loads(client_file(Client.BUILDKIT, mirror(url)).text)["registry"]
+    registries = tomllib.loads(client_file(Client.BUILDKIT, route(url)).text)["registry"]
     assert registries == {"docker.io": {"mirrors": [prefix]}, **({host: {"http": True}} if plain else {})}
-    hosts = tomllib.loads(client_file(Client.CONTAINERD, mirror(url)).text)["host"]
+    hosts = tomllib.loads(client_file(Client.CONTAINERD, route(url)).text)["host"]
     assert hosts == {url: {"capabilities": ["pull", "resolve"]}}
 
 
 def test_every_file_that_can_says_where_it_goes() -> None:
     for client in Client:
-        file = client_file(client, mirror(TLS))
+        file = client_file(client, route(TLS))
         assert (client is Client.DOCKER) or file.text.startswith(f"# {file.path}")
 
 
 def test_containerd_goes_by_the_prefix_of_a_group_that_is_not_that_of_ns() -> None:
-    other = mirror(TLS, group="team/ci", by_ns=False)
+    other = route(TLS, group="team/ci", by_ns=False)
     hosts = tomllib.loads(client_file(Client.CONTAINERD, other).text)["host"]
     url = f"{TLS}/v2/team/ci/dependency_proxy/containers/docker.io"
     assert hosts == {url: {"capabilities": ["pull", "resolve"], "override_path": True}}
 
 
 def test_a_runner_names_the_upstream_where_the_group_would_take_another() -> None:
-    assert "IMAGE_PREFIX}/alpine:latest" in client_file(Client.GITLAB_CI, mirror(TLS)).text
-    assert "IMAGE_PREFIX}/docker.io/alpine:latest" in client_file(Client.GITLAB_CI, mirror(TLS, is_default=False)).text
-    assert "insecure-registries" not in client_file(Client.GITLAB_CI, mirror(LOCAL)).text
-    assert '"insecure-registries": ["mirror.example.com:8080"]' in client_file(Client.GITLAB_CI, mirror(PLAIN)).text
+    assert "IMAGE_PREFIX}/alpine:latest" in client_file(Client.GITLAB_CI, route(TLS)).text
+    assert "IMAGE_PREFIX}/docker.io/alpine:latest" in client_file(Client.GITLAB_CI, route(TLS, is_default=False)).text
+    assert "insecure-registries" not in client_file(Client.GITLAB_CI, route(LOCAL)).text
+    assert '"insecure-registries": ["mirror.example.com:8080"]' in client_file(Client.GITLAB_CI, route(PLAIN)).text
 
 
 def test_dockerd_without_an_address_of_its_own_is_told_which_setting_to_add(terminal: Terminal) -> None:

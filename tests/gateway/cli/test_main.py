@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gateway.cli.main import app
 from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -218,7 +219,7 @@ def test_only_create_makes_a_data_folder(terminal: Terminal, words: tuple[str, .
         (("show", "x"), "there is no group 'x': list the groups to see those there are"),
         (("update", "x"), "there is no group 'x': list the groups to see those there are"),
         (("delete", "x"), "there is no group 'x': list the groups to see those there are"),
-        (("delete", "a"), "group 'a' holds a/b: delete or move what is inside it first"),
+        (("delete", "a"), "group 'a' holds a/b: delete what is inside it first"),
         (
             ("update", "a", "--anonymous-pull"),
             "group 'a' cannot be private and allow anonymous pull: give --visibility public, or --no-anonymous-pull",
@@ -336,7 +337,7 @@ def test_settings_that_cannot_be_used_are_refused(terminal: Terminal, words: tup
 def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
 
-    def serve(settings: Settings) -> None:
+    def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
         served.append(settings)
         raise CannotStart("no", remedy="stop it", settings=("data",))
 

@@ -119,7 +119,7 @@ async def test_only_a_public_group_allows_anonymous_pull(database: Database, vis
 async def test_a_group_with_groups_inside_is_not_deleted(database: Database) -> None:
     await create(database, "a_b", "a_b/c", "a_b/d", "a_b/d/e", "a_b/f", "axb", "axb/c", "a_bc")
     async with database.write() as connection:
-        with pytest.raises(GroupNotEmpty, match="'a_b' holds a_b/c, a_b/d, a_b/d/e and 1 more: delete or move what is"):
+        with pytest.raises(GroupNotEmpty, match="'a_b' holds a_b/c, a_b/d, a_b/d/e and 1 more: delete what is"):
             await groups.delete(connection, "a_b")
         assert (await groups.delete(connection, "a_bc")).path == "a_bc"
         with pytest.raises(GroupUnknown, match="there is no group 'a_bc'"):

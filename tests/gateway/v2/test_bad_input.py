@@ -28,7 +28,7 @@ from gateway.cli import folder
 from gateway.data_folder import CacheFolder
 from gateway.db import groups
 from gateway.services import Services
-from gateway.settings.load import Settings
+from gateway.settings.tables import Settings
 from gateway.v2.access import RegistryOptions
 from gateway.v2.root_selection import root_table
 from gateway.wiring.app import create_app
