@@ -24,6 +24,10 @@ class CacheStatus:
     warning: str = ""
 
 
+HIT, MISS = CacheStatus(Outcome.HIT), CacheStatus(Outcome.MISS)
+REVALIDATED, COALESCED = CacheStatus(Outcome.REVALIDATED), CacheStatus(Outcome.COALESCED)
+
+
 @dataclass(frozen=True, slots=True)
 class FoundManifest:
     """A manifest, whole and verified."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
-from cache.proxy.shared import PullThrough
+from cache.proxy.pull_through import PullThrough
 from gateway.auth.authenticator import Authenticator
 from gateway.data_folder import CacheFolder
 from gateway.directory.directory import Directory

@@ -12,19 +12,17 @@ from cache.download.uncached import UncachedBlob
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.names import RepositoryName
-from cache.proxy.errors import RETRY_AFTER, DownloadingBlob, TranslatedBlob
+from cache.proxy.downloading_blob import DownloadingBlob
+from cache.proxy.errors import RETRY_AFTER, TranslatedBlob
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
-from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
-from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize
+from cache.repository import COALESCED, HIT, MISS, REVALIDATED, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
 from cache.upstream.quota import RequestKind
 from cache.values import Outcome
-
-HIT, MISS = CacheStatus(Outcome.HIT), CacheStatus(Outcome.MISS)
-REVALIDATED, COALESCED = CacheStatus(Outcome.REVALIDATED), CacheStatus(Outcome.COALESCED)
 
 
 class ProxiedBlobs:

@@ -16,12 +16,22 @@ from cache.oci.errors import ManifestUnknown, NameUnknown, RegistryError, Upstre
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRule, decide, fresh_only_refusal, fresh_while_saving, stale_warning
-from cache.proxy.blobs import COALESCED, HIT, MISS, REVALIDATED, ProxiedBlobs
+from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
-from cache.proxy.shared import PullThrough
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
-from cache.repository import CacheStatus, FoundBlob, FoundManifest, FoundSize, FoundTarget
+from cache.repository import (
+    COALESCED,
+    HIT,
+    MISS,
+    REVALIDATED,
+    CacheStatus,
+    FoundBlob,
+    FoundManifest,
+    FoundSize,
+    FoundTarget,
+)
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
 from cache.upstream.quota import RequestKind, SavingMode

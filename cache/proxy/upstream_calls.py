@@ -17,9 +17,9 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.errors import refusal
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
-from cache.proxy.shared import PullThrough
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
 from cache.upstream.quota import RequestKind

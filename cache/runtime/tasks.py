@@ -38,7 +38,7 @@ class Tasks:
             log.error("task_failed", task=task.get_name(), exc_info=error)
 
 
-class Shared(Generic[K, T]):
+class SharedTasks(Generic[K, T]):
     """One running task per key, which all callers share.
 
     The task returns errors as values, so that each waiter raises an exception of its own.

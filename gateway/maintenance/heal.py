@@ -5,8 +5,8 @@ import structlog
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
-from cache.proxy.shared import PullThrough
 from cache.upstream.client import UpstreamClient
 from cache.values import Link, Source
 from gateway.directory.directory import Directory

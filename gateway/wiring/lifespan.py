@@ -18,8 +18,8 @@ from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
 from cache.proxy.prefetch import Prefetcher
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import record_arrival
-from cache.proxy.shared import PullThrough
 from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import Role

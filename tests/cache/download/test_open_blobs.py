@@ -10,7 +10,8 @@ import pytest
 
 from cache.download.uncached import UncachedBlob
 from cache.oci.errors import RegistryError
-from cache.proxy.errors import DownloadingBlob, TranslatedBlob
+from cache.proxy.downloading_blob import DownloadingBlob
+from cache.proxy.errors import TranslatedBlob
 from cache.store.base import TAIL, LocalBlob, OpenBlob, sendable
 from cache.store.spool import Spool
 from cache.upstream.errors import UpstreamError

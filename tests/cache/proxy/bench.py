@@ -17,9 +17,9 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import TagRules
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.rights import record_arrival
-from cache.proxy.shared import PullThrough
 from cache.repository import CacheStatus, FoundBlob
 from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob

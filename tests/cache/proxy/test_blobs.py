@@ -11,7 +11,7 @@ from cache.oci.errors import (
     UpstreamUnavailable,
 )
 from cache.oci.names import RepositoryName
-from cache.proxy.shared import PullTimings
+from cache.proxy.pull_through import PullTimings
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError
 from cache.values import Link, Source
 from tests.cache.download.scripted import ScriptedBody

@@ -10,7 +10,7 @@ from cache.oci.errors import (
     ManifestUnknown,
     UpstreamUnavailable,
 )
-from cache.proxy.shared import PullTimings
+from cache.proxy.pull_through import PullTimings
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Link, Outcome
 from tests.cache.download.scripted import ScriptedBody

@@ -16,8 +16,8 @@ from cache.oci.errors import (
 from cache.oci.names import Tag
 from cache.policy.gate import Gate
 from cache.proxy.gated import GatedImage, GatedRepository
+from cache.proxy.pull_through import PullTimings
 from cache.proxy.repository import ProxiedRepository
-from cache.proxy.shared import PullTimings
 from cache.repository import Repository
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from tests.cache.proxy.bench import (

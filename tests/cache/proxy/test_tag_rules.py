@@ -18,7 +18,7 @@ from cache.oci.errors import (
 )
 from cache.oci.names import Tag
 from cache.policy.freshness import TagRule, TagRules
-from cache.proxy.shared import PullTimings
+from cache.proxy.pull_through import PullTimings
 from cache.upstream.errors import AccessDenied, Corrupt, RateLimited, Unavailable, UpstreamError
 from cache.upstream.quota import Allowance
 from cache.values import Outcome, Source

@@ -1,11 +1,11 @@
-"""Tasks and Shared: owners of running work."""
+"""Tasks and SharedTasks: owners of running work."""
 
 import asyncio
 
 import pytest
 from structlog.testing import capture_logs
 
-from cache.runtime.tasks import Shared, Tasks
+from cache.runtime.tasks import SharedTasks, Tasks
 
 
 async def forever() -> None:
@@ -88,7 +88,7 @@ async def test_a_cancelled_task_is_no_failure() -> None:
 
 
 async def test_callers_of_one_key_share_one_task() -> None:
-    shared: Shared[str, int] = Shared(Tasks())
+    shared: SharedTasks[str, int] = SharedTasks(Tasks())
     begun, go = 0, asyncio.Event()
 
     async def work() -> int:
@@ -109,7 +109,7 @@ async def test_callers_of_one_key_share_one_task() -> None:
 
 
 async def test_a_task_that_has_ended_is_started_again() -> None:
-    shared: Shared[str, int] = Shared(Tasks())
+    shared: SharedTasks[str, int] = SharedTasks(Tasks())
     results = iter([1, 2])
 
     async def work() -> int:
@@ -123,7 +123,7 @@ async def test_a_task_that_has_ended_is_started_again() -> None:
 
 
 async def test_a_waiter_that_leaves_does_not_stop_the_others() -> None:
-    shared: Shared[str, int] = Shared(Tasks())
+    shared: SharedTasks[str, int] = SharedTasks(Tasks())
     go = asyncio.Event()
 
     async def work() -> int:

@@ -14,7 +14,7 @@ from cache.proxy.memory import Absences, Outages, RecentManifests
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.queue import PullQueue
 from cache.proxy.stored_blobs import StoredBlobs
-from cache.runtime.tasks import Shared, Tasks
+from cache.runtime.tasks import SharedTasks, Tasks
 from cache.store.base import BlobStore
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
@@ -62,7 +62,7 @@ class PullThrough:
     def __post_init__(self) -> None:
         self.stored = StoredBlobs(self.index, self.store, self.events)
         self.absences = Absences(self.rules.negative_ttl)
-        self._calls: Shared[Hashable, Any] = Shared(self.tasks)
+        self._calls: SharedTasks[Hashable, Any] = SharedTasks(self.tasks)
 
     def waiting_misses(self) -> dict[Source, int]:
         """Number of waiting misses by source."""
