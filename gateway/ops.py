@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized, Unsupported
+from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized
 from cache.sqlite import DatabaseUnusable
-from gateway.http.errors import error_response, unexpected_response, unknown_path, unusable_database
+from gateway.http.errors import error_response, unexpected_response, unknown_path, unusable_database, wrong_method
 from gateway.observability.metrics import METRICS_TYPE
 from gateway.services import Services
 
@@ -131,8 +131,7 @@ async def _on_not_found(request: Request, error: Exception) -> Response:
 
 
 async def _on_method_not_allowed(request: Request, error: Exception) -> Response:
-    refusal = Unsupported(f"{request.method[:30]} is not a method of this path", {"Allow": "GET, HEAD"})
-    return error_response(refusal)
+    return error_response(wrong_method(request.method))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

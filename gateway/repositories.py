@@ -1,20 +1,18 @@
-"""Repositories: the one place that locates an image for a command and opens repositories, behind the group's gate."""
+"""Repositories: opens the image of a location behind the gate of its group, for requests and for maintenance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied, NameUnknown
+from cache.oci.errors import Denied
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundManifest, Repository
 from cache.values import Source
-from gateway.auth.principal import Principal
 from gateway.docker_hub import short_names
-from gateway.namespaces.locate import ProxiedLocation
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.services import Services
 from gateway.upstreams import Upstreams
 
@@ -33,31 +31,30 @@ class OpenedRepository:
 
 
 @dataclass(frozen=True, slots=True)
-class CachedImage:
-    """An image of a source as the cache's index knows it, or one tag or digest of it."""
+class ImageKey:
+    """The key of an image of a source in the cache's index, or of one tag or digest of it."""
 
     source: Source
     name: RepositoryName
     reference: Tag | Digest | None = None
 
 
-def open_repository(location: ProxiedLocation, principal: Principal, services: Services) -> OpenedRepository:
-    """Open the image of a location with the credential that serves its group.
+def open_repository(location: ProxiedLocation, services: Services) -> OpenedRepository:
+    """Open the image of a location with the credential that serves its group; the caller has decided who may pull.
 
-    `principal`: who reads it, as the caller has already permitted. Raises Denied where the settings of the upstream or
-    the gate of the group refuse the image.
+    Raises Denied where the settings of the upstream or the gate of the group refuse the image.
     """
-    plain = open_ungated(location, services)
+    plain = open_allowed_image(location, services)
     gated = _behind_gate(plain, location, services)
     return OpenedRepository(gated, plain.blobs.prefetch, location.group.path, location.upstream)
 
 
-def open_ungated(location: ProxiedLocation, services: Services) -> ProxiedRepository:
-    """Open an image whose name the settings and the gate allow, without the gate for tags and digests.
+def open_allowed_image(location: ProxiedLocation, services: Services) -> ProxiedRepository:
+    """Open an image whose name the settings and the gate allow, without the group's pins and cooldown.
 
-    For maintenance, which revalidates a tag whatever the group makes of it. Raises Denied.
+    Maintenance revalidates tags through it, whatever the group makes of them. Raises Denied.
     """
-    check_settings(location, services.upstreams)
+    check_upstream_allows(location, services.upstreams)
     group, image = location.group, location.image
     if group.gate is not None:
         verdict = decide_image(group.gate, location.upstream, image, short_names(location.upstream, image))
@@ -67,23 +64,21 @@ def open_ungated(location: ProxiedLocation, services: Services) -> ProxiedReposi
     return ProxiedRepository(services.pull_through, client, image, group.path, fresh_only=group.fresh_only)
 
 
-def check_settings(location: ProxiedLocation, upstreams: Upstreams) -> None:
-    """Raises Denied for an image that the settings of its upstream do not allow."""
+def check_upstream_allows(location: ProxiedLocation, upstreams: Upstreams) -> None:
+    """Check that the settings of an upstream allow the image. Raises Denied."""
     if not upstreams.get(location.upstream).permits(location.image):
         raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
 
 
-async def locate_image(name: str, group: str, services: Services) -> ProxiedLocation:
-    """Locate `[UPSTREAM/]NAME` below a group. Raises NameInvalid, NameUnknown, DatabaseUnusable."""
-    location = await services.directory.locate(RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}"))
-    if not isinstance(location, ProxiedLocation):
-        raise NameUnknown(f"{name} is no image of an upstream")
-    return location
+async def find_image(name: str, group: str, services: Services) -> ProxiedLocation:
+    """Locate `[UPSTREAM/]NAME` below a group of the directory. Raises NameInvalid, NameUnknown, DatabaseUnusable."""
+    found = await services.directory.find_group(group)
+    return locate_image(name, group, {} if found is None else {group: found}, services.upstreams.names)
 
 
-def cached_image(location: ProxiedLocation, reference: Tag | Digest | None, upstreams: Upstreams) -> CachedImage:
-    """The image that a location leads to, as the cache holds it for the group's credential."""
-    return CachedImage(upstreams.source(location.group, location.upstream), location.image, reference)
+def image_key(location: ProxiedLocation, reference: Tag | Digest | None, upstreams: Upstreams) -> ImageKey:
+    """The key of the image that a location leads to, for the group's credential; the cache is not consulted."""
+    return ImageKey(upstreams.source(location.group, location.upstream), location.image, reference)
 
 
 def _behind_gate(plain: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:

@@ -18,10 +18,14 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of a permission check; `reason` is a sentence for the log and for people."""
+    """The outcome of a permission check; `reason` is a sentence for the log and for people.
+
+    `supported`: false where nobody may do it, whatever their permissions.
+    """
 
     allowed: bool
     reason: str
+    supported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,16 @@ class DependencyProxyTarget:
     open_proxy: bool
 
 
+PULL_ONLY = "images of an upstream can only be pulled"
+
 _ANONYMOUS_PULL = Decision(True, "the group allows anonymous pull")
 
 
 def decide(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
-    """Decide whether a principal may do something at a time, which matters where membership or a token expires."""
+    """Decide whether a principal may do something at a time, which matters where membership or a token expires.
+
+    A principal that may not even pull is told that, and not whether the action is supported.
+    """
     group = target.group
     if principal.kind is PrincipalKind.ANONYMOUS and not group.anonymous_pull:
         return Decision(False, f"group {group.path!r} requires a login, which this server does not offer yet")
@@ -51,5 +60,5 @@ def decide(principal: Principal, action: Action, target: DependencyProxyTarget, 
             "set allow_open_proxy = true if everybody who reaches it may pull",
         )
     if action is not Action.PULL:
-        return Decision(False, "images of an upstream can only be pulled")
+        return Decision(False, PULL_ONLY, supported=False)
     return _ANONYMOUS_PULL

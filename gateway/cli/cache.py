@@ -33,7 +33,7 @@ from gateway.maintenance.refresh import refresh_tag
 from gateway.maintenance.verify import Verification, heal_findings, verify_cache
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
-from gateway.repositories import CachedImage, cached_image, locate_image
+from gateway.repositories import ImageKey, find_image, image_key
 from gateway.settings.units import parse_rate
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import configured_upstreams, tag_rules
@@ -71,7 +71,7 @@ def explain(session: Session, image: ImageArgument, group: GroupOption = HUB) ->
     """Explain what is cached of an image, how old it is, and how a pull would be served."""
     view = _open_view(session)
     location, reference = locate_argument(session, image, group)
-    named = cached_image(location, reference, _upstreams(session))
+    named = image_key(location, reference, _upstreams(session))
     document = _explanation_document(explain_image(view, location, named))
     session.print(document, lambda: print_values(document))
 
@@ -91,7 +91,7 @@ async def _refresh(session: Session, text: str, group: str) -> None:
         raise Refused(f"{text} names a digest, whose content never changes: name a tag")
     tag = reference or LATEST
     async with open_services(session.settings) as services:
-        location = await locate_image(name, group, services)
+        location = await find_image(name, group, services)
         refreshed = await refresh_tag(location, tag, services)
     old, new = refreshed.before, refreshed.manifest.descriptor.digest
     session.print(
@@ -126,7 +126,7 @@ def evict(
         raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
     admin = _open_admin(session)
     named = [] if image is None else [_named_image(session, image, group)]
-    images = named or [CachedImage(*key) for key in admin.images()]
+    images = named or [ImageKey(*key) for key in admin.images()]
     store, happenings = FilesystemStore(session.folder.blobs), HappeningLog(session.folder.usage)
     with byte_count("evicting") as progress:
         reason, now = "by the command `cache evict`", datetime.now(UTC)
@@ -214,12 +214,12 @@ def _upstreams(session: Session) -> Upstreams:
     return Upstreams(configured_upstreams(session.settings), Sealer(session.settings.data / KEYS_DIRECTORY))
 
 
-def _named_image(session: Session, text: str, group: str) -> CachedImage:
+def _named_image(session: Session, text: str, group: str) -> ImageKey:
     location, reference = locate_argument(session, text, group)
-    return cached_image(location, reference, _upstreams(session))
+    return image_key(location, reference, _upstreams(session))
 
 
-def _pin_document(image: CachedImage, pinned: bool) -> Document:
+def _pin_document(image: ImageKey, pinned: bool) -> Document:
     return {"image": str(image.name), "reference": str(image.reference or ""), "pinned": pinned}
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gateway import docker_hub
 from gateway.auth import exposure
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.paths import proxied_name
 
 
 class Client(StrEnum):
@@ -65,7 +65,7 @@ class ClientRoute:
     @property
     def prefix(self) -> str:
         """The path below which the group's images are, without slashes at its ends."""
-        return f"{self.group}{PROXY_SEPARATOR}".rstrip("/")
+        return proxied_name(self.group, "").rstrip("/")
 
     @property
     def location(self) -> str:

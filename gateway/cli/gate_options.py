@@ -9,13 +9,12 @@ import typer
 
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import Tag
 from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
 from gateway.cli.image import parse_image
 from gateway.cli.refusals import Refused
 from gateway.namespaces.group import Group
-from gateway.namespaces.locate import ProxiedLocation, locate
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.settings.units import parse_duration
 
 
@@ -92,11 +91,10 @@ def _locate_tag(text: str, group: Group, upstreams: Collection[str]) -> tuple[Pr
     """The image, whichever way its name is spelled, and its tag. Raises Refused."""
     try:
         name, reference = parse_image(text)
-        path = RepositoryName.parse(f"{group.path}{PROXY_SEPARATOR}{name}")
-        location = locate(path, {group.path: replace(group, proxy_enabled=True)}, upstreams)
+        location = locate_image(name, group.path, {group.path: replace(group, proxy_enabled=True)}, upstreams)
     except RegistryError as error:
         raise Refused(f"{text}: {error}") from error
-    if not isinstance(reference, Tag) or not isinstance(location, ProxiedLocation):
+    if not isinstance(reference, Tag):
         raise Refused(f"{text} names no tag: write IMAGE:TAG")
     return location, reference
 

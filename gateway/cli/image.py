@@ -6,11 +6,10 @@ from typing import Annotated
 import typer
 
 from cache.oci.digest import Digest
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import Tag
 from gateway.cli.folder import read_groups
 from gateway.cli.session import Session
-from gateway.namespaces.locate import ProxiedLocation, locate
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.locate import ProxiedLocation, locate_image
 
 IMAGE_HELP = "[UPSTREAM/]NAME[:TAG|@DIGEST]"
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
@@ -41,9 +40,5 @@ def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLoc
     Raises RegistryError, Refused, DatabaseUnusable.
     """
     name, reference = parse_image(text)
-    path = RepositoryName.parse(f"{group}{PROXY_SEPARATOR}{name}")
     groups = {found.path: found for found in asyncio.run(read_groups(session.settings.data))}
-    location = locate(path, groups, list(session.settings.upstreams))
-    if not isinstance(location, ProxiedLocation):
-        raise AssertionError("a name with the separator in it is proxied")
-    return location, reference
+    return locate_image(name, group, groups, list(session.settings.upstreams)), reference

@@ -18,7 +18,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
 from gateway.cli.session import Session, with_session
 from gateway.namespaces.group import HUB
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.paths import proxied_name
 from gateway.processes import supervisor
 from gateway.settings.tables import Settings
 
@@ -100,7 +100,7 @@ def serve(
 def _print_urls(settings: Settings, urls: Sequence[str]) -> None:
     """Print where the server is reached, and commands that try it."""
     url, *others = urls
-    image = f"{url.partition('://')[2]}/{HUB}{PROXY_SEPARATOR}alpine:latest"
+    image = f"{url.partition('://')[2]}/{proxied_name(HUB, 'alpine')}:latest"
     plain = " --tls-verify=false" if url.startswith("http://") else ""
     print(f"registry-gateway serves {url}, data in {settings.data.absolute()}")
     for listener, address in zip(settings.listener, others, strict=True):

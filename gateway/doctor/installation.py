@@ -15,7 +15,7 @@ from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation
-from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.namespaces.paths import proxied_name, split_proxied_name
 from gateway.upstreams import Upstreams
 
 _LATEST = Tag("latest")
@@ -73,8 +73,8 @@ class Installation:
     def _sample(self, upstream: str, named: PullTarget | None) -> Sample | None:
         """The image to try an upstream with: the named one, one that was pulled, or one that is known to exist."""
         if named is not None and named.upstream == upstream:
-            image = named.name.partition(PROXY_SEPARATOR)[2].partition("/")[2]
-            return Sample(RepositoryName(image), named.reference)
+            _, image = split_proxied_name(named.name) or ("", "")
+            return Sample(RepositoryName(image.partition("/")[2]), named.reference)
         origins = {self._upstreams.source(group, upstream).origin for group in self._groups}
         for pointer in self._pointers:
             if pointer.source.origin in origins:
@@ -120,4 +120,4 @@ def examine_server(
 
 
 def _repository_name(group: Group, upstream: str, image: RepositoryName) -> str:
-    return f"{group.path}{PROXY_SEPARATOR}{upstream}/{image}"
+    return proxied_name(group.path, f"{upstream}/{image}")

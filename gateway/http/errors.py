@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable
+from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
 
 API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 """Header by which old clients know a registry; every error of this server has it."""
+
+READ_METHODS = {"Allow": "GET, HEAD"}
+"""Header of each response with status 405, since nothing here can be written to."""
 
 
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
@@ -37,6 +40,11 @@ def unusable_database() -> RegistryError:
 def unknown_path(path: str) -> RegistryError:
     """The error for a path that leads nowhere."""
     return EndpointUnknown(f"there is nothing at {path[:300]!r}")
+
+
+def wrong_method(method: str) -> RegistryError:
+    """The error for a method that a path does not have."""
+    return Unsupported(f"{method[:30]} is not a method of this path", READ_METHODS)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,7 +12,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRules, decide
 from cache.store.filesystem import FilesystemStore
 from cache.values import Origin, TagPointer
-from gateway.repositories import CachedImage
+from gateway.repositories import ImageKey
 from gateway.settings.units import format_duration
 
 LATEST = Tag("latest")
@@ -67,7 +67,7 @@ class CacheView:
         """List all cached tags, by image and tag. Raises DatabaseUnusable."""
         return [self._report_tag(pointer) for pointer in self.admin.pointers()]
 
-    def report(self, image: CachedImage) -> ContentReport:
+    def report(self, image: ImageKey) -> ContentReport:
         """Report one tag, `latest` where the image names none, or one digest. Raises DatabaseUnusable."""
         if isinstance(image.reference, Digest):
             return self._report_digest(image, image.reference)
@@ -75,7 +75,7 @@ class CacheView:
         pointer = self.find_pointer(image, tag)
         return self._report_absent_tag(image, tag) if pointer is None else self._report_tag(pointer)
 
-    def find_pointer(self, image: CachedImage, tag: Tag) -> TagPointer | None:
+    def find_pointer(self, image: ImageKey, tag: Tag) -> TagPointer | None:
         """Find the pointer of a tag; None if it is not cached."""
         return next((p for p in self.admin.pointers(image.source, image.name) if p.tag == tag), None)
 
@@ -98,13 +98,13 @@ class CacheView:
             reason=reason,
         )
 
-    def _report_absent_tag(self, image: CachedImage, tag: Tag) -> ContentReport:
+    def _report_absent_tag(self, image: ImageKey, tag: Tag) -> ContentReport:
         pinned = bool(self.admin.pins(image.source, image.name) & {"", str(tag)})
         origin = image.source.origin
         reason = f"nothing is cached: the next pull requests it from {origin.host}"
         return ContentReport(origin, image.name, tag, None, 0, None, None, pinned, ContentState.ABSENT, reason)
 
-    def _report_digest(self, image: CachedImage, digest: Digest) -> ContentReport:
+    def _report_digest(self, image: ImageKey, digest: Digest) -> ContentReport:
         linked = digest in self.admin.linked(image.source, image.name)
         cached = linked and digest in self.admin.sizes([digest])
         served = "a cached digest is served without a request to the upstream"

@@ -13,7 +13,7 @@ from cache.values import Source
 from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
 from gateway.inspection.verdicts import GateVerdict, explain_gate
 from gateway.namespaces.locate import ProxiedLocation
-from gateway.repositories import CachedImage
+from gateway.repositories import ImageKey
 
 SLOW = 5_000_000
 """Bytes per second of downloads below which they are reported as slow."""
@@ -61,7 +61,7 @@ class Explanation:
     gate: GateVerdict
 
 
-def explain(view: CacheView, location: ProxiedLocation, image: CachedImage) -> Explanation:
+def explain(view: CacheView, location: ProxiedLocation, image: ImageKey) -> Explanation:
     """Explain a tag, `latest` where the image names none, or a digest. Raises DatabaseUnusable."""
     reference = image.reference or LATEST
     content = view.report(image)
@@ -75,7 +75,7 @@ def explain(view: CacheView, location: ProxiedLocation, image: CachedImage) -> E
     return Explanation(content, _next_pull(parts), _history(view, image, subjects), parts, gate)
 
 
-def parts_of(view: CacheView, image: CachedImage, root: Descriptor) -> list[ImagePart]:
+def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePart]:
     """List everything that is known of the image below `root`, breadth first.
 
     Content without a link of the image counts as not cached, even if its bytes are stored.
@@ -101,7 +101,7 @@ def slowness(fills: Iterable[Happening], source: Source) -> str | None:
     return f"{rate / 1e6:.1f} MB/s from {source.origin.host}" if rate < SLOW else None
 
 
-def _root(view: CacheView, image: CachedImage) -> Descriptor | None:
+def _root(view: CacheView, image: ImageKey) -> Descriptor | None:
     reference = image.reference or LATEST
     if isinstance(reference, Digest):
         manifest = view.admin.manifest(reference)
@@ -110,7 +110,7 @@ def _root(view: CacheView, image: CachedImage) -> Descriptor | None:
     return pointer.target if pointer else None
 
 
-def _history(view: CacheView, image: CachedImage, subjects: set[str]) -> ImageHistory:
+def _history(view: CacheView, image: ImageKey, subjects: set[str]) -> ImageHistory:
     """Find the latest events of these tags and digests."""
     of_image = [
         event for event in view.happenings.of_image(image.source, image.name) if event.subject in {"", *subjects}

@@ -8,7 +8,7 @@ from cache.index.admin import CacheAdmin
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.retention.eviction import evict_image
 from cache.store.base import BlobStore
-from gateway.repositories import CachedImage
+from gateway.repositories import ImageKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Evicted:
 
 
 def evict_images(
-    images: Iterable[CachedImage],
+    images: Iterable[ImageKey],
     admin: CacheAdmin,
     store: BlobStore,
     happenings: HappeningLog,

@@ -23,10 +23,9 @@ from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
 from cache.values import Source, TagPage
-from gateway.auth.principal import ANONYMOUS
 from gateway.data_folder import CacheFolder, announced_server, server_lock
-from gateway.namespaces.paths import PROXY_SEPARATOR
-from gateway.repositories import CachedImage, cached_image, check_settings, locate_image, open_repository
+from gateway.namespaces.paths import proxied_name
+from gateway.repositories import ImageKey, check_upstream_allows, find_image, image_key, open_repository
 from gateway.services import Services
 
 _CHUNK = 1024 * 1024
@@ -39,7 +38,7 @@ class _CacheState:
     """The cached blobs of one image, and what its upstream's quota allows."""
 
     def __init__(
-        self, image: CachedImage, admin: CacheAdmin, store: BlobStore, has_spare_quota: Callable[[Source], bool]
+        self, image: ImageKey, admin: CacheAdmin, store: BlobStore, has_spare_quota: Callable[[Source], bool]
     ) -> None:
         self.source = image.source
         self._linked = admin.linked(image.source, image.name)
@@ -125,20 +124,20 @@ class WarmingSources:
     async def open(self, name: str, group: str) -> AsyncIterator[WarmingSource]:
         """Open the source of `[UPSTREAM/]NAME` below a group. Raises RegistryError."""
         services = self._services
-        location = await locate_image(name, group, services)
-        check_settings(location, services.upstreams)
-        image = cached_image(location, None, services.upstreams)
+        location = await find_image(name, group, services)
+        check_upstream_allows(location, services.upstreams)
+        image = image_key(location, None, services.upstreams)
         state = _CacheState(image, self._admin, self._store, services.upstreams.has_spare_quota)
         url = running_server_url(self._data)
         if url is None:
-            opened = open_repository(location, ANONYMOUS, services)
+            opened = open_repository(location, services)
             yield LocalWarmingSource(state, opened.repository, services.pull_through.flights)
             return
         egress = Egress(Reach(private_addresses=True, timings=UpstreamTimings(read=_RESPONSE_SECONDS)))
         try:
             server = Source(origin_of(url))
             client = RegistryClient(server, url, egress, Tokens(server.origin, frozenset(), lambda: None))
-            path = f"{location.group.path}{PROXY_SEPARATOR}{location.upstream}/{location.image}"
+            path = proxied_name(location.group.path, f"{location.upstream}/{location.image}")
             yield ServerWarmingSource(state, client, RepositoryName.parse(path))
         finally:
             await egress.close()

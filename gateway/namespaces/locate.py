@@ -7,7 +7,7 @@ from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway import docker_hub
 from gateway.namespaces.group import Group
-from gateway.namespaces.paths import PROXY_SEPARATOR, looks_like_upstream
+from gateway.namespaces.paths import looks_like_upstream, proxied_name, split_proxied_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Root:
 
 def group_path_of(name: RepositoryName) -> str | None:
     """The path of the group that `locate` looks up for a name; None for a native name."""
-    path, separator, _ = name.text.partition(PROXY_SEPARATOR)
-    return path if separator else None
+    parts = split_proxied_name(name.text)
+    return None if parts is None else parts[0]
 
 
 def locate(name: RepositoryName, groups: Mapping[str, Group], upstreams: Collection[str]) -> Location:
@@ -49,9 +49,10 @@ def locate(name: RepositoryName, groups: Mapping[str, Group], upstreams: Collect
     `groups`: by path; only the one that `group_path_of` names is looked up. Raises NameUnknown where there is no such
     group, its dependency proxy is off, or the upstream is not configured.
     """
-    path, separator, image = name.text.partition(PROXY_SEPARATOR)
-    if not separator:
+    parts = split_proxied_name(name.text)
+    if parts is None:
         return NativeLocation(name)
+    path, image = parts
     group = groups.get(path)
     if group is None:
         raise NameUnknown(f"there is no group {path!r}: create it, or pull through another")
@@ -74,6 +75,15 @@ def locate_below(
     first, _, rest = name.text.partition("/")
     spelled = rest and root.upstream in (first, docker_hub.canonical_name(first))
     return proxied_location(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
+
+
+def locate_image(image: str, group: str, groups: Mapping[str, Group], upstreams: Collection[str]) -> ProxiedLocation:
+    """Locate `[UPSTREAM/]NAME`, as people write it, below a group. Raises NameInvalid, and NameUnknown where `locate`
+    does."""
+    location = locate(RepositoryName.parse(proxied_name(group, image)), groups, upstreams)
+    if not isinstance(location, ProxiedLocation):
+        raise AssertionError("a name with the separator in it is proxied")
+    return location
 
 
 def proxied_location(group: Group, upstream: str, image: RepositoryName, upstreams: Collection[str]) -> ProxiedLocation:

@@ -26,6 +26,17 @@ def parse_group_path(text: str) -> str:
     return text
 
 
+def proxied_name(group: str, image: str) -> str:
+    """The name of a repository that pulls `[UPSTREAM/]IMAGE` through a group; as given, nothing is checked."""
+    return f"{group}{PROXY_SEPARATOR}{image}"
+
+
+def split_proxied_name(name: str) -> tuple[str, str] | None:
+    """The group and the `[UPSTREAM/]IMAGE` of a proxied name, where the first separator counts; None for others."""
+    group, separator, image = name.partition(PROXY_SEPARATOR)
+    return (group, image) if separator else None
+
+
 def parent_path(path: str) -> str:
     """The path of the node above; empty at the top of the tree."""
     return path.rpartition("/")[0]

@@ -13,6 +13,9 @@ from cache.oci.digest import Digest
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName, Tag, parse_reference
 
+PINGS = ("/v2", "/v2/")
+"""Paths by which a client finds out that this is a registry; they name no endpoint of a repository."""
+
 
 class EndpointKind(Enum):
     """The resource that a path under /v2 names; the values are the groups of the pattern."""

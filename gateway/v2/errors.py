@@ -5,9 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
-from gateway.http.errors import error_response, unusable_database
-
-_METHODS = {"Allow": "GET, HEAD"}
+from gateway.http.errors import READ_METHODS, error_response, unusable_database
 
 
 class ErrorRendering:
@@ -35,4 +33,4 @@ class ErrorRendering:
 
 def render(error: RegistryError) -> Response:
     """The response to a request under /v2 that was refused."""
-    return error_response(error, _METHODS if error.status == 405 else None)
+    return error_response(error, READ_METHODS if error.status == 405 else None)

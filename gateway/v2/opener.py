@@ -1,4 +1,4 @@
-"""Access: opens the repository that a request names, for a principal that may use it."""
+"""RepositoryOpener: opens the repository that a request names, for a principal that may use it."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.permissions import Action, DependencyProxyTarget, decide
 from gateway.auth.principal import Principal
-from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
+from gateway.namespaces.locate import NativeLocation, Root
+from gateway.namespaces.paths import proxied_name
 from gateway.repositories import OpenedRepository, open_repository
 from gateway.services import Services
 
@@ -18,14 +19,25 @@ class RegistryOptions:
     open_proxy: bool
 
 
-class Access:
-    """Locates, decides and opens for each request anew; only the location of a name is remembered, in the directory."""
+class RepositoryOpener:
+    """Opens repositories, for each request anew; only the location of a name is remembered, in the directory.
+
+    The steps, each of which may refuse the request:
+
+    1. `directory.locate`: the group, the upstream and the image that the name means (NameUnknown).
+    2. `decide`: whether the principal may do this to the image (Denied), and whether anybody may (Unsupported).
+    3. The settings of the upstream allow the image (Denied).
+    4. The gate of the group allows the image's name (Denied).
+    5. The repository is opened, behind the group's pins and cooldown.
+
+    The last three are those of `open_repository`.
+    """
 
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._services = services
         self._options = options
 
-    async def open_repository(
+    async def open(
         self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
     ) -> OpenedRepository:
         """Open the repository that a name leads to below a root, or by itself.
@@ -35,18 +47,12 @@ class Access:
         location = await self._services.directory.locate(name, root)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
-                f"{name} is no repository here; images of upstreams are at GROUP/dependency_proxy/containers/IMAGE"
+                f"{name} is no repository here; images of upstreams are at {proxied_name('GROUP', 'IMAGE')}"
             )
-        self._check(location, principal)
-        opened = open_repository(location, principal, self._services)
-        if action is not Action.PULL:
-            raise Unsupported(f"{location.image} comes from upstream {location.upstream} and can only be pulled")
-        return opened
-
-    def _check(self, location: ProxiedLocation, principal: Principal) -> None:
-        """Check that the principal may pull the image, before any other error reveals something about it. Raises
-        Denied."""
         target = DependencyProxyTarget(location.group, self._options.open_proxy)
-        decision = decide(principal, Action.PULL, target, self._services.clock())
+        decision = decide(principal, action, target, self._services.clock())
+        if not decision.supported:
+            raise Unsupported(f"{location.image} comes from upstream {location.upstream}: {decision.reason}")
         if not decision.allowed:
             raise Denied(decision.reason)
+        return open_repository(location, self._services)

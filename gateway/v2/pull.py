@@ -17,8 +17,8 @@ from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
 from gateway.http.errors import API_VERSION
 from gateway.repositories import OpenedRepository
-from gateway.v2.access import Access
 from gateway.v2.endpoint import Endpoint, EndpointKind
+from gateway.v2.opener import RepositoryOpener
 from gateway.v2.responses import BlobHead, BlobResponse, ManifestResponse
 from gateway.v2.root_selection import chosen_root
 
@@ -29,8 +29,8 @@ _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 class Pull:
     """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, opener: RepositoryOpener) -> None:
+        self._opener = opener
 
     async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
@@ -79,14 +79,9 @@ class Pull:
         headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
         return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
 
-    async def refuse_write(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
-        """Refuse a write, since no repository here can be written to. Raises NameUnknown, Denied, Unsupported."""
-        await self._access.open_repository(endpoint.name, principal, Action.PUSH, chosen_root(request.scope).root)
-        raise AssertionError("a repository was opened for writing")
-
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
         root = chosen_root(request.scope).root
-        opened = await self._access.open_repository(endpoint.name, principal, Action.PULL, root)
+        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
         return opened
 

@@ -10,14 +10,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
 from gateway import docker_hub
+from gateway.auth.permissions import PULL_ONLY
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import PROXY_SEPARATOR
+from gateway.v2.endpoint import PINGS
 
 NAMESPACE_HEADER = "OCI-Namespace"
 _ADDRESS = "gateway.address"
 _CHOSEN = "gateway.chosen_root"
 _READS = ("GET", "HEAD")
-_PINGS = ("/v2", "/v2/")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -76,10 +77,10 @@ def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
     if not namespace or namespace in address.own_hosts:
         return address.own
     if not of_one_upstream:
-        if PROXY_SEPARATOR in scope["path"] or scope["path"] in _PINGS:
+        if PROXY_SEPARATOR in scope["path"] or scope["path"] in PINGS:
             return address.own
         if not reads:
-            raise Unsupported("images of an upstream, which `ns` asks for, can only be pulled")
+            raise Unsupported(f"`ns` names an upstream: {PULL_ONLY}")
     chosen = address.by_namespace.get(namespace)
     if chosen is None:
         raise _unknown(namespace, address.upstreams)

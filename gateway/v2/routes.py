@@ -6,18 +6,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import EndpointUnknown, Unsupported
 from gateway.auth.principal import Principal
-from gateway.http.errors import API_VERSION
+from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.services import Services
-from gateway.v2.access import Access, RegistryOptions
-from gateway.v2.endpoint import Endpoint, EndpointKind, check_raw_path, parse_endpoint
+from gateway.v2.endpoint import PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
+from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.pull import Pull
+from gateway.v2.writes import Writes
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
 _WRITES = ("POST", "PUT", "PATCH", "DELETE")
-_PINGS = ("/v2", "/v2/")
 
 
 class RegistryApi:
@@ -25,7 +24,8 @@ class RegistryApi:
 
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._authenticator = services.authenticator
-        pull = Pull(Access(services, options))
+        opener = RepositoryOpener(services, options)
+        pull, writes = Pull(opener), Writes(opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
             (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,
@@ -34,7 +34,7 @@ class RegistryApi:
             **{(EndpointKind.TAGS, method): pull.list_tags for method in ("GET", "HEAD")},
             **{(EndpointKind.REFERRERS, method): pull.list_referrers for method in ("GET", "HEAD")},
             **{
-                (kind, method): pull.refuse_write
+                (kind, method): writes.refuse
                 for kind in (EndpointKind.MANIFEST, EndpointKind.BLOB, EndpointKind.UPLOAD)
                 for method in _WRITES
             },
@@ -48,14 +48,14 @@ class RegistryApi:
         path, method = request.scope["path"], request.method
         check_raw_path(request.scope["raw_path"])
         principal = await self._authenticator.authenticate(request.scope)
-        if path in _PINGS and method in ("GET", "HEAD"):
+        if path in PINGS and method in ("GET", "HEAD"):
             return ping()
-        endpoint = None if path in _PINGS else parse_endpoint(path)
-        if endpoint is None and path not in _PINGS:
-            raise EndpointUnknown(f"there is nothing at {path[:300]!r}")
+        endpoint = None if path in PINGS else parse_endpoint(path)
+        if endpoint is None and path not in PINGS:
+            raise unknown_path(path)
         handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
         if endpoint is None or handler is None:
-            raise Unsupported(f"{method[:30]} is not a method of this path")
+            raise wrong_method(method)
         return await handler(request, endpoint, principal)
 
 

@@ -18,8 +18,8 @@ from gateway.server.client_connection import ConnectionInScope
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.tables import Settings
-from gateway.v2.access import RegistryOptions
 from gateway.v2.errors import ErrorRendering
+from gateway.v2.opener import RegistryOptions
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.wiring.from_settings import open_proxy_allowed, ops_options

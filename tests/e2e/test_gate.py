@@ -117,6 +117,9 @@ def test_a_name_that_is_denied_is_denied_in_every_spelling_and_in_all_its_parts(
             for path in ("manifests/latest", f"manifests/{layout.digest}", f"blobs/{layout.layers[0]}", "tags/list"):
                 answer = raw.get(server.proxied_url(f"{name}/{path}", group))
                 assert (answer.status, error_of(answer)["code"]) == (403, "DENIED")
+        for path in ("manifests/latest", f"blobs/{layout.layers[0]}"):
+            answer = raw.request("DELETE", server.proxied_url(f"tiny/{path}", group))
+            assert (answer.status, error_of(answer)["code"]) == (405, "UNSUPPORTED")
         assert server.json("cache", "explain", "tiny", f"--group={group}")["gate"] == "refused"
         assert server.cli("cache", "refresh", "tiny", f"--group={group}").returncode == 1
     assert raw.get(server.proxied_url("tiny/manifests/latest")).status == 200

@@ -176,6 +176,7 @@ def places() -> Iterator[Vector]:
 def writes() -> Iterator[Vector]:
     for method, resource in WRITES:
         yield Vector(method, f"{PROXIED}/{IMAGE}/{resource}", 405, "UNSUPPORTED", "only be pulled")
+        yield Vector(method, f"{PROXIED}/{DENIED}/{resource}", 405, "UNSUPPORTED", "only be pulled")
         yield Vector(method, f"/v2/library/tiny/{resource}", 404, "NAME_UNKNOWN", "no repository here")
     for place, status, code in (
         ("closed/dependency_proxy/containers/tiny", 403, "DENIED"),

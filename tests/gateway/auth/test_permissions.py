@@ -63,4 +63,12 @@ def test_a_refusal_names_the_group(anonymous_pull: bool) -> None:
 def test_nobody_writes_through_a_dependency_proxy(action: Action) -> None:
     decision = decide(ANONYMOUS, action, DependencyProxyTarget(GROUP, open_proxy=True), NOW)
     assert not decision.allowed
+    assert not decision.supported
     assert "can only be pulled" in decision.reason
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_who_may_not_pull_is_told_that_whatever_the_action(action: Action) -> None:
+    target = DependencyProxyTarget(replace(GROUP, anonymous_pull=False), open_proxy=True)
+    decision = decide(ANONYMOUS, action, target, NOW)
+    assert (decision.allowed, decision.supported) == (False, True)

@@ -29,7 +29,7 @@ from gateway.data_folder import CacheFolder
 from gateway.db import groups
 from gateway.services import Services
 from gateway.settings.tables import Settings
-from gateway.v2.access import RegistryOptions
+from gateway.v2.opener import RegistryOptions
 from gateway.v2.root_selection import root_table
 from gateway.wiring.app import create_app
 from gateway.wiring.lifespan import open_services
