@@ -21,7 +21,7 @@ from cache.sqlite import WRITES, alone, explained, listen, url
 from cache.values import Source
 
 _LEAST_USED = """
-    SELECT u.digest, u.last_used, u.uses, b.size, length(m.raw) AS document,
+    SELECT u.digest, u.last_used, u.uses, b.size, length(m.raw) AS manifest_size,
         (SELECT count(*) FROM links WHERE links.digest = u.digest) AS images
     FROM usage.usage AS u LEFT JOIN blobs AS b ON b.digest = u.digest LEFT JOIN manifests AS m ON m.digest = u.digest
     WHERE (u.last_used, u.digest) > (:used, :digest)
@@ -50,7 +50,7 @@ _SWEEP_GONE = """
 @dataclass(frozen=True, slots=True)
 class CachedItem:
     """A cached blob or manifest. `last_used`: seconds since 1970. `images`: number of images with a link to it. `gone`:
-    its tag was deleted upstream. `document`: it is a row of the index, and frees no disk space."""
+    its tag was deleted upstream. `is_manifest`: it is a manifest, a row of the index that frees no disk space."""
 
     digest: Digest
     size: int
@@ -58,7 +58,7 @@ class CachedItem:
     uses: int = 0
     images: int = 1
     gone: bool = False
-    document: bool = False
+    is_manifest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class CacheMaintenance:
         with self._reading() as connection:
             return connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
 
-    def document(self, digest: Digest) -> bytes | None:
+    def manifest_bytes(self, digest: Digest) -> bytes | None:
         """Bytes of a manifest, whether they match the digest or not."""
         with self._reading() as connection:
             return connection.scalar(select(manifests.c.raw).where(manifests.c.digest == str(digest)))
@@ -224,5 +224,5 @@ def _range(prefix: str) -> tuple[str, str]:
 
 
 def _to_item(row: Any, gone: bool) -> CachedItem:
-    size = row.size if row.size is not None else row.document
+    size = row.size if row.size is not None else row.manifest_size
     return CachedItem(Digest.parse(row.digest), size, row.last_used, row.uses, row.images, gone, row.size is None)

@@ -76,7 +76,7 @@ def unused(
 
 
 def evict_image(
-    inventory: CacheAdmin,
+    admin: CacheAdmin,
     store: BlobStore,
     source: Source,
     image: RepositoryName,
@@ -88,8 +88,8 @@ def evict_image(
     What another tag of the image refers to stays, and so do bytes that another image has a link to. `progress` is
     called with the bytes of each deleted file.
     """
-    pointers = inventory.pointers(source, image)
-    linked = inventory.linked(source, image)
+    pointers = admin.pointers(source, image)
+    linked = admin.linked(source, image)
     if reference is None:
         tags, digests = [pointer.tag for pointer in pointers], linked
     else:
@@ -97,11 +97,11 @@ def evict_image(
         roots = {reference} if isinstance(reference, Digest) else {p.target.digest for p in hit}
         kept = {p.target.digest for p in pointers if p not in hit} - roots
         tags = [pointer.tag for pointer in hit]
-        digests = (inventory.closure(roots) - inventory.closure(kept)) & linked
-    sizes = inventory.sizes(digests)
-    blobs = inventory.remove(source, image, tags, digests)
+        digests = (admin.closure(roots) - admin.closure(kept)) & linked
+    sizes = admin.sizes(digests)
+    blobs = admin.remove(source, image, tags, digests)
     for digest in blobs:
         store.delete(digest)
         progress(sizes.get(digest, 0))
-    remaining = inventory.sizes(digests)
+    remaining = admin.sizes(digests)
     return len(tags), sum(size for digest, size in sizes.items() if digest not in remaining)

@@ -58,32 +58,32 @@ class ReadLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Damaged content, and the images that had a right to it. `document`: it is a manifest, in the index."""
+    """Damaged content, and the images that had a right to it. `is_manifest`: whether it is a manifest, in the index."""
 
     digest: Digest
     damage: Damage
-    document: bool
+    is_manifest: bool
     images: list[tuple[Source, RepositoryName]]
 
 
 class Inspector:
     """Checks one digest at a time; damaged content is then in the quarantine and no longer in the index."""
 
-    def __init__(self, stock: CacheMaintenance, store: FilesystemStore, quarantine: Quarantine) -> None:
-        self._stock = stock
+    def __init__(self, maintenance: CacheMaintenance, store: FilesystemStore, quarantine: Quarantine) -> None:
+        self._maintenance = maintenance
         self._store = store
         self._quarantine = quarantine
 
     def check(self, digest: Digest, limiter: ReadLimiter) -> Finding | None:
         """Check the blob and the manifest of a digest; None if they match it, are absent, or the check was stopped."""
-        size = self._stock.blob_size(digest)
+        size = self._maintenance.blob_size(digest)
         if size is not None and (damage := self._damage(digest, size, limiter)):
             return self._remove_blob(digest, size, damage)
-        document = self._stock.document(digest)
-        if document is None:
+        raw = self._maintenance.manifest_bytes(digest)
+        if raw is None:
             return None
-        limiter.take(len(document))
-        return None if digest.holds_for(document) else self._remove_document(digest, document)
+        limiter.take(len(raw))
+        return None if digest.holds_for(raw) else self._remove_manifest(digest, raw)
 
     def _damage(self, digest: Digest, size: int, limiter: ReadLimiter) -> Damage | None:
         try:
@@ -106,20 +106,20 @@ class Inspector:
         path = self._store.path(digest)
         if damage in (Damage.MISSING, Damage.SIZE) and _size(path) == size:
             return None
-        images = self._stock.images_of(digest)
-        if self._stock.blob_size(digest) is None:
+        images = self._maintenance.images_of(digest)
+        if self._maintenance.blob_size(digest) is None:
             return None
-        self._stock.remove([digest])
+        self._maintenance.remove([digest])
         if damage is not Damage.MISSING:
             self._quarantine.take_file(path, str(digest))
             self._store.delete(digest)  # the quarantine leaves a file that is too large for it
         log.error("blob_damaged", digest=str(digest), damage=damage.value)
         return Finding(digest, damage, False, images)
 
-    def _remove_document(self, digest: Digest, document: bytes) -> Finding:
-        images = self._stock.images_of(digest)
-        self._stock.remove([digest])
-        self._quarantine.take_bytes(document, str(digest))
+    def _remove_manifest(self, digest: Digest, raw: bytes) -> Finding:
+        images = self._maintenance.images_of(digest)
+        self._maintenance.remove([digest])
+        self._quarantine.take_bytes(raw, str(digest))
         log.error("manifest_damaged", digest=str(digest))
         return Finding(digest, Damage.DIGEST, True, images)
 
@@ -132,7 +132,7 @@ class Scrub(RoleThread):
 
     def __init__(
         self,
-        stock: CacheMaintenance,
+        maintenance: CacheMaintenance,
         usage: UsageFile,
         inspector: Inspector,
         role: Role,
@@ -141,7 +141,7 @@ class Scrub(RoleThread):
         events: CacheEvents = UNOBSERVED,
     ) -> None:
         super().__init__("scrub", role, IDLE_SECONDS)
-        self._stock = stock
+        self._maintenance = maintenance
         self._usage = usage
         self._inspector = inspector
         self._limiter = ReadLimiter(rate, self.stopped)
@@ -150,7 +150,7 @@ class Scrub(RoleThread):
 
     def step(self) -> float:
         """Check one page of due content."""
-        digests = self._stock.least_checked(time.time() - RECHECK_SECONDS, PAGE)
+        digests = self._maintenance.least_checked(time.time() - RECHECK_SECONDS, PAGE)
         for digest in digests:
             finding = self._inspector.check(digest, self._limiter)
             if self.stopped.is_set():

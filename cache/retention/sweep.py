@@ -67,7 +67,7 @@ class Evictor:
 
     def __init__(
         self,
-        stock: CacheMaintenance,
+        maintenance: CacheMaintenance,
         store: FilesystemStore,
         quarantine: Quarantine,
         folder: Path,
@@ -77,7 +77,7 @@ class Evictor:
     ) -> None:
         """`folder`: where the files are stored. `turns`: a lock file by which requests for room take turns; it counts
         the bytes that were freed."""
-        self._stock = stock
+        self._maintenance = maintenance
         self._store = store
         self._quarantine = quarantine
         self._folder = folder
@@ -86,7 +86,7 @@ class Evictor:
         self._events = events
 
     def level(self) -> CacheLevel:
-        filled = self._stock.filled()
+        filled = self._maintenance.filled()
         return CacheLevel(filled.bytes, filled.blobs, disk_space(self._folder).free)
 
     def short(self, level: CacheLevel) -> bool:
@@ -116,13 +116,13 @@ class Evictor:
 
     def sweep(self, stopped: threading.Event | None = None) -> int:
         """Evict down to the limits; return the bytes that were evicted."""
-        now, spared = time.time(), self._stock.pinned()
-        freed = self._take(self._stock.larger(self._limits.max_size, PAGE), spared)
+        now, spared = time.time(), self._maintenance.pinned()
+        freed = self._take(self._maintenance.larger(self._limits.max_size, PAGE), spared)
         if self._limits.max_unused:
             freed += self._take_unused(now, spared)
         level = self.level()
         wanted = shortage(level.size, level.disk_free, self._limits)
-        return freed + self._choose_and_take(wanted, now, spared, documents=True, stopped=stopped)
+        return freed + self._choose_and_take(wanted, now, spared, manifests=True, stopped=stopped)
 
     def tidy(self, prefix: str) -> int:
         """Make one folder of the store, such as `sha256:ab`, and its rows agree; return the bytes that were freed.
@@ -130,28 +130,28 @@ class Evictor:
         Files without a row are deleted, since no image has a link to them, and so are rows without a file.
         """
         now = time.time()
-        rows = self._stock.blobs_in_folder(prefix)
+        rows = self._maintenance.blobs_in_folder(prefix)
         files = self._store.list_folder(prefix)
         freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
         here = {path.name for path in files}
         lost = [digest for digest in rows if digest.hex not in here and not self._store.path(digest).exists()]
         for batch in _batches(lost):
             log.info("rows_without_file", count=len(batch))
-            self._stock.remove(batch)
-        self._stock.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
+            self._maintenance.remove(batch)
+        self._maintenance.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
         return freed
 
     def _free_disk(self, goal: int, descriptor: int) -> int:
-        now, spared = time.time(), self._stock.pinned()
+        now, spared = time.time(), self._maintenance.pinned()
         try:
-            freed = self._choose_and_take(goal, now, spared, documents=False)
+            freed = self._choose_and_take(goal, now, spared, manifests=False)
         except DatabaseUnusable:  # the disk has no room to open the usage file
-            freed = self._take(self._stock.larger(0, BATCH)[:1], spared)
+            freed = self._take(self._maintenance.larger(0, BATCH)[:1], spared)
         if freed < goal:
             freed += self._quarantine.empty()
         if freed < goal:  # the usage file may be new, and files may have no row
             freed += sum(self.tidy(prefix) for prefix in prefixes())
-            freed += self._choose_and_take(goal - freed, now, spared, documents=False)
+            freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
         _write_counter(descriptor, freed)
         return freed
 
@@ -161,19 +161,19 @@ class Evictor:
         now: float,
         spared: set[Digest],
         *,
-        documents: bool,
+        manifests: bool,
         stopped: threading.Event | None = None,
     ) -> int:
-        """Evict about `wanted` bytes of the items that are worth least. `documents`: evict manifests too, which free no
+        """Evict about `wanted` bytes of the items that are worth least. `manifests`: evict manifests too, which free no
         disk space."""
         freed = 0
         for gone in (False, True):
             if freed >= wanted:
                 break
-            for page in self._stock.least_used(PAGE, gone=gone):
-                page = [held for held in page if documents or not held.document]
+            for page in self._maintenance.least_used(PAGE, gone=gone):
+                page = [held for held in page if manifests or not held.is_manifest]
                 while freed < wanted and (chosen := choose(page, wanted - freed, now, spared)):
-                    freed += self._take(chosen, spared, on_disk=not documents)
+                    freed += self._take(chosen, spared, on_disk=not manifests)
                     spared = spared | {held.digest for held in chosen}
                 if freed >= wanted or (stopped and stopped.is_set()):
                     break
@@ -181,7 +181,7 @@ class Evictor:
 
     def _take_unused(self, now: float, spared: set[Digest]) -> int:
         freed = 0
-        for page in self._stock.least_used(PAGE, gone=False):
+        for page in self._maintenance.least_used(PAGE, gone=False):
             chosen = unused(page, now, self._limits.max_unused, spared)
             freed += self._take(chosen, spared)
             if len(chosen) < len(page) and page[-1].last_used > now - self._limits.max_unused:
@@ -201,22 +201,22 @@ class Evictor:
         freed = 0
         try:
             for held in batch:
-                claim = None if held.document else self._store.lock(held.digest)
+                claim = None if held.is_manifest else self._store.lock(held.digest)
                 if claim is not None:
                     claims.append(claim)
-                if claim is not None or held.document:
+                if claim is not None or held.is_manifest:
                     evicted.append(held)
-                    counted = held.document or (claim is not None and claim.absent and not on_disk)
+                    counted = held.is_manifest or (claim is not None and claim.absent and not on_disk)
                     freed += held.size if counted else 0
             digests = [held.digest for held in evicted]
             try:
-                self._stock.remove(digests)
+                self._maintenance.remove(digests)
             except DatabaseUnusable:
                 # A full disk has no room for this change either. A missing file is a miss, which drops its row.
                 if disk_space(self._folder).free >= JOURNAL:
                     raise
                 freed += sum(claim.delete() for claim in claims)
-                self._stock.remove(digests)
+                self._maintenance.remove(digests)
             freed += sum(claim.delete() for claim in claims)
         finally:
             for claim in claims:

@@ -24,8 +24,8 @@ class Healer:
         self._upstreams = upstreams
         self._shared = shared
 
-    async def heal(self, digest: Digest, images: list[tuple[Source, RepositoryName]], *, document: bool) -> bool:
-        """Fetch a digest again; False if no upstream served it. `document`: it is a manifest.
+    async def heal(self, digest: Digest, images: list[tuple[Source, RepositoryName]], *, is_manifest: bool) -> bool:
+        """Fetch a digest again; False if no upstream served it. `is_manifest`: whether it is a manifest.
 
         Raises DatabaseUnusable.
         """
@@ -35,7 +35,9 @@ class Healer:
             if client is None:
                 continue
             try:
-                await self._fetch(ProxiedRepository(self._shared, client, image), Link(source, image, digest), document)
+                await self._fetch(
+                    ProxiedRepository(self._shared, client, image), Link(source, image, digest), is_manifest
+                )
             except RegistryError as error:
                 log.warning("not_healed", digest=str(digest), image=str(image), reason=str(error))
             else:
@@ -44,9 +46,9 @@ class Healer:
         log.warning("left_unhealed", digest=str(digest), images=len(images))
         return False
 
-    async def _fetch(self, repository: ProxiedRepository, link: Link, document: bool) -> None:
+    async def _fetch(self, repository: ProxiedRepository, link: Link, is_manifest: bool) -> None:
         """Raises RegistryError. The content is recorded before this returns or soon after."""
-        if document:
+        if is_manifest:
             found = await repository.manifest(link.digest)
             await self._shared.index.record(found.manifest, link)  # it may have come from memory
             return

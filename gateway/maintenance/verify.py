@@ -58,7 +58,7 @@ def verify_cache(
 
 async def heal_findings(healer: Healer, findings: tuple[Finding, ...]) -> int:
     """Fetch damaged content again; returns how many were fetched. Raises DatabaseUnusable."""
-    healed = [await healer.heal(f.digest, f.images, document=f.document) for f in findings]
+    healed = [await healer.heal(f.digest, f.images, is_manifest=f.is_manifest) for f in findings]
     return sum(healed)
 
 
@@ -69,9 +69,9 @@ def _everything(maintenance: CacheMaintenance) -> Iterator[tuple[Digest, int]]:
         yield from ((item.digest, item.size) for item in page)
         last = str(page[-1].digest)
     last = ""
-    while documents := maintenance.manifests_after(last, _PAGE):
-        yield from ((digest, len(maintenance.document(digest) or b"")) for digest in documents)
-        last = str(documents[-1])
+    while manifests := maintenance.manifests_after(last, _PAGE):
+        yield from ((digest, len(maintenance.manifest_bytes(digest) or b"")) for digest in manifests)
+        last = str(manifests[-1])
 
 
 def _count_orphans(maintenance: CacheMaintenance, store: FilesystemStore, prefix: str) -> int:

@@ -18,7 +18,7 @@ from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 
 
-def open_evictor(settings: Settings, stock: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
+def open_evictor(settings: Settings, maintenance: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
     """Make the evictor that holds the cache to its limits."""
     folder, cache = CacheFolder(settings.data), settings.cache
     total = disk_space(folder.blobs).size
@@ -28,7 +28,7 @@ def open_evictor(settings: Settings, stock: CacheMaintenance, events: CacheEvent
         max_unused=cache.max_unused.total_seconds(),
     )
     store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
-    return Evictor(stock, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
+    return Evictor(maintenance, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:

@@ -159,8 +159,8 @@ async def _open_evictor(
     settings: Settings, folder: CacheFolder, records: _Records, events: CacheEvents
 ) -> AsyncIterator[Evictor]:
     """Open the evictor, and sweep the cache while it is open."""
-    stock = CacheMaintenance(folder.index, records.usage)
-    evictor = open_evictor(settings, stock, events)
+    maintenance = CacheMaintenance(folder.index, records.usage)
+    evictor = open_evictor(settings, maintenance, events)
     sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
     try:
         sweeper.start()
@@ -169,7 +169,7 @@ async def _open_evictor(
         finally:
             await asyncio.to_thread(sweeper.close)
     finally:
-        stock.close()
+        maintenance.close()
 
 
 @asynccontextmanager
@@ -218,23 +218,23 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
         return
     folder, loop = services.folder, asyncio.get_running_loop()
     usage = UsageFile(folder.usage)
-    stock = CacheMaintenance(folder.index, usage)
+    maintenance = CacheMaintenance(folder.index, usage)
     healer = Healer(services.directory, services.upstreams, services.pull_through)
 
     def repair(finding: Finding) -> None:
-        healing = healer.heal(finding.digest, finding.images, document=finding.document)
+        healing = healer.heal(finding.digest, finding.images, is_manifest=finding.is_manifest)
         loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
 
-    inspector = Inspector(stock, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
+    inspector = Inspector(maintenance, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
     tasks = Tasks()
-    scrub = Scrub(stock, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events)
+    scrub = Scrub(maintenance, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events)
     scrub.start()
     try:
         yield
     finally:
         await asyncio.to_thread(scrub.close)
         await tasks.close()
-        stock.close()
+        maintenance.close()
 
 
 def utc_now() -> datetime:

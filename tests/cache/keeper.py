@@ -42,22 +42,24 @@ class Keeper:
         self.usage = UsageFile(folder / "usage.db")
         self.store = FilesystemStore(folder / "blobs")
         self.quarantine = Quarantine(folder / "quarantine")
-        self.stock = CacheMaintenance(folder / "cache.db", self.usage)
+        self.maintenance = CacheMaintenance(folder / "cache.db", self.usage)
         self.evicted: list[tuple[int, int]] = []
         (folder / "blobs").mkdir()
         self.evictor = self.evicting(EvictionLimits(max_size, reserve, max_unused))
 
     def evicting(
-        self, limits: EvictionLimits, evictor: type[Evictor] = Evictor, stock: CacheMaintenance | None = None
+        self, limits: EvictionLimits, evictor: type[Evictor] = Evictor, maintenance: CacheMaintenance | None = None
     ) -> Evictor:
         """One more evictor, as another process has it, or one that fails."""
         turns = self.folder / "evict.lock"
         events = Evictions(self.evicted)
-        return evictor(stock or self.stock, self.store, self.quarantine, self.folder / "blobs", turns, limits, events)
+        return evictor(
+            maintenance or self.maintenance, self.store, self.quarantine, self.folder / "blobs", turns, limits, events
+        )
 
     def close(self) -> None:
         self.index.close()
-        self.stock.close()
+        self.maintenance.close()
 
     def file(self, digest: Digest) -> Path:
         return self.store.path(digest)
@@ -101,8 +103,8 @@ class Keeper:
         """Which are here: file, row and link, which must agree."""
         found = []
         for digest in digests:
-            row = await asyncio.to_thread(self.stock.blob_size, digest) is not None
-            assert row == self.file(digest).exists() == bool(self.stock.images_of(digest))
+            row = await asyncio.to_thread(self.maintenance.blob_size, digest) is not None
+            assert row == self.file(digest).exists() == bool(self.maintenance.images_of(digest))
             found.append(row)
         return found
 
@@ -127,8 +129,8 @@ class Keeper:
 @contextmanager
 def evicting(data: Path) -> Iterator[Callable[[], int]]:
     """Evicts all that nobody reads from a server's data folder, each time that it is called."""
-    stock = CacheMaintenance(data / "cache.db", UsageFile(data / "usage.db"))
+    maintenance = CacheMaintenance(data / "cache.db", UsageFile(data / "usage.db"))
     store, quarantine = FilesystemStore(data / "cache"), Quarantine(data / "quarantine")
-    evictor = Evictor(stock, store, quarantine, data / "cache", data / "evict.lock", EvictionLimits(0))
+    evictor = Evictor(maintenance, store, quarantine, data / "cache", data / "evict.lock", EvictionLimits(0))
     yield evictor.sweep
-    stock.close()
+    maintenance.close()

@@ -93,8 +93,8 @@ async def test_a_file_of_another_size_is_absent_and_its_row_is_dropped(
     os.truncate(keeper.file(digest), size)
     assert await getattr(blobs, read.__name__)(digest) is None
     assert found == [Damage.SIZE]
-    assert keeper.stock.blob_size(digest) is None
-    assert keeper.stock.images_of(digest) == []
+    assert keeper.maintenance.blob_size(digest) is None
+    assert keeper.maintenance.images_of(digest) == []
 
 
 async def test_a_missing_file_is_absent_and_its_row_is_dropped(
@@ -114,7 +114,7 @@ async def test_a_file_that_cannot_be_opened_is_absent(keeper: Keeper, found: lis
     assert await blobs.open(digest) is None
     assert await blobs.stat(digest) is None
     assert Damage.UNREADABLE in found
-    assert keeper.stock.blob_size(digest) is None
+    assert keeper.maintenance.blob_size(digest) is None
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
@@ -135,5 +135,5 @@ async def test_a_row_of_a_blob_that_was_fetched_again_meanwhile_is_kept(keeper: 
     digest = await keeper.put(SIZE)
     blobs = StoredBlobs(keeper.index, RepairedStore(keeper.folder / "blobs"))
     assert await blobs.open(digest) is None
-    assert keeper.stock.blob_size(digest) == SIZE
-    assert len(keeper.stock.images_of(digest)) == 1
+    assert keeper.maintenance.blob_size(digest) == SIZE
+    assert len(keeper.maintenance.images_of(digest)) == 1

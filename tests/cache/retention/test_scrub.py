@@ -34,7 +34,7 @@ async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
 
 @pytest.fixture
 def inspector(keeper: Keeper) -> Inspector:
-    return Inspector(keeper.stock, keeper.store, keeper.quarantine)
+    return Inspector(keeper.maintenance, keeper.store, keeper.quarantine)
 
 
 def flip(path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_a_damaged_manifest_is_put_aside_and_forgotten(keeper: Keeper, ins
     with closing(sqlite3.connect(keeper.folder / "cache.db")) as connection, connection:
         connection.execute("UPDATE manifests SET raw = ?", (manifest.raw + b" ",))
     assert inspector.check(digest, UNLIMITED) == Finding(digest, Damage.DIGEST, True, [(ANONYMOUS, APP)])
-    assert keeper.stock.document(digest) is None
+    assert keeper.maintenance.manifest_bytes(digest) is None
     [aside] = (keeper.folder / "quarantine").iterdir()
     assert aside.read_bytes() == manifest.raw + b" "
 
@@ -148,10 +148,10 @@ async def test_the_scrub_finds_what_was_unchecked_longest_first_and_checks_nothi
             both.set()
 
     role = Role(keeper.folder / "scrub.lock")
-    looking = Scrub(keeper.stock, keeper.usage, inspector, role, 0, note)
+    looking = Scrub(keeper.maintenance, keeper.usage, inspector, role, 0, note)
     looking.start()
     assert await asyncio.to_thread(both.wait, 10)
     looking.close()
     assert [finding.digest for finding in found] == [oldest, newer]
     assert await keeper.held(oldest, newer, fresh) == [False, False, True]
-    assert keeper.stock.least_checked(time.time() - RECHECK_SECONDS, 10) == []
+    assert keeper.maintenance.least_checked(time.time() - RECHECK_SECONDS, 10) == []

@@ -63,10 +63,10 @@ async def test_the_totals_are_those_of_all_rows_whoever_wrote_them(keeper: Keepe
     manifest = manifest_of("one")
     await keeper.index.record(manifest)
     await keeper.index.record(manifest)
-    assert keeper.stock.filled().bytes == 1200 + len(manifest.raw)
-    assert keeper.stock.filled().blobs == 2
-    keeper.stock.remove([one, manifest.descriptor.digest])
-    assert (keeper.stock.filled().bytes, keeper.stock.filled().blobs) == (700, 1)
+    assert keeper.maintenance.filled().bytes == 1200 + len(manifest.raw)
+    assert keeper.maintenance.filled().blobs == 2
+    keeper.maintenance.remove([one, manifest.descriptor.digest])
+    assert (keeper.maintenance.filled().bytes, keeper.maintenance.filled().blobs) == (700, 1)
     assert await keeper.held(two) == [True]
 
 
@@ -126,7 +126,7 @@ async def test_what_is_pinned_stays_with_all_below_it(keeper: Keeper, reference:
     keeper.evicting(EvictionLimits(0)).sweep()
     assert await keeper.held(config, *other) == [True] + [False] * 12
     assert await keeper.index.find_manifest(digest) == manifest
-    assert keeper.stock.document(digest) == manifest.raw
+    assert keeper.maintenance.manifest_bytes(digest) == manifest.raw
 
 
 async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keeper: Keeper) -> None:
@@ -135,7 +135,7 @@ async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keepe
     keeper.pin(ANONYMOUS, APP, "latest")
     await keeper.index.forget(ANONYMOUS, APP, LATEST)
     keeper.evicting(EvictionLimits(0)).sweep()
-    assert keeper.stock.document(manifest.descriptor.digest) == manifest.raw
+    assert keeper.maintenance.manifest_bytes(manifest.descriptor.digest) == manifest.raw
 
 
 async def test_what_is_gone_upstream_is_evicted_last_until_a_tag_points_to_it_again(keeper: Keeper) -> None:
@@ -149,7 +149,7 @@ async def test_what_is_gone_upstream_is_evicted_last_until_a_tag_points_to_it_ag
     others = [await keeper.put(seed=number, age=10) for number in range(12)]
     keeper.evictor.sweep()
     assert await keeper.held(config) == [True]
-    assert keeper.stock.document(manifest.descriptor.digest) is not None
+    assert keeper.maintenance.manifest_bytes(manifest.descriptor.digest) is not None
     assert (await keeper.held(*others)).count(False) > 0
     await keeper.put_image(manifest, "again", age=5000)
     await keeper.put(5 * SIZE)
@@ -162,7 +162,7 @@ async def test_what_is_gone_upstream_is_evicted_where_nothing_else_makes_room(ke
     await keeper.put_image(manifest, "latest")
     await keeper.index.forget(ANONYMOUS, APP, LATEST)
     keeper.evicting(EvictionLimits(1)).sweep()
-    assert keeper.stock.document(manifest.descriptor.digest) is None
+    assert keeper.maintenance.manifest_bytes(manifest.descriptor.digest) is None
 
 
 async def test_what_was_not_used_for_too_long_is_evicted(keeper: Keeper) -> None:
@@ -185,7 +185,7 @@ async def test_links_of_all_images_are_deleted_with_the_bytes(keeper: Keeper) ->
     digest = await keeper.put(20 * SIZE)
     await keeper.index.record(Link(ALICE, WEB, digest))
     keeper.evictor.sweep()
-    assert keeper.stock.images_of(digest) == []
+    assert keeper.maintenance.images_of(digest) == []
 
 
 # Room.
@@ -227,7 +227,7 @@ async def test_many_requests_for_room_at_once_evict_once(keeper: Keeper, monkeyp
 async def test_room_is_not_made_of_manifests_which_take_none_on_the_disk(keeper: Keeper) -> None:
     await keeper.put_image(manifest_of("one"), "latest", age=5000)
     assert keeper.evictor.make_room(1) == 0
-    assert keeper.stock.document(manifest_of("one").descriptor.digest) is not None
+    assert keeper.maintenance.manifest_bytes(manifest_of("one").descriptor.digest) is not None
 
 
 async def test_files_that_nobody_knows_and_the_quarantine_make_room_at_need(keeper: Keeper) -> None:
@@ -258,15 +258,15 @@ async def test_where_a_full_disk_stops_the_index_the_file_is_deleted_first(
 ) -> None:
     digest = await keeper.put()
     monkeypatch.setattr(sweep, "disk_space", lambda folder: DiskSpace(0, 0, 0, 0))
-    with closing(FailingRemoval(keeper, keeper.file(digest), "database or disk is full")) as stock:
-        assert keeper.evicting(EvictionLimits(10 * SIZE), stock=stock).make_room(1) == SIZE
+    with closing(FailingRemoval(keeper, keeper.file(digest), "database or disk is full")) as maintenance:
+        assert keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance).make_room(1) == SIZE
     assert await keeper.held(digest) == [False]
 
 
 async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keeper) -> None:
     digest = await keeper.put()
-    with closing(FailingRemoval(keeper, keeper.file(digest), "it is locked")) as stock:
-        assert keeper.evicting(EvictionLimits(10 * SIZE), stock=stock).make_room(1) == 0
+    with closing(FailingRemoval(keeper, keeper.file(digest), "it is locked")) as maintenance:
+        assert keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance).make_room(1) == 0
     assert await keeper.held(digest) == [True]
 
 
