@@ -156,3 +156,17 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reading(engine: Engine, path: Path) -> Iterator[Connection]:
+    """Open a connection for reading the file. Raises DatabaseUnusable."""
+    with explained(path), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine, path: Path) -> Iterator[Connection]:
+    """Open a transaction that writes to the file, alone among all writers. Raises DatabaseUnusable."""
+    with explained(path), alone(path), engine.execution_options(**WRITES).begin() as connection:
+        yield connection

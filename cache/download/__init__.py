@@ -1,9 +1,10 @@
 """Downloads: one fetch from an upstream, many readers, in all workers of a host.
 
 A *flight* is the download of one digest from one source in one worker process. It has a thread that reports its
-`Progress` to the event loop, and any number of *followers*, each at an offset of its own. Of all workers of a host one
-*fills*: it holds the lease, fetches, hashes, and writes the spool. The flights of the others follow that spool, and one
-of them takes over when the filler dies. Readers and filler never wait for each other.
+`Progress` to the event loop, and any number of *readers* (`Follower`), each at an offset of its own. Of all workers of
+a host one *fills*: it holds the lease, fetches, hashes, and writes the spool. The others that want the digest are
+*waiting workers*: their flights follow that spool for readers of their own, and one of them takes over when the filler
+dies. The filler never waits for a reader, nor one reader for another.
 
 Files
 -----
@@ -12,7 +13,8 @@ All stand in one folder, <data>/spool; NAME is <algorithm>-<hex>.<16 hex digits 
     leases             empty; two bytes of it, found by hash, stand for NAME. The filler holds an exclusive lock on the
                        first (the lease); processes that wait for its result share a lock on the second.
     NAME.part          the spool: appended to, never rewritten below its count. Starting over makes a new inode.
-    NAME.part.note     the sidecar: the count of hashed bytes, and a note (inode, boot id, state, size, failure).
+    NAME.part.note     the sidecar: the count of hashed bytes, and a note (source, image, inode, boot id, state, size,
+                       failure).
 
 Only the holder of the lease of NAME creates, writes, renames or deletes NAME.part and its note; the sweep takes the
 lease before it deletes either, and spares a name that has waiters. Any process may open both for reading, and keeps
@@ -29,37 +31,41 @@ States and events
     FAILED     -            -              -          -             -           -
 
 (1) If some bytes of the spool are from an earlier stream or process, the fill starts over once: a new inode, the same
-    state. A follower that has yielded bytes of the old inode, or has promised another size to its reader, fails; the
-    others follow the new one. Any other mismatch, the one after starting over included, is FAILED with Corrupt; the
-    file, unless it is too large, moves to the quarantine.
-(2) The bytes are right and could only not be stored. Followers read on from their descriptors; nothing is recorded.
+    state. A reader that has been given bytes of the old inode, or has seen another size, fails; the others continue
+    with the new one. Any other mismatch, the one after starting over included, is FAILED with Corrupt; the file, unless
+    it is too large, moves to the quarantine.
+(2) The bytes are right and could only not be stored. Readers continue from their descriptors; nothing is recorded.
 
-A stream that breaks off is no event: `retry.download_into` requests the rest, within a budget of retries, and followers
-see a pause. While another worker fills, the note takes the upstream's place: its STREAMING is "responds", its mark
-"digest holds", the blob in the store "committed", its FAILED "fails", with the failure that it carries.
-A flight that has the lease looks into the store before it fetches. If the blob is there, it ends as AlreadyStored while
-WAITING, since only the index can tell who has a right to it, and becomes VERIFIED, then COMMITTED, while STREAMING.
-A flight that begins with `even_if_stored` fetches instead while WAITING.
+A stream that breaks off is no event: `retry.download_into` requests the rest, within a budget of retries, and readers
+see a pause. In a waiting worker the filler's files take the upstream's place: the note's STREAMING is the event
+"responds", the mark of the inode "digest holds", the blob in the store "committed", and the note's FAILED is "fails",
+or "mismatch" if the failure that it carries is Corrupt. A flight that has the lease looks into the store before it
+fetches. If the blob is there while the flight is WAITING, it becomes FAILED with the error AlreadyStored, since only
+the index can tell who has a right to the blob; while STREAMING, it becomes VERIFIED, then COMMITTED. A flight that
+begins with `even_if_stored` fetches instead while WAITING.
 
 The verdict
 -----------
 Every reader withholds the last TAIL bytes of its response until the flight is VERIFIED (`cache.store.base.sendable`).
 In the filler's process the thread reports that once `Spool.seal` has found length and digest to hold, before fsync.
-For other processes it then sets mode 0444, the *mark*, on the inode. Followers elsewhere poll the descriptor that they
-hold, so the mark reaches them whether NAME.part still stands, was renamed into the store or was deleted. They complete
-on the mark alone, never on a count. A failure that concerns them is in the note, which the filler writes before it
-deletes a name, and which they too hold open. An inode that has lost its name, without a mark and without such a note,
-belongs to a fill that ended for reasons of its own (a refusal of its image, or no readers): they may take over.
+For other processes it then sets mode 0444, the *mark*, on the inode. Waiting workers poll the descriptor that they
+hold, so the mark reaches them whether NAME.part still stands, was renamed into the store or was deleted. Their readers
+complete on the mark, or on the blob found in the store under the lease, never on a count. A failure that concerns
+waiting workers is in the note, which the filler writes before it deletes a name, and which they hold open too. An inode
+that has lost its name, without a mark and without such a note, belongs to a fill that ended for reasons of its own (a
+refusal of its image, or no readers) or started over: they try the lease and, if it is held, open the next inode.
 
 A crash, step by step
 ---------------------
-The kernel releases the lease with its process. What the next holder, which may be a follower that waited, finds:
+The kernel releases the lease with its process. What the next holder, which may be a worker that waited, finds:
 
     the filler has …                    the next holder …
     taken the lease                     begins: it deletes the note first, so no note stands beside a later spool
     created NAME.part                   begins; the spool has no note
     created the note (WAITING)          begins; nothing had arrived
     written "STREAMING", counted bytes  resumes: it hashes the counted bytes again and requests the rest
+    written "LEAVING"                   the same where bytes were counted; else begins
+    written "FAILED"                    begins, with a new inode
     sealed the spool                    resumes: sends no request if the length was promised, and seals
     marked the inode                    resumes likewise, with the whole file; it is already read-only
     synced the file                     the same: the name in the store decides, and it has none
@@ -72,21 +78,23 @@ download from the same or another source stores and records it first.
 
 Takeover and resume
 -------------------
-A follower tries to take the lease every 0.2 s, and at once when the spool it follows is gone without a mark. A spool is
-resumed if its note has the same source, the same inode and the same boot id (bytes that only memory held do not survive
-a stop of the machine), and its state is STREAMING or LEAVING. Bytes beyond the count are written again. An upstream
-that serves the whole instead of the rest costs the bytes that are present, which are skipped; they are not compared.
+A waiting worker tries to take the lease every 0.2 s, and at once when the spool it follows is gone without a mark. A
+spool is resumed if its note has the same source, the same inode and the same boot id (bytes that only memory held do
+not survive a stop of the machine), its state is STREAMING or LEAVING, and a byte is counted or the inode is marked.
+Bytes beyond the count are written again. An upstream that serves the whole instead of the rest costs the bytes that are
+present, which are skipped; they are not compared.
 
-A filler whose last reader left some seconds ago continues if the blob is small or well under way
-(`worth_finishing`), or while another worker follows. Otherwise it is aborted, as it is when its server stops: its note
-says LEAVING, which admits no new follower; while WAITING it releases the lease at once; while STREAMING it leaves the
-spool to the waiters, or deletes it if there are none. The lease is held until what was committed is recorded, so a
-worker that waited finds bytes and links together.
+A filler whose last reader left some seconds ago continues if the blob is small or well under way (`worth_finishing`),
+or while another worker waits. Otherwise it is aborted, as it is when its server stops: its note says LEAVING, which no
+further worker follows; while WAITING it releases the lease at once; while STREAMING it leaves the spool to the waiting
+workers, or deletes it if there are none. The lease is held until what was committed is recorded, so a worker that
+waited finds bytes and links together.
 
 A full disk
 -----------
 A write that finds the disk full requests space (`MakeRoom`), at most three times. After that, and after any other error
-of the disk, the flight fails as Unstorable, in every worker that follows. Each reader then continues on an upstream
-stream of its own (`UncachedBlob`), which hashes the bytes that the reader has been sent together with those to come, so
-a body that completes is right as a whole. Nothing is stored.
+of the disk, the flight fails as Unstorable: between STREAMING and the mark in every waiting worker too, while an error
+in opening the spool concerns one worker alone, and one after the mark no reader (2). Each reader then continues on an
+upstream stream of its own (`UncachedBlob`), which hashes the bytes that the reader has been sent together with those to
+come, so a body that completes is right as a whole. Nothing is stored.
 """

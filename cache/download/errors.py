@@ -23,7 +23,7 @@ def abandoned() -> Unavailable:
 
 
 def failure_document(error: UpstreamError) -> dict[str, Any] | None:
-    """Document of a failure that concerns every follower; None for one that concerns a single image."""
+    """Document of a failure that concerns every waiting worker; None for one that concerns a single image."""
     match error:
         case Corrupt(reason=reason, fault=fault):
             return {"kind": "corrupt", "reason": reason, "fault": fault.value}

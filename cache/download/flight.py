@@ -85,14 +85,14 @@ class Flight(Progress):
         return Follower(self, self._leave)
 
     def _leave(self) -> None:
-        """Count a follower that was closed. A download without readers continues if it is worth finishing."""
+        """Count a reader that left. A download without readers continues if it is worth finishing."""
         self._followers -= 1
         if not self._followers and not self._finished:
             self._schedule_abandoning()
         self._close_files()
 
     def finish(self, *, never_ran: bool) -> None:
-        """Close what is open, at the latest with the last follower: the outcome is final and was recorded.
+        """Close what is open, at the latest with the last reader: the outcome is final and was recorded.
 
         `never_ran`: its thread was never started.
         """

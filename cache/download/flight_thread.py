@@ -61,7 +61,7 @@ class FlightThread:
 
     @property
     def has_waiters(self) -> bool:
-        """Whether another worker follows the spool that this one fills."""
+        """Whether another worker waits for the spool that this one fills."""
         return self._leased is not None and self._leased.has_waiters
 
     def finish(self, *, never_ran: bool) -> None:

@@ -132,7 +132,7 @@ class LeasedSpool:
         return None
 
     def count(self, count: int) -> None:
-        """Report readable bytes to followers in other processes. Raises nothing: a lost report is not worth the fill.
+        """Report readable bytes to waiting workers. Raises nothing: a lost report is not worth the fill.
 
         Only the threads of the fill call it, which also close the sidecar, so it takes no lock: it runs for every few
         KiB that arrive.
@@ -153,14 +153,14 @@ class LeasedSpool:
                 self._change(state=FillState.STREAMING, image=image, size=size)
 
     def fail(self, error: UpstreamError) -> None:
-        """Report a failure to followers in other processes, where it concerns them."""
+        """Report a failure to waiting workers, where it concerns them."""
         failure = failure_document(error)
         with self._lock, contextlib.suppress(OSError):
             if failure is not None and not self._released_early and self._sidecar is not None:
                 self._change(state=FillState.FAILED, failure=failure)
 
     def leave(self, *, idle: bool) -> None:
-        """Accept no new follower. `idle`: there are no readers and no writer yet, so the lease is released now."""
+        """Let no further worker follow. `idle`: no readers and no writer exist yet, so the lease is released now."""
         with self._lock, contextlib.suppress(OSError):
             if self._released_early:
                 return

@@ -1,8 +1,8 @@
-"""CacheAdmin: reads and deletes index rows for commands and sweeps. Its methods block."""
+"""CacheAdmin: reads and deletes index rows for commands. Its methods block."""
 
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.sqlite import WRITES, alone, explained, listen, url
+from cache.sqlite import listen, reading, url, writing
 from cache.values import Sighting, Source, TagPointer
 
 _BATCH = 500
@@ -41,7 +41,6 @@ class CacheAdmin:
         self._path = path
         self._engine = create_engine(url("sqlite", path), poolclass=NullPool)
         listen(self._engine, synchronous="NORMAL")
-        self._writers = self._engine.execution_options(**WRITES)
         self._log = ChangeLog(secrets.token_hex(8))
 
     def totals(self) -> CacheTotals:
@@ -139,15 +138,11 @@ class CacheAdmin:
         with self._reading() as connection:
             return [(to_source(row), RepositoryName(row.name)) for row in connection.execute(select(images)).all()]
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with explained(self._path), self._engine.connect() as connection:
-            yield connection
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, self._path)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with explained(self._path), alone(self._path), self._writers.begin() as connection:
-            yield connection
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return writing(self._engine, self._path)
 
 
 def _collect(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:

@@ -4,7 +4,7 @@ All methods block, and long lists are read one page at a time.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from cache.index.sql import closure, remove_rows, to_source
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.sqlite import WRITES, alone, explained, listen, url
+from cache.sqlite import alone, explained, listen, reading, url, writing
 from cache.values import Source
 
 _LEAST_USED = """
@@ -178,8 +178,9 @@ class CacheMaintenance:
         values = {"start": start, "stop": stop, "now": now, "before": before}
         with self._joining() as connection:
             for statement in (_SEED.format(table="blobs"), _SEED.format(table="manifests"), _SWEEP_USAGE):
-                connection.exec_driver_sql(statement, values)
-                connection.commit()
+                with alone(self._usage.path):
+                    connection.exec_driver_sql(statement, values)
+                    connection.commit()
         with self._reading() as connection:
             found = connection.exec_driver_sql(f"SELECT 1 {_SWEEP_GONE.strip()[7:]} LIMIT 1", values).first()
         if found:
@@ -203,19 +204,11 @@ class CacheMaintenance:
     def _attach(self, connection: Any, _record: object) -> None:
         connection.execute("ATTACH DATABASE ? AS usage", (self._usage.path.absolute().as_uri(),)).close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with explained(self._path), self._engine.connect() as connection:
-            yield connection
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, self._path)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with (
-            explained(self._path),
-            alone(self._path),
-            self._engine.execution_options(**WRITES).begin() as connection,
-        ):
-            yield connection
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return writing(self._engine, self._path)
 
 
 def _range(prefix: str) -> tuple[str, str]:

@@ -425,7 +425,8 @@ def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
 def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
     """Delete all rows of these digests, at most a few hundred; bytes and links are deleted together.
 
-    A process that still holds a link in memory finds no file. A pointer to a deleted manifest is not wrong, but nothing
+    No other process drops anything from its memory: a link to a blob that is still there finds no file, and a manifest
+    that is still there is served until it leaves that memory. A pointer to a deleted manifest is not wrong, but nothing
     would ever delete it.
     """
     for table in (links, blobs, manifests, gone):

@@ -1,6 +1,7 @@
 """The sweep: it evicts down to the limits, in one process of the host at a time, and makes room when a disk is full.
 
-The row is deleted first, then the file: in the other order, a crash in between would leave rows without files.
+The row is deleted first, then the file, except on a disk too full to change the index. A crash in between leaves a file
+without a row, or on a full disk a row without a file, which is a miss; tidying deletes both.
 Everything in this file blocks; it runs in threads.
 """
 

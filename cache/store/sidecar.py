@@ -32,9 +32,9 @@ class FillState(Enum):
     STREAMING = "streaming"
     """Bytes arrive, and the spool may be read."""
     LEAVING = "leaving"
-    """The filler stops early. Its followers may take over at this point; no new followers are accepted."""
+    """The filler stops early. Waiting workers may take over at this point; no further worker follows it."""
     FAILED = "failed"
-    """The fill failed in a way that concerns its followers too."""
+    """The fill failed in a way that concerns waiting workers too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,10 @@ class LengthMismatch(DigestMismatch):
 class Spool:
     """The only writer of blobs: begin, write, seal, commit. Its methods block; a thread of its own calls them.
 
-    No byte is ever rewritten, so readers may trust everything below `size`. Bytes that arrive in order are appended
-    (`append`, or `write` and later `count`). Bytes that arrive ahead are written at their offset (`write_at`) and
-    counted once everything below them is present (`advance`). Several threads may write ahead at once, each in a range
-    of its own; one thread at a time counts.
+    No counted byte is ever rewritten, so readers may trust everything below `size`. Bytes that arrive in order are
+    appended (`append`, or `write` and later `count`). Bytes that arrive ahead are written at their offset (`write_at`)
+    and counted once everything below them is present (`advance`). Several threads may write ahead at once, each in a
+    range of its own; one thread at a time counts.
     """
 
     def __init__(self, path: Path, algorithm: str, descriptor: int, make_room: MakeRoom = no_room) -> None:
