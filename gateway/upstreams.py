@@ -8,13 +8,14 @@ from pathlib import Path
 import structlog
 
 from cache.oci.names import RepositoryName
+from cache.upstream.allowance import Allowance, RequestKind, SavingMode, pause, saving_mode
 from cache.upstream.circuit_breaker import CircuitBreakers
 from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Traffic
 from cache.upstream.errors import Unavailable
-from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.ledger import Ledger
 from cache.upstream.mirrors import MirroredClient
-from cache.upstream.quota import Allowance, RequestKind, SavingMode, pause, saving_mode
+from cache.upstream.quota import Quota
 from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens

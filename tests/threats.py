@@ -582,7 +582,7 @@ THREATS = [
             "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
             "tests/cache/proxy/test_queue.py",
         ),
-        Disarm("cache/upstream/ledger.py", "self._refuse(known, kind, now)\n        self._pulling", "self._pulling"),
+        Disarm("cache/upstream/quota.py", "self._refuse(known, kind, now)\n        self._pulling", "self._pulling"),
     ),
     Threat(
         "mirrors that learn or decide too much",

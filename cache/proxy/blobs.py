@@ -19,9 +19,9 @@ from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
 from cache.repository import COALESCED, HIT, MISS, REVALIDATED, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
+from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
-from cache.upstream.quota import RequestKind
 from cache.values import Outcome
 
 

@@ -32,9 +32,9 @@ from cache.repository import (
     FoundSize,
     FoundTarget,
 )
+from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
-from cache.upstream.quota import RequestKind, SavingMode
 from cache.values import Outcome, ReferrersPage, TagPage, TagPointer
 
 

@@ -20,9 +20,9 @@ from cache.proxy.errors import refusal
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
+from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
-from cache.upstream.quota import RequestKind
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.ledger import Quota
-from cache.upstream.quota import RequestKind
+from cache.upstream.allowance import RequestKind
+from cache.upstream.quota import Quota
 from cache.values import Part, ReferrersPage, Rest, Source, TagPage
 
 

@@ -5,7 +5,6 @@ state are written periodically. Cache hits never use the ledger.
 """
 
 import json
-import math
 import os
 import threading
 import time
@@ -14,19 +13,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import structlog
-
 from cache.runtime.locks import open_lock_file, try_lock
-from cache.upstream import quota
-from cache.upstream.errors import RateLimited
-from cache.upstream.quota import UNKNOWN, Allowance, RequestKind, SavingMode, StatedLimit
+from cache.upstream.allowance import UNKNOWN, Allowance, merged
 from cache.values import Source
-
-log = structlog.get_logger()
 
 _SIZE_LIMIT = 4 * 1024 * 1024
 _LOCK_TRIES, _LOCK_WAIT = 20, 0.005
-_AT_LAST = 0.05
 _NUMBERS = 1e11
 """Upper bound of valid counts and times."""
 
@@ -91,7 +83,7 @@ class Ledger:
         self._seen = seen
         for source, allowance in shared.items():
             own = self._known.get(source, UNKNOWN)
-            self._known[source] = quota.merged(allowance, own) if source in self._dirty else allowance
+            self._known[source] = merged(allowance, own) if source in self._dirty else allowance
 
     def _write(self) -> None:
         """Write the file. If that fails, only this process knows the state; no request fails for it."""
@@ -130,98 +122,6 @@ class Ledger:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
-
-
-class Quota:
-    """Ledger for one source. `name` and `whom` are for messages. `free_checks`: HEAD requests for manifests are known
-    not to count."""
-
-    def __init__(
-        self, ledger: Ledger, source: Source, name: str = "", whom: str = "this gateway", free_checks: bool = False
-    ) -> None:
-        self.free_checks = free_checks
-        self._ledger, self._source = ledger, source
-        self._name, self._whom = name or source.origin.host, whom
-        self._pulling = 0
-
-    def pause(self, kind: RequestKind) -> float:
-        """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
-        limit."""
-        known, now = self._ledger.find(self._source), self._ledger.clock()
-        seconds = quota.pause(known, kind, self.free_checks, now)
-        left = quota.left_now(known, now)
-        if not seconds and kind is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
-            return _AT_LAST
-        return seconds
-
-    def saving_mode(self) -> SavingMode:
-        return quota.saving_mode(self._ledger.find(self._source), self._ledger.clock())
-
-    def reason(self) -> str:
-        """Reason why nothing is sent at present, for a person."""
-        return quota.in_words(self._ledger.find(self._source), self._name, self._whom, self._ledger.clock())
-
-    def saving_refusal(self) -> RateLimited:
-        """Reason why a revalidation is not sent although it could be."""
-        known = self._ledger.find(self._source)
-        left = f"{known.remaining} of {known.limit} are left, for images that are not cached"
-        return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
-
-    @contextmanager
-    def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
-        """Count a request within the block. Raises RateLimited if it must not be sent."""
-        now = self._ledger.clock()
-        known = self._ledger.find(self._source)
-        if quota.needs_probe(known, kind, self.free_checks, now) and now >= known.until:
-            known = self._claim_probe(kind, now)
-        self._refuse(known, kind, now)
-        self._pulling += kind is RequestKind.PULL
-        try:
-            yield CountedRequest(self._ledger, self._source, kind, now)
-        finally:
-            self._pulling -= kind is RequestKind.PULL
-
-    def _claim_probe(self, kind: RequestKind, now: float) -> Allowance:
-        """Claim the first request after a pause, among all processes; for the others the pause continues."""
-        before: list[Allowance] = []
-
-        def claim(known: Allowance) -> Allowance:
-            before.append(known)
-            mine = quota.needs_probe(known, kind, self.free_checks, now) and now >= known.until
-            return quota.after_probe_sent(known, now) if mine else known
-
-        self._ledger.change(self._source, claim)
-        return before[0]
-
-    def _refuse(self, known: Allowance, kind: RequestKind, now: float) -> None:
-        if seconds := quota.pause(known, kind, self.free_checks, now):
-            raise RateLimited(quota.in_words(known, self._name, self._whom, now), math.ceil(seconds))
-
-
-class CountedRequest:
-    """One request and its outcome."""
-
-    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float) -> None:
-        self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
-
-    def responded(self, stated: StatedLimit | None) -> None:
-        known, now = self._ledger.find(self._source), self._ledger.clock()
-        after = quota.after_response(known, self._kind, stated, self._sent, now)
-        if after == known:
-            return
-        at_once = (after.until, after.everything) != (known.until, known.everything)
-        record = self._ledger.change if at_once else self._ledger.note
-        record(self._source, lambda known: quota.after_response(known, self._kind, stated, self._sent, now))
-
-    def refused(self, stated: StatedLimit | None, retry: int | None) -> None:
-        if self._kind is RequestKind.PART:
-            return
-        now = self._ledger.clock()
-        known = self._ledger.change(
-            self._source, lambda known: quota.after_refusal(known, self._kind, stated, retry, self._sent, now)
-        )
-        seconds = round(known.until - now)
-        log.warning("upstream_limits", source=str(self._source), seconds=seconds, everything=known.everything)
 
 
 def _parse(content: bytes) -> dict[Source, Allowance]:

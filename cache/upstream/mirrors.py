@@ -23,10 +23,10 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.upstream.allowance import RequestKind
 from cache.upstream.client import BlobStream, UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError, UpstreamOutage
-from cache.upstream.ledger import Quota
-from cache.upstream.quota import RequestKind
+from cache.upstream.quota import Quota
 from cache.values import Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from cache.oci.digest import Digest
 from cache.oci.media_types import ACCEPTED
 from cache.oci.names import RepositoryName, Tag
+from cache.upstream.allowance import StatedLimit, parse_stated_limit
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Unavailable
 from cache.upstream.flow import carry_out
@@ -62,8 +63,8 @@ class RegistryProbe:
         headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
         url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
         response = await self._send("HEAD", url, headers)
-        limit, remaining = (_pulls(response.headers.get(f"ratelimit-{name}", "")) for name in ("limit", "remaining"))
-        return ManifestHead(response.status_code, limit, remaining)
+        stated = parse_stated_limit(response.headers) or StatedLimit()
+        return ManifestHead(response.status_code, stated.limit, stated.remaining)
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         host = urlsplit(url).netloc
@@ -73,12 +74,6 @@ class RegistryProbe:
         response = await self._egress.send(method, url, plain | dict(headers))
         await response.aclose()
         return response
-
-
-def _pulls(value: str) -> int | None:
-    """The number in `100;w=21600`."""
-    number = value.partition(";")[0].strip()
-    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
 
 
 def _date(value: str) -> datetime | None:

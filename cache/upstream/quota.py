@@ -1,246 +1,110 @@
-"""Quota: the limit that an upstream states, and the decisions that follow from it; pure.
+"""Quota: the ledger as the requests of one source use it: whether one may be sent, and what its response changes."""
 
-Times are seconds since the epoch, because several processes share this state.
-"""
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import mktime_tz, parsedate_tz
-from enum import Enum
+import structlog
 
-RETRY_CAP = 3600
-"""Seconds after which one request checks whether an upstream that named a longer pause still limits."""
+from cache.upstream import allowance
+from cache.upstream.allowance import Allowance, RequestKind, SavingMode, StatedLimit
+from cache.upstream.errors import RateLimited
+from cache.upstream.ledger import Ledger
+from cache.values import Source
 
-FIRST_PAUSE, LONGEST_PAUSE = 30, 900
-"""Seconds of the first pause if the upstream names none, and of the longest that it grows to."""
+log = structlog.get_logger()
 
-PROBE_WITHIN = 5
-"""Seconds for which others wait for the first request after a pause."""
-
-LITTLE, SCARCE = 10, 5
-SAMPLES, SAMPLE_EVERY = 60, 60
-
-_FAR_AWAY = 365 * 24 * 3600
-_WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
+_AT_LAST = 0.05
+"""Seconds to wait while requests in progress already use the rest of a limit."""
 
 
-class RequestKind(Enum):
-    """Purpose of a request. Limits on pulls count PULL only. A 429 to another kind concerns all requests, except for
-    PART: that may be meant for the additional connections of a download, which continues over one."""
+class Quota:
+    """Ledger for one source. `name` and `whom` are for messages. `free_checks`: HEAD requests for manifests are known
+    not to count."""
 
-    PULL = "get of a manifest"
-    CHECK = "head of a manifest"
-    CONTENT = "a blob, or a list"
-    PART = "a part of a blob"
+    def __init__(
+        self, ledger: Ledger, source: Source, name: str = "", whom: str = "this gateway", free_checks: bool = False
+    ) -> None:
+        self.free_checks = free_checks
+        self._ledger, self._source = ledger, source
+        self._name, self._whom = name or source.origin.host, whom
+        self._pulling = 0
 
+    def pause(self, kind: RequestKind) -> float:
+        """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
+        limit."""
+        known, now = self._ledger.find(self._source), self._ledger.clock()
+        seconds = allowance.pause(known, kind, self.free_checks, now)
+        left = allowance.left_now(known, now)
+        if not seconds and kind is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
+            return _AT_LAST
+        return seconds
 
-class SavingMode(Enum):
-    """How revalidation saves quota: not at all, by fewer requests, by no requests."""
+    def saving_mode(self) -> SavingMode:
+        return allowance.saving_mode(self._ledger.find(self._source), self._ledger.clock())
 
-    NONE = "none"
-    LITTLE = "little is left"
-    SCARCE = "next to nothing is left"
+    def reason(self) -> str:
+        """Reason why nothing is sent at present, for a person."""
+        return allowance.in_words(self._ledger.find(self._source), self._name, self._whom, self._ledger.clock())
 
+    def saving_refusal(self) -> RateLimited:
+        """Reason why a revalidation is not sent although it could be."""
+        known = self._ledger.find(self._source)
+        left = f"{known.remaining} of {known.limit} are left, for images that are not cached"
+        return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
-@dataclass(frozen=True, slots=True)
-class StatedLimit:
-    """Limit that a response states: `limit` pulls in `window` seconds, of which `remaining` are left; `source` is whose
-    limit it is."""
+    @contextmanager
+    def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
+        """Count a request within the block. Raises RateLimited if it must not be sent."""
+        now = self._ledger.clock()
+        known = self._ledger.find(self._source)
+        if allowance.needs_probe(known, kind, self.free_checks, now) and now >= known.until:
+            known = self._claim_probe(kind, now)
+        self._refuse(known, kind, now)
+        self._pulling += kind is RequestKind.PULL
+        try:
+            yield CountedRequest(self._ledger, self._source, kind, now)
+        finally:
+            self._pulling -= kind is RequestKind.PULL
 
-    limit: int | None = None
-    remaining: int | None = None
-    window: int | None = None
-    source: str = ""
+    def _claim_probe(self, kind: RequestKind, now: float) -> Allowance:
+        """Claim the first request after a pause, among all processes; for the others the pause continues."""
+        before: list[Allowance] = []
 
+        def claim(known: Allowance) -> Allowance:
+            before.append(known)
+            mine = allowance.needs_probe(known, kind, self.free_checks, now) and now >= known.until
+            return allowance.after_probe_sent(known, now) if mine else known
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """State of one source's limit. During a pause (before `until`) no request that counts is sent: no pull, or with
-    `everything` no request at all. `strikes` counts the pauses in a row."""
+        self._ledger.change(self._source, claim)
+        return before[0]
 
-    limit: int | None = None
-    remaining: int | None = None
-    window: int | None = None
-    source: str = ""
-    told_at: float = 0.0
-    began: float = 0.0
-    until: float = 0.0
-    everything: bool = False
-    strikes: int = 0
-    samples: tuple[tuple[float, int], ...] = ()
-
-
-UNKNOWN = Allowance()
-
-
-def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> int | None:
-    """Seconds of a Retry-After header, given as a number or a date (RFC 9110, section 10.2.3); None without one."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(int(value[:10]), 24 * 3600)
-    try:
-        date = parsedate_tz(value)
-        return None if date is None else max(0, min(round(mktime_tz(date) - now()), 24 * 3600))
-    except (ValueError, OverflowError, IndexError):  # errors of the library for a year 99999 and the like
-        return None
-
-
-def parse_stated_limit(headers: Mapping[str, str]) -> StatedLimit | None:
-    """Parse the headers that Docker Hub and others send with every manifest (`ratelimit-remaining: 99;w=21600`); None
-    if absent."""
-    limit, window = _count(headers.get("ratelimit-limit", ""))
-    remaining, other = _count(headers.get("ratelimit-remaining", ""))
-    if limit is None and remaining is None:
-        return None
-    source = headers.get("docker-ratelimit-source", "")
-    named = source if re.fullmatch(r"[\w.:-]{1,64}", source, re.ASCII) else ""
-    return StatedLimit(limit, remaining, window or other, named)
+    def _refuse(self, known: Allowance, kind: RequestKind, now: float) -> None:
+        if seconds := allowance.pause(known, kind, self.free_checks, now):
+            raise RateLimited(allowance.in_words(known, self._name, self._whom, now), math.ceil(seconds))
 
 
-def _count(value: str) -> tuple[int | None, int | None]:
-    match = _WINDOW.fullmatch(value.strip())
-    return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
+class CountedRequest:
+    """One request and its outcome."""
 
+    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float) -> None:
+        self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
 
-def after_response(
-    known: Allowance, kind: RequestKind, stated: StatedLimit | None, sent: float, now: float
-) -> Allowance:
-    """State after a response other than 429 to a request sent at `sent`: it may end a pause that had begun before."""
-    allowance = _noted(known, stated, sent, now)
-    if known.until and sent >= known.began:
-        proved = known.everything or kind is RequestKind.PULL or (stated is not None and bool(stated.remaining))
-        if proved:
-            allowance = replace(allowance, until=0.0, everything=False, strikes=0)
-    if stated is not None and stated.remaining == 0 and not allowance.until:
-        allowance = replace(allowance, began=now, until=now + _refill(allowance), everything=False)
-    return allowance
+    def responded(self, stated: StatedLimit | None) -> None:
+        known, now = self._ledger.find(self._source), self._ledger.clock()
+        after = allowance.after_response(known, self._kind, stated, self._sent, now)
+        if after == known:
+            return
+        at_once = (after.until, after.everything) != (known.until, known.everything)
+        record = self._ledger.change if at_once else self._ledger.note
+        record(self._source, lambda known: allowance.after_response(known, self._kind, stated, self._sent, now))
 
-
-def after_refusal(
-    known: Allowance, kind: RequestKind, stated: StatedLimit | None, retry: int | None, sent: float, now: float
-) -> Allowance:
-    """State after a 429. If the request was sent before the pause began, the pause is extended only by the time that
-    the response names."""
-    allowance = _noted(known, stated, sent, now)
-    everything = kind is not RequestKind.PULL or stated is None
-    late = bool(known.until) and sent < known.began
-    strikes = known.strikes if late else known.strikes + 1
-    pause = min(FIRST_PAUSE * 2 ** min(max(strikes, 1) - 1, 10), LONGEST_PAUSE)
-    until = now + (pause if retry is None else min(max(retry, 1), RETRY_CAP))
-    if late:
-        return replace(allowance, until=max(known.until, until), everything=known.everything or everything)
-    return replace(allowance, began=now, until=until, everything=everything, strikes=strikes)
-
-
-def pause(known: Allowance, kind: RequestKind, free_checks: bool, now: float) -> float:
-    """Seconds for which such a request must not be sent; 0: it may be sent. `free_checks`: a CHECK is known not to
-    count."""
-    counts = known.everything or kind is RequestKind.PULL or (kind is RequestKind.CHECK and not free_checks)
-    # No pause is longer: a longer one was written before the clock was set back.
-    return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
-
-
-def needs_probe(known: Allowance, kind: RequestKind, free_checks: bool, now: float) -> bool:
-    """Whether an expired pause still needs a probe: one request is sent first, the others wait for it."""
-    return bool(known.until) and pause(replace(known, until=now + 1), kind, free_checks, now) > 0
-
-
-def after_probe_sent(known: Allowance, now: float) -> Allowance:
-    """State while one request probes; the others wait for its outcome."""
-    return replace(known, began=now, until=now + PROBE_WITHIN)
-
-
-def saving_mode(known: Allowance, now: float) -> SavingMode:
-    """Saving mode. If no pulls are left it is NONE: then a pause decides which requests may be sent."""
-    left = left_now(known, now)
-    if not known.limit or not known.remaining or left is None:
-        return SavingMode.NONE
-    if left < min(SCARCE, known.limit / 4):
-        return SavingMode.SCARCE
-    few = left < min(LITTLE, known.limit / 2) or left * 10 < known.limit
-    return SavingMode.LITTLE if few else SavingMode.NONE
-
-
-def left_now(known: Allowance, now: float) -> float | None:
-    """Estimate of the remaining pulls, assuming that used ones return gradually over the window; None if no limit was
-    stated."""
-    if known.limit is None or known.remaining is None:
-        return None
-    return known.remaining + max(0.0, now - known.told_at) * known.limit / (known.window or 3600)
-
-
-def empty_at(known: Allowance, now: float) -> float | None:
-    """Time at which the quota will be used up at the current rate; None if hardly any is used, or little is known."""
-    if known.remaining is None or len(known.samples) < 2:
-        return None
-    (begun, before), (ended, after) = known.samples[0], known.samples[-1]
-    if before <= after or ended <= begun:
-        return None
-    left = ended - now + after * (ended - begun) / (before - after)
-    return now + max(0.0, left) if left < _FAR_AWAY else None
-
-
-def resets_at(known: Allowance, now: float) -> float | None:
-    """Time at which pulls are allowed again, or else at which the whole window has passed since the last statement."""
-    if known.until > now:
-        return known.until
-    return known.told_at + known.window if known.window and known.told_at + known.window > now else None
-
-
-def merged(shared: Allowance, own: Allowance) -> Allowance:
-    """Merge the written state with the last statements to this process; pauses are always written at once."""
-    if own.told_at <= shared.told_at:
-        return shared
-    return replace(
-        shared,
-        limit=own.limit,
-        remaining=own.remaining,
-        window=own.window,
-        source=own.source,
-        told_at=own.told_at,
-        samples=own.samples,
-    )
-
-
-def in_words(known: Allowance, name: str, whom: str, now: float) -> str:
-    """Reason why nothing is sent, for a person."""
-    until = datetime.fromtimestamp(max(known.until, now), UTC)
-    day = "" if until.date() == datetime.fromtimestamp(now, UTC).date() else f"{until:%Y-%m-%d} "
-    when = f"until {day}{until:%H:%M} UTC"
-    if known.everything:
-        return f"{name} says that {whom} sent too many requests, so none are sent {when}"
-    return f"{name}'s pull limit for {whom} is used up {when}"
-
-
-def _refill(known: Allowance) -> float:
-    """Seconds until one more pull may be allowed, if used ones return gradually."""
-    if not known.window or not known.limit:
-        return 2.0 * FIRST_PAUSE
-    return min(max(known.window / known.limit, FIRST_PAUSE), LONGEST_PAUSE)
-
-
-def _noted(known: Allowance, stated: StatedLimit | None, sent: float, now: float) -> Allowance:
-    if stated is None:
-        return known
-    if sent < known.told_at and None not in (stated.remaining, known.remaining):
-        # Concurrent responses arrive in any order: the one that leaves least counts.
-        stated = replace(stated, remaining=min(stated.remaining or 0, known.remaining or 0))
-    samples = known.samples
-    if stated.remaining is not None:
-        if samples and stated.remaining > samples[-1][1]:
-            samples = ()
-        if len(samples) >= 2 and samples[-1][0] - samples[-2][0] < SAMPLE_EVERY:
-            samples = samples[:-1]
-        samples = (*samples, (now, stated.remaining))[-SAMPLES:]
-    return replace(
-        known,
-        limit=known.limit if stated.limit is None else stated.limit,
-        remaining=known.remaining if stated.remaining is None else stated.remaining,
-        window=stated.window or known.window,
-        source=stated.source or known.source,
-        told_at=now,
-        samples=samples,
-    )
+    def refused(self, stated: StatedLimit | None, retry: int | None) -> None:
+        if self._kind is RequestKind.PART:
+            return
+        now = self._ledger.clock()
+        known = self._ledger.change(
+            self._source, lambda known: allowance.after_refusal(known, self._kind, stated, retry, self._sent, now)
+        )
+        seconds = round(known.until - now)
+        log.warning("upstream_limits", source=str(self._source), seconds=seconds, everything=known.everything)

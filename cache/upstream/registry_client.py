@@ -13,13 +13,14 @@ from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
 from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
-from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.ledger import Ledger
 from cache.upstream.probe import RegistryProbe
-from cache.upstream.quota import RequestKind, parse_stated_limit, retry_after
+from cache.upstream.quota import Quota
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage

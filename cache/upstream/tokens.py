@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
+from cache.upstream.allowance import retry_after
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait
-from cache.upstream.quota import retry_after
 from cache.upstream.urls import origin_of
 from cache.values import Origin
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cache.upstream import quota
-from cache.upstream.quota import UNKNOWN, Allowance, SavingMode
+from cache.upstream import allowance
+from cache.upstream.allowance import UNKNOWN, Allowance, SavingMode
 from cache.values import CredentialId, Origin, Source
 
 
@@ -50,8 +50,8 @@ def _report(upstream: str, credential: CredentialId, known: Allowance, now: floa
         window=known.window,
         source=known.source,
         state=_state(known, now),
-        resets_at=quota.resets_at(known, now),
-        empty_at=quota.empty_at(known, now),
+        resets_at=allowance.resets_at(known, now),
+        empty_at=allowance.empty_at(known, now),
         told_at=known.told_at or None,
     )
 
@@ -61,5 +61,5 @@ def _state(known: Allowance, now: float) -> str:
         return "pausing"
     if known.remaining is None:
         return "unknown"
-    mode = quota.saving_mode(known, now)
+    mode = allowance.saving_mode(known, now)
     return "enough is left" if mode is SavingMode.NONE else mode.value

@@ -190,8 +190,9 @@ async def test_an_outage_is_shared(workers: Callable[..., FlightsRig], error: Up
 
 
 def open_watch() -> bool:
-    """Whether a flight of this process reads a note."""
-    return sum(path.endswith(".note") for path in links()) > 1
+    """Whether one flight of this process reads the note and the spool that another one, with two descriptors, fills."""
+    found = links()
+    return sum(path.endswith(".note") for path in found) > 1 and sum(path.endswith(".part") for path in found) > 2
 
 
 def links() -> list[str]:

@@ -25,9 +25,10 @@ from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
+from cache.upstream.allowance import RequestKind
 from cache.upstream.errors import NotFound, UpstreamError
-from cache.upstream.ledger import Ledger, Quota
-from cache.upstream.quota import RequestKind
+from cache.upstream.ledger import Ledger
+from cache.upstream.quota import Quota
 from cache.values import Outcome, Part, ReferrersPage, Rest, Source, TagPage
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import (

@@ -19,8 +19,8 @@ from cache.oci.errors import (
 from cache.oci.names import Tag
 from cache.policy.freshness import TagRule, TagRules
 from cache.proxy.pull_through import PullTimings
+from cache.upstream.allowance import Allowance
 from cache.upstream.errors import AccessDenied, Corrupt, RateLimited, Unavailable, UpstreamError
-from cache.upstream.quota import Allowance
 from cache.values import Outcome, Source
 from tests.cache.proxy.bench import (
     BLOB,

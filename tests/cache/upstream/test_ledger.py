@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cache.upstream.allowance import RequestKind, StatedLimit, after_response
 from cache.upstream.errors import RateLimited
-from cache.upstream.ledger import Ledger, Quota, read
-from cache.upstream.quota import RequestKind, StatedLimit, after_response
+from cache.upstream.ledger import Ledger, read
+from cache.upstream.quota import Quota
 from tests.cache.samples import ALICE, ANONYMOUS
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from cache.oci.digest import Digest
 from cache.oci.media_types import OCI_MANIFEST
+from cache.upstream.allowance import RequestKind
 from cache.upstream.egress import Egress
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
-from cache.upstream.ledger import Ledger, Quota
+from cache.upstream.ledger import Ledger
 from cache.upstream.mirrors import REMEMBER, MirroredClient
-from cache.upstream.quota import RequestKind
+from cache.upstream.quota import Quota
 from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.upstream.quota import (
+from cache.upstream.allowance import (
     FIRST_PAUSE,
     PROBE_WITHIN,
     RETRY_CAP,
