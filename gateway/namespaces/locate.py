@@ -7,7 +7,8 @@ from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway import docker_hub
 from gateway.namespaces.group import Group
-from gateway.namespaces.paths import looks_like_upstream, proxied_name, split_proxied_name
+from gateway.namespaces.paths import proxied_name, split_proxied_name
+from gateway.upstream_names import looks_like_upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Grammar of the paths of the tree, and of the names of upstreams that may stand below them."""
+"""Grammar of the paths of the tree, and the check of upstream names that people write."""
 
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
+from gateway import upstream_names
 from gateway.namespaces.errors import PathInvalid, UpstreamNameInvalid
 
 PROXY_SEPARATOR = "/dependency_proxy/containers/"
@@ -42,23 +43,11 @@ def parent_path(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def looks_like_upstream(component: str) -> bool:
-    """Whether a path component has the form of an upstream's name: a host name with a dot, or localhost."""
-    return "." in component or component == "localhost"
-
-
 def parse_upstream_name(text: str) -> str:
     """Check the name of an upstream; whether one of this name is configured is not known here.
 
     Raises UpstreamNameInvalid.
     """
-    try:
-        name = RepositoryName.parse(text)
-    except NameInvalid:
-        name = None
-    if name is None or len(name.components) > 1 or not looks_like_upstream(text):
-        raise UpstreamNameInvalid(
-            f"{text!r} is not the name of an upstream: use a lower-case host name with a dot, or localhost, "
-            "without a port"
-        )
+    if not upstream_names.is_upstream_name(text):
+        raise UpstreamNameInvalid(f"{text!r} is not the name of an upstream: use {upstream_names.FORM}")
     return text

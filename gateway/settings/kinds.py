@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from gateway import upstream_names
 from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
 
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
@@ -81,8 +82,6 @@ def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
     return external_url
 
 
-_LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-UPSTREAM_NAME_RULE = "the name of an upstream must be a lower-case host name with a dot, or localhost, without a port"
 _none_if_empty = BeforeValidator(lambda value: None if value == "" else value)
 _duration = BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value)
 _size = BeforeValidator(lambda value: parse_size(value) if isinstance(value, str) else value)
@@ -90,7 +89,7 @@ _rate_size = BeforeValidator(lambda value: parse_rate(value) if isinstance(value
 _external = AfterValidator(lambda text: text and _url(text, path=True))
 _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 
-UpstreamName = Annotated[str, Field(max_length=253, pattern=rf"^(?:localhost|{_LABEL}(?:\.{_LABEL})+)$")]
+UpstreamName = Annotated[str, Field(max_length=upstream_names.MAX_LENGTH, pattern=upstream_names.PATTERN)]
 _GroupPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
 GroupPathText = Annotated[_GroupPath, SettingKind('the path of a group like "hub"')]
 Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]

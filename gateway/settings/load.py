@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway import docker_hub
+from gateway import docker_hub, upstream_names
 from gateway.settings.keys import (
     ARRAYS,
     FIELDS,
@@ -28,7 +28,7 @@ from gateway.settings.keys import (
     value_of,
     variable_of,
 )
-from gateway.settings.kinds import UPSTREAM_NAME_RULE, SettingKind
+from gateway.settings.kinds import SettingKind
 from gateway.settings.tables import Settings
 
 
@@ -232,7 +232,8 @@ class _Draft:
         if loc[0] in ARRAYS and len(loc) > 1:
             return self._explain_entry(loc, details)
         if loc[-1] == "[key]":
-            return f"{dotted(loc[:2])} ({self._source(loc[:2])}): {UPSTREAM_NAME_RULE}"
+            rule = f"the name of an upstream must be {upstream_names.FORM}"
+            return f"{dotted(loc[:2])} ({self._source(loc[:2])}): {rule}"
         key = next(loc[:depth] for depth in range(1, len(loc) + 1) if pattern_of(loc[:depth]) in FIELDS)
         if details["type"] == "missing" and loc == key:
             return f"{dotted(key)} ({self._source(key[:2])}): is missing; it must be {kind_of(key).allowed}"

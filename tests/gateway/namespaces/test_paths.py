@@ -39,7 +39,9 @@ def test_a_host_name_is_one_of_an_upstream(name: str) -> None:
     assert parse_upstream_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "hub", "Docker.io", "docker.io/x", "localhost:5000", "https://docker.io"])
+@pytest.mark.parametrize(
+    "name", ["", "hub", "Docker.io", "docker.io/x", "localhost:5000", "https://docker.io", "a_b.io"]
+)
 def test_another_name_of_an_upstream_is_refused(name: str) -> None:
     with pytest.raises(
         UpstreamNameInvalid, match="is not the name of an upstream: use a lower-case host name with a dot"
