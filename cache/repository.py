@@ -64,16 +64,16 @@ class Repository(Protocol):
     """One image, native or proxied, as one client may read it. Every method raises only RegistryError."""
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
-        """Raises ManifestUnknown where there is none."""
+        """Find a manifest, with its document. Raises ManifestUnknown."""
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
-        """Downloads no manifest that is not here already. Raises ManifestUnknown."""
+        """Find what a reference points to, without a download of the manifest. Raises ManifestUnknown."""
 
     async def blob(self, digest: Digest) -> FoundBlob:
-        """Returns once the blob is known to exist. Raises BlobUnknown."""
+        """Open a blob; returns once it is known to exist. Raises BlobUnknown."""
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
-        """Never starts a download. Raises BlobUnknown."""
+        """Find the size of a blob, without a download. Raises BlobUnknown."""
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         """At most `count` tags after the tag `last`; None for no limit, and for the beginning. Raises NameUnknown."""

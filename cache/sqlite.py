@@ -25,7 +25,7 @@ WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
 
 
 class DatabaseUnusable(Exception):
-    """The database cannot be opened, read or written; the text says why, and what a person can do about it."""
+    """The database cannot be opened, read or written; the text states why, and what a person can do about it."""
 
 
 class Watcher:

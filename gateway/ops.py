@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class MetricsAccess(Enum):
-    """Who may read the metrics."""
+    """Access rule of the metrics."""
 
     GUARDED = "guarded"
     """Requires the token; if no token file is set, everybody may read while the server is reached on loopback alone."""
@@ -33,8 +33,8 @@ class MetricsAccess(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OpsOptions:
-    """`loopback_only`: whether the server's addresses and its external URL are all on loopback. Where a client connects
-    from decides nothing: behind a reverse proxy all come from one place."""
+    """`loopback_only`: whether the server's addresses and its external URL are all on loopback. The address of a
+    client decides nothing: behind a reverse proxy all clients share one."""
 
     metrics_access: MetricsAccess = MetricsAccess.GUARDED
     metrics_token_file: Path | None = None
@@ -114,7 +114,7 @@ def _read_token(file: Path) -> bytes:
         log.error("metrics_token_not_read", file=str(file), reason=error.strerror)
         token = b""
     if not token:
-        raise Denied("the metrics_token_file is empty or cannot be read; the log says why")
+        raise Denied("the metrics_token_file is empty or cannot be read; the log states why")
     return token
 
 

@@ -233,7 +233,7 @@ def _open_login(group: Group, sealer: Sealer) -> Credential | None:
         login = open_login(group, sealer)
     except SealBroken as error:
         log.error("login_not_opened", group=group.path, reason=str(error))
-        raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log says why") from error
+        raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log states why") from error
     return Credential(login.username, login.password) if login else None
 
 

@@ -52,7 +52,7 @@ class UncachedBlob(OpenBlob):
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
     ) -> None:
-        """Raises RuntimeError where no thread can be started; `prefix` is then still the caller's to close."""
+        """Start the download. Raises RuntimeError if no thread can be started; the caller then closes `prefix`."""
         self.digest = digest
         self._size = size
         self._loop = asyncio.get_running_loop()

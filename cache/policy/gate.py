@@ -37,7 +37,7 @@ class CooldownAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pin:
-    """A tag fixed to a digest, whatever the upstream says."""
+    """A tag fixed to a digest, whatever it points to upstream."""
 
     upstream: str
     image: RepositoryName

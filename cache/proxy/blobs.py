@@ -69,7 +69,7 @@ class ProxiedBlobs:
         return FoundSize(size, MISS)
 
     def prefetch(self, found: FoundManifest) -> None:
-        """Begin to download what a client that was given a manifest requests next, if the manifest is new here."""
+        """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
         if self._shared.prefetcher is not None and found.status.outcome is Outcome.MISS:
             self._shared.prefetcher.begin(self._source, found.manifest, self._download_ahead)
 

@@ -128,7 +128,7 @@ class GatedRepository:
         return FoundManifest(older.manifest, found.status if found.status.outcome is Outcome.STALE else older.status)
 
     async def _check(self, digest: Digest) -> None:
-        """Raises Denied for what only manifests in their cooldown lead to, as far as this server knows."""
+        """Check a digest. Raises Denied if only manifests in their cooldown refer to it, as far as is known."""
         if not self._gate.cooldown:
             return
         sightings = await self._history.sightings(self._image.source, self._image.name)

@@ -42,7 +42,7 @@ def _is_distributable(entry: Descriptor) -> bool:
 class Prefetcher:
     """Downloads ahead, bounded per source.
 
-    `spare` tells whether a source's quota leaves something for content that nobody has requested yet. `hold_seconds`:
+    `spare`: whether a source's quota leaves something for content that nobody has requested yet. `hold_seconds`:
     for how long a download waits for its client, before it counts as one without readers.
     """
 
@@ -66,7 +66,7 @@ class Prefetcher:
                 self._tasks.start(self._hold(source, digest, download), f"prefetch {digest}")
 
     def is_first_reader(self, source: Source, digest: Digest) -> bool:
-        """Whether a download was begun here and the caller is its first reader; later callers are not."""
+        """Whether this prefetcher began the download and the caller is its first reader; later callers are not."""
         if self._running.get((source, digest)) is not False:
             return False
         self._running[source, digest] = True

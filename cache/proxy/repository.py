@@ -40,7 +40,7 @@ from cache.values import Outcome, ReferrersPage, TagPage, TagPointer
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """A tag that was refreshed: the digest that it pointed to here before, None if it was unknown, and its manifest."""
+    """A tag that was refreshed: the digest that its pointer had before, None if there was none, and its manifest."""
 
     before: Digest | None
     manifest: Manifest

@@ -4,9 +4,9 @@ A right is a link (source, image, digest) in the index. Everything that gives on
 this file:
 
 - `has`: a link exists, so no request to the upstream is needed.
-- `provable`: bytes that are here came from the image's own origin. Then one HEAD to the upstream, with the credential
+- `provable`: cached bytes were sent by the image's own origin. Then one HEAD to the upstream, with the credential
   of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Bytes of another origin prove
-  nothing, and neither does a manifest that lists the digest, nor what a mirror says of a HEAD.
+  nothing, and neither does a manifest that lists the digest, nor a mirror's response to a HEAD.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download
   (`needs_proof_after_joining`): that worker's fetch proves the right of the image that it fetches for, and of no other.
@@ -82,7 +82,7 @@ class Rights:
         return self._image in flight.images
 
     def needs_proof_after_joining(self, flight: Flight) -> bool:
-        """Whether the flight follows another worker's download for another image, which proves nothing here."""
+        """Whether the flight follows another worker's download for another image, which proves no right of this one."""
         return not flight.allows(self._image)
 
     def admit(self, flight: Flight) -> None:

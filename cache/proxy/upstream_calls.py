@@ -76,7 +76,7 @@ class UpstreamCalls:
         return result, first
 
     async def wait_turn(self, kind: RequestKind) -> None:
-        """Wait until the upstream may be called. Returns at once where waiting is hopeless: then the call says why."""
+        """Wait until the upstream may be called. Returns at once if waiting is hopeless: the call then raises why."""
         queue = self._shared.queues.get(self._source)
         if queue is None:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
@@ -103,7 +103,7 @@ class UpstreamCalls:
 
     @asynccontextmanager
     async def noted(self, tag: Tag | None = None) -> AsyncIterator[None]:
-        """Note what the outcome of a call, for `tag` if for a tag, says of the upstream and of the image's rights."""
+        """Record the outcome of a call, `tag` being the tag that it was for, for outages and for the image's rights."""
         try:
             yield
         except (NotFound, AccessDenied) as error:

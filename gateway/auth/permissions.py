@@ -1,4 +1,4 @@
-"""Permissions: whether a principal may do something. Pure; every decision says why."""
+"""Permissions: whether a principal may do something. Pure; every decision has a reason."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from gateway.namespaces.group import Group
 
 
 class Action(Enum):
-    """What a request does to a repository."""
+    """Kind of access to a repository."""
 
     PULL = "pull"
     PUSH = "push"
@@ -32,8 +32,8 @@ class Decision:
 class DependencyProxyTarget:
     """The dependency proxy of a group, at one server.
 
-    `open_proxy`: whether this server may serve strangers at all. It is a fact of its addresses and settings; where a
-    client connects from says nothing, since behind a reverse proxy all clients come from one place.
+    `open_proxy`: whether this server may serve anonymous pulls. It is decided by its addresses and settings; the
+    address of a client has no influence, because behind a reverse proxy all clients share one address.
     """
 
     group: Group

@@ -70,10 +70,10 @@ class ChangeSignal:
         self._memories.setdefault(concern, []).append(drop)
 
     def catch_up(self) -> None:
-        """Drop what others, here or in another process, have changed; about 1 µs when nobody has committed.
+        """Drop entries that this or another process has changed; about 1 µs if nothing was committed.
 
-        Synchronous, so that a memory that is read right after is true: what it reads later from the database, it must
-        not keep if a drop has come in between. Raises DatabaseUnusable.
+        Synchronous, so that a memory that is read right after is current. A value that is read from the database later
+        must not be kept if a drop happened in between. Raises DatabaseUnusable.
         """
         version = self._watcher.version()
         if version == self._version:

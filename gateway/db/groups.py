@@ -68,7 +68,7 @@ async def find(connection: AsyncConnection, path: str) -> Group | None:
 
 
 async def get(connection: AsyncConnection, path: str) -> Group:
-    """Raises GroupUnknown."""
+    """Get the group of a path. Raises GroupUnknown."""
     group = await find(connection, path)
     if group is None:
         raise unknown_group(path)

@@ -16,8 +16,8 @@ KEPT_LOCATIONS = 10_000
 
 
 class Directory:
-    """Lookups in the tree for one event loop; an answer is at least as new as the call, but for the database's
-    `look_every`.
+    """Lookups in the tree for one event loop; a result is at least as new as the call, except for the
+    database's `look_every`.
 
     A group that does not exist is remembered like one that does, until a change names its path.
     """
@@ -49,7 +49,7 @@ class Directory:
             return await groups.list_all(connection)
 
     async def locate(self, name: RepositoryName, root: Root | None = None) -> Location:
-        """Locate a name below a root, or else by what the name itself says.
+        """Locate a name below a root, or else by the name itself.
 
         Raises NameUnknown as `gateway.namespaces.locate.locate` does, and DatabaseUnusable.
         """
@@ -72,7 +72,7 @@ class Directory:
         return location
 
     async def check(self) -> None:
-        """Raises DatabaseUnusable where the database cannot be read, whatever is in memory."""
+        """Check that the database can be read, whatever is in memory. Raises DatabaseUnusable."""
         async with self._database.read() as connection:
             await groups.find(connection, HUB)
 

@@ -1,11 +1,11 @@
-"""Check: one examined property of an installation, and what to do about it where it fails."""
+"""Check: one examined property of an installation, and the remedy if it fails."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
 
 class Remedy(Enum):
-    """Remedies that need a command or an option, which whoever shows the check puts into words."""
+    """Remedies that need a command or an option, which the caller puts into words."""
 
     SELECT_DATA_FOLDER = auto()
     FREE_SPACE = auto()
@@ -21,7 +21,7 @@ class Remedy(Enum):
 class Check:
     """The result of one check.
 
-    `ok` is None for a check that could not be made; `detail` says why. `remedy` is empty for a check that passed.
+    `ok` is None for a check that could not be made; `detail` states why. `remedy` is empty for a check that passed.
     """
 
     name: str

@@ -68,7 +68,7 @@ class PullTarget:
 
 
 class ResponseWrong(Exception):
-    """A response is not as it must be; the text says which and how, `remedy` what to do."""
+    """A response is wrong; the text states which and why, `remedy` what to do."""
 
     def __init__(self, text: str, remedy: str | Remedy) -> None:
         super().__init__(text)
@@ -148,7 +148,7 @@ class ReplayedPull:
         response = ClientResponse(f"{method} {path}", received.status, received.headers, body, seconds)
         self.responses.append(response)
         if method == "HEAD" and response.status >= 400:
-            self.send("GET", path, headers)  # only the body of a response to GET says why
+            self.send("GET", path, headers)  # only the body of a response to GET states why
             raise ResponseWrong(f"{response.request} returned {response.status}, but GET 200", _PROXY_REMEDY)
         _check_response(response, limit)
         return response
@@ -173,7 +173,7 @@ def _connect(url: str, certificate: str | None, timeout: float) -> http.client.H
 
 
 def unreadiness(url: str, certificate: str | None) -> str | None:
-    """Why the server at a URL takes no traffic; None if it does."""
+    """Get the reason why the server at a URL is not ready; None if it is ready."""
     connection = _connect(url, certificate, RESPONSE_SECONDS)
     try:
         connection.request("GET", "/-/ready", headers={"Connection": "close"})
@@ -275,7 +275,7 @@ def _check_blob(response: ClientResponse, blob: Descriptor) -> None:
 
 
 def _error_text(response: ClientResponse) -> str:
-    """The text of an error for a person, shortened."""
+    """Shorten the text of an error for a person."""
     try:
         [entry, *_] = json.loads(response.body)["errors"]
         text = f"{entry['code']}, {entry.get('detail') or entry.get('message')}"

@@ -1,4 +1,4 @@
-"""Installation checks: upstreams and the running server, tried with images that the data folder knows."""
+"""Installation checks: pull images of the data folder from upstreams and the running server."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ class Installation:
         return [examine_clock(skews), *checks]
 
     def _sample(self, upstream: str, named: PullTarget | None) -> Sample | None:
-        """The image to try an upstream with: the named one, one that was pulled, or one that is known to exist."""
+        """Choose the image for an upstream's checks: the named one, a pulled one, or one that is known to exist."""
         if named is not None and named.upstream == upstream:
             _, image = split_proxied_name(named.name) or ("", "")
             return Sample(RepositoryName(image.partition("/")[2]), named.reference)
@@ -82,7 +82,7 @@ class Installation:
         return Sample(docker_hub.SAMPLE_IMAGE, _LATEST) if upstream == docker_hub.NAME else None
 
     def _clients(self, upstream: str) -> list[RegistryClient]:
-        """A client for each credential that groups use at this upstream."""
+        """Open a client for each credential that groups use at this upstream."""
         users = {self._upstreams.source(group, upstream): group for group in self._groups if group.proxy_enabled}
         return [self._upstreams.primary(group, upstream) for group in users.values()]
 

@@ -58,10 +58,10 @@ def _check_folder(data: Path) -> Check:
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return failed(name, f"{data.absolute()} takes no files ({error.strerror}); it {mine}", remedy)
+        return failed(name, f"{data.absolute()} accepts no files ({error.strerror}); it {mine}", remedy)
     if owner != os.geteuid():
         return failed(name, f"{data.absolute()} {mine}: files would belong to another user than the server", remedy)
-    return passed(name, f"{data.absolute()} takes files")
+    return passed(name, f"{data.absolute()} accepts files")
 
 
 def _check_space(data: Path) -> Check:

@@ -70,10 +70,10 @@ async def examine_upstream(
 
 
 def examine_clock(skews: Iterable[float | None]) -> Check:
-    """Compare this machine's clock with the upstreams'; it is wrong if no upstream agrees with it."""
+    """Compare this machine's clock with the upstreams'; the check fails if no upstream agrees with it."""
     known = sorted((skew for skew in skews if skew is not None), key=abs)
     if not known:
-        return not_run("clock", "no upstream that can be reached tells the time")
+        return not_run("clock", "no reachable upstream sends a Date")
     nearest = known[0]
     detail = f"{abs(nearest):.0f} s {'behind' if nearest > 0 else 'before'} the nearest upstream"
     if abs(nearest) > SKEW:

@@ -28,13 +28,13 @@ def error_response(error: RegistryError, headers: Mapping[str, str] | None = Non
 def unexpected_response() -> Response:
     """Response to a request whose handler raised an uncaught exception; the cause appears only in the log."""
     return error_response(
-        RegistryError("this server failed; its log has the cause beside the request id of this answer")
+        RegistryError("this server failed; its log has the cause beside the request id of this response")
     )
 
 
 def unusable_database() -> RegistryError:
     """The error for a database of this server that cannot be read or written."""
-    return StoreUnavailable("this server's own database does not answer; its log says why")
+    return StoreUnavailable("this server's own database does not respond; its log states why")
 
 
 def unknown_path(path: str) -> RegistryError:

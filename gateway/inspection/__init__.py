@@ -1,1 +1,1 @@
-"""Inspection: what is cached and why, as values for commands, REST and pages. Nothing here changes anything."""
+"""Inspection: reads cached content and the reasons for its state as values, and changes nothing."""

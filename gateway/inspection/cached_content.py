@@ -1,4 +1,4 @@
-"""Cached content: which tags and digests of images are cached, how old they are, and how a pull would be served."""
+"""Cached content: the cached tags and digests of images, with their age and how a pull would be served."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

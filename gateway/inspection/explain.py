@@ -1,4 +1,4 @@
-"""Explanation of an image: what is cached of it, what happened to it lately, and what a pull would fetch."""
+"""Explanation of an image: its cached parts, its latest events, and what a pull would fetch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class ImageHistory:
-    """The latest events of an image: None and empty where there were none; the newest eviction is the first.
+    """The latest events of an image: None or empty if there were none; the newest eviction is the first.
 
     `slow`: the speed of its downloads in words, where it was low.
     """
@@ -52,7 +52,7 @@ class ImageHistory:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Explanation of how the next pull would be served; `next_pull` says in words what it would fetch."""
+    """Explanation of how the next pull would be served; `next_pull` is a sentence about what it would fetch."""
 
     content: ContentReport
     next_pull: str
@@ -76,7 +76,7 @@ def explain(view: CacheView, location: ProxiedLocation, image: ImageKey) -> Expl
 
 
 def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePart]:
-    """List everything that is known of the image below `root`, breadth first.
+    """List all known parts of the image below `root`, breadth first.
 
     Content without a link of the image counts as not cached, even if its bytes are stored.
     """
@@ -94,7 +94,7 @@ def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePa
 
 
 def slowness(fills: Iterable[Happening], source: Source) -> str | None:
-    """The speed in words, where downloads of noticeable size were slow; None otherwise."""
+    """The speed in words if downloads of noticeable size were slow, else None."""
     noticeable = [fill for fill in fills if fill.bytes >= _NOTICEABLE_BYTES and fill.seconds > 0]
     seconds = sum(fill.seconds for fill in noticeable)
     rate = sum(fill.bytes for fill in noticeable) / seconds if seconds else float("inf")
@@ -124,7 +124,7 @@ def _history(view: CacheView, image: ImageKey, subjects: set[str]) -> ImageHisto
 
 
 def _next_pull(parts: list[ImagePart]) -> str:
-    """Say in words what a pull would have to fetch beside the first manifest."""
+    """Describe in words what a pull would have to fetch besides the first manifest."""
     blobs = [part for part in parts if part.role in ("config", "layer")]
     absent = [part for part in blobs if not part.cached]
     if not blobs:

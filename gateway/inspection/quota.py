@@ -1,4 +1,4 @@
-"""Quota report: what upstreams still allow each credential, and when it will be used up or reset; pure."""
+"""Quota report: how many pulls upstreams still allow each credential, and when they are used up or reset; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class QuotaReport:
     """The quota of one credential at one upstream.
 
     `limit`, `remaining` and `window` (seconds) are None where the upstream states none. `source`: to whom the limit
-    applies, as the upstream says. `resets_at`, `empty_at` and `told_at` are seconds since 1970, or None.
+    applies, as the upstream states. `resets_at`, `empty_at` and `told_at` are seconds since 1970, or None.
     """
 
     upstream: str

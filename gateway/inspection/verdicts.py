@@ -1,4 +1,4 @@
-"""Gate verdicts: what the gate of a group decides about an image, from cached facts alone."""
+"""Gate verdicts: decisions of a group's gate about an image, from cached facts alone."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def explain_gate(
     read_blob: ReadBlob,
     now: datetime,
 ) -> GateVerdict:
-    """Decide as a server does about the next pull. `read_blob` returns the content of a cached blob, else None."""
+    """Decide about the next pull as a server does. `read_blob` returns the content of a cached blob, else None."""
     gate, image = location.group.gate, location.image
     if gate is None:
         return GateVerdict(GateState.OPEN, f"group {location.group.path} has no gate")

@@ -18,7 +18,7 @@ _NONCE_BYTES = 12
 
 
 class SealBroken(Exception):
-    """A sealed secret cannot be opened; the text says why and what a person can do, and contains no secret."""
+    """A sealed secret cannot be opened; the text states why and what a person can do, and contains no secret."""
 
 
 class Sealer:

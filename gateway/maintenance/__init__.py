@@ -1,1 +1,1 @@
-"""Maintenance of the cache as use cases: evict, refresh, verify, heal, warm. Nothing here prints."""
+"""Maintenance of the cache as use cases: evict, refresh, verify, heal, warm. It prints nothing."""

@@ -1,4 +1,4 @@
-"""Evict: remove images from the cache on a person's request, and record that it happened."""
+"""Evict: removes images from the cache on a person's request, and records each eviction."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gateway.repositories import ImageKey
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """Tags and bytes that were removed."""
+    """Numbers of removed tags and bytes."""
 
     tags: int
     bytes: int

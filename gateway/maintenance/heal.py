@@ -1,4 +1,4 @@
-"""Heal: fetch damaged content again, with the rights of one of the images that have a link to it."""
+"""Heal: fetches damaged content again, with the rights of one of the images that have a link to it."""
 
 import structlog
 
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Healer:
-    """Fetches content through whichever group and upstream lead to an image that may have it."""
+    """Fetches content again through any group and upstream whose image has a link to it."""
 
     def __init__(self, directory: Directory, upstreams: Upstreams, shared: PullThrough) -> None:
         self._directory = directory
@@ -47,7 +47,7 @@ class Healer:
         return False
 
     async def _fetch(self, repository: ProxiedRepository, link: Link, is_manifest: bool) -> None:
-        """Raises RegistryError. The content is recorded before this returns or soon after."""
+        """Fetch the content of one image. It is recorded before this returns or soon after. Raises RegistryError."""
         if is_manifest:
             found = await repository.manifest(link.digest)
             await self._shared.index.record(found.manifest, link)  # it may have come from memory
@@ -59,7 +59,7 @@ class Healer:
             blob.close()
 
     def _find_client(self, source: Source, image: RepositoryName, groups: list[Group]) -> UpstreamClient | None:
-        """The client of a source; None where no group and upstream lead to it now, or the settings do not allow it."""
+        """Find a client with the source's credential; None if no group and upstream use it, or settings forbid it."""
         for name in self._upstreams.names:
             if not self._upstreams.get(name).permits(image):
                 continue

@@ -1,4 +1,4 @@
-"""Verify: read everything that is cached, and quarantine what does not match its digest."""
+"""Verify: reads all cached content, and quarantines files that do not match their digest."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Warm: fetch a list of images into the cache before clients request them."""
+"""Warm: fetches a list of images into the cache before clients request them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class WantedImage:
 
 @dataclass(frozen=True, slots=True)
 class WarmingFailure:
-    """An image that is not completely cached, and why."""
+    """An image that is not completely cached, and the reason."""
 
     image: str
     reason: str

@@ -1,4 +1,4 @@
-"""Warming sources: through which process an image is warmed: the running server, or this process where none runs."""
+"""Warming sources: warm an image through the running server, or in this process if no server runs."""
 
 import asyncio
 import os
@@ -74,7 +74,7 @@ class LocalWarmingSource:
             blob.close()
 
     async def _committed(self, digest: Digest) -> None:
-        """Wait until a verified blob is stored, since this process may end next."""
+        """Wait until a verified blob is stored, since this process may exit next."""
         flight = self._flights.find(self._source, digest)
         with suppress(TimeoutError):
             async with asyncio.timeout(_COMMIT_SECONDS):
@@ -144,7 +144,7 @@ class WarmingSources:
 
 
 def running_server_url(data: Path) -> str | None:
-    """The URL of the server that holds the data folder's lock; None if none does, or it is starting or ending."""
+    """The URL of the server that holds the data folder's lock; None if none does, or if it is starting or stopping."""
     try:
         lock = os.open(server_lock(data), os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -2,7 +2,7 @@
 
 
 class TreeError(Exception):
-    """A change or lookup in the tree is refused; the text says why and what would be allowed."""
+    """A change or lookup in the tree is refused; the text states why and what would be allowed."""
 
 
 class PathInvalid(TreeError):

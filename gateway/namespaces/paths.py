@@ -44,7 +44,7 @@ def parent_path(path: str) -> str:
 
 
 def parse_upstream_name(text: str) -> str:
-    """Check the name of an upstream; whether one of this name is configured is not known here.
+    """Check the text of an upstream's name, but not whether an upstream of this name is configured.
 
     Raises UpstreamNameInvalid.
     """

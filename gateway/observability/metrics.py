@@ -40,7 +40,7 @@ def forget(folder: Path, place: str) -> None:
 
 
 BATCH = 500
-"""How many responses are recorded at most before they are counted."""
+"""Maximum number of recorded responses that are not yet counted."""
 
 _METHODS = ("GET", "HEAD")
 _WAIT_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30)
@@ -91,7 +91,7 @@ _HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
 
 
 class FillResult(Enum):
-    """The result of a download, as the label says it."""
+    """The result of a download, as a label value."""
 
     COMMITTED = "committed"
     FAILED = "failed"
@@ -137,7 +137,7 @@ class BulkHistogram(Histogram):
 
 
 class UpstreamFigures(Protocol):
-    """What the gauges of one upstream show; None is not shown."""
+    """Figures of one upstream for its gauges; a gauge whose figure is None is not exposed."""
 
     @property
     def name(self) -> str: ...

@@ -112,7 +112,7 @@ class Http1Connection(TCPServer):
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     async def _read_data(self) -> None:
-        """Read until the connection ends, also by an error of `_ReadPermit`, and tell the app of the disconnect."""
+        """Read until the connection ends, also by an error of `_ReadPermit`, and notify the app of the disconnect."""
         try:
             while not self.reader.at_eof():
                 await self.protocol.handle(RawData(await self.reader.read(MAX_RECV)))
@@ -210,7 +210,7 @@ class _Protocol(H11Protocol):
         self._read_permit.end()
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Offer no upgrade, neither here nor in the next method: HTTP/1.1 is the only protocol of this server."""
+        """Offer no upgrade, like the next method: HTTP/1.1 is the only protocol of this server."""
 
     async def _create_stream(self, request: h11.Request) -> None:
         """Make a stream: one that sends complete responses in one write, or Hypercorn's own without a FastConnection.

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 BACKLOG = 2048
 CONNECTIONS = 10_000
 REJECTIONS, REJECTION_BYTES = 100, 1024 * 1024
-"""How many connections above the cap are read at once before they are closed, and how many bytes of each."""
+"""Limits for connections above the cap that are read before they are closed: their number, and bytes of each."""
 
 _BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 
@@ -61,7 +61,7 @@ class Server:
         timings: ServerTimings = DEFAULT_TIMINGS,
         h11_type: type[StrictConnection] | None = None,
     ) -> None:
-        """Raises TlsUnusable.
+        """Prepare to serve. Raises TlsUnusable.
 
         `connections`: how many at once; by default as many as descriptors allow. `server_state` is kept up to date with
         how many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.

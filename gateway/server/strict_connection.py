@@ -17,7 +17,7 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """Raises RemoteProtocolError, also for a head that is refused, with the status of the response."""
+        """Parse the next event. Raises RemoteProtocolError, for a refused head with the response's status."""
         if self.their_state is h11.IDLE:
             data, _ = self.trailing_data
             end = find_head_end(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class TlsUnusable(Exception):
-    """The certificate or its key cannot be used; the text says why."""
+    """The certificate or its key cannot be used; the text states why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """ZeroCopy: the ASGI extension `http.response.zerocopysend` on Hypercorn, which sends files without reading them.
 
-The protocol is told the length alone; the bytes move from the page cache to the socket by sendfile. They move in
+The protocol receives only the length; the bytes move from the page cache to the socket by sendfile. They move in
 slices: one call for a whole file would hold the loop for as long as the kernel takes it, 120 ms for 250 MB.
 """
 

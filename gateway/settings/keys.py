@@ -1,4 +1,4 @@
-"""Names of settings: dotted as in the file, as environment variables, and the field of the model that each leads to."""
+"""Names of settings: dotted as in the file, as environment variables, and the field of the model that each denotes."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def pattern_of(key: SettingKey) -> SettingKey:
 
 
 def kind_of(key: SettingKey) -> SettingKind:
-    """Get how a setting is written. The key must lead to one of FIELDS."""
+    """Get the kind of a setting's values. The key must denote one of FIELDS."""
     return next(entry for entry in FIELDS[pattern_of(key)].metadata if isinstance(entry, SettingKind))
 
 
@@ -68,7 +68,7 @@ def variable_of(key: SettingKey) -> str:
 
 
 def value_of(settings: Settings, key: SettingKey) -> object:
-    """Get the value that a key leads to."""
+    """Get the value of a key in the settings."""
     node: object = settings
     for part in key:
         node = node[part] if isinstance(node, dict) else getattr(node, part)

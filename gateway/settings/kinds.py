@@ -1,4 +1,4 @@
-"""Kinds of values: what each allows, in words and in code."""
+"""Kinds of values of settings: which values each allows, in words and in code."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.AS
 
 @dataclass(frozen=True, slots=True)
 class SettingKind:
-    """A kind of value: what it allows, in words, and how the text of an environment variable becomes a value."""
+    """A kind of value: the allowed values in words, and the parser of an environment variable's text."""
 
     allowed: str
     parse: Callable[[str], object] = str
@@ -74,7 +74,7 @@ def _url(text: str, *, user: bool = False, path: bool = False) -> str:
 
 
 def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
-    """Require an external URL where the host is every address. Raises PydanticCustomError."""
+    """Require an external URL if the host is every address. Raises PydanticCustomError."""
     host = info.data.get("host", "")
     if not external_url and _is_wildcard(host):
         wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"

@@ -1,4 +1,4 @@
-"""Loading: merges the sources of the settings, checks the result, and explains what is wrong."""
+"""Loading: merges the sources of the settings, checks the result, and explains every problem."""
 
 import json
 import re
@@ -33,7 +33,7 @@ from gateway.settings.tables import Settings
 
 
 class SettingsError(ValueError):
-    """The configuration cannot be used; `problems` has one line for each thing that is wrong, and so does the text."""
+    """The configuration cannot be used; `problems`, and the text, have one line for each problem."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -59,10 +59,10 @@ class SettingRow:
 
 
 def load(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> LoadedSettings:
-    """Merge flag over environment over file over default, and check the whole.
+    """Merge the sources (a flag overrides the environment, then the file, then the default) and check the result.
 
-    `flags` maps names of settings to values, None meaning not given. Raises SettingsError with every problem found;
-    a file that cannot be read as TOML is the only one reported then.
+    `flags` maps names of settings to values; None means not given. Raises SettingsError with every problem found, but
+    only with that of the file if it cannot be read as TOML.
     """
     draft = _Draft()
     if config is not None:
@@ -115,12 +115,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a TOML file that can be") from error
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a readable TOML file") from error
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{path}, line {line}: not UTF-8, which TOML must be") from error
+        raise SettingsError(f"{path}, line {line}: not UTF-8, as TOML must be") from error
     except ValueError as error:
         at = re.search(r" \(at line ([0-9]+)", str(error))
         line = int(at[1]) if at else content.count(b"\n") + 1
@@ -129,14 +129,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value before it is checked, and its source."""
+    """An unchecked value and its source."""
 
     value: object
     source: str
 
 
 class _Draft:
-    """The values given so far, later over earlier, and the problems found with them."""
+    """The values given so far, of which a later one overrides an earlier one, and the problems found with them."""
 
     def __init__(self) -> None:
         self._given: dict[SettingKey, _Given] = {}

@@ -50,7 +50,7 @@ class Table(BaseModel):
 
 
 class TagRuleSettings(Table):
-    """How long matching tags are fresh. An omitted time is that of `cache`."""
+    """Rule for the freshness of matching tags. An omitted ttl is that of `cache`."""
 
     tags: TagGlob
     ttl: Duration | None = None
@@ -71,14 +71,14 @@ Rules = Annotated[
 class UpstreamSettings(Table):
     """One registry behind the gateway; an empty text or None means not set."""
 
-    url: UpstreamUrl = Field(description="Where the upstream answers.")
-    token_hosts: Hosts = Field(default=(), description="Where its token service may be, beside its own host.")
-    private_addresses: Switch = Field(default=False, description="Whether it may lie on loopback or a private network.")
+    url: UpstreamUrl = Field(description="URL of the upstream registry.")
+    token_hosts: Hosts = Field(default=(), description="Hosts of its token service, besides its own host.")
+    private_addresses: Switch = Field(default=False, description="Whether it may be on loopback or a private network.")
     username: Text = Field(default="", description="The user name of the credential for this upstream.")
     password_file: OptionalPath = Field(default=None, description="The file with the password of the credential.")
-    groups: Groups = Field(default=(), description="Groups that use the credential; empty: all that ask for a login.")
-    ca_file: OptionalPath = Field(default=None, description="PEM certificates of the authorities that vouch for it.")
-    proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy on the way to it.", repr=False)
+    groups: Groups = Field(default=(), description="Groups that use the credential; empty: all that require a login.")
+    ca_file: OptionalPath = Field(default=None, description="PEM certificates to trust for it; empty: the system's.")
+    proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy for requests to it.", repr=False)
     allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
     deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
     mirrors: Urls = Field(default=(), description="Other registries that may serve the same content to anybody.")
@@ -92,31 +92,33 @@ class UpstreamSettings(Table):
 
 
 class CacheSettings(Table):
-    """How long pulled content is fresh, and how much of it is kept."""
+    """Settings of the cache: how long tags are fresh, and how much content is kept."""
 
     ttl: Duration = Field(default=timedelta(seconds=60), description="How long a tag is fresh after it was checked.")
     grace: Duration = Field(default=timedelta(days=30), description="How long a tag may be served stale in an outage.")
     negative_ttl: Duration = Field(
-        default=timedelta(seconds=10), description="How long an upstream is believed that it has no such manifest."
+        default=timedelta(seconds=10),
+        description="How long it is cached that a manifest does not exist upstream.",
     )
     prefetch: Switch = Field(default=True, description="Fetch config and layers as soon as a manifest was fetched.")
-    rules: Rules = Field(default=(), description="Other times for tags that match; the first that matches counts.")
+    rules: Rules = Field(default=(), description="Other ttls for matching tags; the first rule that matches counts.")
     max_size: SizeOrShare = Field(
-        default=Size(80, percent=True), description="How much is kept at most; a share is that of the file system."
+        default=Size(80, percent=True),
+        description="The maximum size of the cache; a percentage: of the file system.",
     )
     reserve: SizeOrShare = Field(
-        default=Size(5, percent=True), description="How much of the file system is left free, whatever fills it."
+        default=Size(5, percent=True), description="How much of the file system is kept free, whatever fills it."
     )
     max_unused: Duration = Field(
-        default=timedelta(0), description="What nobody has pulled for so long is dropped; 0s keeps it."
+        default=timedelta(0), description="Evict content that was not pulled for this long; 0s: never."
     )
     scrub_rate: Rate = Field(
-        default=Size(4 << 20), description="Bytes a second that are read to find damage in what is kept; 0 never looks."
+        default=Size(4 << 20), description="Cached bytes per second that are read to find damage; 0: none."
     )
 
 
 class ListenerSettings(Table):
-    """A further address to listen on, whose every name is an image of one upstream, pulled through one group."""
+    """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
     host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
     port: Port = Field(description="The port to listen on; 0 takes any free one.")
@@ -130,7 +132,7 @@ class ListenerSettings(Table):
 
 
 class VirtualHostSettings(Table):
-    """A host name on the main port, whose every name is an image of one upstream, pulled through one group."""
+    """A host name on the main port, under which every name is an image of one upstream, pulled through one group."""
 
     name: HostName = Field(description="The host name that clients use.")
     group: GroupPathText = Field(default="hub", description="The group that every name there is pulled through.")
@@ -152,9 +154,9 @@ class Settings(Table):
 
     host: BindHost = Field(default="127.0.0.1", description="The address to listen on.")
     port: Port = Field(default=8080, description="The port to listen on; 0 takes any free one.")
-    data: RequiredPath = Field(default=Path("./registry-data"), description="The folder that holds all that is kept.")
+    data: RequiredPath = Field(default=Path("./registry-data"), description="The folder of databases, cache and keys.")
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
-    workers: Workers = Field(default=0, description="How many processes serve; 0: one per core.")
+    workers: Workers = Field(default=0, description="The number of processes that serve; 0: one per core.")
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")
@@ -166,14 +168,15 @@ class Settings(Table):
         default="console", description="Log lines for people (console) or machines (json)."
     )
     metrics_access: MetricsAccessName = Field(
-        default="guarded", description="Who reads /-/metrics: whoever has the token (guarded), everybody, nobody."
+        default="guarded",
+        description="Readers of /-/metrics: those with the token (guarded), everybody (open), nobody (off).",
     )
     metrics_token_file: OptionalPath = Field(
-        default=None, description="The file with the bearer token for the metrics; without one loopback alone."
+        default=None, description="The file with the bearer token for the metrics; empty: readable on loopback only."
     )
     cache: CacheSettings = CacheSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
-    listener: Listeners = Field(default=(), description="Further addresses, each for one group and upstream.")
+    listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")
 
     _wildcard_has_a_name = field_validator("external_url")(wildcard_has_a_name)
@@ -216,5 +219,5 @@ class Settings(Table):
         for host in hosts:
             if host.name in taken:
                 raise PydanticCustomError("rule", "{name} " + taken[host.name], {"name": json.dumps(host.name)})
-            taken[host.name] = "is there twice"
+            taken[host.name] = "is listed twice"
         return hosts

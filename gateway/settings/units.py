@@ -16,7 +16,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write whole seconds so that `parse_duration` reads them, in the largest unit that counts to two: `60s`, `36h`."""
+    """Write whole seconds as `parse_duration` reads them, in the largest unit that gives at least two: `60s`, `36h`."""
     seconds = int(duration.total_seconds())
     unit = next((u for u, size in _SECONDS.items() if seconds >= 2 * size and seconds % size == 0), "s")
     return f"{seconds // _SECONDS[unit]}{unit}"
@@ -55,7 +55,7 @@ def parse_size(text: str) -> Size:
 
 
 def parse_rate(text: str) -> Size:
-    """Read a size that is no share of a file system; ValueError for anything else."""
+    """Read a size that is not a percentage; ValueError for anything else."""
     size = parse_size(text)
     if size.percent:
         raise ValueError("not bytes")

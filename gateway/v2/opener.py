@@ -47,7 +47,8 @@ class RepositoryOpener:
         location = await self._services.directory.locate(name, root)
         if isinstance(location, NativeLocation):
             raise NameUnknown(
-                f"{name} is no repository here; images of upstreams are at {proxied_name('GROUP', 'IMAGE')}"
+                f"{name} is not a repository of this server; "
+                f"images of upstreams are at {proxied_name('GROUP', 'IMAGE')}"
             )
         target = DependencyProxyTarget(location.group, self._options.open_proxy)
         decision = decide(principal, action, target, self._services.clock())

@@ -71,7 +71,7 @@ class BlobResponse:
 
     async def _must_be_verified(self, scope: Scope) -> bool:
         """Whether the whole blob must be verified before the first header: a small one, or one whose end an HTTP/1.0
-        client could tell only by the close of the connection."""
+        client could notice only by the close of the connection."""
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 

@@ -64,8 +64,8 @@ def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
     """Choose the meaning of a request's names: by its address, then by Host on the main one, then by `ns`.
 
     `ns=HOST[:PORT]` comes from containerd with each request to a mirror. On the main address it chooses among the
-    configured upstreams and reaches nothing else; a name below a group says by itself where it leads. An address or
-    virtual host of one upstream does not serve another, which `ns` may name. Raises NameUnknown, Unsupported.
+    configured upstreams and reaches nothing else; a name below a group already names its upstream. An address or
+    virtual host of one upstream serves no other upstream, even if `ns` names one. Raises NameUnknown, Unsupported.
     """
     address = _address(scope, table)
     if not scope["query_string"]:
@@ -206,4 +206,4 @@ def _namespace(query: bytes) -> str:
 
 
 def _unknown(namespace: str, upstreams: Iterable[str]) -> NameUnknown:
-    return NameUnknown(f"upstream {namespace[:300]!r} is not served here: configured are {', '.join(upstreams)}")
+    return NameUnknown(f"upstream {namespace[:300]!r} is not served: configured are {', '.join(upstreams)}")

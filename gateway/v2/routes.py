@@ -60,5 +60,5 @@ class RegistryApi:
 
 
 def ping() -> ASGIApp:
-    """Response that says that this is a registry (distribution-spec, "Determining Support")."""
+    """Response that shows that this is a registry (distribution-spec, "Determining Support")."""
     return JSONResponse({}, headers=API_VERSION)

@@ -17,6 +17,6 @@ class Writes:
         self._opener = opener
 
     async def refuse(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
-        """Refuse a write, since no repository here can be written to. Raises NameUnknown, Denied, Unsupported."""
+        """Refuse a write, since no repository of this server is writable. Raises NameUnknown, Denied, Unsupported."""
         await self._opener.open(endpoint.name, principal, Action.PUSH, chosen_root(request.scope).root)
         raise AssertionError("a repository was opened for writing")

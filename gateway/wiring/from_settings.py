@@ -1,4 +1,4 @@
-"""Values and parts made from the settings, in the types of the rooms that use them."""
+"""Values and parts made from the settings, in the types of the packages that use them."""
 
 from collections.abc import Iterable
 
@@ -69,7 +69,7 @@ def tag_rules(settings: Settings) -> TagRules:
 
 
 def open_proxy_allowed(settings: Settings, urls: Iterable[str]) -> bool:
-    """Whether groups with anonymous pull may be served: everywhere if the setting says so, else on loopback alone.
+    """Whether groups with anonymous pull may be served: everywhere if the setting allows it, else on loopback alone.
 
     `urls`: those of all addresses of this server. One that is reached from elsewhere closes them all, since each serves
     the same content.

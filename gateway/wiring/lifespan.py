@@ -99,7 +99,7 @@ async def open_services(
 
 
 class _ServerEvents(RecordedEvents):
-    """Records the events of the cache, and tells the circuit breakers which upstreams send valid content."""
+    """Records the events of the cache, and notifies the circuit breakers of upstreams that send valid content."""
 
     def __init__(self, records: _Records, folder: CacheFolder, upstreams: Upstreams) -> None:
         super().__init__(records.metrics, records.happenings, Quarantine(folder.quarantine), upstreams.name_of, utc_now)

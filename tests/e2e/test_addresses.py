@@ -119,7 +119,7 @@ def test_our_own_host_as_a_namespace_means_what_is_ours(hub: Hub, published: Pub
     published("tiny")
     answer = raw.get(f"{server.url}/v2/library/tiny/manifests/latest?ns={server.host}")
     assert (answer.status, error_of(answer)["code"]) == (404, "NAME_UNKNOWN")
-    assert "is no repository here" in error_of(answer)["detail"]
+    assert "is not a repository of this server" in error_of(answer)["detail"]
     assert hub.log.select() == []
 
 

@@ -177,7 +177,7 @@ def writes() -> Iterator[Vector]:
     for method, resource in WRITES:
         yield Vector(method, f"{PROXIED}/{IMAGE}/{resource}", 405, "UNSUPPORTED", "only be pulled")
         yield Vector(method, f"{PROXIED}/{DENIED}/{resource}", 405, "UNSUPPORTED", "only be pulled")
-        yield Vector(method, f"/v2/library/tiny/{resource}", 404, "NAME_UNKNOWN", "no repository here")
+        yield Vector(method, f"/v2/library/tiny/{resource}", 404, "NAME_UNKNOWN", "not a repository of this server")
     for place, status, code in (
         ("closed/dependency_proxy/containers/tiny", 403, "DENIED"),
         ("off/dependency_proxy/containers/tiny", 404, "NAME_UNKNOWN"),

@@ -399,7 +399,7 @@ def test_a_proxy_keeps_its_credential_and_hides_it(config: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path / "none.toml") == [
-        f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory); name a TOML file that can be"
+        f"{tmp_path / 'none.toml'}: cannot be read (No such file or directory); name a readable TOML file"
     ]
 
 
@@ -447,7 +447,7 @@ def test_arrays_of_tables_are_read_from_file_and_environment_and_shown(config: P
         ("[listener]\nport = 1", "({source}): must be an array of tables, [[listener]], each with a port"),
         ("listener = [1]", "listener[1] ({source}): must be a table, [[listener]]"),
         ("[[virtual_host]]\nname = 'a:1'", 'virtual_host[1].name = "a:1" ({source}): must be a host name'),
-        ("[[virtual_host]]\nname = 'a'\n[[virtual_host]]\nname = 'A'", '"a" is there twice'),
+        ("[[virtual_host]]\nname = 'a'\n[[virtual_host]]\nname = 'A'", '"a" is listed twice'),
         ("external_url = 'http://a:1'\n[[virtual_host]]\nname = 'a'", '"a" is the host of external_url'),
     ],
 )

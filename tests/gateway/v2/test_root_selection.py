@@ -81,7 +81,7 @@ def test_on_the_main_address_a_namespace_chooses_among_the_upstreams(target: str
 
 @pytest.mark.parametrize("namespace", ["evil.example", "quay.io:1", "127.0.0.1", "*", "team", "x" * 1000])
 def test_a_namespace_that_is_not_configured_is_unknown(namespace: str) -> None:
-    with pytest.raises(NameUnknown, match=r"is not served here: configured are alias\.io, docker\.io, quay\.io$"):
+    with pytest.raises(NameUnknown, match=r"is not served: configured are alias\.io, docker\.io, quay\.io$"):
         choose(f"{MANIFEST}?ns={namespace}")
 
 
@@ -126,7 +126,7 @@ def test_an_address_of_one_upstream_has_one_root_for_all_names(namespace: str) -
 @pytest.mark.parametrize("target", [MANIFEST, BELOW_A_GROUP, "/v2/"])
 @pytest.mark.parametrize("namespace", ["docker.io", "alias.io", "quay.io:443", "registry.example.com", "evil.example"])
 def test_an_address_of_one_upstream_serves_no_other(target: str, namespace: str) -> None:
-    with pytest.raises(NameUnknown, match=r"is not served here: configured are quay\.io$"):
+    with pytest.raises(NameUnknown, match=r"is not served: configured are quay\.io$"):
         choose(f"{target}?ns={namespace}", listener=1)
 
 
