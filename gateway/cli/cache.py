@@ -1,4 +1,4 @@
-"""`cache`: what was pulled through, how fresh it is, how it is kept, and how it is evicted."""
+"""`cache`: shows, refreshes, evicts, pins and verifies cached content."""
 
 import asyncio
 import threading
@@ -79,7 +79,7 @@ def explain(session: Session, image: ImageArgument, group: GroupOption = HUB) ->
 @app.command()
 @with_session
 def refresh(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
-    """Ask the upstream now where a tag points, and fetch its manifest, however fresh it is."""
+    """Revalidate a tag at the upstream now, however fresh it is, and fetch its manifest."""
     asyncio.run(_refresh(session, image, group))
 
 
@@ -139,7 +139,7 @@ def evict(
 @app.command()
 @with_session
 def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
-    """Keep all of an image, or the content of a tag or a digest, whatever space it takes."""
+    """Exempt an image, or the content of a tag or digest, from eviction, whatever space it takes."""
     admin, named = _open_admin(session), _named_image(session, image, group)
     admin.pin(named.source, named.name, str(named.reference or ""))
     session.print(_pin_document(named, True), lambda: print(f"pinned {image}"))
@@ -163,7 +163,7 @@ def verify(
     heal: Annotated[bool, typer.Option("--heal/--no-heal", help="Fetch damaged content again.")] = True,
     rate: Annotated[str, typer.Option(metavar="SIZE", help="Bytes read per second at most; 0: no limit.")] = "0",
 ) -> None:
-    """Read everything that is cached, quarantine what is damaged, and fetch it again; exit code 1 if any was."""
+    """Read all cached content, quarantine damaged files and fetch them again; exit code 1 if there were any."""
     try:
         limit = parse_rate(rate).number
     except ValueError as error:
@@ -198,7 +198,7 @@ async def _heal(session: Session, result: Verification) -> int:
 
 
 def _open_admin(session: Session) -> CacheAdmin:
-    """Raises Refused where there is no data folder."""
+    """Open the records of the cache for a command. Raises Refused if there is no data folder."""
     asyncio.run(folder.require(session.settings.data))
     migrate(session.folder.index, MIGRATIONS)
     return CacheAdmin(session.folder.index)

@@ -1,4 +1,4 @@
-"""`client-config`: the configuration with which a client pulls through this server, as it runs or is configured."""
+"""`client-config`: prints the configuration with which a client pulls through this server."""
 
 import asyncio
 from pathlib import Path
@@ -23,8 +23,8 @@ from gateway.v2.root_selection import url_with_host
 
 def client_config(
     session: Session,
-    client: Annotated[Client, typer.Argument(help="The client that shall pull through this server.")],
-    group: Annotated[str, typer.Option(help="The group to pull through. [default: as ns_group]")] = "",
+    client: Annotated[Client, typer.Argument(help="The client that pulls through this server.")],
+    group: Annotated[str, typer.Option(help="The group to pull through. [default: the setting ns_group]")] = "",
     upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = docker_hub.NAME,
 ) -> None:
     """Print the configuration with which a client pulls through this server."""
@@ -41,7 +41,7 @@ def client_config(
 
 
 def _route(settings: Settings, group: str, upstream: str) -> ClientRoute:
-    """Raises Refused."""
+    """Find out how a client reaches the images of one upstream through one group. Raises Refused."""
     upstream = docker_hub.canonical_name(upstream)
     if upstream not in settings.upstreams:
         known = ", ".join(sorted(settings.upstreams))
@@ -72,7 +72,7 @@ def _running_urls(settings: Settings) -> list[str]:
 
 
 def _server_url(url: str) -> ServerUrl:
-    """Raises Refused."""
+    """Check that clients can use a URL of the server. Raises Refused if its port is not known yet."""
     parts = urlsplit(url)
     if parts.port == 0:
         raise Refused("the settings let the server take any free port: start it first, or set the port")
@@ -80,7 +80,7 @@ def _server_url(url: str) -> ServerUrl:
 
 
 async def _default_upstream(settings: Settings, group: str) -> str:
-    """The default upstream of an existing group, or of a new one where there is no data folder yet. Raises Refused."""
+    """Read the default upstream of a group, or that of a new group if there is no data folder yet. Raises Refused."""
     if not (Path(settings.data) / DATABASE_FILE).is_file():
         return DEFAULT_UPSTREAM
     async with folder.open_existing(settings.data) as database, database.read() as connection:

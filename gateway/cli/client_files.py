@@ -23,7 +23,7 @@ class Client(StrEnum):
 
 
 class ClientUnsupported(Exception):
-    """The server cannot serve this client with its present settings; the text says what to do."""
+    """The server cannot serve this client with its present settings; the text states what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ClientFile:
 
 
 def client_file(client: Client, route: ClientRoute) -> ClientFile:
-    """Raises ClientUnsupported."""
+    """Write the configuration file with which a client pulls by a route. Raises ClientUnsupported."""
     return _FILES[client](route)
 
 
@@ -113,8 +113,8 @@ def _containerd(route: ClientRoute) -> ClientFile:
         path,
         f"""\
 # {path}
-# containerd reads it where its own configuration says config_path = "/etc/containerd/certs.d"; ctr and nerdctl where
-# they are given --hosts-dir. What this server cannot give is requested from {route.upstream} itself.
+# containerd reads it if its own configuration sets config_path = "/etc/containerd/certs.d"; ctr and nerdctl read it
+# if --hosts-dir names that folder. Images that this server cannot provide are requested from {route.upstream} itself.
 [host."{url}"]
   capabilities = ["pull", "resolve"]
 {override}""",
@@ -136,7 +136,7 @@ def _registries_conf(route: ClientRoute, when: str) -> ClientFile:
         path,
         f"""\
 # {path}
-# {when} What this server cannot give is requested from {route.upstream} itself.
+# {when} Images that this server cannot provide are requested from {route.upstream} itself.
 [[registry]]
 prefix = "{route.upstream}"
 location = "{route.upstream}"

@@ -1,4 +1,4 @@
-"""`config`: what the settings are, and whether they hold together."""
+"""`config`: shows and checks the settings."""
 
 import json
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Show and check the settings.", ric
 @app.command()
 @with_session
 def show(session: Session) -> None:
-    """Show every setting, its value and where it came from."""
+    """Show every setting with its value and its source."""
     listed = [(row.name, json.dumps(row.value), row.source) for row in rows(session.loaded)]
     session.print(_documents(session), lambda: print_table(["Setting", "Value", "From"], listed))
 

@@ -38,7 +38,7 @@ _REMEDIES = {
     Remedy.NAME_IMAGE: _NAME_IMAGE,
     Remedy.NAME_OTHER_IMAGE: "see whether this image exists there and the account may pull it, or give another --image",
     Remedy.ALLOW_PULL: "let everybody pull through the group (`registry-gateway group update --anonymous-pull`), or do "
-    "what the response says",
+    "what the response contains",
     Remedy.CORRECT_LOGIN: "correct username and password_file of the upstream, or the login of the group "
     "(`registry-gateway group update --upstream-username --upstream-password-file`), and name its token service in "
     "token_hosts",
@@ -70,7 +70,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     try:
         settings = session.settings
     except SettingsError as error:
-        remedy = "correct it; `registry-gateway config show` tells where each value came from"
+        remedy = "correct it; `registry-gateway config show` shows where each value comes from"
         return [failed("settings", problem, remedy) for problem in error.problems]
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
     if not settings.data.is_dir():
@@ -94,7 +94,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
 
 
 def _read_installation(session: Session) -> Installation:
-    """Raises Refused, DatabaseUnusable."""
+    """Read groups, upstreams and cached tags from the data folder. Raises Refused, DatabaseUnusable."""
     settings, folder = session.settings, session.folder
     groups = asyncio.run(read_groups(settings.data))
     migrate(folder.index, MIGRATIONS)
@@ -103,7 +103,7 @@ def _read_installation(session: Session) -> Installation:
 
 
 def _named_target(session: Session, installation: Installation, text: str, group: str) -> PullTarget:
-    """The image of the command line. Raises RegistryError, Refused, DatabaseUnusable."""
+    """Parse the image of the command line. Raises RegistryError, Refused, DatabaseUnusable."""
     return installation.target(*locate_argument(session, text, group))
 
 

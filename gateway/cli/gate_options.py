@@ -28,11 +28,15 @@ class GateOptions:
     ] = None
     deny: Annotated[
         list[str] | None,
-        typer.Option("--deny", metavar="GLOB", help='Images that may not; deny wins; repeatable; "" denies none.'),
+        typer.Option(
+            "--deny", metavar="GLOB", help='Images that may not be pulled; deny wins; repeatable; "" denies none.'
+        ),
     ] = None
     cooldown: Annotated[
         str | None,
-        typer.Option("--cooldown", metavar="DURATION", help="How long a tag must have had its content; 0s: no wait."),
+        typer.Option(
+            "--cooldown", metavar="DURATION", help="How long a tag must have pointed to its content; 0s: no wait."
+        ),
     ] = None
     cooldown_action: Annotated[
         CooldownAction | None,
@@ -50,7 +54,9 @@ class GateOptions:
     pin: Annotated[
         list[str] | None,
         typer.Option(
-            "--pin", metavar="IMAGE:TAG=DIGEST", help="Fix a tag to a digest, whatever the upstream says; repeatable."
+            "--pin",
+            metavar="IMAGE:TAG=DIGEST",
+            help="Fix a tag to a digest, whatever it points to upstream; repeatable.",
         ),
     ] = None
     unpin: Annotated[
@@ -58,7 +64,7 @@ class GateOptions:
     ] = None
 
     def apply(self, group: Group, upstreams: Collection[str]) -> Group:
-        """The group with the changed gate. Raises Refused."""
+        """Return the group with the changed gate. Raises Refused."""
         old = group.gate or OPEN
         gate = Gate(
             old.allow if self.allow is None else _globs(self.allow),
@@ -88,7 +94,7 @@ class GateOptions:
 
 
 def _locate_tag(text: str, group: Group, upstreams: Collection[str]) -> tuple[ProxiedLocation, Tag]:
-    """The image, whichever way its name is spelled, and its tag. Raises Refused."""
+    """Find the image, whichever way its name is spelled, and its tag. Raises Refused."""
     try:
         name, reference = parse_image(text)
         location = locate_image(name, group.path, {group.path: replace(group, proxy_enabled=True)}, upstreams)

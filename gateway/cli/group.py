@@ -70,7 +70,7 @@ class GroupOptions:
     ] = None
 
     def apply(self, group: Group) -> Group:
-        """The group with the given properties, but for its login."""
+        """Return the group with the given properties, except its login."""
         return replace(
             group,
             visibility=_given(self.visibility, group.visibility),
@@ -81,7 +81,7 @@ class GroupOptions:
         )
 
     def apply_login(self, group: Group, password: str | None, sealer: Sealer) -> Group:
-        """The group with the given upstream login. `password`: None if no file was given.
+        """Return the group with the given upstream login. `password`: None if no file was given.
 
         Raises Refused, LoginIncomplete, SealBroken.
         """
@@ -117,13 +117,13 @@ class _Change:
 
     @classmethod
     def of(cls, options: GroupOptions, gate: GateOptions, settings: Settings) -> "_Change":
-        """Raises Refused, UpstreamNameInvalid."""
+        """Read the password file and check the default upstream. Raises Refused, UpstreamNameInvalid."""
         password = _read_password(options.upstream_password_file)
         _check_configured(options.default_upstream, settings.upstreams)
         return cls(options, gate, password, settings)
 
     def apply(self, group: Group) -> Group:
-        """Raises Refused, LoginIncomplete, SealBroken."""
+        """Return the group with all given changes. Raises Refused, LoginIncomplete, SealBroken."""
         changed = self.gate.apply(self.options.apply(group), self.settings.upstreams)
         return self.options.apply_login(changed, self.password, Sealer(self.settings.data / KEYS_DIRECTORY))
 
@@ -161,7 +161,7 @@ def show(session: Session, path: GroupPath) -> None:
 @app.command()
 @with_session
 def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
-    """Change the given properties of a group; the others stay. A running server follows with its next request."""
+    """Change the given properties of a group; the others stay. A running server applies them to its next request."""
     group = asyncio.run(_update(session.settings.data, path, _Change.of(options, gate, session.settings)))
     _print_done(session, group, "updated")
 
@@ -214,7 +214,7 @@ def _read_password(file: Path | None) -> str | None:
 
 
 def _check_configured(upstream: str | None, configured: Collection[str]) -> None:
-    """Raises Refused for an upstream that is not configured, UpstreamNameInvalid for what cannot be one's name."""
+    """Check that an upstream is configured. Raises Refused, UpstreamNameInvalid."""
     if upstream is not None and parse_upstream_name(upstream) not in configured:
         raise Refused(
             f"upstream {upstream!r} is not configured, only {', '.join(sorted(configured))}: "

@@ -1,4 +1,4 @@
-"""IMAGE on a command line: its grammar, and the image of an upstream that it leads to below a group."""
+"""IMAGE on a command line: its grammar, and the image of an upstream that it names below a group."""
 
 import asyncio
 from typing import Annotated
@@ -17,7 +17,7 @@ GroupOption = Annotated[str, typer.Option("--group", metavar="G", help="The grou
 
 
 def split_image(text: str) -> tuple[str, str]:
-    """Name and reference of `[UPSTREAM/]NAME[:TAG|@DIGEST]`, as written; the reference is empty where there is none.
+    """Split `[UPSTREAM/]NAME[:TAG|@DIGEST]` into name and reference, as written; an omitted reference is empty.
 
     Of a tag and a digest the digest counts, as it does for clients.
     """
@@ -27,7 +27,7 @@ def split_image(text: str) -> tuple[str, str]:
 
 
 def parse_image(text: str) -> tuple[str, Tag | Digest | None]:
-    """Name and reference, None without one. Raises TagInvalid, DigestInvalid; the name is not checked."""
+    """Parse name and reference, which is None if omitted. Raises TagInvalid, DigestInvalid; the name is not checked."""
     name, reference = split_image(text)
     if reference.startswith("@"):
         return name, Digest.parse(reference[1:])

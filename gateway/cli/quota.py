@@ -1,4 +1,4 @@
-"""`quota`: what upstreams still allow each credential, and when it will be used up."""
+"""`quota`: shows how many pulls upstreams still allow each credential, and when they will be used up."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at"
 
 
 def quota(session: Session) -> None:
-    """Show what upstreams still allow each credential, and when it will be used up."""
+    """Show how many pulls upstreams still allow each credential, and when they will be used up."""
     asyncio.run(folder.require(session.settings.data))
     upstreams = {name: origin_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
     reports = report_quota(upstreams, ledger.read(session.folder.quota), datetime.now(UTC).timestamp())
@@ -23,7 +23,10 @@ def quota(session: Session) -> None:
 
 
 def _document(report: QuotaReport) -> Document:
-    """`credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a group's own login."""
+    """Build the JSON of a report.
+
+    `credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a group's own login.
+    """
     return {
         "upstream": report.upstream,
         "credential": str(report.credential) or "anonymous",

@@ -1,4 +1,4 @@
-"""Refusals: how a command ends that cannot do what it was asked, with the remedies that only the command line knows."""
+"""Refusals: errors of commands that cannot be carried out, with the remedies that only the command line knows."""
 
 import sys
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _SETTING_OPTIONS = {("host", "port"): "give --host and --port", ("data",): "give
 
 
 class Refused(Exception):
-    """A command cannot do what it was asked; the text is one line: what, why, what to do."""
+    """The command cannot be carried out; the text is one line: what, why, what to do."""
 
 
 @contextmanager

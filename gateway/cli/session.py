@@ -42,7 +42,7 @@ class Session:
 
     @property
     def settings(self) -> Settings:
-        """Raises SettingsError."""
+        """The settings. Raises SettingsError."""
         return self.loaded.settings
 
     @property
@@ -63,7 +63,7 @@ class Session:
 
 
 def with_session(function: Callable[..., None], *, json: bool = True) -> Callable[..., None]:
-    """The function as a command with --config, --data and, if `json`, --json; errors become exit code 1."""
+    """Turn a function into a command with --config, --data and, if `json`, --json; errors become exit code 1."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
 
@@ -91,7 +91,7 @@ def with_session(function: Callable[..., None], *, json: bool = True) -> Callabl
 
 
 def _options_of(group: type[Any]) -> list[inspect.Parameter]:
-    """One parameter for each field of a dataclass, whose type says how the option is written."""
+    """One parameter for each field of a dataclass, whose type determines how the option is written."""
     hints = get_type_hints(group, include_extras=True)
     return [
         _option(field.name, hints[field.name], inspect.Parameter.empty if field.default is MISSING else field.default)

@@ -1,4 +1,4 @@
-"""`cache warm`: a list of images is fetched into the cache before clients request them."""
+"""`cache warm`: fetches a list of images into the cache before clients request them."""
 
 import asyncio
 import signal
@@ -82,7 +82,7 @@ def _parse_interval(every: str | None) -> timedelta | None:
 
 
 async def _warm_repeatedly(session: Session, file: Path, group: str, interval: timedelta | None) -> bool:
-    """Whether anything failed in the last round. The list is read again for each round."""
+    """Warm once, or at an interval until stopped; returns whether anything failed. Each round reads the list again."""
     stop = asyncio.Event()
     if interval is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -119,8 +119,8 @@ def _report(session: Session, counts: WarmingCounts, failures: list[WarmingFailu
         "failed": [{"image": failure.image, "reason": failure.reason} for failure in failures],
     }
     fetched = f"{counts.fetched} blobs fetched ({counts.bytes} bytes)"
-    text = f"warmed {counts.manifests} manifests: {fetched}, {counts.held} were here"
+    text = f"warmed {counts.manifests} manifests: {fetched}, {counts.held} were already cached"
     session.print(document, lambda: print(text))
     for failure in failures:
-        complain(f"{failure.image} is not complete here: {failure.reason}")
+        complain(f"{failure.image} is not completely cached: {failure.reason}")
     sys.stdout.flush()

@@ -94,7 +94,7 @@ def test_a_platform_that_is_not_there_is_said(hub: Hub, published: Publish, gate
     server = gateway({"upstreams": {"docker.io": hub.settings()}})
     done = server.cli("cache", "warm", write_list(server, "multi linux/mips64\n"))
     assert done.returncode == 1
-    assert "multi:latest is not complete here: it has nothing for linux/mips64" in done.stderr
+    assert "multi:latest is not completely cached: it has nothing for linux/mips64" in done.stderr
     assert server.cli("cache", "warm", str(server.directory / "no-such-file")).returncode == 1
     assert server.cli("cache", "warm", write_list(server, "multi\n"), "--every=often").returncode == 1
 
@@ -110,7 +110,7 @@ def test_on_a_schedule_it_goes_on_until_it_is_stopped_and_brings_what_moved(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            assert "0 were here" in process.stdout.readline()
+            assert "0 were already cached" in process.stdout.readline()
             assert "0 blobs fetched" in process.stdout.readline()
             other = published("other", repository="warm/scheduled")
             while "0 blobs fetched" in process.stdout.readline():
