@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cache.store.spool import DigestMismatch, LengthMismatch
 from cache.upstream.errors import Corrupt, RateLimited, Unavailable, UpstreamError
 from cache.values import Fault
 
@@ -16,6 +17,12 @@ class Unstorable(Unavailable):
 
 def unstorable(error: OSError) -> Unstorable:
     return Unstorable(f"the blob cannot be written to disk ({error.strerror or error})")
+
+
+def corrupt(mismatch: DigestMismatch, host: str = "") -> Corrupt:
+    """Failure of a download whose bytes, or whose promised length, do not match."""
+    fault = Fault.LENGTH if isinstance(mismatch, LengthMismatch) else Fault.DIGEST
+    return Corrupt(f"{host}: {mismatch}" if host else str(mismatch), fault)
 
 
 def abandoned() -> Unavailable:

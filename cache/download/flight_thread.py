@@ -7,7 +7,7 @@ from contextlib import closing
 
 import structlog
 
-from cache.download.errors import AlreadyStored, abandoned, failure_from, unstorable
+from cache.download.errors import AlreadyStored, abandoned, corrupt, failure_from, unstorable
 from cache.download.fill import HelperSlots
 from cache.download.incoming import Fetch
 from cache.download.leased_spool import DownloadStorage, LeasedSpool, spool_name
@@ -18,9 +18,8 @@ from cache.download.spool_watch import SpoolStatus, SpoolWatch
 from cache.lease.base import Lease, held
 from cache.store.base import LocalBlob
 from cache.store.sidecar import FillState, Note
-from cache.store.spool import DigestMismatch, LengthMismatch, Spool
+from cache.store.spool import DigestMismatch, Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Fault
 
 log = structlog.get_logger()
 
@@ -260,9 +259,8 @@ class FlightThread:
         self._progress.report(FlightState.COMMITTED)
 
     def _refuse(self, error: DigestMismatch, spool: Spool, leased: LeasedSpool) -> Corrupt:
-        fault = Fault.LENGTH if isinstance(error, LengthMismatch) else Fault.DIGEST
-        corrupt = Corrupt(f"{self._progress.source.origin.host}: {error}", fault)
-        leased.fail(corrupt)
+        failure = corrupt(error, self._progress.source.origin.host)
+        leased.fail(failure)
         if not leased.released_early:
             self._storage.quarantine.take_file(spool.path, str(self._progress.digest))
-        return corrupt
+        return failure

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from cache.download.limits import DownloadLimits
+from cache.store.spool import LengthMismatch
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Fault, Part, Rest
 
@@ -31,6 +32,14 @@ class Fetch(Protocol):
     """
 
     def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[Incoming]: ...
+
+
+def agreed_size(known: int | None, promised: int | None) -> int | None:
+    """Bytes of the whole blob, from what earlier bodies promised and what the next one promises. Raises LengthMismatch
+    where they differ."""
+    if None not in (known, promised) and promised != known:
+        raise LengthMismatch(f"{promised} bytes are promised where it was {known} before")
+    return known if promised is None else promised
 
 
 class LimitedBody:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from cache.download.errors import abandoned
 from cache.download.fill import FetchAttempt, HelperSlots
-from cache.download.incoming import Fetch, LimitedBody
+from cache.download.incoming import Fetch, LimitedBody, agreed_size
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.retry import download_into
-from cache.store.spool import LengthMismatch, Spool
+from cache.store.spool import Spool
 from cache.upstream.errors import UpstreamError
 from cache.values import Origin, Rest
 
@@ -75,9 +75,7 @@ class SpoolSink:
 
     def _responded(self, body: LimitedBody) -> None:
         self.bodies += 1
-        if None not in (self.size, body.promised) and body.promised != self.size:
-            raise LengthMismatch(f"{body.promised} bytes are promised where it was {self.size} before")
-        self.size = self.size if body.promised is None else body.promised
+        self.size = agreed_size(self.size, body.promised)
         self._spool.promised = self.size
         if self.bodies == 1:
             self._started(body.promised)

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from cache.download.errors import abandoned
-from cache.download.incoming import Fetch, LimitedBody
+from cache.download.errors import abandoned, corrupt
+from cache.download.incoming import Fetch, LimitedBody, agreed_size
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.retry import download_into
 from cache.oci.digest import Digest
 from cache.store.base import Extent, OpenBlob, sendable
-from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
-from cache.values import Fault, Rest
+from cache.store.spool import DigestMismatch, LengthMismatch, check_content
+from cache.upstream.errors import Unavailable, UpstreamError
+from cache.values import Rest
 
 CHUNK = 256 * 1024
 CHUNKS = 4
@@ -192,10 +193,13 @@ class _ReaderSink:
             if self._prefix is not None:
                 self._hash_prefix(self._prefix)
             download_into(self, self._limits, self._closed, digest=str(self._digest))
-            self._verify()
+            actual = Digest(self._digest.algorithm, self._hasher.hexdigest())
+            check_content(self._digest, self.size, actual, self.count)
             self._reader.put(None)
         except UpstreamError as error:
             self._reader.put(error)
+        except DigestMismatch as error:
+            self._reader.put(corrupt(error))
         except Exception as error:  # a thread's last resort: its reader must learn of it
             self._reader.put(Unavailable(f"the blob could not be fetched ({type(error).__name__})"))
         finally:
@@ -215,10 +219,10 @@ class _ReaderSink:
         with self._fetch(rest) if rest else self._fetch() as incoming:
             body = LimitedBody(incoming, self._limits, self._clock)
             self.bodies += 1
-            if None not in (self.size, body.promised) and self.size != body.promised:
-                reason = f"{body.promised} bytes are promised where it was {self.size} before"
-                raise Corrupt(reason, Fault.LENGTH)
-            self.size = self.size if body.promised is None else body.promised
+            try:
+                self.size = agreed_size(self.size, body.promised)
+            except LengthMismatch as error:
+                raise corrupt(error) from error
             self._reader.respond(body.promised)
             with self._lock:
                 self._body = body
@@ -246,15 +250,6 @@ class _ReaderSink:
                 self._reader.put(chunk)
             if not received:
                 return
-
-    def _verify(self) -> None:
-        """Raise Corrupt unless length and digest hold."""
-        if self.size is not None and self.count != self.size:
-            reason = f"{self.count} bytes arrived where {self.size} were promised for {self._digest}"
-            raise Corrupt(reason, Fault.LENGTH)
-        if self._hasher.hexdigest() != self._digest.hex:
-            reason = f"the {self.count} bytes that arrived do not have the digest {self._digest}"
-            raise Corrupt(reason, Fault.DIGEST)
 
     def _await_slot(self) -> None:
         began = time.monotonic()

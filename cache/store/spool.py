@@ -37,6 +37,17 @@ class LengthMismatch(DigestMismatch):
     """The bytes that arrived do not even have the promised length."""
 
 
+def check_content(expected: Digest, promised: int | None, actual: Digest, count: int) -> None:
+    """Check the digest and the number of bytes that arrived; `promised` is None where no number was promised.
+
+    Raises DigestMismatch, or LengthMismatch.
+    """
+    if promised is not None and promised != count:
+        raise LengthMismatch(f"{count} bytes arrived where {promised} were promised for {expected}")
+    if actual != expected:
+        raise DigestMismatch(f"the {count} bytes that arrived do not have the digest {expected}")
+
+
 class Spool:
     """The only writer of blobs: begin, write, seal, commit. Its methods block; a thread of its own calls them.
 
@@ -179,10 +190,7 @@ class Spool:
 
         Raises DigestMismatch, or LengthMismatch.
         """
-        if size is not None and size != self.size:
-            raise LengthMismatch(f"{self.size} bytes arrived where {size} were promised for {expected}")
-        if Digest(self._algorithm, self._hasher.hexdigest()) != expected:
-            raise DigestMismatch(f"the {self.size} bytes that arrived do not have the digest {expected}")
+        check_content(expected, size, Digest(self._algorithm, self._hasher.hexdigest()), self.size)
         if os.fstat(self._descriptor).st_size != self.size:  # bytes that arrived ahead and were given up
             os.ftruncate(self._descriptor, self.size)
         self._sealed = expected

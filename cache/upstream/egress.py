@@ -6,7 +6,7 @@ It knows no registry. Only this module and `transport` import the HTTP library.
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Protocol
@@ -98,12 +98,10 @@ class Egress:
         Unavailable, at once while a circuit breaker is open.
         """
         client = self._clients().waiting
-        with self._guarded(url, image) as guarded, self._watched(method) as seen:
+        with self._exchange(method, url, image) as record:
             async with asyncio.timeout(self.timings.head):
                 response = await client.send(client.build_request(method, url, headers=headers), stream=True)
-            seen.response = response
-            _record(guarded, response)
-            return response
+            return record(response)
 
     def send_blocking(
         self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
@@ -111,11 +109,8 @@ class Egress:
         """Send a request from a thread, as `send` does. `brief`: its response is small and need not wait behind
         downloads."""
         client = self._clients().brief if brief else self._clients().blocking
-        with self._guarded(url, image) as guarded, self._watched(method) as seen, deadline(self.timings.head):
-            response = client.send(client.build_request(method, url, headers=headers), stream=True)
-            seen.response = response
-            _record(guarded, response)
-            return response
+        with self._exchange(method, url, image) as record, deadline(self.timings.head):
+            return record(client.send(client.build_request(method, url, headers=headers), stream=True))
 
     async def prepare(self) -> None:
         """Load trusted certificates and the backend in advance, for which the first request would wait 35 ms."""
@@ -126,6 +121,19 @@ class Egress:
     async def close(self) -> None:
         for clients in self._made:
             await clients.close()
+
+    @contextmanager
+    def _exchange(self, method: str, url: str, image: str) -> Iterator[Callable[[Response], Response]]:
+        """Enter the circuit breakers and report the traffic of one request. The block calls the function with the
+        response, which it returns."""
+        with self._guarded(url, image) as guarded, self._watched(method) as seen:
+
+            def record(response: Response) -> Response:
+                seen.response = response
+                _record(guarded, response)
+                return response
+
+            yield record
 
     @contextmanager
     def _guarded(self, url: str, image: str) -> Iterator[GuardedRequest]:
@@ -197,6 +205,9 @@ def stage_of(error: Unavailable) -> FailureStage:
         if any(isinstance(found, kinds) for found in causes):
             return stage
     return FailureStage.RESPONSE
+
+
+# `body` and `body_blocking` differ only in how they wait: a task awaits each part, a thread blocks until its deadline.
 
 
 async def body(response: Response, limit: int, timeout: float) -> bytes | None:  # noqa: ASYNC109 (a blob has none)

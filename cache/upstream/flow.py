@@ -58,6 +58,10 @@ Flow = Generator[Step, Any, T]
 _WAIT_LIMIT = 30.0
 
 
+# The drivers are alike but for `await`, which one function cannot have for tasks and lack for threads. All decisions
+# stand in the flow, once.
+
+
 async def carry_out(flow: Flow[T], egress: Egress) -> T:
     """Runs a flow in a task. Errors of a step are raised inside the flow."""
     reply: Any = None

@@ -162,6 +162,9 @@ def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str
     return [(address, short) for address in addresses[:-1]] + [(addresses[-1], timeout)]
 
 
+# The library has one interface for threads and one for tasks, so the backend stands twice.
+
+
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Connects to a checked address; TLS and Host keep the name, which the pool takes from the URL."""
 
