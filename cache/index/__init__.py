@@ -17,7 +17,7 @@ is not written yet. A row read while the process itself wrote is not kept, since
     forget an image (a right was lost)      its pointers and links, all manifests   the same
     CacheAdmin.remove (evict, by command)   has no memory                           as for forgetting an image
     eviction, scrub (CacheMaintenance)      has no memory                           nothing (*)
-    SqlIndex.drop (a file is missing)       the size                                nothing (*)
+    SqlIndex.drop (its file is not intact)  the size                                nothing (*)
 
 (*) A link to a blob that is still in memory finds no file, which is a miss. A manifest has no file: a process that
 holds it with its link and pointer serves it, still with the right bytes, until one of them leaves its memory.
