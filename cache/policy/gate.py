@@ -6,11 +6,12 @@ Enforcement and explanation call the same functions with the same facts, so what
 
 import json
 import re
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -18,6 +19,10 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import in_words
 from cache.values import Sighting
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")
 CONFIG_LIMIT = 1024 * 1024
@@ -104,14 +109,48 @@ def decide_image(gate: Gate, upstream: str, image: RepositoryName, short_names: 
     return Verdict(False, f"the group allows only {', '.join(gate.allow)}, and {names[1]} matches none of it")
 
 
+def conclude(decision: Generator[Question, Answer, Result], look_up: Callable[[Question], Answer]) -> Result:
+    """Run a decision to its end, and look up what it needs on the way. Raises what `look_up` raises."""
+    try:
+        question = next(decision)
+        while True:
+            question = decision.send(look_up(question))
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+
+
+async def conclude_async(
+    decision: Generator[Question, Answer, Result], look_up: Callable[[Question], Awaitable[Answer]]
+) -> Result:
+    """Run a decision to its end as `conclude` does, with lookups that are awaited."""
+    try:
+        question = next(decision)
+        while True:
+            question = decision.send(await look_up(question))
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+
+
 def decide_tag(
-    gate: Gate, tag: Tag, current: Digest, sightings: Iterable[Sighting], created: datetime | None, now: datetime
-) -> Verdict:
+    gate: Gate, tag: Tag, current: Digest, sightings: Collection[Sighting], now: datetime
+) -> Generator[Digest, datetime | None, Verdict]:
     """Decide what is served for a tag that points to `current`; only the sightings under this tag count.
 
-    The age of a digest is the time since this server first saw it under the tag, or since `created`, if that is
-    earlier. Where `date_matters`, the decision is made once more with the publisher's date.
+    The age of a digest is the time since this server first saw it under the tag, or since the publisher's date, if that
+    is earlier. Yields `current` where its date may change the verdict, and is sent the date; None if there is none.
     """
+    verdict = _decide_tag_by(gate, tag, current, sightings, None, now)
+    if verdict.digest == current or not gate.trusts_created:
+        return verdict
+    created = yield current
+    return _decide_tag_by(gate, tag, current, sightings, created, now)
+
+
+def _decide_tag_by(
+    gate: Gate, tag: Tag, current: Digest, sightings: Iterable[Sighting], created: datetime | None, now: datetime
+) -> Verdict:
     seen = {sighting.digest: sighting for sighting in sightings if sighting.tag == tag}
     since = _since(seen[current].first_seen if current in seen else now, created, now)
     if now - since >= gate.cooldown:
@@ -127,11 +166,6 @@ def decide_tag(
         return Verdict(False, f"{why}; no older digest of this tag is known")
     older = max(ripe, key=lambda sighting: sighting.last_seen).digest
     return Verdict(True, f"{why}; {older} is served, which it pointed to before", older)
-
-
-def date_matters(gate: Gate, verdict: Verdict, current: Digest) -> bool:
-    """Whether the publisher's date of `current` may change a verdict that was reached without it."""
-    return gate.trusts_created and verdict.digest != current
 
 
 def decide_digest(

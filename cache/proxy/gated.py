@@ -20,8 +20,7 @@ from cache.policy.gate import (
     Gate,
     LinkedManifests,
     Lookup,
-    Verdict,
-    date_matters,
+    conclude_async,
     decide_digest,
     decide_tag,
     find_creation,
@@ -34,8 +33,6 @@ from cache.values import Outcome, ReferrersPage, Source, TagPage
 
 CREATION_SECONDS = 5.0
 """Time limit for reading an image's creation date; response headers are due within 20 s."""
-
-REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,6 @@ class GatedRepository:
         self._index = index
         self._history = history
         self._clock = clock
-        self._created: dict[Digest, datetime | None] = {}
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         if isinstance(reference, Digest):
@@ -117,9 +113,8 @@ class GatedRepository:
         current = found.manifest.descriptor.digest
         sightings = await self._history.sightings(self._image.source, self._image.name)
         now = self._clock()
-        verdict = decide_tag(self._gate, tag, current, sightings, None, now)
-        if date_matters(self._gate, verdict, current):
-            verdict = decide_tag(self._gate, tag, current, sightings, await self._creation(found.manifest), now)
+        decision = decide_tag(self._gate, tag, current, sightings, now)
+        verdict = await conclude_async(decision, lambda _: self._creation(found.manifest))
         if verdict.digest == current:
             return found
         if verdict.digest is None:
@@ -135,12 +130,7 @@ class GatedRepository:
         pinned, now = self._image.pins.values(), self._clock()
         created = await self._creations(undated(self._gate, sightings, pinned, now))
         decision = decide_digest(self._gate, digest, sightings, created, pinned, now)
-        try:
-            lookup = next(decision)
-            while True:
-                lookup = decision.send(await self._look_up(lookup))
-        except StopIteration as done:
-            verdict: Verdict = done.value
+        verdict = await conclude_async(decision, self._look_up)
         if not verdict.allowed:
             raise Denied(verdict.reason)
 
@@ -163,31 +153,12 @@ class GatedRepository:
         return creations
 
     async def _creation(self, manifest: Manifest) -> datetime | None:
-        """The publisher's date, remembered since it never changes.
-
-        Raises UpstreamUnavailable where the date cannot be read now.
-        """
-        digest = manifest.descriptor.digest
-        if digest not in self._created:
-            try:
-                async with asyncio.timeout(CREATION_SECONDS):
-                    created = await self._read_creation(manifest)
-            except TimeoutError as error:
-                raise UpstreamUnavailable("the image's creation date could not be read in time", RETRY_AFTER) from error
-            if len(self._created) >= REMEMBERED:
-                self._created.clear()
-            self._created[digest] = created
-        return self._created[digest]
-
-    async def _read_creation(self, manifest: Manifest) -> datetime | None:
-        search = find_creation(manifest)
+        """Find the publisher's date. Raises UpstreamUnavailable where it cannot be read now."""
         try:
-            wanted = next(search)
-            while True:
-                wanted = search.send(await self._read_document(wanted))
-        except StopIteration as done:
-            created: datetime | None = done.value
-            return created
+            async with asyncio.timeout(CREATION_SECONDS):
+                return await conclude_async(find_creation(manifest), self._read_document)
+        except TimeoutError as error:
+            raise UpstreamUnavailable("the image's creation date could not be read in time", RETRY_AFTER) from error
         except UpstreamUnavailable:
             raise
         except (RegistryError, EOFError):

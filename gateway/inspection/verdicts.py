@@ -15,7 +15,7 @@ from cache.policy.gate import (
     LinkedManifests,
     Lookup,
     Verdict,
-    date_matters,
+    conclude,
     decide_digest,
     decide_image,
     decide_tag,
@@ -99,9 +99,7 @@ class _CachedFacts:
             reason = "this tag has not been pulled yet: its age is counted from the first pull"
             return GateVerdict(GateState.UNKNOWN, reason)
         current = pointer.target.digest
-        verdict = decide_tag(self._gate, tag, current, self._sightings, None, self._now)
-        if date_matters(self._gate, verdict, current):
-            verdict = decide_tag(self._gate, tag, current, self._sightings, self._creation(current), self._now)
+        verdict = conclude(decide_tag(self._gate, tag, current, self._sightings, self._now), self._creation)
         if verdict.digest == current:
             return GateVerdict(GateState.ALLOWED, verdict.reason)
         return self._unless_incomplete(verdict, GateState.REFUSED if verdict.digest is None else GateState.OLDER)
@@ -109,12 +107,7 @@ class _CachedFacts:
     def decide_digest(self, digest: Digest, pinned: set[Digest]) -> GateVerdict:
         created = self._creations(undated(self._gate, self._sightings, pinned, self._now))
         decision = decide_digest(self._gate, digest, self._sightings, created, pinned, self._now)
-        try:
-            lookup = next(decision)
-            while True:
-                lookup = decision.send(self._look_up(lookup))
-        except StopIteration as done:
-            verdict: Verdict = done.value
+        verdict = conclude(decision, self._look_up)
         return _verdict(verdict) if verdict.allowed else self._unless_incomplete(verdict, GateState.REFUSED)
 
     def _unless_incomplete(self, verdict: Verdict, state: GateState) -> GateVerdict:
@@ -136,14 +129,7 @@ class _CachedFacts:
         manifest = self._admin.manifest(digest)
         if manifest is None:
             return None
-        search = find_creation(manifest)
-        try:
-            wanted = next(search)
-            while True:
-                wanted = search.send(self._document(wanted))
-        except StopIteration as done:
-            created: datetime | None = done.value
-            return created
+        return conclude(find_creation(manifest), self._document)
 
     def _document(self, descriptor: Descriptor) -> Manifest | bytes | None:
         find: Callable[[Digest], Manifest | bytes | None]

@@ -1,7 +1,8 @@
 """Decisions of the gate, as tables."""
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,7 +15,9 @@ from cache.policy.gate import (
     CooldownAction,
     Gate,
     Pin,
+    Verdict,
     annotated_creation,
+    conclude,
     configured_creation,
     decide_image,
     decide_tag,
@@ -60,9 +63,14 @@ def test_an_image_is_let_through_by_its_name(
     assert verdict.reason
 
 
+def decide_latest(gate: Gate, sightings: list[Sighting], created: datetime | None = None) -> Verdict:
+    """The verdict about LATEST, which points to A, of which the publisher states the date `created`."""
+    return conclude(decide_tag(gate, LATEST, A, sightings, NOON), {A: created}.__getitem__)
+
+
 def test_an_open_gate_lets_everything_through() -> None:
     assert decide_image(OPEN, "docker.io", APP).allowed
-    assert decide_tag(OPEN, LATEST, A, [], None, NOON).digest == A
+    assert decide_latest(OPEN, []).digest == A
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_an_open_gate_lets_everything_through() -> None:
 def test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough(
     gate: Gate, sightings: list[Sighting], served: Digest | None
 ) -> None:
-    verdict = decide_tag(gate, LATEST, A, sightings, None, NOON)
+    verdict = decide_latest(gate, sightings)
     assert (verdict.allowed, verdict.digest) == (served is not None, served)
     if served != A:
         assert "until 20" in verdict.reason
@@ -95,9 +103,13 @@ def test_a_tag_in_its_cooldown_means_the_last_digest_that_is_old_enough(
     ("created", "served"),
     [(NOON - 30 * DAY, A), (NOON - 1 * DAY, None), (NOON + 30 * DAY, None), (None, None)],
 )
-def test_a_date_of_the_publisher_makes_an_image_older_and_never_younger(created: object, served: Digest | None) -> None:
-    assert decide_tag(COOL, LATEST, A, [seen(A, 1)], created, NOON).digest == served  # type: ignore[arg-type]
-    assert decide_tag(COOL, LATEST, A, [seen(A, 9)], created, NOON).digest == A  # type: ignore[arg-type]
+def test_a_date_of_the_publisher_makes_an_image_older_and_never_younger(
+    created: datetime | None, served: Digest | None
+) -> None:
+    trusting = replace(COOL, trusts_created=True)
+    assert decide_latest(trusting, [seen(A, 1)], created).digest == served
+    assert decide_latest(trusting, [seen(A, 9)], created).digest == A
+    assert decide_latest(COOL, [seen(A, 1)], created).digest is None
 
 
 def test_a_digest_is_withheld_while_no_tag_has_meant_it_long_enough() -> None:
