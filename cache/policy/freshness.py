@@ -68,15 +68,23 @@ class TagRules:
         return self._otherwise
 
 
-def decide(pointer: TagPointer | None, now: datetime, rule: TagRule, grace: timedelta) -> Freshness:
+def is_fresh_only(rule: TagRule, group_fresh_only: bool) -> bool:
+    """Whether a tag is never served stale, since its rule or the group demands that the upstream confirms it."""
+    return rule.fresh_only or group_fresh_only
+
+
+def decide(
+    pointer: TagPointer | None, now: datetime, rule: TagRule, grace: timedelta, *, group_fresh_only: bool = False
+) -> Freshness:
     """Decide how a tag is served. `grace`: for how long past its ttl a pointer may be served stale where the upstream
-    cannot confirm it (RFC 5861, stale-if-error); a rule that is `fresh_only` grants none."""
+    cannot confirm it (RFC 5861, stale-if-error); a tag that is fresh-only has none."""
     if pointer is None:
         return Freshness.MISS
     age = now - pointer.checked_at
     if age < rule.ttl:
         return Freshness.FRESH
-    return Freshness.REVALIDATE if age < rule.ttl + grace and not rule.fresh_only else Freshness.EXPIRED
+    may_be_stale = age < rule.ttl + grace and not is_fresh_only(rule, group_fresh_only)
+    return Freshness.REVALIDATE if may_be_stale else Freshness.EXPIRED
 
 
 def fresh_while_saving(pointer: TagPointer, now: datetime, rule: TagRule) -> bool:

@@ -10,7 +10,7 @@ from cache.download.follower import Follower
 from cache.download.incoming import Fetch
 from cache.download.uncached import UncachedBlob
 from cache.oci.digest import Digest
-from cache.oci.errors import BlobUnknown, RegistryError, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, UpstreamUnavailable
 from cache.oci.names import RepositoryName
 from cache.proxy.downloading_blob import DownloadingBlob
 from cache.proxy.errors import RETRY_AFTER, TranslatedBlob
@@ -62,7 +62,7 @@ class ProxiedBlobs:
         if info and await self._prove_right(digest):
             return FoundSize(info.size, REVALIDATED)
         flight = self._shared.flights.find(self._source, digest)
-        if flight and flight.verified and flight.allows(self._image):
+        if flight and flight.verified and self._rights.may_read(flight):
             return FoundSize(flight.written, COALESCED)
         async with self._calls.for_client(BlobUnknown), self._calls.noted():
             size = await self._client.head_blob(self._image, digest)
@@ -150,27 +150,25 @@ class ProxiedBlobs:
 
     async def _prove_right_to(self, flight: Flight) -> None:
         """Prove the image's right to a download that another worker runs for another image. Raises UpstreamError."""
-        if self._rights.needs_proof_after_joining(flight):
-            prove = partial(self._rights.prove_blob, flight.digest)
-            task, _ = self._calls.share(SharedCall.PROVE_BLOB, flight.digest, prove)
-            if isinstance(error := await asyncio.shield(task), UpstreamError):
-                raise error.again()
+        if not self._rights.may_read(flight):
+            await self._share_proof(flight.digest)
             self._rights.admit(flight)
 
     async def _prove_right(self, digest: Digest) -> bool:
         """Whether a HEAD to the upstream proved the right to a cached blob. Raises RegistryError."""
         if not await self._is_provable(digest):
             return False
+        return await self._rights.is_proved_by(self._prove_for_client(digest))
+
+    async def _prove_for_client(self, digest: Digest) -> None:
+        async with self._calls.for_client(BlobUnknown):
+            await self._share_proof(digest)
+
+    async def _share_proof(self, digest: Digest) -> None:
+        """Prove the right to a blob, once for all requests that need it. Raises UpstreamError."""
         task, _ = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
-        try:
-            async with self._calls.for_client(BlobUnknown):
-                if isinstance(error := await asyncio.shield(task), UpstreamError):
-                    raise error.again()
-        except RegistryError:
-            if not self._rights.mirrors_remain:
-                raise
-            return False
-        return True
+        if isinstance(error := await asyncio.shield(task), UpstreamError):
+            raise error.again()
 
     async def _is_provable(self, digest: Digest) -> bool:
         return await self._rights.provable(digest) and await self._shared.stored.stat(digest) is not None

@@ -7,7 +7,7 @@ upstream or served stale; digests stand for themselves. Blobs are in `blobs`, ri
 import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from cache.oci.descriptor import Descriptor
@@ -15,7 +15,15 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, NameUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import Freshness, TagRule, decide, fresh_only_refusal, fresh_while_saving, stale_warning
+from cache.policy.freshness import (
+    Freshness,
+    TagRule,
+    decide,
+    fresh_only_refusal,
+    fresh_while_saving,
+    is_fresh_only,
+    stale_warning,
+)
 from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
 from cache.proxy.pull_through import PullThrough
@@ -165,13 +173,8 @@ class ProxiedRepository:
 
     async def _prove_right(self, digest: Digest) -> bool:
         """Whether the upstream itself confirmed a cached manifest. Raises RegistryError."""
-        try:
-            await self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, partial(self._prove_manifest, digest))
-        except RegistryError:
-            if not self._rights.mirrors_remain:
-                raise
-            return False
-        return True
+        prove = partial(self._prove_manifest, digest)
+        return await self._rights.is_proved_by(self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, prove))
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
         """The manifest from the upstream, once for all requests that wait for it."""
@@ -202,7 +205,7 @@ class ProxiedRepository:
                 return FoundManifest(result, MISS if first else COALESCED)
             case UpstreamOutage() if stale_allowed:
                 return FoundManifest(held, self._stale(pointer, result))
-            case UpstreamOutage() if self._fresh_only or rule.fresh_only:
+            case UpstreamOutage() if is_fresh_only(rule, self._fresh_only):
                 raise self._not_fresh(pointer, result)
             case _:
                 raise self._calls.manifest_refusal(result, pointer.tag)
@@ -211,8 +214,8 @@ class ProxiedRepository:
         return self._shared.rules.rule(self._source, self._image, tag)
 
     def _freshness(self, pointer: TagPointer | None, rule: TagRule) -> Freshness:
-        grace = timedelta(0) if self._fresh_only else self._shared.rules.grace
-        return decide(pointer, self._shared.clock(), rule, grace)
+        now, grace = self._shared.clock(), self._shared.rules.grace
+        return decide(pointer, now, rule, grace, group_fresh_only=self._fresh_only)
 
     def _wait_limit(self, *, stale_allowed: bool) -> float:
         """Seconds to wait for the upstream's word on a tag."""

@@ -1,15 +1,17 @@
 """Rights: which images may have which digests. Bytes are shared by all images; the right to them never is.
 
-A right is a link (source, image, digest) in the index. Everything that gives one, checks one, or takes one away is in
-this file:
+A right is a link (source, image, digest) in the index. All that pulling gives, checks and revokes is in this file. What
+lies elsewhere: a running download (`cache.download.flight`) keeps the images that joined it, and whether the right of
+each was proved, by its own fetch or by a proof that `admit` notes; `record_arrival` makes links of them.
 
 - `has`: a link exists, so no request to the upstream is needed.
 - `provable`: cached bytes were sent by the image's own origin. Then one HEAD to the upstream, with the credential
   of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Bytes of another origin prove
   nothing, and neither does a manifest that lists the digest, nor a mirror's response to a HEAD.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
-  image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download
-  (`needs_proof_after_joining`): that worker's fetch proves the right of the image that it fetches for, and of no other.
+  image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
+  is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
+- `is_proved_by`: a proof that failed is no verdict while mirrors remain.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
 - `revoke`: a refusal of a fresh token revokes everything that the credential had proved for the image.
 """
@@ -21,6 +23,7 @@ import structlog
 from cache.download.flight import Flight
 from cache.index.base import Fact, Index
 from cache.oci.digest import Digest
+from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
@@ -40,11 +43,6 @@ class Rights:
         self._client = client
         self._image = image
         self._source = client.source
-
-    @property
-    def mirrors_remain(self) -> bool:
-        """Whether a proof that failed is no verdict, since a mirror may give the bytes to be verified."""
-        return self._client.primary is not self._client
 
     def link(self, digest: Digest) -> Link:
         return Link(self._source, self._image, digest)
@@ -77,13 +75,30 @@ class Rights:
         await self.record(self.link(digest))
         return True
 
+    async def is_proved_by(self, proof: Awaitable[object]) -> bool:
+        """Await a proof of a right to cached content; return whether it succeeded. Raises the proof's RegistryError.
+
+        While mirrors remain, a proof that failed is no verdict, since one of them may give the bytes to be verified:
+        then the result is False.
+        """
+        try:
+            await proof
+        except RegistryError:
+            if self._client.primary is self._client:
+                raise
+            return False
+        return True
+
     def may_join(self, flight: Flight) -> bool:
         """Whether the image may wait for a running download without proving its right first."""
         return self._image in flight.images
 
-    def needs_proof_after_joining(self, flight: Flight) -> bool:
-        """Whether the flight follows another worker's download for another image, which proves no right of this one."""
-        return not flight.allows(self._image)
+    def may_read(self, flight: Flight) -> bool:
+        """Whether the image may read a download that it joined.
+
+        False where the download is another worker's for another image, which proves no right of this one.
+        """
+        return flight.allows(self._image)
 
     def admit(self, flight: Flight) -> None:
         """Note that the image's right to a running download was proved."""

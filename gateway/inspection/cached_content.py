@@ -9,7 +9,7 @@ from cache.index.admin import CacheAdmin
 from cache.index.happenings import HappeningLog
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.policy.freshness import Freshness, TagRules, decide
+from cache.policy.freshness import Freshness, TagRules, decide, is_fresh_only
 from cache.store.filesystem import FilesystemStore
 from cache.values import Origin, TagPointer
 from gateway.repositories import ImageKey
@@ -131,7 +131,7 @@ class CacheView:
         if freshness is Freshness.FRESH:
             served = f"within the ttl of {format_duration(rule.ttl)}: served without a request to the upstream"
             return ContentState.FRESH, f"confirmed {age}, {served}"
-        if rule.fresh_only:
+        if is_fresh_only(rule, group_fresh_only=False):
             return ContentState.EXPIRED, f"confirmed {age}: a rule for this tag demands that the upstream confirms it"
         if freshness is Freshness.REVALIDATE:
             served = "it is revalidated at the upstream, and if that fails it is served as STALE"
