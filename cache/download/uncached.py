@@ -257,7 +257,7 @@ class _ReaderSink:
         self._waited += time.monotonic() - began
 
     def _clock(self) -> float:
-        """Time without the waits for the reader, which say nothing about the upstream."""
+        """Time without the waits for the reader, which are not caused by the upstream."""
         return time.monotonic() - self._waited
 
 

@@ -37,8 +37,8 @@ def select_sightings(connection: Connection, image_id: int | None) -> list[Sight
 
 
 def select_linked_manifests(connection: Connection, image_id: int | None) -> set[Digest]:
-    here = select(links.c.digest).join(manifests, manifests.c.digest == links.c.digest)
-    return {Digest.parse(text) for text in connection.scalars(here.where(links.c.image_id == image_id))}
+    cached = select(links.c.digest).join(manifests, manifests.c.digest == links.c.digest)
+    return {Digest.parse(text) for text in connection.scalars(cached.where(links.c.image_id == image_id))}
 
 
 def _moment(seconds: float) -> datetime:

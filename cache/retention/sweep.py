@@ -134,8 +134,8 @@ class Evictor:
         rows = self._maintenance.blobs_in_folder(prefix)
         files = self._store.list_folder(prefix)
         freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
-        here = {path.name for path in files}
-        lost = [digest for digest in rows if digest.hex not in here and not self._store.path(digest).exists()]
+        present = {path.name for path in files}
+        lost = [digest for digest in rows if digest.hex not in present and not self._store.path(digest).exists()]
         for batch in _batches(lost):
             log.info("rows_without_file", count=len(batch))
             self._maintenance.remove(batch)

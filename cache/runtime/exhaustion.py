@@ -1,4 +1,4 @@
-"""Exhaustion of this process: an error that says nothing about a file or an upstream."""
+"""Exhaustion of this process: an error that is not caused by a file or an upstream."""
 
 import errno
 

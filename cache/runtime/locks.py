@@ -2,7 +2,7 @@
 
 All of them belong to an open file, not to a process: two that opened the same file in one process exclude each other
 as well, and the kernel releases a lock when its last descriptor is closed, however its process ended. Lock files are
-never deleted: a process that still has the old file open would hold a lock that excludes nobody.
+never deleted: a process that still has the old file open would hold a lock that excludes no other process.
 """
 
 import fcntl

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 def on_loopback_alone(hosts: Iterable[str], urls: Iterable[str]) -> bool:
     """Whether every bind address or host name, and the host of every external URL, is on loopback.
 
-    The peer's address decides nothing: behind a reverse proxy all clients come from one place.
+    The peer's address decides nothing: behind a reverse proxy all clients share one address.
     """
     return all(is_loopback(host) for host in [*hosts, *(urlsplit(url).hostname or "" for url in urls)])
 

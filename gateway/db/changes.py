@@ -1,6 +1,6 @@
 """Changes of gateway.db, announced in the transaction that makes them and read by every process that keeps a memory.
 
-gateway.db is committed to often, so a commit alone says little about what is kept in memory. A writer therefore inserts
+gateway.db is committed to often, so a commit alone states little about what memories hold. A writer therefore inserts
 a row (seq, concern, key) for each thing that a memory may hold; a reader drops what the rows after its last seen number
 name, and nothing else. Old rows are pruned; a reader whose last number was pruned drops everything.
 """
@@ -25,7 +25,7 @@ Drop = Callable[[str | None], None]
 
 
 class Concern(StrEnum):
-    """Kind of thing that changed; it says what the key of a row is."""
+    """Kind of object that changed; it determines what the key of a row is."""
 
     GROUP = "group"
     """The key is the path of the group, which may have been created or deleted."""

@@ -10,7 +10,7 @@ _BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainLimits:
-    """How much of a request body is read after its response, and for how long."""
+    """Limits in bytes and seconds for reading the rest of a request body after its response."""
 
     bytes: int = 256 * 1024 * 1024
     seconds: float = 10.0

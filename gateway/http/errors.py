@@ -15,7 +15,7 @@ API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 """Header by which old clients know a registry; every error of this server has it."""
 
 READ_METHODS = {"Allow": "GET, HEAD"}
-"""Header of each response with status 405, since nothing here can be written to."""
+"""Header of each response with status 405, since nothing on this server can be written to."""
 
 
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
@@ -38,12 +38,12 @@ def unusable_database() -> RegistryError:
 
 
 def unknown_path(path: str) -> RegistryError:
-    """The error for a path that leads nowhere."""
+    """The error for a path without an endpoint."""
     return EndpointUnknown(f"there is nothing at {path[:300]!r}")
 
 
 def wrong_method(method: str) -> RegistryError:
-    """The error for a method that a path does not have."""
+    """The error for a method that a path does not support."""
     return Unsupported(f"{method[:30]} is not a method of this path", READ_METHODS)
 
 

@@ -81,7 +81,7 @@ class _RequestBody:
 
 
 class _Response:
-    """A `send` that watches whether the client receives what it is sent."""
+    """A `send` that aborts the connection if the client stops receiving the response."""
 
     def __init__(self, send: Send, connection: ClientConnection, timeout: float) -> None:
         self._send = send

@@ -37,7 +37,7 @@ class UpstreamTraffic:
 
 
 class RecordedEvents(CacheEvents):
-    """`name_of` gives the configured name of a source's upstream. Refused bodies are kept in the quarantine."""
+    """`name_of` returns the configured name of a source's upstream. Refused bodies are kept in the quarantine."""
 
     def __init__(
         self, metrics: Metrics, happenings: HappeningLog, quarantine: Quarantine, name_of: NameOf, clock: Clock

@@ -127,7 +127,7 @@ PullsCounted = Callable[[Mapping[PullLabels, ResponseTotals]], None]
 
 
 class BulkHistogram(Histogram):
-    """A histogram that takes many observations at once: one by one they cost more than everything else."""
+    """A histogram that takes many observations at once: one by one they would cost more than all other work."""
 
     def add(self, totals: ResponseTotals) -> None:
         self._sum.inc(totals.seconds)

@@ -2,9 +2,9 @@
 
 
 class CannotStart(Exception):
-    """The server cannot start; the text says why.
+    """The server cannot start; the text states why.
 
-    `remedy`: what a person can do, empty if the text says it. `settings`: names of settings whose change would help.
+    `remedy`: what a person can do, empty if the text states it. `settings`: names of settings whose change would help.
     """
 
     def __init__(self, reason: str, *, remedy: str = "", settings: tuple[str, ...] = ()) -> None:
@@ -14,4 +14,4 @@ class CannotStart(Exception):
 
 
 class NoWorkerReady(Exception):
-    """No worker became ready; the text says why."""
+    """No worker became ready; the text states why."""

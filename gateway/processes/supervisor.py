@@ -185,5 +185,5 @@ def _warn(settings: Settings, urls: Sequence[str]) -> None:
                 "credential_lent",
                 upstream=name,
                 groups=list(upstream.groups),
-                reason="whoever may pull through these groups reads what this account may read",
+                reason="everybody who may pull through these groups reads what this account may read",
             )

@@ -41,7 +41,7 @@ class WorkerSetup:
 
     `listening` and `urls` are of the main address, then of the listeners. `slot` is a number below the count of
     workers, which the replacement of a dead worker takes over. `parent`: the supervisor's pid. The worker writes READY,
-    or a line that says why it cannot serve, to the descriptor `report`. `counts`: the folder in which all workers
+    or a line that states why it cannot serve, to the descriptor `report`. `counts`: the folder in which all workers
     count; None if each counts for itself.
     """
 

@@ -20,7 +20,7 @@ _BYTES_ACKED_OFFSET = 120
 
 @dataclass(frozen=True, slots=True)
 class ClientConnection:
-    """A client's connection. `h11_connection` must be told of each body byte sent; a writer holds `lock`."""
+    """A client's connection. `h11_connection` must be notified of each body byte sent; a writer holds `lock`."""
 
     transport: asyncio.WriteTransport
     socket: socket.socket

@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.bench import work
 from tests.bench.growth import growth
 from tests.bench.measure import ratios, spread
-from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Ours, Peer
+from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Peer, RegistryGateway
 from tests.bench.plot import plot
 from tests.bench.ranged import ranged
 from tests.bench.table import tables
@@ -29,7 +29,7 @@ from tests.bench.upstream import MB, Upstream
 SECONDS = 2.0
 Measured = dict[str, list[float]]
 CACHES: dict[str, Callable[[], Peer]] = {
-    "registry-gateway": Ours,
+    "registry-gateway": RegistryGateway,
     "docker-registry": DockerRegistry,
     "distribution": Distribution,
     "nginx": Nginx,
@@ -37,8 +37,8 @@ CACHES: dict[str, Callable[[], Peer]] = {
 PEERS: dict[str, Callable[[], Peer]] = {
     **CACHES,
     "constant answer": Constant,
-    "two workers": lambda: Ours(workers=2),
-    "scrubbing": lambda: Ours(cache={"scrub_rate": "64MiB"}),
+    "two workers": lambda: RegistryGateway(workers=2),
+    "scrubbing": lambda: RegistryGateway(cache={"scrub_rate": "64MiB"}),
 }
 
 

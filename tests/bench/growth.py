@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.clients import get
 from tests.bench.measure import memory_bytes, spread
-from tests.bench.peers import IMAGE, Ours
+from tests.bench.peers import IMAGE, RegistryGateway
 from tests.parts.registry import Registry
 
 MB = 1024 * 1024
@@ -24,7 +24,7 @@ def growth(folder: Path, rounds: int, quick: bool) -> dict[str, dict[str, float]
         registry = Registry(place / "upstream")
         registry.start()
         digest = registry.put_blob(IMAGE, b"growth")
-        ours = Ours()
+        ours = RegistryGateway()
         ours.start(place / "ours", registry.url)
         get(f"{ours.base}/blobs/{digest}")
         ours.stop()

@@ -28,7 +28,7 @@ class Peer(Protocol):
     def pids(self) -> list[int]: ...
 
 
-class Ours:
+class RegistryGateway:
     name = "registry-gateway"
 
     def __init__(self, workers: int = 1, environment: dict[str, str] | None = None, **settings: object) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.bench.clients import get
 from tests.bench.measure import spread
-from tests.bench.peers import IMAGE, Ours
+from tests.bench.peers import IMAGE, RegistryGateway
 from tests.bench.upstream import publish
 from tests.parts.hub import Hub
 from tests.parts.images import seeded
@@ -30,7 +30,7 @@ def ranged(folder: Path, rounds: int, quick: bool) -> dict[str, list[float]]:
             publish(registry, f"v{number}", digest, size, registry.put_blob(IMAGE, b"{}"))
             hub.cdn.rate = RATE
             found["one_connection"].append(size / RATE)
-            ours = Ours(upstreams={"docker.io": hub.settings()})
+            ours = RegistryGateway(upstreams={"docker.io": hub.settings()})
             ours.start(folder / f"ranged-{number}", hub.url)
             got = get(f"{ours.base}/blobs/{digest}", keep_body=True)
             ours.stop()

@@ -85,7 +85,7 @@ def log_lines(server: Gateway) -> list[dict[str, Any]]:
     return [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
 
 
-def asked(lines: list[dict[str, Any]]) -> list[str]:
+def served_paths(lines: list[dict[str, Any]]) -> list[str]:
     """Paths of responses with status 200 and an X-Cache."""
     requests = [line for line in lines if line.get("event") == "request"]
     return [line["path"] for line in requests if line["outcome"] and line["status"] == 200]
@@ -175,7 +175,7 @@ def test_every_example_of_the_table_pulls(
         assert getattr(ways, program.removesuffix(":"))(rest) == layout.digest
     if rest[0] == "buildx":
         return
-    paths = asked(log_lines(server)[before:])
+    paths = served_paths(log_lines(server)[before:])
     if rest[0] == "build":  # the Dockerfile also names an image by the group prefix, whose requests arrive there
         assert any(path.startswith(f"{PREFIX}/tiny/manifests/") for path in paths)
         paths = [path for path in paths if not path.startswith(f"{PREFIX}/tiny/")]

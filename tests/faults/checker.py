@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .ledger import DEADLY, Deed, Done, Kind, Seen
-from .proxy import Told
+from .proxy import ToldLie
 
 X_CACHE = {"HIT", "MISS", "STALE", "REVALIDATED", "COALESCED"}
 HELD = {"HIT", "REVALIDATED", "STALE"}
@@ -25,7 +25,7 @@ class Evidence:
 
     seen: Sequence[Seen]
     done: Sequence[Done]
-    told: Sequence[Told]
+    told: Sequence[ToldLie]
     gets: Mapping[str, int]
 
 

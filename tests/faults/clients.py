@@ -19,7 +19,7 @@ STATED = {Kind.HEAD: "HEAD"}
 Urls = Callable[[str], str]
 
 
-def ask(
+def send_request(
     kind: Kind,
     url: str,
     image: str,
@@ -44,7 +44,7 @@ def ask(
                 if stream.status in (200, 206):
                     right = stream.same_as(expected)
                     if stream.complete:
-                        right = right and told_length(kind, stream) == len(expected)
+                        right = right and promised_length(kind, stream) == len(expected)
                 else:
                     stream.read_all()
                 hung = False
@@ -75,7 +75,7 @@ def ask(
         return Seen(kind, image, content.digest, begun, time.monotonic())
 
 
-def told_length(kind: Kind, stream: raw.RawStream) -> int:
+def promised_length(kind: Kind, stream: raw.RawStream) -> int:
     """Number of bytes that a complete response had; for a HEAD, the number that it promised."""
     length = stream.headers.get("content-length")
     return int(length or -1) if kind is Kind.HEAD else stream.received
@@ -129,18 +129,20 @@ class Crowd:
         by_tag = chance.random() < 0.7
         reference = "latest" if by_tag else image.manifest.digest
         url = self._url(f"{image.name}/manifests/{reference}")
-        return ask(Kind.TAG if by_tag else Kind.MANIFEST, url, image.name, image.manifest, {"Accept": MANIFEST})
+        return send_request(
+            Kind.TAG if by_tag else Kind.MANIFEST, url, image.name, image.manifest, {"Accept": MANIFEST}
+        )
 
     def _ask_blob(self, chance: random.Random, image: Image, content: Content) -> Seen:
         url = self._url(f"{image.name}/blobs/{content.digest}")
         what = chance.random()
         if what < 0.15:
-            return ask(Kind.HEAD, url, image.name, content)
+            return send_request(Kind.HEAD, url, image.name, content)
         if what < 0.4 and content.size > 1:
             start = chance.randrange(content.size)
             stop = min(content.size, start + chance.choice((1, 4_096, 1_000_000, content.size)))
-            return ask(Kind.RANGE, url, image.name, content, part=range(start, stop))
-        return ask(Kind.BLOB, url, image.name, content)
+            return send_request(Kind.RANGE, url, image.name, content, part=range(start, stop))
+        return send_request(Kind.BLOB, url, image.name, content)
 
 
 def pull_everything(url: Urls, images: Sequence[Image], patience: float) -> list[Seen]:
@@ -151,7 +153,7 @@ def pull_everything(url: Urls, images: Sequence[Image], patience: float) -> list
         paths = [(Kind.TAG, f"{image.name}/manifests/latest", image.manifest)]
         paths += [(Kind.BLOB, f"{image.name}/blobs/{content.digest}", content) for content in image.blobs]
         for kind, path, content in paths:
-            while not (answer := ask(kind, url(path), image.name, content)).served:
+            while not (answer := send_request(kind, url(path), image.name, content)).served:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{path} is not served {patience} s after the end of all faults: {answer}")
                 time.sleep(0.2)

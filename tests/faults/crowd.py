@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.parts.images import digest_of, seeded
 
-from .clients import ask
+from .clients import send_request
 from .ledger import Kind, Seen
 from .library import Content
 
@@ -40,8 +40,8 @@ def _pull_in_threads(task: Task) -> list[list[Seen]]:
 
 def _pull(url: str, content: Content) -> list[Seen]:
     """Pulls as containerd and podman do: the whole blob, and after an interruption the rest."""
-    tries = [ask(Kind.BLOB, url, "", content)]
+    tries = [send_request(Kind.BLOB, url, "", content)]
     while len(tries) < TRIES and not tries[-1].served:
         rest = range(sum(seen.received for seen in tries), content.size)
-        tries.append(ask(Kind.RANGE, url, "", content, part=rest))
+        tries.append(send_request(Kind.RANGE, url, "", content, part=rest))
     return tries

@@ -40,7 +40,7 @@ def subject(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldLie:
     """A lie that was told: when, about which content, and which."""
 
     at: float
@@ -82,7 +82,7 @@ class FaultProxy(Liar):
         self._upstream_port = upstream_port
         self._renamed = dict(renamed or {})
         self._telling = threading.Lock()
-        self._told_lies: list[Told] = []
+        self._told_lies: list[ToldLie] = []
         self.weather: Weather = fair
 
     @property
@@ -90,7 +90,7 @@ class FaultProxy(Liar):
         return self._listener is None
 
     @property
-    def told(self) -> list[Told]:
+    def told(self) -> list[ToldLie]:
         with self._telling:
             return list(self._told_lies)
 
@@ -126,7 +126,7 @@ class FaultProxy(Liar):
             lie = self.weather(record)
         if lie != HONEST:
             with self._telling:
-                self._told_lies.append(Told(time.monotonic(), subject(record.path), lie))
+                self._told_lies.append(ToldLie(time.monotonic(), subject(record.path), lie))
         return lie
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from tests.parts.lies import trickled
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
 
-from .clients import ask
+from .clients import send_request
 from .ledger import Kind, share
 from .library import Image, make, publish
 from .mischief import went_on
@@ -86,7 +86,7 @@ def followers(gateway: Gateway, image: Image) -> Iterator[None]:
 
     def pull() -> None:
         while not ending.is_set():
-            if not ask(Kind.BLOB, url, image.name, image.layer).served:
+            if not send_request(Kind.BLOB, url, image.name, image.layer).served:
                 ending.wait(0.1)
 
     threads = [threading.Thread(target=pull, daemon=True) for _ in range(FOLLOWERS)]

@@ -6,7 +6,7 @@ import pytest
 
 from .checker import Evidence, judge
 from .ledger import Deed, Done, Kind, Seen
-from .proxy import Told
+from .proxy import ToldLie
 from .weather import HONEST
 
 DIGEST = "sha256:" + 64 * "a"
@@ -16,14 +16,14 @@ UNAVAILABLE = replace(LATER, status=503, x_cache=None, retry_after="1")
 CUT = replace(GOOD, complete=False)
 
 
-def found(*seen: Seen, done: tuple[Done, ...] = (), told: tuple[Told, ...] = (), gets: int = 1) -> list[str]:
+def found(*seen: Seen, done: tuple[Done, ...] = (), told: tuple[ToldLie, ...] = (), gets: int = 1) -> list[str]:
     """Names of the rules that find a violation."""
     against = judge(Evidence(seen, done, told, {DIGEST: gets}))
     return [rule for rule, sentences in against.items() if sentences]
 
 
-def lied(at: float, about: str = DIGEST) -> tuple[Told, ...]:
-    return (Told(at, about, HONEST),)
+def lied(at: float, about: str = DIGEST) -> tuple[ToldLie, ...]:
+    return (ToldLie(at, about, HONEST),)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.parts.images import MB, seeded
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
 
-from .clients import ask
+from .clients import send_request
 from .disk import SmallDisk
 from .ledger import Kind, Seen
 from .library import MIB, Image, make, publish
@@ -41,7 +41,7 @@ def middling(registry: Registry) -> list[Image]:
 
 def pull(server: Gateway, image: Image) -> Seen:
     url = server.proxied_url(f"{image.name}/blobs/{image.layer.digest}")
-    return ask(Kind.BLOB, url, image.name, image.layer)
+    return send_request(Kind.BLOB, url, image.name, image.layer)
 
 
 def right(seen: Seen) -> bool:

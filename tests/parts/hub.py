@@ -168,7 +168,7 @@ class Hub:
             if self.retry_after is not None:
                 headers["retry-after"] = str(self.retry_after)
             return failure(429, "TOOMANYREQUESTS", LIMIT_REACHED, headers)
-        response = await self._ask(request)
+        response = await self._forward(request)
         if counted and response.status_code == 200:
             self._pulls[source] = self._pulls.get(source, 0) + 1
         response.headers.update(self._limits(source, 0 if self.exhausted else self._remaining(source)))
@@ -182,7 +182,7 @@ class Hub:
         if not self._folder.holds_blob(name, digest):
             return failure(404, "BLOB_UNKNOWN", "blob unknown to registry")
         if request.method == "HEAD" and not self.redirects_head:
-            return await self._ask(request)
+            return await self._forward(request)
         location = self._servers["cdn"].origin + self.cdn.sign(digest)
         return answer(b"", {"location": location, "content-type": "application/octet-stream"}, 307)
 
@@ -191,7 +191,7 @@ class Hub:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        response = await self._ask(request)
+        response = await self._forward(request)
         if response.status_code != 200:
             return response
         name = request.path_params["name"]
@@ -220,7 +220,7 @@ class Hub:
             headers["oci-filters-applied"] = "artifactType"
         return answer(json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": found}).encode(), headers)
 
-    async def _ask(self, request: Request) -> Response:
+    async def _forward(self, request: Request) -> Response:
         """Forwards a request to the real registry."""
         if self._client is None:
             return unavailable()
