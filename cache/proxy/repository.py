@@ -109,7 +109,7 @@ class ProxiedRepository:
             found = await self._revalidated_manifest(pointer, held, rule, freshness)
             return FoundTarget(found.manifest.descriptor, found.status)
         target, first = await self._calls.manifest(
-            SharedCall.HEAD_MANIFEST, reference, partial(self._head_tag, reference)
+            SharedCall.HEAD_MANIFEST, reference, partial(self._head_tag, reference), RequestKind.CHECK
         )
         return FoundTarget(target, MISS if first else COALESCED)
 
@@ -179,7 +179,7 @@ class ProxiedRepository:
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
         """The manifest from the upstream, once for all requests that wait for it."""
         manifest, first = await self._calls.manifest(
-            SharedCall.GET_MANIFEST, reference, partial(self._get_in_turn, reference)
+            SharedCall.GET_MANIFEST, reference, partial(self._get, reference), RequestKind.PULL
         )
         return FoundManifest(manifest, MISS if first else COALESCED)
 
@@ -243,10 +243,6 @@ class ProxiedRepository:
     # What follows runs in tasks that requests share. A pointer is dated to the moment of the request, so that a slow
     # response never takes the place of a later one. All of it raises UpstreamError.
 
-    async def _get_in_turn(self, reference: Tag | Digest) -> Manifest:
-        await self._calls.wait_turn(RequestKind.PULL)
-        return await self._get(reference)
-
     async def _get(self, reference: Tag | Digest) -> Manifest:
         requested_at = self._shared.clock()
         manifest = await self._client.get_manifest(self._image, reference)
@@ -285,7 +281,6 @@ class ProxiedRepository:
         return manifest
 
     async def _head_tag(self, tag: Tag) -> Descriptor:
-        await self._calls.wait_turn(RequestKind.CHECK)
         requested_at = self._shared.clock()
         target = await self._client.head_manifest(self._image, tag)
         if target is None:

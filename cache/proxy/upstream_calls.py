@@ -63,12 +63,19 @@ class UpstreamCalls:
         return self._shared.share(key, partial(self._settle, reference, work))
 
     async def manifest(
-        self, call: SharedCall, reference: Tag | Digest, work: Callable[[], Awaitable[T]]
+        self,
+        call: SharedCall,
+        reference: Tag | Digest,
+        work: Callable[[], Awaitable[T]],
+        turn: RequestKind | None = None,
     ) -> tuple[T, bool]:
-        """The result of shared work on a manifest, and whether this request started it. Raises RegistryError."""
+        """The result of shared work on a manifest, and whether this request started it. Raises RegistryError.
+
+        `turn`: the kind of request for whose turn the work waits first; None for work that does not wait.
+        """
         if self._shared.absences.holds(self.key(reference), self._shared.clock()):
             raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
-        task, first = self.share(call, reference, work)
+        task, first = self.share(call, reference, work if turn is None else partial(self._in_turn, turn, work))
         async with self.for_client(ManifestUnknown):
             result = await asyncio.shield(task)
         if isinstance(result, UpstreamError):
@@ -123,6 +130,10 @@ class UpstreamCalls:
         if isinstance(error, NotFound | AccessDenied):
             self._shared.absences.note(self.key(reference), self._shared.clock())
         return refusal(error, ManifestUnknown)
+
+    async def _in_turn(self, kind: RequestKind, work: Callable[[], Awaitable[T]]) -> T:
+        await self.wait_turn(kind)
+        return await work()
 
     async def _settle(self, reference: Tag | Digest, work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
         """The body of a shared task."""
