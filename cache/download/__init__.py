@@ -41,8 +41,8 @@ see a pause. In a waiting worker the filler's files take the upstream's place: t
 "responds", the mark of the inode "digest holds", the blob in the store "committed", and the note's FAILED is "fails",
 or "mismatch" if the failure that it carries is Corrupt. A flight that has the lease looks into the store before it
 fetches. If the blob is there while the flight is WAITING, it becomes FAILED with the error AlreadyStored, since only
-the index can tell who has a right to the blob; while STREAMING, it becomes VERIFIED, then COMMITTED. A flight that
-begins with `even_if_stored` fetches instead while WAITING.
+the index knows which images have a right to the blob; while STREAMING, it becomes VERIFIED, then COMMITTED.
+A flight that begins with `even_if_stored` fetches instead while WAITING.
 
 The verdict
 -----------

@@ -42,7 +42,7 @@ def _is_distributable(entry: Descriptor) -> bool:
 class Prefetcher:
     """Downloads ahead, bounded per source.
 
-    `spare`: whether a source's quota leaves something for content that nobody has requested yet. `hold_seconds`:
+    `spare`: whether a source's quota leaves something for content that no client has requested yet. `hold_seconds`:
     for how long a download waits for its client, before it counts as one without readers.
     """
 

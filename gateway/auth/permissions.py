@@ -48,7 +48,7 @@ _ANONYMOUS_PULL = Decision(True, "the group allows anonymous pull")
 def decide(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
     """Decide whether a principal may do something at a time, which matters where membership or a token expires.
 
-    A principal that may not even pull is told that, and not whether the action is supported.
+    A principal that may not even pull learns only that, and not whether the action is supported.
     """
     group = target.group
     if principal.kind is PrincipalKind.ANONYMOUS and not group.anonymous_pull:

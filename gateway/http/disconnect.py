@@ -1,4 +1,4 @@
-"""Work for a client that ends when the client disconnects, of which the server's `send` alone would never tell."""
+"""Work for a client that ends when the client disconnects, which the server's `send` alone would never report."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -39,7 +39,7 @@ class ZeroCopy:
                 head_is_pending = message["type"] == "http.response.start"
                 await send(message)
                 return
-            if head_is_pending:  # ASGI holds it until a body; the file bypasses whoever holds it
+            if head_is_pending:  # ASGI holds it until a body, which the file bypasses
                 head_is_pending = False
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
             await send_file(connection, message["file"].fileno(), message["offset"], message["count"])
@@ -87,7 +87,7 @@ async def _flush(connection: ClientConnection) -> None:
 
 async def _send(connected: int, file: int, offset: int, count: int) -> None:
     sending = _Sending(file, offset, offset + count)
-    # A descriptor of our own: the loop lets nobody else wait on one that belongs to a transport.
+    # A descriptor of our own: the loop allows no other waiter on one that belongs to a transport.
     own = os.dup(connected)
     try:
         if not sending.push(own):

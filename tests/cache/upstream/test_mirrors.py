@@ -1,4 +1,4 @@
-"""A second source: what one cannot give, the next is asked for, and whose word counts for what."""
+"""Mirrors: what one registry cannot provide is requested from the next, and which response counts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""Changes of gateway.db: who is told of them, in this and in another process, and what a reader that is late does."""
+"""Changes of gateway.db: who is notified of them, in this and in another process, and what a late reader does."""
 
 import asyncio
 import multiprocessing
