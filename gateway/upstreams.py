@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,9 @@ from gateway.namespaces.group import Group
 
 log = structlog.get_logger()
 
+KEPT_RECENT = 10_000
+"""How many pairs of group and upstream are remembered with their client."""
+
 _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 
@@ -50,9 +54,7 @@ class Upstream:
 
     def permits(self, image: RepositoryName) -> bool:
         """Whether the globs permit an image name without tag; `*` also matches slashes, and deny wins."""
-        if any(fnmatchcase(image.text, glob) for glob in self.deny):
-            return False
-        return any(fnmatchcase(image.text, glob) for glob in self.allow)
+        return not _matches_any(image.text, self.deny) and _matches_any(image.text, self.allow)
 
     def lends_to(self, group: Group) -> bool:
         """Whether a group uses the configured credential: a listed group or, if none is listed, every group that
@@ -60,6 +62,12 @@ class Upstream:
         if not self.username:
             return False
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
+
+
+@lru_cache(4096)
+def _matches_any(name: str, globs: tuple[str, ...]) -> bool:
+    """Whether a name matches one of the globs; remembered, since every pull needs it."""
+    return any(fnmatchcase(name, glob) for glob in globs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ class Upstreams:
         self._egress: dict[str, Egress] = {}
         self._primaries: dict[tuple[str, CredentialId, str | None], RegistryClient] = {}
         self._clients: dict[tuple[str, CredentialId, str | None], UpstreamClient] = {}
+        self._recent: dict[tuple[int, str], tuple[Group, UpstreamClient]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -117,10 +126,17 @@ class Upstreams:
 
     def client(self, group: Group, name: str) -> UpstreamClient:
         """The client with which a group pulls from an upstream: with mirrors, where the upstream has any."""
+        # A group is frozen and kept in memory between changes: while it is the same object, so is its client.
+        recent = self._recent.get((group.id, name))
+        if recent is not None and recent[0] is group:
+            return recent[1]
         key = self._key(group, name)
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = self._with_mirrors(self.primary(group, name), self._configured[name])
+        if len(self._recent) >= KEPT_RECENT:
+            self._recent.clear()
+        self._recent[group.id, name] = group, client
         return client
 
     def primary(self, group: Group, name: str) -> RegistryClient:
