@@ -1,6 +1,5 @@
 """Repositories: opens the image of a location behind the gate of its group, for requests and for maintenance."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cache.oci.digest import Digest
@@ -9,7 +8,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
-from cache.repository import FoundManifest, Repository
+from cache.repository import HIT, FoundManifest, Repository
 from cache.values import Source
 from gateway.docker_hub import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
@@ -21,13 +20,18 @@ from gateway.upstreams import Upstreams
 class OpenedRepository:
     """A repository as its group may read it, the path of the group and the configured name of the upstream.
 
-    `prefetch` is called with each manifest that a client was given, and begins to download what it requests next.
+    `plain`: the repository without the group's pins and cooldown.
     """
 
     repository: Repository
-    prefetch: Callable[[FoundManifest], None]
+    plain: ProxiedRepository
     group: str
     upstream: str
+
+    def prefetch(self, found: FoundManifest) -> None:
+        """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
+        if found.status is not HIT:  # a hit is the usual case, and needs nothing of the repository
+            self.plain.blobs.prefetch(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def open_repository(location: ProxiedLocation, services: Services) -> OpenedRepo
     """
     plain = open_allowed_image(location, services)
     gated = _behind_gate(plain, location, services)
-    return OpenedRepository(gated, plain.blobs.prefetch, location.group.path, location.upstream)
+    return OpenedRepository(gated, plain, location.group.path, location.upstream)
 
 
 def open_allowed_image(location: ProxiedLocation, services: Services) -> ProxiedRepository:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -28,7 +28,7 @@ from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, refusal
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
-from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
+from cache.proxy.upstream_calls import SharedCall, UpstreamCalls, reference_key
 from cache.repository import (
     COALESCED,
     HIT,
@@ -73,13 +73,25 @@ class ProxiedRepository:
         self._image = image
         self._source = client.source
         self._fresh_only = fresh_only
-        self._rights = Rights(shared.index, client, image)
-        self._calls = UpstreamCalls(shared, client, image, self._rights, group)
-        self.blobs = ProxiedBlobs(shared, client, image, self._rights, self._calls)
+        self._group = group
+
+    # A repository is opened for each request, and most requests are for a recent manifest, which needs none of these.
+
+    @cached_property
+    def _rights(self) -> Rights:
+        return Rights(self._shared.index, self._client, self._image)
+
+    @cached_property
+    def _calls(self) -> UpstreamCalls:
+        return UpstreamCalls(self._shared, self._client, self._image, self._rights, self._group)
+
+    @cached_property
+    def blobs(self) -> ProxiedBlobs:
+        return ProxiedBlobs(self._shared, self._client, self._image, self._rights, self._calls)
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         shared = self._shared
-        key, mark, now = self._calls.key(reference), shared.index.mark(), shared.clock()
+        key, mark, now = reference_key(self._source, self._image, reference), shared.index.mark(), shared.clock()
         if recent := shared.recent.find(key, mark, now):
             shared.usage.touch(recent.manifest.descriptor.digest, now)
             return recent
@@ -130,7 +142,7 @@ class ProxiedRepository:
     async def refresh(self, tag: Tag) -> Refreshed:
         """Look up at the upstream where a tag points now, however fresh it is, and fetch its manifest. Raises
         ManifestUnknown."""
-        self._shared.absences.forget(self._calls.key(tag))
+        self._shared.absences.forget(reference_key(self._source, self._image, tag))
         pointer = await self._shared.index.find_pointer(self._source, self._image, tag)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer is None or held is None:
@@ -256,7 +268,7 @@ class ProxiedRepository:
             await self._rights.record(manifest, link, pointer)
         else:
             await self._rights.record(manifest, link)
-        self._shared.absences.forget(self._calls.key(reference))
+        self._shared.absences.forget(reference_key(self._source, self._image, reference))
 
     async def _revalidate(self, pointer: TagPointer, *, stale_allowed: bool) -> Manifest | None:
         """The manifest that the tag points to now; None while it still points to what is held.

@@ -23,6 +23,7 @@ from cache.proxy.rights import Rights
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
+from cache.values import Source
 
 T = TypeVar("T")
 
@@ -35,6 +36,11 @@ class SharedCall(Enum):
     REVALIDATE_TAG = "revalidate tag"
     PROVE_MANIFEST = "prove manifest"
     PROVE_BLOB = "prove blob"
+
+
+def reference_key(source: Source, image: RepositoryName, reference: Tag | Digest) -> Hashable:
+    """The key of what this process remembers of a reference: recent manifests and absences."""
+    return (source, image, reference)
 
 
 class UpstreamCalls:
@@ -50,10 +56,6 @@ class UpstreamCalls:
         self._rights = rights
         self._group = group
         self._source = client.source
-
-    def key(self, reference: Tag | Digest) -> Hashable:
-        """The key of what this process remembers of a reference: recent manifests and absences."""
-        return (self._source, self._image, reference)
 
     def share(
         self, call: SharedCall, reference: Tag | Digest, work: Callable[[], Awaitable[T]]
@@ -73,7 +75,7 @@ class UpstreamCalls:
 
         `turn`: the kind of request for whose turn the work waits first; None for work that does not wait.
         """
-        if self._shared.absences.holds(self.key(reference), self._shared.clock()):
+        if self._shared.absences.holds(reference_key(self._source, self._image, reference), self._shared.clock()):
             raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
         task, first = self.share(call, reference, work if turn is None else partial(self._in_turn, turn, work))
         async with self.for_client(ManifestUnknown):
@@ -128,7 +130,7 @@ class UpstreamCalls:
     def manifest_refusal(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
         """The error for a manifest; that the registry does not have it is remembered for a while."""
         if isinstance(error, NotFound | AccessDenied):
-            self._shared.absences.note(self.key(reference), self._shared.clock())
+            self._shared.absences.note(reference_key(self._source, self._image, reference), self._shared.clock())
         return refusal(error, ManifestUnknown)
 
     async def _in_turn(self, kind: RequestKind, work: Callable[[], Awaitable[T]]) -> T:
