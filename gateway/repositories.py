@@ -94,5 +94,4 @@ def _behind_gate(plain: ProxiedRepository, location: ProxiedLocation, services: 
     if not (pins or gate.cooldown):
         return plain
     image = GatedImage(services.upstreams.source(location.group, location.upstream), location.image, pins)
-    pull_through = services.pull_through
-    return GatedRepository(plain, gate, image, pull_through.index, services.index, pull_through.clock)
+    return GatedRepository(plain, gate, image, services.pull_through, services.index)

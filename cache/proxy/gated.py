@@ -4,15 +4,14 @@ Decides before the first byte, so content that is let through streams as it does
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cache.index.base import History, Index
+from cache.index.base import History
 from cache.oci.closure import Closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import (
@@ -27,7 +26,9 @@ from cache.policy.gate import (
     undated,
 )
 from cache.proxy.errors import RETRY_AFTER
+from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
+from cache.proxy.upstream_calls import reference_key
 from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
 from cache.values import Outcome, ReferrersPage, Source, TagPage
 
@@ -55,16 +56,16 @@ class GatedRepository:
         inner: ProxiedRepository,
         gate: Gate,
         image: GatedImage,
-        index: Index,
+        shared: PullThrough,
         history: History,
-        clock: Callable[[], datetime],
     ) -> None:
         self._inner = inner
         self._gate = gate
         self._image = image
-        self._index = index
+        self._index = shared.index
+        self._creation_dates = shared.creation_dates
         self._history = history
-        self._clock = clock
+        self._clock = shared.clock
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         if isinstance(reference, Digest):
@@ -146,26 +147,40 @@ class GatedRepository:
     async def _creations(self, digests: set[Digest]) -> dict[Digest, datetime]:
         creations: dict[Digest, datetime] = {}
         for digest in digests:
-            manifest = await self._index.find_manifest(digest)
-            moment = await self._creation(manifest) if manifest else None
+            moment = self._creation_dates.find(digest)
+            if moment is None and (manifest := await self._index.find_manifest(digest)):
+                moment = await self._creation(manifest)
             if moment is not None:
                 creations[digest] = moment
         return creations
 
     async def _creation(self, manifest: Manifest) -> datetime | None:
-        """Find the publisher's date. Raises UpstreamUnavailable where it cannot be read now."""
+        """Find the publisher's date. Raises UpstreamUnavailable where it cannot be read now.
+
+        That there is none is remembered where the config was read, or where the registry does not have it.
+        """
+        dates, digest = self._creation_dates, manifest.descriptor.digest
+        key = reference_key(self._image.source, self._image.name, digest)
+        if (known := dates.find(digest)) is not None or dates.is_undated(key):
+            return known
         try:
             async with asyncio.timeout(CREATION_SECONDS):
-                return await conclude_async(find_creation(manifest), self._read_document)
+                created = await conclude_async(find_creation(manifest), self._read_document)
         except TimeoutError as error:
             raise UpstreamUnavailable("the image's creation date could not be read in time", RETRY_AFTER) from error
         except UpstreamUnavailable:
             raise
+        except (BlobUnknown, ManifestUnknown):
+            return dates.note(digest, key, None)
         except (RegistryError, EOFError):
             return None
+        return dates.note(digest, key, created)
 
     async def _read_document(self, descriptor: Descriptor) -> Manifest | bytes:
-        """A manifest, or the content of a config, fetched where it is not cached. Raises RegistryError, EOFError."""
+        """A manifest, or the content of a config, fetched where it is not cached. Raises RegistryError, EOFError.
+
+        The last bytes of what `ready` yields wait for the blob's digest, so the content is verified.
+        """
         if descriptor.is_manifest:
             return (await self._inner.manifest(descriptor.digest)).manifest
         blob, content = (await self._inner.blob(descriptor.digest)).blob, b""

@@ -10,7 +10,7 @@ from cache.download.flight import Flights
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import FullIndex, UsageRecorder
 from cache.policy.freshness import TagRules
-from cache.proxy.memory import Absences, Outages, RecentManifests
+from cache.proxy.memory import Absences, CreationDates, Outages, RecentManifests
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.queue import PullQueue
 from cache.proxy.stored_blobs import StoredBlobs
@@ -56,6 +56,7 @@ class PullThrough:
     stored: StoredBlobs = field(init=False)
     recent: RecentManifests = field(init=False, default_factory=RecentManifests)
     absences: Absences = field(init=False)
+    creation_dates: CreationDates = field(init=False, default_factory=CreationDates)
     outages: Outages = field(init=False, default_factory=Outages)
     queues: dict[Source, PullQueue] = field(init=False, default_factory=dict)
 

@@ -14,9 +14,11 @@ from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import Tag
 from cache.policy.gate import CooldownAction, Gate
 from cache.proxy.gated import GatedImage, GatedRepository
+from cache.proxy.repository import ProxiedRepository
+from cache.repository import FoundBlob
 from cache.upstream.errors import Unavailable
 from cache.values import Outcome
-from tests.cache.proxy.bench import TTL, Bench, content
+from tests.cache.proxy.bench import TTL, Bench, ScriptedClient, content
 from tests.cache.samples import ANONYMOUS, APP, LATEST
 
 DAY = timedelta(days=1)
@@ -56,9 +58,26 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     bench.index.close()
 
 
-def gated(bench: Bench, gate: Gate = COOL, *, pins: dict[Tag, Digest] | None = None) -> GatedRepository:
+class NotedRepository(ProxiedRepository):
+    """Notes the blobs that are opened, in a list that several repositories may share."""
+
+    def __init__(self, bench: Bench, opened: list[Digest]) -> None:
+        super().__init__(bench.shared, ScriptedClient(bench.script, ANONYMOUS), APP)
+        self._opened = opened
+
+    async def blob(self, digest: Digest) -> FoundBlob:
+        self._opened.append(digest)
+        return await super().blob(digest)
+
+
+def gated(
+    bench: Bench, gate: Gate = COOL, *, pins: dict[Tag, Digest] | None = None, opened: list[Digest] | None = None
+) -> GatedRepository:
+    """A repository opened anew; `opened` is where it notes the blobs that it opens."""
     subject = GatedImage(ANONYMOUS, APP, pins or {})
-    return GatedRepository(bench.open(), gate, subject, bench.index, bench.index, bench.clock)
+    return GatedRepository(
+        NotedRepository(bench, [] if opened is None else opened), gate, subject, bench.shared, bench.index
+    )
 
 
 async def move(bench: Bench) -> None:
@@ -201,4 +220,63 @@ async def test_a_young_date_in_the_config_lets_nothing_through(bench: Bench) -> 
     bench.script.blobs |= blobs
     with pytest.raises(Denied):
         await gated(bench, Gate(cooldown=3 * DAY, trusts_created=True)).manifest(LATEST)
+    await bench.landed()
+
+
+TRUSTING = Gate(cooldown=3 * DAY, trusts_created=True)
+
+
+@pytest.mark.parametrize("created", ["2024-03-01T00:00:00Z", None])
+async def test_requests_by_digest_read_a_config_once(bench: Bench, created: str | None) -> None:
+    manifest, blobs = image("dated", OWN, created=created)
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    await bench.open().manifest(LATEST)
+    config = Digest.of(json.dumps({"seed": "dated"} | ({"created": created} if created else {})).encode())
+    opened: list[Digest] = []
+    for _ in range(10):
+        repository = gated(bench, TRUSTING, opened=opened)
+        if created:
+            await repository.stat_blob(config)
+            await repository.manifest(manifest.descriptor.digest)
+        else:
+            with pytest.raises(Denied):
+                await repository.stat_blob(config)
+    await bench.landed()
+    assert opened == [config]
+
+
+async def test_a_known_date_outlives_its_config_and_the_upstream(bench: Bench) -> None:
+    manifest, blobs = image("dated", OWN, created="2024-03-01T00:00:00Z")
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    await gated(bench, TRUSTING).manifest(LATEST)
+    assert await content(await gated(bench, TRUSTING).blob(Digest.of(OWN))) == OWN
+    await bench.landed()
+    bench.store.delete(next(iter(blobs)))
+    bench.script.failure = Unavailable("down")
+    assert await content(await gated(bench, TRUSTING).blob(Digest.of(OWN))) == OWN
+
+
+async def test_a_config_that_the_registry_does_not_have_is_requested_once(bench: Bench) -> None:
+    bench.script.publish(NEW)
+    bench.script.blobs.pop(next(iter(NEW_BLOBS)))
+    await bench.open().manifest(LATEST)
+    bench.script.take_calls()
+    for _ in range(10):
+        with pytest.raises(Denied):
+            await gated(bench, TRUSTING).manifest(NEW.descriptor.digest)
+    assert bench.script.take_calls() == ["get blob"]
+
+
+async def test_an_outage_is_not_remembered_as_a_missing_date(bench: Bench) -> None:
+    manifest, blobs = image("dated", created="2024-03-01T00:00:00Z")
+    bench.script.publish(manifest)
+    bench.script.blobs |= blobs
+    await bench.open().manifest(LATEST)
+    bench.script.failure = Unavailable("down")
+    with pytest.raises(UpstreamUnavailable):
+        await gated(bench, TRUSTING).manifest(manifest.descriptor.digest)
+    bench.script.failure = None
+    assert (await gated(bench, TRUSTING).manifest(manifest.descriptor.digest)).manifest == manifest
     await bench.landed()

@@ -6,7 +6,7 @@ import pytest
 
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.proxy.memory import Absences, OngoingOutage, Outages, RecentManifests
+from cache.proxy.memory import Absences, CreationDates, OngoingOutage, Outages, RecentManifests
 from cache.repository import CacheStatus, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
@@ -113,3 +113,18 @@ def test_a_source_that_left_a_request_unanswered_is_late_until_it_responds() -> 
     outages.end(ANONYMOUS)
     outages.note(ANONYMOUS, LATER)
     assert outages.find(ANONYMOUS) == OngoingOutage(LATER, late=False)
+
+
+def test_a_date_holds_for_every_image_and_its_absence_for_one() -> None:
+    dates, digest = CreationDates(), MANIFEST.descriptor.digest
+    assert dates.note(digest, "one", None) is None
+    assert (dates.is_undated("one"), dates.is_undated("other"), dates.find(digest)) == (True, False, None)
+    assert dates.note(digest, "other", NOON) == NOON
+    assert (dates.find(digest), dates.is_undated("other")) == (NOON, False)
+
+
+def test_creation_dates_are_bounded_in_number() -> None:
+    dates = CreationDates(limit=2)
+    for key in range(5):
+        dates.note(MANIFEST.descriptor.digest, key, None)
+    assert (len(dates), dates.is_undated(4)) == (1, True)

@@ -45,7 +45,7 @@ class TestGatedRepository(RepositoryContract):
     def repository(self, bench: Bench) -> Repository:
         bench.script.publish(MANIFEST)
         pinned = GatedImage(ANONYMOUS, APP, {Tag("pinned"): MANIFEST.descriptor.digest})
-        return GatedRepository(bench.open(), Gate(), pinned, bench.index, bench.index, bench.clock)
+        return GatedRepository(bench.open(), Gate(), pinned, bench.shared, bench.index)
 
 
 async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:

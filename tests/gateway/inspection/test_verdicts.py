@@ -60,7 +60,7 @@ async def history(tmp_path: Path) -> AsyncIterator[History]:
 async def served(bench: Bench, gate: Gate, reference: Tag | Digest) -> Digest | None:
     """The digest of the manifest that the gate serves; None for a refusal."""
     gated_image = GatedImage(ANONYMOUS, APP, gate.pins_of(UPSTREAM, APP))
-    repository = GatedRepository(bench.open(), gate, gated_image, bench.index, bench.index, bench.clock)
+    repository = GatedRepository(bench.open(), gate, gated_image, bench.shared, bench.index)
     try:
         found = await repository.manifest(reference)
     except Denied:
