@@ -239,7 +239,11 @@ class _ReaderSink:
             self._await_slot()
             if self._closed.is_set():
                 raise abandoned()
-            received = body.receive_into(buffer)
+            try:
+                received = body.receive_into(buffer)
+            except BaseException:
+                self._slots.release()  # the slot of this chunk is free for the next try
+                raise
             skipped, surplus = min(surplus, received), max(0, surplus - received)
             if skipped == received:
                 self._slots.release()

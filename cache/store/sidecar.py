@@ -22,12 +22,16 @@ _EDITION = struct.Struct("=q")
 _HEAD = struct.Struct("=II")
 _DOCUMENT_AT = 64
 _LONGEST = 16 * 1024
+_STATE_KEY = "stage"
 
 
 class FillState(Enum):
-    """State of the fill that a spool belongs to, as its filler reports it."""
+    """State of the fill that a spool belongs to, as its filler reports it.
 
-    WAITING = "waiting"
+    The values stand in files: a version that writes others cannot continue the downloads of this one.
+    """
+
+    WAITING = "asking"
     """The upstream has not responded yet."""
     STREAMING = "streaming"
     """Bytes arrive, and the spool may be read."""
@@ -88,7 +92,9 @@ class Sidecar:
         os.pwrite(self._descriptor, _COUNT.pack(count, ~count), 0)
 
     def write(self, note: Note) -> None:
-        document = json.dumps(asdict(note) | {"state": note.state.value}).encode()
+        fields = asdict(note)
+        del fields["state"]
+        document = json.dumps(fields | {_STATE_KEY: note.state.value}).encode()
         os.pwrite(self._descriptor, _HEAD.pack(len(document), zlib.crc32(document)) + document, _DOCUMENT_AT)
         self._edition += 1
         os.pwrite(self._descriptor, _EDITION.pack(self._edition), _COUNT.size)
@@ -163,6 +169,7 @@ def _parsed(raw: bytes) -> Note | None:
         return None
     try:
         fields = json.loads(document)
-        return Note(**fields | {"state": FillState(fields["state"])})
+        state = FillState(fields.pop(_STATE_KEY))
+        return Note(**fields, state=state)
     except (ValueError, TypeError, KeyError):
         return None

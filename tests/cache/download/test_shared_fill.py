@@ -1,6 +1,7 @@
 """Flights of several workers over one folder: one fills, the others follow, and any resumes where another ended."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -487,6 +488,23 @@ async def test_spared_spools_are_bounded_and_of_this_run_of_the_machine(
 
 
 # The sidecar.
+
+
+def test_a_note_is_written_as_earlier_versions_read_it(tmp_path: Path) -> None:
+    """A download that an earlier version left is continued after an upgrade, and the other way round."""
+    path = tmp_path / "note"
+    for state, value in zip(sidecar.FillState, ("asking", "streaming", "leaving", "failed"), strict=True):
+        sidecar.Sidecar.create(path, sidecar.Note("source", "image", 7, "boot", state)).close()
+        raw = path.read_bytes()
+        document = json.loads(raw[raw.index(b"{") : raw.rindex(b"}") + 1])
+        assert document == {
+            "source": "source", "image": "image", "inode": 7, "boot": "boot",
+            "stage": value, "size": None, "failure": None,
+        }
+        view = sidecar.read(path)
+        assert view is not None
+        assert view.note == sidecar.Note("source", "image", 7, "boot", state)
+        path.unlink()
 
 
 def test_a_note_is_read_completely_or_not_at_all(tmp_path: Path) -> None:

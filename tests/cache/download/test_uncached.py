@@ -149,6 +149,24 @@ async def test_an_uncached_stream_that_breaks_off_is_resumed(bench: Bench) -> No
     assert body.requests == [None, Rest(1_000_000, SIZE)]
 
 
+async def test_an_uncached_stream_that_breaks_off_more_often_than_chunks_may_wait_is_completed(bench: Bench) -> None:
+    piece, breaks = 1_100_000, uncached.CHUNKS + 2
+    whole, digest = blob_of(piece * (breaks + 1))
+    bench.script.blobs[digest] = whole
+    arm("spool.create=error:ENOSPC")
+    bodies = [ScriptedBody(len(whole) - number * piece) for number in range(breaks + 1)]
+    for number, body in enumerate(bodies):
+        body.start = number * piece
+        body.send(whole[body.start : body.start + piece])
+        if number < breaks:
+            body.fail(Unavailable("the connection broke"))
+        else:
+            body.end()
+    bench.script.bodies[APP], bodies[0].later = bodies[0], bodies[1:]
+    async with asyncio.timeout(20):
+        assert await content(await bench.open().blob(digest)) == whole
+
+
 async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench) -> None:
     arm("spool.create=error:ENOSPC")
     body = bench.script.bodies[APP] = ScriptedBody(SIZE)
