@@ -82,7 +82,7 @@ class CacheAdmin:
 
     def closure(self, roots: Iterable[Digest]) -> set[Digest]:
         """The roots and everything that they refer to, as far as their manifests are cached."""
-        return find_closure(roots, self.manifest).digests
+        return find_closure(roots, self.manifest)
 
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Sizes in bytes of the cached ones among these digests."""

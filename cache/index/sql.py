@@ -419,7 +419,7 @@ def _note_return(connection: Connection, digest: Digest) -> None:
 
 def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
     """The roots and everything that they refer to, as far as their manifests are cached."""
-    return find_closure(roots, partial(_select_manifest, connection)).digests
+    return find_closure(roots, partial(_select_manifest, connection))
 
 
 def remove_rows(connection: Connection, digests: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ The walk names the manifests that it needs; its caller loads them, from memory, 
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -18,19 +19,34 @@ class PlatformMissing(Exception):
     """An index has nothing for a platform that was requested; the text names the platform."""
 
 
-class Closure:
-    """A walk over manifests, breadth first; each digest is requested once.
+class Followed(Enum):
+    """References whose digests a walk requests. An index may list an image under a media type that is no manifest's.
 
-    `digests`: the roots and everything found so far. `manifests`: those that were added, in the order of the walk.
-    `blobs`: the descriptors of everything that is no manifest by its media type. `platforms`: `os/architecture`, with
-    or without `/variant`, to which indexes are restricted; None follows every entry.
+    MANIFESTS: those of a manifest's media type. ENTRIES: these, and every entry of an index. ALL: all, for a caller to
+    whom a lookup costs little: a manifest is what is stored as one.
     """
 
-    def __init__(self, roots: Iterable[Digest] = (), platforms: Sequence[str] | None = None) -> None:
+    MANIFESTS = "manifests"
+    ENTRIES = "entries"
+    ALL = "all"
+
+
+class Closure:
+    """A walk over manifests, breadth first; each digest is requested once. Keeps no manifests, only digests.
+
+    `digests`: the roots and everything found so far. `platforms`: `os/architecture`, with or without `/variant`, to
+    which indexes are restricted; None follows every entry.
+    """
+
+    def __init__(
+        self,
+        roots: Iterable[Digest] = (),
+        platforms: Sequence[str] | None = None,
+        followed: Followed = Followed.MANIFESTS,
+    ) -> None:
         self.digests: set[Digest] = set()
-        self.manifests: dict[Digest, Manifest] = {}
-        self.blobs: dict[Digest, Descriptor] = {}
         self._platforms = platforms
+        self._followed = followed
         self._pending: deque[Digest] = deque()
         self._requested: set[Digest] = set()
         self._request(roots)
@@ -40,16 +56,15 @@ class Closure:
         while self._pending:
             yield self._pending.popleft()
 
-    def add(self, manifest: Manifest) -> None:
-        """Take a manifest that was requested, or a further root. Raises PlatformMissing."""
+    def add(self, manifest: Manifest) -> Sequence[Descriptor]:
+        """Take a manifest that was requested, or a further root; return its references. Raises PlatformMissing."""
         entries = references(manifest, self._platforms)
         self.digests.add(manifest.descriptor.digest)
         self._requested.add(manifest.descriptor.digest)
-        self.manifests[manifest.descriptor.digest] = manifest
-        blobs = {entry.digest: entry for entry in entries if not entry.is_manifest}
-        self.blobs |= blobs
-        self.digests.update(blobs)
-        self._request(entry.digest for entry in entries if entry.is_manifest)
+        every = self._followed is Followed.ALL or (self._followed is Followed.ENTRIES and bool(manifest.children))
+        self.digests.update(entry.digest for entry in entries)
+        self._request(entry.digest for entry in entries if every or entry.is_manifest)
+        return entries
 
     def _request(self, digests: Iterable[Digest]) -> None:
         for digest in digests:
@@ -59,13 +74,15 @@ class Closure:
                 self._pending.append(digest)
 
 
-def find_closure(roots: Iterable[Digest], find: Callable[[Digest], Manifest | None]) -> Closure:
+def find_closure(
+    roots: Iterable[Digest], find: Callable[[Digest], Manifest | None], followed: Followed = Followed.ALL
+) -> set[Digest]:
     """The closure of the roots over manifests that `find` knows; it returns None for the others."""
-    closure = Closure(roots)
+    closure = Closure(roots, followed=followed)
     for digest in closure:
         if manifest := find(digest):
             closure.add(manifest)
-    return closure
+    return closure.digests
 
 
 def references(manifest: Manifest, platforms: Sequence[str] | None = None) -> Sequence[Descriptor]:

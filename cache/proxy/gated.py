@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cache.index.base import History
-from cache.oci.closure import Closure
+from cache.oci.closure import Closure, Followed
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
@@ -138,7 +138,7 @@ class GatedRepository:
     async def _look_up(self, lookup: Lookup) -> set[Digest]:
         if isinstance(lookup, LinkedManifests):
             return await self._history.manifests(self._image.source, self._image.name)
-        closure = Closure(lookup.roots)
+        closure = Closure(lookup.roots, followed=Followed.ENTRIES)
         for digest in closure:
             if manifest := await self._index.find_manifest(digest):
                 closure.add(manifest)

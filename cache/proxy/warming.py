@@ -93,15 +93,16 @@ async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequen
     if not source.has_quota():
         raise QuotaReserved
     closure = Closure(platforms=platforms)
-    closure.add(await source.manifest(reference))
+    entries = [*closure.add(await source.manifest(reference))]
     counts.manifests += 1
     for digest in closure:
         if not source.has_quota():
             raise QuotaReserved
-        closure.add(await source.manifest(digest))
+        entries += closure.add(await source.manifest(digest))
         counts.manifests += 1
-    missing = [entry for entry in closure.blobs.values() if not source.holds(entry.digest)]
-    counts.held += len(closure.blobs) - len(missing)
+    blobs = {entry.digest: entry for entry in entries if not entry.is_manifest}
+    missing = [entry for entry in blobs.values() if not source.holds(entry.digest)]
+    counts.held += len(blobs) - len(missing)
     slots = asyncio.Semaphore(_CONCURRENT_BLOBS)
 
     async def fetch(entry: Descriptor) -> None:

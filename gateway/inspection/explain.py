@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cache.index.happenings import Happening, HappeningKind
-from cache.oci.closure import find_closure
+from cache.oci.closure import Followed, find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -81,15 +81,23 @@ def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePa
     Content without a link of the image counts as not cached, even if its bytes are stored.
     """
     linked = view.admin.linked(image.source, image.name)
-    known = find_closure([root.digest], lambda digest: view.admin.manifest(digest) if digest in linked else None)
+    manifests: dict[Digest, Manifest] = {}
+
+    def find(digest: Digest) -> Manifest | None:
+        manifest = view.admin.manifest(digest) if digest in linked else None
+        if manifest is not None:
+            manifests[digest] = manifest
+        return manifest
+
+    find_closure([root.digest], find, Followed.MANIFESTS)
     listed: list[tuple[str, Descriptor, Digest | None]] = [(_role(root), root, None)]
-    for digest, manifest in known.manifests.items():
+    for digest, manifest in manifests.items():
         listed += [(_role_in(manifest, child), child, digest) for child in manifest.references()]
     parts: list[ImagePart] = []
     for role, descriptor, parent in listed:
         digest = descriptor.digest
         blob_cached = not descriptor.is_manifest and digest in linked and view.store.stat(digest) is not None
-        parts.append(ImagePart(role, digest, descriptor.size, parent, blob_cached or digest in known.manifests))
+        parts.append(ImagePart(role, digest, descriptor.size, parent, blob_cached or digest in manifests))
     return parts
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cache.index.admin import CacheAdmin
+from cache.oci.closure import Followed, find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -120,7 +121,7 @@ class _CachedFacts:
         if isinstance(lookup, LinkedManifests):
             linked = self._admin.linked(self._source, self._image)
             return {digest for digest in linked if self._admin.manifest(digest) is not None}
-        return self._admin.closure(lookup.roots)
+        return find_closure(lookup.roots, self._admin.manifest, Followed.ENTRIES)
 
     def _creations(self, digests: Iterable[Digest]) -> dict[Digest, datetime]:
         return {digest: moment for digest in digests if (moment := self._creation(digest)) is not None}

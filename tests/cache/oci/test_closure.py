@@ -1,10 +1,11 @@
 """Closure: what a walk over manifests requests, and what it finds."""
 
 import json
+import sys
 
 import pytest
 
-from cache.oci.closure import Closure, PlatformMissing, find_closure, fits, references
+from cache.oci.closure import Closure, Followed, PlatformMissing, find_closure, fits, references
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
@@ -46,16 +47,30 @@ def test_a_closure_holds_manifests_and_blobs_at_every_depth() -> None:
     outer = index_of((inner, None), (TWO, None))
     known = {manifest.descriptor.digest: manifest for manifest in (ONE, TWO, inner, outer)}
     closure = find_closure([outer.descriptor.digest], known.get)
-    assert closure.digests == known.keys() | digests("one", "two", "base", "1", "2")
-    assert list(closure.manifests.values()) == [outer, inner, TWO, ONE]
-    assert closure.blobs.keys() == digests("one", "two", "base", "1", "2")
+    assert closure == known.keys() | digests("one", "two", "base", "1", "2")
 
 
 def test_a_manifest_that_cannot_be_had_is_found_without_its_references() -> None:
     index = index_of((ONE, None))
     closure = find_closure([index.descriptor.digest, *digests("other")], {index.descriptor.digest: index}.get)
-    assert closure.digests == {index.descriptor.digest, ONE.descriptor.digest} | digests("other")
-    assert closure.blobs == {}
+    assert closure == {index.descriptor.digest, ONE.descriptor.digest} | digests("other")
+
+
+def test_a_walk_is_breadth_first_and_returns_the_references_of_each_manifest() -> None:
+    inner = index_of((ONE, None))
+    outer = index_of((inner, None), (TWO, None))
+    known = {manifest.descriptor.digest: manifest for manifest in (ONE, TWO, inner, outer)}
+    closure = Closure([outer.descriptor.digest])
+    assert [closure.add(known[digest]) for digest in closure] == [
+        manifest.references() for manifest in (outer, inner, TWO, ONE)
+    ]
+
+
+def test_a_walk_keeps_no_manifest() -> None:
+    index, closure = index_of((ONE, None)), Closure()
+    before = sys.getrefcount(index)
+    closure.add(index)
+    assert sys.getrefcount(index) == before
 
 
 def test_each_manifest_is_requested_once() -> None:
@@ -72,8 +87,23 @@ def test_each_manifest_is_requested_once() -> None:
 def test_a_manifest_that_is_also_listed_as_a_blob_is_followed() -> None:
     disguised, plain = index_of((ONE, None), media_type="application/x"), index_of((ONE, None))
     known = {m.descriptor.digest: m for m in (disguised, plain, ONE)}
-    closure = find_closure([disguised.descriptor.digest, plain.descriptor.digest], known.get)
-    assert digests("one", "base", "1") < closure.digests
+    closure = find_closure([disguised.descriptor.digest, plain.descriptor.digest], known.get, Followed.MANIFESTS)
+    assert digests("one", "base", "1") < closure
+
+
+@pytest.mark.parametrize(
+    ("followed", "entry", "layer"),
+    [(Followed.MANIFESTS, False, False), (Followed.ENTRIES, True, False), (Followed.ALL, True, True)],
+)
+def test_what_is_stored_as_a_manifest_may_be_followed_whatever_media_type_it_is_listed_under(
+    followed: Followed, entry: bool, layer: bool
+) -> None:
+    index, image_over = index_of((ONE, None), media_type="application/x"), image("over", ONE.raw.decode())
+    known = {m.descriptor.digest: m for m in (index, image_over, ONE)}
+    for root, expected in ((index, entry), (image_over, layer)):
+        closure = find_closure([root.descriptor.digest], known.get, followed)
+        assert ONE.descriptor.digest in closure
+        assert (digests("one", "base", "1") < closure) is expected
 
 
 def test_a_walk_for_some_platforms_leaves_the_others_out() -> None:

@@ -35,10 +35,9 @@ def image(seed: str, *layers: bytes, created: str | None = None) -> tuple[Manife
     return Manifest.parse(OCI_MANIFEST, json.dumps(document).encode()), blobs
 
 
-def index_over(*children: Manifest) -> Manifest:
+def index_over(*children: Manifest, media_type: str = OCI_MANIFEST) -> Manifest:
     entries = [
-        {"mediaType": child.descriptor.media_type, "digest": str(child.descriptor.digest), "size": len(child.raw)}
-        for child in children
+        {"mediaType": media_type, "digest": str(child.descriptor.digest), "size": len(child.raw)} for child in children
     ]
     document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     return Manifest.parse(OCI_INDEX, json.dumps(document).encode())
@@ -146,12 +145,13 @@ async def test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_s
     assert (await repository.manifest(OLD.descriptor.digest)).manifest == OLD
 
 
-async def test_the_parts_of_a_withheld_index_are_withheld(bench: Bench) -> None:
+@pytest.mark.parametrize("media_type", [OCI_MANIFEST, "application/x"])
+async def test_the_parts_of_a_withheld_index_are_withheld(bench: Bench, media_type: str) -> None:
     bench.script.publish(OLD)
     await bench.open().manifest(LATEST)
     bench.clock.advance(4 * DAY)
     bench.script.publish(NEW, V1)
-    bench.script.publish(index_over(NEW, OLD))
+    bench.script.publish(index_over(NEW, OLD, media_type=media_type))
     await bench.open().manifest(LATEST)
     await bench.open().manifest(NEW.descriptor.digest)
     for refused in (gated(bench).manifest(NEW.descriptor.digest), gated(bench).blob(Digest.of(OWN))):

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import itertools
+import json
 import os
 import threading
 import time
@@ -13,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from cache.events import CacheEvents, CacheLevel
+from cache.index.admin import CacheAdmin
 from cache.index.maintenance import CacheMaintenance
 from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.media_types import OCI_INDEX
+from cache.oci.names import Tag
 from cache.retention import sweep
 from cache.retention.eviction import EvictionLimits
 from cache.retention.sweep import Evictor, Sweeper, SweepTimings, prefixes
@@ -127,6 +132,22 @@ async def test_what_is_pinned_stays_with_all_below_it(keeper: Keeper, reference:
     assert await keeper.held(config, *other) == [True] + [False] * 12
     assert await keeper.index.find_manifest(digest) == manifest
     assert keeper.maintenance.manifest_bytes(digest) == manifest.raw
+
+
+async def test_a_pin_protects_what_is_below_an_entry_of_a_foreign_media_type(keeper: Keeper) -> None:
+    child = manifest_of("child")
+    entry = {"mediaType": "application/x", "digest": str(child.descriptor.digest), "size": len(child.raw)}
+    index = Manifest.parse(OCI_INDEX, json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+    await keeper.put_image(index, "latest", age=5000)
+    await keeper.put_image(child, "child", age=5000)
+    config = keeper.write(b"child")
+    await keeper.index.record(BlobInfo(config, 5), Link(ANONYMOUS, APP, config))
+    keeper.used(config, 5000)
+    keeper.pin(ANONYMOUS, APP, "latest")
+    await keeper.index.forget(ANONYMOUS, APP, Tag("child"))
+    keeper.evicting(EvictionLimits(0)).sweep()
+    assert await keeper.held(config) == [True]
+    assert config in CacheAdmin(keeper.folder / "cache.db").closure([index.descriptor.digest])
 
 
 async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keeper: Keeper) -> None:
