@@ -17,9 +17,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from cache.runtime.locks import lock, open_lock_file
+from cache.runtime.locks import lock, open_lock_file, try_lock
 
 BUSY_TIMEOUT_MS = 5_000
+MIGRATION_TURN_SECONDS = 30.0
+"""How long a process that starts waits for others that migrate or write."""
 WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
 """Execution options of a writing engine: it takes the lock at the beginning of a transaction, not in the middle."""
 
@@ -66,7 +68,7 @@ def migrate(path: Path, script_location: str) -> None:
     engine = create_engine(url("sqlite", path, mode="rwc"), poolclass=NullPool)
     listen(engine)
     event.listen(engine, "connect", _write_ahead)
-    with explained(path), alone(path):
+    with explained(path), alone(path, MIGRATION_TURN_SECONDS):
         config = Config()
         config.set_main_option("script_location", script_location)
         if not path.exists():  # SQLite would create it readable for everybody; files beside it take its mode
@@ -140,10 +142,11 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def alone(path: Path, seconds: float | None = None) -> Iterator[None]:
     """Hold the lock file beside `path` within the block, after waiting for it; the file is never deleted.
 
-    Writers queue for this lock: SQLite's own lock is polled, and fails as busy after many unlucky polls.
+    Writers queue for this lock: SQLite's own lock is polled, and fails as busy after many unlucky polls. `seconds`:
+    how long to wait, by polling, out of turn; None queues for as long as it takes. Raises DatabaseUnusable.
     """
     try:
         descriptor = open_lock_file(path.with_name(f"{path.name}.lock"))
@@ -152,7 +155,10 @@ def alone(path: Path) -> Iterator[None]:
             f"{path.parent} cannot be written ({error.strerror}): use a folder that belongs to this user"
         ) from error
     try:
-        lock(descriptor)
+        if seconds is None:
+            lock(descriptor)
+        else:
+            _poll_lock(descriptor, path, seconds)
         yield
     finally:
         os.close(descriptor)
@@ -170,3 +176,16 @@ def writing(engine: Engine, path: Path) -> Iterator[Connection]:
     """Open a transaction that writes to the file, alone among all writers. Raises DatabaseUnusable."""
     with explained(path), alone(path), engine.execution_options(**WRITES).begin() as connection:
         yield connection
+
+
+def _poll_lock(descriptor: int, path: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise locked_error(path)
+        time.sleep(0.02)
+
+
+def locked_error(path: Path) -> DatabaseUnusable:
+    """The error of a process that waited for others in vain."""
+    return DatabaseUnusable(f"{path} cannot be used (database is locked): try again")

@@ -1,10 +1,12 @@
 """Database: opens, migrates, reads and writes gateway.db; writers take turns. It knows no table but the changes."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -15,6 +17,7 @@ from gateway.db.changes import ChangeSignal
 DATABASE_FILE = "gateway.db"
 MIGRATIONS = "gateway.db:migrations"
 TURN_SECONDS = 5.0
+CLOSE_SECONDS = 0.5
 
 
 class Database:
@@ -77,16 +80,24 @@ class WriterTurns:
         """`seconds`: how long a writer waits for its turn."""
         self._path = path
         self._seconds = seconds
-        # One thread: it takes the turns of this process in order, and at most one waits for other processes.
-        self._taking = ThreadPoolExecutor(1, "gateway-db-turn")
+        self._waiting: SimpleQueue[Future[ExitStack] | None] = SimpleQueue()
+        # One thread: it takes the turns of this process in order, and at most one waits for other processes. A process
+        # that gave up waiting may end while the thread still waits.
+        self._thread = threading.Thread(target=self._take_turns, name="gateway-db-turn", daemon=True)
 
     def close(self) -> None:
-        self._taking.shutdown(wait=False, cancel_futures=True)
+        """End the thread; one that waits for another process is left behind."""
+        if self._thread.ident is not None:
+            self._waiting.put(None)
+            self._thread.join(CLOSE_SECONDS)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Hold the turn for the block. Raises DatabaseUnusable when it does not come in time."""
-        taken = self._taking.submit(self._take)
+        taken: Future[ExitStack] = Future()
+        if self._thread.ident is None:
+            self._thread.start()
+        self._waiting.put(taken)
         try:
             async with asyncio.timeout(self._seconds):
                 held = await asyncio.wrap_future(taken)
@@ -94,10 +105,20 @@ class WriterTurns:
             if not taken.cancel():
                 taken.add_done_callback(_give_back)
             if isinstance(error, TimeoutError):
-                raise DatabaseUnusable(f"{self._path} cannot be used (database is locked): try again") from None
+                raise sqlite.locked_error(self._path) from None
             raise
         with held:
             yield
+
+    def _take_turns(self) -> None:
+        """Body of the thread."""
+        while (taken := self._waiting.get()) is not None:
+            if not taken.set_running_or_notify_cancel():
+                continue
+            try:
+                taken.set_result(self._take())
+            except BaseException as error:  # a thread's last resort: its waiter must learn of it
+                taken.set_exception(error)
 
     def _take(self) -> ExitStack:
         """Wait for the lock; closing the stack releases it."""

@@ -42,7 +42,7 @@ async def prepare(connection: AsyncConnection, now: datetime) -> None:
 async def create(connection: AsyncConnection, path: str, now: datetime) -> Group:
     """Store a private group with its dependency proxy on; `update` changes it further.
 
-    Raises PathInvalid, GroupExists, and GroupUnknown for the group above.
+    Raises PathInvalid, GroupExists, and ParentUnknown.
     """
     group = new_group(path, now)
     above = parent_path(path)

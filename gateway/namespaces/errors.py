@@ -18,7 +18,11 @@ class GroupExists(TreeError):
 
 
 class GroupUnknown(TreeError):
-    """No group has this path, or the group above it does not exist."""
+    """No group has this path."""
+
+
+class ParentUnknown(TreeError):
+    """The group above a new group does not exist."""
 
 
 class GroupNotEmpty(TreeError):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from cache.policy.gate import Gate
 from gateway import docker_hub
-from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected
+from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected, ParentUnknown
 from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
 
 HUB = "hub"
@@ -66,10 +66,10 @@ def new_group(path: str, now: datetime) -> Group:
 
 
 def check_creation(group: Group, parent: Group | None) -> None:
-    """Check that a new group has a place in the tree. `parent`: the group above, if it exists. Raises GroupUnknown."""
+    """Check that a new group has a place in the tree. `parent`: the group above, if it exists. Raises ParentUnknown."""
     above = parent_path(group.path)
     if above and parent is None:
-        raise GroupUnknown(f"group {group.path!r} needs the group {above!r} above it: create that first")
+        raise ParentUnknown(f"group {group.path!r} needs the group {above!r} above it: create that first")
 
 
 def check_update(old: Group, new: Group) -> None:
@@ -94,7 +94,7 @@ def check_deletion(group: Group, inside: Sequence[str]) -> None:
 
 def unknown_group(path: str) -> GroupUnknown:
     """The error for a path that no group has."""
-    return GroupUnknown(f"there is no group {path!r}: list the groups to see those there are")
+    return GroupUnknown(f"there is no group {path!r}")
 
 
 def _enumerate(paths: Sequence[str], limit: int = 3) -> str:

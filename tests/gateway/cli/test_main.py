@@ -216,9 +216,9 @@ def test_only_create_makes_a_data_folder(terminal: Terminal, words: tuple[str, .
         (("create", "x/y"), "group 'x/y' needs the group 'x' above it: create that first"),
         (("create", "V2"), "group path 'V2' has capitals, which registry names must not: use 'v2'"),
         (("create", "v2"), "group path 'v2' holds the reserved word 'v2': use another name"),
-        (("show", "x"), "there is no group 'x': list the groups to see those there are"),
-        (("update", "x"), "there is no group 'x': list the groups to see those there are"),
-        (("delete", "x"), "there is no group 'x': list the groups to see those there are"),
+        (("show", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
+        (("update", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
+        (("delete", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
         (("delete", "a"), "group 'a' holds a/b: delete what is inside it first"),
         (
             ("update", "a", "--anonymous-pull"),

@@ -1,6 +1,7 @@
 """The database: migrations, transactions, and writers that take turns; real SQLite in a folder of the test's own."""
 
 import asyncio
+import contextlib
 import fcntl
 import multiprocessing
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL, create_engine, text
 
-from cache.sqlite import Watcher
+from cache.sqlite import Watcher, alone
 from gateway.db import groups, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
 from gateway.namespaces.errors import GroupExists
@@ -182,6 +183,35 @@ async def test_processes_that_write_at_once_take_turns_and_none_is_refused(tmp_p
         await asyncio.to_thread(process.join)
         assert process.exitcode == 0
     assert len(await paths(database)) == 100
+
+
+def write_in_vain(path: Path) -> None:
+    """Work of another process that does not wait long for its turn."""
+
+    async def write() -> None:
+        async with Database.open(path, turn_seconds=0.01) as database:
+            await create(database, "x")
+
+    with contextlib.suppress(DatabaseUnusable):
+        asyncio.run(write())
+
+
+@pytest.mark.usefixtures("processes")
+async def test_a_process_that_gave_up_waiting_ends_though_the_other_writer_does_not(
+    tmp_path: Path, database: Database
+) -> None:
+    async with database.write():
+        process = SPAWN.Process(target=write_in_vain, args=(tmp_path / "gateway.db",))
+        process.start()
+        await asyncio.to_thread(process.join, 60)
+        assert process.exitcode == 0
+
+
+def test_a_migration_waits_only_so_long_for_a_writer(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    refused = pytest.raises(DatabaseUnusable, match=r"x\.db cannot be used \(database is locked\)")
+    with alone(path), refused, alone(path, 0.01):
+        raise AssertionError("two were alone")
 
 
 @pytest.mark.usefixtures("processes")
