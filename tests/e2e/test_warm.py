@@ -86,7 +86,8 @@ def test_what_broke_off_is_named_and_goes_on_where_it_was(
     assert (code, [one["image"] for one in rest["failed"]]) == (1, ["warm/nowhere:latest"])
     assert holds(server, *mid.layers)
     assert all(hub.count("cdn", "GET", digest) == 0 for digest in tiny.layers)
-    assert all(hub.count("cdn", "GET", digest) == 1 for digest in mid.layers)
+    begun = [line for line in server.log_text().splitlines() if "fill_began" in line]
+    assert all(sum(digest in line for line in begun) == 1 for digest in mid.layers)  # slow downloads are divided
 
 
 def test_a_platform_that_is_not_there_is_said(hub: Hub, published: Publish, gateway: GatewayFactory) -> None:

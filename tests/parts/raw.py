@@ -117,10 +117,11 @@ class RawStream:
         self._pending = b""
         return "sha256:" + hasher.hexdigest()
 
-    def same_as(self, expected: bytes) -> bool:
-        """Reads and discards the rest; whether each received byte equals that of `expected` at its offset."""
-        same, view = expected.startswith(self._pending), memoryview(bytearray(READ))
-        position, self._pending = len(self._pending), b""
+    def same_as(self, expected: bytes, start: int = 0, stop: int | None = None) -> bool:
+        """Reads and discards the rest; whether each received byte equals that of `expected` at its offset between
+        `start` and `stop`."""
+        same, view = expected.startswith(self._pending, start), memoryview(bytearray(READ))
+        position, self._pending = start + len(self._pending), b""
         while self._left and not self._ended:  # a promised length needs no copies
             if self._buffer:
                 part = memoryview(self._take(self._left))
@@ -132,7 +133,7 @@ class RawStream:
         for part in self._body:
             same = same and expected.startswith(part, position)
             position += len(part)
-        return same and position <= len(expected)
+        return same and position <= (len(expected) if stop is None else stop)
 
     @property
     def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:

@@ -27,6 +27,10 @@ from tests.parts.processes import HOST, PartFailed, answers_tcp, group_members, 
 LARGE = 4 * 1024 * 1024
 
 
+LOOPBACK, ESTABLISHED = "0100007F", "01"
+"""127.0.0.1 and the state of an open connection, as /proc/net/tcp writes them."""
+
+
 class Kept:
     """A kept connection that carries one request after the other."""
 
@@ -46,9 +50,9 @@ class Kept:
     def worker(self) -> int:
         """Find the worker that has accepted the connection."""
         ours, theirs = self._connection.sock.getsockname()[1], self._server.port
-        wanted = f"{theirs:04X} ", f":{ours:04X} "
+        wanted = [f"{LOOPBACK}:{theirs:04X}", f"{LOOPBACK}:{ours:04X}", ESTABLISHED]
         rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        [inode] = [row[9] for row in rows if f"{row[1]} ".endswith(wanted[0]) and f"{row[2]} ".endswith(wanted[1])]
+        [inode] = [row[9] for row in rows if row[1:4] == wanted]
         [pid] = [pid for pid in self._server.workers if f"socket:[{inode}]" in descriptors(pid)]
         return pid
 
