@@ -1,4 +1,4 @@
-"""Incoming: a body as it arrives from an upstream, and the limits that its reader enforces."""
+"""Bodies as they arrive from an upstream, and the limits that their reader enforces."""
 
 import time
 from collections.abc import Callable
@@ -7,22 +7,9 @@ from typing import Protocol
 
 from cache.download.limits import DownloadLimits
 from cache.store.spool import LengthMismatch
+from cache.upstream.client import BlobStream
 from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Fault, Part, Rest
-
-
-class Incoming(Protocol):
-    """A body as it arrives. `receive_into` blocks and returns 0 at the end; `abort` wakes it from another thread.
-
-    Its first byte is the one at offset `start` of the blob; `size` bytes will arrive, None where that is unknown.
-    """
-
-    start: int
-    size: int | None
-    accepts_ranges: bool
-
-    def receive_into(self, buffer: memoryview) -> int: ...
-    def abort(self) -> None: ...
 
 
 class Fetch(Protocol):
@@ -31,7 +18,7 @@ class Fetch(Protocol):
     For a part it opens exactly that part; for the rest it may open the whole.
     """
 
-    def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[Incoming]: ...
+    def __call__(self, part: Part | Rest | None = None, /) -> AbstractContextManager[BlobStream]: ...
 
 
 def agreed_size(known: int | None, promised: int | None) -> int | None:
@@ -43,13 +30,15 @@ def agreed_size(known: int | None, promised: int | None) -> int | None:
 
 
 class LimitedBody:
-    """An Incoming that is ended where it is too slow, or promised no length and does not end.
+    """A BlobStream that is ended where it is too slow, or promised no length and does not end.
 
     `receive_into` raises Unavailable or Corrupt then. `clock` in seconds; time that it does not count is no delay of
     the upstream's.
     """
 
-    def __init__(self, incoming: Incoming, limits: DownloadLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, incoming: BlobStream, limits: DownloadLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.start, self.size, self.accepts_ranges = incoming.start, incoming.size, incoming.accepts_ranges
         self._receive_into, self.abort = incoming.receive_into, incoming.abort  # bound once: called per few KiB
         self._left = limits.unsized - incoming.start if incoming.size is None else None

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cache.download.incoming import Incoming
+from cache.upstream.client import BlobStream
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Part, Rest
 
@@ -67,7 +67,7 @@ class ScriptedBody:
     # Called by the flight.
 
     @contextmanager
-    def fetch(self, part: Part | Rest | None = None, /) -> Iterator[Incoming]:
+    def fetch(self, part: Part | Rest | None = None, /) -> Iterator[BlobStream]:
         self.opened += 1
         self.requests.append(part)
         if self.opened > 1:

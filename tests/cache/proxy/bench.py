@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cache.download.flight import Flights
-from cache.download.incoming import Incoming
 from cache.download.leased_spool import DownloadStorage
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
@@ -26,6 +25,7 @@ from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.allowance import RequestKind
+from cache.upstream.client import BlobStream
 from cache.upstream.errors import NotFound, UpstreamError
 from cache.upstream.ledger import Ledger
 from cache.upstream.quota import Quota
@@ -133,7 +133,7 @@ class ScriptedClient:
         return len(self._script.blobs[digest])
 
     @contextmanager
-    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None) -> Iterator[Incoming]:
+    def open_blob(self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None) -> Iterator[BlobStream]:
         self._script.note("get blob", image)
         if digest not in self._script.blobs:
             raise NotFound("no such blob")
