@@ -25,8 +25,9 @@ def mirror() -> Iterator[Liar]:
 
 
 def mirrored(liar: Liar, *mirrors: Liar, **more: Any) -> dict[str, Any]:
+    """Return settings with mirrors. Nothing is fetched ahead, since tests count the requests that a mirror gets."""
     settings = liar.settings(mirrors=[mirror.url for mirror in mirrors], **more)
-    return {"upstreams": {"docker.io": settings}, "cache": {"ttl": "0s"}}
+    return {"upstreams": {"docker.io": settings}, "cache": {"ttl": "0s", "prefetch": False}}
 
 
 @pytest.mark.parametrize("fault", ["down", "limited", "wrong"])
