@@ -498,8 +498,13 @@ def test_a_note_is_written_as_earlier_versions_read_it(tmp_path: Path) -> None:
         raw = path.read_bytes()
         document = json.loads(raw[raw.index(b"{") : raw.rindex(b"}") + 1])
         assert document == {
-            "source": "source", "image": "image", "inode": 7, "boot": "boot",
-            "stage": value, "size": None, "failure": None,
+            "source": "source",
+            "image": "image",
+            "inode": 7,
+            "boot": "boot",
+            "stage": value,
+            "size": None,
+            "failure": None,
         }
         view = sidecar.read(path)
         assert view is not None
