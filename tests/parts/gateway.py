@@ -14,6 +14,7 @@ from .ports import HOST, free_port
 from .processes import LONGEST_START, Process, answers_http, plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
+INSIDE = Path(__file__).resolve().parent / "inside"
 LONGEST_COMMAND = 120
 
 
@@ -22,7 +23,8 @@ class Gateway:
 
     `config` is TOML text or the equivalent nested dicts; `arguments` are more arguments of `serve`. One worker serves,
     unless the config says otherwise. `start` returns when `/-/ready` responds with 200. Port and data outlive `stop`.
-    With TESTS_ZERO_COPY=off in the environment of the tests, every server reads the files that it sends.
+    With TESTS_ZERO_COPY=off in the environment of the tests, every server reads the files that it sends. The processes
+    count their tasks when told to (tests/parts/holdings.py).
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class Gateway:
         self.data = directory / "data"
         self.config_file = directory / "gateway.toml"
         self.port = port or free_port()
-        directory.mkdir(parents=True, exist_ok=True)
+        self.task_counts = directory / "tasks"
+        self.task_counts.mkdir(parents=True, exist_ok=True)
         self.configure(config)
         own = plain_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", NO_COLOR="1", **(environment or {}))
         self._environment = own
         serving = own | ({"GATEWAY_ZERO_COPY": "false"} if os.environ.get("TESTS_ZERO_COPY") == "off" else {})
+        serving |= {"PYTHONPATH": f"{INSIDE}:{own['PYTHONPATH']}", "TASK_COUNTS": str(self.task_counts)}
         words = ["serve", *self._where, f"--host={HOST}", f"--port={self.port}", *arguments]
         self.process = Process(
             [sys.executable, "-m", "gateway", *words],
