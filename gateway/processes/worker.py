@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -93,6 +94,7 @@ async def _run(setup: WorkerSetup) -> None:
         ):
             further = [ListeningApp(*pair) for pair in zip(setup.listening[1:], others, strict=True)]
             server = Server(main, tls=tls_files(setup.settings), server_state=server_state)
+            gc.freeze()  # else the collector walks all of the app again, 50 ms, during one of the first requests
             os.write(setup.report, READY)
             await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
     finally:
