@@ -9,6 +9,7 @@ from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
+from cache.runtime.fair_queue import Requester
 from cache.values import Source
 from gateway.docker_hub import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
@@ -43,17 +44,18 @@ class ImageKey:
     reference: Tag | Digest | None = None
 
 
-def open_repository(location: ProxiedLocation, services: Services) -> OpenedRepository:
+def open_repository(location: ProxiedLocation, services: Services, client: str = "") -> OpenedRepository:
     """Open the image of a location with the credential that serves its group; the caller has decided who may pull.
 
-    Raises Denied where the settings of the upstream or the gate of the group refuse the image.
+    `client`: name of the client, for turns among the clients of the group; empty for maintenance. Raises Denied where
+    the settings of the upstream or the gate of the group refuse the image.
     """
-    plain = open_allowed_image(location, services)
+    plain = open_allowed_image(location, services, client)
     gated = _behind_gate(plain, location, services)
     return OpenedRepository(gated, plain, location.group.path, location.upstream)
 
 
-def open_allowed_image(location: ProxiedLocation, services: Services) -> ProxiedRepository:
+def open_allowed_image(location: ProxiedLocation, services: Services, client: str = "") -> ProxiedRepository:
     """Open an image whose name the settings and the gate allow, without the group's pins and cooldown.
 
     Maintenance revalidates tags through it, whatever the group makes of them. Raises Denied.
@@ -64,8 +66,9 @@ def open_allowed_image(location: ProxiedLocation, services: Services) -> Proxied
         verdict = decide_image(group.gate, location.upstream, image, short_names(location.upstream, image))
         if not verdict.allowed:
             raise Denied(f"group {group.path!r}: {verdict.reason}")
-    client = services.upstreams.client(group, location.upstream)
-    return ProxiedRepository(services.pull_through, client, image, group.path, fresh_only=group.fresh_only)
+    requester = Requester(group.path, client)
+    upstream = services.upstreams.client(group, location.upstream)
+    return ProxiedRepository(services.pull_through, upstream, image, requester, fresh_only=group.fresh_only)
 
 
 def check_upstream_allows(location: ProxiedLocation, upstreams: Upstreams) -> None:

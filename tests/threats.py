@@ -583,6 +583,20 @@ THREATS = [
         Disarm("cache/upstream/quota.py", "self._refuse(known, kind, now)\n        self._pulling", "self._pulling"),
     ),
     Threat(
+        "a queue filled by one group",
+        "The waiting misses of one group, or of one client, fill the queue, and those of all others are refused.",
+        "Groups take turns, then their clients; in a full queue, the latest item of whoever has the most is refused.",
+        (
+            "tests/cache/proxy/test_queue.py::test_a_group_that_fills_the_queue_takes_no_place_of_another",
+            "tests/cache/runtime/test_fair_queue.py",
+        ),
+        Disarm(
+            "cache/runtime/fair_queue.py",
+            "group = _largest({group: self._counts[group] for group in self._groups})",
+            "group = next(reversed(self._groups))",
+        ),
+    ),
+    Threat(
         "mirrors that learn or decide too much",
         "A mirror receives a credential, decides what an account may read, or moves a cached tag back.",
         "Mirrors serve anonymous sources only, and a tag only if the upstream is silent and it is not cached.",

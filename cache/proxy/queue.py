@@ -1,24 +1,23 @@
 """PullQueue: misses wait while an upstream must not be called, and continue in fair order.
 
-Each waiting miss belongs to a group, whose name is opaque. Groups take turns, and within a group the order is first in,
-first out, so that a group with a thousand misses does not delay one with a single miss.
+Each waiting miss has a requester. Groups take turns, then the clients of a group, so that a group with a thousand
+misses neither delays one with a single miss nor takes its place in the queue.
 """
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from cache.runtime.fair_queue import FairQueue, Requester
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
     """Limits of one source's queue.
 
-    `length`: misses that wait; more are refused at once. `wait`: seconds that a miss waits at most; the rest of the
-    time until clients give up is for the fetch itself. `check_interval`: seconds between two looks at the pause.
+    `length`: misses that wait; for one more, the latest of whoever has the most is refused. `wait`: seconds that a miss
+    waits at most; the rest of the time until clients give up is for the fetch itself. `check_interval`: seconds between
+    two looks at the pause.
     """
 
     length: int = 128
@@ -29,56 +28,29 @@ class QueueLimits:
 DEFAULT_LIMITS = QueueLimits()
 
 
-class RoundRobin(Generic[T]):
-    """Items of groups, taken one by one in rounds over the groups."""
-
-    def __init__(self) -> None:
-        self._groups: OrderedDict[Hashable, deque[T]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return sum(map(len, self._groups.values()))
-
-    def add(self, group: Hashable, item: T) -> None:
-        self._groups.setdefault(group, deque()).append(item)
-
-    def take(self) -> T:
-        """The next item, which is removed. Raises KeyError where there is none."""
-        group, items = self._groups.popitem(last=False)
-        item = items.popleft()
-        if items:
-            self._groups[group] = items
-        return item
-
-    def remove(self, group: Hashable, item: T) -> None:
-        """Remove an item; does nothing where it has been taken."""
-        items = self._groups.get(group)
-        if items is not None and item in items:
-            items.remove(item)
-            if not items:
-                del self._groups[group]
-
-
 class PullQueue:
     """Queue of one source. `pause` returns the seconds for which nothing may be sent; other processes may change it."""
 
     def __init__(self, pause: Callable[[], float], limits: QueueLimits = DEFAULT_LIMITS) -> None:
         self._pause = pause
         self._limits = limits
-        self._waiting: RoundRobin[asyncio.Future[bool]] = RoundRobin()
+        self._waiting: FairQueue[asyncio.Future[bool]] = FairQueue(limits.length)
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def wait(self, group: Hashable) -> bool:
-        """Whether it is the caller's turn now; False where that will not be in time, or too many wait."""
+    async def wait(self, who: Requester) -> bool:
+        """Whether it is the requester's turn now; False where that will not be in time, or too many wait."""
         seconds = self._pause()
         if not seconds and not self._waiting:
             return True
-        if seconds > self._limits.wait or len(self._waiting) >= self._limits.length:
+        if seconds > self._limits.wait:
             return False
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.add(group, turn)
+        self._waiting.add(who, turn)
+        if (refused := self._waiting.surplus()) is not None:
+            self._end_wait(refused, admitted=False)
         self._check_in(seconds)
         try:
             async with asyncio.timeout(self._limits.wait):
@@ -86,7 +58,7 @@ class PullQueue:
         except TimeoutError:
             return False
         finally:
-            self._waiting.remove(group, turn)
+            self._waiting.remove(who, turn)
 
     def _check_in(self, seconds: float) -> None:
         if self._timer is None:
@@ -97,10 +69,10 @@ class PullQueue:
     def _check(self) -> None:
         self._timer = None
         seconds = self._pause()
-        while self._waiting and seconds > self._limits.wait:
-            self._end_wait(self._waiting.take(), admitted=False)
-        if self._waiting and not seconds:
-            self._end_wait(self._waiting.take(), admitted=True)
+        while seconds > self._limits.wait and (taken := self._waiting.take()):
+            self._end_wait(taken[1], admitted=False)
+        if not seconds and (taken := self._waiting.take()):
+            self._end_wait(taken[1], admitted=True)
         if self._waiting:
             self._check_in(seconds)
 

@@ -5,7 +5,6 @@ upstream or served stale; digests stand for themselves. Blobs are in `blobs`, ri
 """
 
 import asyncio
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
@@ -40,6 +39,7 @@ from cache.repository import (
     FoundSize,
     FoundTarget,
 )
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
@@ -62,18 +62,18 @@ class ProxiedRepository:
         shared: PullThrough,
         client: UpstreamClient,
         image: RepositoryName,
-        group: Hashable = None,
+        requester: Requester = NOBODY,
         *,
         fresh_only: bool = False,
     ) -> None:
-        """`group`: on whose behalf misses wait where an upstream's limit is used up; groups take turns. `fresh_only`: a
+        """`requester`: on whose behalf the upstream is called; groups take turns, then their clients. `fresh_only`: a
         tag that the upstream cannot confirm is refused, not served stale."""
         self._shared = shared
         self._client = client
         self._image = image
         self._source = client.source
         self._fresh_only = fresh_only
-        self._group = group
+        self._requester = requester
 
     # A repository is opened for each request, and most requests are for a recent manifest, which needs none of these.
 
@@ -83,7 +83,7 @@ class ProxiedRepository:
 
     @cached_property
     def _calls(self) -> UpstreamCalls:
-        return UpstreamCalls(self._shared, self._client, self._image, self._rights, self._group)
+        return UpstreamCalls(self._shared, self._client, self._image, self._rights, self._requester)
 
     @cached_property
     def blobs(self) -> ProxiedBlobs:

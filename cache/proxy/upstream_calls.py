@@ -20,6 +20,7 @@ from cache.proxy.errors import refusal
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
+from cache.runtime.fair_queue import Requester
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
@@ -47,14 +48,14 @@ class UpstreamCalls:
     """Calls for one image. Shared work runs in tasks of the app and ends with none of the requests."""
 
     def __init__(
-        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, rights: Rights, group: Hashable
+        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, rights: Rights, requester: Requester
     ) -> None:
-        """`group`: on whose behalf misses wait where an upstream's limit is used up; groups take turns."""
+        """`requester`: on whose behalf misses wait where an upstream's limit is used up; groups take turns."""
         self._shared = shared
         self._client = client
         self._image = image
         self._rights = rights
-        self._group = group
+        self._requester = requester
         self._source = client.source
 
     def share(
@@ -90,7 +91,7 @@ class UpstreamCalls:
         if queue is None:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
         if self._client.pause(kind) or (len(queue) and kind is RequestKind.PULL):
-            await queue.wait(self._group)
+            await queue.wait(self._requester)
 
     @asynccontextmanager
     async def for_client(self, unknown: type[RegistryError]) -> AsyncIterator[None]:

@@ -38,11 +38,11 @@ class RepositoryOpener:
         self._options = options
 
     async def open(
-        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
+        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None, address: str = ""
     ) -> OpenedRepository:
         """Open the repository that a name leads to below a root, or by itself.
 
-        Raises NameUnknown, Denied, Unsupported.
+        `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported.
         """
         location = await self._services.directory.locate(name, root)
         if isinstance(location, NativeLocation):
@@ -56,4 +56,4 @@ class RepositoryOpener:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream}: {decision.reason}")
         if not decision.allowed:
             raise Denied(decision.reason)
-        return open_repository(location, self._services)
+        return open_repository(location, self._services, principal.name or address)

@@ -81,7 +81,8 @@ class Pull:
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
         root = chosen_root(request.scope).root
-        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root)
+        address = request.client.host if request.client else ""
+        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, address)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
         return opened
 
