@@ -705,6 +705,18 @@ THREATS = [
             "gateway/observability/logs.py", "return text if text.isprintable() and not any", "return text if not any"
         ),
     ),
+    Threat(
+        "invented names",
+        "A client requests thousands of invented images, and a token or a write is kept for each of them.",
+        "A source keeps 256 tokens, those used last, for an hour at most; a name never recorded is not written about.",
+        (
+            "tests/cache/upstream/test_tokens.py::test_invented_names_fill_no_memory",
+            "tests/cache/upstream/test_tokens.py::test_of_many_tokens_those_that_are_used_are_kept",
+            "tests/cache/proxy/test_repository.py::test_a_refused_name_that_was_never_pulled_changes_nothing",
+            "tests/cache/runtime/test_throttle.py::test_invented_causes_fill_no_memory",
+        ),
+        Disarm("cache/upstream/tokens.py", "while len(self._held) > TOKENS_KEPT:", "while False:"),
+    ),
 ]
 
 

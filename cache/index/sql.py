@@ -206,11 +206,28 @@ class SqlIndex:
                     self._sizes[fact.digest] = fact.size
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        """Forget a tag or an image at once in this process. If that cannot be written, the next write tries it
-        again."""
+        """Forget a tag or an image at once in this process. If that cannot be written, the next write tries it again.
+
+        Nothing is written, and nobody's memory is dropped, for a name that was never recorded: clients can invent any
+        number of them.
+        """
         self._unwritten.add((source, image, tag))
-        self._drop(source, image, tag)
-        await self._write(lambda connection: None, lambda: self._drop(source, image, tag))
+        if self._holds(source, image, tag):
+            self._drop(source, image, tag)
+        await self._write(
+            lambda connection: None,
+            lambda: self._drop(source, image, tag),
+            unless=lambda connection: not _is_recorded(connection, source, image, tag),
+            spared=lambda: self._unwritten.discard((source, image, tag)),
+        )
+
+    def _holds(self, source: Source, image: RepositoryName, tag: Tag | None) -> bool:
+        """Whether a pointer or a link of a tag or an image is in memory."""
+        if tag is not None:
+            return (source, image, tag) in self._pointers
+        return any(key[:2] == (source, image) for key in self._pointers) or any(
+            (link.source, link.image) == (source, image) for link in self._links
+        )
 
     async def _read(self, query: Callable[[Connection], T], of: Hashable = None) -> T:
         """Run a query in a thread; concurrent queries with the same key `of` share the result while nothing changes.
@@ -227,10 +244,18 @@ class SqlIndex:
             reading.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(reading)
 
-    async def _write(self, statements: Callable[[Connection], None], written: Callable[[], None]) -> None:
+    async def _write(
+        self,
+        statements: Callable[[Connection], None],
+        written: Callable[[], None],
+        unless: Callable[[Connection], bool] | None = None,
+        spared: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run statements in the writer thread, then `written` in the loop; both complete even if the caller is
-        cancelled."""
-        self._generation += 1
+        cancelled. `unless`: a query in the same thread; where it is true, `spared` is called, and nothing else is
+        done."""
+        if unless is None:
+            self._generation += 1
         lost = set(self._unwritten)
 
         def all_statements(connection: Connection) -> None:
@@ -238,13 +263,24 @@ class SqlIndex:
                 _forget(connection, *forgotten, self._log)
             statements(connection)
 
-        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._transact, all_statements, WRITES)
+        def write() -> bool:
+            if unless is not None and self._transact(unless, {}):
+                return False
+            self._transact(all_statements, WRITES)
+            return True
+
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, write)
 
         def ended(_: object) -> None:
-            self._generation += 1
-            if not writing.cancelled() and writing.exception() is None:
+            if writing.cancelled() or writing.exception() is not None:
+                self._generation += 1
+                self._unwritten |= lost
+            elif writing.result():
+                self._generation += 1
                 self._unwritten -= lost
                 written()
+            else:
+                spared()
 
         writing.add_done_callback(ended)
         await asyncio.shield(writing)
@@ -308,6 +344,14 @@ def find_image(connection: Connection, source: Source, image: RepositoryName) ->
             images.c.name == image.text,
         )
     )
+
+
+def _is_recorded(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None) -> bool:
+    image_id = find_image(connection, source, image)
+    if image_id is None or tag is None:
+        return image_id is not None
+    wanted = pointers.select().where(pointers.c.image_id == image_id, pointers.c.tag == tag.text)
+    return bool(connection.scalar(select(exists(wanted))))
 
 
 def _select_pointer(connection: Connection, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:

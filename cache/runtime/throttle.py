@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 INTERVAL_SECONDS = 60.0
+CAUSES_KEPT = 100
 
 
 class LogThrottle:
@@ -21,5 +22,8 @@ class LogThrottle:
         with self._lock:
             if now - self._logged.get(cause, -INTERVAL_SECONDS) < INTERVAL_SECONDS:
                 return False
+            self._logged.pop(cause, None)
             self._logged[cause] = now
+            if len(self._logged) > CAUSES_KEPT:
+                del self._logged[next(iter(self._logged))]
             return True

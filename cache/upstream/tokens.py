@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,8 +29,12 @@ _PARAMETER = re.compile(
 _BARE_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+[-A-Za-z0-9._~+/]+=*)?\s*(?=,|$)")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
 _RESPONSE_LIMIT = 256 * 1024
-_SHORTEST_LIFE = 60
+_SHORTEST_LIFE, _LONGEST_LIFE = 60, 3600
+"""Seconds for which a token is used where its service states no lifetime, and at most."""
+
 _RENEW_BEFORE = 10
+TOKENS_KEPT = 256
+"""Tokens of one source, one for each image: clients can invent any number of names, and a token may have 16 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Tokens:
         self._credential = credential
         self._clock = clock
         self._challenge: Challenge | None = None
-        self._held: dict[str, _Token] = {}
+        self._held: OrderedDict[str, _Token] = OrderedDict()
         self._pending: dict[str, Future[UpstreamError | None]] = {}
         self._lock = threading.Lock()
 
@@ -138,6 +143,7 @@ class Tokens:
             with self._lock:
                 held = self._held.get(scope)
                 if held and held.header != refused and self._clock() < held.renew_at:
+                    self._held.move_to_end(scope)
                     return held.header
                 pending = self._pending.get(scope)
                 if pending is None:
@@ -155,8 +161,7 @@ class Tokens:
             try:
                 token = yield from self._fetch(challenge, scope)
                 with self._lock:
-                    self._held[scope] = token
-                    self._forget_expired()
+                    self._keep(scope, token)
                 return token.header
             except UpstreamError as error:
                 outcome = error
@@ -194,7 +199,8 @@ class Tokens:
             token, life = None, None
         if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
             raise Unavailable(f"token service {host} sent a response without a token")
-        seconds = life if isinstance(life, int | float) and 0 < life < 1e9 else _SHORTEST_LIFE
+        stated = isinstance(life, int | float) and life > 0
+        seconds = min(life, _LONGEST_LIFE) if stated else _SHORTEST_LIFE
         return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
 
     def _check_realm(self, realm: str) -> str:
@@ -220,7 +226,8 @@ class Tokens:
             )
         return origin.host
 
-    def _forget_expired(self) -> None:
-        if len(self._held) > 1000:
-            now = self._clock()
-            self._held = {scope: token for scope, token in self._held.items() if now < token.renew_at}
+    def _keep(self, scope: str, token: _Token) -> None:
+        self._held.pop(scope, None)
+        self._held[scope] = token
+        while len(self._held) > TOKENS_KEPT:
+            self._held.popitem(last=False)  # the one that was not used for longest

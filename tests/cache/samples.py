@@ -1,8 +1,12 @@
 """Values that the tests of cache/ speak of."""
 
+import contextlib
+import ctypes
+import gc
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -39,3 +43,11 @@ def blob_of(size: int, algorithm: str = "sha256", seed: str = "blob") -> tuple[b
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use, without what the allocator would give back."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

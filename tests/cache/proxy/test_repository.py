@@ -13,7 +13,7 @@ from cache.oci.errors import (
     UpstreamInvalid,
     UpstreamUnavailable,
 )
-from cache.oci.names import Tag
+from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import Gate
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.pull_through import PullTimings
@@ -28,7 +28,7 @@ from tests.cache.proxy.bench import (
     Bench,
 )
 from tests.cache.repository_contract import MANIFEST, RepositoryContract
-from tests.cache.samples import ANONYMOUS, APP, LATEST
+from tests.cache.samples import ALICE, ANONYMOUS, APP, LATEST
 
 
 class TestProxiedRepository(RepositoryContract):
@@ -120,3 +120,17 @@ async def test_a_client_that_leaves_does_not_stop_a_fetch_that_was_begun(bench: 
     found = await bench.open().manifest(LATEST)
     assert found.status in (COALESCED, HIT)
     assert bench.script.take_calls() == ["get"]
+
+
+async def test_a_refused_name_that_was_never_pulled_changes_nothing(bench: Bench) -> None:
+    await bench.hold_tag(source=ALICE)
+    bench.script.failure = AccessDenied("refused")
+    mark = bench.index.mark()
+    for number in range(100):
+        with pytest.raises(ManifestUnknown):
+            await bench.open(RepositoryName(f"invented/{number}"), ALICE).manifest(LATEST)
+    assert bench.index.mark() == mark
+    with pytest.raises(ManifestUnknown):
+        await bench.open(source=ALICE).refresh(LATEST)
+    assert bench.index.mark() != mark
+    assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
