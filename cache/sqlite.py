@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from cache.runtime.files import ensure
 from cache.runtime.locks import lock, open_lock_file, try_lock
 
 BUSY_TIMEOUT_MS = 5_000
@@ -60,6 +61,14 @@ class Watcher:
         self._pooled.close()
 
 
+def create(path: Path) -> None:
+    """Create an empty database file unless there is one. Raises OSError.
+
+    SQLite would create it readable for everybody, and where a link leads; the files beside it take its mode.
+    """
+    ensure(path)
+
+
 def migrate(path: Path, script_location: str) -> None:
     """Create the database if necessary and upgrade it to the newest revision; several processes may do so at once.
 
@@ -71,8 +80,7 @@ def migrate(path: Path, script_location: str) -> None:
     with explained(path), alone(path, MIGRATION_TURN_SECONDS):
         config = Config()
         config.set_main_option("script_location", script_location)
-        if not path.exists():  # SQLite would create it readable for everybody; files beside it take its mode
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        create(path)
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == ScriptDirectory.from_config(config).get_current_head():

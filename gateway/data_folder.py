@@ -2,11 +2,13 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.runtime import files
 from cache.runtime.disk import disk_space
 
 
@@ -50,9 +52,6 @@ class CacheFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-_RUN_FILE = "run.json"
-
-
 def server_lock(data: Path) -> Path:
     """Lock file that a server holds from its start to its end."""
     return data / "server.lock"
@@ -60,7 +59,7 @@ def server_lock(data: Path) -> Path:
 
 def run_file(data: Path) -> Path:
     """File in which a running server announces itself."""
-    return data / _RUN_FILE
+    return data / "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +95,20 @@ def announce_server(data: Path, urls: Sequence[str], workers: Sequence[int]) -> 
 
     Raises OSError; an earlier announcement may be left then.
     """
-    part = _part_of_run_file(data)
-    part.write_text(json.dumps({"pid": os.getpid(), "addresses": list(urls), "workers": list(workers)}) + "\n")
-    part.replace(run_file(data))
+    document = {"pid": os.getpid(), "addresses": list(urls), "workers": list(workers)}
+    files.replace(run_file(data), f"{json.dumps(document)}\n".encode())
 
 
 def withdraw_server(data: Path) -> None:
     """Delete the run file. Raises nothing."""
-    for file in (run_file(data), _part_of_run_file(data)):
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
+    with suppress(OSError):
+        run_file(data).unlink(missing_ok=True)
 
 
-def _part_of_run_file(data: Path) -> Path:
-    return data / f"{_RUN_FILE}.part"
+def exposed_mode(data: Path) -> str | None:
+    """Find the octal mode of the folder if it lets other users in; None if it does not. Raises OSError."""
+    mode = stat.S_IMODE(data.stat().st_mode)
+    return f"{mode:04o}" if mode & (stat.S_IRWXG | stat.S_IRWXO) else None
 
 
 BALLAST_FILE = "ballast"
@@ -138,7 +137,7 @@ def write_ballast(data: Path) -> None:
     with suppress(OSError):
         if path.exists() or disk_space(data).free < 4 * BALLAST_BYTES:
             return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = files.create(path)
         try:
             os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
         except OSError:

@@ -175,3 +175,17 @@ def test_every_room_of_the_layers_exists() -> None:
     existing = [module for module, _ in modules()]
     for room in [room for layer in LAYERS for room in layer]:
         assert any(inside(module, room) for module in existing), f"{room} stands in LAYERS and nowhere else"
+
+
+# Ways to make a file that follow a link, or leave its mode to the umask.
+LAX_WRITES = r"""\.write_(?:text|bytes)\(|\bNamedTemporaryFile\(|\.touch\(mode|\bopen\([^)\n]*["'][wax]b?\+?["']"""
+MAY_WRITE = ["cache.runtime.files"]
+
+
+def test_files_are_made_in_one_way() -> None:
+    for module, path in modules():
+        text = path.read_text()
+        if module not in MAY_WRITE:
+            assert re.findall(LAX_WRITES, text) == [], f"{module} makes a file: see cache.runtime.files"
+        for line in text.splitlines():
+            assert "O_CREAT" not in line or "O_NOFOLLOW" in line, f"{module} makes a file where a link leads"

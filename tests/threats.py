@@ -694,6 +694,40 @@ THREATS = [
         ("tests/gateway/test_ops.py::test_pulls_count_received_and_sent_bytes",),
     ),
     Threat(
+        "readable by others",
+        "Other users of the machine read content, counts or addresses in the data folder.",
+        "Whatever the umask, a command makes files and folders for its own user alone.",
+        (
+            "tests/gateway/test_data_folder.py::test_everything_in_the_data_folder_is_for_its_owner_alone",
+            "tests/gateway/test_data_folder.py::test_commands_leave_nothing_that_others_may_read",
+        ),
+        Disarm("gateway/cli/main.py", "os.umask(0o077)", "os.umask(0o022)"),
+    ),
+    Threat(
+        "a folder that others may enter",
+        "The data folder existed before, and its mode lets other users of the machine in.",
+        "`serve` and `doctor` report the mode and how to change it, and leave the folder as it is.",
+        ("tests/gateway/test_data_folder.py::test_a_folder_that_others_may_enter_is_left_as_it_is_and_reported",),
+        Disarm(
+            "gateway/processes/supervisor.py", "if mode := data_folder.exposed_mode(settings.data):", 'if mode := "":'
+        ),
+    ),
+    Threat(
+        "links in the data folder",
+        "Another user places a link in the data folder, and the gateway overwrites the file that it leads to.",
+        "A new file is made only where its name is free, and small files are replaced by renaming a file with a random "
+        "name.",
+        (
+            "tests/cache/runtime/test_files.py::test_nothing_is_written_where_a_link_leads",
+            "tests/test_architecture.py::test_files_are_made_in_one_way",
+        ),
+        Disarm(
+            "cache/runtime/files.py",
+            "os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
+            "os.O_WRONLY | os.O_CREAT",
+        ),
+    ),
+    Threat(
         "forged log line",
         "A path, a query or a header contains line breaks or terminal escapes, and forges a log line.",
         "Values that are not printable are quoted; the path is logged as received, with its escapes.",

@@ -48,7 +48,7 @@ The verdict
 -----------
 Every reader withholds the last TAIL bytes of its response until the flight is VERIFIED (`cache.store.base.sendable`).
 In the filler's process the thread reports that once `Spool.seal` has found length and digest to hold, before fsync.
-For other processes it then sets mode 0444, the *mark*, on the inode. Waiting workers poll the descriptor that they
+For other processes it then sets mode 0400, the *mark*, on the inode. Waiting workers poll the descriptor that they
 hold, so the mark reaches them whether NAME.part still stands, was renamed into the store or was deleted. Their readers
 complete on the mark, or on the blob found in the store under the lease, never on a count. A failure that concerns
 waiting workers is in the note, which the filler writes before it deletes a name, and which they hold open too. An inode

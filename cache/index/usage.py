@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cache.oci.digest import Digest
-from cache.sqlite import alone, explained
+from cache.sqlite import alone, create, explained
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS usage (
@@ -139,6 +139,7 @@ class UsageFile:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    create(path)
     connection = sqlite3.connect(path, timeout=5)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

@@ -17,8 +17,8 @@ _FLOCK = "hhqqi0q"
 
 
 def open_lock_file(path: Path) -> int:
-    """Create the file if it is missing; return a descriptor. Raises OSError."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Create the file if it is missing; return a descriptor. Raises OSError, also where the name is a link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def lock(descriptor: int) -> None:

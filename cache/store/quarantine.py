@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from cache.runtime.files import write_new
+
 FILES = 16
 FILE_BYTES = 64 * 1024 * 1024
 
@@ -25,7 +27,7 @@ class Quarantine:
     def take_bytes(self, content: bytes, name: str) -> None:
         """Write the first FILE_BYTES of a body into the folder. Raises nothing."""
         with contextlib.suppress(OSError):
-            self._place(name).write_bytes(content[:FILE_BYTES])
+            write_new(self._place(name), content[:FILE_BYTES])
 
     def empty(self) -> int:
         """Delete everything because space is needed; return the bytes that were freed."""

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from cache.runtime import files
 from cache.runtime.failpoints import failpoint
 
 _COUNT = struct.Struct("=qq")
@@ -72,7 +73,7 @@ class Sidecar:
         """Create a new file in place of any older one, whose readers keep it."""
         path.unlink(missing_ok=True)
         failpoint("sidecar.create")
-        sidecar = cls(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), note, 0)
+        sidecar = cls(path, files.create(path), note, 0)
         try:
             sidecar.count(0)
             sidecar.write(note)
@@ -85,7 +86,7 @@ class Sidecar:
     @classmethod
     def reopen(cls, path: Path, note: Note, edition: int) -> Self:
         """Open the file of an earlier process, whose readers see what is written from now on."""
-        return cls(path, os.open(path, os.O_WRONLY | os.O_CLOEXEC), note, edition)
+        return cls(path, os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), note, edition)
 
     def count(self, count: int) -> None:
         """Report the bytes of the spool that are hashed and may be read."""

@@ -17,7 +17,7 @@ from cache.store.base import BlobStore
 READ_BACK = 1024 * 1024
 ROOM_TRIES = 3
 PART = ".part"
-MARK = 0o444
+MARK = 0o400
 """Mode of a spool whose digest holds. It belongs to the inode: every process that has the file open sees it, whatever
 becomes of the name."""
 
@@ -218,9 +218,9 @@ class Spool:
 
 
 _OLD = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-_NEW = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL
+_NEW = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def marked(status: os.stat_result) -> bool:
     """Whether a spool carries the mark that its digest holds."""
-    return stat.S_IMODE(status.st_mode) == MARK
+    return not status.st_mode & stat.S_IWUSR

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from cache.runtime import files
 from cache.runtime.locks import open_lock_file, try_lock
 from cache.upstream.allowance import UNKNOWN, Allowance, merged
 from cache.values import Source
@@ -91,15 +92,10 @@ class Ledger:
             return
         since = self.clock() - _FORGET_AFTER
         kept = {key: known for key, known in self._known.items() if max(known.told_at, known.until) > since}
-        new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        document = {str(source): asdict(allowance) for source, allowance in kept.items()}
         try:
-            new.write_text(json.dumps({str(source): asdict(allowance) for source, allowance in kept.items()}))
-            new.chmod(0o600)
-            found = new.stat()
-            new.replace(self._path)
+            found = files.replace(self._path, json.dumps(document).encode())
         except OSError:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
             return
         self._seen = (found.st_ino, found.st_mtime_ns, found.st_size)
         self._dirty.clear()

@@ -54,8 +54,7 @@ def doctor(session: Session, image: ImageOption = None, group: GroupOption = HUB
     """Check settings, data folder, clock, upstreams, credentials and quota, and pull from the running server as docker,
     containerd, podman and buildkit do. Exit code 1 if anything failed."""
     checks = examine(session, image, group)
-    results = {True: "ok", False: "FAILED", None: "not run"}
-    rows = [(results[c.ok], c.name, f"{c.detail}; {c.remedy}" if c.remedy else c.detail) for c in checks]
+    rows = [(_result(c), c.name, f"{c.detail}; {c.remedy}" if c.remedy else c.detail) for c in checks]
     session.print([_document(check) for check in checks], lambda: print_table(["", "Check", "Found; what to do"], rows))
     if any(check.ok is False for check in checks):
         raise typer.Exit(1)
@@ -126,6 +125,12 @@ def _in_words(check: Check) -> Check:
     if check.ok is None:
         return replace(check, detail=f"{check.detail}: {remedy}", remedy="")
     return replace(check, remedy=remedy)
+
+
+def _result(check: Check) -> str:
+    if check.ok is None:
+        return "not run"
+    return ("warning" if check.remedy else "ok") if check.ok else "FAILED"
 
 
 def _document(check: Check) -> Document:

@@ -1,6 +1,7 @@
 """Command line: `registry-gateway` with all its commands."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -44,6 +45,7 @@ class LogFormat(StrEnum):
 
 
 def main() -> None:
+    os.umask(0o077)  # whatever a command makes is for its own user, also what a library makes
     app(prog_name="registry-gateway")
 
 

@@ -21,7 +21,8 @@ class Remedy(Enum):
 class Check:
     """The result of one check.
 
-    `ok` is None for a check that could not be made; `detail` states why. `remedy` is empty for a check that passed.
+    `ok` is None for a check that could not be made; `detail` states why. `remedy` is empty for a check that passed
+    without a warning.
     """
 
     name: str
@@ -33,6 +34,11 @@ class Check:
 def passed(name: str, detail: str) -> Check:
     """A check that passed."""
     return Check(name, True, detail)
+
+
+def warned(name: str, detail: str, remedy: str | Remedy) -> Check:
+    """A check that passed, with a warning; the remedy is a sentence about what to do."""
+    return Check(name, True, detail, remedy)
 
 
 def failed(name: str, detail: str, remedy: str | Remedy) -> Check:

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from cache.runtime.disk import disk_space
-from gateway.doctor.check import Check, Remedy, failed, passed
+from gateway.data_folder import exposed_mode
+from gateway.doctor.check import Check, Remedy, failed, passed, warned
 
 LEAST_BYTES = 1024**3
 LEAST_INODES = 10_000
@@ -20,6 +21,7 @@ def examine_machine(data: Path) -> list[Check]:
     mounts = Path("/proc/self/mountinfo").read_text()
     return [
         _check_folder(data),
+        _check_access(data),
         _check_space(data),
         _check_inodes(data),
         check_file_system(data, mounts),
@@ -62,6 +64,13 @@ def _check_folder(data: Path) -> Check:
     if owner != os.geteuid():
         return failed(name, f"{data.absolute()} {mine}: files would belong to another user than the server", remedy)
     return passed(name, f"{data.absolute()} accepts files")
+
+
+def _check_access(data: Path) -> Check:
+    name, mode = "data folder access", exposed_mode(data)
+    if mode is None:
+        return passed(name, "only its owner may enter it")
+    return warned(name, f"mode {mode}: other users of this machine may enter it", f"run chmod -R go= {data.absolute()}")
 
 
 def _check_space(data: Path) -> Check:

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cache.runtime.disk import sync_folder
+from cache.runtime.files import draft
 
 KEYS_DIRECTORY = "keys"
 KEY_FILE = "sealing.keys"
@@ -67,18 +68,10 @@ def _make(file: Path) -> None:
     if file.exists():
         return
     line = f"{secrets.token_hex(4)} {urlsafe_b64encode(AESGCM.generate_key(256)).decode()}\n"
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
-            with suppress(FileExistsError):
-                os.link(draft, file)
-        finally:
-            draft.unlink(missing_ok=True)
+        with draft(file, line.encode(), durable=True) as new, suppress(FileExistsError):
+            os.link(new, file)
         sync_folder(file.parent)
     except OSError as error:
         raise SealBroken(f"{file} cannot be made ({error.strerror}): give the data folder to this user") from error

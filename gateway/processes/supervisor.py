@@ -19,10 +19,12 @@ import structlog
 from cache.download.spool_sweep import sweep_spools
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
+from cache.runtime.files import delete_drafts
 from cache.runtime.locks import open_lock_file, try_lock
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
+from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics, forget, share
 from gateway.processes.errors import CannotStart, NoWorkerReady
@@ -65,6 +67,8 @@ def _prepare(data: Path) -> None:
     folder = CacheFolder(data)
     try:
         folder.make()
+        for place in (data, data / KEYS_DIRECTORY):
+            delete_drafts(place)
         sweep_spools(folder.spools)
     except OSError as error:
         reason = f"data folder {data.absolute()} cannot be used ({error.strerror})"
@@ -173,6 +177,14 @@ def _announced(data: Path, urls: Sequence[str]) -> Iterator[None]:
 
 
 def _warn(settings: Settings, urls: Sequence[str]) -> None:
+    if mode := data_folder.exposed_mode(settings.data):
+        log.warning(
+            "data_folder_exposed",
+            path=str(settings.data.absolute()),
+            mode=mode,
+            reason="other users of this machine may enter it",
+            remedy=f"run chmod -R go= {settings.data.absolute()}",
+        )
     if not open_proxy_allowed(settings, urls):
         log.warning(
             "open_proxy_off",
