@@ -670,6 +670,13 @@ THREATS = [
         Disarm("cache/proxy/stored_blobs.py", "if is_exhausted(error):", "if False:"),
     ),
     Threat(
+        "names that lead to loopback",
+        "A web page gives its own host name the address of this machine (DNS rebinding), and reads what the server sends.",
+        "A server on loopback serves loopback names and configured ones only, and refuses any other `Host` with 421.",
+        ("tests/gateway/http/test_own_hosts.py",),
+        Disarm("gateway/http/own_hosts.py", "len(host) <= _HOST_LIMIT and self._is_own(host)", "bool(host)"),
+    ),
+    Threat(
         "metrics for strangers",
         "Every client reads the metrics, or all that come through a reverse proxy, as they seem local.",
         "A bearer token is required, unless none is set and the server's own addresses are all loopback.",

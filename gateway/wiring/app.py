@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.http.access_log import AccessLog, log_at_once
 from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
 from gateway.http.errors import not_found, unexpected_response
+from gateway.http.own_hosts import OwnHosts
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
@@ -22,7 +23,7 @@ from gateway.v2.errors import ErrorRendering
 from gateway.v2.opener import RegistryOptions
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
 from gateway.v2.routes import RegistryApi
-from gateway.wiring.from_settings import open_proxy_allowed, ops_options
+from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
 from gateway.wiring.lifespan import open_services, scrubbing
 
 
@@ -57,6 +58,7 @@ async def running(
             roots,
             RegistryOptions(open_proxy_allowed(settings, urls)),
             ops_options(settings, urls),
+            is_own_host=own_hosts(settings, urls),
             zero_copy=settings.zero_copy,
             log_access=log_access,
             stalls=stalls,
@@ -71,15 +73,22 @@ def create_app(
     registry: RegistryOptions,
     operations: OpsOptions = DEFAULT_OPS_OPTIONS,
     *,
+    is_own_host: Callable[[str], bool] | None = None,
     zero_copy: bool = True,
     log_access: Callable[[AccessLine], None] = log_at_once,
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
 ) -> ASGIApp:
-    """Make the app of all addresses. `zero_copy`: whether files are sent without being read, where that is possible."""
-    surfaces = Surfaces(
+    """Make the app of all addresses.
+
+    `is_own_host`: whether requests for a host name are served; None: for every name. `zero_copy`: whether files are
+    sent without being read, where that is possible.
+    """
+    surfaces: ASGIApp = Surfaces(
         ErrorRendering(RootSelection(RegistryApi(services, registry), roots)), ops_app(services, operations), not_found
     )
+    if is_own_host is not None:
+        surfaces = OwnHosts(surfaces, is_own_host)
     metrics = services.metrics
 
     def count_and_log(line: AccessLine) -> None:

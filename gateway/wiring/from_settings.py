@@ -1,6 +1,7 @@
 """Values and parts made from the settings, in the types of the packages that use them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
 
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.maintenance import CacheMaintenance
@@ -11,7 +12,7 @@ from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import origin_of
-from gateway.auth.exposure import on_loopback_alone
+from gateway.auth.exposure import is_loopback, on_loopback_alone
 from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.settings.tables import Settings
@@ -88,5 +89,21 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
 
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
     """Whether this server, which has no other URLs, is reached on loopback alone."""
-    hosts = [settings.host, *(listener.host for listener in settings.listener)]
-    return on_loopback_alone([*hosts, *(virtual.name for virtual in settings.virtual_host)], urls)
+    names = [virtual.name for virtual in settings.virtual_host]
+    return on_loopback_alone([*_bind_hosts(settings), *names], urls)
+
+
+def own_hosts(settings: Settings, urls: Iterable[str]) -> Callable[[str], bool] | None:
+    """Make the check whether a host name is one of this server; None, any is, if it is bound beyond loopback.
+
+    Any name may lead to such an address, so the settings cannot list them all. `urls`: those of all addresses of this
+    server.
+    """
+    if not all(map(is_loopback, _bind_hosts(settings))):
+        return None
+    names = {urlsplit(url).hostname for url in urls} | {virtual.name for virtual in settings.virtual_host}
+    return lambda host: host in names or is_loopback(host)
+
+
+def _bind_hosts(settings: Settings) -> list[str]:
+    return [settings.host, *(listener.host for listener in settings.listener)]

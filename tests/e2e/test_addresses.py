@@ -162,7 +162,7 @@ def test_a_host_that_is_not_configured_changes_nothing_and_never_comes_back(
     hub: Hub, published: Publish, server: Gateway
 ) -> None:
     published("tiny")
-    for host in ("evil.example", f"evil.{MIRROR}", f"{MIRROR}.evil.example", "localhost"):
+    for host in ("evil.localhost", f"evil.{MIRROR}", f"{MIRROR}.evil.localhost", "localhost"):
         for path in ("library/tiny/manifests/latest", "library/tiny/tags/list?n=1", ""):
             answer = raw.get(f"{server.url}/v2/{path}", {"Host": host, "X-Forwarded-Host": MIRROR})
             assert answer.status == (404 if path else 200)

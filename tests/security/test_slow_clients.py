@@ -248,7 +248,9 @@ async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> No
     """The whole application ends such clients as well, with a cached blob that is sent from its file."""
     digest = liar.offer_blob(seeded("not taken", 3_000_000))
     settings = Settings.model_validate({"data": str(scratch), "upstreams": {"docker.io": liar.settings()}})
-    request = GET.replace(b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode())
+    request = GET.replace(b"a.test", b"localhost").replace(
+        b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode()
+    )
     await prepare(scratch)
     limits = StallLimits(response_timeout=TIMEOUT)
     async with running(settings, ["http://127.0.0.1:8080"], stalls=limits) as [app], serving(app) as served:
@@ -345,16 +347,16 @@ class Attackers:
 
     def __enter__(self) -> "Attackers":
         for _ in range(HOSTILE):
-            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\nA: ")
-            self._send(b"POST " + self._target + b" HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nabc")
-            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n" * 2)
+            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: localhost\r\nA: ")
+            self._send(b"POST " + self._target + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc")
+            self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
     def leave_early(self, number: int) -> None:
-        connection = self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: a.test\r\n\r\n", hold=False)
+        connection = self._send(b"GET " + self._target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", hold=False)
         with suppress(ConnectionError):
             connection.recv(1000)
         if number % 2:

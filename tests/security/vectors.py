@@ -37,7 +37,11 @@ class Vector:
 
 
 def head(
-    *lines: bytes, method: bytes = b"GET", target: bytes = TARGET, version: bytes = b"HTTP/1.1", host: bytes = b"a.test"
+    *lines: bytes,
+    method: bytes = b"GET",
+    target: bytes = TARGET,
+    version: bytes = b"HTTP/1.1",
+    host: bytes = b"a.localhost",
 ) -> bytes:
     first = [b" ".join((method, target, version)), *([b"Host: " + host] if host else []), *lines]
     return b"\r\n".join(first) + b"\r\n\r\n"
@@ -146,14 +150,14 @@ def lines() -> Iterator[Vector]:
 def hosts() -> Iterator[Vector]:
     yield one("no Host", head(CLOSE, host=b""))
     yield one("two Hosts", head(b"Host: b.test", CLOSE))
-    yield one("two equal Hosts", head(b"Host: a.test", CLOSE))
+    yield one("two equal Hosts", head(b"Host: a.localhost", CLOSE))
     for value in (
         *(b" ", b"a/?", b"a.test/", b"user@a.test", b"a b", b"a,b", b"a.test:", b"a.test:999999", b"a.test:x", b"[::1"),
         *(b"http://a.test", b"a.test#", b"a\\b", b"\xe4.test", b"a.test:80:80", b"a.test\x0b", b"<a>", b"%61.test"),
     ):
         yield one(f"Host {value!r}", head(CLOSE, host=value))
     yield fine("no Host on HTTP/1.0", head(host=b"", version=b"HTTP/1.0"))
-    yield fine("Host with a port", head(CLOSE, host=b"a.test:8080"))
+    yield fine("Host with a port", head(CLOSE, host=b"a.localhost:8080"))
     yield fine("Host in IPv6", head(CLOSE, host=b"[::1]:8080"))
 
 
@@ -188,7 +192,7 @@ def targets() -> Iterator[Vector]:
 
 def versions() -> Iterator[Vector]:
     yield one("HTTP/0.9", b"GET " + TARGET + b"\r\n\r\n")
-    yield one("HTTP/0.9 with a header", b"GET " + TARGET + b"\r\nHost: a.test\r\n\r\n")
+    yield one("HTTP/0.9 with a header", b"GET " + TARGET + b"\r\nHost: a.localhost\r\n\r\n")
     for version in (b"HTTP/2.0", b"HTTP/1.2", b"HTTP/3.0", b"HTTP/0.9"):
         yield one(f"version {version.decode()}", head(CLOSE, version=version), answers=(505,))
     for version in (b"HTTP/1.10", b"HTTP/1", b"HTTP/2", b"http/1.1", b"HTTP/1.1 ", b"HTTP/+1.1", b"HTTPS/1.1", b"ICY"):

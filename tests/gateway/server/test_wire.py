@@ -404,7 +404,7 @@ def test_nothing_that_a_client_calls_the_server_comes_back(pair: Pair, images: I
     pair.upstream.behave("/tags/list", Lie(headers=more))
     _, blob = pair.cached(SMALL)
     evil = [
-        ("Host", "evil.example:1234"),
+        ("Host", "evil.localhost:1234"),
         ("X-Forwarded-Host", "evil.example"),
         ("X-Forwarded-Proto", "evil"),
         ("X-Forwarded-Prefix", "/evil"),
@@ -506,7 +506,7 @@ def test_a_server_that_is_stopped_in_the_moment_its_clients_leave_stops_at_once(
     server = gateway({"upstreams": {"docker.io": liar.settings()}})
     clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(64)]
     for client in clients:
-        client.sendall(b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /-/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
     for client in clients[:32]:
         client.close()
