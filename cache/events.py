@@ -31,6 +31,7 @@ class RefusedContent:
     """A response that must not be passed on; `evidence` is its body, where that is small and was read."""
 
     source: Source
+    image: RepositoryName
     fault: Fault
     reason: str
     evidence: bytes = b""
@@ -65,8 +66,8 @@ class CacheEvents:
     def download_ended(self, download: EndedDownload) -> None:
         """A download of this process has ended; one that another worker ran is reported by that worker alone."""
 
-    def content_verified(self, source: Source) -> None:
-        """A downloaded blob had its digest."""
+    def content_verified(self, source: Source, image: RepositoryName) -> None:
+        """A blob that was downloaded for an image had its digest."""
 
     def content_refused(self, refused: RefusedContent) -> None:
         """A manifest or blob failed its checks and is not passed on."""

@@ -157,19 +157,19 @@ class Upstreams:
         for name, upstream in self._configured.items():
             await self._egress_to(name, self._origins[name], upstream).prepare()
 
-    def content_verified(self, source: Source) -> None:
-        """Record that content of this source matched its digest."""
+    def content_verified(self, source: Source, image: RepositoryName) -> None:
+        """Record that content of an image matched its digest."""
         for circuits in self._circuits_of(source.origin):
-            circuits.note_valid_content(source.origin)
+            circuits.note_valid_content(source.origin, image.text)
 
-    def content_invalid(self, source: Source, fault: Fault, reason: str) -> None:
-        """Record that content of this source was wrong. Faults that an image's author may have caused do not count
+    def content_invalid(self, source: Source, image: RepositoryName, fault: Fault, reason: str) -> None:
+        """Record that content of an image was wrong. Faults that an image's author may have caused do not count
         against the upstream, and with mirrors neither do others: the content may have come from a mirror, and the next
         one is tried anyway."""
         mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
         if fault in _UPSTREAM_FAULTS and not mirrored:
             for circuits in self._circuits_of(source.origin):
-                circuits.note_invalid_content(source.origin, reason)
+                circuits.note_invalid_content(source.origin, image.text, reason)
 
     def has_spare_quota(self, source: Source) -> bool:
         """Whether the source's limit leaves quota for content that no client waits for yet."""

@@ -550,10 +550,10 @@ THREATS = [
     Threat(
         "an upstream that is dead",
         "Every pull waits for its time limit, even if the cache could serve it.",
-        "After three failures in a row the circuit breaker opens; probes find out when the host responds again.",
+        "After three failed connections in a row the circuit breaker opens; probes find out when the host responds again.",
         (
-            "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
             "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/e2e/test_broken_upstreams.py::test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself",
         ),
         Disarm(
             "cache/upstream/circuit_breaker.py",
@@ -562,14 +562,55 @@ THREATS = [
         ),
     ),
     Threat(
-        "one image against all",
-        "A client repeatedly pulls an image that fails, until the circuit opens for the whole upstream.",
-        "If the host was reached, a failure counts once per image; one failing image opens only its own circuit.",
+        "some images against all",
+        "A client requests what makes a registry fail for some images, until the circuit opens for the whole upstream.",
+        "If the host was reached, it fails only with five images, and half of those requested within a minute.",
         (
-            "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
             "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/e2e/test_broken_upstreams.py::test_an_image_that_fails_alone_takes_no_other_image_away",
+            "tests/e2e/test_broken_upstreams.py::test_no_request_of_a_client_takes_a_real_registry_away_from_another",
         ),
-        Disarm("cache/upstream/circuit_breaker.py", "if of and of in circuit.row:", "if False:"),
+        Disarm("cache/upstream/circuit_breaker.py", "FAILED_IMAGES = 5\n", "FAILED_IMAGES = 3\n"),
+    ),
+    Threat(
+        "probes that a client chooses",
+        "A client's request that always fails is the probe, and the circuit stays open after the upstream recovered.",
+        "The probe is a GET of /v2/; only then is one request sent, whose failure does not make the pause longer.",
+        (
+            "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/cache/upstream/test_egress.py::test_the_first_request_after_an_outage_follows_a_probe_that_no_client_chose",
+        ),
+        Disarm("cache/upstream/circuit_breaker.py", "probes_host=host.state.wait > 0,", "probes_host=False,"),
+    ),
+    Threat(
+        "targets of redirects",
+        "Redirects of some images lead to a host or a path that fails, and the circuit opens for all images there.",
+        "What the target of a redirect does counts for the image alone.",
+        (
+            "tests/cache/upstream/test_registry_client.py::test_a_target_of_redirects_that_fails_images_is_still_sent_requests_for_others",
+        ),
+        Disarm("cache/upstream/registry_client.py", "blamed, redirected=not own)", "blamed, redirected=False)"),
+    ),
+    Threat(
+        "wrong bytes of one image",
+        "Login pages or wrong bytes for three blobs of one image close the upstream for all images.",
+        "Wrong bytes count for the image alone.",
+        (
+            "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/e2e/test_broken_upstreams.py::test_login_pages_for_blobs_of_one_image_take_no_other_image_away",
+        ),
+        Disarm(
+            "cache/upstream/circuit_breaker.py",
+            "own, content = self._images.get(key, CLOSED), self._contents.get(key, CLOSED)",
+            "own, content = self._images.get(key, CLOSED), next(iter(self._contents.values()), CLOSED)",
+        ),
+    ),
+    Threat(
+        "queries that are passed on",
+        "A query that no registry expects makes the upstream fail.",
+        "`n`, `last` and `artifactType` follow their grammars, or the request is refused.",
+        ("tests/gateway/v2/test_bad_input.py",),
+        Disarm("gateway/v2/pull.py", "str(parse_reference(text))", "text"),
     ),
     Threat(
         "limits used up for others",

@@ -211,13 +211,13 @@ class Flights:
             thread.start()
             await ended.wait()
             if flight.state is FlightState.COMMITTED:
-                self._events.content_verified(flight.source)
+                self._events.content_verified(flight.source, flight.image)
             recorded = 0
             while flight.state is FlightState.COMMITTED and recorded < len(flight.images):
                 recorded = len(flight.images)  # an image that joins meanwhile is recorded in another round
                 await self._record(flight)
             if isinstance(error := flight.error, Corrupt):
-                refused = RefusedContent(flight.source, error.fault, error.reason, error.evidence)
+                refused = RefusedContent(flight.source, flight.image, error.fault, error.reason, error.evidence)
                 self._events.content_refused(refused)
         finally:
             if self._running.get((flight.source, flight.digest)) is flight:

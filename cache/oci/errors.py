@@ -81,6 +81,12 @@ class PageInvalid(RegistryError):
     code, status, message = "PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"
 
 
+class ArtifactTypeInvalid(RegistryError):
+    """The `artifactType` of a list of referrers is no media type; the specification has no code of its own for it."""
+
+    code, status, message = "UNSUPPORTED", 400, "invalid artifact type"
+
+
 class Denied(RegistryError):
     """The requested access is not permitted."""
 

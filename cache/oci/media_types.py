@@ -1,5 +1,7 @@
 """Media types of manifests, and their meaning."""
 
+import re
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -10,6 +12,15 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 """Media types that every manifest request to an upstream accepts: the response must not depend on the client."""
+
+
+_RESTRICTED_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(f"{_RESTRICTED_NAME}/{_RESTRICTED_NAME}")
+
+
+def is_media_type(text: str) -> bool:
+    """True for `type/subtype` without parameters (RFC 6838, section 4.2)."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def is_index(media_type: str) -> bool:

@@ -123,7 +123,7 @@ class UpstreamCalls:
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())
             if isinstance(error, Corrupt):
-                refused = RefusedContent(self._source, error.fault, error.reason, error.evidence)
+                refused = RefusedContent(self._source, self._image, error.fault, error.reason, error.evidence)
                 self._shared.events.content_refused(refused)
             raise
         self._shared.outages.end(self._source)

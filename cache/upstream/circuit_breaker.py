@@ -1,14 +1,28 @@
 """Circuit breaker: decides when no requests are sent to a failing upstream, and when one probes it.
 
-A circuit is closed until TRIP_AFTER outages occur in a row. Then it is open: requests fail at once for a while. After
-that one request is sent as a probe, whose success closes the circuit and whose failure opens it for twice as long.
+What a client can choose (name, digest, reference, query, range) says nothing about a host. So each request has one of
+these outcomes, and each circuit counts only some of them:
+
+- UNREACHED: no connection was made. At the upstream's own address it counts for the host, whatever the image: three in
+  a row open the host's circuit. At the target of a redirect it counts for the image.
+- FAILING: the host responded with 500, 502, 503 or 504, or not in time. It counts for the image. It opens the host's
+  circuit where at least five images, and half of those requested within a minute, failed.
+- BROKEN: a connection that ended without a response. It counts for the image.
+- ALIVE: a response that proves that the registry works, which closes both circuits.
+- NEUTRAL: any other response, such as 429 or a 404 that no registry wrote. It changes no circuit.
+
+An open circuit refuses requests for a while. After that the host's circuit is probed by a GET of /v2/, which no client
+has chosen; if it responds, one real request is sent, and its outcome ALIVE closes the circuit. An image's circuit
+is probed by a request for that image; while it is open, requests for the image neither count for the host nor probe it.
+Wrong bytes count for the image alone, in a circuit without a probe.
+
 Decisions are pure functions; times are seconds of a monotonic clock.
 """
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -20,6 +34,12 @@ from cache.values import Origin
 TRIP_AFTER = 3
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 
+WINDOW = 60.0
+"""Seconds for which a request, and the failure of one, count for the host."""
+
+FAILED_IMAGES = 5
+"""Number of images that must have failed before a host that can be reached counts as failing."""
+
 PROBE_WITHIN = 30.0
 """Seconds after which a probe without an outcome is considered lost, and another one is sent."""
 
@@ -30,6 +50,23 @@ class Admission(Enum):
     PASS = "pass"
     PROBE = "probe"
     REFUSE = "refuse"
+
+
+class RequestOutcome(Enum):
+    """What one request showed; the module's docstring says what each one counts for."""
+
+    ALIVE = "alive"
+    NEUTRAL = "neutral"
+    BROKEN = "broken"
+    FAILING = "failing"
+    UNREACHED = "unreached"
+
+
+def outcome_of(status: int, *, speaks_for_registry: bool) -> RequestOutcome:
+    """Outcome of a response. `speaks_for_registry`: whether an error is the registry's own statement."""
+    if status in (500, 502, 503, 504):
+        return RequestOutcome.FAILING
+    return RequestOutcome.ALIVE if 200 <= status < 400 or speaks_for_registry else RequestOutcome.NEUTRAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,53 +96,98 @@ def probed(circuit: CircuitState, now: float) -> CircuitState:
 
 
 def given_up(circuit: CircuitState, now: float) -> CircuitState:
-    """State after a probe without an outcome, because its sender left: the next probe may be sent at once."""
+    """State after a probe that showed nothing, because its sender left or the response was NEUTRAL: the next probe may
+    be sent at once."""
     return replace(circuit, retry_at=now)
 
 
 def failed(circuit: CircuitState, now: float, reason: str, of: str = "", *, probe: bool = False) -> CircuitState:
-    """State after an outage. Outages with the same `of` count once, so that a single failing image does not open the
-    circuit of the whole host; without `of` every outage counts."""
+    """State after an outage. Outages with the same `of` count once; without `of` every outage counts."""
     if circuit.wait:
         # An outage of a request that was sent before the circuit opened is nothing new.
-        return _opened(circuit, now, reason, min(circuit.wait * 2, LONGEST_WAIT)) if probe else circuit
+        return opened(circuit, now, reason, min(circuit.wait * 2, LONGEST_WAIT)) if probe else circuit
     if of and of in circuit.row:
         return replace(circuit, reason=reason)
     row = (*circuit.row, of)
     since = circuit.since if circuit.row else now
     counted = replace(circuit, row=row, since=since, reason=reason)
-    return _opened(counted, now, reason, FIRST_WAIT) if len(row) >= TRIP_AFTER else counted
+    return opened(counted, now, reason, FIRST_WAIT) if len(row) >= TRIP_AFTER else counted
 
 
-def _opened(circuit: CircuitState, now: float, reason: str, wait: float) -> CircuitState:
+def opened(circuit: CircuitState, now: float, reason: str, wait: float) -> CircuitState:
     return replace(circuit, wait=wait, retry_at=now + wait, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """The latest request for an image at a host, and its latest failure; None if there was none since it was ALIVE."""
+
+    requested: float
+    failed: float | None = None
+
+
+def failing_since(images: Mapping[str, ImageRecord], now: float) -> float | None:
+    """Time of the first failure at a host that fails at least FAILED_IMAGES images and half of those requested; None
+    if the host does not count as failing."""
+    requested = sum(1 for record in images.values() if now - record.requested < WINDOW)
+    failures = [record.failed for record in images.values() if record.failed is not None]
+    recent = [failure for failure in failures if now - failure < WINDOW]
+    return min(recent) if len(recent) >= FAILED_IMAGES and 2 * len(recent) >= requested else None
 
 
 log = structlog.get_logger()
 
 _LIMIT = 1000
 _REASONS = 20
-_CONTENT = "\0content"
 
-_Key = tuple[Origin, str]
+_ImageKey = tuple[Origin, str]
+
+
+@dataclass(slots=True)
+class _Host:
+    state: CircuitState = CLOSED
+    images: dict[str, ImageRecord] = field(default_factory=dict)
+
+    def note(self, image: str, record: ImageRecord) -> None:
+        self.images.pop(image, None)
+        self.images[image] = record
+        if len(self.images) > _LIMIT:
+            del self.images[next(iter(self.images))]
 
 
 class GuardedRequest:
-    """One request in progress. The first outcome counts; `release` without an outcome records that there is none."""
+    """One request in progress. The first outcome counts; `release` without an outcome records that there is none.
 
-    def __init__(self, circuits: "CircuitBreakers", keys: list[_Key], probes: list[_Key]) -> None:
-        self._circuits, self._keys, self._probes = circuits, keys, probes
+    `redirected`: whether it goes to the target of a redirect. `of_host`: whether its outcome may count for the host.
+    `probes_host`: whether the host is to be probed by a request of our own before this one is sent. `probes_image`:
+    whether this one probes the image.
+    """
+
+    def __init__(
+        self,
+        circuits: "CircuitBreakers",
+        origin: Origin,
+        image: str,
+        *,
+        redirected: bool,
+        probes_host: bool,
+        probes_image: bool,
+    ) -> None:
+        self.origin, self.image, self.redirected = origin, image, redirected
+        self.probes_host, self.probes_image = probes_host, probes_image
+        self.of_host = not redirected and not probes_image
+        self._circuits = circuits
         self._reported = False
 
-    def responded(self) -> None:
-        self._report(lambda: self._circuits.note_response(self._keys))
+    def ended(self, outcome: RequestOutcome, reason: str = "") -> None:
+        self._report(lambda: self._circuits.note(self, outcome, reason))
 
-    def failed(self, reason: str, *, host: bool) -> None:
-        """Record a failure. `host`: the host could not be reached at all."""
-        self._report(lambda: self._circuits.note_failure(self._keys, self._probes, reason, host))
+    def probe_failed(self, reason: str) -> None:
+        """Record that the host did not respond to its probe, so that this request is not sent."""
+        self._report(lambda: self._circuits.note_failed_probe(self, reason))
 
     def release(self) -> None:
-        self._report(lambda: self._circuits.note_nothing(self._probes))
+        self.ended(RequestOutcome.NEUTRAL)
 
     def _report(self, note: Callable[[], None]) -> None:
         if not self._reported:
@@ -118,84 +200,144 @@ class CircuitBreakers:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock, self._wall = clock, wall
-        self._circuits: dict[_Key, CircuitState] = {}
+        self._hosts: dict[Origin, _Host] = {}
+        self._images: dict[_ImageKey, CircuitState] = {}
+        self._contents: dict[_ImageKey, CircuitState] = {}
         self._lock = threading.Lock()
 
-    def enter(self, origin: Origin, image: str) -> GuardedRequest:
-        """Begin a request. Raises Unavailable at once while the circuit of the host, the image or the host's content is
-        open."""
-        keys: list[_Key] = [(origin, ""), (origin, image)] if image else [(origin, "")]
+    def enter(self, origin: Origin, image: str = "", *, redirected: bool = False) -> GuardedRequest:
+        """Begin a request; without `image` its outcome counts for no image. `redirected`: the host is the target of a
+        redirect, so the outcome counts for the image alone.
+
+        Raises Unavailable at once while the circuit of the host, or of the image there, is open.
+        """
+        key = (origin, image)
         with self._lock:
             now = self._clock()
-            content = self._circuits.get((origin, _CONTENT), CLOSED)
-            admissions = {key: admission(self._circuits.get(key, CLOSED), now) for key in keys}
-            shut = [self._circuits[key] for key in keys if admissions[key] is Admission.REFUSE]
-            shut += [content] if admission(content, now) is Admission.REFUSE else []
+            own, content = self._images.get(key, CLOSED), self._contents.get(key, CLOSED)
+            host = _Host() if redirected else self._hosts.setdefault(origin, _Host())
+            shut = [state for state in (host.state, own, content) if admission(state, now) is Admission.REFUSE]
+            if not shut and own.wait and host.state.wait:
+                shut = [own]
             if not shut:
-                probes = [key for key in keys if admissions[key] is Admission.PROBE]
-                for key in probes:
-                    self._circuits[key] = probed(self._circuits[key], now)
-                return GuardedRequest(self, keys, probes)
+                guarded = GuardedRequest(
+                    self,
+                    origin,
+                    image,
+                    redirected=redirected,
+                    probes_host=host.state.wait > 0,
+                    probes_image=own.wait > 0,
+                )
+                self._note_sent(guarded, host, now)
+                return guarded
         raise self._refusal(origin, shut[0], now)
 
     def is_open(self, origin: Origin, image: str = "") -> bool:
         """Whether requests to the host, or for the image there, are refused at present, except for a probe."""
         with self._lock:
-            content = self._circuits.get((origin, _CONTENT), CLOSED)
-            waits = [self._circuits.get((origin, key), CLOSED).wait for key in ("", image)]
+            content = self._contents.get((origin, image), CLOSED)
+            waits = (self._hosts.get(origin, _Host()).state.wait, self._images.get((origin, image), CLOSED).wait)
             return any(waits) or admission(content, self._clock()) is Admission.REFUSE
 
-    def note_valid_content(self, origin: Origin) -> None:
-        """Record that content of the host matched its digest."""
+    def note(self, request: GuardedRequest, outcome: RequestOutcome, reason: str) -> None:
+        """Record the outcome of a request for its image, and for the host where it may count for it."""
         with self._lock:
-            self._circuits.pop((origin, _CONTENT), None)
+            now = self._clock()
+            if request.of_host:
+                self._note_host(request.origin, request.image, outcome, reason, now, probe=request.probes_host)
+            if request.image:
+                of_image = outcome is not RequestOutcome.UNREACHED or not request.of_host
+                seen = outcome if of_image else RequestOutcome.NEUTRAL
+                self._note_image((request.origin, request.image), seen, reason, now, probe=request.probes_image)
 
-    def note_invalid_content(self, origin: Origin, reason: str) -> None:
-        """Record wrong content of the host. The same content wrong again does not count.
+    def note_alive(self, origin: Origin, image: str, *, redirected: bool) -> None:
+        """Record that a response, whose body was read after its outcome was recorded, is the registry's own."""
+        with self._lock:
+            now = self._clock()
+            if not redirected and not self._images.get((origin, image), CLOSED).wait:
+                self._note_host(origin, image, RequestOutcome.ALIVE, "", now)
+            self._note_image((origin, image), RequestOutcome.ALIVE, "", now, probe=False)
+
+    def note_failed_probe(self, request: GuardedRequest, reason: str) -> None:
+        """Record that the host did not respond to its probe."""
+        with self._lock:
+            host = self._hosts.setdefault(request.origin, _Host())
+            if host.state.wait:
+                host.state = failed(host.state, self._clock(), reason, probe=True)
+
+    def note_valid_content(self, origin: Origin, image: str) -> None:
+        """Record that content of the image matched its digest."""
+        with self._lock:
+            self._contents.pop((origin, image), None)
+
+    def note_invalid_content(self, origin: Origin, image: str, reason: str) -> None:
+        """Record wrong content of the image. The same content wrong again does not count.
 
         This circuit has no probe: after the wait all requests pass, and the next wrong content makes the next wait
         longer.
         """
         with self._lock:
-            now = self._clock()
-            content = self._circuits.get((origin, _CONTENT), CLOSED)
+            now, key = self._clock(), (origin, image)
+            content = self._contents.get(key, CLOSED)
             if reason in content.row:
                 return
             over = admission(content, now) is Admission.PROBE
             after = failed(content, now, reason, of=reason, probe=over)
-            self._circuits[origin, _CONTENT] = replace(after, row=(*content.row, reason)[-_REASONS:])
+            self._contents[key] = replace(after, row=(*content.row, reason)[-_REASONS:])
+            _bound(self._contents)
             if after.retry_at != content.retry_at:
-                log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
+                log.warning("circuit_opened", upstream=origin.host, image=image, reason=reason)
 
-    def note_response(self, keys: list[_Key]) -> None:
-        with self._lock:
-            for key in keys:
-                before = self._circuits.pop(key, CLOSED)
+    def _note_sent(self, request: GuardedRequest, host: _Host, now: float) -> None:
+        image, key = request.image, (request.origin, request.image)
+        if request.probes_image:
+            self._images[key] = probed(self._images[key], now)
+        if request.probes_host:
+            host.state = probed(host.state, now)
+        elif request.of_host and image:
+            host.note(image, ImageRecord(now, host.images.get(image, ImageRecord(now)).failed))
+
+    def _note_host(
+        self, origin: Origin, image: str, outcome: RequestOutcome, reason: str, now: float, *, probe: bool = False
+    ) -> None:
+        host = self._hosts.setdefault(origin, _Host())
+        before = host.state
+        match outcome:
+            case RequestOutcome.ALIVE:
+                host.state = CLOSED
                 if before.wait:
-                    log.info("circuit_closed", upstream=key[0].host, image=key[1])
+                    host.images.clear()
+                    log.info("circuit_closed", upstream=origin.host, image="")
+                if image:
+                    host.note(image, ImageRecord(now))
+            case RequestOutcome.UNREACHED:
+                host.state = failed(before, now, reason, probe=probe)
+            case RequestOutcome.FAILING if probe and before.wait:
+                # The host responded to the probe of its own, so the next one need not wait longer than the first did.
+                host.state = opened(before, now, reason, FIRST_WAIT)
+            case RequestOutcome.FAILING if image and not before.wait:
+                host.note(image, ImageRecord(now, now))
+                since = failing_since(host.images, now)
+                if since is not None:
+                    host.state = opened(replace(before, since=since), now, reason, FIRST_WAIT)
+            case _ if probe:
+                host.state = given_up(before, now)
+        if host.state.wait and not before.wait:
+            log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
 
-    def note_failure(self, keys: list[_Key], probes: list[_Key], reason: str, host: bool) -> None:
-        with self._lock:
-            now = self._clock()
-            for origin, image in keys[:1] if host else keys:
-                known = self._circuits.get((origin, image), CLOSED)
-                of = "" if host or image else (keys[-1][1] or "\0")
-                after = failed(known, now, reason, of, probe=(origin, image) in probes)
-                self._circuits[origin, image] = after
-                if after.wait and not known.wait:
-                    log.warning("circuit_opened", upstream=origin.host, image=image, reason=reason)
-            for key in probes:
-                if host and key not in keys[:1]:
-                    self._circuits[key] = given_up(self._circuits.get(key, CLOSED), now)
-            if len(self._circuits) > _LIMIT:  # closed circuits are deleted already: the oldest open ones are dropped
-                for key in list(self._circuits)[: _LIMIT // 2]:
-                    del self._circuits[key]
-
-    def note_nothing(self, probes: list[_Key]) -> None:
-        with self._lock:
-            for key in probes:
-                if key in self._circuits:
-                    self._circuits[key] = given_up(self._circuits[key], self._clock())
+    def _note_image(self, key: _ImageKey, outcome: RequestOutcome, reason: str, now: float, *, probe: bool) -> None:
+        before = self._images.get(key, CLOSED)
+        if outcome is RequestOutcome.ALIVE:
+            self._images.pop(key, None)
+            if before.wait:
+                log.info("circuit_closed", upstream=key[0].host, image=key[1])
+        elif outcome is not RequestOutcome.NEUTRAL:
+            self._images[key] = failed(before, now, reason, probe=probe)
+            _bound(self._images)
+            if self._images[key].wait and not before.wait:
+                log.warning("circuit_opened", upstream=key[0].host, image=key[1], reason=reason)
+        elif probe and before.wait:
+            self._images[key] = given_up(before, now)
 
     def _refusal(self, origin: Origin, shut: CircuitState, now: float) -> Unavailable:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
@@ -204,3 +346,10 @@ class CircuitBreakers:
             f"{origin.host} has been failing since {since:%H:%M:%S} UTC ({shut.reason}); next attempt within {wait} s",
             wait,
         )
+
+
+def _bound(circuits: dict[_ImageKey, CircuitState]) -> None:
+    """Drop the oldest circuits of images, of which a client can invent any number."""
+    if len(circuits) > _LIMIT:
+        for key in list(circuits)[: _LIMIT // 2]:
+            del circuits[key]

@@ -6,7 +6,7 @@ It knows no registry. Only this module and `transport` import the HTTP library.
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Protocol
@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 
 from cache.runtime.exhaustion import is_exhausted
-from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest
+from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, RequestOutcome, outcome_of
 from cache.upstream.errors import Unavailable
 from cache.upstream.reach import Reach
+from cache.upstream.refusals import speaks_for_registry
 from cache.upstream.resolver import Resolver
 from cache.upstream.transport import (
     AddressCheck,
@@ -35,6 +36,7 @@ Response = httpx2.Response
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
+_PROBE_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
 
 
 class Traffic(Protocol):
@@ -91,26 +93,47 @@ class Egress:
         parts = urlsplit(url)
         return {parts.netloc, parts.hostname} & self._reach.hosts != set()
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> Response:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, redirected: bool = False
+    ) -> Response:
         """Send a request and return the response with its body unread; the caller closes it.
 
-        `image` is what the request is for: an image that fails alone opens no circuit breaker of the others. Raises
-        Unavailable, at once while a circuit breaker is open.
+        `image`: what the request is for. `redirected`: whether its host is the target of a redirect. Both decide which
+        circuit breakers its outcome counts for. Raises Unavailable, at once while a circuit breaker is open.
         """
         client = self._clients().waiting
-        with self._exchange(method, url, image) as record:
-            async with asyncio.timeout(self.timings.head):
-                response = await client.send(client.build_request(method, url, headers=headers), stream=True)
-            return record(response)
+        with self._guarded(url, image, redirected=redirected) as guarded:
+            if guarded.probes_host:
+                with self._probing(guarded, url) as (probe, address):
+                    probe.response = await self._opened(client, "GET", address, _PROBE_HEADERS)
+                    await probe.response.aclose()
+            with self._watched(method) as seen:
+                response = seen.response = await self._opened(client, method, url, headers)
+            _record(guarded, response)
+            return response
 
     def send_blocking(
-        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        image: str = "",
+        *,
+        redirected: bool = False,
+        brief: bool = False,
     ) -> Response:
         """Send a request from a thread, as `send` does. `brief`: its response is small and need not wait behind
         downloads."""
         client = self._clients().brief if brief else self._clients().blocking
-        with self._exchange(method, url, image) as record, deadline(self.timings.head):
-            return record(client.send(client.build_request(method, url, headers=headers), stream=True))
+        with self._guarded(url, image, redirected=redirected) as guarded:
+            if guarded.probes_host:
+                with self._probing(guarded, url) as (probe, address):
+                    probe.response = self._opened_blocking(client, "GET", address, _PROBE_HEADERS)
+                    probe.response.close()
+            with self._watched(method) as seen:
+                response = seen.response = self._opened_blocking(client, method, url, headers)
+            _record(guarded, response)
+            return response
 
     async def prepare(self) -> None:
         """Load trusted certificates and the backend in advance, for which the first request would wait 35 ms."""
@@ -122,36 +145,47 @@ class Egress:
         for clients in self._made:
             await clients.close()
 
-    @contextmanager
-    def _exchange(self, method: str, url: str, image: str) -> Iterator[Callable[[Response], Response]]:
-        """Enter the circuit breakers and report the traffic of one request. The block calls the function with the
-        response, which it returns."""
-        with self._guarded(url, image) as guarded, self._watched(method) as seen:
+    async def _opened(self, client: httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        async with asyncio.timeout(self.timings.head):
+            return await client.send(client.build_request(method, url, headers=headers), stream=True)
 
-            def record(response: Response) -> Response:
-                seen.response = response
-                _record(guarded, response)
-                return response
-
-            yield record
+    def _opened_blocking(self, client: httpx2.Client, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        with deadline(self.timings.head):
+            return client.send(client.build_request(method, url, headers=headers), stream=True)
 
     @contextmanager
-    def _guarded(self, url: str, image: str) -> Iterator[GuardedRequest]:
+    def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:
+        """Enter the circuit breakers for one request, whose failure is recorded."""
         try:
             origin = origin_of(url)
         except ValueError as error:
             raise Unavailable(str(error)) from error
-        guarded = self.circuits.enter(origin, image)
+        guarded = self.circuits.enter(origin, image, redirected=redirected)
         try:
             with _named(url):
                 yield guarded
         except Unavailable as error:
-            cause = error.__cause__
-            if not isinstance(cause, _OUR_FAULT) and not is_exhausted(error):
-                guarded.failed(error.reason, host=isinstance(cause, _NOT_REACHED))
+            if outcome := _outcome_of_failure(error):
+                guarded.ended(outcome, error.reason)
             raise
         finally:
             guarded.release()
+
+    @contextmanager
+    def _probing(self, guarded: GuardedRequest, url: str) -> Iterator[tuple["_Seen", str]]:
+        """Probe the host of a URL before the guarded request is sent: the block sends a GET to the yielded address, and
+        sets the response. Raises Unavailable unless that shows that the host works."""
+        origin = origin_of(url)
+        try:
+            with _named(url), self._watched("GET") as seen:
+                yield seen, f"{origin}/v2/"
+                if seen.response is None or seen.response.status_code >= 500:
+                    status = seen.response.status_code if seen.response else None
+                    raise Unavailable(f"{origin.host} responded with {status} to a probe")
+        except Unavailable as error:
+            if not _is_ours(error):
+                guarded.probe_failed(error.reason)
+            raise
 
     @contextmanager
     def _watched(self, method: str) -> Iterator["_Seen"]:
@@ -179,11 +213,26 @@ class _Seen:
 
 
 def _record(guarded: GuardedRequest, response: Response) -> None:
-    """Record the outcome for the circuit breaker: every response except 5xx proves that the host works."""
-    if response.status_code >= 500:
-        guarded.failed(f"it responded with {response.status_code}", host=False)
-    else:
-        guarded.responded()
+    """Record what the head of a response shows; that a refusal is the registry's own may follow from its body."""
+    status = response.status_code
+    own = speaks_for_registry(status, response.headers, own=not guarded.redirected)
+    guarded.ended(outcome_of(status, speaks_for_registry=own), f"it responded with {status}")
+
+
+def _is_ours(error: Unavailable) -> bool:
+    """Whether a request failed for want of something in this process, which shows nothing of the host."""
+    return isinstance(error.__cause__, _OUR_FAULT) or is_exhausted(error)
+
+
+def _outcome_of_failure(error: Unavailable) -> RequestOutcome | None:
+    """What a request without a response shows; None if nothing."""
+    cause = error.__cause__
+    if _is_ours(error):
+        return None
+    if isinstance(cause, _NOT_REACHED):
+        return RequestOutcome.UNREACHED
+    late = isinstance(cause, httpx2.TimeoutException | TimeoutError)
+    return RequestOutcome.FAILING if late else RequestOutcome.BROKEN
 
 
 def stage_of(error: Unavailable) -> FailureStage:

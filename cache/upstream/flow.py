@@ -20,13 +20,15 @@ T = TypeVar("T")
 class Open:
     """Send a request; the result is the Response, its body unread. The flow that receives it closes it.
 
-    `image`: the image of the request. `brief`: the response is small, so it need not wait behind downloads.
+    `image`: the image of the request. `redirected`: the host is the target of a redirect. `brief`: the response is
+    small, so it need not wait behind downloads.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     image: str = field(default="", compare=False)
+    redirected: bool = field(default=False, compare=False)
     brief: bool = field(default=False, compare=False)
 
 
@@ -102,8 +104,8 @@ def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
 
 async def _perform(step: Step, egress: Egress) -> Any:
     match step:
-        case Open(method, url, headers, image):
-            return await egress.send(method, url, headers, image)
+        case Open(method, url, headers, image, redirected):
+            return await egress.send(method, url, headers, image, redirected=redirected)
         case Read(response, limit):
             return _noted(await body(response, limit, egress.timings.body), egress)
         case Drop(response):
@@ -114,8 +116,8 @@ async def _perform(step: Step, egress: Egress) -> Any:
 
 def _perform_blocking(step: Step, egress: Egress) -> Any:
     match step:
-        case Open(method, url, headers, image, brief):
-            return egress.send_blocking(method, url, headers, image, brief=brief)
+        case Open(method, url, headers, image, redirected, brief):
+            return egress.send_blocking(method, url, headers, image, redirected=redirected, brief=brief)
         case Read(response, limit):
             return _noted(body_blocking(response, limit, egress.timings.body), egress)
         case Drop(response):

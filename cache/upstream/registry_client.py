@@ -3,16 +3,16 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import DigestInvalid, ManifestInvalid
+from cache.oci.errors import DigestInvalid, ManifestInvalid, TagInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response
@@ -21,6 +21,7 @@ from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blo
 from cache.upstream.ledger import Ledger
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
+from cache.upstream.refusals import ERROR_LIMIT, may_speak_for_registry, speaks_for_registry
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
@@ -174,7 +175,7 @@ class RegistryClient:
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
-            self._egress.circuits.note_valid_content(self.source.origin)
+            self._egress.circuits.note_valid_content(self.source.origin, image.text)
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
@@ -218,16 +219,28 @@ class RegistryClient:
                 counted.responded(stated)
         if 200 <= response.status_code < 300:
             return response
-        yield Drop(response)
+        yield from self._hear(response, _blamed(kind, image))
         raise self._refusal(response, image)
+
+    def _hear(self, response: Response, image: str) -> Flow[None]:
+        """Close a refusal. Where its body alone can show that the registry itself refuses, read it, and record that
+        the registry works."""
+        status, origin = response.status_code, origin_of(str(response.url))
+        own, media_type = origin == self.source.origin, essence(response.headers.get("content-type", ""))
+        if not may_speak_for_registry(status, own=own) or not media_type.endswith("json"):
+            yield Drop(response)
+            return
+        with suppress(Unavailable):
+            body = yield Read(response, ERROR_LIMIT)
+            if speaks_for_registry(status, response.headers, body or b"", own=own):
+                self._egress.circuits.note_alive(origin, image, redirected=not own)
 
     def _authorized(
         self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
     ) -> Flow[Response]:
         """Send a request, and again with a new token after a 401."""
         scope = f"repository:{image}:pull"
-        # an upstream that fails at ranges may still serve the whole blob
-        blamed = "" if kind is RequestKind.PART else image.text
+        blamed = _blamed(kind, image)
         url = f"{self._url}/v2/{quote(image.text)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
@@ -253,7 +266,7 @@ class RegistryClient:
             own = own and origin_of(url) == self.source.origin
             headers = {"Host": urlsplit(url).netloc, **plain}
             credential = {"Authorization": authorization} if own and authorization else {}
-            response: Response = yield Open(method, url, headers | credential, blamed)
+            response: Response = yield Open(method, url, headers | credential, blamed, redirected=not own)
             if response.status_code not in _REDIRECTS or "location" not in response.headers:
                 return response
             yield Drop(response)
@@ -274,6 +287,12 @@ class RegistryClient:
         if status == 429:
             return RateLimited(self.quota.reason(), retry_after(response.headers))
         return Unavailable(f"{self.host} responded with {status}")
+
+
+def _blamed(kind: RequestKind, image: RepositoryName) -> str:
+    """The image that a failure counts for; none for a part, since an upstream that fails at ranges may still serve the
+    whole blob."""
+    return "" if kind is RequestKind.PART else image.text
 
 
 def _no_number(name: str) -> None:
@@ -300,9 +319,15 @@ def _start_of(response: Response, part: Part | Rest | None) -> int | None:
 
 
 def _next_page(response: Response, names: list[str]) -> str | None:
-    """The last name of this page, after which the next page begins; the upstream only states whether there is one."""
-    return (
-        names[-1]
-        if names and 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')
-        else None
-    )
+    """The last name of this page by which a client can request the next one; the upstream only states whether there is
+    one."""
+    more = 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')
+    return next((name for name in reversed(names) if _is_reference(name)), None) if more else None
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        parse_reference(text)
+    except (TagInvalid, DigestInvalid):
+        return False
+    return True

@@ -178,7 +178,8 @@ class Tokens:
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | {'scope': scope})}"
         credential = self._credential()
         headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
-        response = yield Open("GET", url, headers, scope, brief=True)
+        image = scope.removeprefix("repository:").removesuffix(":pull")
+        response = yield Open("GET", url, headers, image, brief=True)
         if response.status_code != 200:
             yield Drop(response)
             if response.status_code == 429:

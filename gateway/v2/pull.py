@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from cache.oci.digest import Digest
-from cache.oci.errors import PageInvalid
-from cache.oci.media_types import OCI_INDEX
-from cache.oci.names import Tag
+from cache.oci.errors import ArtifactTypeInvalid, PageInvalid
+from cache.oci.media_types import OCI_INDEX, is_media_type
+from cache.oci.names import Tag, parse_reference
 from gateway.auth.permissions import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
@@ -57,7 +57,7 @@ class Pull:
     async def list_tags(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         count = _page_size(request.query_params.get("n"))
-        page = await opened.repository.tags(count, request.query_params.get("last"))
+        page = await opened.repository.tags(count, _last(request.query_params.get("last")))
         headers = dict(API_VERSION)
         if page.last is not None:
             root = chosen_root(request.scope)
@@ -70,7 +70,7 @@ class Pull:
 
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        wanted = request.query_params.get("artifactType")
+        wanted = _artifact_type(request.query_params.get("artifactType"))
         page = await opened.repository.referrers(_digest(endpoint), wanted)
         manifests = page.manifests
         if wanted is not None and not page.filtered:
@@ -106,3 +106,16 @@ def _page_size(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise PageInvalid(f"n must be a number, not {text[:50]!r}")
     return min(int(text), TAG_PAGE_LIMIT)
+
+
+def _last(text: str | None) -> str | None:
+    """The parameter `last`, after which a page of tags begins; some registries list digests, too. Raises TagInvalid,
+    DigestInvalid."""
+    return None if text is None else str(parse_reference(text))
+
+
+def _artifact_type(text: str | None) -> str | None:
+    """The parameter `artifactType`; None where it is absent. Raises ArtifactTypeInvalid."""
+    if text is not None and not is_media_type(text):
+        raise ArtifactTypeInvalid(f"artifactType must be a media type, not {text[:50]!r}")
+    return text

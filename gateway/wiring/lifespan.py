@@ -17,6 +17,7 @@ from cache.index.happenings import HappeningLog
 from cache.index.maintenance import CacheMaintenance
 from cache.index.sql import SqlIndex
 from cache.index.usage import UsageFile
+from cache.oci.names import RepositoryName
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import record_arrival
@@ -105,12 +106,12 @@ class _ServerEvents(RecordedEvents):
         super().__init__(records.metrics, records.happenings, Quarantine(folder.quarantine), upstreams.name_of, utc_now)
         self._upstreams = upstreams
 
-    def content_verified(self, source: Source) -> None:
-        self._upstreams.content_verified(source)
+    def content_verified(self, source: Source, image: RepositoryName) -> None:
+        self._upstreams.content_verified(source, image)
 
     def content_refused(self, refused: RefusedContent) -> None:
         super().content_refused(refused)
-        self._upstreams.content_invalid(refused.source, refused.fault, refused.reason)
+        self._upstreams.content_invalid(refused.source, refused.image, refused.fault, refused.reason)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from tests.parts.images import MANIFEST, Images, digest_of
 from tests.parts.liar import Liar
 from tests.parts.lies import Lie
 from tests.parts.processes import HOST, wait_until
+from tests.parts.registry import Registry
 
 from .datafolder import await_rest, error_of
 
@@ -97,7 +98,7 @@ def test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself(
         liar.stop()
     else:
         liar.behave("/", lies.refused(503))
-    for number in range(4):
+    for number in range(6):
         answer = raw.get(server.proxied_url(f"image/number{number}/manifests/latest"))
         assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
@@ -121,12 +122,13 @@ def test_while_the_circuit_is_open_only_probes_reach_the_upstream(liar: Liar, ga
     server = gateway({"upstreams": {"docker.io": liar.settings()}})
     liar.behave("/", lies.refused(500))
     begun, asked = time.monotonic(), 0
-    while liar.requests.count() < 5:  # three requests open it; two probes follow after one and two seconds
+    while liar.requests.count() < 7:  # five requests open it; two probes follow after one and two seconds
         answer = raw.get(server.proxied_url(f"image/number{asked}/manifests/latest"))
         assert answer.status == 503
         asked += 1
     assert time.monotonic() - begun > 2.5
     assert asked > 20
+    assert [record.path for record in liar.requests.select()[5:]] == ["/v2/", "/v2/"]
 
 
 def test_an_image_that_fails_alone_takes_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:
@@ -136,6 +138,42 @@ def test_an_image_that_fails_alone_takes_no_other_image_away(liar: Liar, gateway
         assert raw.get(server.proxied_url(f"bad/image/manifests/tag{number}")).status == 503
         liar.offer_manifest(f"tag{number}", MANIFEST, document(f"tag{number}"))
         assert raw.get(server.proxied_url(f"good/image/manifests/tag{number}")).status == 200
+
+
+@pytest.mark.parametrize("attack", ["manifests by the digest of a layer", "pages after a name that is none"])
+def test_no_request_of_a_client_takes_a_real_registry_away_from_another(
+    attack: str, registry: Registry, published: Publish, gateway: GatewayFactory
+) -> None:
+    layers = {}
+    for number in range(4):
+        name = f"attacked/by{number}"
+        layers[name] = [
+            published("tiny", repository=name).layers[0],
+            *(registry.put_blob(name, f"layer {number} {more}".encode()) for more in range(3)),
+        ]
+    server = gateway({"upstreams": {"docker.io": registry.settings()}, "cache": {"prefetch": False}})
+    manifest = published("tiny", repository="victim/image").digest
+    for place in range(4):
+        for name, digests in layers.items():
+            if attack.startswith("manifests"):
+                answer = raw.get(server.proxied_url(f"{name}/manifests/{digests[place]}"))
+                assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
+            else:
+                answer = raw.get(server.proxied_url(f"{name}/tags/list?last=%00{place}"))
+                assert (answer.status, error_of(answer)["code"]) == (400, "TAG_INVALID")
+            victim = registry.put_blob("victim/image", f"{attack} {place} {name}".encode())
+            assert raw.get(server.proxied_url(f"victim/image/blobs/{victim}")).digest == victim
+    assert raw.get(server.proxied_url("victim/image/manifests/latest")).digest == manifest
+
+
+def test_login_pages_for_blobs_of_one_image_take_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"prefetch": False}})
+    liar.behave("/bad/image/", lies.html())
+    for number in range(5):
+        bad = liar.offer_blob(f"bad {number}".encode() * 10_000)
+        assert raw.get(server.proxied_url(f"bad/image/blobs/{bad}")).status in (502, 503)
+        good = liar.offer_blob(f"good {number}".encode() * 10_000)
+        assert raw.get(server.proxied_url(f"good/image/blobs/{good}")).digest == good
 
 
 def test_an_upstream_that_hangs_is_waited_for_by_one_client_and_not_by_each(

@@ -210,6 +210,12 @@ def queries() -> Iterator[Vector]:
         yield Vector(
             "GET", f"{PROXIED}/{IMAGE}/tags/list?n={text}", 400, "PAGINATION_NUMBER_INVALID", "n must be a number"
         )
+    for text in ("%00", "-a", "a/b", "a%20b", "%C3%A4", "a" * 129, "sha256:abc", ""):
+        code, words = ("DIGEST_INVALID", "") if ":" in text else ("TAG_INVALID", "must be 1 to 128")
+        yield Vector("GET", f"{PROXIED}/{IMAGE}/tags/list?last={text}", 400, code, words)
+    for text in ("%00", "text", "text/", "/plain", "a/b/c", "text/plain;q=1", "a/b%0D%0A", "a/" + "b" * 128, ""):
+        target = f"{PROXIED}/{IMAGE}/referrers/{DIGEST}?artifactType={text}"
+        yield Vector("GET", target, 400, "UNSUPPORTED", "artifactType must be a media type")
 
 
 def all_vectors() -> list[Vector]:

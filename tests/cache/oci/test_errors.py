@@ -25,7 +25,7 @@ def test_the_table_of_codes_is_the_specification_s_with_unknown_and_unavailable(
         "UNAUTHORIZED": [401],
         "UNAVAILABLE": [503],
         "UNKNOWN": [500, 502],
-        "UNSUPPORTED": [404, 405],
+        "UNSUPPORTED": [400, 404, 405],
     }
 
 

@@ -417,16 +417,17 @@ async def test_a_name_that_hangs_ends_in_time_and_does_not_hold_up_another_upstr
 
 
 @pytest.mark.parametrize("failure", ["refused", "no name", "500"])
-async def test_a_host_that_fails_three_times_is_not_asked_until_it_may_have_recovered(
+async def test_a_host_that_fails_is_not_asked_until_it_may_have_recovered(
     liar: Liar, make_egress: MakeEgress, failure: str
 ) -> None:
     names = iter([[], [], []] if failure == "no name" else [])
+    images = ("a", "b", "c", "d", "e") if failure == "500" else ("a", "a", "a")
     egress = make_egress(Reach(private_addresses=True), lambda host, port: next(names, ["127.0.0.1"]))
     url = f"http://upstream.example:{liar.port}/v2/"
     if failure == "refused":
         liar.stop()
     liar.behave("/v2/", lies.refused(500))
-    for image in ("a", "b", "c"):
+    for image in images:
         if failure == "500":
             await (await egress.send("GET", url, {}, image)).aclose()
         else:
@@ -435,7 +436,7 @@ async def test_a_host_that_fails_three_times_is_not_asked_until_it_may_have_reco
     seen = liar.connections
     for _ in range(20):
         with pytest.raises(Unavailable, match="failing since"):
-            await egress.send("GET", url, {}, "d")
+            await egress.send("GET", url, {}, "another")
     assert liar.connections == seen
     if failure == "refused":
         liar.start()
@@ -447,10 +448,30 @@ async def test_a_host_that_fails_three_times_is_not_asked_until_it_may_have_reco
 def refuses(egress: Egress, url: str) -> bool:
     """Whether the circuit still refuses; a probe goes out where it does not."""
     try:
-        egress.send_blocking("GET", url, {}, "d").close()
+        egress.send_blocking("GET", url, {}, "another").close()
     except Unavailable:
         return True
     return False
+
+
+async def test_the_first_request_after_an_outage_follows_a_probe_that_no_client_chose(
+    liar: Liar, make_egress: MakeEgress, get: Get
+) -> None:
+    egress = make_egress(Reach(private_addresses=True))
+    digest = liar.offer_blob(b"content")
+    url = f"{liar.url}/v2/any/name/blobs/{digest}"
+    liar.stop()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await get(egress, url)
+    liar.start()
+    liar.behave("/v2/", lies.refused(503))
+    await asyncio.to_thread(wait_until, lambda: liar.requests.count() > 0 or refuses(egress, url) is None)
+    assert {record.path for record in liar.requests.select()} == {"/v2/"}
+    liar.honest()
+    await asyncio.to_thread(wait_until, lambda: not refuses(egress, url))
+    assert [record.path for record in liar.requests.select()][-2:] == ["/v2/", f"/v2/any/name/blobs/{digest}"]
+    assert await get(egress, url) == 200
 
 
 async def test_small_answers_do_not_wait_behind_downloads_in_threads(liar: Liar, make_egress: MakeEgress) -> None:

@@ -608,6 +608,50 @@ async def test_what_a_stranger_refuses_says_nothing_of_the_upstream(
         await connect(liar.url).get_manifest(APP, LATEST)
 
 
+async def test_a_target_of_redirects_that_fails_images_is_still_sent_requests_for_others(
+    liar: Liar, other: Liar, connect: Connect
+) -> None:
+    client, digest = connect(liar.url), other.offer_blob(b"content")
+    liar.behave("/blobs/", lies.redirected(f"{other.url}/v2/bad/blobs/{digest}"))
+    liar.behave("/good/image/", lies.redirected(f"{other.url}/v2/good/blobs/{digest}"))
+    other.behave("/v2/bad/", lies.refused(500))
+    for number in range(20):
+        with pytest.raises(Unavailable, match="responded with 500"):
+            await client.head_blob(RepositoryName(f"image/number{number}"), Digest.parse(digest))
+    assert await client.head_blob(RepositoryName("good/image"), Digest.parse(digest)) == len(b"content")
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "media_type", "body", "alive"),
+    [
+        (404, "registry/2.0", "text/plain", b"", True),
+        (404, None, "application/json", b'{"errors": []}', True),
+        (403, None, "application/problem+json", b'{"errors": [{"code": "DENIED"}]}', True),
+        (404, None, "application/json", b'{"error": "no route"}', False),
+        (404, None, "application/json", b"[" * 100_000, False),
+        (404, None, "text/html", b'{"errors": []}', False),
+        (400, "registry/2.0", "application/json", b'{"errors": []}', False),
+    ],
+)
+async def test_a_refusal_proves_that_a_registry_works_if_it_is_the_registry_s_own(
+    liar: Liar, connect: Connect, status: int, header: str | None, media_type: str, body: bytes, alive: bool
+) -> None:
+    client = connect(liar.url)
+    liar.stop()
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await client.get_manifest(APP, LATEST)
+    liar.start()
+    headers = {"Docker-Distribution-Api-Version": header, "Content-Type": media_type}
+    liar.behave("/manifests/", Lie(status=status, body=body, headers=headers))
+    with pytest.raises(UpstreamError):
+        await client.get_manifest(APP, LATEST)
+    liar.stop()
+    with pytest.raises(Unavailable):
+        await client.get_manifest(APP, LATEST)
+    assert client.fails(APP) is not alive
+
+
 async def test_a_refused_credential_is_sent_once_more_and_then_it_is_denied(liar: Liar, connect: Connect) -> None:
     liar.behave("/v2/", Lie(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     client = connect(liar.url, ALICE)

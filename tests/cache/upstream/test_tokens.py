@@ -226,11 +226,20 @@ class Service:
         response: httpx2.Response = granting(f"t{len(self.asked)}", expires_in=300)()
         return response
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], image: str = "") -> httpx2.Response:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, redirected: bool = False
+    ) -> httpx2.Response:
         return await asyncio.to_thread(self.send_blocking, method, url, headers)
 
     def send_blocking(
-        self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, brief: bool = False
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        image: str = "",
+        *,
+        redirected: bool = False,
+        brief: bool = False,
     ) -> httpx2.Response:
         with self.lock:
             self.asked.append(Open(method, url, headers))

@@ -63,8 +63,8 @@ def test_downloads_that_a_full_disk_stops_are_reported_once_a_minute(recording: 
 
 
 def test_refused_content_is_counted_and_its_evidence_kept(recording: Recording) -> None:
-    recording.events.content_refused(RefusedContent(ANONYMOUS, Fault.HTML, "a page of HTML", b"<html>"))
-    recording.events.content_refused(RefusedContent(ANONYMOUS, Fault.DIGEST, "other bytes"))
+    recording.events.content_refused(RefusedContent(ANONYMOUS, APP, Fault.HTML, "a page of HTML", b"<html>"))
+    recording.events.content_refused(RefusedContent(ANONYMOUS, APP, Fault.DIGEST, "other bytes"))
     assert [line.rpartition(" ")[2] for line in recording.metric("gateway_upstream_faults_total")] == ["1.0", "1.0"]
     assert [file.read_bytes() for file in recording.quarantine.iterdir()] == [b"<html>"]
 
