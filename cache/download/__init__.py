@@ -40,20 +40,22 @@ A stream that breaks off is no event: `retry.download_into` requests the rest, w
 see a pause. In a waiting worker the filler's files take the upstream's place: the note's STREAMING is the event
 "responds", the mark of the inode "digest holds", the blob in the store "committed", and the note's FAILED is "fails",
 or "mismatch" if the failure that it carries is Corrupt. A flight that has the lease looks into the store before it
-fetches. If the blob is there while the flight is WAITING, it becomes FAILED with the error AlreadyStored, since only
-the index knows which images have a right to the blob; while STREAMING, it becomes VERIFIED, then COMMITTED.
+fetches. A name in the store proves nothing: a file that is not the verified spool itself is hashed, and set aside where
+it does not match. If the blob is there while the flight is WAITING, it becomes FAILED with the error AlreadyStored,
+since only the index knows which images have a right to the blob; while STREAMING, it becomes VERIFIED, then COMMITTED.
 A flight that begins with `even_if_stored` fetches instead while WAITING.
 
 The verdict
 -----------
 Every reader withholds the last TAIL bytes of its response until the flight is VERIFIED (`cache.store.base.sendable`).
-In the filler's process the thread reports that once `Spool.seal` has found length and digest to hold, before fsync.
-For other processes it then sets mode 0400, the *mark*, on the inode. Waiting workers poll the descriptor that they
-hold, so the mark reaches them whether NAME.part still stands, was renamed into the store or was deleted. Their readers
-complete on the mark, or on the blob found in the store under the lease, never on a count. A failure that concerns
-waiting workers is in the note, which the filler writes before it deletes a name, and which they hold open too. An inode
-that has lost its name, without a mark and without such a note, belongs to a fill that ended for reasons of its own (a
-refusal of its image, or no readers) or started over: they try the lease and, if it is held, open the next inode.
+In the filler's process the thread reports that once `Spool.seal` has found length and digest to hold, before fsync. For
+other processes it then sets mode 0400, the *mark*, on the inode. Waiting workers poll the descriptor that they hold, so
+the mark reaches them whether NAME.part still stands, was renamed into the store or was deleted. It holds for a file of
+the size that the filler counted last: a spool that was cut since is not verified. Their readers complete on the mark,
+or on the blob found in the store under the lease, never on a count. A failure that concerns waiting workers is in the
+note, which the filler writes before it deletes a name, and which they hold open too. An inode that has lost its name,
+without a mark and without such a note, belongs to a fill that ended for reasons of its own (a refusal of its image, or
+no readers) or started over: they try the lease and, if it is held, open the next inode.
 
 A crash, step by step
 ---------------------
@@ -69,7 +71,7 @@ The kernel releases the lease with its process. What the next holder, which may 
     sealed the spool                    resumes: sends no request if the length was promised, and seals
     marked the inode                    resumes likewise, with the whole file; it is already read-only
     synced the file                     the same: the name in the store decides, and it has none
-    renamed it into the store           finds the blob there; the stale note is deleted by the next fill or the sweep
+    renamed it into the store           hashes what it finds there; the next fill or the sweep deletes the stale note
     synced the folders                  the same; the blob now survives a power failure
     recorded the images in the index    finds blob and link, and needs no flight
 

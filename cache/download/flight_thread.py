@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import structlog
 
@@ -17,9 +17,11 @@ from cache.download.spool_sink import SpoolSink
 from cache.download.spool_watch import SpoolStatus, SpoolWatch
 from cache.lease.base import Lease, held
 from cache.store.base import LocalBlob
+from cache.store.hashing import digest_of
 from cache.store.sidecar import FillState, Note
 from cache.store.spool import DigestMismatch, Spool
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
+from cache.values import Damage
 
 log = structlog.get_logger()
 
@@ -110,24 +112,43 @@ class FlightThread:
     def _use_stored(self) -> bool:
         """Use what another worker stored before this one had its lease; False where it must be fetched all the same.
 
-        Raises AlreadyStored while no byte was promised to a reader: whether the image has a right to it is then to be
-        looked up in the index.
+        A name proves nothing: the file is the marked spool that this flight follows, or it is hashed now, and set aside
+        where it does not match. Raises AlreadyStored while no byte was promised to a reader: whether the image has a
+        right to it, and whether it has its size, is then to be looked up in the index.
         """
         if self._progress.state is FlightState.WAITING:
             if self._refetch:
                 return False
             raise AlreadyStored("the blob has been stored in the meantime")
-        stored = self._storage.store.open(self._progress.digest)
+        digest, store = self._progress.digest, self._storage.store
+        stored = store.open(digest)
         if stored is None:
             return False
         with closing(stored):
             if not isinstance(stored, LocalBlob):
                 return False
-            inode = os.fstat(stored.fileno()).st_ino
-            self._progress.use(stored.fileno(), inode, stored.size).written = stored.size or 0
+            descriptor = stored.fileno()
+            if not (self._is_followed(descriptor) or self._is_right(descriptor)):
+                log.error("blob_damaged", digest=str(digest), damage=Damage.DIGEST.value)
+                store.set_aside(digest, lambda: False)
+                return False
+            self._progress.use(descriptor, os.fstat(descriptor).st_ino, stored.size).written = stored.size or 0
         self._progress.report(FlightState.VERIFIED)
         self._progress.report(FlightState.COMMITTED)
         return True
+
+    def _is_followed(self, descriptor: int) -> bool:
+        """Whether an open file is the verified spool that this flight follows, with all of its bytes."""
+        file, found = self._progress.file, os.fstat(descriptor)
+        followed = file is not None and (file.inode, file.size) == (found.st_ino, found.st_size)
+        return followed and self._progress.verified
+
+    def _is_right(self, descriptor: int) -> bool:
+        """Whether the bytes of an open file have the digest. Raises Unavailable after `abort`."""
+        found = digest_of(descriptor, self._progress.digest.algorithm, lambda: self.aborted)
+        if found is None:
+            raise abandoned()
+        return found == self._progress.digest
 
     # Following another worker.
 
@@ -140,7 +161,7 @@ class FlightThread:
             gone = status is not None and status.gone and not status.marked
             if status is not None:
                 self._apply(status)
-            if self._progress.verified and self._storage.store.stat(self._progress.digest) is not None:
+            if self._progress.verified and self._is_committed():
                 self._progress.report(FlightState.COMMITTED)
                 return None
             if self._progress.verified and status is not None and status.gone:
@@ -162,6 +183,15 @@ class FlightThread:
             time.sleep(pause)
             pause = min(pause * 1.5, limits.poll_longest)
         raise abandoned()
+
+    def _is_committed(self) -> bool:
+        """Whether the verified spool that this flight follows has the blob's name."""
+        with suppress(OSError):
+            stored = self._storage.store.open(self._progress.digest)
+            if stored is not None:
+                with closing(stored):
+                    return isinstance(stored, LocalBlob) and self._is_followed(stored.fileno())
+        return False
 
     def _apply(self, status: SpoolStatus) -> None:
         """Report the other worker's progress as this flight's. Raises its failure, where that concerns this flight."""
@@ -197,7 +227,7 @@ class FlightThread:
                         return  # the verified file is gone, and no reader of this worker needs another one
                     try:
                         self._receive(spool, note, leased)
-                        self._commit(spool)
+                        self._commit(spool, leased)
                         return
                     except DigestMismatch as error:
                         if not spool.resumed or from_start:
@@ -250,10 +280,11 @@ class FlightThread:
         sink.run()
         spool.seal(progress.digest, sink.size)
 
-    def _commit(self, spool: Spool) -> None:
+    def _commit(self, spool: Spool, leased: LeasedSpool) -> None:
         assert self._progress.file is not None
         self._progress.file.written = self._progress.file.size = spool.size
         self._progress.report(FlightState.VERIFIED)
+        leased.count(spool.size)  # the mark holds for a file of this size alone
         spool.mark()
         spool.commit(self._storage.store)
         self._progress.report(FlightState.COMMITTED)

@@ -13,7 +13,8 @@ from cache.store.spool import marked
 class SpoolStatus:
     """State of another process's spool. `descriptor` is closed by the watch. `count`: bytes that may be read.
 
-    `marked`: its digest is verified. `gone`: it was unlinked, so it cannot be opened any more.
+    `marked`: its digest is verified, and it still has the bytes that its filler counted. `gone`: it was unlinked, so it
+    cannot be opened any more.
     """
 
     descriptor: int
@@ -69,5 +70,5 @@ class SpoolWatch:
             self.close()
             return None
         done = marked(status)
-        count = status.st_size if done else view.count
-        return SpoolStatus(spool, status.st_ino, view.note, count, done, status.st_nlink == 0)
+        whole = status.st_size == view.count
+        return SpoolStatus(spool, status.st_ino, view.note, view.count, done and whole, status.st_nlink == 0)

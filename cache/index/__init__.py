@@ -34,6 +34,9 @@ take the lock file `cache.db.lock`, then BEGIN IMMEDIATE. Writers of `usage.db` 
 lock, but `CacheMaintenance` takes `usage.db.lock` for a moment before it reads both files, to create the one that may
 vanish. No transaction writes to both files; the one that adds missing digests to `usage.db` only reads `cache.db`.
 
+Sizes. A digest keeps the size that was recorded first, as long as it has a row: recording another one fails, with all
+that was to be recorded beside it. So the size of a damaged file never takes the place of the right one.
+
 Failures. A right that was revoked while the file could not be written stays revoked in that process, and each later
 write tries to write it first. Statements that have begun are completed, in the file and then in memory, even if the
 caller is cancelled. A crash loses nothing that was committed to `cache.db`; a power cut may lose the last transactions

@@ -12,6 +12,10 @@ from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
 Fact = TagPointer | Link | Manifest | BlobInfo
 
 
+class SizeConflict(Exception):
+    """A digest was recorded with another size before, so one of the two is not that of its content."""
+
+
 class Index(Protocol):
     """Records of one cache as the pull-through cache reads and writes them."""
 
@@ -29,7 +33,10 @@ class Index(Protocol):
         """Whether any image of this origin, under any credential, has a link to the digest."""
 
     async def record(self, *facts: Fact) -> None:
-        """Record all facts or none, in one transaction; a newer pointer replaces an older one."""
+        """Record all facts or none, in one transaction; a newer pointer replaces an older one.
+
+        Raises SizeConflict for a blob that was recorded with another size.
+        """
 
     async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
         """Delete one tag's pointer; without a tag, delete every pointer and link of the image."""

@@ -3,7 +3,7 @@
 All methods block, and long lists are read one page at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,11 +127,14 @@ class CacheMaintenance:
                 found |= closure(connection, map(Digest.parse, connection.scalars(wanted)))
         return found
 
-    def remove(self, digests: Sequence[Digest]) -> None:
-        """Delete all rows of these digests, at most a few hundred."""
+    def remove(self, digests: Sequence[Digest], unless: Callable[[Digest], bool] = lambda _: False) -> list[Digest]:
+        """Delete all rows of these digests, at most a few hundred, unless `unless` returns True for one; return those
+        that were deleted. It is called at a moment at which no other process can record anything."""
         with self._writing() as connection:
-            remove_rows(connection, [str(digest) for digest in digests])
-        self._usage.forget(digests)
+            removed = [digest for digest in digests if not unless(digest)]
+            remove_rows(connection, [str(digest) for digest in removed])
+        self._usage.forget(removed)
+        return removed
 
     def images_of(self, digest: Digest) -> list[tuple[Source, RepositoryName]]:
         """Images with a link to the digest."""

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Row, create_engine, delete, exists, func, ins
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
-from cache.index.base import Fact
+from cache.index.base import Fact, SizeConflict
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
 from cache.oci.closure import find_closure
@@ -79,7 +79,7 @@ class SqlIndex:
         nobody, name = Source(Origin("https", "localhost", 1)), RepositoryName("nobody")
         manifest = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2, "manifests": []}')
         digest = manifest.descriptor.digest
-        link, blob = Link(nobody, name, digest), BlobInfo(digest, 0)
+        link, blob = Link(nobody, name, digest), BlobInfo(digest, manifest.descriptor.size)
         pointer = TagPointer(nobody, name, Tag("none"), manifest.descriptor, datetime.now(UTC))
         await asyncio.gather(
             self.find_pointer(nobody, name, pointer.tag),
@@ -416,7 +416,10 @@ def _record(connection: Connection, facts: Iterable[Fact], log: "ChangeLog") -> 
                 connection.execute(put.on_conflict_do_update(set_=document))
             case BlobInfo(digest, size):
                 blob = {"digest": str(digest), "size": size}
-                connection.execute(upsert(blobs).values(**blob).on_conflict_do_update(set_={"size": size}))
+                connection.execute(upsert(blobs).values(**blob).on_conflict_do_nothing())
+                recorded = connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
+                if recorded != size:
+                    raise SizeConflict(f"{digest} was recorded with {recorded} bytes, and now with {size}")
 
 
 def ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:

@@ -1,8 +1,11 @@
 """StoredBlobs: the blobs that index and disk agree on; everything else counts as absent.
 
-A file that is missing, truncated, too long, empty or unreadable is a miss: its row is dropped from the index, and the
-next fetch corrects both.
+A file that is missing, truncated, too long, empty or unreadable is a miss: it is set aside at once, so that nobody
+finds it under the blob's name, then its row is dropped from the index, and the next fetch corrects both.
 """
+
+import asyncio
+from functools import partial
 
 import structlog
 
@@ -71,8 +74,14 @@ class StoredBlobs:
         else:
             log.error("blob_damaged", digest=str(digest), damage=damage.value)
             self._events.damage_found(damage)
+        intact = partial(self._is_intact, digest, size)
+        if damage is not Damage.MISSING:
+            try:
+                await asyncio.to_thread(self._store.set_aside, digest, intact)
+            except OSError as error:  # it still counts as a miss
+                log.warning("blob_not_set_aside", digest=str(digest), reason=error.strerror)
         try:
-            await self._sizes.drop(digest, lambda: self._is_intact(digest, size))
+            await self._sizes.drop(digest, intact)
         except DatabaseUnusable as error:  # such as a full disk: it still counts as a miss
             log.warning("blob_not_dropped", digest=str(digest), reason=str(error))
 

@@ -1,5 +1,8 @@
 """Scrub: stored content is read again and compared with its digest; what does not match is moved to the quarantine.
 
+The store that an Inspector is given moves damaged blobs, by what the check has opened: a blob that was fetched again
+meanwhile is left alone.
+
 Everything in this file blocks; it runs in threads.
 """
 
@@ -21,6 +24,7 @@ from cache.oci.names import RepositoryName
 from cache.retention.role_thread import RoleThread
 from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.locks import Role
+from cache.store.base import is_stored
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, Source
@@ -77,42 +81,39 @@ class Inspector:
     def check(self, digest: Digest, limiter: ReadLimiter) -> Finding | None:
         """Check the blob and the manifest of a digest; None if they match it, are absent, or the check was stopped."""
         size = self._maintenance.blob_size(digest)
-        if size is not None and (damage := self._damage(digest, size, limiter)):
-            return self._remove_blob(digest, size, damage)
+        if size is not None and (finding := self._check_blob(digest, size, limiter)):
+            return finding
         raw = self._maintenance.manifest_bytes(digest)
         if raw is None:
             return None
         limiter.take(len(raw))
         return None if digest.holds_for(raw) else self._remove_manifest(digest, raw)
 
-    def _damage(self, digest: Digest, size: int, limiter: ReadLimiter) -> Damage | None:
+    def _check_blob(self, digest: Digest, size: int, limiter: ReadLimiter) -> Finding | None:
         try:
             descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return Damage.MISSING
+            return self._remove_blob(digest, size, Damage.MISSING)
         except OSError as error:
-            return _unreadable(error)
+            damage = _unreadable(error)
+            self._store.set_aside(digest, lambda: False)
+            return self._remove_blob(digest, size, damage)
         try:
-            if os.fstat(descriptor).st_size != size:
-                return Damage.SIZE
-            return None if _matches(descriptor, digest, size, limiter) else Damage.DIGEST
-        except OSError as error:
-            return _unreadable(error)
+            found = _damage(descriptor, digest, size, limiter)
+            if found is None:
+                return None
+            self._store.set_aside(digest, lambda: not self._store.is_named(digest, descriptor))
+            return self._remove_blob(digest, size, found)
         finally:
             os.close(descriptor)
 
     def _remove_blob(self, digest: Digest, size: int, damage: Damage) -> Finding | None:
-        """Remove a damaged blob; None where it was evicted or fetched again meanwhile."""
-        path = self._store.path(digest)
-        if damage in (Damage.MISSING, Damage.SIZE) and _size(path) == size:
-            return None
+        """Delete the rows of a blob without a file; None where it was evicted or fetched again meanwhile."""
         images = self._maintenance.images_of(digest)
         if self._maintenance.blob_size(digest) is None:
             return None
-        self._maintenance.remove([digest])
-        if damage is not Damage.MISSING:
-            self._quarantine.take_file(path, str(digest))
-            self._store.delete(digest)  # the quarantine leaves a file that is too large for it
+        if not self._maintenance.remove([digest], unless=lambda _: is_stored(self._store, digest, size)):
+            return None
         log.error("blob_damaged", digest=str(digest), damage=damage.value)
         return Finding(digest, damage, False, images)
 
@@ -162,6 +163,15 @@ class Scrub(RoleThread):
         return 0.0 if digests else IDLE_SECONDS
 
 
+def _damage(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> Damage | None:
+    try:
+        if os.fstat(descriptor).st_size != size:
+            return Damage.SIZE
+        return None if _matches(descriptor, digest, size, limiter) else Damage.DIGEST
+    except OSError as error:
+        return _unreadable(error)
+
+
 def _matches(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> bool:
     """Whether a file matches its digest, or the check was stopped. What was read leaves the page cache."""
     hasher, buffer, offset = digest.hasher(), memoryview(bytearray(CHUNK)), 0
@@ -175,13 +185,6 @@ def _matches(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -
         offset += count
         limiter.take(count)
     return limiter.stopped or hasher.hexdigest() == digest.hex
-
-
-def _size(path: os.PathLike[str]) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return None
 
 
 def _unreadable(error: OSError) -> Damage:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
@@ -23,11 +24,13 @@ from cache.oci.digest import Digest
 from cache.retention.eviction import EvictionLimits, choose, shortage, unused
 from cache.retention.role_thread import RoleThread
 from cache.runtime.disk import disk_space
-from cache.runtime.locks import Role, locked
+from cache.runtime.locks import Role, locked, locked_folder
 from cache.sqlite import DatabaseUnusable
+from cache.store.base import is_stored
 from cache.store.filesystem import FilesystemStore, LockedBlob
 from cache.store.paths import blob_digest
 from cache.store.quarantine import Quarantine
+from cache.values import Damage
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -128,17 +131,25 @@ class Evictor:
     def tidy(self, prefix: str) -> int:
         """Make one folder of the store, such as `sha256:ab`, and its rows agree; return the bytes that were freed.
 
-        Files without a row are deleted, since no image has a link to them, and so are rows without a file.
+        Files without a row are deleted, since no image has a link to them. A file that has not the size of its row is
+        set aside; that row, and rows without a file, are deleted.
         """
         now = time.time()
+        files = self._store.list_folder(prefix)  # before the rows: what is stored meanwhile is not taken for an orphan
         rows = self._maintenance.blobs_in_folder(prefix)
-        files = self._store.list_folder(prefix)
         freed = sum(_remove_orphan(path, now) for path in files if blob_digest(path) not in rows)
-        present = {path.name for path in files}
-        lost = [digest for digest in rows if digest.hex not in present and not self._store.path(digest).exists()]
-        for batch in _batches(lost):
+
+        def is_right(digest: Digest) -> bool:
+            return is_stored(self._store, digest, rows[digest])
+
+        wrong = [digest for digest in rows if not is_right(digest)]
+        for digest in wrong:
+            if self._store.stat(digest) is not None and self._store.set_aside(digest, partial(is_right, digest)):
+                log.error("blob_damaged", digest=str(digest), damage=Damage.SIZE.value)
+                self._events.damage_found(Damage.SIZE)
+        for batch in _batches(wrong):
             log.info("rows_without_file", count=len(batch))
-            self._maintenance.remove(batch)
+            self._maintenance.remove(batch, unless=is_right)
         self._maintenance.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
         return freed
 
@@ -300,7 +311,7 @@ def _batches(items: Sequence[T]) -> Iterable[Sequence[T]]:
 
 def _remove_orphan(path: Path, now: float) -> int:
     """Delete a file without a row, unless it is new: a blob gets its name before it is recorded. Returns its bytes."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), locked_folder(path.parent):
         status = path.stat()
         if path.is_file() and now - status.st_mtime > ORPHAN_SECONDS:
             path.unlink()

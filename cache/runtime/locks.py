@@ -63,6 +63,17 @@ def locked(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Wait for the exclusive lock of a folder itself and hold it within the block. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class Role:
     """Work that one process of the host does: the process that locks the file has the role until it leaves or ends."""
 

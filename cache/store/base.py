@@ -1,7 +1,7 @@
 """BlobStore and OpenBlob: the protocols of every place that keeps bytes, and of every blob that is being read."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,7 +57,8 @@ class LocalBlob(OpenBlob):
 
 
 class BlobStore(Protocol):
-    """Blobs by digest. Nothing has its final name before its digest holds."""
+    """Blobs by digest. Nothing has its final name before its digest holds; what became of a file since, only its
+    recorded size or a new hash shows."""
 
     def stat(self, digest: Digest) -> BlobInfo | None: ...
 
@@ -70,7 +71,16 @@ class BlobStore(Protocol):
     def delete(self, digest: Digest) -> None:
         """Delete a blob; no error where it is missing. Readers that have it open are unaffected."""
 
+    def set_aside(self, digest: Digest, unless: Callable[[], bool]) -> bool:
+        """Take the name away from a damaged file, unless `unless` returns True: it is called at a moment at which no
+        other process gives the name to another file. Return whether it was taken away. Raises OSError."""
+
     def walk(self) -> Iterator[BlobInfo]: ...
+
+
+def is_stored(store: BlobStore, digest: Digest, size: int | None) -> bool:
+    """Whether a blob is in the store as it was recorded; `size` is None where nothing was recorded. Raises OSError."""
+    return size is not None and store.stat(digest) == BlobInfo(digest, size)
 
 
 def sendable(arrived: int, stop: int | None, *, verified: bool) -> int:

@@ -1,7 +1,11 @@
-"""FilesystemStore: blobs as files of a local folder."""
+"""FilesystemStore: blobs as files of a local folder.
+
+A name is given, and taken away, only while its folder is locked, and what has the name is looked at under that lock: so
+no process removes a file that another has just put in place of the damaged or evicted one.
+"""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +13,10 @@ import aiofiles.os
 
 from cache.oci.digest import Digest
 from cache.runtime.disk import sync_folder
-from cache.runtime.locks import try_lock
+from cache.runtime.locks import locked_folder, try_lock
 from cache.store.base import Extent, LocalBlob, sendable
 from cache.store.paths import blob_digest, blob_path
+from cache.store.quarantine import Quarantine
 from cache.values import BlobInfo
 
 pread = aiofiles.os.wrap(os.pread)
@@ -66,7 +71,7 @@ class LockedBlob:
 
     def delete(self) -> int:
         """Delete the file; return the bytes that were freed: none where another file has taken the name since."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), locked_folder(self._path.parent):
             if self._descriptor is not None and os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()
                 return self.size
@@ -78,10 +83,14 @@ class LockedBlob:
 
 
 class FilesystemStore:
-    """A BlobStore over a folder, which is created with the first blob."""
+    """A BlobStore over a folder, which is created with the first blob.
 
-    def __init__(self, root: Path) -> None:
+    `quarantine` takes what is set aside; without one it is deleted.
+    """
+
+    def __init__(self, root: Path, quarantine: Quarantine | None = None) -> None:
         self._root = root
+        self._quarantine = quarantine
 
     def stat(self, digest: Digest) -> BlobInfo | None:
         try:
@@ -98,12 +107,33 @@ class FilesystemStore:
     def adopt(self, path: Path, digest: Digest) -> None:
         target = blob_path(self._root, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+        with locked_folder(target.parent):
+            os.replace(path, target)
         for folder in (target.parent, target.parent.parent):
             sync_folder(folder)
 
     def delete(self, digest: Digest) -> None:
         blob_path(self._root, digest).unlink(missing_ok=True)
+
+    def set_aside(self, digest: Digest, unless: Callable[[], bool]) -> bool:
+        path = blob_path(self._root, digest)
+        try:
+            with locked_folder(path.parent):
+                if unless():
+                    return False
+                if self._quarantine is not None:
+                    self._quarantine.take_file(path, str(digest))
+                path.unlink(missing_ok=True)  # the quarantine leaves a file that is too large for it
+        except FileNotFoundError:  # the folder is missing, and the file with it
+            return False
+        return True
+
+    def is_named(self, digest: Digest, descriptor: int) -> bool:
+        """Whether an open file still has the name of a blob."""
+        try:
+            return os.path.samestat(os.stat(blob_path(self._root, digest)), os.fstat(descriptor))
+        except OSError:
+            return False
 
     def lock(self, digest: Digest) -> LockedBlob | None:
         """Lock a blob against new readers; None while it is being read, in this process or another. Raises OSError."""
@@ -122,11 +152,12 @@ class FilesystemStore:
         return blob_path(self._root, digest)
 
     def read_bytes(self, digest: Digest) -> bytes | None:
-        """Read a small blob; None where the store does not have it. Blocks."""
+        """Read a small blob and check its digest; None where the store does not have it. Blocks."""
         try:
-            return blob_path(self._root, digest).read_bytes()
+            content = blob_path(self._root, digest).read_bytes()
         except FileNotFoundError:
             return None
+        return content if digest.holds_for(content) else None
 
     def list_folder(self, prefix: str) -> list[Path]:
         """Every file of one folder of the store, named as `sha256:ab`, blob or not."""

@@ -1,11 +1,14 @@
 """HashingWriter: writes into a spool and hashes, in the caller's thread or in a second one behind a pool of buffers."""
 
+import hashlib
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
+from cache.oci.digest import Digest
 from cache.store.spool import Spool
 
 BUFFER = 1024 * 1024
@@ -65,3 +68,15 @@ class HashingWriter:
         self._spool.count(buffer[:count])
         self._free.put(buffer)
         self._grew(self._spool.size)
+
+
+def digest_of(descriptor: int, algorithm: str, stopped: Callable[[], bool]) -> Digest | None:
+    """Hash an open file from its start; None where `stopped` returned True before its end. Blocks; raises OSError."""
+    hasher, buffer, offset = hashlib.new(algorithm), memoryview(bytearray(BUFFER)), 0
+    while not stopped():
+        count = os.preadv(descriptor, [buffer], offset)
+        if not count:
+            return Digest(algorithm, hasher.hexdigest())
+        hasher.update(buffer[:count])
+        offset += count
+    return None

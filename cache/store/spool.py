@@ -152,6 +152,7 @@ class Spool:
     def _write_all(self, view: memoryview, offset: int) -> None:
         tries = 0
         while view:
+            self._require_size(min(offset, max(self._end, self.size)))
             try:
                 failpoint("spool.write")
                 count = os.pwrite(self._descriptor, view, offset)
@@ -188,9 +189,10 @@ class Spool:
     def seal(self, expected: Digest, size: int | None) -> None:
         """Check the digest, and the length where one was promised; the spool may then be marked and committed.
 
-        Raises DigestMismatch, or LengthMismatch.
+        Raises DigestMismatch, or LengthMismatch; OSError where bytes are missing from the file.
         """
         check_content(expected, size, Digest(self._algorithm, self._hasher.hexdigest()), self.size)
+        self._require_size(self.size)
         if os.fstat(self._descriptor).st_size != self.size:  # bytes that arrived ahead and were given up
             os.ftruncate(self._descriptor, self.size)
         self._sealed = expected
@@ -202,14 +204,23 @@ class Spool:
         failpoint("spool.marked")
 
     def commit(self, store: BlobStore) -> None:
-        """Make a sealed spool durable and give it its final name in the store. Raises OSError."""
+        """Make a sealed spool durable and give it its final name in the store. Raises OSError, also where the spool is
+        not as it was sealed, or another file has its name."""
         digest = self._require_seal()
         failpoint("spool.sealed")
         os.fsync(self._descriptor)
         failpoint("spool.synced")
+        sealed = os.fstat(self._descriptor)
+        if sealed.st_size != self.size or not os.path.samestat(os.lstat(self.path), sealed):
+            raise OSError(errno.ESTALE, "the spool was changed or replaced after it was verified")
         store.adopt(self.path, digest)
         failpoint("spool.adopted")
         self._kept = True
+
+    def _require_size(self, size: int) -> None:
+        """Raise OSError where the file is shorter: a write beyond its end would leave zeros where bytes were hashed."""
+        if os.fstat(self._descriptor).st_size < size:
+            raise OSError(errno.EIO, "bytes that were written are missing")
 
     def _require_seal(self) -> Digest:
         if self._sealed is None:

@@ -7,7 +7,7 @@ from cache.index.admin import CacheAdmin
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.store.base import BlobStore
+from cache.store.base import BlobStore, is_stored
 from cache.upstream.registry_client import RegistryClient
 from gateway import docker_hub
 from gateway.doctor.check import Check, Remedy, failed, not_run, passed
@@ -89,7 +89,8 @@ class Installation:
     def _is_cached(self, descriptor: Descriptor) -> bool:
         if descriptor.is_manifest:
             return self._admin.manifest(descriptor.digest) is not None
-        return self._store.stat(descriptor.digest) is not None
+        size = self._admin.sizes([descriptor.digest]).get(descriptor.digest)
+        return is_stored(self._store, descriptor.digest, size)
 
 
 def examine_server(

@@ -9,6 +9,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import is_index
+from cache.store.base import is_stored
 from cache.values import Source
 from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
 from gateway.inspection.verdicts import GateVerdict, explain_gate
@@ -93,10 +94,11 @@ def parts_of(view: CacheView, image: ImageKey, root: Descriptor) -> list[ImagePa
     listed: list[tuple[str, Descriptor, Digest | None]] = [(_role(root), root, None)]
     for digest, manifest in manifests.items():
         listed += [(_role_in(manifest, child), child, digest) for child in manifest.references()]
+    sizes = view.admin.sizes(linked)
     parts: list[ImagePart] = []
     for role, descriptor, parent in listed:
         digest = descriptor.digest
-        blob_cached = not descriptor.is_manifest and digest in linked and view.store.stat(digest) is not None
+        blob_cached = not descriptor.is_manifest and is_stored(view.store, digest, sizes.get(digest))
         parts.append(ImagePart(role, digest, descriptor.size, parent, blob_cached or digest in manifests))
     return parts
 

@@ -40,8 +40,9 @@ def verify_cache(
 
     `progress` is called with the bytes of each one that was checked. Raises DatabaseUnusable.
     """
-    maintenance, store = CacheMaintenance(folder.index, UsageFile(folder.usage)), FilesystemStore(folder.blobs)
-    inspector = Inspector(maintenance, store, Quarantine(folder.quarantine))
+    maintenance, quarantine = CacheMaintenance(folder.index, UsageFile(folder.usage)), Quarantine(folder.quarantine)
+    store = FilesystemStore(folder.blobs, quarantine)
+    inspector = Inspector(maintenance, store, quarantine)
     checked = size_sum = 0
     findings: list[Finding] = []
     try:

@@ -15,7 +15,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.proxy.warming import WarmingSource
 from cache.repository import Repository
 from cache.runtime.locks import try_lock
-from cache.store.base import BlobStore
+from cache.store.base import BlobStore, is_stored
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.egress import Egress
 from cache.upstream.reach import Reach, UpstreamTimings
@@ -41,12 +41,12 @@ class _CacheState:
         self, image: ImageKey, admin: CacheAdmin, store: BlobStore, has_spare_quota: Callable[[Source], bool]
     ) -> None:
         self.source = image.source
-        self._linked = admin.linked(image.source, image.name)
+        self._sizes = admin.sizes(admin.linked(image.source, image.name))
         self._store = store
         self._has_spare_quota = has_spare_quota
 
     def holds(self, digest: Digest) -> bool:
-        return digest in self._linked and self._store.stat(digest) is not None
+        return is_stored(self._store, digest, self._sizes.get(digest))
 
     def has_quota(self) -> bool:
         return self._has_spare_quota(self.source)

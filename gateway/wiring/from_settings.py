@@ -28,7 +28,8 @@ def open_evictor(settings: Settings, maintenance: CacheMaintenance, events: Cach
         reserve=cache.reserve.of(total),
         max_unused=cache.max_unused.total_seconds(),
     )
-    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    quarantine = Quarantine(folder.quarantine)
+    store = FilesystemStore(folder.blobs, quarantine)
     return Evictor(maintenance, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
 
 

@@ -184,7 +184,8 @@ async def _open_pull_through(
     events: CacheEvents,
 ) -> AsyncIterator[PullThrough]:
     metrics, tasks = records.metrics, Tasks()
-    store, quarantine = FilesystemStore(folder.blobs), Quarantine(folder.quarantine)
+    quarantine = Quarantine(folder.quarantine)
+    store = FilesystemStore(folder.blobs, quarantine)
     storage = DownloadStorage(spools=folder.spools, store=store, quarantine=quarantine, make_room=evictor.make_room)
     flights = Flights(storage, tasks, partial(record_arrival, index), events)
     metrics.show("flights", lambda: len(flights))
@@ -226,7 +227,8 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
         healing = healer.heal(finding.digest, finding.images, is_manifest=finding.is_manifest)
         loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
 
-    inspector = Inspector(maintenance, FilesystemStore(folder.blobs), Quarantine(folder.quarantine))
+    quarantine = Quarantine(folder.quarantine)
+    inspector = Inspector(maintenance, FilesystemStore(folder.blobs, quarantine), quarantine)
     tasks = Tasks()
     scrub = Scrub(maintenance, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events)
     scrub.start()

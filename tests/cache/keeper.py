@@ -40,8 +40,8 @@ class Keeper:
         self.folder = folder
         self.index = SqlIndex(folder / "cache.db")
         self.usage = UsageFile(folder / "usage.db")
-        self.store = FilesystemStore(folder / "blobs")
         self.quarantine = Quarantine(folder / "quarantine")
+        self.store = FilesystemStore(folder / "blobs", self.quarantine)
         self.maintenance = CacheMaintenance(folder / "cache.db", self.usage)
         self.evicted: list[tuple[int, int]] = []
         (folder / "blobs").mkdir()

@@ -1,6 +1,7 @@
 """Tests of `cache warm` with a running server and without one."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.hub import Hub
+from tests.parts.images import digest_of
 from tests.parts.processes import plain_environment
 
-from .datafolder import holds
+from .datafolder import blob_file, holds
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,25 @@ def test_a_list_is_brought_here_once_and_served_without_the_upstream(
         kind = "manifests" if digest in tiny.manifests else "blobs"
         assert raw.get(server.proxied_url(f"{image}/{kind}/{digest}")).headers["x-cache"] == "HIT"
     assert raw.get(server.proxied_url(f"{image}/manifests/v1")).digest == multi.digest
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_damaged_file_is_not_held_and_is_fetched_again(
+    running: bool, hub: Hub, published: Publish, gateway: GatewayFactory
+) -> None:
+    tiny = published("tiny")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}, "cache": {"scrub_rate": "0"}})
+    code, first = warmed(server, "tiny\n")
+    assert (code, first["failed"]) == (0, [])
+    if not running:
+        server.stop()
+    layer = tiny.layers[0]
+    os.truncate(blob_file(server, layer), 10)
+    parts = server.json("cache", "explain", "tiny")["parts"]
+    assert [part["here"] for part in parts if part["digest"] == layer] == [False]
+    code, second = warmed(server, "tiny\n")
+    assert (code, second["failed"], second["fetched"], second["held"]) == (0, [], 1, first["fetched"] - 1)
+    assert digest_of(blob_file(server, layer).read_bytes()) == layer
 
 
 def test_what_broke_off_is_named_and_goes_on_where_it_was(

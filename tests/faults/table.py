@@ -44,6 +44,13 @@ FAULTS = [
         (MIX, "tests/e2e/test_crashes.py"),
     ),
     Fault(
+        "damage and a kill",
+        "A cached file is cut, emptied, lengthened or replaced, and the worker that fetches it again is killed.",
+        "Clients of the dead worker: a body that ends short. Other clients: nothing.",
+        "The right bytes; the damaged file is in the quarantine.",
+        ("tests/e2e/test_damage_and_kill.py",),
+    ),
+    Fault(
         "upstreams that break off",
         "Resets, and short, long, stalled or slow bodies at many offsets; 200 for 206; no length, no end.",
         "The right bytes, later; otherwise a body that ends short, 502 or 503. Cached content is served.",

@@ -40,13 +40,13 @@ class FlightsRig:
     def __init__(self, folder: Path, *, boot: str = "") -> None:
         self.spools = folder / "spools"
         self.spools.mkdir(exist_ok=True)
-        self.store = FilesystemStore(folder / "blobs")
         self.tasks = Tasks()
         self.recorded: list[tuple[Digest, set[RepositoryName]]] = []
         self.recording = asyncio.Event()
         self.may_record = asyncio.Event()
         self.may_record.set()
         self.quarantine = folder / "quarantine"
+        self.store = FilesystemStore(folder / "blobs", Quarantine(self.quarantine))
         self.refused: list[RefusedContent] = []
         storage = DownloadStorage(self.spools, self.store, Quarantine(self.quarantine), boot=boot)
         limits = DownloadLimits(retry_pauses=(0.0, 0.0, 0.0), take_over_every=0.01)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from cache.download.spool_sweep import sweep_spools
 from cache.lease.base import held
 from cache.store import sidecar
 from cache.store.base import TAIL
+from cache.store.spool import MARK, Spool
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
 from tests.cache.download.flights_rig import FlightsRig, all_ended, fill_threads, read, read_until_refused, until
@@ -393,6 +395,80 @@ async def test_wrong_bytes_of_a_killed_process_cost_one_new_start(
     assert body.requests == [Rest(HALF, SIZE), None]
     assert rig.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
     assert rig.refused == []
+
+
+@pytest.mark.parametrize("found", [b"", CONTENT[:5000], bytes(SIZE), CONTENT + b"?"], ids=len)
+async def test_a_file_with_the_blob_s_name_is_not_taken_for_the_blob(
+    workers: Callable[..., FlightsRig], found: bytes
+) -> None:
+    one, two = workers(), workers()
+    body, rest = ScriptedBody(SIZE), ScriptedBody.whole(CONTENT[HALF:])
+    rest.start = HALF
+    _, first, _ = one.join(body, DIGEST)
+    body.send(CONTENT[:HALF])
+    await first.started()
+    flight, second, _ = two.join(rest, DIGEST)
+    await until(lambda: flight.written == HALF)
+    path = two.store.path(DIGEST)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(found)
+    path.chmod(MARK)
+    await one.flights.close()
+    first.close()
+    assert await read(second) == CONTENT
+    await all_ended(two)
+    assert path.read_bytes() == CONTENT
+    assert two.recorded == [(DIGEST, {APP})]
+    assert rest.requests == [Rest(HALF, SIZE)]
+    assert [path.read_bytes() for path in two.quarantine.iterdir()] == [found]
+
+
+async def test_a_spool_that_was_renamed_and_not_recorded_is_used_as_its_digest_holds(
+    workers: Callable[..., FlightsRig],
+) -> None:
+    one, two = workers(), workers()
+    body, unused = ScriptedBody(SIZE), ScriptedBody()
+    _, first, _ = one.join(body, DIGEST)
+    body.send(CONTENT)
+    await first.started()
+    flight, second, _ = two.join(unused, DIGEST)
+    await until(lambda: flight.written == SIZE)
+    two.store.adopt(part_of(two.spools, spool_name(ANONYMOUS, DIGEST)), DIGEST)
+    await one.flights.close()
+    first.close()
+    assert await read(second) == CONTENT
+    await all_ended(two)
+    assert unused.opened == 0
+    assert two.recorded == [(DIGEST, {APP})]
+    note_of(two.spools, spool_name(ANONYMOUS, DIGEST)).unlink(missing_ok=True)
+
+
+async def test_a_spool_that_is_cut_after_its_mark_is_verified_for_nobody(
+    workers: Callable[..., FlightsRig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = Spool.mark
+
+    def mark_and_cut(spool: Spool) -> None:
+        mark(spool)
+        os.ftruncate(spool.fileno(), 5000)
+
+    monkeypatch.setattr(Spool, "mark", mark_and_cut)
+    one, two = workers(), workers()
+    body = ScriptedBody(None)
+    _, first, _ = one.join(body, DIGEST)
+    body.send(CONTENT[:HALF])
+    await first.started()
+    flight, second, _ = two.join(ScriptedBody(), DIGEST)
+    await until(lambda: flight.written == HALF)
+    body.send(CONTENT[HALF:])
+    body.end()
+    await all_ended(one)
+    await all_ended(two)
+    first.close()
+    second.close()
+    assert flight.state is FlightState.FAILED
+    assert one.recorded == two.recorded == []
+    assert two.store.stat(DIGEST) is None
 
 
 # Bytes that were stored in the meantime.

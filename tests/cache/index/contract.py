@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cache.index.base import Index
+import pytest
+
+from cache.index.base import Index, SizeConflict
 from cache.oci.names import Tag
 from cache.values import BlobInfo, Link, Sighting, TagPointer
 from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
@@ -34,6 +36,16 @@ class IndexContract:
         await index.record(*facts)
         await index.record(*facts)
         assert await index.linked(LINK)
+
+    async def test_a_blob_gets_no_second_size(self, index: Any) -> None:
+        await index.record(BlobInfo(DIGEST, 8_000_000))
+        with pytest.raises(SizeConflict):
+            await index.record(LINK, BlobInfo(DIGEST, 5_000))
+        assert await index.find_size(DIGEST) == 8_000_000
+        assert not await index.linked(LINK)
+        await index.drop(DIGEST, lambda: False)
+        await index.record(BlobInfo(DIGEST, 5_000))
+        assert await index.find_size(DIGEST) == 5_000
 
     async def test_recording_nothing_is_no_error(self, index: Index) -> None:
         await index.record()

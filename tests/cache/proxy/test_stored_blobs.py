@@ -93,6 +93,8 @@ async def test_a_file_of_another_size_is_absent_and_its_row_is_dropped(
     os.truncate(keeper.file(digest), size)
     assert await getattr(blobs, read.__name__)(digest) is None
     assert found == [Damage.SIZE]
+    assert not keeper.file(digest).exists()
+    assert [path.stat().st_size for path in (keeper.folder / "quarantine").iterdir()] == [size]
     assert keeper.maintenance.blob_size(digest) is None
     assert keeper.maintenance.images_of(digest) == []
 
@@ -114,6 +116,7 @@ async def test_a_file_that_cannot_be_opened_is_absent(keeper: Keeper, found: lis
     assert await blobs.open(digest) is None
     assert await blobs.stat(digest) is None
     assert Damage.UNREADABLE in found
+    assert not keeper.file(digest).exists()
     assert keeper.maintenance.blob_size(digest) is None
 
 

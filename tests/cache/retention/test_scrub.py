@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,30 @@ async def test_what_is_damaged_is_put_aside_and_forgotten(
     kept = list((keeper.folder / "quarantine").iterdir()) if (keeper.folder / "quarantine").exists() else []
     assert len(kept) == (damage is not Damage.MISSING)
     assert inspector.check(digest, UNLIMITED) is None
+
+
+@pytest.mark.parametrize(("harm", "damage"), HARM)
+async def test_what_was_fetched_again_during_a_check_is_left_alone(
+    keeper: Keeper,
+    inspector: Inspector,
+    harm: Callable[[Path], None],
+    damage: Damage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digest = await keeper.put(SIZE)
+    content = keeper.file(digest).read_bytes()
+    harm(keeper.file(digest))
+    find = scrub._damage
+
+    def find_and_store(*words: Any) -> Damage | None:
+        found = find(*words)
+        assert keeper.write(content) == digest
+        return found
+
+    monkeypatch.setattr(scrub, "_damage", find_and_store)
+    assert inspector.check(digest, UNLIMITED) is None
+    assert await keeper.held(digest) == [True]
+    assert keeper.file(digest).read_bytes() == content
 
 
 async def test_a_damaged_manifest_is_put_aside_and_forgotten(keeper: Keeper, inspector: Inspector) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -268,10 +268,10 @@ class FailingRemoval(CacheMaintenance):
         self._file = file
         self._reason = reason
 
-    def remove(self, digests: Sequence[Digest]) -> None:
+    def remove(self, digests: Sequence[Digest], unless: Callable[[Digest], bool] = lambda _: False) -> list[Digest]:
         if self._file.exists():
             raise DatabaseUnusable(self._reason)
-        super().remove(digests)
+        return super().remove(digests, unless)
 
 
 async def test_where_a_full_disk_stops_the_index_the_file_is_deleted_first(
@@ -310,6 +310,33 @@ async def test_a_row_without_a_file_is_deleted(keeper: Keeper) -> None:
     keeper.file(lost).unlink()
     tidy(keeper)
     assert await keeper.held(lost, kept) == [False, True]
+
+
+@pytest.mark.parametrize("size", [0, SIZE - 1, SIZE + 1])
+async def test_a_file_that_has_not_the_size_of_its_row_is_set_aside_with_the_row(keeper: Keeper, size: int) -> None:
+    wrong, kept = await keeper.put(seed="wrong"), await keeper.put(seed="kept")
+    os.truncate(keeper.file(wrong), size)
+    tidy(keeper)
+    assert await keeper.held(wrong, kept) == [False, True]
+    assert [path.stat().st_size for path in (keeper.folder / "quarantine").iterdir()] == [size]
+
+
+async def test_what_is_stored_again_while_a_folder_is_tidied_is_kept(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row whose file was missing has one again when it would be deleted; and a file without a row has one."""
+    lost = await keeper.put(seed="lost")
+    content = keeper.file(lost).read_bytes()
+    keeper.file(lost).unlink()
+    remove = keeper.maintenance.remove
+
+    def store_and_remove(digests: Sequence[Digest], unless: Callable[[Digest], bool]) -> list[Digest]:
+        keeper.write(content)
+        return remove(digests, unless)
+
+    monkeypatch.setattr(keeper.maintenance, "remove", store_and_remove)
+    tidy(keeper)
+    assert await keeper.held(lost) == [True]
 
 
 @pytest.mark.parametrize("harm", ["gone", "damaged", "of an earlier version"])

@@ -70,6 +70,21 @@ class BlobStoreContract:
     def test_deleting_a_missing_blob_is_no_error(self, store: BlobStore) -> None:
         store.delete(blob_of(10)[1])
 
+    async def test_what_is_set_aside_has_no_name_and_its_readers_keep_it(self, store: BlobStore, spools: Path) -> None:
+        content, digest = blob_of(5_000)
+        put(store, spools, content)
+        blob = opened(store, digest)
+        assert not store.set_aside(digest, lambda: True)
+        assert store.stat(digest) == BlobInfo(digest, 5_000)
+        assert store.set_aside(digest, lambda: False)
+        assert store.stat(digest) is None
+        assert list(store.walk()) == []
+        assert await read(blob) == content
+        blob.close()
+
+    def test_setting_aside_a_missing_blob_is_no_error(self, store: BlobStore) -> None:
+        store.set_aside(blob_of(10)[1], lambda: False)
+
     async def test_a_reader_is_unaffected_when_the_blob_is_deleted(self, store: BlobStore, spools: Path) -> None:
         content, digest = blob_of(5_000)
         put(store, spools, content)

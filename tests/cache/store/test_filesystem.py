@@ -1,6 +1,7 @@
 """FilesystemStore: the contract, and the properties of files."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cache.store.base import Extent
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_path
+from cache.store.quarantine import Quarantine
 from cache.values import BlobInfo
 from tests.cache.store.contract import BlobStoreContract, opened, put
 
@@ -51,6 +53,40 @@ class TestFilesystemStore(BlobStoreContract):
         with pytest.raises(EOFError, match="ends at 4, before 10"):
             await blob.read(Extent(0, 10))
         blob.close()
+
+    def test_what_is_set_aside_is_in_the_quarantine_if_there_is_one(
+        self, store: FilesystemStore, root: Path, spools: Path, tmp_path: Path
+    ) -> None:
+        digest = put(store, spools, b"0123456789")
+        FilesystemStore(root, Quarantine(tmp_path / "quarantine")).set_aside(digest, lambda: False)
+        [aside] = (tmp_path / "quarantine").iterdir()
+        assert digest.hex in aside.name
+        assert aside.read_bytes() == b"0123456789"
+
+    def test_a_name_is_not_given_while_what_has_it_is_judged(
+        self, store: FilesystemStore, root: Path, spools: Path
+    ) -> None:
+        """A blob that is fetched again while its damaged file is set aside keeps its name."""
+        digest = put(store, spools, b"content")
+        os.truncate(blob_path(root, digest), 1)
+        committing = threading.Thread(target=put, args=(store, spools, b"content"))
+
+        def judge() -> bool:
+            committing.start()
+            committing.join(0.1)
+            return False
+
+        assert store.set_aside(digest, judge)
+        committing.join(20)
+        assert store.stat(digest) == BlobInfo(digest, 7)
+
+    def test_a_small_blob_that_is_read_at_once_is_checked(
+        self, store: FilesystemStore, root: Path, spools: Path
+    ) -> None:
+        digest = put(store, spools, b"content")
+        assert store.read_bytes(digest) == b"content"
+        os.truncate(blob_path(root, digest), 3)
+        assert store.read_bytes(digest) is None
 
     async def test_the_file_position_of_a_descriptor_is_left_alone(self, store: FilesystemStore, spools: Path) -> None:
         blob = opened(store, put(store, spools, b"0123456789"))

@@ -133,3 +133,37 @@ def test_a_failed_adoption_leaves_nothing(tmp_path: Path, spools: Path) -> None:
         spool.seal(CONTENT, 7)
         spool.commit(FilesystemStore(occupied))
     assert files(spools) == []
+
+
+def test_a_spool_whose_name_leads_to_another_file_is_not_stored(store: FilesystemStore, spools: Path) -> None:
+    other = spools / "other"
+    other.write_bytes(b"CONTENT")
+    with pytest.raises(OSError, match="replaced"), begin(spools, CONTENT) as spool:
+        spool.append(b"content")
+        spool.seal(CONTENT, 7)
+        other.replace(spool.path)
+        spool.commit(store)
+    assert list(store.walk()) == []
+
+
+@pytest.mark.parametrize("size", [0, 3, 8])
+def test_a_spool_that_was_cut_or_grew_after_its_seal_is_not_stored(
+    store: FilesystemStore, spools: Path, size: int
+) -> None:
+    with pytest.raises(OSError, match="changed"), begin(spools, CONTENT) as spool:
+        spool.append(b"content")
+        spool.seal(CONTENT, 7)
+        os.ftruncate(spool.fileno(), size)
+        spool.commit(store)
+    assert list(store.walk()) == []
+
+
+def test_a_spool_that_is_cut_while_it_grows_gets_no_zeros(spools: Path) -> None:
+    with pytest.raises(OSError, match="missing"), begin(spools, CONTENT) as spool:
+        spool.append(b"con")
+        os.ftruncate(spool.fileno(), 1)
+        spool.append(b"tent")
+    with pytest.raises(OSError, match="missing"), begin(spools, CONTENT) as spool:
+        spool.append(b"content")
+        os.ftruncate(spool.fileno(), 1)
+        spool.seal(CONTENT, 7)
