@@ -836,6 +836,21 @@ THREATS = [
         ("tests/gateway/test_ops.py::test_pulls_count_received_and_sent_bytes",),
     ),
     Threat(
+        "a full disk for shared memory",
+        "Another user, or a container's small /dev/shm, leaves no room, and counting ends all workers by SIGBUS.",
+        "Workers count in memory that belongs to no file, which the first process shares with them by fork.",
+        (
+            "tests/gateway/observability/test_shared_counts.py::test_a_full_disk_for_shared_memory_ends_no_worker",
+            "tests/gateway/observability/test_shared_counts.py::test_of_files_on_a_disk_only_the_indexes_of_databases_are_mapped",
+        ),
+        Disarm(
+            "gateway/observability/shared_counts.py",
+            "mmap.mmap(-1, size)",
+            "(lambda f: (f.truncate(size), mmap.mmap(f.fileno(), size))[1])("
+            '__import__("tempfile").TemporaryFile(dir="/dev/shm"))',
+        ),
+    ),
+    Threat(
         "readable by others",
         "Other users of the machine read content, counts or addresses in the data folder.",
         "Whatever the umask, a command makes files and folders for its own user alone.",

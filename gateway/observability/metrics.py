@@ -6,39 +6,18 @@ Several processes count side by side, and any of them exposes the sum. A gauge m
 combined: `multiprocess_mode="livesum"` adds those of live processes; modes without `live` include dead ones.
 """
 
-import os
-import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from cache.values import FREE_OUTCOMES, Damage, Fault, Outcome
 from gateway.observability.access_line import AccessLine
+from gateway.observability.shared_counts import CountPlace, SharedCollector
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
-_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-_ATTEMPTS = 5
-
-
-def share(folder: Path, place: str) -> None:
-    """Make this process count in files of `folder`, with the others that do. Must be called before Metrics().
-
-    A process with the `place` of a dead one continues its counters; its gauges are deleted by `forget`.
-    """
-    os.environ[_FOLDER] = str(folder)
-    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
-
-
-def forget(folder: Path, place: str) -> None:
-    """Delete the gauges of a dead process."""
-    mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]
-
-
 BATCH = 500
 """Maximum number of recorded responses that are not yet counted."""
 
@@ -154,12 +133,19 @@ class UpstreamFigures(Protocol):
 
 
 class Metrics:
-    """The counts of this process, and, if it shares a folder, those of all processes that do."""
+    """The counts of this process, and, if it shares memory, those of all processes that do."""
 
-    def __init__(self) -> None:
-        """`pulls_counted` is called with what was counted since its last call."""
+    def __init__(self, place: CountPlace | None = None) -> None:
+        """`place`: where this process counts among others. `pulls_counted` is called with what was counted since its
+        last call."""
         self.pulls_counted: PullsCounted = lambda totals: None
+        # The library keeps the choice in a global, and makes values for new labels at any time.
+        values.ValueClass = values.MutexValue if place is None else place.value_class()
         self._registry = registry = CollectorRegistry()
+        self._exposed = registry
+        if place is not None:
+            self._exposed = CollectorRegistry()
+            self._exposed.register(SharedCollector(place.memory))
         self._batch: list[AccessLine] = []
         self._levels: dict[str, list[Callable[[], float]]] = {}
         self._counters = {
@@ -258,20 +244,9 @@ class Metrics:
                     self._gauges[name].labels(each.name).set(value)
 
     def exposition(self) -> bytes:
-        """Render all metrics, of all processes that share a folder, as Prometheus reads them."""
+        """Render all metrics, of all processes that share memory, as Prometheus reads them."""
         self.fold()
-        folder = os.environ.get(_FOLDER)
-        if not folder:
-            return generate_latest(self._registry)
-        for attempt in range(_ATTEMPTS):
-            shared = CollectorRegistry()
-            MultiProcessCollector(shared, folder)  # type: ignore[no-untyped-call]
-            try:
-                return generate_latest(shared)
-            except (struct.error, RuntimeError, OSError):  # a file that another process is creating or deleting
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-        raise RuntimeError("not reached")
+        return generate_latest(self._exposed)
 
     def names(self) -> list[str]:
         """List the name of every metric, as in the exposition."""

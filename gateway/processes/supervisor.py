@@ -26,10 +26,10 @@ from gateway import data_folder
 from gateway.data_folder import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.observability import logs
-from gateway.observability.metrics import Metrics, forget, share
+from gateway.observability.metrics import Metrics
+from gateway.observability.shared_counts import CountMemory, CountPlace
 from gateway.processes.errors import CannotStart, NoWorkerReady
 from gateway.processes.listeners import bound, urls_of
-from gateway.processes.shared_counters import count_folder
 from gateway.processes.worker import WorkerSetup, tls_files, work
 from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
 from gateway.server.tls import TlsUnusable, tls_context
@@ -81,37 +81,31 @@ def _serve_by_workers(
     settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str], ready: Callable[[], None]
 ) -> None:
     count, parent = settings.workers or cores(), os.getpid()
-    with count_folder() as counts, _announced(settings.data, urls):
+    counts = CountMemory(count + 1)  # the last place is that of this process
+    with _announced(settings.data, urls):
 
         def start(new: WorkerSlotStart) -> int:
             setup = WorkerSetup(
                 settings=settings,
                 listening=listening,
                 urls=urls,
-                slot=new.slot,
+                place=CountPlace(counts, new.slot),
                 parent=parent,
                 report=new.report,
-                counts=counts,
             )
             return work(setup)
-
-        def died(slot: int) -> None:
-            if counts:
-                forget(counts, str(slot))
 
         def stopping() -> None:
             for listener in listening:
                 listener.close()
 
-        if counts:
-            share(counts, "parent")
         pool = WorkerPool(
             count,
             start,
             changed=partial(_announce, settings.data, urls),
             ready=ready,
-            replaced=Metrics().count_restart,
-            died=died,
+            replaced=Metrics(CountPlace(counts, count)).count_restart,
+            died=lambda slot: counts.region(slot).forget_levels(),
             stopping=stopping,
         )
         _end_threads()

@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -17,8 +16,9 @@ from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from gateway.observability import logs
 from gateway.observability.logs import AccessLines
-from gateway.observability.metrics import Metrics, share
+from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
+from gateway.observability.shared_counts import CountPlace
 from gateway.server.http_server import ListeningApp, Server
 from gateway.server.tls import TlsFiles, TlsUnusable
 from gateway.settings.tables import Settings
@@ -40,27 +40,23 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 class WorkerSetup:
     """All that a worker needs to serve; the supervisor makes it from its own settings and the pool's WorkerSlotStart.
 
-    `listening` and `urls` are of the main address, then of the listeners. `slot` is a number below the count of
-    workers, which the replacement of a dead worker takes over. `parent`: the supervisor's pid. The worker writes READY,
-    or a line that states why it cannot serve, to the descriptor `report`. `counts`: the folder in which all workers
-    count; None if each counts for itself.
+    `listening` and `urls` are of the main address, then of the listeners. `place`: where the worker counts,
+    which the replacement of a dead worker takes over. `parent`: the supervisor's pid. The worker writes READY, or a
+    line that states why it cannot serve, to the descriptor `report`.
     """
 
     settings: Settings
     listening: Sequence[socket.socket]
     urls: Sequence[str]
-    slot: int
+    place: CountPlace
     parent: int
     report: int
-    counts: Path | None
 
 
 def work(setup: WorkerSetup) -> int:
     """Serve as a worker; returns the exit status."""
     _die_with(setup.parent)
     logs.configure(setup.settings.log_format, worker=os.getpid())
-    if setup.counts:
-        share(setup.counts, str(setup.slot))
     try:
         failpoint("worker.began")
         asyncio.run(_run(setup))
@@ -83,7 +79,7 @@ async def _run(setup: WorkerSetup) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, server_state, lines = Metrics(), ServerState(), AccessLines(setup.settings.log_format)
+    metrics, server_state, lines = Metrics(setup.place), ServerState(), AccessLines(setup.settings.log_format)
     metrics.count_worker()
     try:
         async with running(
