@@ -77,6 +77,26 @@ THREATS = [
         ),
     ),
     Threat(
+        "locations that are none",
+        "A redirect leads to no URL, or to one that a library cannot send, and causes a 500.",
+        "A location of other than printable ASCII, or without any, is not followed, and a clear error is returned.",
+        ("tests/cache/upstream/test_odd_responses.py",),
+        Disarm(
+            "cache/upstream/urls.py",
+            "if not location or not all(33 <= ord(character) <= 126 for character in location):",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "responses of any shape",
+        "An upstream sends headers, dates, numbers or JSON that no parser expects, and causes a 500.",
+        "Each is checked where it is parsed; whatever an upstream sends becomes an error of the upstream.",
+        ("tests/cache/upstream/test_odd_responses.py",),
+        Disarm(
+            "cache/upstream/registry_client.py", "if found is not None and not isinstance(found, list):", "if False:"
+        ),
+    ),
+    Threat(
         "addresses in a manifest",
         "A descriptor's `urls` make the gateway fetch from an address that an attacker chooses.",
         "`urls` are kept byte for byte, and no code follows them.",

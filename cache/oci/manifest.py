@@ -68,7 +68,7 @@ def _load(raw: bytes) -> Mapping[str, Any]:
         raise ManifestInvalid(f"not a JSON document: {error}") from error
     if not isinstance(document, dict):
         raise ManifestInvalid("the document must be a JSON object")
-    if _depth(document) > DEPTH_LIMIT:
+    if depth_of(document) > DEPTH_LIMIT:
         raise ManifestInvalid(f"the document is nested more than {DEPTH_LIMIT} deep")
     return document
 
@@ -85,7 +85,8 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _depth(document: Any) -> int:
+def depth_of(document: Any) -> int:
+    """Number of levels of a parsed JSON document; 1 for a value without members."""
     depth, level = 0, [document]
     while level:
         depth += 1

@@ -77,6 +77,8 @@ class ResponseBlobStream:
         if not self._leftover:
             self._started = True
             self._leftover = next(self._chunks, b"")
+            if not self._leftover:
+                self._socket = None  # the library has ended the response, as after a 204 that states a length
         count = min(len(buffer), len(self._leftover))
         buffer[:count] = self._leftover[:count]
         self._leftover = self._leftover[count:]

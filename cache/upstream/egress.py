@@ -311,5 +311,6 @@ def _named(url: str) -> Iterator[None]:
         raise Unavailable(f"all connections to {host} are in use") from error
     except (httpx2.TimeoutException, TimeoutError) as error:
         raise Unavailable(f"{host} did not respond in time") from error
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+    # ValueError: the library parses what an upstream sends with functions of the standard library.
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, ValueError) as error:
         raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error

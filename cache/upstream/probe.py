@@ -50,7 +50,7 @@ class RegistryProbe:
         """Send an anonymous GET /v2/ (distribution-spec, "Determining Support")."""
         response = await self._send("GET", f"{self._url}/v2/", {})
         challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
-        return PingResult(response.status_code, challenge, _date(response.headers.get("date", "")))
+        return PingResult(response.status_code, challenge, parse_date(response.headers.get("date", "")))
 
     async def authorization(self, image: RepositoryName, challenge: str) -> str | None:
         """Get the Authorization header for a challenge, with a token if it demands one; None if there is no way to
@@ -76,7 +76,8 @@ class RegistryProbe:
         return response
 
 
-def _date(value: str) -> datetime | None:
+def parse_date(value: str) -> datetime | None:
+    """The moment of a Date header (RFC 9110, section 6.6.1); None if it is malformed."""
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import DigestInvalid, ManifestInvalid, TagInvalid
-from cache.oci.manifest import SIZE_LIMIT, Manifest
+from cache.oci.manifest import DEPTH_LIMIT, SIZE_LIMIT, Manifest, depth_of
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
@@ -129,8 +129,8 @@ class RegistryClient:
         query |= {"last": last} if last is not None else {}
         path = "tags/list" + (f"?{urlencode(query)}" if query else "")
         document, response = await carry_out(self._get_json(image, path), self._egress)
-        names = document.get("tags") or []
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.isascii() for name in names):
+        names = self._list(document, "tags")
+        if not all(isinstance(name, str) and name.isascii() for name in names):
             raise Corrupt(f"{self.host} returned an invalid tag list", Fault.JSON)
         return TagPage(names, _next_page(response, names))
 
@@ -148,9 +148,9 @@ class RegistryClient:
                 document, applied = json.loads((await self.get_manifest(image, tag)).raw), ""
             except NotFound:
                 return ReferrersPage([], filtered=False)
-        manifests = document.get("manifests") or []
+        manifests = self._list(document, "manifests")
         try:
-            for place, entry in enumerate(manifests if isinstance(manifests, list) else [manifests]):
+            for place, entry in enumerate(manifests):
                 Descriptor.parse(entry, f"manifests[{place}]")
         except ManifestInvalid as error:
             reason = f"{self.host} returned an invalid list of referrers: {error.detail}"
@@ -198,7 +198,16 @@ class RegistryClient:
             raise Corrupt(f"{self.host} returned invalid JSON", Fault.JSON) from error
         if not isinstance(document, dict):
             raise Corrupt(f"{self.host} returned JSON that is no object", Fault.JSON)
+        if depth_of(document) > DEPTH_LIMIT:
+            raise Corrupt(f"{self.host} returned JSON that is nested more than {DEPTH_LIMIT} deep", Fault.JSON)
         return document, response
+
+    def _list(self, document: dict[str, Any], key: str) -> list[Any]:
+        """The list in a document; some registries send null for an empty one. Raises Corrupt."""
+        found = document.get(key)
+        if found is not None and not isinstance(found, list):
+            raise Corrupt(f"{self.host} returned JSON whose {key} are no list", Fault.JSON)
+        return found or []
 
     def _request(
         self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None

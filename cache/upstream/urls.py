@@ -19,11 +19,11 @@ def origin_of(url: str) -> Origin:
 def redirect_target(url: str, location: str) -> str:
     """Target of a redirect (RFC 9110, section 10.2.2).
 
-    Raises ValueError for a location that must not be followed: no URL, another scheme, a user name in it, http after
-    https.
+    Raises ValueError for a location that must not be followed: no URL (RFC 3986), another scheme, a user name in it,
+    http after https.
     """
     # Checked before it is joined, because joining would silently drop tabs and line breaks.
-    if any(ord(character) <= 32 or ord(character) == 127 for character in location):
+    if not location or not all(33 <= ord(character) <= 126 for character in location):
         raise ValueError("the location is not a URL")
     target = urljoin(url, location)
     parts = urlsplit(target)
