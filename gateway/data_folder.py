@@ -4,12 +4,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.runtime import files
 from cache.runtime.disk import disk_space
+from cache.runtime.locks import open_lock_file, try_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,26 @@ class CacheFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def server_lock(data: Path) -> Path:
-    """Lock file that a server holds from its start to its end."""
-    return data / "server.lock"
+@contextmanager
+def server_lock(data: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Whether the lock was free that a server holds from its start to its end; it is held within the block.
+
+    It is a lock of the folder, since a file in it can be deleted while a server holds its lock; and of a lock file, for
+    servers of versions that know this one alone, and for file systems that lock no folders. Raises OSError.
+    """
+    with ExitStack() as held:
+        folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, folder)
+        file = open_lock_file(data / "server.lock")
+        held.callback(os.close, file)
+        yield _try_lock_folder(folder, shared) and try_lock(file, shared=shared)
+
+
+def _try_lock_folder(descriptor: int, shared: bool) -> bool:
+    try:
+        return try_lock(descriptor, shared=shared)
+    except OSError:  # as of NFS
+        return True
 
 
 def run_file(data: Path) -> Path:

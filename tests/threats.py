@@ -871,6 +871,26 @@ THREATS = [
         ),
     ),
     Threat(
+        "signals with other purposes",
+        "A closed terminal, a log rotation or a supervisor sends SIGHUP, SIGUSR1, SIGUSR2 or SIGQUIT, and pulls break.",
+        "All processes ignore SIGHUP, SIGUSR1 and SIGUSR2; SIGQUIT stops the server as SIGTERM does.",
+        (
+            "tests/gateway/processes/test_supervisor.py::test_signals_with_other_purposes_end_nothing",
+            "tests/gateway/processes/test_supervisor.py::test_sigquit_stops_as_sigterm_does",
+        ),
+        Disarm("gateway/processes/supervisor.py", "signal.signal(number, signal.SIG_IGN)", "pass"),
+    ),
+    Threat(
+        "a deleted lock file",
+        "A lock file is deleted while a server runs, and a second server works in the same data folder.",
+        "A server locks the data folder itself, beside the lock file.",
+        (
+            "tests/gateway/processes/test_supervisor.py::test_a_folder_whose_lock_file_was_deleted_is_still_in_use",
+            "tests/gateway/processes/test_supervisor.py::test_a_server_of_a_version_that_locks_the_file_alone_is_noticed",
+        ),
+        Disarm("gateway/data_folder.py", "yield _try_lock_folder(folder, shared) and try_lock(", "yield try_lock("),
+    ),
+    Threat(
         "readable by others",
         "Other users of the machine read content, counts or addresses in the data folder.",
         "Whatever the umask, a command makes files and folders for its own user alone.",

@@ -1,7 +1,6 @@
 """Warming sources: warm an image through the running server, or in this process if no server runs."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,7 +13,6 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.warming import WarmingSource
 from cache.repository import Repository
-from cache.runtime.locks import try_lock
 from cache.store.base import BlobStore, is_stored
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.egress import Egress
@@ -146,13 +144,10 @@ class WarmingSources:
 def running_server_url(data: Path) -> str | None:
     """The URL of the server that holds the data folder's lock; None if none does, or if it is starting or stopping."""
     try:
-        lock = os.open(server_lock(data), os.O_RDWR | os.O_CLOEXEC)
+        with server_lock(data, shared=True) as free:
+            if free:
+                return None
     except OSError:
         return None
-    try:
-        if try_lock(lock, shared=True):
-            return None
-    finally:
-        os.close(lock)
     server = announced_server(data)
     return server.urls[0] if server and server.urls else None

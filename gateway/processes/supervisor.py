@@ -6,11 +6,12 @@ database, so that a dead worker is replaced in milliseconds by one that has ever
 
 import gc
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from cache.download.spool_sweep import sweep_spools
 from cache.index.sql import MIGRATIONS
 from cache.runtime.failpoints import arm
 from cache.runtime.files import delete_drafts
-from cache.runtime.locks import open_lock_file, try_lock
 from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
@@ -30,7 +30,7 @@ from gateway.observability.metrics import Metrics
 from gateway.observability.shared_counts import CountMemory, CountPlace
 from gateway.processes.errors import CannotStart, NoWorkerReady
 from gateway.processes.listeners import bound, urls_of
-from gateway.processes.worker import WorkerSetup, tls_files, work
+from gateway.processes.worker import IGNORED, WorkerSetup, tls_files, work
 from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
 from gateway.server.tls import TlsUnusable, tls_context
 from gateway.settings.tables import Settings
@@ -43,10 +43,12 @@ LOCK_WAIT_SECONDS = 1.0
 
 
 def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
-    """Serve until SIGINT or SIGTERM. The data folder must exist. Raises CannotStart.
+    """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
     `ready` is called once, when the first worker serves, with the URLs of the main address and of the listeners.
     """
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
     logs.configure(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
@@ -135,20 +137,26 @@ def cores() -> int:
 @contextmanager
 def _locked(data: Path) -> Iterator[None]:
     """Hold the lock of the data folder. Raises CannotStart while another server holds it."""
-    try:
-        lock = open_lock_file(data_folder.server_lock(data))
-    except OSError as error:
-        raise CannotStart(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
-    try:
-        deadline = time.monotonic() + LOCK_WAIT_SECONDS
-        while not try_lock(lock):
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    with ExitStack() as held:
+        while not _lock(data, held):
             if time.monotonic() > deadline:
                 reason = f"another server uses the data folder {data.absolute()}"
                 raise CannotStart(reason, remedy="stop it", settings=("data",))
             time.sleep(0.02)
         yield
-    finally:
-        os.close(lock)
+
+
+def _lock(data: Path, held: ExitStack) -> bool:
+    """Whether the lock of the data folder was free; `held` then holds it. Raises CannotStart."""
+    with ExitStack() as tried:
+        try:
+            free = tried.enter_context(data_folder.server_lock(data))
+        except OSError as error:
+            raise CannotStart(f"data folder {data.absolute()} cannot be written ({error.strerror})") from error
+        if free:
+            held.push(tried.pop_all())
+    return free
 
 
 def _announce(data: Path, urls: Sequence[str], workers: Sequence[int]) -> None:

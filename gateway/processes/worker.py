@@ -28,9 +28,12 @@ log = structlog.get_logger()
 
 GRACE_SECONDS = 60.0
 STOP = signal.SIGTERM
-HURRY = signal.SIGUSR1
-"""A signal that only the parent sends: SIGTERM may arrive twice, from the parent and from a signal to the process
-group."""
+HURRY = signal.SIGRTMIN
+"""A signal that only the parent sends. SIGTERM may arrive twice, from the parent and from a signal to the process
+group, and a person or a program for log files may send those that have names."""
+
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that end a process by default, and that are sent to servers for other purposes."""
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

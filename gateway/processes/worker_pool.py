@@ -27,7 +27,10 @@ ATTEMPTS = 3
 LAST_SECONDS = 5.0
 """Time beyond the grace, for closing databases and files."""
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
+"""Signals that a terminal sends to all processes; only the parent acts on them."""
+
+_STOP_SIGNALS = (signal.SIGTERM, *_TERMINAL_SIGNALS)
 FORK_PAUSE_SECONDS = 1.0
 _HANDLED_SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD)
 
@@ -89,7 +92,7 @@ class WorkerPool:
         self._hurried = False
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT has arrived and every worker has ended. Raises NoWorkerReady."""
+        """Run until SIGTERM, SIGINT or SIGQUIT has arrived and every worker has ended. Raises NoWorkerReady."""
         try:
             with _signals() as (wakeups, close):
                 self._close_wakeups = close
@@ -174,9 +177,8 @@ class WorkerPool:
             for descriptor in foreign:
                 os.close(descriptor)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(
-                signal.SIGINT, signal.SIG_IGN
-            )  # a terminal sends it to all processes; only the parent acts on it
+            for number in _TERMINAL_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
             signal.signal(STOP, signal.SIG_DFL)
             signal.signal(HURRY, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cache.runtime.locks import locked
+from gateway.maintenance.warming_sources import running_server_url
 from gateway.processes.supervisor import cores
 from gateway.processes.worker_pool import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_after
 from tests.conftest import GatewayFactory
@@ -272,6 +274,56 @@ def test_a_signal_to_the_whole_group_is_one_signal(start: Callable[..., Gateway]
     with stream:
         assert stream.read_all() == content
     assert server.process.wait(10) == 0
+
+
+def test_sigquit_stops_as_sigterm_does(start: Callable[..., Gateway], upstream: Liar) -> None:
+    """SIGQUIT to the whole process group, as a terminal sends it, lets responses in progress complete."""
+    server = start()
+    content, stream, lie = begin_stalled(server, upstream)
+    os.killpg(server.process.pid, signal.SIGQUIT)
+    wait_until(lambda: not answers_tcp(server.port)(), what="connections are still accepted")
+    assert lie.hold is not None
+    lie.hold.release()
+    with stream:
+        assert stream.read_all() == content
+    assert server.process.wait(60) == 0
+
+
+def test_signals_with_other_purposes_end_nothing(start: Callable[..., Gateway], upstream: Liar) -> None:
+    server = start(1)
+    content, stream, lie = begin_stalled(server, upstream)
+    before = server.workers
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.killpg(server.process.pid, number)
+        assert raw.get(f"{server.url}/-/ready").status == 200
+    assert lie.hold is not None
+    lie.hold.release()
+    with stream:
+        assert stream.read_all() == content
+    assert server.workers == before
+    assert server.stop() == 0
+
+
+# The data folder.
+
+
+def test_a_folder_whose_lock_file_was_deleted_is_still_in_use(start: Callable[..., Gateway]) -> None:
+    server = start(1)
+    (server.data / "server.lock").unlink()
+    assert running_server_url(server.data) == server.url
+    done = server.cli("serve", "--port=0")
+    assert done.returncode == 1
+    assert "another server uses the data folder" in done.stderr
+    assert raw.get(f"{server.url}/-/ready").status == 200
+
+
+def test_a_server_of_a_version_that_locks_the_file_alone_is_noticed(gateway: GatewayFactory) -> None:
+    server = gateway(start=False)
+    server.data.mkdir(0o700)
+    with locked(server.data / "server.lock"):
+        done = server.cli("serve", "--port=0")
+    assert done.returncode == 1
+    assert "another server uses the data folder" in done.stderr
 
 
 # Sharing.
