@@ -27,6 +27,16 @@ class EndedDownload:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuedDownload:
+    """A download that waits for a connection to its upstream, or has waited for so many `seconds`."""
+
+    source: Source
+    image: RepositoryName
+    digest: Digest
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RefusedContent:
     """A response that must not be passed on; `evidence` is its body, where that is small and was read."""
 
@@ -59,6 +69,9 @@ class CacheEvents:
 
     Methods return at once and never raise. They are called in the event loop, except where a method names a thread.
     """
+
+    def download_queued(self, queued: QueuedDownload) -> None:
+        """A download has to wait for a connection; called again when its wait has ended."""
 
     def download_began(self, source: Source, digest: Digest) -> None:
         """A download from an upstream, or from another worker that runs it, has begun."""

@@ -176,15 +176,15 @@ class Upstreams:
         known, now = self.ledger.find(source), self.ledger.clock()
         return saving_mode(known, now) is SavingMode.NONE and not pause(known, RequestKind.PULL, False, now)
 
-    def states(self, waiting: Mapping[Source, int]) -> list[UpstreamState]:
+    def states(self, waiting: Mapping[Origin, int]) -> list[UpstreamState]:
         """Current state of each upstream over all its credentials: the least quota left, the longest pause. `waiting`:
-        the number of waiting misses by source."""
+        the number of waiting misses by origin."""
         known, now = self.ledger.all(), self.ledger.clock()
         return [
             _state(
                 name,
                 [allowance for source, allowance in known.items() if source.origin == origin],
-                sum(count for source, count in waiting.items() if source.origin == origin),
+                waiting.get(origin, 0),
                 name in self._egress and self._egress[name].circuits.is_open(origin),
                 now,
             )

@@ -658,6 +658,26 @@ THREATS = [
         ),
     ),
     Threat(
+        "downloads that take all connections",
+        "The trickling downloads of one client take all threads, memory and connections of an upstream.",
+        "A download has a thread, files and buffers only with a place, of which no client and no group gets all.",
+        (
+            "tests/cache/download/test_admission.py::test_what_waits_has_no_thread_no_spool_and_no_descriptor",
+            "tests/cache/download/test_admission.py::test_a_crowd_of_one_client_leaves_places_to_its_neighbours_and_to_other_groups",
+        ),
+        Disarm("cache/runtime/fair_queue.py", "return left > 0 and self._clients[who] < SHARE * left", "return True"),
+    ),
+    Threat(
+        "places of clients that left",
+        "Downloads that nobody reads any more trickle on, and others wait for their places.",
+        "A download without readers gives way to one that waits, and leaves the queue with its last reader.",
+        (
+            "tests/cache/download/test_admission.py::test_a_download_without_readers_yields_its_place_to_one_that_waits",
+            "tests/cache/download/test_admission.py::test_a_reader_that_leaves_the_queue_takes_its_download_along",
+        ),
+        Disarm("cache/download/flight.py", " and not len(self._line)", ""),
+    ),
+    Threat(
         "mirrors that learn or decide too much",
         "A mirror receives a credential, decides what an account may read, or moves a cached tag back.",
         "Mirrors serve anonymous sources only, and a tag only if the upstream is silent and it is not cached.",

@@ -6,6 +6,13 @@ a host one *fills*: it holds the lease, fetches, hashes, and writes the spool. T
 *waiting workers*: their flights follow that spool for readers of their own, and one of them takes over when the filler
 dies. The filler never waits for a reader, nor one reader for another.
 
+Admission
+---------
+A flight begins without a thread, a file or a buffer: it requests a place at its upstream (`admission`), on behalf of
+its readers, and is WAITING. It starts its thread when one of them has their turn. A flight that is refused a place is
+FAILED, and one that all its readers leave before is aborted at once. The place is given back when the thread has ended
+and the result is recorded. A stream for a single reader (`UncachedBlob`) takes a place as well.
+
 Files
 -----
 All stand in one folder, <data>/spool; NAME is <algorithm>-<hex>.<16 hex digits of the SHA-256 of the source>.

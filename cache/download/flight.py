@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from cache.download.admission import Line, PlaceRequest, UpstreamPlaces, queue_full, waited_in_vain
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.download.fill import HelperSlots
 from cache.download.flight_thread import FlightThread
@@ -20,10 +22,11 @@ from cache.download.incoming import Fetch
 from cache.download.leased_spool import DownloadStorage
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.progress import FlightState, Progress
-from cache.events import UNOBSERVED, CacheEvents, EndedDownload, RefusedContent
+from cache.events import UNOBSERVED, CacheEvents, EndedDownload, QueuedDownload, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.failpoints import failpoint
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.runtime.tasks import Tasks
 from cache.runtime.throttle import LogThrottle
 from cache.upstream.errors import Corrupt, Unavailable
@@ -44,12 +47,16 @@ class Flight(Progress):
         fetch: Fetch,
         storage: DownloadStorage,
         slots: HelperSlots,
+        line: Line,
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
         even_if_stored: bool = False,
     ) -> None:
-        """`even_if_stored`: fetch even what is stored, because nothing shows that it came from this source."""
+        """`line`: where it waits for its place. `even_if_stored`: fetch even what is stored, because nothing shows that
+        it came from this source."""
         super().__init__(source, image, digest)
+        self.place = PlaceRequest(line, self.signal)
+        self._line = line
         self.images = {image}
         self.even_if_stored = even_if_stored
         self._limits = limits
@@ -76,18 +83,32 @@ class Flight(Progress):
     def followers(self) -> int:
         return self._followers
 
-    def follow(self) -> Follower:
+    def follow(self, who: Requester = NOBODY) -> Follower:
         """Return a new reader, which its owner closes. Its size and descriptor are valid after `started`."""
         self._followers += 1
         if self._abandon_timer is not None:
             self._abandon_timer.cancel()
             self._abandon_timer = None
-        return Follower(self, self._leave)
+        self.place.add(who)
+        return Follower(self, partial(self._leave, who))
 
-    def _leave(self) -> None:
-        """Count a reader that left. A download without readers continues if it is worth finishing."""
+    async def admitted(self, seconds: float) -> None:
+        """Return when the download has its place, or was refused one. Raises Unavailable after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.place.waits:
+                    await self.changed()
+        except TimeoutError:
+            raise waited_in_vain(self.source.origin, seconds) from None
+
+    def _leave(self, who: Requester) -> None:
+        """Count a reader that left. A download without readers continues if it is worth finishing, but not in the
+        queue."""
         self._followers -= 1
-        if not self._followers and not self._finished:
+        self.place.withdraw(who)
+        if not self._followers and self.place.waits:
+            self.abort()
+        elif not self._followers and not self._finished:
             self._schedule_abandoning()
         self._close_files()
 
@@ -108,9 +129,12 @@ class Flight(Progress):
         self._abandon_timer = self._loop.call_later(self._limits.abandon_after, self._abandon)
 
     def _abandon(self) -> None:
-        if self._followers or worth_finishing(self.size, self.written, self._limits):
+        """Give up a download without readers, unless another worker waits for it, or it is worth finishing and nobody
+        waits for its place."""
+        if self._followers:
             return
-        if self._thread.has_waiters:
+        worth = worth_finishing(self.size, self.written, self._limits) and not len(self._line)
+        if worth or self._thread.has_waiters:
             self._schedule_abandoning()
             return
         self.abort()
@@ -124,10 +148,17 @@ class Flight(Progress):
     @property
     def joinable(self) -> bool:
         """Whether a new reader may expect the bytes: not where the flight has failed, or will since it was aborted."""
-        return self.verified or not (self._thread.aborted or self.state is FlightState.FAILED)
+        ended = self._thread.aborted or self.place.is_refused or self.state is FlightState.FAILED
+        return self.verified or not ended
+
+    @property
+    def aborted(self) -> bool:
+        return self._thread.aborted
 
     def abort(self) -> None:
         self._thread.abort()
+        if self.place.waits:
+            self.place.close()
 
 
 class Flights:
@@ -148,6 +179,8 @@ class Flights:
         self._events = events
         self._storage = storage
         self._slots = HelperSlots()
+        self.places = UpstreamPlaces()
+        """Places of all downloads, with those of single readers (`UncachedBlob`)."""
         self._tasks = tasks
         self._record_stored = record
         self._running: dict[tuple[Source, Digest], Flight] = {}
@@ -162,6 +195,7 @@ class Flights:
             await asyncio.wait(self._owners, timeout=self.limits.stop_within)
 
     def __len__(self) -> int:
+        """Number of flights, with those that wait for a place."""
         return len(self._running)
 
     @property
@@ -182,7 +216,8 @@ class Flights:
     def join(
         self, source: Source, image: RepositoryName, digest: Digest, fetch: Fetch, *, even_if_stored: bool = False
     ) -> tuple[Flight, bool]:
-        """Join the flight or begin one; the flight, and whether this call began it.
+        """Join the flight or begin one; the flight, and whether this call began it. The caller follows it at once: a
+        flight waits for its place on behalf of its readers.
 
         Call it for an image whose right to the digest was proved, or where no flight runs: then the fetch itself is the
         proof, unless the flight turns out not to allow the image. `even_if_stored`: fetch even what is stored.
@@ -192,7 +227,7 @@ class Flights:
             flight.images.add(image)
             return flight, False
         flight = self._running[source, digest] = Flight(
-            *(source, image, digest, fetch, self._storage, self._slots),
+            *(source, image, digest, fetch, self._storage, self._slots, self.places.line(source.origin)),
             limits=self.limits,
             even_if_stored=even_if_stored,
         )
@@ -202,12 +237,21 @@ class Flights:
         return flight, True
 
     async def _own(self, flight: Flight) -> None:
-        """Own a flight from its start to its record, whatever its readers do."""
+        """Own a flight from its wait for a place to its record, whatever its readers do."""
+        try:
+            await self._run(flight)
+        finally:
+            flight.place.close()
+
+    async def _run(self, flight: Flight) -> None:
         began = time.monotonic()
-        self._events.download_began(flight.source, flight.digest)
         ended = asyncio.Event()
         thread = threading.Thread(target=flight.run, args=(ended.set,), name="fill", daemon=True)
         try:
+            if not await self._is_admitted(flight):
+                return
+            began = time.monotonic()
+            self._events.download_began(flight.source, flight.digest)
             thread.start()
             await ended.wait()
             if flight.state is FlightState.COMMITTED:
@@ -228,8 +272,24 @@ class Flights:
                     async with asyncio.timeout(self.limits.stop_within):
                         await ended.wait()
             flight.finish(never_ran=thread.ident is None)
-            if not (flight.begun_elsewhere or isinstance(flight.error, AlreadyStored)):
+            if flight.place.is_held and not (flight.begun_elsewhere or isinstance(flight.error, AlreadyStored)):
                 self._events.download_ended(_ended(flight, time.monotonic() - began))
+
+    async def _is_admitted(self, flight: Flight) -> bool:
+        """Wait until the flight has its place; False where it was refused one, or all its readers have left."""
+        began, place = time.monotonic(), flight.place
+        if waited := place.waits:
+            self._events.download_queued(QueuedDownload(flight.source, flight.image, flight.digest, 0.0))
+        while place.waits:
+            await flight.changed()
+        if place.is_refused:
+            refusal = queue_full(flight.source.origin)
+            flight.report(FlightState.FAILED, refusal)
+            self._events.lookup_failed(flight.source, flight.image, flight.digest, refusal.reason)
+        elif waited:
+            queued = QueuedDownload(flight.source, flight.image, flight.digest, time.monotonic() - began)
+            self._events.download_queued(queued)
+        return place.is_held and not flight.aborted
 
     async def _record(self, flight: Flight) -> None:
         """Record what was stored. A failure is logged and costs one more request some day; readers do not notice."""

@@ -52,8 +52,12 @@ class UncachedBlob(OpenBlob):
         prefix: SentPrefix | None = None,
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start the download. Raises RuntimeError if no thread can be started; the caller then closes `prefix`."""
+        """Start the download. Raises RuntimeError if no thread can be started; the caller then closes `prefix`.
+
+        `ended` is called in the loop when the thread ends.
+        """
         self.digest = digest
         self._size = size
         self._loop = asyncio.get_running_loop()
@@ -62,6 +66,7 @@ class UncachedBlob(OpenBlob):
         self._position = 0
         self._held: deque[Extent] = deque()
         self._holds = False
+        self._ended = ended
         self._sink = _ReaderSink(digest, fetch, size, prefix, self, limits)
         threading.Thread(target=self._sink.run, name="uncached", daemon=True).start()
 
@@ -127,6 +132,10 @@ class UncachedBlob(OpenBlob):
     def respond(self, size: int | None) -> None:
         """Report the upstream's response, and the size that it promises."""
         self._call(self._set_size, size)
+
+    def end(self) -> None:
+        """Report that the thread has ended."""
+        self._call(self._ended)
 
     def skip(self, count: int) -> None:
         """Begin with the byte at `count`: those before it were sent."""
@@ -205,6 +214,7 @@ class _ReaderSink:
         finally:
             if self._prefix is not None:
                 os.close(self._prefix.descriptor)
+            self._reader.end()
 
     def _hash_prefix(self, prefix: SentPrefix) -> None:
         while self.count < prefix.count and not self._closed.is_set():

@@ -43,6 +43,8 @@ class HappeningKind(Enum):
     REFUSED = "refused"
     """Refused by the upstream, or the upstream did not respond."""
     EVICTED = "evicted"
+    QUEUED = "queued"
+    """A download had to wait for a connection to its upstream; `seconds` is 0 while it waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class ProxiedBlobs:
                     return FoundBlob(await self._open_uncached(digest), MISS)
                 if self._shared.prefetcher is not None:
                     first = self._shared.prefetcher.is_first_reader(self._source, digest) or first
-                return FoundBlob(DownloadingBlob(follower, self._fetch(digest)), MISS if first else COALESCED)
+                blob = DownloadingBlob(follower, self._fetch(digest), self._calls.request_fill)
+                return FoundBlob(blob, MISS if first else COALESCED)
         raise UpstreamUnavailable("the blob was evicted while it was being opened; try again", RETRY_AFTER)
 
     async def stat(self, digest: Digest) -> FoundSize:
@@ -78,7 +79,7 @@ class ProxiedBlobs:
         then a client that requests it needs at most one HEAD to the upstream."""
         if await self._rights.has(digest) and await self._shared.stored.stat(digest):
             return None
-        if await self._is_provable(digest):
+        if await self._is_provable(digest) or not self._calls.may_fill_at_once:
             return None
         with suppress(AlreadyStored, Unstorable):
             async with self._calls.for_client(BlobUnknown):
@@ -98,9 +99,12 @@ class ProxiedBlobs:
 
     async def _open_uncached(self, digest: Digest) -> OpenBlob:
         """A download for one reader alone, where nothing can be written to disk."""
+        async with self._calls.for_client(BlobUnknown):
+            place = await self._calls.request_fill()
         try:
-            blob = UncachedBlob(digest, self._fetch(digest))
+            blob = UncachedBlob(digest, self._fetch(digest), ended=place.close)
         except RuntimeError as error:  # no more threads
+            place.close()
             raise UpstreamUnavailable(
                 "the blob can be neither stored nor streamed now: this server has no thread left", RETRY_AFTER
             ) from error
@@ -131,8 +135,9 @@ class ProxiedBlobs:
             flight, first = self._shared.flights.join(
                 self._source, self._image, digest, self._fetch(digest), even_if_stored=even_if_stored
             )
-            follower = flight.follow()
+            follower = flight.follow(self._calls.requester)
             try:
+                await flight.admitted(self._shared.flights.places.limits.wait)
                 await follower.started()
                 await self._prove_right_to(flight)
             except (NotFound, AccessDenied) as error:

@@ -1,8 +1,9 @@
 """DownloadingBlob: a blob that is read while its download runs, whether the download can be stored or not."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from cache.download.admission import PlaceRequest
 from cache.download.errors import Unstorable
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch
@@ -16,12 +17,14 @@ from cache.upstream.errors import Unavailable, UpstreamError
 class DownloadingBlob(LocalBlob):
     """A LocalBlob over a running download; raises RegistryError where that raises UpstreamError.
 
-    Where the download cannot be stored any more, this reader continues on an upstream stream of its own.
+    Where the download cannot be stored any more, this reader continues on an upstream stream of its own, for which
+    `request_place` waits.
     """
 
-    def __init__(self, follower: Follower, fetch: Fetch) -> None:
+    def __init__(self, follower: Follower, fetch: Fetch, request_place: Callable[[], Awaitable[PlaceRequest]]) -> None:
         self._follower = follower
         self._fetch = fetch
+        self._request_place = request_place
         self._uncached: UncachedBlob | None = None
         self.digest = follower.digest
 
@@ -37,7 +40,7 @@ class DownloadingBlob(LocalBlob):
             try:
                 await (self._uncached or self._follower).verified()
             except Unstorable:
-                await self._continue_uncached(0).verified()
+                await (await self._continue_uncached(0)).verified()
         except UpstreamError as error:
             raise refusal(error, BlobUnknown) from error
 
@@ -49,19 +52,21 @@ class DownloadingBlob(LocalBlob):
                     yield extent
                     offset = extent.stop
             except Unstorable:
-                async for extent in self._continue_uncached(offset).ready(offset, stop):
+                continued = await self._continue_uncached(offset)
+                async for extent in continued.ready(offset, stop):
                     yield extent
         except UpstreamError as error:
             raise refusal(error, BlobUnknown) from error
 
-    def _continue_uncached(self, sent: int) -> UncachedBlob:
+    async def _continue_uncached(self, sent: int) -> UncachedBlob:
         if self._uncached is not None:
             raise Unavailable("the blob cannot be stored")
-        prefix = None
+        place, prefix = await self._request_place(), None
         try:
             prefix = self._follower.sent_prefix(sent)
-            self._uncached = UncachedBlob(self.digest, self._fetch, self._follower.size, prefix)
+            self._uncached = UncachedBlob(self.digest, self._fetch, self._follower.size, prefix, ended=place.close)
         except (OSError, RuntimeError) as error:  # out of descriptors or threads
+            place.close()
             if prefix is not None:
                 os.close(prefix.descriptor)
             raise Unavailable(f"the blob cannot be fetched now ({error})") from error

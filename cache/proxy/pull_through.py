@@ -1,6 +1,7 @@
 """PullThrough: what all proxied repositories of a process share."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from cache.proxy.stored_blobs import StoredBlobs
 from cache.runtime.tasks import SharedTasks, Tasks
 from cache.store.base import BlobStore
 from cache.upstream.errors import UpstreamError
-from cache.values import Source
+from cache.values import Origin, Source
 
 T = TypeVar("T")
 
@@ -65,9 +66,12 @@ class PullThrough:
         self.absences = Absences(self.rules.negative_ttl)
         self._calls: SharedTasks[Hashable, Any] = SharedTasks(self.tasks)
 
-    def waiting_misses(self) -> dict[Source, int]:
-        """Number of waiting misses by source."""
-        return {source: len(queue) for source, queue in self.queues.items()}
+    def waiting_misses(self) -> Counter[Origin]:
+        """Number of misses that wait for their upstream: until its limit allows a request, or for a connection."""
+        waiting = self.flights.places.waiting()
+        for source, queue in self.queues.items():
+            waiting[source.origin] += len(queue)
+        return waiting
 
     def share(
         self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T | UpstreamError]]

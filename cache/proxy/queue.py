@@ -50,7 +50,7 @@ class PullQueue:
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.add(who, turn)
         if (refused := self._waiting.surplus()) is not None:
-            self._end_wait(refused, admitted=False)
+            self._end_wait(refused[1], admitted=False)
         self._check_in(seconds)
         try:
             async with asyncio.timeout(self._limits.wait):

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import TypeVar
 
+from cache.download.admission import PlaceRequest
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.events import RefusedContent
 from cache.oci.digest import Digest
@@ -50,12 +51,12 @@ class UpstreamCalls:
     def __init__(
         self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, rights: Rights, requester: Requester
     ) -> None:
-        """`requester`: on whose behalf misses wait where an upstream's limit is used up; groups take turns."""
+        """`requester`: on whose behalf the upstream is called; groups take turns, then their clients."""
         self._shared = shared
         self._client = client
         self._image = image
         self._rights = rights
-        self._requester = requester
+        self.requester = requester
         self._source = client.source
 
     def share(
@@ -91,7 +92,16 @@ class UpstreamCalls:
         if queue is None:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
         if self._client.pause(kind) or (len(queue) and kind is RequestKind.PULL):
-            await queue.wait(self._requester)
+            await queue.wait(self.requester)
+
+    async def request_fill(self) -> PlaceRequest:
+        """Wait for the place of a download for one reader, who closes it. Raises UpstreamError."""
+        return await self._shared.flights.places.request(self._source.origin, self.requester)
+
+    @property
+    def may_fill_at_once(self) -> bool:
+        """Whether a download could begin now, and no other waits."""
+        return self._shared.flights.places.line(self._source.origin).has_room(self.requester)
 
     @asynccontextmanager
     async def for_client(self, unknown: type[RegistryError]) -> AsyncIterator[None]:

@@ -59,8 +59,8 @@ class FairQueue(Generic[T]):
                     return who, item
         return None
 
-    def surplus(self) -> T | None:
-        """Remove an item if there are too many; None if there are not.
+    def surplus(self) -> tuple[Requester, T] | None:
+        """Remove and return an item if there are too many; None if there are not.
 
         It is the newest item of the client with the most items, in the group with the most; of equals, the latest.
         """
@@ -68,9 +68,9 @@ class FairQueue(Generic[T]):
             return None
         group = _largest({group: self._counts[group] for group in self._groups})
         client = _largest({client: len(items) for client, items in self._groups[group].items()})
-        item = self._groups[group][client].pop()
-        self._forget(Requester(group, client))
-        return item
+        who, item = Requester(group, client), self._groups[group][client].pop()
+        self._forget(who)
+        return who, item
 
     def remove(self, who: Requester, item: T) -> bool:
         """Remove an item; False where it was removed before."""

@@ -244,6 +244,7 @@ def _explanation_document(explanation: Explanation) -> Document:
         **_content_document(explanation.content),
         "next_pull": explanation.next_pull,
         "last_refusal": _event_document(history.last_refusal, "times") if history.last_refusal else None,
+        "last_wait": _event_document(history.last_wait, "seconds") if history.last_wait else None,
         "evictions": [_event_document(event, "bytes") for event in history.evictions],
         "last_fill": _fill_document(history.last_fill) if history.last_fill else None,
         "slow": history.slow,

@@ -42,10 +42,12 @@ class ImagePart:
 class ImageHistory:
     """The latest events of an image: None or empty if there were none; the newest eviction is the first.
 
-    `slow`: the speed of its downloads in words, where it was low.
+    `last_wait`: the latest wait of one of its blobs in the queue for a connection. `slow`: the speed of its downloads
+    in words, where it was low.
     """
 
     last_refusal: Happening | None
+    last_wait: Happening | None
     evictions: list[Happening]
     last_fill: Happening | None
     slow: str | None
@@ -126,11 +128,14 @@ def _history(view: CacheView, image: ImageKey, subjects: set[str]) -> ImageHisto
         event for event in view.happenings.of_image(image.source, image.name) if event.subject in {"", *subjects}
     ]
     of_digests = [event for event in view.happenings.of_subjects(subjects) if event.subject.partition(":")[1]]
-    refused = next((event for event in of_image if event.what is HappeningKind.REFUSED), None)
+    refused, queued = (
+        next((event for event in of_image if event.what is kind), None)
+        for kind in (HappeningKind.REFUSED, HappeningKind.QUEUED)
+    )
     evicted = {(e.at, e.subject): e for e in [*of_image, *of_digests] if e.what is HappeningKind.EVICTED}
     fills = [event for event in of_digests if event.what is HappeningKind.FILLED]
     evictions = [evicted[key] for key in sorted(evicted, reverse=True)[:_EVICTIONS]]
-    return ImageHistory(refused, evictions, fills[0] if fills else None, slowness(fills, image.source))
+    return ImageHistory(refused, queued, evictions, fills[0] if fills else None, slowness(fills, image.source))
 
 
 def _next_pull(parts: list[ImagePart]) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from cache.events import CacheEvents, CacheLevel, EndedDownload, EvictedContent, RefusedContent
+from cache.events import CacheEvents, CacheLevel, EndedDownload, EvictedContent, QueuedDownload, RefusedContent
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.index.usage import PullCount, UsageFile
 from cache.oci.digest import Digest
@@ -47,6 +47,13 @@ class RecordedEvents(CacheEvents):
         self._quarantine = quarantine
         self._name_of = name_of
         self._clock = clock
+
+    def download_queued(self, queued: QueuedDownload) -> None:
+        subject, host = str(queued.digest), queued.source.origin.host
+        reason = f"it waited for a connection to {host}" if queued.seconds else f"it waits for a connection to {host}"
+        what, image = HappeningKind.QUEUED, queued.image
+        waited = Happening(what, self._clock(), queued.source, image, subject, reason, seconds=queued.seconds)
+        self._happenings.note(waited)
 
     def download_began(self, source: Source, digest: Digest) -> None:
         log.info("fill_began", digest=str(digest), upstream=self._name_of(source))

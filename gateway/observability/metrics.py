@@ -42,7 +42,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 _GAUGES: dict[str, tuple[str, tuple[str, ...], Literal["livesum", "max", "mostrecent"]]] = {
-    "flights": ("Running downloads", (), "livesum"),
+    "flights": ("Downloads that hold a connection", (), "livesum"),
     "followers": ("Clients that read a running download", (), "livesum"),
     "requests_in_progress": ("Requests whose responses have not ended", (), "livesum"),
     "connections": ("Open connections of clients", (), "livesum"),

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from cache.download.uncached import UncachedBlob
 from cache.oci.errors import RegistryError
 from cache.proxy.downloading_blob import DownloadingBlob
 from cache.proxy.errors import TranslatedBlob
+from cache.runtime.fair_queue import NOBODY
 from cache.store.base import TAIL, LocalBlob, OpenBlob, sendable
 from cache.store.spool import Spool
 from cache.upstream.errors import UpstreamError
 from tests.cache.download.flights_rig import FlightsRig, until
 from tests.cache.download.scripted import ScriptedBody
-from tests.cache.samples import blob_of
+from tests.cache.samples import ANONYMOUS, blob_of
 
 KB = 1024
 CONTENT, DIGEST = blob_of(200 * KB)
@@ -60,7 +62,8 @@ async def followed_elsewhere(rigs: tuple[FlightsRig, FlightsRig], body: Scripted
 
 
 async def downloading(rigs: tuple[FlightsRig, FlightsRig], body: ScriptedBody) -> Opened:
-    blob = DownloadingBlob(rigs[0].join(body, DIGEST)[1], body.fetch)
+    request_place = partial(rigs[0].flights.places.request, ANONYMOUS.origin, NOBODY)
+    blob = DownloadingBlob(rigs[0].join(body, DIGEST)[1], body.fetch, request_place)
     return Opened(blob, blob.close)
 
 

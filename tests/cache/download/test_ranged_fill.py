@@ -394,6 +394,7 @@ async def test_a_slow_blob_host_gets_requests_on_several_connections_at_a_time(
     client, image = connect(hub.url, frozenset({hub.token_netloc})), RepositoryName("library/tiny")
     hub.cdn.rate = 10_000_000
     flight, _ = rig.flights.join(client.source, image, digest, lambda part=None: client.open_blob(image, digest, part))
+    flight.follow().close()
     await all_ended(rig)
     assert flight.state is FlightState.COMMITTED
     assert rig.store.stat(digest) == BlobInfo(digest, size)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache.download import uncached
+from cache.download.admission import PlaceLimits, UpstreamPlaces
 from cache.oci.errors import RegistryError
 from cache.runtime.failpoints import arm
 from cache.sqlite import DatabaseUnusable
@@ -57,6 +58,38 @@ async def test_a_blob_that_cannot_be_written_is_served_and_not_stored(bench: Ben
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()
     assert bench.store.stat(DIGEST) is not None
+
+
+@pytest.mark.parametrize("full_from", ["spool.create", "spool.write"])
+async def test_a_stream_for_one_reader_needs_a_place_like_any_download(bench: Bench, full_from: str) -> None:
+    places = bench.flights.places = UpstreamPlaces(PlaceLimits(places=1, wait=10.0))
+    body = bench.script.bodies[APP] = ScriptedBody(SIZE)
+    later: list[ScriptedBody] = []
+    if full_from == "spool.create":
+        arm("spool.create=error:ENOSPC")
+        body.send(WHOLE)
+        founds = [await bench.open().blob(DIGEST)]
+    else:
+        founds = [await bench.open().blob(DIGEST) for _ in range(3)]
+        later += [ScriptedBody(SIZE) for _ in founds]
+        body.later = list(later)
+        arm("spool.write=error:ENOSPC")
+        body.send(WHOLE)
+    reading = [asyncio.ensure_future(rest_of(found.blob)) for found in founds]
+    await until(lambda: uncached_threads() == places.held == 1)
+    await until(lambda: places.waiting().total() == len(founds) - 1)
+    for late in later:
+        late.send(WHOLE)
+        late.end()
+    body.end()
+    assert set(await asyncio.gather(*reading)) == {WHOLE}
+    for found in founds:
+        found.blob.close()
+    await until(lambda: not places.held)
+
+
+def uncached_threads() -> int:
+    return sum(thread.name == "uncached" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("start", [0, 1_000_000, 2_990_000])

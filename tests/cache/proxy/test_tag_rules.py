@@ -92,12 +92,12 @@ async def test_a_miss_waits_for_a_pause_that_ends_soon_and_is_counted_while_it_w
     bench.script.publish(ONE)
     limited(bench, 0, until=time.time() + 10)
     [waiting] = await bench.begin(bench.open().manifest(LATEST))
-    await until(lambda: bench.shared.waiting_misses() == {ANONYMOUS: 1})
+    await until(lambda: bench.shared.waiting_misses() == {ANONYMOUS.origin: 1})
     assert bench.script.calls == []
     limited(bench, 50)
     async with asyncio.timeout(10):
         assert (await waiting).status == MISS
-    assert bench.shared.waiting_misses() == {ANONYMOUS: 0}
+    assert bench.shared.waiting_misses() == {ANONYMOUS.origin: 0}
 
 
 # Freshness by rule, absences, and fresh-only.

@@ -54,7 +54,8 @@ def test_groups_take_turns_and_then_their_clients(added: str, taken: str) -> Non
 )
 def test_the_latest_of_whoever_has_the_most_is_refused(added: str, limit: int, refused: str | None) -> None:
     queue = filled(added, limit)
-    assert queue.surplus() == refused
+    found = queue.surplus()
+    assert found == (None if refused is None else (Requester(refused[0], refused[1]), refused))
     assert queue.surplus() is None
     assert sorted(drained(queue)) == sorted(set(added.split()) - {refused})
 
@@ -95,14 +96,14 @@ def test_each_group_and_each_of_its_clients_is_next_within_a_round(crowd: list[R
 def test_a_queue_keeps_its_bound_and_every_group_its_share(crowd: list[Requester], limit: int) -> None:
     queue: FairQueue[int] = FairQueue(limit)
     waiting: Counter[object] = Counter()
-    groups = [who.group for who in crowd]
     for number, who in enumerate(crowd):
         queue.add(who, number)
         waiting[who.group] += 1
         refused = queue.surplus()
         if refused is not None:
-            assert waiting[groups[refused]] == max(waiting.values()), "another group's item was refused"
-            waiting[groups[refused]] -= 1
+            assert refused[0] == crowd[refused[1]]
+            assert waiting[refused[0].group] == max(waiting.values()), "another group's item was refused"
+            waiting[refused[0].group] -= 1
         assert len(queue) == waiting.total() <= limit
 
 

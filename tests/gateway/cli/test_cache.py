@@ -106,7 +106,7 @@ def test_explain_says_what_is_here_and_what_is_missing(served: Gateway, images: 
     assert explained["next_pull"].startswith(f"{absent} of {absent + 1} blobs")
     assert explained["last_fill"]["digest"] == layer
     assert explained["last_fill"]["bytes_per_second"] > 0
-    assert (explained["last_refusal"], explained["evictions"], explained["slow"]) == (None, [], None)
+    assert [explained[key] for key in ("last_refusal", "last_wait", "evictions", "slow")] == [None, None, [], None]
     shown = served.cli("cache", "explain", "tiny").stdout
     assert f"role layer, digest {layer}" in shown
 

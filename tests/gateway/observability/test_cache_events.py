@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.events import CacheLevel, EndedDownload, EvictedContent, RefusedContent
+from cache.events import CacheLevel, EndedDownload, EvictedContent, QueuedDownload, RefusedContent
 from cache.index.happenings import HappeningLog
 from cache.oci.digest import Digest
 from cache.store.quarantine import Quarantine
@@ -53,6 +53,13 @@ def test_a_failed_download_is_counted_and_remembered_with_its_reason(recording: 
     recording.events.download_ended(failed)
     assert recording.metric("gateway_fills_total") == ['gateway_fills_total{result="failed",upstream="hub"} 1.0']
     assert recording.history() == [("refused", str(DIGEST), "hub answered 503")]
+
+
+@pytest.mark.parametrize(("seconds", "verb"), [(0.0, "waits"), (4.2, "waited")])
+def test_a_download_that_has_to_wait_is_remembered(recording: Recording, seconds: float, verb: str) -> None:
+    recording.events.download_queued(QueuedDownload(ANONYMOUS, APP, DIGEST, seconds))
+    reason = f"it {verb} for a connection to {ANONYMOUS.origin.host}"
+    assert recording.history() == [("queued", str(DIGEST), reason)]
 
 
 def test_downloads_that_a_full_disk_stops_are_reported_once_a_minute(recording: Recording) -> None:
