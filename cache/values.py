@@ -10,6 +10,16 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 
+REASON_LIMIT = 200
+"""Characters of a reason that is shown, logged or stored."""
+
+
+def safe_reason(text: str) -> str:
+    """A reason for people, of which an upstream may have chosen parts: one line of at most REASON_LIMIT printable ASCII
+    characters, so that it breaks no header and no log line, and fills no file."""
+    plain = "".join(character if " " <= character <= "~" else "?" for character in text[: REASON_LIMIT + 1])
+    return plain if len(plain) <= REASON_LIMIT else f"{plain[: REASON_LIMIT - 3]}..."
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:

@@ -968,6 +968,26 @@ THREATS = [
         ),
         Disarm("cache/upstream/tokens.py", "while len(self._held) > TOKENS_KEPT:", "while False:"),
     ),
+    Threat(
+        "text of an upstream",
+        "An upstream repeats our login, or sends a long or unprintable text, which clients, logs and files then show.",
+        "A reason holds no text of a response, only the class of a library's error, and is one line of 200 characters.",
+        (
+            "tests/security/test_secrets.py::test_an_upstream_that_repeats_our_login_shows_it_to_nobody",
+            "tests/cache/test_values.py::test_a_reason_is_one_short_printable_line",
+        ),
+        Disarm("cache/upstream/egress.py", "made = not isinstance(error, httpx2.ConnectError)", "made = False"),
+    ),
+    Threat(
+        "a history without end",
+        "Thousands of failures with long reasons fill the disk with the history of images.",
+        "The history keeps 10,000 events, the oldest are deleted first, and a reason is cut to 200 characters.",
+        (
+            "tests/cache/index/test_happenings.py::test_thousands_of_failures_with_long_reasons_make_no_large_file",
+            "tests/cache/index/test_happenings.py::test_as_many_are_kept_at_most_where_all_are_of_one_moment",
+        ),
+        Disarm("cache/index/happenings.py", "replace(happening, reason=safe_reason(happening.reason))", "happening"),
+    ),
 ]
 
 

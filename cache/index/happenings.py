@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cache.oci.names import RepositoryName
 from cache.sqlite import alone
-from cache.values import Source
+from cache.values import Source, safe_reason
 
 MAX_KEPT = 10_000
 MAX_PENDING = 2_000
@@ -32,7 +32,7 @@ _ADD = """
     at = excluded.at, reason = excluded.reason, bytes = excluded.bytes, seconds = excluded.seconds,
     times = times + excluded.times
 """
-_TRIM = "DELETE FROM happenings WHERE at < (SELECT at FROM happenings ORDER BY at DESC LIMIT 1 OFFSET ?)"
+_TRIM = "DELETE FROM happenings WHERE at <= (SELECT at FROM happenings ORDER BY at DESC LIMIT 1 OFFSET ?)"
 _BATCH = 500
 
 
@@ -81,7 +81,8 @@ class HappeningLog:
         self._lock = threading.Lock()
 
     def note(self, happening: Happening) -> None:
-        """Add an event, from any thread. The number of unwritten events is bounded."""
+        """Add an event, from any thread. The number of unwritten events and the length of a reason are bounded."""
+        happening = replace(happening, reason=safe_reason(happening.reason))
         with self._lock:
             before = self._pending.pop(happening.key, None)
             if before is not None:
@@ -103,7 +104,7 @@ class HappeningLog:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(_TABLE)
             connection.executemany(_ADD, rows)
-            connection.execute(_TRIM, (self._max_kept - 1,))
+            connection.execute(_TRIM, (self._max_kept,))
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
         """Written events of an image, the latest first."""

@@ -32,7 +32,7 @@ class Descriptor:
         try:
             return cls(media_type, Digest.parse(digest), size)
         except DigestInvalid as error:
-            raise ManifestInvalid(f"{where}.digest: {error.detail}") from error
+            raise ManifestInvalid(f"{where}.digest must be sha256: or sha512: and lower-case hexadecimal") from error
 
     @property
     def is_manifest(self) -> bool:

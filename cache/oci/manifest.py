@@ -31,6 +31,7 @@ class Manifest:
     @classmethod
     def parse(cls, media_type: str, raw: bytes, algorithm: str = "sha256") -> "Manifest":
         """Parse a document. Raises ManifestInvalid unless it is either an image or an index, as its media type states.
+        Its detail repeats nothing of the document.
 
         A document with both `manifests` and `config` or `layers` is ambiguous, and a document with a `mediaType` must
         have been sent with that media type (image-spec, "Media Types Conflicts").
@@ -105,7 +106,7 @@ def _check_kind(document: Mapping[str, Any], media_type: str) -> None:
         raise ManifestInvalid("schemaVersion must be 2")
     named = document.get("mediaType", media_type)
     if named != media_type:
-        raise ManifestInvalid(f"mediaType is {str(named)[:100]!r}, but the document was sent as {media_type!r}")
+        raise ManifestInvalid(f"mediaType is not {media_type}, as which the document was sent")
     if "mediaType" not in document and media_type not in (OCI_MANIFEST, OCI_INDEX):
         raise ManifestInvalid("mediaType is missing")
     index_keys, image_keys = {"manifests"} & document.keys(), {"config", "layers", "fsLayers"} & document.keys()

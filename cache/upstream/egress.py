@@ -221,12 +221,12 @@ def _record(guarded: GuardedRequest, response: Response) -> None:
 
 def _is_ours(error: Unavailable) -> bool:
     """Whether a request failed for want of something in this process, which shows nothing of the host."""
-    return isinstance(error.__cause__, _OUR_FAULT) or is_exhausted(error)
+    return isinstance(error.__context__, _OUR_FAULT) or is_exhausted(error)
 
 
 def _outcome_of_failure(error: Unavailable) -> RequestOutcome | None:
     """What a request without a response shows; None if nothing."""
-    cause = error.__cause__
+    cause = error.__context__
     if _is_ours(error):
         return None
     if isinstance(cause, _NOT_REACHED):
@@ -242,7 +242,7 @@ def stage_of(error: Unavailable) -> FailureStage:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    direct = error.__cause__
+    direct = error.__context__
     if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
         return FailureStage.TLS  # the CA file, which is read before anything is sent
     for kinds, stage in (
@@ -301,16 +301,21 @@ def raw_chunks(response: Response) -> Iterator[bytes]:
 
 @contextmanager
 def _named(url: str) -> Iterator[None]:
-    """Translate what the HTTP library raises to Unavailable, with the host in its reason."""
+    """Translate what the HTTP library raises to Unavailable, with the host in its reason.
+
+    The library's text may repeat any line of a response, and an upstream may repeat our credential in one: only the
+    error's class is named, except for a connection that was not made. No traceback shows the text either.
+    """
     host = urlsplit(url).netloc.rpartition("@")[2]
     try:
         yield
-    except httpx2.ConnectTimeout as error:
-        raise Unavailable(f"{host} did not accept a connection in time") from error
-    except httpx2.PoolTimeout as error:
-        raise Unavailable(f"all connections to {host} are in use") from error
-    except (httpx2.TimeoutException, TimeoutError) as error:
-        raise Unavailable(f"{host} did not respond in time") from error
+    except httpx2.ConnectTimeout:
+        raise Unavailable(f"{host} did not accept a connection in time") from None
+    except httpx2.PoolTimeout:
+        raise Unavailable(f"all connections to {host} are in use") from None
+    except (httpx2.TimeoutException, TimeoutError):
+        raise Unavailable(f"{host} did not respond in time") from None
     # ValueError: the library parses what an upstream sends with functions of the standard library.
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, ValueError) as error:
-        raise Unavailable(f"{host}: {str(error) or type(error).__name__}") from error
+        made = not isinstance(error, httpx2.ConnectError)
+        raise Unavailable(f"{host}: {type(error).__name__ if made else str(error) or 'no connection'}") from None

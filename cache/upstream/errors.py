@@ -2,15 +2,16 @@
 
 from typing import Self
 
-from cache.values import Fault
+from cache.values import Fault, safe_reason
 
 
 class UpstreamError(Exception):
-    """Failure of an upstream. `reason` is for people: it names hosts, never URLs with queries and never credentials."""
+    """Failure of an upstream. `reason` is a safe one, for people: it names hosts, never URLs with queries, never
+    credentials, and no other text of a response."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = safe_reason(reason)
+        super().__init__(self.reason)
 
     def again(self) -> Self:
         """A new exception with the same meaning, for another waiter of the same result."""

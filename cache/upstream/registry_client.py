@@ -29,6 +29,9 @@ from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
 REDIRECT_LIMIT = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
+_NAMED_TYPES = ("text/html", "text/plain", "application/json", "application/octet-stream")
+"""Media types that a reason names; any other may be any text."""
+
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
@@ -164,7 +167,8 @@ class RegistryClient:
         if not is_manifest(media_type):
             yield Drop(response)
             fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
-            raise Corrupt(f"{self.host} responded with {media_type[:60] or 'no media type'} for a manifest", fault)
+            sent = media_type if media_type in _NAMED_TYPES else "another media type" if media_type else "no media type"
+            raise Corrupt(f"{self.host} responded with {sent} for a manifest", fault)
         try:
             raw = yield Read(response, SIZE_LIMIT)
         except Unavailable as error:
@@ -281,6 +285,7 @@ class RegistryClient:
             yield Drop(response)
             try:
                 url = redirect_target(url, response.headers["location"])
+                _refuse_echo(url, authorization)
             except ValueError as error:
                 raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
         raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
@@ -302,6 +307,13 @@ def _blamed(kind: RequestKind, image: RepositoryName) -> str:
     """The image that a failure counts for; none for a part, since an upstream that fails at ranges may still serve the
     whole blob."""
     return "" if kind is RequestKind.PART else image.text
+
+
+def _refuse_echo(url: str, authorization: str | None) -> None:
+    """Raise ValueError for a redirect whose host repeats our credential: hosts are named in reasons."""
+    secret = (authorization or "").rpartition(" ")[2].lower()
+    if secret and secret in urlsplit(url).netloc.lower():
+        raise ValueError("the location repeats the credential")
 
 
 def _no_number(name: str) -> None:

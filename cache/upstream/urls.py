@@ -1,18 +1,26 @@
 """Origins and redirect targets; pure."""
 
+import re
 from urllib.parse import urljoin, urlsplit
 
 from cache.values import Origin
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]{2,45}(?:%[a-z0-9._-]{1,16})?", re.IGNORECASE)
+"""A name as DNS has it (RFC 1035, section 2.3.4), or an address."""
 
 
 def origin_of(url: str) -> Origin:
-    """Origin of a URL. Raises ValueError for anything but an absolute http or https URL with a host."""
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"not an http or https URL with a host: {parts.scheme}://{parts.hostname}")
-    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    """Origin of a URL. Raises ValueError, whose text repeats nothing of the URL, for anything but an absolute http or
+    https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("not a URL") from None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not _HOST.fullmatch(parts.hostname):
+        raise ValueError("not an http or https URL with a host")
+    port = DEFAULT_PORTS[parts.scheme] if port is None else port
     return Origin(parts.scheme, parts.hostname.lower(), port)
 
 
@@ -25,9 +33,12 @@ def redirect_target(url: str, location: str) -> str:
     # Checked before it is joined, because joining would silently drop tabs and line breaks.
     if not location or not all(33 <= ord(character) <= 126 for character in location):
         raise ValueError("the location is not a URL")
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        raise ValueError("the location is not a URL") from None
     origin = origin_of(target)
+    parts = urlsplit(target)
     if parts.username is not None or parts.password is not None:
         raise ValueError("the location holds a user name")
     if origin.scheme == "http" and urlsplit(url).scheme == "https":

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cache.values import ANONYMOUS, CredentialId, Origin, Source
+from cache.upstream.errors import Unavailable
+from cache.values import ANONYMOUS, REASON_LIMIT, CredentialId, Origin, Source, safe_reason
 
 ORIGIN = Origin("https", "registry.example", 443)
 
@@ -52,3 +53,18 @@ def test_a_source_has_one_text_form(source: Source, text: str) -> None:
 def test_other_text_is_not_an_origin(text: str) -> None:
     with pytest.raises(ValueError, match="not an origin"):
         Origin.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("it said no", "it said no"),
+        ("two\r\nlines\x1b[31m", "two??lines?[31m"),
+        ("näme\u202e", "n?me?"),
+        ("x" * REASON_LIMIT, "x" * REASON_LIMIT),
+        ("x" * 100_000, "x" * (REASON_LIMIT - 3) + "..."),
+    ],
+)
+def test_a_reason_is_one_short_printable_line(text: str, shown: str) -> None:
+    assert safe_reason(text) == shown
+    assert Unavailable(text).reason == str(Unavailable(text)) == shown

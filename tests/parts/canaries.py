@@ -24,7 +24,8 @@ def found_in(content: bytes) -> list[str]:
 
 
 def found_below(folder: Path) -> dict[str, list[str]]:
-    """Files that hold secrets; blobs are skipped, because their content is foreign."""
-    files = [path for path in folder.rglob("*") if path.is_file() and folder / "cache" not in path.parents]
+    """Files that hold secrets; blobs and refused bodies are skipped, because their content is foreign."""
+    foreign = {folder / "cache", folder / "quarantine"}
+    files = [path for path in folder.rglob("*") if path.is_file() and foreign.isdisjoint(path.parents)]
     small = [path for path in files if path.stat().st_size <= SEARCHED_BYTES]
     return {str(path): found for path in small if (found := found_in(path.read_bytes()))}

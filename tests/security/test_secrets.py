@@ -4,12 +4,14 @@ In addition, the fixture `gateway` searches the log and the data folder of every
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.parts import raw
 from tests.parts.canaries import CANARY, found_below, found_in
+from tests.parts.echo import PLACES, Echo
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import Images
@@ -73,3 +75,30 @@ def test_a_wrong_password_is_not_told_either(lent: Gateway, hub: Hub) -> None:
 def test_the_search_would_find_one(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(f"password={CANARY}")
     assert found_below(tmp_path) == {str(tmp_path / "log"): [CANARY]}
+
+
+def test_an_upstream_that_repeats_our_login_shows_it_to_nobody(
+    gateway: Callable[..., Gateway], scratch: Path, images: Images
+) -> None:
+    (scratch / "password").write_text(f"{CANARY}\n")
+    login = {"username": "ada", "password_file": str(scratch / "password"), "groups": ["hub"]}
+    digest, answers = next(iter(images.tiny.blobs)), []
+    paths = ["manifests/latest", f"manifests/{digest}", f"blobs/{digest}", "tags/list", f"referrers/{digest}"]
+    with ExitStack() as running:
+        echoes = {place: running.enter_context(Echo(response)) for place, response in PLACES.items()}
+        names = {place: f"{place.replace(' ', '-').replace(chr(39), '')}.example" for place in PLACES}
+        upstreams = {names[place]: echo.settings(**login) for place, echo in echoes.items()}
+        server = gateway({"upstreams": upstreams, "log_format": "json"})
+        for place, echo in echoes.items():
+            for path in paths:
+                answers.append(raw.get(server.proxied_url(f"{names[place]}/acme/app/{path}"), ACCEPT))
+                answers.append(raw.head(server.proxied_url(f"{names[place]}/acme/app/{path}"), ACCEPT))
+            assert echo.echoed, place
+    assert {answer.status for answer in answers} <= {200, 404, 502, 503}
+    for answer in answers:
+        assert found_in(answer.body) == []
+        assert found_in(repr(answer.headers).encode()) == []
+        assert len(answer.body) < 600
+    server.stop()
+    assert found_in(server.log_text().encode()) == []
+    assert found_below(server.data) == {}

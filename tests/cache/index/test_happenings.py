@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.oci.names import RepositoryName
+from cache.values import REASON_LIMIT
 from tests.cache.samples import ALICE, ANONYMOUS, APP, NOON, WEB
 
 REFUSED = Happening(HappeningKind.REFUSED, NOON, ANONYMOUS, APP, "latest", "it said no")
@@ -56,3 +58,26 @@ def test_nothing_is_known_before_something_was_written(path: Path) -> None:
     log.flush()
     assert not path.exists()
     assert log.of_image(ANONYMOUS, APP) == log.of_subjects(["latest"]) == []
+
+
+def test_thousands_of_failures_with_long_reasons_make_no_large_file(path: Path) -> None:
+    log, later = HappeningLog(path), NOON
+    for number in range(12_000):
+        later += timedelta(seconds=1)
+        image = RepositoryName(f"invented/{number:0240}")
+        log.note(Happening(HappeningKind.REFUSED, later, ANONYMOUS, image, "x" * 128, "reason\n" * 10_000))
+        if number % 1000 == 0:
+            log.flush()
+    log.flush()
+    [kept] = log.of_image(ANONYMOUS, image)
+    assert len(kept.reason) <= REASON_LIMIT
+    assert kept.reason.isprintable()
+    assert path.stat().st_size < 16 * 1024 * 1024
+
+
+def test_as_many_are_kept_at_most_where_all_are_of_one_moment(path: Path) -> None:
+    log = HappeningLog(path, max_kept=3)
+    for number in range(10):
+        log.note(Happening(HappeningKind.FILLED, NOON, ANONYMOUS, APP, f"t{number}"))
+    log.flush()
+    assert len(log.of_image(ANONYMOUS, APP)) <= 3
