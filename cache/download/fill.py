@@ -16,7 +16,7 @@ from cache.download.errors import abandoned
 from cache.download.incoming import Fetch, LimitedBody
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.ranges import Piece, Pieces
-from cache.store.hashing import BUFFER, HashingWriter
+from cache.store.hashing import BUFFER, BufferPool, HashingWriter
 from cache.store.spool import Spool
 from cache.upstream.errors import Unavailable, UpstreamError
 from cache.values import Origin, Part, Rest
@@ -24,18 +24,21 @@ from cache.values import Origin, Part, Rest
 log = structlog.get_logger()
 
 HELPERS_PER_UPSTREAM = 16
+PIECE_BUFFER = 256 * 1024
 
 
-class HelperSlots:
-    """Connections that may be opened to an upstream beside the first of each download, over all downloads."""
+class FillResources:
+    """What the downloads of a process share: large buffers, and the connections to each upstream that may be opened
+    beside the first of each download."""
 
     def __init__(self, limit: int = HELPERS_PER_UPSTREAM) -> None:
+        self.buffers = BufferPool()
         self._limit = limit
         self._used: Counter[Origin] = Counter()
         self._lock = threading.Lock()
 
     def acquire(self, origin: Origin) -> bool:
-        """Whether a slot was free, and is now taken."""
+        """Whether another connection was free, and is now taken."""
         with self._lock:
             free = self._used[origin] < self._limit
             self._used[origin] += free
@@ -83,13 +86,13 @@ class FetchAttempt:
         spool: Spool,
         origin: Origin,
         fetch: Fetch,
-        slots: HelperSlots,
+        shared: FillResources,
         started: Callable[[LimitedBody], None],
         grew: Callable[[int], None],
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._spool, self._origin, self._fetch, self._slots = spool, origin, fetch, slots
+        self._spool, self._origin, self._fetch, self._shared = spool, origin, fetch, shared
         self._started, self._grew = started, grew
         self._limits = limits
         self._pieces = Pieces(0, 0, limits)
@@ -118,6 +121,7 @@ class FetchAttempt:
                 size = body.promised
                 self._skip(self._spool.size - body.start, body, buffer)
                 if self._stream_alone(body, size) and size is not None:
+                    buffer = memoryview(bytearray(PIECE_BUFFER))
                     self._stream_pieces(self._divide(size), body, buffer)
             self._fetch_pieces(buffer)
         finally:
@@ -135,7 +139,8 @@ class FetchAttempt:
         present, limits = self._spool.size, self._limits
         dividable = body.accepts_ranges and size is not None and size - present >= limits.divide_from
         rates = TransferRate(limits)
-        with HashingWriter(self._spool, self._grew, None if size is None else size - present) as writer:
+        missing = None if size is None else size - present
+        with HashingWriter(self._spool, self._grew, missing, self._shared.buffers) as writer:
             while not self._stopped:
                 buffer, since = writer.buffer(), time.monotonic()
                 count = body.receive_into(buffer)
@@ -162,7 +167,7 @@ class FetchAttempt:
             self._pieces = Pieces(self._spool.size, size, self._limits)
             piece = self._pieces.assign_at(self._spool.size)
         for _ in range(self._limits.connections - 1):
-            if not self._slots.acquire(self._origin):
+            if not self._shared.acquire(self._origin):
                 break
             with self._changed:
                 self._helpers += 1
@@ -231,7 +236,7 @@ class FetchAttempt:
     def _help(self) -> None:
         """Run a helper thread. Whatever ends it, other threads fetch the pieces that it leaves."""
         try:
-            buffer = memoryview(bytearray(BUFFER))
+            buffer = memoryview(bytearray(PIECE_BUFFER))
             while (piece := self._assign()) and self._fetch_piece(piece, buffer):
                 pass
         except UpstreamError as error:
@@ -242,7 +247,7 @@ class FetchAttempt:
             self._end_help()
 
     def _end_help(self) -> None:
-        self._slots.release(self._origin)
+        self._shared.release(self._origin)
         with self._changed:
             self._helpers -= 1
             self._changed.notify_all()

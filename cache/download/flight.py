@@ -15,7 +15,7 @@ import structlog
 
 from cache.download.admission import Line, PlaceRequest, UpstreamPlaces, queue_full, waited_in_vain
 from cache.download.errors import AlreadyStored, Unstorable
-from cache.download.fill import HelperSlots
+from cache.download.fill import FillResources
 from cache.download.flight_thread import FlightThread
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch
@@ -46,7 +46,7 @@ class Flight(Progress):
         digest: Digest,
         fetch: Fetch,
         storage: DownloadStorage,
-        slots: HelperSlots,
+        shared: FillResources,
         line: Line,
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
@@ -60,7 +60,7 @@ class Flight(Progress):
         self.images = {image}
         self.even_if_stored = even_if_stored
         self._limits = limits
-        self._thread = FlightThread(self, fetch, storage, slots, limits=limits, even_if_stored=even_if_stored)
+        self._thread = FlightThread(self, fetch, storage, shared, limits=limits, even_if_stored=even_if_stored)
         self._followers = 0
         self._finished = False
         self._abandon_timer: asyncio.TimerHandle | None = None
@@ -178,7 +178,7 @@ class Flights:
         """Limits of the flights that begin from now on."""
         self._events = events
         self._storage = storage
-        self._slots = HelperSlots()
+        self._shared = FillResources()
         self.places = UpstreamPlaces()
         """Places of all downloads, with those of single readers (`UncachedBlob`)."""
         self._tasks = tasks
@@ -227,7 +227,7 @@ class Flights:
             flight.images.add(image)
             return flight, False
         flight = self._running[source, digest] = Flight(
-            *(source, image, digest, fetch, self._storage, self._slots, self.places.line(source.origin)),
+            *(source, image, digest, fetch, self._storage, self._shared, self.places.line(source.origin)),
             limits=self.limits,
             even_if_stored=even_if_stored,
         )

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 import structlog
 
 from cache.download.errors import AlreadyStored, abandoned, corrupt, failure_from, unstorable
-from cache.download.fill import HelperSlots
+from cache.download.fill import FillResources
 from cache.download.incoming import Fetch
 from cache.download.leased_spool import DownloadStorage, LeasedSpool, spool_name
 from cache.download.limits import DownloadLimits
@@ -37,13 +37,13 @@ class FlightThread:
         progress: Progress,
         fetch: Fetch,
         storage: DownloadStorage,
-        slots: HelperSlots,
+        shared: FillResources,
         *,
         limits: DownloadLimits,
         even_if_stored: bool,
     ) -> None:
         self._progress = progress
-        self._fetch, self._storage, self._slots = fetch, storage, slots
+        self._fetch, self._storage, self._shared = fetch, storage, shared
         self._limits = limits
         self._refetch = even_if_stored
         self._sink: SpoolSink | None = None
@@ -273,7 +273,7 @@ class FlightThread:
             spool.seal(progress.digest, size)
             return
         sink = self._sink = SpoolSink(
-            *(spool, size, progress.source.origin, self._fetch, self._slots, started, grew), limits=self._limits
+            *(spool, size, progress.source.origin, self._fetch, self._shared, started, grew), limits=self._limits
         )
         if self.aborted:
             sink.abort()

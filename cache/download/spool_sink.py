@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from cache.download.errors import abandoned
-from cache.download.fill import FetchAttempt, HelperSlots
+from cache.download.fill import FetchAttempt, FillResources
 from cache.download.incoming import Fetch, LimitedBody, agreed_size
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.retry import download_into
@@ -26,7 +26,7 @@ class SpoolSink:
         size: int | None,
         origin: Origin,
         fetch: Fetch,
-        slots: HelperSlots,
+        shared: FillResources,
         started: Callable[[int | None], None],
         grew: Callable[[int], None],
         *,
@@ -34,7 +34,7 @@ class SpoolSink:
     ) -> None:
         self.size = size
         self.bodies = 0
-        self._spool, self._origin, self._fetch, self._slots = spool, origin, fetch, slots
+        self._spool, self._origin, self._fetch, self._shared = spool, origin, fetch, shared
         self._started, self._grew = started, grew
         self._limits = limits
         self._aborted = threading.Event()
@@ -63,7 +63,8 @@ class SpoolSink:
             if self._aborted.is_set():
                 raise abandoned()
             attempt = self._attempt = FetchAttempt(
-                *(self._spool, self._origin, self._fetch, self._slots, self._responded, self._grew), limits=self._limits
+                *(self._spool, self._origin, self._fetch, self._shared, self._responded, self._grew),
+                limits=self._limits,
             )
         self._spool.rewind()
         self._spool.resumed = self._spool.resumed or self._spool.size > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.download.fill import HelperSlots, TransferRate, worth_dividing
+from cache.download.fill import FillResources, TransferRate, worth_dividing
 from cache.download.flight import Flight
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch
@@ -262,7 +262,7 @@ async def test_closing_ends_a_flight_of_many_connections(slow: Slow) -> None:
 
 
 async def test_helpers_are_shared_by_all_flights_to_an_upstream(slow: Slow) -> None:
-    slots = slow.rig.flights._slots = HelperSlots(limit=4)
+    slots = slow.rig.flights._shared = FillResources(limit=4)
     holding = Hold(1000)
     _, one = await slow.begin(Lie(hold=holding))
     await until(lambda: len(slow.ranged()) == 3)
@@ -295,7 +295,7 @@ async def test_a_fill_continues_without_a_thread_for_a_helper(slow: Slow, monkey
     assert await read(follower) == CONTENT
     await all_ended(slow.rig)
     assert slow.ranged() == []
-    assert slow.rig.flights._slots._used == {}
+    assert slow.rig.flights._shared._used == {}
 
 
 # Conditions for more connections.
