@@ -57,11 +57,15 @@ class EvictedContent:
 
 @dataclass(frozen=True, slots=True)
 class CacheLevel:
-    """Fill level of the cache and its disk: `size` and `disk_free` in bytes, `blobs` as a count."""
+    """Fill level of the cache and its disk: `size` and `disk_free` in bytes, `blobs` as a count.
+
+    `free_files`: files that the disk can still take, None where their number is not limited.
+    """
 
     size: int
     blobs: int
     disk_free: int
+    free_files: int | None = None
 
 
 class CacheEvents:

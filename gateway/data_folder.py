@@ -136,13 +136,16 @@ BALLAST_BYTES = 1024 * 1024
 NEEDED_BYTES = 512 * 1024
 """Free space with which the databases can be opened."""
 
+NEEDED_FILES = 16
+"""Free files with which the databases can be opened, as each has files beside it, and a download can begin."""
+
 
 def make_room(data: Path) -> list[str]:
     """Delete as few files as let the databases be opened, and return their names. Raises nothing."""
     deleted: list[str] = []
     with suppress(OSError):
         for path in _expendable(data):
-            if disk_space(data).free >= NEEDED_BYTES:
+            if not disk_space(data).lacks(NEEDED_BYTES, NEEDED_FILES):
                 break
             path.unlink(missing_ok=True)
             deleted.append(path.name)

@@ -807,6 +807,31 @@ THREATS = [
         ),
     ),
     Threat(
+        "a disk without inodes",
+        "The disk has free space and no free inode: nothing new is kept, and nothing is evicted.",
+        "Free inodes count as free bytes do: some are kept free, and a download that finds none evicts blobs.",
+        (
+            "tests/cache/retention/test_sweep.py::test_room_is_made_for_files_where_bytes_are_free",
+            "tests/cache/retention/test_sweep.py::test_blobs_are_evicted_until_enough_files_are_free",
+            "tests/faults/test_small_disk.py::test_a_disk_without_inodes_evicts_and_keeps_what_is_new",
+        ),
+        Disarm("cache/runtime/disk.py", "return self.files > 0 and self.free_files < free_files", "return False"),
+    ),
+    Threat(
+        "no inodes are kept free",
+        "The last inode is used by a download; then no database and no lock file can be opened.",
+        "The sweep evicts blobs until a twentieth of the inodes, at most a thousand, is free.",
+        ("tests/cache/retention/test_sweep.py::test_blobs_are_evicted_until_enough_files_are_free",),
+        Disarm("cache/retention/sweep.py", "max(0, self._limits.reserve_files - level.free_files)", "0"),
+    ),
+    Threat(
+        "a start without inodes",
+        "The disk has no free inode when the server starts, which cannot open its databases.",
+        "A start deletes the ballast, quarantined files and the oldest blobs for inodes as it does for bytes.",
+        ("tests/faults/test_small_disk.py::test_a_server_starts_on_a_disk_without_inodes",),
+        Disarm("gateway/data_folder.py", "if not disk_space(data).lacks(NEEDED_BYTES, NEEDED_FILES):", "if True:"),
+    ),
+    Threat(
         "warming counts damaged files",
         "`cache warm` finds a file of the blob's name, whatever is in it, and reports the image as cached.",
         "A blob is held if its file has the recorded size.",

@@ -16,7 +16,7 @@ from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
 from cache.store.quarantine import Quarantine
 from cache.store.sidecar import FillState, Note, Sidecar, boot_id, read
-from cache.store.spool import PART, MakeRoom, Spool, marked, no_room
+from cache.store.spool import PART, MakeRoom, Spool, marked, no_room, with_room
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
 
@@ -104,7 +104,8 @@ class LeasedSpool:
         self._note.unlink(missing_ok=True)  # first: no note ever stands beside a later spool
         spool = Spool.begin(self._part, algorithm, self._make_room)
         try:
-            return spool, Sidecar.create(self._note, replace(note, inode=spool.inode))
+            own = replace(note, inode=spool.inode)
+            return spool, with_room(lambda: Sidecar.create(self._note, own), self._make_room)
         except OSError:
             with spool:
                 raise

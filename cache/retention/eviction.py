@@ -5,7 +5,7 @@ Bytes and links are deleted together.
 
 import math
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cache.index.admin import CacheAdmin
 from cache.index.maintenance import CachedItem
@@ -26,12 +26,13 @@ _MIN_AGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class EvictionLimits:
-    """Limits of the cache. `max_size`: bytes that it holds at most. `reserve`: bytes of the disk that stay free.
-    `max_unused`: seconds without use after which content is evicted; 0 for never."""
+    """Limits of the cache. `max_size`: bytes that it holds at most. `reserve`, `reserve_files`: bytes and files of the
+    disk that stay free. `max_unused`: seconds without use after which content is evicted; 0 for never."""
 
     max_size: int
     reserve: int = 0
     max_unused: float = 0
+    reserve_files: int = 0
 
 
 def shortage(held: int, free: int, limits: EvictionLimits) -> int:
@@ -62,6 +63,14 @@ def choose(
             chosen.append(candidate)
             wanted -= candidate.size
     return chosen
+
+
+def choose_files(
+    held: Iterable[CachedItem], wanted: int, now: float, spared: Collection[Digest] = frozenset()
+) -> list[CachedItem]:
+    """Choose so many blobs, those that are worth least where each takes one file of the disk, whatever its size."""
+    blobs = {item.digest: item for item in held if not item.is_manifest}
+    return [blobs[file.digest] for file in choose([replace(b, size=1) for b in blobs.values()], wanted, now, spared)]
 
 
 def unused(

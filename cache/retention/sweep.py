@@ -21,10 +21,10 @@ import structlog
 from cache.events import UNOBSERVED, CacheEvents, CacheLevel, EvictedContent
 from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
-from cache.retention.eviction import EvictionLimits, choose, shortage, unused
+from cache.retention.eviction import EvictionLimits, choose, choose_files, shortage, unused
 from cache.retention.role_thread import RoleThread
 from cache.runtime.disk import disk_space
-from cache.runtime.locks import Role, locked, locked_folder
+from cache.runtime.locks import Role, locked, locked_folder, open_lock_file
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import is_stored
 from cache.store.filesystem import FilesystemStore, LockedBlob
@@ -39,6 +39,12 @@ PAGE = 1000
 BATCH = 64
 ROOM_AT_ONCE = 64 * 1024 * 1024
 """Bytes that one request for room evicts at most beyond what it needs, so that not every write requests room."""
+
+FILES_AT_ONCE = 64
+"""Files that one request for room deletes where the disk can take no more of them."""
+
+NEEDED_FILES = 16
+"""Free files below which a disk is full: a download takes two, a new folder one, the databases three each."""
 
 JOURNAL = 1024 * 1024
 """Free bytes that a change of the index may need for its journal."""
@@ -88,18 +94,25 @@ class Evictor:
         self._turns = turns
         self._limits = limits
         self._events = events
+        with suppress(OSError):  # now, because a disk without free inodes takes no file when room is needed
+            os.close(open_lock_file(turns))
 
     def level(self) -> CacheLevel:
-        filled = self._maintenance.filled()
-        return CacheLevel(filled.bytes, filled.blobs, disk_space(self._folder).free)
+        filled, space = self._maintenance.filled(), disk_space(self._folder)
+        return CacheLevel(filled.bytes, filled.blobs, space.free, space.free_files if space.files else None)
 
     def short(self, level: CacheLevel) -> bool:
-        return shortage(level.size, level.disk_free, self._limits) > 0
+        return shortage(level.size, level.disk_free, self._limits) > 0 or self._missing_files(level) > 0
 
     def pressed(self, level: CacheLevel) -> bool:
         """Whether the limits are near, so that the next sweep should follow soon."""
         limits = self._limits
-        return level.size > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2
+        near_files = level.free_files is not None and level.free_files < limits.reserve_files * 2
+        return level.size > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2 or near_files
+
+    def _missing_files(self, level: CacheLevel) -> int:
+        """Files to delete until as many as the limits reserve are free."""
+        return 0 if level.free_files is None else max(0, self._limits.reserve_files - level.free_files)
 
     def make_room(self, wanted: int) -> int:
         """Free bytes of the disk after a write has failed; return how many, 0 where none can be freed. Never raises.
@@ -109,11 +122,14 @@ class Evictor:
         try:
             before = _counter(self._turns)
             with locked(self._turns) as descriptor:
-                made = _read_counter(descriptor) - before
-                if made >= wanted and disk_space(self._folder).free >= wanted:
+                made, space = _read_counter(descriptor) - before, disk_space(self._folder)
+                if made and not space.lacks(wanted, NEEDED_FILES):
                     return made
-                goal = max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE))
-                return self._free_disk(goal, descriptor)
+                freed = self._free_files() if space.lacks_files(NEEDED_FILES) else 0
+                if not freed or space.free < wanted:
+                    freed += self._free_disk(max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE)))
+                _write_counter(descriptor, freed)
+                return freed
         except (OSError, DatabaseUnusable) as error:
             log.warning("room_not_made", reason=str(error))
             return 0
@@ -126,7 +142,8 @@ class Evictor:
             freed += self._take_unused(now, spared)
         level = self.level()
         wanted = shortage(level.size, level.disk_free, self._limits)
-        return freed + self._choose_and_take(wanted, now, spared, manifests=True, stopped=stopped)
+        freed += self._choose_and_take(wanted, now, spared, manifests=True, stopped=stopped)
+        return freed + self._take_files(self._missing_files(self.level()), now, spared)
 
     def tidy(self, prefix: str) -> int:
         """Make one folder of the store, such as `sha256:ab`, and its rows agree; return the bytes that were freed.
@@ -153,7 +170,27 @@ class Evictor:
         self._maintenance.tidy_usage(prefix, now, now - ORPHAN_SECONDS)
         return freed
 
-    def _free_disk(self, goal: int, descriptor: int) -> int:
+    def _free_files(self) -> int:
+        """Delete files of a disk that can take no more of them; return their bytes."""
+        now, spared = time.time(), self._maintenance.pinned()
+        try:
+            return self._take_files(FILES_AT_ONCE, now, spared)
+        except DatabaseUnusable:  # the usage file needs a journal, which is a file too
+            return self._take(self._maintenance.blobs_after("", BATCH), spared)
+
+    def _take_files(self, wanted: int, now: float, spared: set[Digest]) -> int:
+        """Evict so many blobs; return their bytes. What is being read stays, and the next sweep counts again."""
+        freed = 0
+        for gone in (False, True):
+            for page in self._maintenance.least_used(PAGE, gone=gone) if wanted > 0 else ():
+                chosen = choose_files(page, wanted, now, spared)
+                freed += self._take(chosen, spared, on_disk=True)
+                wanted -= len(chosen)
+                if wanted <= 0:
+                    return freed
+        return freed
+
+    def _free_disk(self, goal: int) -> int:
         now, spared = time.time(), self._maintenance.pinned()
         try:
             freed = self._choose_and_take(goal, now, spared, manifests=False)
@@ -164,7 +201,6 @@ class Evictor:
         if freed < goal:  # the usage file may be new, and files may have no row
             freed += sum(self.tidy(prefix) for prefix in prefixes())
             freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
-        _write_counter(descriptor, freed)
         return freed
 
     def _choose_and_take(
@@ -225,7 +261,7 @@ class Evictor:
                 self._maintenance.remove(digests)
             except DatabaseUnusable:
                 # A full disk has no room for this change either. A missing file is a miss, which drops its row.
-                if disk_space(self._folder).free >= JOURNAL:
+                if not disk_space(self._folder).lacks(JOURNAL, NEEDED_FILES):
                     raise
                 freed += sum(claim.delete() for claim in claims)
                 self._maintenance.remove(digests)

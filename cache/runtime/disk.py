@@ -15,6 +15,14 @@ class DiskSpace:
     free_files: int
     files: int
 
+    def lacks(self, free: int, free_files: int) -> bool:
+        """Whether fewer bytes, or fewer files, than these are free."""
+        return self.free < free or self.lacks_files(free_files)
+
+    def lacks_files(self, free_files: int) -> bool:
+        """Whether fewer files than these are free: a file system whose inodes are used up takes no file."""
+        return self.files > 0 and self.free_files < free_files
+
 
 def disk_space(folder: Path) -> DiskSpace:
     """Space of the file system that holds the folder. Raises OSError."""

@@ -7,12 +7,14 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from cache.oci.digest import Digest, Hasher
 from cache.runtime.disk import is_disk_full
 from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
+
+T = TypeVar("T")
 
 READ_BACK = 1024 * 1024
 ROOM_TRIES = 3
@@ -27,6 +29,18 @@ MakeRoom = Callable[[int], int]
 
 def no_room(_: int) -> int:
     return 0
+
+
+def with_room(work: Callable[[], T], make_room: MakeRoom) -> T:
+    """Create or rename a file; where the disk is full, make room and try again. Raises OSError."""
+    tries = 0
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            tries += 1
+            if not is_disk_full(error) or tries > ROOM_TRIES or not make_room(READ_BACK):
+                raise
 
 
 class DigestMismatch(Exception):
@@ -77,15 +91,12 @@ class Spool:
     def begin(cls, path: Path, algorithm: str, make_room: MakeRoom = no_room) -> Self:
         """Create a new file in place of any older one, whose readers keep it. Raises OSError."""
         path.unlink(missing_ok=True)
-        tries = 0
-        while True:
-            try:
-                failpoint("spool.create")
-                return cls(path, algorithm, os.open(path, _NEW, 0o600), make_room)
-            except OSError as error:
-                tries += 1
-                if not is_disk_full(error) or tries > ROOM_TRIES or not make_room(READ_BACK):
-                    raise
+
+        def create() -> int:
+            failpoint("spool.create")
+            return os.open(path, _NEW, 0o600)
+
+        return cls(path, algorithm, with_room(create, make_room), make_room)
 
     @classmethod
     def resume(cls, path: Path, algorithm: str, count: int, inode: int, make_room: MakeRoom = no_room) -> Self | None:
@@ -213,7 +224,7 @@ class Spool:
         sealed = os.fstat(self._descriptor)
         if sealed.st_size != self.size or not os.path.samestat(os.lstat(self.path), sealed):
             raise OSError(errno.ESTALE, "the spool was changed or replaced after it was verified")
-        store.adopt(self.path, digest)
+        with_room(lambda: store.adopt(self.path, digest), self._make_room)  # it may have to make a folder
         failpoint("spool.adopted")
         self._kept = True
 

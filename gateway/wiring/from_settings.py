@@ -18,15 +18,20 @@ from gateway.ops import MetricsAccess, OpsOptions
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 
+RESERVED_FILES = 1000
+"""Files that the file system can always still take, or a twentieth of all that it can hold, if that is less."""
+
 
 def open_evictor(settings: Settings, maintenance: CacheMaintenance, events: CacheEvents = UNOBSERVED) -> Evictor:
     """Make the evictor that holds the cache to its limits."""
     folder, cache = CacheFolder(settings.data), settings.cache
-    total = disk_space(folder.blobs).size
+    space = disk_space(folder.blobs)
+    total = space.size
     limits = EvictionLimits(
         max_size=cache.max_size.of(total),
         reserve=cache.reserve.of(total),
         max_unused=cache.max_unused.total_seconds(),
+        reserve_files=min(RESERVED_FILES, space.files // 20),
     )
     quarantine = Quarantine(folder.quarantine)
     store = FilesystemStore(folder.blobs, quarantine)

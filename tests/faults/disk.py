@@ -8,16 +8,20 @@ from tests.parts.processes import PartFailed, wait_until
 
 
 class SmallDisk:
-    """A file system of `size` bytes, mounted at `path` within `with`. It needs root, or sudo without a password
-    prompt."""
+    """A file system of `size` bytes, mounted at `path` within `with`; it takes at most `files` files and folders. It
+    needs root, or sudo without a password prompt."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
+    def __init__(self, path: Path, size: int, files: int = 100_000) -> None:
+        self.path, self.size, self.files = path, size, files
 
     @property
     def free(self) -> int:
         state = os.statvfs(self.path)
         return state.f_bavail * state.f_frsize
+
+    @property
+    def free_files(self) -> int:
+        return os.statvfs(self.path).f_favail
 
     def fill(self, leave: int = 0) -> Path:
         """Fills the disk except for `leave` bytes; returns the file that takes the space."""
@@ -29,7 +33,8 @@ class SmallDisk:
     def __enter__(self) -> "SmallDisk":
         self.path.mkdir(parents=True, exist_ok=True)
         owner = f"uid={os.geteuid()},gid={os.getegid()},mode=0700"
-        as_root("mount", "-t", "tmpfs", "-o", f"size={self.size},{owner}", "small", str(self.path))
+        options = f"size={self.size},nr_inodes={self.files},{owner}"
+        as_root("mount", "-t", "tmpfs", "-o", options, "small", str(self.path))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -82,6 +82,16 @@ FAULTS = [
         ),
     ),
     Fault(
+        "a disk without inodes",
+        "A disk with much free space takes 330 files and folders; or foreign files take its last inode.",
+        "All content, verified.",
+        "The content that was used last, with some inodes free.",
+        (
+            SMALL + "test_a_disk_without_inodes_evicts_and_keeps_what_is_new",
+            SMALL + "test_a_server_starts_on_a_disk_without_inodes",
+        ),
+    ),
+    Fault(
         "a disk that is full at the start",
         "A foreign file fills the disk while the server is down.",
         "All content, verified.",

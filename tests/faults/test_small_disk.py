@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GatewayFactory
+from tests.e2e.datafolder import await_rest, holds
+from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.images import MB, seeded
+from tests.parts.liar import Liar
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
 
@@ -78,6 +81,54 @@ def test_more_than_fits_is_served_and_the_disk_stays_usable(
         pulled = list(threads.map(lambda image: pull(server, image), middling))
     assert all(map(right, pulled)), pulled
     wait_until(lambda: unrest(server, UNLIMITED) == [], within=30, what="the server does not come to rest")
+    assert server.stop() == 0
+    assert unexplained(server) == []
+
+
+FILES, BLOBS = 330, 260
+"""Blobs take a file each, and folders: 160 of them for so many blobs."""
+
+
+@pytest.fixture
+def disk_of_few_files(scratch: Path) -> Iterator[SmallDisk]:
+    """Mounts a disk with much space for few files; it is requested before `gateway`, so it outlives the server."""
+    with SmallDisk(scratch / "few" / "data", SIZE, FILES) as disk:
+        yield disk
+
+
+def pull_blobs(server: Gateway, digests: list[str]) -> None:
+    for digest in digests:
+        assert raw.get(server.proxied_url(f"library/tiny/blobs/{digest}")).digest == digest
+
+
+def test_a_disk_without_inodes_evicts_and_keeps_what_is_new(
+    disk_of_few_files: SmallDisk, gateway: GatewayFactory, liar: Liar
+) -> None:
+    digests = [liar.offer_blob(seeded(f"small {number}", 1000)) for number in range(BLOBS)]
+    config = {"upstreams": {"docker.io": liar.settings()}, "cache": {"scrub_rate": "0", "prefetch": False}}
+    server = gateway(config, name="few")
+    pull_blobs(server, digests)
+    await_rest(server, "library/tiny", digests[-1])
+    wait_until(lambda: disk_of_few_files.free_files >= FILES // 20, what="too few files were deleted")
+    kept = [digest for digest in digests if holds(server, digest)]
+    assert 10 < len(kept) < BLOBS
+    assert server.stop() == 0
+    assert unexplained(server) == []
+
+
+def test_a_server_starts_on_a_disk_without_inodes(
+    disk_of_few_files: SmallDisk, gateway: GatewayFactory, liar: Liar
+) -> None:
+    digests = [liar.offer_blob(seeded(f"small {number}", 1000)) for number in range(BLOBS)]
+    config = {"upstreams": {"docker.io": liar.settings()}, "cache": {"scrub_rate": "0", "prefetch": False}}
+    server = gateway(config, name="few")
+    pull_blobs(server, digests[:100])
+    assert server.stop() == 0
+    while disk_of_few_files.free_files:
+        (disk_of_few_files.path / f"not-ours-{disk_of_few_files.free_files}").touch()
+    server.start()
+    pull_blobs(server, digests[100:])
+    await_rest(server, "library/tiny", digests[-1])
     assert server.stop() == 0
     assert unexplained(server) == []
 

@@ -1,12 +1,14 @@
 """The choice of what is evicted: plain functions over facts."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.index.maintenance import CachedItem
 from cache.oci.digest import Digest
-from cache.retention.eviction import EvictionLimits, choose, shortage, unused, worth
+from cache.retention.eviction import EvictionLimits, choose, choose_files, shortage, unused, worth
 
 NOW = 1_000_000.0
 MIB = 1024 * 1024
@@ -58,6 +60,15 @@ def test_what_is_gone_upstream_is_chosen_only_when_the_rest_is_not_enough() -> N
     other = held("other", age=1)
     assert choose([gone, other], MIB, NOW) == [other]
     assert choose([gone, other], MIB + 1, NOW) == [other, gone]
+
+
+def test_files_are_chosen_by_their_use_and_not_by_their_size() -> None:
+    old, large, young = held("old", size=1, age=300), held("large", size=100 * MIB, age=200), held("young", age=100)
+    manifest = replace(held("manifest", age=900), is_manifest=True)
+    everything = [manifest, young, large, old]
+    assert choose_files(everything, 2, NOW) == [old, large]
+    assert choose_files(everything, 9, NOW, {large.digest}) == [old, young]
+    assert choose_files(everything, 0, NOW) == []
 
 
 def test_nothing_wanted_nothing_chosen() -> None:

@@ -291,6 +291,38 @@ async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keep
     assert await keeper.held(digest) == [True]
 
 
+def on_a_disk_of(files: int, keeper: Keeper) -> Callable[[object], DiskSpace]:
+    """Space of a disk that takes so many files, and any number of bytes."""
+
+    def space(_: object) -> DiskSpace:
+        held = sum(path.is_file() for path in (keeper.folder / "blobs").rglob("*"))
+        return DiskSpace(1 << 40, 1 << 40, files - held, files)
+
+    return space
+
+
+async def test_blobs_are_evicted_until_enough_files_are_free(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(20)]
+    monkeypatch.setattr(sweep, "disk_space", on_a_disk_of(24, keeper))
+    evictor = keeper.evicting(EvictionLimits(1 << 40, reserve_files=10))
+    assert evictor.short(evictor.level())
+    assert evictor.sweep() == 6 * SIZE
+    assert await keeper.held(*digests) == [False] * 6 + [True] * 14
+    assert not evictor.short(evictor.level())
+    assert evictor.pressed(evictor.level())
+    monkeypatch.setattr(sweep, "disk_space", lambda _: DiskSpace(1 << 40, 1 << 40, 0, 0))  # not limited
+    assert not evictor.short(evictor.level())
+    assert evictor.sweep() == 0
+
+
+async def test_room_is_made_for_files_where_bytes_are_free(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(100)]
+    monkeypatch.setattr(sweep, "disk_space", on_a_disk_of(101, keeper))
+    evictor = keeper.evicting(EvictionLimits(1 << 40))
+    assert evictor.make_room(SIZE) == sweep.FILES_AT_ONCE * SIZE
+    assert (await keeper.held(*digests)).count(True) == 100 - sweep.FILES_AT_ONCE
+
+
 # Rows and files that do not agree.
 
 
