@@ -198,12 +198,12 @@ THREATS = [
     Threat(
         "rights that were lost",
         "A credential loses the right to an image, and the cache continues to serve it.",
-        "If the upstream refuses a fresh token, all links and pointers of the image are revoked.",
+        "If the upstream refuses a fresh token for the image, all links and pointers of the image are revoked.",
         ("tests/e2e/test_tags.py::test_a_credential_that_loses_an_image_loses_what_is_cached_of_it",),
         Disarm(
             "cache/proxy/rights.py",
-            "if isinstance(error, AccessDenied) and self._client.has_credential:",
-            "if False:",
+            "refused = isinstance(error, AccessDenied) and self._client.has_credential",
+            "refused = False",
         ),
     ),
     Threat(
@@ -406,6 +406,28 @@ THREATS = [
             "cache/proxy/rights.py",
             "await self._index.forget(self._source, self._image)",
             "pass",
+        ),
+    ),
+    Threat(
+        "one refusal for a whole image",
+        "A registry refuses one reference, by a policy for example, and everything cached of the image is lost.",
+        "A refusal revokes its reference; the image is revoked only if its tags, or a tag that was good, are refused.",
+        ("tests/cache/proxy/test_manifests.py",),
+        Disarm(
+            "cache/proxy/rights.py",
+            "            except UpstreamError:\n                return\n            else:\n                return\n",
+            "            except UpstreamError:\n                refused = True\n            else:\n                refused = True\n",
+        ),
+    ),
+    Threat(
+        "forgetting that takes long",
+        "Forgetting an image looks at everything in memory, and holds up all requests each time.",
+        "What is in memory is indexed by image.",
+        ("tests/cache/index/test_image_memory.py",),
+        Disarm(
+            "cache/index/image_memory.py",
+            "        self._count -= len(self._images.pop(image, {}))\n",
+            "        self._images = OrderedDict((key, self._images[key]) for key in self._images if key != image)\n",
         ),
     ),
     Threat(

@@ -10,9 +10,10 @@ from sqlalchemy import Connection, create_engine, delete, func, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
+from cache.index.change_log import ChangeLog
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
-from cache.index.sql import ChangeLog, ensure_image, find_image, to_pointer, to_source
+from cache.index.sql import ensure_image, find_image, to_pointer, to_source
 from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest

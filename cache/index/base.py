@@ -1,6 +1,7 @@
 """Index: tag pointers, links, manifests and sizes of what was pulled through."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +15,14 @@ Fact = TagPointer | Link | Manifest | BlobInfo
 
 class SizeConflict(Exception):
     """A digest was recorded with another size before, so one of the two is not that of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What an image has: the two tags whose pointers were checked last, and whether it has any pointer or link."""
+
+    tags: tuple[Tag, ...] = ()
+    any: bool = False
 
 
 class Index(Protocol):
@@ -38,8 +47,11 @@ class Index(Protocol):
         Raises SizeConflict for a blob that was recorded with another size.
         """
 
-    async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        """Delete one tag's pointer; without a tag, delete every pointer and link of the image."""
+    async def forget(self, source: Source, image: RepositoryName, reference: Tag | Digest | None = None) -> None:
+        """Delete a tag's pointer, or the image's link to a digest; for None, every pointer and link of the image."""
+
+    async def holdings(self, source: Source, image: RepositoryName) -> Holdings:
+        """Find what a refusal of the image would take away."""
 
 
 class History(Protocol):

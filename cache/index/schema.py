@@ -73,7 +73,7 @@ sightings = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
 )
-# Changes that other processes must drop from their memory: a tag, or a whole image.
+# Changes that other processes must drop from their memory: a tag or a digest (`tag`), or a whole image.
 changes = Table(
     "changes",
     metadata,

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,10 @@ from sqlalchemy import Connection, Row, create_engine, delete, exists, func, ins
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
-from cache.index.base import Fact, SizeConflict
+from cache.index.base import Fact, Holdings, SizeConflict
+from cache.index.change_log import CHANGES_KEPT, ChangeLog
+from cache.index.holdings import is_recorded, select_holdings
+from cache.index.image_memory import ImageMemory
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
 from cache.oci.closure import find_closure
@@ -30,7 +32,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
 from cache.values import BlobInfo, CredentialId, Link, Origin, Sighting, Source, TagPointer
 
@@ -40,7 +42,6 @@ _POINTERS = 50_000
 _LINKS = 100_000
 _SIZES = 100_000
 _MANIFEST_BYTES = 64 * 1024 * 1024
-_CHANGES_KEPT = 10_000
 
 
 class _Rehearsed(Exception):
@@ -51,7 +52,7 @@ class SqlIndex:
     """Index in an SQLite file, which is created and migrated if necessary. For one event loop. Raises
     DatabaseUnusable."""
 
-    def __init__(self, path: Path, look_every: float = 0.0, changes_kept: int = _CHANGES_KEPT) -> None:
+    def __init__(self, path: Path, look_every: float = 0.0, changes_kept: int = CHANGES_KEPT) -> None:
         """`look_every`: seconds for which commits of other processes may go unnoticed. `changes_kept`: rows of the log
         of changes that are kept, and that are read at once."""
         migrate(path, MIGRATIONS)
@@ -61,11 +62,11 @@ class SqlIndex:
         self._readers = ThreadPoolExecutor(2, "index-read")
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._log = ChangeLog(secrets.token_hex(8), changes_kept)
-        self._pointers: LRUCache[tuple[Source, RepositoryName, Tag], TagPointer] = LRUCache(_POINTERS)
-        self._links: LRUCache[Link, bool] = LRUCache(_LINKS)
+        self._pointers: ImageMemory[Tag, TagPointer] = ImageMemory(_POINTERS)
+        self._links: ImageMemory[Digest, bool] = ImageMemory(_LINKS)
         self._sizes: LRUCache[Digest, int] = LRUCache(_SIZES)
-        self._manifests: LRUCache[Digest, Manifest] = LRUCache(_MANIFEST_BYTES, getsizeof=lambda m: len(m.raw) + 1000)
-        self._unwritten: set[tuple[Source, RepositoryName, Tag | None]] = set()
+        self._manifests = _manifest_memory()
+        self._unwritten: set[tuple[Source, RepositoryName, Tag | Digest | None]] = set()
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
         self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
@@ -115,12 +116,12 @@ class SqlIndex:
         if self._unwritten and not self._unwritten.isdisjoint({key, (source, image, None)}):
             return None
         self._drop_what_others_changed()
-        if (held := self._pointers.get(key)) is not None:
+        if (held := self._pointers.get((source, image), tag)) is not None:
             return held
         generation = self._generation
         found = await self._read(lambda connection: _select_pointer(connection, *key), key)
         if found is not None and generation == self._generation:
-            self._pointers[key] = found
+            self._pointers.put((source, image), tag, found)
         return found
 
     async def find_manifest(self, digest: Digest) -> Manifest | None:
@@ -134,15 +135,16 @@ class SqlIndex:
         return found
 
     async def linked(self, link: Link) -> bool:
-        if self._unwritten and (link.source, link.image, None) in self._unwritten:
+        image = (link.source, link.image)
+        if self._unwritten and not self._unwritten.isdisjoint({(*image, link.digest), (*image, None)}):
             return False
         self._drop_what_others_changed()
-        if link in self._links:
-            return self._links[link]
+        if self._links.get(image, link.digest):
+            return True
         generation = self._generation
         found = await self._read(lambda connection: _select_link(connection, link), link)
         if found and generation == self._generation:
-            self._links[link] = True
+            self._links.put(image, link.digest, True)
         return found
 
     async def known_at(self, origin: Origin, digest: Digest) -> bool:
@@ -178,6 +180,9 @@ class SqlIndex:
             lambda connection: select_linked_manifests(connection, find_image(connection, source, image))
         )
 
+    async def holdings(self, source: Source, image: RepositoryName) -> Holdings:
+        return await self._read(lambda connection: select_holdings(connection, find_image(connection, source, image)))
+
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
         await self._write(
@@ -191,43 +196,46 @@ class SqlIndex:
         for fact in facts:
             match fact:
                 case TagPointer() if not still_so:
-                    self._pointers.pop((fact.source, fact.image, fact.tag), None)
+                    self._pointers.pop((fact.source, fact.image), fact.tag)
                 case Link() if not still_so:
-                    self._links.pop(fact, None)
+                    self._links.pop((fact.source, fact.image), fact.digest)
                 case TagPointer():
-                    held = self._pointers.get((fact.source, fact.image, fact.tag))
+                    held = self._pointers.get((fact.source, fact.image), fact.tag)
                     if held is None or held.checked_at <= fact.checked_at:
-                        self._pointers[fact.source, fact.image, fact.tag] = fact
+                        self._pointers.put((fact.source, fact.image), fact.tag, fact)
                 case Link():
-                    self._links[fact] = True
+                    self._links.put((fact.source, fact.image), fact.digest, True)
                 case Manifest():
                     self._hold(fact)
                 case BlobInfo():
                     self._sizes[fact.digest] = fact.size
 
-    async def forget(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> None:
-        """Forget a tag or an image at once in this process. If that cannot be written, the next write tries it again.
+    async def forget(self, source: Source, image: RepositoryName, reference: Tag | Digest | None = None) -> None:
+        """Forget a tag, a digest or an image at once in this process. If that cannot be written, the next write tries
+        it again.
 
         Nothing is written, and nobody's memory is dropped, for a name that was never recorded: clients can invent any
         number of them.
         """
-        self._unwritten.add((source, image, tag))
-        if self._holds(source, image, tag):
-            self._drop(source, image, tag)
+        self._unwritten.add((source, image, reference))
+        if self._holds(source, image, reference):
+            self._drop(source, image, reference)
         await self._write(
             lambda connection: None,
-            lambda: self._drop(source, image, tag),
-            unless=lambda connection: not _is_recorded(connection, source, image, tag),
-            spared=lambda: self._unwritten.discard((source, image, tag)),
+            lambda: self._drop(source, image, reference),
+            unless=lambda connection: not is_recorded(connection, find_image(connection, source, image), reference),
+            spared=lambda: self._unwritten.discard((source, image, reference)),
         )
 
-    def _holds(self, source: Source, image: RepositoryName, tag: Tag | None) -> bool:
-        """Whether a pointer or a link of a tag or an image is in memory."""
-        if tag is not None:
-            return (source, image, tag) in self._pointers
-        return any(key[:2] == (source, image) for key in self._pointers) or any(
-            (link.source, link.image) == (source, image) for link in self._links
-        )
+    def _holds(self, source: Source, image: RepositoryName, reference: Tag | Digest | None) -> bool:
+        """Whether a pointer or a link of a tag, a digest or an image is in memory."""
+        match reference:
+            case Tag():
+                return self._pointers.get((source, image), reference) is not None
+            case Digest():
+                return self._links.get((source, image), reference) is not None
+            case None:
+                return self._pointers.holds((source, image)) or self._links.holds((source, image))
 
     async def _read(self, query: Callable[[Connection], T], of: Hashable = None) -> T:
         """Run a query in a thread; concurrent queries with the same key `of` share the result while nothing changes.
@@ -309,26 +317,32 @@ class SqlIndex:
             self._seen = row.seq
             if row.writer != self._log.writer:
                 self._changes_seen += 1
-                tag = Tag(row.tag) if row.tag is not None else None
-                self._drop(to_source(row), RepositoryName(row.name), tag)
+                reference = parse_reference(row.tag) if row.tag is not None else None
+                self._drop(to_source(row), RepositoryName(row.name), reference)
+                if reference is None:  # a command may have deleted the image's manifests
+                    self._manifests = _manifest_memory()
 
-    def _drop(self, source: Source, image: RepositoryName, tag: Tag | None) -> None:
+    def _drop(self, source: Source, image: RepositoryName, reference: Tag | Digest | None) -> None:
         self._generation += 1
-        if tag is not None:
-            self._pointers.pop((source, image, tag), None)
-            return
-        for key in [key for key in self._pointers if key[:2] == (source, image)]:
-            del self._pointers[key]
-        for link in [link for link in self._links if (link.source, link.image) == (source, image)]:
-            del self._links[link]
-        self._manifests.clear()
+        match reference:
+            case Tag():
+                self._pointers.pop((source, image), reference)
+            case Digest():
+                self._links.pop((source, image), reference)
+            case None:
+                self._pointers.forget((source, image))
+                self._links.forget((source, image))
 
     def _drop_all(self) -> None:
         self._generation += 1
         self._changes_seen += 1
         self._pointers.clear()
         self._links.clear()
-        self._manifests.clear()
+        self._manifests = _manifest_memory()
+
+
+def _manifest_memory() -> LRUCache[Digest, Manifest]:
+    return LRUCache(_MANIFEST_BYTES, getsizeof=lambda manifest: len(manifest.raw) + 1000)
 
 
 def to_source(row: Row[Any]) -> Source:
@@ -344,14 +358,6 @@ def find_image(connection: Connection, source: Source, image: RepositoryName) ->
             images.c.name == image.text,
         )
     )
-
-
-def _is_recorded(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None) -> bool:
-    image_id = find_image(connection, source, image)
-    if image_id is None or tag is None:
-        return image_id is not None
-    wanted = pointers.select().where(pointers.c.image_id == image_id, pointers.c.tag == tag.text)
-    return bool(connection.scalar(select(exists(wanted))))
 
 
 def _select_pointer(connection: Connection, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
@@ -390,7 +396,7 @@ def _select_link(connection: Connection, link: Link) -> bool:
     return bool(connection.scalar(select(exists(wanted))))
 
 
-def _record(connection: Connection, facts: Iterable[Fact], log: "ChangeLog") -> None:
+def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog) -> None:
     for fact in facts:
         match fact:
             case TagPointer(source, image, tag, target, checked_at):
@@ -430,18 +436,28 @@ def ensure_image(connection: Connection, source: Source, image: RepositoryName) 
     return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
 
 
-def _forget(connection: Connection, source: Source, image: RepositoryName, tag: Tag | None, log: "ChangeLog") -> None:
+def _forget(
+    connection: Connection,
+    source: Source,
+    image: RepositoryName,
+    reference: Tag | Digest | None,
+    log: ChangeLog,
+) -> None:
     image_id = find_image(connection, source, image)
     if image_id is None:
         return
     unpointed = delete(pointers).where(pointers.c.image_id == image_id)
-    if tag is None:
-        connection.execute(unpointed)
-        connection.execute(delete(links).where(links.c.image_id == image_id))
-    else:
-        _note_gone(connection, image_id, tag)
-        connection.execute(unpointed.where(pointers.c.tag == tag.text))
-    log.note(connection, source, image, tag)
+    unlinked = delete(links).where(links.c.image_id == image_id)
+    match reference:
+        case Tag():
+            _note_gone(connection, image_id, reference)
+            connection.execute(unpointed.where(pointers.c.tag == reference.text))
+        case Digest():
+            connection.execute(unlinked.where(links.c.digest == str(reference)))
+        case None:
+            connection.execute(unpointed)
+            connection.execute(unlinked)
+    log.note(connection, source, image, reference)
 
 
 def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
@@ -479,25 +495,3 @@ def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
     for table in (links, blobs, manifests, gone):
         connection.execute(delete(table).where(table.c.digest.in_(digests)))
     connection.execute(delete(pointers).where(pointers.c.digest.in_(digests)))
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeLog:
-    """The table `changes` as one writer fills it. `writer` is a random name, by which a process ignores its own rows;
-    `kept` is the number of rows that are not pruned."""
-
-    writer: str
-    kept: int = _CHANGES_KEPT
-
-    def note(self, connection: Connection, source: Source, image: RepositoryName, tag: Tag | None) -> None:
-        """Add a change, so that other processes drop a tag, or a whole image if `tag` is None, from memory."""
-        row = {
-            "writer": self.writer,
-            "origin": str(source.origin),
-            "credential": str(source.credential),
-            "name": image.text,
-            "tag": tag.text if tag is not None else None,
-        }
-        seq = connection.execute(insert(changes).values(**row).returning(changes.c.seq)).scalar_one()
-        if seq % 1000 == 0:
-            connection.execute(delete(changes).where(changes.c.seq <= seq - self.kept))

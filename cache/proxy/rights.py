@@ -13,10 +13,13 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
 - `is_proved_by`: a proof that failed is no verdict while mirrors remain.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
-- `revoke`: a refusal of a fresh token revokes everything that the credential had proved for the image.
+- `revoke`: a refusal of a fresh token revokes the reference that was requested. Everything that the credential had
+  proved for the image is revoked only if the image itself is refused (`revoke_if_refused`): a registry may refuse a
+  single reference, by a policy for example.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -28,7 +31,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, UpstreamError
+from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
 from cache.values import BlobInfo, Link
 
 log = structlog.get_logger()
@@ -112,13 +115,42 @@ class Rights:
             if log_throttle.due("index"):
                 log.error("index_not_written", reason=str(error))
 
-    async def revoke(self, error: UpstreamError, tag: Tag | None = None) -> None:
-        """Take away what a refusal ends: all links and pointers of the image where a credential was refused; otherwise
-        the pointer of the tag that the upstream does not have, if the request was for a tag."""
-        if isinstance(error, AccessDenied) and self._client.has_credential:
+    async def revoke(self, error: UpstreamError, reference: Tag | Digest) -> bool:
+        """Take away what a refusal of one reference ends; return whether the image itself may be refused, too.
+
+        Where a credential was refused, that is the pointer of the tag or the link to the digest; otherwise the pointer
+        of a tag that the upstream does not have.
+        """
+        refused = isinstance(error, AccessDenied) and self._client.has_credential
+        if refused or isinstance(reference, Tag):
+            await self._index.forget(self._source, self._image, reference)
+        return refused and (await self._index.holdings(self._source, self._image)).any
+
+    async def revoke_if_refused(self) -> None:
+        """Take away all links and pointers of the image if the upstream refuses the image itself.
+
+        It does if it refuses a tag that was good before, or the list of tags, and grants neither.
+        """
+        image, upstream = self._image, self._client.primary
+        tags = (await self._index.holdings(self._source, image)).tags[:1]
+        questions: list[Callable[[], Awaitable[object]]] = [
+            *(partial(upstream.head_manifest, image, tag) for tag in tags),
+            partial(upstream.tags, image, 1, None),
+        ]
+        refused = False
+        for question in questions:
+            try:
+                await question()
+            except AccessDenied:
+                refused = True
+            except NotFound:
+                continue
+            except UpstreamError:
+                return
+            else:
+                return
+        if refused:
             await self._index.forget(self._source, self._image)
-        elif tag is not None:
-            await self._index.forget(self._source, self._image, tag)
 
 
 async def record_arrival(index: Index, flight: Flight) -> None:

@@ -31,13 +31,14 @@ T = TypeVar("T")
 
 
 class SharedCall(Enum):
-    """Work for which requests share a task, if it is about one reference of one image."""
+    """Work for which requests share a task, if it is about one reference of one image, or about the image."""
 
     GET_MANIFEST = "get manifest"
     HEAD_MANIFEST = "head manifest"
     REVALIDATE_TAG = "revalidate tag"
     PROVE_MANIFEST = "prove manifest"
     PROVE_BLOB = "prove blob"
+    CHECK_IMAGE = "check image"
 
 
 def reference_key(source: Source, image: RepositoryName, reference: Tag | Digest) -> Hashable:
@@ -122,13 +123,13 @@ class UpstreamCalls:
             raise refusal(error, unknown) from error
 
     @asynccontextmanager
-    async def noted(self, tag: Tag | None = None) -> AsyncIterator[None]:
-        """Record the outcome of a call, `tag` being the tag that it was for, for outages and for the image's rights."""
+    async def noted(self, reference: Tag | Digest) -> AsyncIterator[None]:
+        """Record the outcome of a call for a reference, for outages and for the image's rights."""
         try:
             yield
         except (NotFound, AccessDenied) as error:
             self._shared.outages.end(self._source)
-            await self._rights.revoke(error, tag)
+            await self.revoke(error, reference)
             raise
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())
@@ -137,6 +138,14 @@ class UpstreamCalls:
                 self._shared.events.content_refused(refused)
             raise
         self._shared.outages.end(self._source)
+
+    async def revoke(self, error: UpstreamError, reference: Tag | Digest) -> None:
+        """Take away the rights that a refusal ends. Whether the image itself is refused is found out once for all
+        requests that wait."""
+        if await self._rights.revoke(error, reference):
+            key = (self._source, self._image, SharedCall.CHECK_IMAGE)
+            task, _ = self._shared.share(key, self._rights.revoke_if_refused)
+            await asyncio.shield(task)
 
     def manifest_refusal(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
         """The error for a manifest; that the registry does not have it is remembered for a while."""
@@ -151,7 +160,7 @@ class UpstreamCalls:
     async def _settle(self, reference: Tag | Digest, work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
         """The body of a shared task."""
         try:
-            async with self.noted(reference if isinstance(reference, Tag) else None):
+            async with self.noted(reference):
                 return await work()
         except UpstreamError as error:
             self._shared.events.lookup_failed(self._source, self._image, reference, error.reason)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cache.index.base import Index, SizeConflict
+from cache.index.base import Holdings, Index, SizeConflict
 from cache.oci.names import Tag
 from cache.values import BlobInfo, Link, Sighting, TagPointer
 from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
@@ -101,6 +101,28 @@ class IndexContract:
         assert await index.find_pointer(ANONYMOUS, APP, Tag("v1")) == other
         assert await index.linked(LINK)
         assert await index.find_manifest(DIGEST) == MANIFEST
+
+    async def test_forgetting_a_digest_takes_one_link_and_nothing_else(self, index: Index) -> None:
+        other = replace(LINK, digest=blob_of(3)[1])
+        await index.record(POINTER, LINK, other, replace(LINK, image=WEB), MANIFEST)
+        await index.forget(ANONYMOUS, APP, DIGEST)
+        assert not await index.linked(LINK)
+        assert await index.linked(other)
+        assert await index.linked(replace(LINK, image=WEB))
+        assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
+        await index.record(LINK)
+        assert await index.linked(LINK)
+
+    async def test_an_image_has_its_latest_tags_and_its_links(self, index: Index) -> None:
+        assert await index.holdings(ANONYMOUS, APP) == Holdings()
+        await index.record(LINK)
+        assert await index.holdings(ANONYMOUS, APP) == Holdings((), True)
+        for number in range(3):
+            moment = NOON + timedelta(minutes=number)
+            await index.record(replace(POINTER, tag=Tag(f"v{number}"), checked_at=moment))
+        assert await index.holdings(ANONYMOUS, APP) == Holdings((Tag("v2"), Tag("v1")), True)
+        await index.forget(ANONYMOUS, APP)
+        assert await index.holdings(ANONYMOUS, APP) == Holdings()
 
     async def test_forgetting_an_image_takes_its_pointers_and_links_and_nobody_else_s(self, index: Index) -> None:
         others = [Link(ALICE, APP, DIGEST), Link(ANONYMOUS, WEB, DIGEST), Link(ELSEWHERE, APP, DIGEST)]

@@ -67,7 +67,7 @@ class Script:
         self.blobs: dict[Digest, bytes] = {BLOB: CONTENT}
         self.bodies: dict[RepositoryName, ScriptedBody] = {}
         self.failure: UpstreamError | None = None
-        self.failures: dict[tuple[str, RepositoryName], UpstreamError] = {}
+        self.failures: dict[tuple[str, RepositoryName] | tuple[str, RepositoryName, Tag | Digest], UpstreamError] = {}
         self.tells_digest = True
         self.ledger = Ledger()
         self.fails = False
@@ -87,9 +87,10 @@ class Script:
         if what in self._held:
             await self._held[what].wait()
 
-    def note(self, what: str, image: RepositoryName) -> None:
+    def note(self, what: str, image: RepositoryName, reference: Tag | Digest | None = None) -> None:
         self.calls.append(what)
-        error = self.failures.get((what, image), self.failure)
+        failure = self.failures.get((what, image), self.failure)
+        error = self.failures.get((what, image, reference), failure) if reference else failure
         if error is not None:
             raise error.again()
 
@@ -127,14 +128,14 @@ class ScriptedClient:
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         await self._script.pause("head blob")
-        self._script.note("head blob", image)
+        self._script.note("head blob", image, digest)
         if digest not in self._script.blobs:
             raise NotFound("no such blob")
         return len(self._script.blobs[digest])
 
     @contextmanager
     def open_blob(self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None) -> Iterator[BlobStream]:
-        self._script.note("get blob", image)
+        self._script.note("get blob", image, digest)
         if digest not in self._script.blobs:
             raise NotFound("no such blob")
         body = self._script.bodies.get(image) or ScriptedBody.whole(self._script.blobs[digest])
@@ -152,7 +153,7 @@ class ScriptedClient:
 
     async def _manifest(self, what: str, image: RepositoryName, reference: Tag | Digest) -> Manifest:
         await self._script.pause(what)
-        self._script.note(what, image)
+        self._script.note(what, image, reference)
         if reference not in self._script.manifests:
             raise NotFound("no such manifest")
         return self._script.manifests[reference]

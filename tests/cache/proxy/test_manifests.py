@@ -5,11 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from cache.oci.digest import Digest
 from cache.oci.errors import (
     BlobUnknown,
     ManifestUnknown,
     UpstreamUnavailable,
 )
+from cache.oci.names import Tag
 from cache.proxy.pull_through import PullTimings
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Link, Outcome
@@ -214,7 +216,7 @@ async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and
         await bench.hold_tag(image, ALICE)
         await bench.hold_blob(image, ALICE)
     await bench.hold_tag(APP, ANONYMOUS)
-    bench.script.failures["head", APP] = AccessDenied("not any more")
+    bench.script.failures["head", APP] = bench.script.failures["tags", APP] = AccessDenied("not any more")
     bench.clock.advance(TTL)
     with pytest.raises(ManifestUnknown):
         await bench.open(APP, ALICE).manifest(LATEST)
@@ -223,6 +225,35 @@ async def test_a_denial_of_the_credential_takes_its_rights_to_the_image_away_and
     assert await bench.index.find_pointer(ALICE, APP, LATEST) is None
     assert await bench.index.linked(Link(ALICE, WEB, BLOB))
     assert await bench.index.linked(Link(ANONYMOUS, APP, ONE.descriptor.digest))
+
+
+@pytest.mark.parametrize("granted", ["a tag known good", "the list of tags", "neither responds"])
+@pytest.mark.parametrize("reference", [LATEST, TWO.descriptor.digest, BLOB])
+async def test_a_refusal_of_one_reference_takes_that_one_away_and_not_the_image(
+    bench: Bench, reference: Tag | Digest, granted: str
+) -> None:
+    kept = Tag("kept")
+    bench.script.publish(ONE, kept)
+    await bench.open(APP, ALICE).manifest(kept)
+    bench.clock.advance(TTL)
+    await bench.hold_tag(APP, ALICE)
+    denied = AccessDenied("blocked by policy")
+    for call in ("head", "get", "get blob", "head blob"):
+        bench.script.failures[call, APP, reference] = denied
+    if granted == "the list of tags":
+        bench.script.failures["head", APP] = denied
+    elif granted == "neither responds":
+        bench.script.failures["head", APP] = bench.script.failures["tags", APP] = Unavailable("down")
+    await bench.index.record(Link(ALICE, APP, TWO.descriptor.digest), Link(ALICE, APP, BLOB))
+    bench.clock.advance(TTL)
+    repository = bench.open(APP, ALICE)
+    with pytest.raises((ManifestUnknown, BlobUnknown)):
+        await (repository.blob(BLOB) if reference == BLOB else repository.manifest(reference))
+    assert (await bench.index.find_pointer(ALICE, APP, LATEST) is None) is (reference == LATEST)
+    assert await bench.index.linked(Link(ALICE, APP, BLOB)) is (reference != BLOB)
+    assert await bench.index.linked(Link(ALICE, APP, TWO.descriptor.digest)) is (reference != TWO.descriptor.digest)
+    assert await bench.index.find_pointer(ALICE, APP, kept) is not None
+    assert (await repository.manifest(ONE.descriptor.digest)).status == HIT
 
 
 async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None:
@@ -238,7 +269,8 @@ async def test_a_denial_of_strangers_is_a_tag_that_is_gone(bench: Bench) -> None
 @pytest.mark.parametrize("how", ["blob", "stat_blob", "follow"])
 async def test_a_denial_of_the_credential_for_a_blob_takes_its_rights_away_too(bench: Bench, how: str) -> None:
     await bench.hold_tag(APP, ALICE)
-    bench.script.failures["head blob", APP] = bench.script.failures["get blob", APP] = AccessDenied("not any more")
+    for call in ("head blob", "get blob", "head", "tags"):
+        bench.script.failures[call, APP] = AccessDenied("not any more")
     if how == "follow":  # another image's download is running; APP may join it if it proves its right
         bench.script.bodies[WEB] = ScriptedBody(len(CONTENT))
         other = await bench.open(WEB, ALICE).blob(BLOB)
