@@ -27,14 +27,20 @@ def main() -> int:
         default=",".join(deed.value for deed in DEEDS),
         help="the deeds that are done to the server; empty: none",
     )
+    words.add_argument("--pairs", default="", help="the pairs of faults to draw from, separated by commas; empty: all")
     words.add_argument("--json", type=Path, metavar="FILE", help="write the figures and every violation")
-    words.add_argument("--keep", type=Path, metavar="DIR", help="keep data folder and log there")
+    words.add_argument("--keep", type=Path, metavar="DIR", help="keep data folder and log there; no disk is filled")
     words.add_argument("--recovery", type=int, metavar="N", help="only kill fillers, N times, and measure the recovery")
     given = words.parse_args()
     # The upstream's connections are closed in the middle of bodies all the time.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     deeds = {Deed(name): DEEDS[Deed(name)] for name in given.deeds.split(",") if name}
-    plan = Plan(given.seconds, given.seed, given.workers, given.clients, given.faults, deeds)
+    plan = Plan(
+        *(given.seconds, given.seed, given.workers, given.clients, given.faults),
+        deeds=deeds,
+        pairs=[name for name in given.pairs.split(",") if name],
+        small_disk=not given.keep,
+    )
     with tempfile.TemporaryDirectory(prefix="gateway-mix-") as directory:
         registry = Registry(Path(directory) / "registry")
         registry.start()

@@ -127,8 +127,8 @@ def judge(evidence: Evidence) -> dict[str, list[str]]:
 
 
 def full_disks(evidence: Evidence) -> list[Done]:
-    """Failpoints with ENOSPC: while a write may find the disk full, any cached content may be deleted to make room."""
-    return [done for done in evidence.done if done.deed is Deed.FAILPOINT and "ENOSPC" in done.about]
+    """Full disks, and failpoints with ENOSPC: any cached content may be deleted to make room meanwhile."""
+    return [done for done in evidence.done if done.deed is Deed.FULL or "ENOSPC" in done.about]
 
 
 def overlap(seen: Seen, done: Done, after: float = 0.0) -> bool:

@@ -1,5 +1,6 @@
 """Small disk: a file system in memory, mounted at the place of a data folder."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -24,10 +25,22 @@ class SmallDisk:
         return os.statvfs(self.path).f_favail
 
     def fill(self, leave: int = 0) -> Path:
-        """Fills the disk except for `leave` bytes; returns the file that takes the space."""
-        ballast = self.path / "not-ours"
+        """Fills the disk except for `leave` bytes; returns the file that takes the space.
+
+        Others may write to the disk and delete from it meanwhile.
+        """
+        ballast, size = self.path / "not-ours", 0
         with ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, self.free - leave))
+            room = max(1, self.free - leave)
+            while room > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), size, room)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    room //= 2
+                else:
+                    size, room = size + room, self.free - leave
         return ballast
 
     def __enter__(self) -> "SmallDisk":

@@ -62,6 +62,9 @@ class Deed(Enum):
     REFUSE = "refuse"
     EVICT = "evict"
     DAMAGE = "damage"
+    CLOCK = "clock"
+    FULL = "full disk"
+    PAIR = "pair"
 
 
 DEADLY = (Deed.KILL, Deed.CRASH, Deed.RESTART, Deed.FAILPOINT)
@@ -69,12 +72,16 @@ DEADLY = (Deed.KILL, Deed.CRASH, Deed.RESTART, Deed.FAILPOINT)
 
 @dataclass(frozen=True)
 class Done:
-    """One deed, from its beginning until the end of its effect; `about` is a digest if it concerns one content."""
+    """One deed, from its beginning until the end of its effect.
+
+    `about` is a digest if it concerns one content. `pair`: the name of a pair, whose parts are deeds of their own.
+    """
 
     deed: Deed
     begun: float
     ended: float
     about: str = ""
+    pair: str = ""
 
 
 class Ledger:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from tests.parts.gateway import Gateway
 
 from .ledger import Deed, Done, Ledger
-from .library import Image
-from .upstream import FaultyHub
+from .pairs import Pairs
+from .rig import Rig
 from .workers import Filler, end, fillers, pause, workers
 
 FAILPOINTS = (
@@ -34,15 +34,14 @@ class Mischief:
 
     def __init__(
         self,
-        gateway: Gateway,
-        upstream: FaultyHub,
-        images: Sequence[Image],
+        rig: Rig,
         ledger: Ledger,
         seed: int,
         weights: dict[Deed, int],
         between: tuple[float, float],
+        pairs: Sequence[str] = (),
     ) -> None:
-        self._gateway, self._upstream, self._images, self._ledger = gateway, upstream, images, ledger
+        self._gateway, self._upstream, self._images, self._ledger = rig.gateway, rig.upstream, rig.images, ledger
         self._chance, self._weights, self._between = random.Random(seed), weights, between
         self._ending = threading.Event()
         self._whole = threading.Lock()  # Held by a deed that starts or stops the whole server.
@@ -52,6 +51,7 @@ class Mischief:
         self._armed = ""
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._act, self._watch)]
+        self.pairs = Pairs(rig, ledger, self._chance, self._kill_one, self._ending, pairs)
         self.recoveries: list[float] = []
         self.ends: list[int | None] = []
 
@@ -89,6 +89,7 @@ class Mischief:
             Deed.REFUSE: self._refuse,
             Deed.EVICT: self._evict,
             Deed.DAMAGE: self._damage,
+            Deed.PAIR: self.pairs.draw,
         }
         while deeds and not self._ending.wait(self._chance.uniform(*self._between)):
             acts[self._chance.choices(deeds, weights)[0]]()
@@ -117,16 +118,21 @@ class Mischief:
             if not running:
                 return
             victim = filling[0].pid if filling else self._chance.choice(running)
+        begun = time.monotonic()
+        if self._kill_one(victim):
+            if filling:
+                self._await_recovery(filling[0], begun)
+            self._did(Deed.KILL, begun)
+
+    def _kill_one(self, victim: int) -> bool:
+        """Kills a process, and starts a server anew whose only process it was; False if it had ended already."""
+        with self._whole:
             self._killed.add(victim)
-            begun = time.monotonic()
-            if not end(victim):
-                return
-            if victim == self._gateway.process.pid:
+            killed = end(victim)
+            if killed and victim == self._gateway.process.pid:
                 self._gateway.kill()
                 self._gateway.start()
-        if filling:
-            self._await_recovery(filling[0], begun)
-        self._did(Deed.KILL, begun)
+            return killed
 
     def _await_recovery(self, filler: Filler, begun: float) -> None:
         while time.monotonic() < begun + RECOVERY_WATCHED and not self._ending.is_set():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from tests.parts.registry import Registry
 
 from .checker import Evidence, judge
 from .clients import Crowd, pull_everything
+from .disk import SmallDisk
 from .ledger import Deed, Ledger
-from .library import Image, library
+from .library import MIB, Image, library
 from .mischief import Mischief
 from .remains import leftovers, rest_of, unrest
 from .report import Report, figures
+from .rig import Rig
 from .upstream import FaultyHub
 from .weather import Weather
 
@@ -28,15 +31,24 @@ DEEDS = {
     Deed.REFUSE: 3,
     Deed.EVICT: 5,
     Deed.DAMAGE: 3,
+    Deed.PAIR: 16,
 }
+DISK = 1024 * MIB
+"""Bytes of the data folder's file system: enough for all content and all downloads."""
+
+LONGEST_RUN = 300.0
 HEALED_WITHIN = 90.0
 RESTS_WITHIN = 90.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Plan of a run: duration, seed, numbers of workers and clients, and possible deeds. `faults`: the share of spoilt
-    responses."""
+    """Plan of a run: duration, seed, numbers of workers and clients, and possible deeds.
+
+    `faults`: the share of spoilt responses. `pairs`: names of the pairs to draw from; empty: all of them. `small_disk`:
+    whether the data folder is a file system of its own, which a pair can fill. `every_pair`: whether the run takes
+    longer than `seconds`, up to LONGEST_RUN, where not each pair was done.
+    """
 
     seconds: float = 90.0
     seed: int = 1
@@ -45,18 +57,21 @@ class Plan:
     faults: float = 0.25
     deeds: Mapping[Deed, int] = field(default_factory=lambda: dict(DEEDS))
     between: tuple[float, float] = (0.3, 3.0)
+    pairs: Sequence[str] = ()
+    small_disk: bool = True
+    every_pair: bool = False
 
 
 def run(plan: Plan, directory: Path, registry: Registry) -> Report:
     """Runs a plan with all files in `directory`; raises only if the rig itself fails."""
     images = library(registry)
-    with FaultyHub(registry) as upstream:
+    with ExitStack() as stack:
+        disk = stack.enter_context(SmallDisk(directory / "data", DISK)) if plan.small_disk else None
+        upstream = stack.enter_context(FaultyHub(registry))
         gateway = Gateway(directory, settings(upstream), arguments=[f"--workers={plan.workers}"])
         gateway.start()
-        try:
-            return _run(plan, gateway, upstream, images)
-        finally:
-            gateway.kill()
+        stack.callback(gateway.kill)
+        return _run(plan, Rig(gateway, upstream, images, disk))
 
 
 def settings(upstream: FaultyHub) -> dict[str, Any]:
@@ -64,17 +79,21 @@ def settings(upstream: FaultyHub) -> dict[str, Any]:
     return {"upstreams": {"docker.io": upstream.settings()}, "cache": {"ttl": "2s"}}
 
 
-def _run(plan: Plan, gateway: Gateway, upstream: FaultyHub, images: Sequence[Image]) -> Report:
+def _run(plan: Plan, rig: Rig) -> Report:
+    gateway, upstream, images = rig.gateway, rig.upstream, rig.images
     ledger, weather = Ledger(), Weather(plan.seed, plan.faults)
     base = warm_up(gateway, images)
     weather.bad = plan.faults > 0
     upstream.exposed_to(weather)
     crowd = Crowd(ledger, gateway.proxied_url, images, plan.seed, plan.clients)
-    mischief = Mischief(gateway, upstream, images, ledger, plan.seed, dict(plan.deeds), plan.between)
+    mischief = Mischief(rig, ledger, plan.seed, dict(plan.deeds), plan.between, plan.pairs)
     begun = time.monotonic()
     crowd.start()
     mischief.start()
-    while time.monotonic() < begun + plan.seconds:
+    ends = begun + plan.seconds
+    while time.monotonic() < ends or (plan.every_pair and not mischief.pairs.all_done):
+        if time.monotonic() > begun + max(plan.seconds, LONGEST_RUN):
+            break
         time.sleep(0.1)
         weather.look()
     weather.clear()

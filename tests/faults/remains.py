@@ -11,6 +11,7 @@ from tests.e2e.datafolder import trouble
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 
+from .clock import future_dates
 from .workers import holdings, workers
 
 METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
@@ -72,7 +73,8 @@ def leftovers(gateway: Gateway) -> list[str]:
             found.append(f"{path.relative_to(data)} is no blob's")
         elif path.is_file() and digest_of_file(path) != path.name:
             found.append(f"{path.relative_to(data)} has another digest")
-    return found + list(database_faults(data)) + trouble(gateway)
+    found += [*database_faults(data), *rowless(data), *future_dates(data / "cache.db")]
+    return found + trouble(gateway)
 
 
 def database_faults(data: Path) -> Iterator[str]:
@@ -91,6 +93,15 @@ def database_faults(data: Path) -> Iterator[str]:
         for digest, manifest in database.execute("SELECT digest, raw FROM manifests"):
             if hashlib.sha256(manifest).hexdigest() != digest[7:]:
                 yield f"cache.db holds other bytes as {digest}"
+
+
+def rowless(data: Path) -> Iterator[str]:
+    """Files under final names whose content the index does not know: no reader may take one for a verified blob."""
+    with closing(sqlite3.connect(data / "cache.db")) as database:
+        known = {digest for (digest,) in database.execute("SELECT digest FROM blobs")}
+    for path in sorted((data / "cache").rglob("*")):
+        if path.is_file() and f"sha256:{path.name}" not in known:
+            yield f"{path.relative_to(data)} has no row in cache.db"
 
 
 def digest_of_file(path: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .checker import Evidence
-from .ledger import Seen, share
+from .ledger import Deed, Seen, share
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Report:
 
     def line(self) -> str:
         shown, against = self.figures, sum(map(len, self.violations.values()))
-        deeds = ", ".join(f"{count} times {deed}" for deed, count in shown["deeds"].items())
+        deeds = ", ".join(f"{count} times {deed}" for deed, count in (shown["deeds"] | shown["pairs"]).items())
         return (
             f"{self.workers} workers, {self.clients} clients, {self.seconds / 60:.1f} min, seed {self.seed}, "
             f"{shown['gigabytes']:.1f} GB moved, {deeds or 'no deeds'}, {shown['lies']} lies of the upstream: "
@@ -45,7 +45,7 @@ class Report:
 def figures(evidence: Evidence, recoveries: list[float]) -> dict[str, Any]:
     seen = evidence.seen
     hits = [one.waited for one in seen if one.served and one.x_cache == "HIT"]
-    deeds = Counter(deed for deed, _ in {(done.deed, done.begun) for done in evidence.done})
+    deeds = Counter(deed for deed, _ in {(done.deed, done.begun) for done in evidence.done} if deed is not Deed.PAIR)
     return {
         "gigabytes": sum(one.received for one in seen) / 1e9,
         "requests": len(seen),
@@ -55,6 +55,7 @@ def figures(evidence: Evidence, recoveries: list[float]) -> dict[str, Any]:
         "outcomes": dict(Counter(str(one.x_cache) for one in seen if one.served)),
         "statuses": dict(Counter(str(one.status) for one in seen)),
         "deeds": {deed.value: count for deed, count in deeds.items()},
+        "pairs": dict(Counter(done.pair for done in evidence.done if done.deed is Deed.PAIR)),
         "lies": len(evidence.told),
         "gets": sum(evidence.gets.values()),
         "contents": len(evidence.gets),

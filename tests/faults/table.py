@@ -5,6 +5,7 @@ from dataclasses import dataclass
 MIX = "tests/faults/test_mix.py::test_a_mix_of_faults_breaks_no_promise"
 KILLED = "tests/faults/test_killed_filler.py::"
 SMALL = "tests/faults/test_small_disk.py::"
+PAIRS = "tests/faults/test_pairs.py::test_each_pair_of_faults_breaks_no_promise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,62 @@ FAULTS = [
         "All content, verified.",
         "Content that can be read.",
         (SMALL + "test_a_server_starts_and_serves_on_a_full_disk",),
+    ),
+    Fault(
+        "damage + kill",
+        "A cached file is cut, lengthened or deleted; the worker that fetches it anew is killed.",
+        "A body that ends short, and the right bytes on retry; never a complete body that is wrong.",
+        "The right bytes alone: a file of another size than its row is no blob.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "foreign file + kill",
+        "While content is fetched, other bytes take its final name; then the filler is killed.",
+        "The right bytes, some of them on retry.",
+        "The right bytes: a name proves nothing, and the commit replaces the file.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "damage + evict",
+        "A cached file is damaged, and its image evicted while the file is fetched anew.",
+        "The right bytes.",
+        "Row and file, both or neither.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "kill + damaged spool",
+        "The filler is killed, and its spool is cut or changed before another worker resumes it.",
+        "A body that ends short, and the right bytes on retry.",
+        "The right bytes: what was left is hashed again, and fetched again where it is wrong.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "quarantine + damage",
+        "A cached file is damaged, and the upstream sends wrong bytes in its place.",
+        "A body that ends short, or 502; then the right bytes.",
+        "The right bytes; the wrong ones are in quarantine.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "lie + resume",
+        "The filler is killed, and the upstream breaks off, adds to or repeats what the next one resumes.",
+        "A body that ends short, and the right bytes on retry.",
+        "Only content that matches its digest.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "clock + kill",
+        "A clock that was wrong for one pull has dated tags more than a year ahead; the next worker reads them.",
+        "The right bytes.",
+        "Tags that were checked again: a check in the future counts for nothing.",
+        (MIX, PAIRS),
+    ),
+    Fault(
+        "full disk + kill",
+        "The disk fills up while content is fetched, and the filler is killed.",
+        "All content, verified.",
+        "Content that fits; nothing unfinished.",
+        (MIX, PAIRS),
     ),
     Fault(
         "a judge who sleeps",

@@ -58,6 +58,8 @@ def test_what_was_cached_is_not_unavailable_unless_it_was_evicted_since() -> Non
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.EVICT, 5, 6, DIGEST),)) == ["lost_content"]
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FAILPOINT, 5, 16, "spool.write=error:ENOSPC@2"),)) == []
     assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FAILPOINT, 5, 16, "spool.write=error:EIO@3"),)) == ["lost_content"]
+    assert found(GOOD, UNAVAILABLE, done=(Done(Deed.FULL, 15, 16),)) == []
+    assert found(GOOD, UNAVAILABLE, done=(Done(Deed.PAIR, 15, 16, DIGEST, "clock + kill"),)) == ["lost_content"]
 
 
 def test_a_broken_answer_is_explained_by_a_death_or_by_a_lie_about_it() -> None:

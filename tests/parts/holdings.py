@@ -28,7 +28,7 @@ POOLED_THREADS = 8
 
 @dataclass(frozen=True)
 class Holdings:
-    """Holdings of one process at one moment. `memory`: resident bytes.
+    """Holdings of one process at one moment. `memory`: bytes of anonymous memory that are resident.
 
     `descriptors` leaves out those of databases, whose pool of connections grows to its limit and stays there.
     `connections` leaves out sockets that listen; it counts those to upstreams, too.
@@ -144,9 +144,9 @@ def connections_of(pid: int, targets: list[str]) -> list[str]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has resident: VmRSS of proc(5)."""
+    """Bytes of anonymous memory that a process has resident: RssAnon of proc(5)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0
 
