@@ -398,6 +398,24 @@ THREATS = [
         ),
     ),
     Threat(
+        "left connections",
+        "A client leaves within a body that nobody reads, and its connection, descriptor and tasks stay for ever.",
+        "A queue of bounded size for each request, which waits for no app that has ended or has responded.",
+        ("tests/security/test_left_clients.py",),
+        Disarm(
+            "gateway/server/request_messages.py",
+            "while self._size >= LIMIT and not self._ended:",
+            "while self._size >= LIMIT:",
+        ),
+    ),
+    Threat(
+        "failures while a body arrives",
+        "A handler fails while the client still sends: the connection is reset, and the client learns nothing.",
+        "The rest of the body is read, within limits, behind every response, also that of a failure.",
+        ("tests/security/test_left_clients.py::test_a_failure_is_told_to_a_client_that_is_still_sending",),
+        Disarm("gateway/wiring/app.py", "DrainedRefusals(access_log, drain)", "access_log"),
+    ),
+    Threat(
         "stale rights",
         "Content is served without a right, or after it was lost, because the upstream is down.",
         "During an outage only confirmed content is served: a refusal deletes links and pointers at once.",

@@ -3,7 +3,8 @@
 A connection passes these files: `acceptor` accepts it and completes the TLS handshake, `http_server` counts it against
 the cap, `http1` runs Hypercorn's protocol on it, `fast_connection` parses its request heads by `request_head` (or
 `strict_connection` checks them by it and h11 parses them), and the app is called with a `send` below which
-`client_connection` finds it again, for `zerocopy` and for timeouts.
+`client_connection` finds it again, for `zerocopy` and for timeouts. `request_tasks` calls the app, for which
+`request_messages` holds what arrives.
 
 h11's internals, in `fast_connection` alone
     _reader          is set to our reader of heads, at the start and after `start_next_cycle`: an ambiguous head must be
@@ -40,15 +41,20 @@ Hypercorn, in `http1`
                      are what its own `_create_stream` and streams exchange
     HTTPStream.app_send, state (ASGIHTTPState), response, closed, scope
                      send head and body of a complete response in one write (40 %, with the record in h11 above)
-    TaskGroup, ConnectionState, parse_socket_addr, suppress_body
+    ConnectionState, parse_socket_addr, suppress_body
                      are called as Hypercorn calls them
   If any of them changes, a request fails or the strict heads are lost, so there is no fallback to plain Hypercorn.
+
+Hypercorn, in `request_tasks`
+    TaskGroup.spawn_app, _task_group
+                     put our queue in place of Hypercorn's, whose reader may have ended
+  If either changes, a request fails; tests/security/test_left_clients.py shows it.
 
 Hypercorn, in `http_server`
     WorkerContext.terminated
                      is set when the server stops: each response then ends its connection
-    wrap_app, MAX_RECV
-                     make the app callable for its streams, and bound one read
+    MAX_RECV
+                     bounds one read
     Config           is documented; a Server sets the logs, the header `server`, the timeout and the limit of a head
   If any of them changes, the server fails to start or to stop; tests/gateway/server shows it.
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
-from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
@@ -19,10 +18,12 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
+from starlette.types import ASGIApp
 
 from gateway.server.fast_connection import FastConnection
+from gateway.server.request_tasks import RequestTasks
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 
@@ -47,13 +48,14 @@ class Http1Connection(TCPServer):
 
     def __init__(
         self,
-        app: AppWrapper,
+        app: ASGIApp,
         options: ConnectionOptions,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         loop = asyncio.get_running_loop()
-        super().__init__(app, loop, options.config, options.context, ConnectionState({}), reader, writer)
+        parts: Any = (app, loop, options.config, options.context, ConnectionState({}), reader, writer)
+        super().__init__(*parts)
         self._h11_type = options.h11_type
         self._last_bytes_seconds = options.timings.last_bytes
         self.idle_task = _IdleTimer(self.loop, options.timings.keep_alive, self._end_idle)  # type: ignore[assignment]
@@ -68,7 +70,7 @@ class Http1Connection(TCPServer):
                 raise ConnectionAbortedError("the client has disconnected")
             client = parse_socket_addr(connected.family, peer)
             server = parse_socket_addr(connected.family, self.writer.get_extra_info("sockname"))
-            async with TaskGroup(self.loop) as tasks:
+            async with RequestTasks(self.loop) as tasks:
                 self._task_group = tasks
                 self.protocol = _Protocol(
                     self._h11_type,

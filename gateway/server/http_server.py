@@ -17,8 +17,6 @@ import structlog
 from hypercorn.asyncio.tcp_server import MAX_RECV
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.typing import AppWrapper
-from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
 from gateway.observability.server_state import ServerState
@@ -67,7 +65,7 @@ class Server:
         how many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
         """
         self._server_state = server_state or ServerState()
-        self._app = _wrapped(app)
+        self._app = app
         self._tls = tls
         self._context = tls_context(tls) if tls else None
         self._limit = connections or connection_limit()
@@ -93,7 +91,7 @@ class Server:
         """
         asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         acceptors = [self._accept(listener, self._app)]
-        acceptors += [self._accept(each.listener, _wrapped(each.app)) for each in further]
+        acceptors += [self._accept(each.listener, each.app) for each in further]
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
             await stop.wait()
@@ -105,12 +103,12 @@ class Server:
             await self._worker.terminated.set()
             await self._end(grace, hurry or asyncio.Event())
 
-    def _accept(self, listener: socket.socket, app: AppWrapper) -> Acceptor:
+    def _accept(self, listener: socket.socket, app: ASGIApp) -> Acceptor:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Acceptor(listener, partial(self._connected, app), lambda: self._context, self._timings)
 
-    async def _connected(self, app: AppWrapper, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, app: ASGIApp, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= self._limit:
             await self._reject(reader, writer)
             return
@@ -193,10 +191,6 @@ def connection_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return max(16, min(CONNECTIONS, (soft - 256) // 2))
-
-
-def _wrapped(app: ASGIApp) -> AppWrapper:
-    return wrap_app(app, 0, "asgi")  # type: ignore[arg-type]
 
 
 def _config(timings: ServerTimings) -> Config:

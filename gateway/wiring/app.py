@@ -95,9 +95,9 @@ def create_app(
         metrics.note_response(line)
         log_access(line)
 
-    access_log = AccessLog(DrainedRefusals(surfaces, drain), unexpected_response, count_and_log)
+    access_log = AccessLog(surfaces, unexpected_response, count_and_log)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)
-    return ConnectionInScope(ZeroCopy(StalledClients(access_log, stalls), zero_copy))
+    return ConnectionInScope(ZeroCopy(StalledClients(DrainedRefusals(access_log, drain), stalls), zero_copy))
 
 
 class Surfaces:
