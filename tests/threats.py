@@ -416,6 +416,16 @@ THREATS = [
         Disarm("gateway/wiring/app.py", "DrainedRefusals(access_log, drain)", "access_log"),
     ),
     Threat(
+        "half-closed clients",
+        "A client that sends no more after its request is taken for one that has left, and receives only a head.",
+        "The end of the input ends no response; a client that has left is noticed by a reset.",
+        (
+            "tests/gateway/server/test_half_closed.py",
+            "tests/security/test_left_clients.py::test_a_reset_is_noticed_after_a_half_close",
+        ),
+        Disarm("gateway/server/http1.py", "return bool(state != _TCP_CLOSE)", "return False"),
+    ),
+    Threat(
         "stale rights",
         "Content is served without a right, or after it was lost, because the upstream is down.",
         "During an outage only confirmed content is served: a refusal deletes links and pointers at once.",

@@ -32,7 +32,8 @@ Hypercorn, in `http1`
                      becomes a timer: a task for each request took 20 %
     TCPServer._close is replaced: a client that does not receive its response would hold the connection for ever
     TCPServer.protocol_send, _read_data
-                     cork the last response of a connection, and end a task that waits to read
+                     cork the last response of a connection, end a task that waits to read, and respond to a client that
+                     has closed its own side alone
     TCPServer._task_group, _idle_timeout
                      are set and passed as its own `run` does
     H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream, _check_protocol

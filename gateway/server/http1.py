@@ -27,6 +27,10 @@ from gateway.server.request_tasks import RequestTasks
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 
+_RESET_CHECK_SECONDS = 1.0
+"""The interval at which a half-closed connection is checked for a reset."""
+_TCP_CLOSE = 7
+"""The state of a connection that was reset, in Linux's `struct tcp_info`."""
 _FRAMING_HEADERS = (b"transfer-encoding", b"connection")
 _BODILESS = (204, 304)
 
@@ -114,15 +118,33 @@ class Http1Connection(TCPServer):
             self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     async def _read_data(self) -> None:
-        """Read until the connection ends, also by an error of `_ReadPermit`, and notify the app of the disconnect."""
+        """Read until the connection ends, also by an error of `_ReadPermit`, and notify the app of the disconnect.
+
+        A client that has closed its own side alone receives the whole response. One that has left does the same at
+        first, and resets the connection when more of the response arrives.
+        """
         try:
-            while not self.reader.at_eof():
-                await self.protocol.handle(RawData(await self.reader.read(MAX_RECV)))
+            while data := await self.reader.read(MAX_RECV):
+                await self.protocol.handle(RawData(data))
+            await self.protocol.handle(RawData(b""))  # h11 knows whether a request was cut off
+            while self.protocol.stream is not None and self._is_half_closed():
+                await self.protocol.response_ended(_RESET_CHECK_SECONDS)
         except OSError:
             pass
         await self.protocol.handle(Closed())
         # The timer would keep the connection of a client that has disconnected until it expires.
         await self.idle_task.stop()
+
+    def _is_half_closed(self) -> bool:
+        """Whether a client that sends no more can still receive. A reset is not reported after the end of the input.
+
+        Over TLS it cannot: asyncio closes a connection whose client sends no more.
+        """
+        if self._encrypted or self.writer.transport.is_closing():
+            return False
+        connected = self.writer.get_extra_info("socket")
+        (state,) = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bool(state != _TCP_CLOSE)
 
     def _end_idle(self) -> None:
         self._abort_later()
@@ -210,6 +232,13 @@ class _Protocol(H11Protocol):
 
     def end_reading(self) -> None:
         self._read_permit.end()
+
+    async def response_ended(self, seconds: float) -> None:
+        """Wait until the response in progress has ended, at most for so long. Raises ConnectionAbortedError."""
+        await self.can_read.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.can_read.wait()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Offer no upgrade, like the next method: HTTP/1.1 is the only protocol of this server."""

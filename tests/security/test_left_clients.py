@@ -135,6 +135,19 @@ async def send_and_leave(server: Counted, phase: Phase, leave: Leaving) -> None:
     leave(client)
 
 
+async def test_a_reset_is_noticed_after_a_half_close() -> None:
+    """A half-closed client may wait for its response, and nothing is read from it that would tell of a reset."""
+    async with counted() as server:
+        client = connected(server.port)
+        await asyncio.get_running_loop().sock_sendall(client, head("waits_within"))
+        client.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(WITHIN):
+            await server.handlers.waiting.wait()
+        reset(client)
+        await server.is_as_before()
+        assert server.handlers.cancelled
+
+
 # TLS.
 
 
