@@ -20,6 +20,8 @@ from tests.faults.table import section
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "tests" / "THREATS.md"
 
+LOG_LINES = "tests/gateway/observability/test_log_lines.py"
+
 
 @dataclass(frozen=True, slots=True)
 class Disarm:
@@ -984,6 +986,46 @@ THREATS = [
             "tests/gateway/processes/test_supervisor.py::test_a_server_of_a_version_that_locks_the_file_alone_is_noticed",
         ),
         Disarm("gateway/data_folder.py", "yield _try_lock_folder(folder, shared) and try_lock(", "yield try_lock("),
+    ),
+    Threat(
+        "a log that nobody reads",
+        "The reader of stderr hangs or leaves, or its disk is full, and the write of a log line stops all requests.",
+        "A thread writes the lines of a worker; the event loop hands them over and never waits.",
+        (
+            f"{LOG_LINES}::test_a_log_that_nobody_reads_stops_nothing",
+            f"{LOG_LINES}::test_a_log_whose_reader_has_left_stops_nothing",
+            f"{LOG_LINES}::test_lines_that_a_full_disk_refuses_are_counted_when_it_takes_some_again",
+            f"{LOG_LINES}::test_the_last_lines_are_not_waited_for_if_nothing_takes_them",
+        ),
+        Disarm(
+            "gateway/observability/log_lines.py",
+            '"""Hand over text; never waits for the file."""',
+            '"""Hand over text."""\n        return self._file.write(text)',
+        ),
+    ),
+    Threat(
+        "a log that stops the first process",
+        "The first process waits for a log that nobody reads, and no longer replaces workers or stops.",
+        "It drops and counts lines that cannot be written at once.",
+        (
+            f"{LOG_LINES}::test_a_log_that_nobody_reads_stops_nothing",
+            f"{LOG_LINES}::test_a_process_without_threads_does_not_wait_for_a_full_pipe",
+        ),
+        Disarm(
+            "gateway/observability/log_lines.py",
+            "if self._room.poll(ROOM_SECONDS * 1000) and self._written(text):",
+            "if self._lines.write(text):",
+        ),
+    ),
+    Threat(
+        "a log that fills the memory",
+        "Nobody reads the log, and the lines that wait for it take all memory.",
+        "At most 2 MiB of lines wait; further ones are dropped, and their number is logged later.",
+        (
+            f"{LOG_LINES}::test_lines_beyond_the_queue_are_dropped_and_counted",
+            f"{LOG_LINES}::test_a_log_that_nobody_reads_takes_bounded_memory_and_tells_what_is_missing",
+        ),
+        Disarm("gateway/observability/log_lines.py", "if self._size + len(text) > QUEUE_CHARACTERS:", "if False:"),
     ),
     Threat(
         "readable by others",

@@ -20,6 +20,7 @@ from gateway.cli.quota import quota
 from gateway.cli.session import Session, with_session
 from gateway.namespaces.group import HUB
 from gateway.namespaces.paths import proxied_name
+from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
 from gateway.settings.tables import Settings
 
@@ -104,11 +105,11 @@ def _print_urls(settings: Settings, urls: Sequence[str]) -> None:
     url, *others = urls
     image = f"{url.partition('://')[2]}/{proxied_name(HUB, 'alpine')}:latest"
     plain = " --tls-verify=false" if url.startswith("http://") else ""
-    print(f"registry-gateway serves {url}, data in {settings.data.absolute()}")
+    lines = [f"registry-gateway serves {url}, data in {settings.data.absolute()}"]
     for listener, address in zip(settings.listener, others, strict=True):
-        print(f"and {address}, where every name is an image of {listener.upstream}")
-    print(f"try:  docker pull {image}")
-    print(f"or:   skopeo inspect{plain} docker://{image}", flush=True)
+        lines.append(f"and {address}, where every name is an image of {listener.upstream}")
+    lines += [f"try:  docker pull {image}", f"or:   skopeo inspect{plain} docker://{image}"]
+    print_briefly("".join(f"{line}\n" for line in lines))
 
 
 app.command()(with_session(serve, json=False))

@@ -4,8 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import select
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -16,44 +14,47 @@ from typing import Literal, TextIO, cast
 import structlog
 
 from gateway.observability.access_line import AccessLine
+from gateway.observability.log_lines import BriefLines, LineFile, QueuedLines, WholeLines
 
 LogForm = Literal["console", "json"]
 
 BATCH_SECONDS = 0.1
 
 
-class WholeLines:
-    """A text file that several processes write to, in which no line is torn apart.
+def configure_supervisor(form: LogForm) -> None:
+    """Configure structlog and sys.stderr for a process without threads, which no log file may stop."""
+    lines = BriefLines(_standard_error(), _report_dropped)
+    configure(form, lines)
+    sys.stderr = cast(TextIO, lines)
 
-    A write to a file on a disk is never interleaved with another, one to a pipe only up to PIPE_BUF bytes: for a pipe,
-    and whatever else there may be, longer texts are cut between lines.
+
+def configure_worker(form: LogForm, worker: int) -> QueuedLines:
+    """Configure structlog and sys.stderr for a process whose event loop no log file may stop.
+
+    `worker`: a process id that every line contains. Returns the lines, which must be closed at the end.
     """
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> int:
-        """Write text that consists of whole lines."""
-        try:
-            descriptor = self._file.fileno()
-        except OSError:  # a file object without a descriptor
-            self._file.write(text)
-            return len(text)
-        self._file.flush()
-        waiting = text.encode(errors="backslashreplace")
-        while waiting:
-            end = len(waiting)
-            if end > select.PIPE_BUF and not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                end = waiting.rfind(b"\n", 0, select.PIPE_BUF) + 1 or waiting.find(b"\n") + 1 or end
-            waiting = waiting[os.write(descriptor, waiting[:end]) :]
-        return len(text)
-
-    def flush(self) -> None:
-        self._file.flush()
+    lines = QueuedLines(WholeLines(_standard_error()), _report_dropped)
+    configure(form, lines, worker)
+    sys.stderr = cast(TextIO, lines)
+    return lines
 
 
-def configure(form: LogForm, worker: int | None = None) -> None:
-    """Configure structlog for this process. `worker`: a process id that every line contains."""
+def print_briefly(text: str) -> None:
+    """Print lines to stdout, or drop them if nobody takes them; for a process without threads."""
+    if sys.stdout is not None:
+        BriefLines(sys.stdout, lambda _: None).write(text)
+
+
+def _standard_error() -> TextIO:
+    return sys.__stderr__ or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # None: it was closed at the start
+
+
+def _report_dropped(count: int) -> None:
+    structlog.get_logger().warning("log_lines_dropped", count=count, reason="nobody took them, or the disk was full")
+
+
+def configure(form: LogForm, file: LineFile | None = None, worker: int | None = None) -> None:
+    """Configure structlog for this process. `file`: stderr by default. `worker`: as in `configure_worker`."""
 
     def add_worker(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return event if worker is None else {**event, "worker": worker}
@@ -62,7 +63,7 @@ def configure(form: LogForm, worker: int | None = None) -> None:
         structlog.processors.JSONRenderer()
         if form == "json"
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
+            colors=(_standard_error() if file else sys.stderr).isatty(),
             exception_formatter=structlog.dev.plain_traceback,  # others print variables, and with them secrets
         )
     )
@@ -75,18 +76,19 @@ def configure(form: LogForm, worker: int | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, WholeLines(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, file or WholeLines(sys.stderr))),
         cache_logger_on_first_use=False,
     )
 
 
 class AccessLines:
-    """Writes access lines in batches, from a thread: a line rendered and written in each request took an eighth of the
-    time of a cached manifest."""
+    """Writes access lines in batches, which a thread renders: a line rendered and written in each request took an
+    eighth of the time of a cached manifest."""
 
-    def __init__(self, form: LogForm, file: TextIO = sys.stderr) -> None:
+    def __init__(self, form: LogForm, file: LineFile) -> None:
+        """`file` must not wait for anything, or batches pile up."""
         self._form = form
-        self._file = WholeLines(file)
+        self._file = file
         self._waiting: list[tuple[float, AccessLine]] = []
         self._thread = ThreadPoolExecutor(1, "access-log")
 

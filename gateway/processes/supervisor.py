@@ -49,7 +49,7 @@ def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
-    logs.configure(settings.log_format)
+    logs.configure_supervisor(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
         with _locked(settings.data), bound(settings) as listening:

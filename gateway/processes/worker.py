@@ -15,6 +15,7 @@ import structlog
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from gateway.observability import logs
+from gateway.observability.log_lines import LineFile
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -59,20 +60,22 @@ class WorkerSetup:
 def work(setup: WorkerSetup) -> int:
     """Serve as a worker; returns the exit status."""
     _die_with(setup.parent)
-    logs.configure(setup.settings.log_format, worker=os.getpid())
+    lines = logs.configure_worker(setup.settings.log_format, os.getpid())
     try:
         failpoint("worker.began")
-        asyncio.run(_run(setup))
+        asyncio.run(_run(setup, lines))
     except (DatabaseUnusable, TlsUnusable) as error:
         os.write(setup.report, " ".join(str(error).split()).encode() + b"\n")
         return 1
     except Exception:  # the last seam of a process
         log.exception("worker_failed")
         return 1
+    finally:
+        lines.close()
     return 0
 
 
-async def _run(setup: WorkerSetup) -> None:
+async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -82,7 +85,8 @@ async def _run(setup: WorkerSetup) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
-    metrics, server_state, lines = Metrics(setup.place), ServerState(), AccessLines(setup.settings.log_format)
+    metrics, server_state = Metrics(setup.place), ServerState()
+    lines = AccessLines(setup.settings.log_format, log_lines)
     metrics.count_worker()
     try:
         async with running(

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from gateway.observability import logs
+from gateway.observability.log_lines import WholeLines
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def write_from_several(writing: int) -> list[int]:
         pid = os.fork()
         if not pid:
             with os.fdopen(writing, "w") as file:
-                lines = logs.WholeLines(file)
+                lines = WholeLines(file)
                 for _ in range(200):
                     lines.write("".join(f"{letter * 150}\n" for _ in range(60)))
             os._exit(0)
