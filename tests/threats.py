@@ -730,6 +730,45 @@ THREATS = [
         Disarm("cache/download/flight.py", " and not len(self._line)", ""),
     ),
     Threat(
+        "buffers of streams that trickle",
+        "Each running download takes several MiB of buffers and a second thread, however slow its stream is.",
+        "A stream gets large buffers, from a bounded pool, and a second thread only once it has delivered enough.",
+        ("tests/cache/store/test_hashing.py::test_a_stream_that_trickles_has_no_large_buffer_and_no_second_thread",),
+        Disarm("cache/store/hashing.py", "if self._fast:", "if True:"),
+    ),
+    Threat(
+        "small requests that take all connections",
+        "Slow manifests of one client, or downloads, take all connections, and manifests of others wait.",
+        "Requests with small responses have places of their own, of which no client and no group gets all.",
+        ("tests/cache/proxy/test_small_requests.py",),
+        Disarm(
+            "cache/proxy/upstream_calls.py",
+            "async with self.small_request(key), self.noted(",
+            "async with self.noted(",
+        ),
+    ),
+    Threat(
+        "headers that come too late",
+        "A pull needs several requests, or a small blob trickles in, and its client gives up before the headers.",
+        "All that a response needs before its headers is done within 20 s, or the client gets 503 and Retry-After.",
+        (
+            "tests/cache/proxy/test_small_requests.py::test_a_response_has_its_headers_in_time_whatever_it_takes",
+            "tests/gateway/v2/test_responses.py::test_headers_or_a_refusal_are_sent_in_time",
+        ),
+        Disarm("cache/proxy/errors.py", "async with asyncio.timeout(seconds):", "async with asyncio.timeout(None):"),
+    ),
+    Threat(
+        "waiting for clients that left",
+        "Clients request blobs and disconnect; what they requested stays in the queue.",
+        "A blob is opened only while its client is connected.",
+        ("tests/gateway/v2/test_responses.py::test_a_client_that_leaves_ends_the_wait_for_its_blob",),
+        Disarm(
+            "gateway/v2/responses.py",
+            "await while_connected(receive, self._respond(scope, send))",
+            "await self._respond(scope, send)",
+        ),
+    ),
+    Threat(
         "mirrors that learn or decide too much",
         "A mirror receives a credential, decides what an account may read, or moves a cached tag back.",
         "Mirrors serve anonymous sources only, and a tag only if the upstream is silent and it is not cached.",

@@ -6,7 +6,7 @@ download requests one place on behalf of all its readers, and gets it when the f
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -153,6 +153,7 @@ class UpstreamPlaces:
     def __init__(self, limits: PlaceLimits = DEFAULT_PLACES) -> None:
         self.limits = limits
         self._lines: dict[Origin, Line] = {}
+        self._shared: dict[Hashable, PlaceRequest] = {}
 
     def line(self, origin: Origin) -> Line:
         line = self._lines.get(origin)
@@ -168,10 +169,20 @@ class UpstreamPlaces:
     def held(self) -> int:
         return sum(line.held for line in self._lines.values())
 
-    async def request(self, origin: Origin, who: Requester) -> PlaceRequest:
-        """Wait for a place, and return it for the caller to close. Raises Unavailable."""
+    def join(self, key: Hashable, who: Requester) -> None:
+        """Join the wait for a place that was requested with this key, if there is one."""
+        if key in self._shared:
+            self._shared[key].add(who)
+
+    async def request(self, origin: Origin, who: Requester, key: Hashable = None) -> PlaceRequest:
+        """Wait for a place, and return it for the caller to close. Raises Unavailable.
+
+        `key`: under which others may join the wait.
+        """
         decided = asyncio.Event()
         place = PlaceRequest(self.line(origin), decided.set)
+        if key is not None:
+            self._shared[key] = place
         try:
             place.add(who)
             async with asyncio.timeout(self.limits.wait):
@@ -184,12 +195,14 @@ class UpstreamPlaces:
         except BaseException:
             place.close()
             raise
+        finally:
+            self._shared.pop(key, None)
         return place
 
     @asynccontextmanager
-    async def place(self, origin: Origin, who: Requester) -> AsyncIterator[None]:
+    async def place(self, origin: Origin, who: Requester, key: Hashable = None) -> AsyncIterator[None]:
         """Hold a place within the block. Raises Unavailable."""
-        place = await self.request(origin, who)
+        place = await self.request(origin, who, key)
         try:
             yield
         finally:

@@ -65,7 +65,7 @@ class ProxiedBlobs:
         flight = self._shared.flights.find(self._source, digest)
         if flight and flight.verified and self._rights.may_read(flight):
             return FoundSize(flight.written, COALESCED)
-        async with self._calls.for_client(BlobUnknown), self._calls.noted(digest):
+        async with self._calls.for_client(BlobUnknown), self._calls.small_request(), self._calls.noted(digest):
             size = await self._client.head_blob(self._image, digest)
         return FoundSize(size, MISS)
 
@@ -128,7 +128,7 @@ class ProxiedBlobs:
                 # Another request may have begun the download while this one waited.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
-                async with self._calls.noted(digest):
+                async with self._calls.small_request(), self._calls.noted(digest):
                     await self._rights.confirm_blob(digest)
                 proved = True
                 continue

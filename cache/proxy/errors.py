@@ -1,6 +1,8 @@
 """Translation of UpstreamErrors into RegistryErrors; no other file says what a client gets for one."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from cache.download.uncached import UncachedBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
@@ -26,6 +28,18 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
             return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
         case _:
             return UpstreamUnavailable(error.reason, RETRY_AFTER)
+
+
+@asynccontextmanager
+async def headers_due(seconds: float) -> AsyncIterator[None]:
+    """Limit the time that all requests to upstreams take within the block. Raises UpstreamUnavailable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UpstreamUnavailable(
+            f"the upstream registry did not respond within {seconds:.0f} s", RETRY_AFTER
+        ) from error
 
 
 class TranslatedBlob(OpenBlob):

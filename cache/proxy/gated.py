@@ -25,7 +25,7 @@ from cache.policy.gate import (
     find_creation,
     undated,
 )
-from cache.proxy.errors import RETRY_AFTER
+from cache.proxy.errors import RETRY_AFTER, headers_due
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.upstream_calls import reference_key
@@ -66,8 +66,13 @@ class GatedRepository:
         self._creation_dates = shared.creation_dates
         self._history = history
         self._clock = shared.clock
+        self._headers_seconds = shared.timings.headers
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        async with headers_due(self._headers_seconds):
+            return await self._manifest(reference)
+
+    async def _manifest(self, reference: Tag | Digest) -> FoundManifest:
         if isinstance(reference, Digest):
             await self._check(reference)
             return await self._inner.manifest(reference)
@@ -81,8 +86,9 @@ class GatedRepository:
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
         """The descriptor that `manifest` finds: what a tag means must not depend on the method."""
         if isinstance(reference, Digest):
-            await self._check(reference)
-            return await self._inner.stat_manifest(reference)
+            async with headers_due(self._headers_seconds):
+                await self._check(reference)
+                return await self._inner.stat_manifest(reference)
         if reference not in self._image.pins and not self._gate.cooldown:
             return await self._inner.stat_manifest(reference)
         found = await self.manifest(reference)
@@ -93,15 +99,17 @@ class GatedRepository:
         return await self._inner.blob(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
-        await self._check(digest)
-        return await self._inner.stat_blob(digest)
+        async with headers_due(self._headers_seconds):
+            await self._check(digest)
+            return await self._inner.stat_blob(digest)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
         return await self._inner.tags(count, last)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        await self._check(digest)
-        return await self._inner.referrers(digest, artifact_type)
+        async with headers_due(self._headers_seconds):
+            await self._check(digest)
+            return await self._inner.referrers(digest, artifact_type)
 
     async def _pinned_manifest(self, tag: Tag, digest: Digest) -> FoundManifest:
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+from cache.download.admission import UpstreamPlaces
 from cache.download.flight import Flights
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import FullIndex, UsageRecorder
@@ -27,12 +28,14 @@ T = TypeVar("T")
 class PullTimings:
     """Seconds that a client waits for an upstream.
 
-    `response`: until its response has headers; clients give up at 30 (containerd 2.3). `revalidation`: for the word on
-    a tag that may be served stale. `revalidation_after_silence`: in place of that, while the upstream fails or has left
-    the last request without a response.
+    `response`: until one request has a response, its time in queues included. `headers`: until the client's own
+    response has headers, whatever requests that takes; clients give up at 30 (containerd 2.3). `revalidation`: for the
+    word on a tag that may be served stale. `revalidation_after_silence`: in place of that, while the upstream fails or
+    has left the last request without a response.
     """
 
-    response: float = 20.0
+    response: float = 18.0
+    headers: float = 20.0
     revalidation: float = 2.0
     revalidation_after_silence: float = 0.25
 
@@ -59,6 +62,8 @@ class PullThrough:
     absences: Absences = field(init=False)
     creation_dates: CreationDates = field(init=False, default_factory=CreationDates)
     outages: Outages = field(init=False, default_factory=Outages)
+    requests: UpstreamPlaces = field(init=False, default_factory=UpstreamPlaces)
+    """Places of requests with small responses: manifests, HEAD requests, lists."""
     queues: dict[Source, PullQueue] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,7 +73,7 @@ class PullThrough:
 
     def waiting_misses(self) -> Counter[Origin]:
         """Number of misses that wait for their upstream: until its limit allows a request, or for a connection."""
-        waiting = self.flights.places.waiting()
+        waiting = self.flights.places.waiting() + self.requests.waiting()
         for source, queue in self.queues.items():
             waiting[source.origin] += len(queue)
         return waiting

@@ -5,6 +5,7 @@ upstream or served stale; digests stand for themselves. Blobs are in `blobs`, ri
 """
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
@@ -24,7 +25,7 @@ from cache.policy.freshness import (
     stale_warning,
 )
 from cache.proxy.blobs import ProxiedBlobs
-from cache.proxy.errors import RETRY_AFTER, refusal
+from cache.proxy.errors import RETRY_AFTER, headers_due, refusal
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls, reference_key
@@ -95,6 +96,12 @@ class ProxiedRepository:
         if recent := shared.recent.find(key, mark, now):
             shared.usage.touch(recent.manifest.descriptor.digest, now)
             return recent
+        async with headers_due(shared.timings.headers):
+            return await self._manifest(reference, key, mark)
+
+    async def _manifest(self, reference: Tag | Digest, key: Hashable, mark: Hashable) -> FoundManifest:
+        """A manifest that is not in memory."""
+        shared = self._shared
         if isinstance(reference, Digest):
             return shared.recent.note(key, mark, None, await self._manifest_by_digest(reference))
         pointer = await shared.index.find_pointer(self._source, self._image, reference)
@@ -108,9 +115,13 @@ class ProxiedRepository:
         return await self._revalidated_manifest(pointer, held, rule, freshness)
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
+        async with headers_due(self._shared.timings.headers):
+            if isinstance(reference, Digest):
+                return await self._stat_by_digest(reference)
+            return await self._stat_tag(reference)
+
+    async def _stat_tag(self, reference: Tag) -> FoundTarget:
         """Record the target of a tag from a HEAD, without downloading the manifest."""
-        if isinstance(reference, Digest):
-            return await self._stat_by_digest(reference)
         rule = self._rule(reference)
         pointer = await self._shared.index.find_pointer(self._source, self._image, reference)
         freshness = self._freshness(pointer, rule)
@@ -129,14 +140,15 @@ class ProxiedRepository:
         return await self.blobs.open(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
-        return await self.blobs.stat(digest)
+        async with headers_due(self._shared.timings.headers):
+            return await self.blobs.stat(digest)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
-        async with self._calls.for_client(NameUnknown):
+        async with self._calls.for_client(NameUnknown), self._calls.small_request():
             return await self._client.tags(self._image, count, last)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        async with self._calls.for_client(NameUnknown):
+        async with self._calls.for_client(NameUnknown), self._calls.small_request():
             return await self._client.referrers(self._image, digest, artifact_type)
 
     async def refresh(self, tag: Tag) -> Refreshed:

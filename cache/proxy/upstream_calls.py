@@ -6,7 +6,7 @@ waits no longer than it can. Every outcome is noted: an outage begins or ends, c
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from functools import partial
 from typing import TypeVar
@@ -61,11 +61,21 @@ class UpstreamCalls:
         self._source = client.source
 
     def share(
-        self, call: SharedCall, reference: Tag | Digest, work: Callable[[], Awaitable[T]]
+        self,
+        call: SharedCall,
+        reference: Tag | Digest,
+        work: Callable[[], Awaitable[T]],
+        turn: RequestKind | None = None,
     ) -> tuple[asyncio.Task[T | UpstreamError], bool]:
-        """The task of all requests for this work, and whether this request started it. UpstreamErrors are results."""
+        """The task of all requests for this work, and whether this request started it. UpstreamErrors are results.
+
+        `turn`: the kind of request for whose turn the work waits first; None for work that does not wait.
+        """
         key = (self._source, self._image, call, reference)
-        return self._shared.share(key, partial(self._settle, reference, work))
+        task, first = self._shared.share(key, partial(self._settle, key, reference, work, turn))
+        if not first:
+            self._shared.requests.join(key, self.requester)
+        return task, first
 
     async def manifest(
         self,
@@ -74,13 +84,10 @@ class UpstreamCalls:
         work: Callable[[], Awaitable[T]],
         turn: RequestKind | None = None,
     ) -> tuple[T, bool]:
-        """The result of shared work on a manifest, and whether this request started it. Raises RegistryError.
-
-        `turn`: the kind of request for whose turn the work waits first; None for work that does not wait.
-        """
+        """The result of shared work on a manifest, and whether this request started it. Raises RegistryError."""
         if self._shared.absences.holds(reference_key(self._source, self._image, reference), self._shared.clock()):
             raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
-        task, first = self.share(call, reference, work if turn is None else partial(self._in_turn, turn, work))
+        task, first = self.share(call, reference, work, turn)
         async with self.for_client(ManifestUnknown):
             result = await asyncio.shield(task)
         if isinstance(result, UpstreamError):
@@ -94,6 +101,13 @@ class UpstreamCalls:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
         if self._client.pause(kind) or (len(queue) and kind is RequestKind.PULL):
             await queue.wait(self.requester)
+
+    def small_request(self, key: Hashable = None) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a request with a small response, which waits behind no download. Raises UpstreamError.
+
+        `key`: that of the shared work, whose other requesters join the wait.
+        """
+        return self._shared.requests.place(self._source.origin, self.requester, key)
 
     async def request_fill(self) -> PlaceRequest:
         """Wait for the place of a download for one reader, who closes it. Raises UpstreamError."""
@@ -153,14 +167,14 @@ class UpstreamCalls:
             self._shared.absences.note(reference_key(self._source, self._image, reference), self._shared.clock())
         return refusal(error, ManifestUnknown)
 
-    async def _in_turn(self, kind: RequestKind, work: Callable[[], Awaitable[T]]) -> T:
-        await self.wait_turn(kind)
-        return await work()
-
-    async def _settle(self, reference: Tag | Digest, work: Callable[[], Awaitable[T]]) -> T | UpstreamError:
+    async def _settle(
+        self, key: Hashable, reference: Tag | Digest, work: Callable[[], Awaitable[T]], turn: RequestKind | None
+    ) -> T | UpstreamError:
         """The body of a shared task."""
         try:
-            async with self.noted(reference):
+            if turn is not None:
+                await self.wait_turn(turn)
+            async with self.small_request(key), self.noted(reference):
                 return await work()
         except UpstreamError as error:
             self._shared.events.lookup_failed(self._source, self._image, reference, error.reason)

@@ -1,6 +1,7 @@
 """Pulling: manifests, blobs, tags and referrers (distribution-spec, "Pull" and "Content Discovery")."""
 
 import json
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,7 +20,7 @@ from gateway.http.errors import API_VERSION
 from gateway.repositories import OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.opener import RepositoryOpener
-from gateway.v2.responses import BlobHead, BlobResponse, ManifestResponse
+from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob
 from gateway.v2.root_selection import chosen_root
 
 TAG_PAGE_LIMIT = 1000
@@ -45,8 +46,7 @@ class Pull:
 
     async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        found = await opened.repository.blob(_digest(endpoint))
-        return BlobResponse(found.blob, found.status, request.headers)
+        return PulledBlob(partial(opened.repository.blob, _digest(endpoint)), request.headers)
 
     async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)

@@ -1,6 +1,7 @@
 """Responses of the pull endpoints to requests for manifests and blobs, with every header that is due."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 
 from starlette.datastructures import Headers
@@ -11,7 +12,9 @@ from cache.oci.digest import Digest
 from cache.oci.errors import RangeInvalid, RegistryError
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCTET_STREAM
-from cache.repository import CacheStatus
+from cache.proxy.errors import headers_due
+from cache.proxy.pull_through import PullTimings
+from cache.repository import CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent, LocalBlob, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
@@ -19,6 +22,7 @@ from gateway.http.errors import API_VERSION
 from gateway.server.zerocopy import EXTENSION
 
 PIECE = 1024 * 1024
+HEADERS_SECONDS = PullTimings().headers
 _MORE = {"more_body": True}
 
 
@@ -29,18 +33,23 @@ class BlobResponse:
     complete. A whole small blob waits for the verdict before the first header, and fails with a clear status.
     """
 
-    def __init__(self, blob: OpenBlob, status: CacheStatus, request: Headers) -> None:
+    def __init__(
+        self, blob: OpenBlob, status: CacheStatus, request: Headers, headers_seconds: float = HEADERS_SECONDS
+    ) -> None:
+        """`headers_seconds`: until the response has its headers, or fails."""
         self._blob = blob
         self._status = status
         self._request = request
+        self._headers_seconds = headers_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await while_connected(receive, self._respond(scope, send))
+            await while_connected(receive, self.respond(scope, send))
         finally:
             self._blob.close()
 
-    async def _respond(self, scope: Scope, send: Send) -> None:
+    async def respond(self, scope: Scope, send: Send) -> None:
+        """Respond to a client whose disconnection the caller watches for; the caller closes the blob."""
         blob, etag = self._blob, f'"{self._blob.digest}"'
         headers = blob_headers(blob.digest, self._status)
         if matches(self._request.get("if-none-match"), etag):
@@ -49,7 +58,8 @@ class BlobResponse:
             return
         part = self._part(etag)
         if part is None and await self._must_be_verified(scope):
-            await blob.verified()
+            async with headers_due(self._headers_seconds):
+                await blob.verified()
         if part is not None:
             headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{blob.size}"
         if blob.size is not None:
@@ -92,6 +102,31 @@ class BlobResponse:
         except (RegistryError, EOFError, OSError):
             return  # the headers are sent: ending short is the only signal left
         await send({"type": "http.response.body"})
+
+
+class PulledBlob:
+    """Response with a blob that it opens first; a client that disconnects ends the wait for the blob."""
+
+    def __init__(
+        self, find: Callable[[], Awaitable[FoundBlob]], request: Headers, headers_seconds: float = HEADERS_SECONDS
+    ) -> None:
+        """`find` opens the blob. `headers_seconds`: until the response has its headers, or fails."""
+        self._find = find
+        self._request = request
+        self._headers_seconds = headers_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await while_connected(receive, self._respond(scope, send))
+
+    async def _respond(self, scope: Scope, send: Send) -> None:
+        began = time.monotonic()
+        async with headers_due(self._headers_seconds):
+            found = await self._find()
+        try:
+            left = self._headers_seconds - (time.monotonic() - began)
+            await BlobResponse(found.blob, found.status, self._request, left).respond(scope, send)
+        finally:
+            found.blob.close()
 
 
 class BlobHead:

@@ -74,7 +74,7 @@ def test_while_blobs_fill_slowly_small_requests_of_the_same_upstream_do_not_wait
         for number in range(60):
             digest = liar.offer_blob(f"{number}".encode() * 50_000)
             open_connections.enter_context(ask(server, f"any/name/blobs/{digest}"))
-        wait_until(lambda: liar.requests.count(path_contains="/blobs/") == 60)
+        wait_until(lambda: liar.requests.count(path_contains="/blobs/") >= 30)  # the others wait for a connection
         liar.offer_manifest("latest", MANIFEST, document("latest"))
         answer = raw.get(server.proxied_url("any/name/manifests/latest"))
         assert (answer.status, answer.headers["x-cache"]) == (200, "MISS")

@@ -20,6 +20,7 @@ from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.rights import record_arrival
 from cache.repository import CacheStatus, FoundBlob
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.runtime.tasks import Tasks
 from cache.store.base import OpenBlob
 from cache.store.filesystem import FilesystemStore
@@ -190,10 +191,15 @@ class Bench:
         )
 
     def open(
-        self, image: RepositoryName = APP, source: Source = ANONYMOUS, *, fresh_only: bool = False
+        self,
+        image: RepositoryName = APP,
+        source: Source = ANONYMOUS,
+        requester: Requester = NOBODY,
+        *,
+        fresh_only: bool = False,
     ) -> ProxiedRepository:
         client = ScriptedClient(self.script, source)
-        return ProxiedRepository(self.shared, client, image, fresh_only=fresh_only)
+        return ProxiedRepository(self.shared, client, image, requester, fresh_only=fresh_only)
 
     async def landed(self) -> None:
         """Wait until every download has ended and is recorded."""

@@ -14,11 +14,11 @@ from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.repository import CacheStatus
+from cache.repository import CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent
 from cache.values import Outcome
 from gateway.v2.errors import ErrorRendering
-from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, cache_headers
+from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, PulledBlob, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
 from tests.parts.images import seeded
 
@@ -436,3 +436,45 @@ def test_a_clock_that_went_back_gives_no_negative_age() -> None:
 def test_no_reason_can_break_out_of_its_header() -> None:
     headers = cache_headers(CacheStatus(Outcome.STALE, timedelta(), 'a"b\\c\r\nX-Evil: 1\0é'))["Warning"]
     assert headers == '299 - "abcX-Evil: 1"'
+
+
+async def test_a_client_that_leaves_ends_the_wait_for_its_blob() -> None:
+    waiting, ended = asyncio.Event(), asyncio.Event()
+
+    async def find() -> FoundBlob:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("not reached")
+
+    async def receive() -> Message:
+        await waiting.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is left to respond to")
+
+    async with asyncio.timeout(10):
+        await PulledBlob(find, Headers())(scope_of("GET", "/"), receive, send)
+        await ended.wait()
+
+
+@pytest.mark.parametrize("found", [True, False])
+async def test_headers_or_a_refusal_are_sent_in_time(found: bool) -> None:
+    blob = ScriptedBlob(SMALL, held=len(SMALL))
+
+    async def find() -> FoundBlob:
+        if not found:
+            await asyncio.Event().wait()
+        return FoundBlob(blob, MISS)  # type: ignore[arg-type]
+
+    async def get(request: Request) -> ASGIApp:
+        return PulledBlob(find, request.headers, headers_seconds=0.05)
+
+    async with asyncio.timeout(10):
+        app = ErrorRendering(Router([Route("/", get)]))  # type: ignore[arg-type]
+        exchange = await Client(scope_of("GET", "/")).request(app)
+    assert (exchange.status, "retry-after" in exchange.headers) == (503, True)
+    assert blob.closed == found

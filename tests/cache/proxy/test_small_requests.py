@@ -1,0 +1,75 @@
+"""Requests with small responses: they wait behind no download, groups share their connections, and time is limited."""
+
+import asyncio
+
+import pytest
+
+from cache.download.admission import PlaceLimits, UpstreamPlaces
+from cache.oci.errors import UpstreamUnavailable
+from cache.oci.names import RepositoryName, Tag
+from cache.proxy.pull_through import PullTimings
+from cache.runtime.fair_queue import Requester
+from tests.cache.proxy.bench import BLOB, ONE, Bench, until
+from tests.cache.samples import APP, LATEST
+
+GREEDY, OTHER = Requester("a", "1"), Requester("b", "1")
+
+
+@pytest.fixture
+async def crowded(bench: Bench) -> Bench:
+    """A bench with few places, of which one client got all that it may have, while more of its requests wait."""
+    bench.shared.requests = UpstreamPlaces(PlaceLimits(places=8, spare=1, length=20, wait=5.0))
+    bench.script.publish(ONE)
+    bench.script.hold("get")
+    names = [RepositoryName(f"crowd/{number}") for number in range(10)]
+    await bench.begin(*[bench.open(name, requester=GREEDY).manifest(LATEST) for name in names])
+    await until(lambda: bench.shared.requests.waiting().total() == 5)
+    assert bench.shared.requests.held == 5
+    return bench
+
+
+async def test_a_crowd_of_one_client_leaves_places_to_other_groups(crowded: Bench) -> None:
+    async with asyncio.timeout(5):
+        assert (await crowded.open(requester=OTHER).stat_blob(BLOB)).size
+        assert (await crowded.open(requester=OTHER).tags(None, None)).tags
+    assert crowded.shared.waiting_misses().total() == 5
+
+
+async def test_work_that_waits_goes_ahead_with_the_first_of_its_requesters(crowded: Bench) -> None:
+    last = RepositoryName("crowd/9")
+    await crowded.begin(crowded.open(last, requester=OTHER).manifest(LATEST))
+    await until(lambda: crowded.shared.requests.held == 6)
+    assert crowded.shared.requests.waiting().total() == 4
+
+
+async def test_who_is_refused_learns_of_the_queue(crowded: Bench) -> None:
+    places = crowded.shared.requests
+    for number in range(10, 26):
+        crowded.tasks.start(crowded.shared.requests.request(crowded.open()._source.origin, GREEDY), str(number))
+    await until(lambda: places.waiting().total() == 20)
+    with pytest.raises(UpstreamUnavailable, match="queue") as caught:
+        await crowded.open(RepositoryName("crowd/late"), requester=GREEDY).manifest(Tag("late"))
+    assert caught.value.headers["Retry-After"]
+
+
+async def test_downloads_do_not_delay_small_requests(bench: Bench) -> None:
+    bench.flights.places = UpstreamPlaces(PlaceLimits(places=0, spare=0))
+    bench.script.publish(ONE)
+    assert (await bench.open().manifest(LATEST)).manifest == ONE
+    assert (await bench.open().stat_blob(BLOB)).size
+
+
+@pytest.mark.parametrize("what", ["get", "head", "head blob"])
+async def test_a_response_has_its_headers_in_time_whatever_it_takes(bench: Bench, what: str) -> None:
+    bench.shared.timings = PullTimings(headers=0.05)
+    bench.script.publish(ONE)
+    bench.script.hold(what)
+    repository = bench.open(APP)
+    pulls = {"get": repository.manifest(LATEST), "head": repository.stat_manifest(LATEST)}
+    pull = pulls.pop(what, None) or repository.stat_blob(BLOB)
+    for other in pulls.values():
+        other.close()
+    async with asyncio.timeout(5):
+        with pytest.raises(UpstreamUnavailable, match="within") as caught:
+            await pull
+    assert caught.value.headers["Retry-After"]
