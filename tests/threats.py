@@ -1144,6 +1144,45 @@ THREATS = [
         ),
         Disarm("cache/index/happenings.py", "replace(happening, reason=safe_reason(happening.reason))", "happening"),
     ),
+    Threat(
+        "a clock that was wrong",
+        "A clock is wrong for one pull, and a tag counts as fresh for years, or its cooldown never begins or is over.",
+        "A moment of the future, or of before the history, is never fresh or old; the next response overwrites it.",
+        (
+            "tests/cache/policy/test_freshness.py::test_a_pointer_is_fresh_for_less_than_its_ttl_and_expires_after_the_grace",
+            "tests/cache/proxy/test_tag_rules.py::test_a_tag_that_was_pulled_under_a_wrong_clock_is_confirmed_and_dated_anew",
+            "tests/cache/proxy/test_tag_rules.py::test_a_refresh_dates_a_tag_of_the_future_anew",
+            "tests/cache/proxy/test_memory.py::test_an_absence_is_good_for_its_time",
+            "tests/cache/upstream/test_allowance.py::test_a_limit_that_was_stated_in_the_future_is_forgotten",
+        ),
+        Disarm("cache/policy/freshness.py", "if timedelta(0) <= age < rule.ttl:", "if age < rule.ttl:"),
+    ),
+    Threat(
+        "a cooldown under a wrong clock",
+        "A digest that was first seen under a wrong clock counts as old enough, or as too young for years.",
+        "A first sighting of the future, or of before the history began, counts as one of now, and is corrected.",
+        (
+            "tests/cache/index/test_sightings.py",
+            "tests/cache/proxy/test_gated.py::test_a_pull_under_a_wrong_clock_neither_ends_a_cooldown_nor_makes_it_longer",
+        ),
+        Disarm(
+            "cache/index/sightings.py",
+            "_moment(row.first_seen if earliest <= row.first_seen <= now else now),",
+            "_moment(row.first_seen),",
+        ),
+    ),
+    Threat(
+        "a use of the future",
+        "Content that was used under a wrong clock is never evicted and never checked again.",
+        "The sweep corrects moments of the future in `usage.db`, and deletes orphans that are dated far from now.",
+        (
+            "tests/cache/retention/test_sweep.py::test_moments_of_a_wrong_clock_are_corrected",
+            "tests/cache/index/test_usage.py::test_a_use_of_the_future_is_corrected_by_the_next_one",
+            "tests/cache/index/test_usage.py::test_a_clock_that_is_wrong_for_a_moment_deletes_no_count_of_pulls",
+            "tests/cache/index/test_happenings.py::test_an_event_of_the_future_does_not_outlive_the_others",
+        ),
+        Disarm("cache/index/maintenance.py", "for statement in (*seeds, _CORRECT_USAGE,", "for statement in (*seeds,"),
+    ),
 ]
 
 

@@ -71,7 +71,7 @@ def _examine(folder: Path, name: str, boot: str) -> _Leftover:
         return _Leftover(name, float("inf"), 0, False)
     known = note is not None and (note.boot, note.inode) == (boot, status.st_ino)
     streamed = note is not None and note.state in (FillState.STREAMING, FillState.LEAVING)
-    age = max(0.0, time.time() - status.st_mtime)
+    age = abs(time.time() - status.st_mtime)  # one of the future was written by a clock that was wrong
     return _Leftover(name, age, status.st_size, known and streamed and status.st_size > 0)
 
 

@@ -1,6 +1,7 @@
 """CacheAdmin: reads and deletes index rows for commands. Its methods block."""
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class CacheAdmin:
     def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
         """List an image's sightings in the index."""
         with self._reading() as connection:
-            return select_sightings(connection, find_image(connection, source, image))
+            return select_sightings(connection, find_image(connection, source, image), time.time())
 
     def linked(self, source: Source, image: RepositoryName) -> set[Digest]:
         with self._reading() as connection:

@@ -6,7 +6,8 @@ displace the reason of an eviction. Events are collected in memory and written p
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from cache.values import Source, safe_reason
 
 MAX_KEPT = 10_000
 MAX_PENDING = 2_000
+FUTURE_SECONDS = 60.0
+"""Seconds of the future from which on an event is one of a wrong clock, which would never be the oldest."""
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS happenings (
@@ -33,6 +36,7 @@ _ADD = """
     times = times + excluded.times
 """
 _TRIM = "DELETE FROM happenings WHERE at <= (SELECT at FROM happenings ORDER BY at DESC LIMIT 1 OFFSET ?)"
+_DROP_FUTURE = "DELETE FROM happenings WHERE at > ?"
 _BATCH = 500
 
 
@@ -72,11 +76,18 @@ class Happening:
 class HappeningLog:
     """History of recent events of the cache in `usage.db`; collects events in memory until they are written."""
 
-    def __init__(self, path: Path, max_kept: int = MAX_KEPT, max_pending: int = MAX_PENDING) -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_kept: int = MAX_KEPT,
+        max_pending: int = MAX_PENDING,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """`max_kept`: events in the file. `max_pending`: events in memory that are not written yet."""
         self._path = path
         self._max_kept = max_kept
         self._max_pending = max_pending
+        self._clock = clock
         self._pending: dict[tuple[str, str, str, str, str], Happening] = {}
         self._lock = threading.Lock()
 
@@ -104,6 +115,7 @@ class HappeningLog:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(_TABLE)
             connection.executemany(_ADD, rows)
+            connection.execute(_DROP_FUTURE, (self._clock() + FUTURE_SECONDS,))
             connection.execute(_TRIM, (self._max_kept,))
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:

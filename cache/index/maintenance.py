@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
 
+from cache.index.removal import remove_rows
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
-from cache.index.sql import closure, remove_rows, to_source
+from cache.index.sql import closure, to_source
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -39,6 +40,11 @@ _SWEEP_USAGE = """
     DELETE FROM usage.usage WHERE digest >= :start AND digest < :stop AND last_used < :before
     AND NOT EXISTS (SELECT 1 FROM main.blobs WHERE blobs.digest = usage.digest)
     AND NOT EXISTS (SELECT 1 FROM main.manifests WHERE manifests.digest = usage.digest)
+"""
+# What a clock wrote that was wrong: the use is taken for one of now, the check is done again.
+_CORRECT_USAGE = """
+    UPDATE usage.usage SET last_used = min(last_used, :now), checked_at = iif(checked_at > :now, 0, checked_at)
+    WHERE digest >= :start AND digest < :stop AND (last_used > :now OR checked_at > :now)
 """
 _SWEEP_GONE = """
     DELETE FROM gone WHERE digest >= :start AND digest < :stop
@@ -176,11 +182,13 @@ class CacheMaintenance:
             return {Digest.parse(row.digest): row.size for row in connection.execute(wanted).all()}
 
     def tidy_usage(self, prefix: str, now: float, before: float) -> None:
-        """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`."""
+        """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`, and
+        correct moments that are after `now`."""
         start, stop = _range(prefix)
         values = {"start": start, "stop": stop, "now": now, "before": before}
         with self._joining() as connection:
-            for statement in (_SEED.format(table="blobs"), _SEED.format(table="manifests"), _SWEEP_USAGE):
+            seeds = (_SEED.format(table="blobs"), _SEED.format(table="manifests"))
+            for statement in (*seeds, _CORRECT_USAGE, _SWEEP_USAGE):
                 with alone(self._usage.path):
                     connection.exec_driver_sql(statement, values)
                     connection.commit()

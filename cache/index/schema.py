@@ -73,6 +73,13 @@ sightings = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
 )
+# One row: when the first sighting was recorded, and how many were added since.
+history = Table(
+    "history",
+    metadata,
+    Column("began_at", Float, nullable=False),
+    Column("added", Integer, nullable=False),
+)
 # Changes that other processes must drop from their memory: a tag or a digest (`tag`), or a whole image.
 changes = Table(
     "changes",

@@ -1,11 +1,16 @@
-"""History of tags: which digests were seen under a tag, and when. This module holds the statements only."""
+"""History of tags: which digests were seen under a tag, and when. This module holds the statements only.
+
+A clock that was wrong for a moment must neither keep a digest in its cooldown for years nor end it at once. A first
+sighting that is later than now, or earlier than the history itself, is taken for one of now, by all who read it; the
+next sighting of the tag corrects it in the file.
+"""
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cache.index.schema import links, manifests, sightings
+from cache.index.schema import history, links, manifests, sightings
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.values import Sighting, TagPointer
@@ -13,25 +18,49 @@ from cache.values import Sighting, TagPointer
 KEPT = 200
 """Number of digests that are kept per tag."""
 
+KEPT_IN_ALL = 200_000
+"""Number of sightings that are kept of all tags, about 50 MB; the upstream decides how many tags there are."""
 
-def note_sighting(connection: Connection, image_id: int, pointer: TagPointer) -> None:
+TRIM_EVERY = 1000
+"""Number of new sightings between two counts of all."""
+
+EARLIEST = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+"""A moment before any version of this program: a clock that is earlier is wrong."""
+
+
+def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, now: float) -> None:
     """Record a sighting: a digest keeps the time of its first sighting, and only the last one advances."""
+    moment = min(pointer.checked_at.timestamp(), now)
+    _begin_history(connection, moment)
     key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
-    moment = pointer.checked_at.timestamp()
-    new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
     of_tag = (sightings.c.image_id == image_id, sightings.c.tag == key["tag"])
+    if now >= EARLIEST:
+        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < _earliest(connection, now))
+        connection.execute(update(sightings).where(*of_tag, implausible).values(first_seen=now))
+        connection.execute(update(sightings).where(*of_tag, sightings.c.last_seen > now).values(last_seen=now))
+    new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
     if not connection.execute(new).rowcount:
         same = (*of_tag, sightings.c.digest == key["digest"], sightings.c.last_seen < moment)
         connection.execute(update(sightings).where(*same).values(last_seen=moment))
         return
     newest = select(sightings.c.digest).where(*of_tag).order_by(sightings.c.last_seen.desc()).limit(KEPT)
     connection.execute(delete(sightings).where(*of_tag, sightings.c.digest.not_in(newest)))
+    added = connection.scalar(update(history).values(added=history.c.added + 1).returning(history.c.added))
+    if not (added or 0) % TRIM_EVERY:
+        _trim(connection)
 
 
-def select_sightings(connection: Connection, image_id: int | None) -> list[Sighting]:
+def select_sightings(connection: Connection, image_id: int | None, now: float) -> list[Sighting]:
+    """Sightings of an image, as they count at a moment."""
+    earliest = _earliest(connection, now)
     rows = connection.execute(select(sightings).where(sightings.c.image_id == image_id)).all()
     return [
-        Sighting(Tag(row.tag), Digest.parse(row.digest), _moment(row.first_seen), _moment(row.last_seen))
+        Sighting(
+            Tag(row.tag),
+            Digest.parse(row.digest),
+            _moment(row.first_seen if earliest <= row.first_seen <= now else now),
+            _moment(min(row.last_seen, now)),
+        )
         for row in rows
     ]
 
@@ -39,6 +68,29 @@ def select_sightings(connection: Connection, image_id: int | None) -> list[Sight
 def select_linked_manifests(connection: Connection, image_id: int | None) -> set[Digest]:
     cached = select(links.c.digest).join(manifests, manifests.c.digest == links.c.digest)
     return {Digest.parse(text) for text in connection.scalars(cached.where(links.c.image_id == image_id))}
+
+
+def _begin_history(connection: Connection, moment: float) -> None:
+    """Date the history to its first sighting, unless it has begun."""
+    if connection.scalar(select(history.c.began_at)) is None:
+        first = connection.scalar(select(func.min(sightings.c.first_seen)).where(sightings.c.first_seen >= EARLIEST))
+        began = moment if first is None else min(first, moment)
+        connection.execute(insert(history).values(began_at=began, added=0))
+
+
+def _earliest(connection: Connection, now: float) -> float:
+    """The earliest moment of a sighting; a beginning in the future is one of a clock that was wrong, or is."""
+    began = connection.scalar(select(history.c.began_at))
+    return max(began, EARLIEST) if began is not None and began <= now else EARLIEST
+
+
+def _trim(connection: Connection) -> None:
+    """Delete the sightings that are the longest ago, beyond those that are kept."""
+    excess = (connection.scalar(select(func.count()).select_from(sightings)) or 0) - KEPT_IN_ALL
+    if excess > 0:
+        key = (sightings.c.image_id, sightings.c.tag, sightings.c.digest)
+        oldest = select(*key).order_by(sightings.c.last_seen).limit(excess)
+        connection.execute(delete(sightings).where(tuple_(*key).in_(oldest)))
 
 
 def _moment(seconds: float) -> datetime:

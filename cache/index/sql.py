@@ -7,7 +7,7 @@ rows of `changes` after the last seen one then say what to drop.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, create_engine, delete, exists, func, insert, select
+from sqlalchemy import Connection, Row, create_engine, delete, exists, func, insert, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
@@ -24,6 +24,7 @@ from cache.index.base import Fact, Holdings, SizeConflict
 from cache.index.change_log import CHANGES_KEPT, ChangeLog
 from cache.index.holdings import is_recorded, select_holdings
 from cache.index.image_memory import ImageMemory
+from cache.index.removal import remove_rows
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
 from cache.oci.closure import find_closure
@@ -52,11 +53,18 @@ class SqlIndex:
     """Index in an SQLite file, which is created and migrated if necessary. For one event loop. Raises
     DatabaseUnusable."""
 
-    def __init__(self, path: Path, look_every: float = 0.0, changes_kept: int = CHANGES_KEPT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        look_every: float = 0.0,
+        changes_kept: int = CHANGES_KEPT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """`look_every`: seconds for which commits of other processes may go unnoticed. `changes_kept`: rows of the log
         of changes that are kept, and that are read at once."""
         migrate(path, MIGRATIONS)
         self.path = path
+        self._clock = clock
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
         listen(self._engine, synchronous="NORMAL")
         self._readers = ThreadPoolExecutor(2, "index-read")
@@ -91,7 +99,7 @@ class SqlIndex:
         )
 
         def rehearse(connection: Connection) -> None:
-            _record(connection, [manifest, link, blob, pointer], self._log)
+            _record(connection, [manifest, link, blob, pointer], self._log, self._clock())
             raise _Rehearsed
 
         with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is reported by the first real write
@@ -173,7 +181,9 @@ class SqlIndex:
         self._sizes.pop(digest, None)
 
     async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
-        return await self._read(lambda connection: select_sightings(connection, find_image(connection, source, image)))
+        return await self._read(
+            lambda connection: select_sightings(connection, find_image(connection, source, image), self._clock())
+        )
 
     async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
         return await self._read(
@@ -186,13 +196,14 @@ class SqlIndex:
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
         await self._write(
-            lambda connection: _record(connection, facts, self._log),
+            lambda connection: _record(connection, facts, self._log, self._clock()),
             lambda: self._remember(facts, self._changes_seen == changes_seen),
         )
 
     def _remember(self, facts: Iterable[Fact], still_so: bool) -> None:
         """Hold the facts in memory, unless others have changed something since: their change of these facts may be
         newer."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
         for fact in facts:
             match fact:
                 case TagPointer() if not still_so:
@@ -201,7 +212,7 @@ class SqlIndex:
                     self._links.pop((fact.source, fact.image), fact.digest)
                 case TagPointer():
                     held = self._pointers.get((fact.source, fact.image), fact.tag)
-                    if held is None or held.checked_at <= fact.checked_at:
+                    if held is None or not fact.checked_at < held.checked_at <= now:
                         self._pointers.put((fact.source, fact.image), fact.tag, fact)
                 case Link():
                     self._links.put((fact.source, fact.image), fact.digest, True)
@@ -396,7 +407,7 @@ def _select_link(connection: Connection, link: Link) -> bool:
     return bool(connection.scalar(select(exists(wanted))))
 
 
-def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog) -> None:
+def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: float) -> None:
     for fact in facts:
         match fact:
             case TagPointer(source, image, tag, target, checked_at):
@@ -408,9 +419,10 @@ def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog) -> No
                 }
                 image_id = ensure_image(connection, source, image)
                 statement = upsert(pointers).values(image_id=image_id, tag=tag.text, **values)
-                newer = statement.excluded.checked_at >= pointers.c.checked_at
+                # a pointer of the future was dated by a clock that was wrong: it is newer than nothing
+                newer = or_(statement.excluded.checked_at >= pointers.c.checked_at, pointers.c.checked_at > now)
                 connection.execute(statement.on_conflict_do_update(set_=values, where=newer))
-                note_sighting(connection, image_id, fact)
+                note_sighting(connection, image_id, fact, now)
                 _note_return(connection, target.digest)
                 log.note(connection, source, image, tag)
             case Link(source, image, digest):
@@ -483,15 +495,3 @@ def _note_return(connection: Connection, digest: Digest) -> None:
 def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
     """The roots and everything that they refer to, as far as their manifests are cached."""
     return find_closure(roots, partial(_select_manifest, connection))
-
-
-def remove_rows(connection: Connection, digests: Sequence[str]) -> None:
-    """Delete all rows of these digests, at most a few hundred; bytes and links are deleted together.
-
-    No other process drops anything from its memory: a link to a blob that is still there finds no file, and a manifest
-    that is still there is served until it leaves that memory. A pointer to a deleted manifest is not wrong, but nothing
-    would ever delete it.
-    """
-    for table in (links, blobs, manifests, gone):
-        connection.execute(delete(table).where(table.c.digest.in_(digests)))
-    connection.execute(delete(pointers).where(pointers.c.digest.in_(digests)))

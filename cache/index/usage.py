@@ -6,7 +6,8 @@ periodically. If the file is lost or damaged, earlier use is unknown.
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +26,10 @@ _INDEXES = [
     "CREATE INDEX IF NOT EXISTS ix_usage_last_used ON usage (last_used)",
     "CREATE INDEX IF NOT EXISTS ix_usage_checked_at ON usage (checked_at)",
 ]
-# A digest that is used for the first time was verified just before.
+# A digest that is used for the first time was verified just before. A use of the future was noted by a wrong clock.
 _ADD = """
-    INSERT INTO usage VALUES (?, ?, ?, ?) ON CONFLICT (digest)
-    DO UPDATE SET last_used = max(last_used, excluded.last_used), uses = uses + excluded.uses
+    INSERT INTO usage VALUES (:digest, min(:used, :now), :uses, min(:used, :now)) ON CONFLICT (digest)
+    DO UPDATE SET last_used = max(min(last_used, :now), excluded.last_used), uses = uses + excluded.uses
 """
 _PULLS = """
     CREATE TABLE IF NOT EXISTS pulls (
@@ -40,7 +41,11 @@ _COUNT = """
     INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT
     DO UPDATE SET pulls = pulls + excluded.pulls, bytes = bytes + excluded.bytes
 """
-_FORGET = "DELETE FROM pulls WHERE day < date(?, '-30 days')"
+# By the count of days, so that a clock that is wrong for a moment deletes no history.
+_FORGET = """
+    DELETE FROM pulls WHERE day > date(:now, 'unixepoch', '+1 day')
+    OR day NOT IN (SELECT DISTINCT day FROM pulls ORDER BY day DESC LIMIT 31)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,9 @@ class PullCount:
 class UsageFile:
     """Access to `usage.db`: last uses of digests and counts of pulls, collected in memory until they are written."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._clock = clock
         self._pulls: dict[tuple[str, str, str, str], tuple[int, int]] = {}
         self._pending: dict[Digest, tuple[float, int]] = {}
         self._lock = threading.Lock()
@@ -83,11 +89,15 @@ class UsageFile:
             pulls, self._pulls = self._pulls, {}
         if pending or pulls:
             with self.writing() as connection:
-                rows = [(str(digest), used, uses, used) for digest, (used, uses) in pending.items()]
+                now = self._clock()
+                rows = [
+                    {"digest": str(digest), "used": used, "uses": uses, "now": now}
+                    for digest, (used, uses) in pending.items()
+                ]
                 connection.executemany(_ADD, rows)
                 connection.execute(_PULLS)
                 connection.executemany(_COUNT, [(*key, *counted) for key, counted in pulls.items()])
-                connection.execute(_FORGET, (max((key[0] for key in pulls), default="0000-01-01"),))
+                connection.execute(_FORGET, {"now": now})
 
     def note_checked(self, digests: Iterable[Digest], now: datetime) -> None:
         with self.writing() as connection:
@@ -113,7 +123,9 @@ class UsageFile:
         with closing(sqlite3.connect(self.path, timeout=5)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pulls'").fetchall():
                 return []
-            rows = connection.execute("SELECT day, upstream, kind, outcome, pulls, bytes FROM pulls ORDER BY day")
+            since = "WHERE day >= date(?, 'unixepoch', '-30 days')"
+            columns = "day, upstream, kind, outcome, pulls, bytes"
+            rows = connection.execute(f"SELECT {columns} FROM pulls {since} ORDER BY day", (self._clock(),))
             return [PullCount(*row) for row in rows.fetchall()]
 
     def prepare(self) -> Path:

@@ -76,12 +76,14 @@ def is_fresh_only(rule: TagRule, group_fresh_only: bool) -> bool:
 def decide(
     pointer: TagPointer | None, now: datetime, rule: TagRule, grace: timedelta, *, group_fresh_only: bool = False
 ) -> Freshness:
-    """Decide how a tag is served. `grace`: for how long past its ttl a pointer may be served stale where the upstream
+    """Decide how a tag is served. A pointer of the future was dated by a clock that was wrong, and is never fresh.
+
+    `grace`: for how long past its ttl a pointer may be served stale where the upstream
     cannot confirm it (RFC 5861, stale-if-error); a tag that is fresh-only has none."""
     if pointer is None:
         return Freshness.MISS
     age = now - pointer.checked_at
-    if age < rule.ttl:
+    if timedelta(0) <= age < rule.ttl:
         return Freshness.FRESH
     may_be_stale = age < rule.ttl + grace and not is_fresh_only(rule, group_fresh_only)
     return Freshness.REVALIDATE if may_be_stale else Freshness.EXPIRED
@@ -89,14 +91,15 @@ def decide(
 
 def fresh_while_saving(pointer: TagPointer, now: datetime, rule: TagRule) -> bool:
     """Whether a pointer past its ttl is served without a request, while little is left of an upstream's limit."""
-    return now - pointer.checked_at < rule.ttl * SAVING_FACTOR
+    return timedelta(0) <= now - pointer.checked_at < rule.ttl * SAVING_FACTOR
 
 
 def stale_warning(pointer: TagPointer, reason: str, failing_since: datetime | None, now: datetime) -> str:
     """Text of the Warning header, for people: which upstream, how old the confirmation is, why, and since when."""
     host, confirmed = pointer.source.origin.host, pointer.checked_at
-    age = in_words(now - confirmed)
-    text = f"served from cache: last confirmed by {host} {age} ago, at {_moment(confirmed)}; {reason}"
+    age = in_words(now - confirmed) if confirmed <= now else "an unknown time"
+    when = f"{age} ago, at {_moment(confirmed)}"
+    text = f"served from cache: last confirmed by {host} {when}; {reason}"
     return text if failing_since is None else f"{text}; failing since {_moment(failing_since)}"
 
 

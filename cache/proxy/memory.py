@@ -16,7 +16,7 @@ from cache.values import Outcome, Source
 @dataclass(frozen=True, slots=True)
 class _Recent:
     mark: Hashable
-    until: datetime | None
+    span: tuple[datetime, datetime] | None
     found: FoundManifest
 
 
@@ -34,13 +34,18 @@ class RecentManifests:
 
     def find(self, key: Hashable, mark: Hashable, now: datetime) -> FoundManifest | None:
         recent = self._entries.get(key)
-        if recent is None or recent.mark != mark or (recent.until is not None and now >= recent.until):
+        if recent is None or recent.mark != mark:
+            return None
+        if recent.span is not None and not recent.span[0] <= now < recent.span[1]:
             return None
         return recent.found
 
-    def note(self, key: Hashable, mark: Hashable, until: datetime | None, found: FoundManifest) -> FoundManifest:
-        """Remember what was found if it was a hit, and return it. `mark` is the index's from before the lookup;
-        `until` is None for what holds until the mark changes."""
+    def note(
+        self, key: Hashable, mark: Hashable, span: tuple[datetime, datetime] | None, found: FoundManifest
+    ) -> FoundManifest:
+        """Remember what was found if it was a hit, and return it. `mark` is the index's from before the lookup. `span`:
+        from when until when it holds, so that it ends where the clock is set back; None for what holds until the mark
+        changes."""
         if found.status.outcome is Outcome.HIT:
             size = len(found.manifest.raw)
             if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
@@ -48,7 +53,7 @@ class RecentManifests:
                 self._bytes = 0
             before = self._entries.get(key)
             self._bytes += size - (len(before.found.manifest.raw) if before else 0)
-            self._entries[key] = _Recent(mark, until, found)
+            self._entries[key] = _Recent(mark, span, found)
         return found
 
 
@@ -59,24 +64,27 @@ class Absences:
     def __init__(self, ttl: timedelta, limit: int = 10_000) -> None:
         self._ttl = ttl
         self._limit = limit
-        self._until: dict[Hashable, datetime] = {}
+        self._noted: dict[Hashable, datetime] = {}
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._noted)
 
     def note(self, key: Hashable, now: datetime) -> None:
-        self._until.pop(key, None)
-        self._until[key] = now + self._ttl
-        while self._until and (len(self._until) > self._limit or next(iter(self._until.values())) <= now):
-            del self._until[next(iter(self._until))]
+        self._noted.pop(key, None)
+        self._noted[key] = now
+        while self._noted and (len(self._noted) > self._limit or not self._is_recent(next(iter(self._noted)), now)):
+            del self._noted[next(iter(self._noted))]
 
     def holds(self, key: Hashable, now: datetime) -> bool:
-        until = self._until.get(key)
-        return until is not None and now < until
+        return key in self._noted and self._is_recent(key, now)
+
+    def _is_recent(self, key: Hashable, now: datetime) -> bool:
+        """Whether an absence holds at this moment; one of the future was noted by a clock that was wrong."""
+        return timedelta(0) <= now - self._noted[key] < self._ttl
 
     def forget(self, key: Hashable) -> None:
         """Drop an absence, since the reference was found or is to be looked up anew."""
-        self._until.pop(key, None)
+        self._noted.pop(key, None)
 
 
 class CreationDates:
@@ -127,7 +135,7 @@ class Outages:
     def note(self, source: Source, now: datetime, *, late: bool = False) -> None:
         known = self._ongoing.get(source)
         if known is None or late > known.late:
-            self._ongoing[source] = OngoingOutage(known.since if known else now, late)
+            self._ongoing[source] = OngoingOutage(min(known.since, now) if known else now, late)
 
     def end(self, source: Source) -> None:
         """Note that the source has responded."""

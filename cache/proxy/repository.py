@@ -111,7 +111,8 @@ class ProxiedRepository:
         rule = self._rule(reference)
         freshness = self._freshness(pointer, rule)
         if freshness is Freshness.FRESH:
-            return shared.recent.note(key, mark, pointer.checked_at + rule.ttl, FoundManifest(held, HIT))
+            span = (pointer.checked_at, pointer.checked_at + rule.ttl)
+            return shared.recent.note(key, mark, span, FoundManifest(held, HIT))
         return await self._revalidated_manifest(pointer, held, rule, freshness)
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:

@@ -76,6 +76,18 @@ class Allowance:
 UNKNOWN = Allowance()
 
 
+def plausible(known: Allowance, now: float) -> Allowance:
+    """State without what a clock wrote that was wrong: a pause longer than any, and statements of the future."""
+    if known.until - now > RETRY_CAP:
+        known = replace(known, began=0.0, until=0.0, everything=False, strikes=0)
+    if known.told_at - now > RETRY_CAP:
+        known = replace(known, limit=None, remaining=None, window=None, source="", told_at=0.0, samples=())
+    if known.began <= now and known.told_at <= now and (not known.samples or known.samples[-1][0] <= now):
+        return known
+    samples = tuple(sample for sample in known.samples if sample[0] <= now)
+    return replace(known, began=min(known.began, now), told_at=min(known.told_at, now), samples=samples)
+
+
 def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> int | None:
     """Seconds of a Retry-After header, given as a number or a date (RFC 9110, section 10.2.3); None without one."""
     value = headers.get("retry-after", "").strip()
@@ -139,8 +151,7 @@ def pause(known: Allowance, kind: RequestKind, free_checks: bool, now: float) ->
     """Seconds for which such a request must not be sent; 0: it may be sent. `free_checks`: a CHECK is known not to
     count."""
     counts = known.everything or kind is RequestKind.PULL or (kind is RequestKind.CHECK and not free_checks)
-    # No pause is longer: a longer one was written before the clock was set back.
-    return max(0.0, known.until - now) if counts and known.until - now <= RETRY_CAP else 0.0
+    return max(0.0, known.until - now) if counts else 0.0
 
 
 def needs_probe(known: Allowance, kind: RequestKind, free_checks: bool, now: float) -> bool:

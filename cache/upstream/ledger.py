@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cache.runtime import files
 from cache.runtime.locks import open_lock_file, try_lock
-from cache.upstream.allowance import UNKNOWN, Allowance, merged
+from cache.upstream.allowance import UNKNOWN, Allowance, merged, plausible
 from cache.values import Source
 
 _SIZE_LIMIT = 4 * 1024 * 1024
@@ -40,17 +40,17 @@ class Ledger:
     def find(self, source: Source) -> Allowance:
         with self._lock:
             self._look()
-            return self._known.get(source, UNKNOWN)
+            return self._find(source)
 
     def all(self) -> dict[Source, Allowance]:
         with self._lock:
             self._look()
-            return dict(self._known)
+            return {source: self._find(source) for source in self._known}
 
     def note(self, source: Source, change: Callable[[Allowance], Allowance]) -> None:
         """Change what is known of a source; other processes see it after `flush`."""
         with self._lock:
-            self._known[source] = change(self._known.get(source, UNKNOWN))
+            self._known[source] = change(self._find(source))
             self._dirty.add(source)
 
     def change(self, source: Source, change: Callable[[Allowance], Allowance]) -> Allowance:
@@ -58,7 +58,7 @@ class Ledger:
         state."""
         with self._lock, self._exclusively():
             self._look()
-            changed = self._known[source] = change(self._known.get(source, UNKNOWN))
+            changed = self._known[source] = change(self._find(source))
             self._write()
             return changed
 
@@ -68,6 +68,9 @@ class Ledger:
                 with self._exclusively():
                     self._look()
                     self._write()
+
+    def _find(self, source: Source) -> Allowance:
+        return plausible(self._known.get(source, UNKNOWN), self.clock())
 
     def _look(self) -> None:
         """Read the file again if another process has replaced it."""
@@ -82,16 +85,17 @@ class Ledger:
         except OSError:
             return
         self._seen = seen
-        for source, allowance in shared.items():
-            own = self._known.get(source, UNKNOWN)
-            self._known[source] = merged(allowance, own) if source in self._dirty else allowance
+        for source, written in shared.items():
+            allowance = plausible(written, self.clock())
+            self._known[source] = merged(allowance, self._find(source)) if source in self._dirty else allowance
 
     def _write(self) -> None:
         """Write the file. If that fails, only this process knows the state; no request fails for it."""
         if self._path is None:
             return
         since = self.clock() - _FORGET_AFTER
-        kept = {key: known for key, known in self._known.items() if max(known.told_at, known.until) > since}
+        every = {source: self._find(source) for source in self._known}
+        kept = {source: known for source, known in every.items() if max(known.told_at, known.until) > since}
         document = {str(source): asdict(allowance) for source, allowance in kept.items()}
         try:
             found = files.replace(self._path, json.dumps(document).encode())
@@ -144,9 +148,9 @@ def _allowance(entry: dict[str, object]) -> Allowance:
     return Allowance(**known, samples=pairs)  # type: ignore[arg-type]
 
 
-def read(path: Path) -> dict[Source, Allowance]:
+def read(path: Path, clock: Callable[[], float] = time.time) -> dict[Source, Allowance]:
     """Ledger that a running server, or the last one, has written; {} if there is none."""
     try:
-        return _parse(path.read_bytes())
+        return {source: plausible(known, clock()) for source, known in _parse(path.read_bytes()).items()}
     except OSError:
         return {}

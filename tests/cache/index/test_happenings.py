@@ -81,3 +81,14 @@ def test_as_many_are_kept_at_most_where_all_are_of_one_moment(path: Path) -> Non
         log.note(Happening(HappeningKind.FILLED, NOON, ANONYMOUS, APP, f"t{number}"))
     log.flush()
     assert len(log.of_image(ANONYMOUS, APP)) <= 3
+
+
+def test_an_event_of_the_future_does_not_outlive_the_others(path: Path) -> None:
+    now = NOON + timedelta(days=9999)
+    log = HappeningLog(path, clock=lambda: now.timestamp())
+    log.note(Happening(HappeningKind.FILLED, now, ANONYMOUS, APP, "wrong"))
+    log.flush()
+    now = NOON
+    log.note(Happening(HappeningKind.FILLED, now, ANONYMOUS, APP, "right"))
+    log.flush()
+    assert [happening.subject for happening in log.of_image(ANONYMOUS, APP)] == ["right"]

@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,8 @@ def test_flushing_leaves_no_descriptor(path: Path) -> None:
 
 
 def test_pulls_are_added_up_by_the_day_whoever_writes_them(path: Path) -> None:
-    one, other = UsageFile(path), UsageFile(path)
+    now = NOON.timestamp()
+    one, other = UsageFile(path, lambda: now), UsageFile(path, lambda: now)
     one.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 2, 200))
     one.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 1, 100))
     other.count_pulls(PullCount("2024-05-01", "docker.io", "blob", "HIT", 1, 1))
@@ -120,6 +121,7 @@ def test_pulls_are_added_up_by_the_day_whoever_writes_them(path: Path) -> None:
         PullCount("2024-05-01", "docker.io", "blob", "HIT", 4, 301),
         PullCount("2024-05-02", "docker.io", "blob", "MISS", 1, 1),
     ]
+    now += timedelta(days=31).total_seconds()
     other.count_pulls(PullCount("2024-06-01", "docker.io", "blob", "MISS", 1, 1))
     other.flush()
     assert [pulls.day for pulls in one.pulls()] == ["2024-05-02", "2024-06-01"]
@@ -139,3 +141,25 @@ def test_several_processes_add_up_what_they_counted(path: Path) -> None:
     for thread in threads:
         thread.join(10)
     assert uses(path) == {str(ONE): 40}
+
+
+def test_a_clock_that_is_wrong_for_a_moment_deletes_no_count_of_pulls(path: Path) -> None:
+    now = NOON
+    usage = UsageFile(path, lambda: now.timestamp())
+    for day in ("2024-05-01", "2099-05-01", "2024-05-02"):
+        now = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        usage.count_pulls(PullCount(day, "docker.io", "blob", "HIT", 1, 1))
+        usage.flush()
+    assert [pulls.day for pulls in usage.pulls()] == ["2024-05-01", "2024-05-02"]
+
+
+def test_a_use_of_the_future_is_corrected_by_the_next_one(path: Path) -> None:
+    now = NOON + timedelta(days=9999)
+    usage = UsageFile(path, lambda: now.timestamp())
+    for digest in (ONE, TWO):
+        usage.touch(digest, now)
+    usage.flush()
+    now = NOON
+    usage.touch(ONE, NOON)
+    usage.flush()
+    assert usage.last_used() == {ONE: NOON, TWO: NOON + timedelta(days=9999)}

@@ -28,7 +28,8 @@ def test_without_a_pointer_it_is_a_miss() -> None:
         (TTL + GRACE - TICK, Freshness.REVALIDATE),
         (TTL + GRACE, Freshness.EXPIRED),
         (TTL + GRACE * 100, Freshness.EXPIRED),
-        (-TTL, Freshness.FRESH),
+        (-TICK, Freshness.REVALIDATE),
+        (-GRACE * 100, Freshness.REVALIDATE),
     ],
 )
 def test_a_pointer_is_fresh_for_less_than_its_ttl_and_expires_after_the_grace(
@@ -49,11 +50,13 @@ def test_a_fresh_only_rule_grants_no_grace() -> None:
     strict = TagRule("*", TTL, fresh_only=True)
     assert decide(POINTER, NOON + TTL - TICK, strict, GRACE) is Freshness.FRESH
     assert decide(POINTER, NOON + TTL, strict, GRACE) is Freshness.EXPIRED
+    assert decide(POINTER, NOON - TICK, strict, GRACE) is Freshness.EXPIRED
 
 
 def test_a_tag_is_fresh_for_longer_while_a_limit_is_nearly_used_up() -> None:
     assert fresh_while_saving(POINTER, NOON + 10 * TTL - TICK, RULE)
     assert not fresh_while_saving(POINTER, NOON + 10 * TTL, RULE)
+    assert not fresh_while_saving(POINTER, NOON - TICK, RULE)
 
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

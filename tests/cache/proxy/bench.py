@@ -176,7 +176,8 @@ class Bench:
     def __init__(self, folder: Path, rules: TagRules = RULES) -> None:
         (folder / "spools").mkdir()
         self.script, self.clock, self.tasks = Script(), Clock(), Tasks()
-        self.index, self.store = SqlIndex(folder / "cache.db"), FilesystemStore(folder / "blobs")
+        self.index = SqlIndex(folder / "cache.db", clock=lambda: self.clock().timestamp())
+        self.store = FilesystemStore(folder / "blobs")
         self.usage = UsageFile(folder / "usage.db")
         storage = DownloadStorage(folder / "spools", self.store, Quarantine(folder / "quarantine"))
         self.flights = Flights(storage, self.tasks, lambda flight: record_arrival(self.index, flight))

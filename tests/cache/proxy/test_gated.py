@@ -119,6 +119,24 @@ async def test_refusing_says_until_when(bench: Bench) -> None:
         await gated(bench, Gate(cooldown=3 * DAY, action=CooldownAction.REFUSE)).manifest(LATEST)
 
 
+@pytest.mark.parametrize("wrong", [-1000 * DAY, 1000 * DAY])
+async def test_a_pull_under_a_wrong_clock_neither_ends_a_cooldown_nor_makes_it_longer(
+    bench: Bench, wrong: timedelta
+) -> None:
+    bench.script.publish(OLD, V1)
+    await bench.open().manifest(V1)
+    bench.script.publish(NEW)
+    bench.clock.advance(wrong)
+    await bench.open().manifest(LATEST)
+    bench.clock.advance(-wrong + DAY)
+    with pytest.raises(Denied):
+        await gated(bench).blob(Digest.of(OWN))
+    with pytest.raises(Denied):
+        await gated(bench).manifest(LATEST)
+    bench.clock.advance(3 * DAY)
+    assert (await gated(bench).manifest(LATEST)).manifest == NEW
+
+
 async def test_in_an_outage_what_is_old_enough_is_served_stale(bench: Bench) -> None:
     await move(bench)
     bench.clock.advance(DAY)

@@ -17,11 +17,12 @@ FOUND = FoundManifest(MANIFEST, CacheStatus(Outcome.HIT))
 
 def test_it_is_found_until_its_time_is_up_or_the_index_changes() -> None:
     memory = RecentManifests()
-    assert memory.note("key", 1, NOON, FOUND) is FOUND
+    assert memory.note("key", 1, (NOON - timedelta(minutes=1), NOON), FOUND) is FOUND
     assert memory.find("key", 1, NOON - timedelta(seconds=1)) is FOUND
     assert memory.find("key", 2, NOON - timedelta(seconds=1)) is None
     assert memory.find("key", 1, NOON) is None
     assert memory.find("other", 1, NOON - timedelta(seconds=1)) is None
+    assert memory.find("key", 1, NOON - timedelta(hours=1)) is None, "the clock was set back"
 
 
 def test_without_a_time_it_is_good_as_long_as_nothing_changes() -> None:
@@ -58,6 +59,7 @@ def test_an_absence_is_good_for_its_time() -> None:
     assert absences.holds("a", NOON + TTL - TICK)
     assert not absences.holds("a", NOON + TTL)
     assert not absences.holds("b", NOON)
+    assert not absences.holds("a", NOON - TICK), "the clock was set back"
 
 
 def test_what_was_found_after_all_is_not_absent() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cache.index.sql import SqlIndex
 from cache.oci.digest import Digest
 from cache.oci.errors import (
     BlobUnknown,
@@ -18,6 +19,7 @@ from cache.oci.errors import (
 )
 from cache.oci.names import Tag
 from cache.policy.freshness import TagRule, TagRules
+from cache.proxy.memory import Absences
 from cache.proxy.pull_through import PullTimings
 from cache.upstream.allowance import Allowance
 from cache.upstream.errors import AccessDenied, Corrupt, RateLimited, Unavailable, UpstreamError
@@ -37,9 +39,54 @@ from tests.cache.proxy.bench import (
 from tests.cache.samples import (
     ALICE,
     ANONYMOUS,
+    APP,
     LATEST,
     WEB,
 )
+
+YEARS = timedelta(days=9999)
+
+# Clocks that were wrong.
+
+
+@pytest.mark.parametrize("fresh_only", [False, True])
+async def test_a_tag_that_was_pulled_under_a_wrong_clock_is_confirmed_and_dated_anew(
+    bench: Bench, fresh_only: bool
+) -> None:
+    bench.clock.advance(YEARS)
+    await bench.hold_tag()
+    bench.clock.advance(-YEARS)
+    bench.script.publish(TWO)
+    found = await bench.open(fresh_only=fresh_only).manifest(LATEST)
+    assert (found.manifest, found.status) == (TWO, MISS)
+    bench.script.take_calls()
+    assert (await bench.open(fresh_only=fresh_only).manifest(LATEST)).status == HIT
+    pointer = await bench.index.find_pointer(ANONYMOUS, APP, LATEST)
+    assert pointer is not None
+    assert pointer.checked_at == bench.clock.now
+
+
+async def test_a_refresh_dates_a_tag_of_the_future_anew(bench: Bench) -> None:
+    bench.clock.advance(YEARS)
+    await bench.hold_tag()
+    bench.clock.advance(-YEARS)
+    assert (await bench.open().refresh(LATEST)).manifest == ONE
+    for index in (bench.index, again := SqlIndex(bench.index.path)):
+        pointer = await index.find_pointer(ANONYMOUS, APP, LATEST)
+        assert pointer is not None
+        assert pointer.checked_at == bench.clock.now
+    again.close()
+
+
+async def test_what_was_remembered_under_a_wrong_clock_is_forgotten(bench: Bench) -> None:
+    bench.shared.absences = Absences(timedelta(minutes=1))
+    bench.clock.advance(YEARS)
+    with pytest.raises(ManifestUnknown):
+        await bench.open().manifest(LATEST)
+    bench.clock.advance(-YEARS)
+    bench.script.publish(ONE)
+    assert (await bench.open().manifest(LATEST)).status == MISS
+
 
 # Limits.
 

@@ -479,3 +479,15 @@ async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:
     assert await asyncio.to_thread(many.wait, 10)
     sweeper.close()
     assert tidied[:4] == list(prefixes())[:4]
+
+
+async def test_moments_of_a_wrong_clock_are_corrected(keeper: Keeper) -> None:
+    used = await keeper.put(seed="used", age=-9_999_999)
+    orphan, new = keeper.write(b"orphan"), keeper.write(b"new")
+    keeper.age_file(orphan, -9_999_999)
+    before = time.time()
+    tidy(keeper)
+    assert before <= keeper.usage.last_used()[used].timestamp() <= time.time()
+    assert used in keeper.maintenance.least_checked(time.time(), 10)
+    assert not keeper.file(orphan).exists()
+    assert keeper.file(new).exists()

@@ -21,9 +21,11 @@ from cache.upstream.allowance import (
     after_response,
     empty_at,
     in_words,
+    left_now,
     needs_probe,
     parse_stated_limit,
     pause,
+    plausible,
     retry_after,
     saving_mode,
 )
@@ -163,8 +165,19 @@ def test_a_pause_is_as_long_as_the_upstream_says_within_an_hour(retry: int | Non
 
 def test_a_pause_that_was_written_before_the_clock_was_set_back_does_not_last_for_ever() -> None:
     known = refused(retry=600)
-    assert pause(known, PULL, False, NOW - 300) == 900
-    assert pause(known, PULL, False, NOW - 24 * 3600) == 0
+    assert pause(plausible(known, NOW - 300), PULL, False, NOW - 300) == 900
+    past = NOW - 24 * 3600
+    known = plausible(known, past)
+    assert pause(known, PULL, False, past) == 0
+    assert after_refusal(known, PULL, LIMITED, 60, past, past).until == past + 60, "a new pause is none of the old one"
+
+
+def test_a_limit_that_was_stated_in_the_future_is_forgotten() -> None:
+    known = after_response(UNKNOWN, PULL, StatedLimit(100, 1, 3600), NOW, NOW)
+    assert plausible(known, NOW) == known
+    assert left_now(plausible(known, NOW - 1), NOW - 1) == 1
+    assert plausible(known, NOW - 24 * 3600) == UNKNOWN
+    assert saving_mode(plausible(known, NOW - 24 * 3600), NOW - 24 * 3600) is SavingMode.NONE
 
 
 def test_without_a_word_pauses_double_up_to_a_quarter_of_an_hour() -> None:
