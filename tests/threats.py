@@ -391,12 +391,12 @@ THREATS = [
     Threat(
         "slow clients",
         "Clients that send or read a few bytes at a time hold connections without end.",
-        "10 s for a head, 1 KiB/s over 30 s for a body, 60 s without progress for a response, a connection limit.",
+        "10 s for a head, 1 KiB/s over 30 s for a body, 60 s for a response to progress, a connection limit.",
         ("tests/security/test_slow_clients.py", "tests/gateway/http/test_stalls.py"),
         Disarm(
             "gateway/http/stalls.py",
-            "elif loop.time() - self._progress_at >= self._timeout - _CHECK_SECONDS:",
-            "elif False:",
+            "if waited - since >= self._window and",
+            "if False and",
         ),
     ),
     Threat(
@@ -426,6 +426,41 @@ THREATS = [
             "tests/security/test_left_clients.py::test_a_reset_is_noticed_after_a_half_close",
         ),
         Disarm("gateway/server/http1.py", "return bool(state != _TCP_CLOSE)", "return False"),
+    ),
+    Threat(
+        "silent readers",
+        "Many clients request large documents, or blobs over TLS, and do not receive them; each costs megabytes.",
+        "Responses are written in small pieces, and equal documents that are being sent share one buffer.",
+        ("tests/security/test_silent_readers.py", "tests/gateway/http/test_documents.py"),
+        Disarm("gateway/http/documents.py", "        if len(body) < SHARED_FROM:\n", "        if body:\n"),
+    ),
+    Threat(
+        "whole responses in buffers",
+        "A response is written at once, and the transport keeps a copy of all that the client does not receive.",
+        "A response is written piece by piece, and waits while the transport holds more than one piece.",
+        ("tests/security/test_silent_readers.py",),
+        Disarm(
+            "gateway/server/http1.py",
+            "for piece in (data,) if len(data) <= PIECE else _pieces(data):",
+            "for piece in (data,):",
+        ),
+    ),
+    Threat(
+        "memory of all slow clients together",
+        "So many clients receive slowly that what waits for them takes all memory.",
+        "What waits for clients has one limit for a worker; the responses that have waited longest are ended.",
+        (
+            "tests/gateway/server/test_unsent.py",
+            "tests/security/test_slow_clients.py::test_what_waits_for_all_is_limited",
+        ),
+        Disarm("gateway/server/unsent.py", "while self.bytes > self._limit:", "while False:"),
+    ),
+    Threat(
+        "responses that trickle",
+        "A client receives a few bytes now and then, and keeps its response and its connection for hours.",
+        "While a response waits for its client, it must receive 1 KiB/s over 60 s; a file that the kernel sends, too.",
+        ("tests/security/test_slow_clients.py::test_an_answer_that_is_taken_too_slowly_is_ended",),
+        Disarm("gateway/http/stalls.py", "acknowledged - before < self._least", "acknowledged == before"),
     ),
     Threat(
         "stale rights",

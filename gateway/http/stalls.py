@@ -1,6 +1,7 @@
 """Clients that stall: those that send a request body too slowly, and those that do not receive; pure ASGI."""
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from socket import SHUT_RDWR
@@ -22,13 +23,15 @@ class StallLimits:
     body_window: float = 30.0
     """Seconds."""
     body_bytes: int = 30 * 1024
-    response_timeout: float = 60.0
-    """Seconds in which a client must acknowledge at least one byte of its response."""
+    response_window: float = 60.0
+    """Seconds in which a client must acknowledge `response_rate` bytes for each second of its response."""
+    response_rate: int = 1024
 
 
 DEFAULT_STALL_LIMITS = StallLimits()
 
-_CHECK_SECONDS = 15.0
+_CHECKS = 4
+"""Checks of a response in each window."""
 _LARGE_BYTES = 32 * 1024
 
 
@@ -45,7 +48,7 @@ class StalledClients:
             await self._app(scope, receive, send)
             return
         body = _RequestBody(receive, connection.transport, self._limits)
-        response = _Response(send, connection, self._limits.response_timeout)
+        response = _Response(send, connection, self._limits)
         await self._app(scope, body.receive, response.send)
 
 
@@ -81,14 +84,20 @@ class _RequestBody:
 
 
 class _Response:
-    """A `send` that aborts the connection if the client stops receiving the response."""
+    """A `send` that aborts the connection if the client receives the response too slowly.
 
-    def __init__(self, send: Send, connection: ClientConnection, timeout: float) -> None:
+    Only the time counts in which the response waits for the client, not that in which it waits for an upstream.
+    """
+
+    def __init__(self, send: Send, connection: ClientConnection, limits: StallLimits) -> None:
         self._send = send
         self._connection = connection
-        self._timeout = timeout
-        self._acknowledged = 0
-        self._progress_at = 0.0
+        self._window = limits.response_window
+        self._least = limits.response_rate * limits.response_window
+        self._marks: deque[tuple[float, int]] = deque()
+        """Seconds that the response had waited, and bytes that were acknowledged by then, at each check."""
+        self._waited = 0.0
+        self._begun = 0.0
 
     async def send(self, message: Message) -> None:
         # A file fills the kernel's buffer directly, so that it is watched even if the transport's buffer is empty.
@@ -98,22 +107,34 @@ class _Response:
             await self._send(message)
             return
         loop = asyncio.get_running_loop()
-        self._acknowledged, self._progress_at = -1, loop.time()
-        self._timer = loop.call_later(min(_CHECK_SECONDS, self._timeout), self._check)
+        self._begun = loop.time()
+        if not self._marks:
+            self._mark(0.0)
+        self._timer = loop.call_later(self._next_check(self._waited), self._check)
         try:
             await self._send(message)
         finally:
             self._timer.cancel()
+            self._waited += loop.time() - self._begun
 
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
-        acknowledged = self._connection.acknowledged_bytes()
-        if acknowledged != self._acknowledged:
-            self._acknowledged, self._progress_at = acknowledged, loop.time()
-        elif loop.time() - self._progress_at >= self._timeout - _CHECK_SECONDS:
+        waited = self._waited + loop.time() - self._begun
+        self._mark(waited)
+        while self._marks[1][0] <= waited - self._window:
+            self._marks.popleft()
+        (since, before), (_, acknowledged) = self._marks[0], self._marks[-1]
+        if waited - since >= self._window and acknowledged - before < self._least:
             log.info("stalled_answer", taken=acknowledged)
             with suppress(OSError):  # wakes a waiter on a duplicate descriptor, which an abort does not close
                 self._connection.socket.shutdown(SHUT_RDWR)
             self._connection.transport.abort()
             return
-        self._timer = loop.call_later(min(_CHECK_SECONDS, self._timeout), self._check)
+        self._timer = loop.call_later(self._next_check(waited), self._check)
+
+    def _mark(self, waited: float) -> None:
+        self._marks.append((waited, self._connection.acknowledged_bytes()))
+
+    def _next_check(self, waited: float) -> float:
+        """Seconds until the next check of a response that has waited for so long."""
+        return max(0.0, self._marks[-1][0] + self._window / _CHECKS - waited)

@@ -32,8 +32,8 @@ Hypercorn, in `http1`
                      becomes a timer: a task for each request took 20 %
     TCPServer._close is replaced: a client that does not receive its response would hold the connection for ever
     TCPServer.protocol_send, _read_data
-                     cork the last response of a connection, end a task that waits to read, and respond to a client that
-                     has closed its own side alone
+                     write in pieces that `unsent` counts, cork the last response of a connection, end a task that
+                     waits to read, and respond to a client that has closed its own side alone
     TCPServer._task_group, _idle_timeout
                      are set and passed as its own `run` does
     H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream, _check_protocol
@@ -50,6 +50,11 @@ Hypercorn, in `request_tasks`
     TaskGroup.spawn_app, _task_group
                      put our queue in place of Hypercorn's, whose reader may have ended
   If either changes, a request fails; tests/security/test_left_clients.py shows it.
+
+asyncio, in `tls`
+    sslproto.SSLProtocol.max_size
+                     is reduced: each connection has a buffer of that size, half of what a silent client cost
+  If it changes, a TLS connection takes more memory.
 
 Hypercorn, in `http_server`
     WorkerContext.terminated

@@ -5,7 +5,7 @@ Each override says why it is there, or its share of the processor time of a cach
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from gateway.server.fast_connection import FastConnection
 from gateway.server.request_tasks import RequestTasks
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
+from gateway.server.unsent import PIECE, Unsent
 
 _RESET_CHECK_SECONDS = 1.0
 """The interval at which a half-closed connection is checked for a reset."""
@@ -43,6 +44,7 @@ class ConnectionOptions:
     context: WorkerContext
     timings: ServerTimings
     h11_type: type[StrictConnection]
+    unsent: Unsent
 
 
 class Http1Connection(TCPServer):
@@ -62,9 +64,11 @@ class Http1Connection(TCPServer):
         super().__init__(*parts)
         self._h11_type = options.h11_type
         self._last_bytes_seconds = options.timings.last_bytes
+        self._unsent = options.unsent
         self.idle_task = _IdleTimer(self.loop, options.timings.keep_alive, self._end_idle)  # type: ignore[assignment]
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._abort_timer: asyncio.TimerHandle | None = None
+        writer.transport.set_write_buffer_limits(high=PIECE)
 
     async def run(self) -> None:
         """Serve requests until the connection ends. Hypercorn's own way in would choose among protocols."""
@@ -105,9 +109,27 @@ class Http1Connection(TCPServer):
             self.protocol.end_reading()
         elif isinstance(event, _LastData) and not self._encrypted:
             self._cork()
-        await super().protocol_send(event)
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        else:
+            await super().protocol_send(event)
         if self.writer.transport.is_closing():
             self.protocol.end_reading()
+
+    async def _write(self, data: bytes) -> None:
+        """Write in pieces, each after the client has received most of the ones before."""
+        transport = self.writer.transport
+        async with self.send_lock:
+            try:
+                for piece in (data,) if len(data) <= PIECE else _pieces(data):
+                    self.writer.write(piece)
+                    if (buffered := transport.get_write_buffer_size()) <= PIECE:
+                        await self.writer.drain()
+                        continue
+                    with self._unsent.waiting(data, buffered, transport.abort):
+                        await self.writer.drain()
+            except (ConnectionError, RuntimeError):
+                await self.protocol.handle(Closed())
 
     def _cork(self) -> None:
         """Hold back the data that is written next, so that it leaves in one packet with the close that follows at once.
@@ -166,6 +188,12 @@ class Http1Connection(TCPServer):
             if self._abort_timer is not None:
                 self._abort_timer.cancel()
             await self.idle_task.stop()
+
+
+def _pieces(data: bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE):
+        yield view[start : start + PIECE]
 
 
 @dataclass(frozen=True)
@@ -316,7 +344,12 @@ class _Stream(HTTPStream):
         if closes is not None:
             ending = b"Connection: close\r\n" if closes else b""
             content = b"" if suppress_body(self.scope["method"], status) else body
-            data = b"HTTP/1.1 %d \r\n%b%b\r\n%b" % (status, lines, ending, content)
+            data = b"HTTP/1.1 %d \r\n%b%b\r\n" % (status, lines, ending)
+            if len(content) <= PIECE:
+                data += content
+            else:  # is not copied, since other responses may send the same document
+                await self._protocol.send(RawData(data))
+                data = content
             await self._protocol.send(_LastData(data) if closes and not last else RawData(data))
         self.response, self.state = start, ASGIHTTPState.CLOSED
         await self.send(StreamClosed(stream_id=self.stream_id))

@@ -26,7 +26,8 @@ from gateway.server.http1 import ConnectionOptions, Http1Connection
 from gateway.server.request_head import HEAD_LIMIT
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
-from gateway.server.tls import TlsFiles, TlsUnusable, tls_context
+from gateway.server.tls import TlsFiles, TlsUnusable, shrink_read_buffers, tls_context
+from gateway.server.unsent import Unsent
 
 log = structlog.get_logger()
 
@@ -58,21 +59,29 @@ class Server:
         server_state: ServerState | None = None,
         timings: ServerTimings = DEFAULT_TIMINGS,
         h11_type: type[StrictConnection] | None = None,
+        unsent: Unsent | None = None,
     ) -> None:
         """Prepare to serve. Raises TlsUnusable.
 
         `connections`: how many at once; by default as many as descriptors allow. `server_state` is kept up to date with
         how many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
+        `unsent` bounds what waits for clients that do not receive.
         """
         self._server_state = server_state or ServerState()
         self._app = app
         self._tls = tls
         self._context = tls_context(tls) if tls else None
+        if tls:
+            shrink_read_buffers()
         self._limit = connections or connection_limit()
         self._timings = timings
         self._worker = WorkerContext(None)
         self._options = ConnectionOptions(
-            config=_config(timings), context=self._worker, timings=timings, h11_type=h11_type or connection_type()
+            config=_config(timings),
+            context=self._worker,
+            timings=timings,
+            h11_type=h11_type or connection_type(),
+            unsent=unsent or Unsent(),
         )
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
         self._rejected: set[asyncio.Task[None]] = set()

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from cache.oci.digest import Digest
@@ -16,6 +15,7 @@ from cache.oci.names import Tag, parse_reference
 from gateway.auth.permissions import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
+from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
 from gateway.repositories import OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
@@ -32,12 +32,14 @@ class Pull:
 
     def __init__(self, opener: RepositoryOpener) -> None:
         self._opener = opener
+        self._documents = Documents()
 
     async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         found = await opened.repository.manifest(_reference(endpoint))
         opened.prefetch(found)
-        return ManifestResponse(found.manifest.descriptor, found.manifest, found.status, request.headers)
+        manifest = self._documents.share(found.manifest.raw)
+        return ManifestResponse(found.manifest.descriptor, manifest, found.status, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
@@ -66,7 +68,7 @@ class Pull:
                 query["ns"] = root.link_namespace
             url = f"{root.url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
             headers["Link"] = f'<{url}>; rel="next"'
-        return JSONResponse({"name": str(endpoint.name), "tags": page.tags}, headers=headers)
+        return self._send_json({"name": str(endpoint.name), "tags": page.tags}, "application/json", headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
@@ -77,7 +79,11 @@ class Pull:
             manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
         index: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
         headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
-        return Response(json.dumps(index), media_type=OCI_INDEX, headers=headers)
+        return self._send_json(index, OCI_INDEX, headers)
+
+    def _send_json(self, document: dict[str, Any], media_type: str, headers: dict[str, str]) -> ASGIApp:
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return DocumentResponse(self._documents.share(body), media_type, headers)
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
         root = chosen_root(request.scope).root

@@ -10,7 +10,6 @@ from starlette.types import Receive, Scope, Send
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RangeInvalid, RegistryError
-from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCTET_STREAM
 from cache.proxy.errors import headers_due
 from cache.proxy.pull_through import PullTimings
@@ -18,10 +17,12 @@ from cache.repository import CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent, LocalBlob, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
+from gateway.http.documents import Document
 from gateway.http.errors import API_VERSION
 from gateway.server.zerocopy import EXTENSION
 
-PIECE = 1024 * 1024
+PIECE = 128 * 1024
+"""Bytes of a blob that are read at once where the kernel cannot send them; a slow client holds as many in memory."""
 HEADERS_SECONDS = PullTimings().headers
 _MORE = {"more_body": True}
 
@@ -146,10 +147,10 @@ class ManifestResponse:
     """A manifest byte for byte, or 304 if the client has it; only the headers where `manifest` is None (HEAD)."""
 
     def __init__(
-        self, descriptor: Descriptor, manifest: Manifest | None, status: CacheStatus, request: Headers
+        self, descriptor: Descriptor, manifest: Document | None, status: CacheStatus, request: Headers
     ) -> None:
         self._descriptor = descriptor
-        self._raw = manifest.raw if manifest else b""
+        self._manifest = manifest
         self._status = status
         self._request = request
 
@@ -165,7 +166,7 @@ class ManifestResponse:
         else:
             head = _manifest_head(descriptor, self._status)
         await send({"type": "http.response.start", "status": 200, "headers": head})
-        await send({"type": "http.response.body", "body": self._raw})
+        await send({"type": "http.response.body", "body": self._manifest.body if self._manifest else b""})
 
 
 @lru_cache(4096)

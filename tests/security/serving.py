@@ -13,6 +13,7 @@ from gateway.server.http_server import Server
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
 from gateway.server.tls import TlsFiles
+from gateway.server.unsent import Unsent
 from tests.parts.processes import HOST, wait_until
 
 WITHIN = 10.0
@@ -53,11 +54,12 @@ async def serving(
     tls: TlsFiles | None = None,
     timings: ServerTimings = DEFAULT_TIMINGS,
     h11_type: type[StrictConnection] | None = None,
+    unsent: Unsent | None = None,
 ) -> AsyncIterator[Served]:
     listener = socket.create_server((HOST, 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
     stop = asyncio.Event()
-    server = Server(app, tls=tls, connections=connections, timings=timings, h11_type=h11_type)
+    server = Server(app, tls=tls, connections=connections, timings=timings, h11_type=h11_type, unsent=unsent)
     running = asyncio.ensure_future(server.serve(listener, stop, grace=0.5))
     try:
         yield Served(listener.getsockname()[1])

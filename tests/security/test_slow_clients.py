@@ -1,6 +1,7 @@
 """Tests of clients that hold connections: each of them is disconnected in time, and no other client is affected."""
 
 import asyncio
+import os
 import socket
 import struct
 import tempfile
@@ -19,6 +20,7 @@ from gateway.http.disconnect import while_connected
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
+from gateway.server.unsent import Unsent
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
 from gateway.settings.tables import Settings
 from gateway.wiring.app import running
@@ -48,7 +50,8 @@ def test_nobody_holds_a_connection_for_longer_than_this() -> None:
     assert DEFAULT_TIMINGS.keep_alive <= 10
     assert DEFAULT_STALL_LIMITS.body_window <= 30
     assert DEFAULT_STALL_LIMITS.body_bytes / DEFAULT_STALL_LIMITS.body_window >= 1024
-    assert DEFAULT_STALL_LIMITS.response_timeout <= 60
+    assert DEFAULT_STALL_LIMITS.response_window <= 60
+    assert DEFAULT_STALL_LIMITS.response_rate >= 1024
     assert DEFAULT_TIMINGS.last_bytes <= 60
     assert DEFAULT_TIMINGS.tls_handshake <= 10
 
@@ -185,7 +188,7 @@ def file() -> Iterator[IO[bytes]]:
 
 
 def watched(app: ASGIApp, zero_copy: bool) -> ASGIApp:
-    return ConnectionInScope(ZeroCopy(StalledClients(app, StallLimits(response_timeout=TIMEOUT)), zero_copy))
+    return ConnectionInScope(ZeroCopy(StalledClients(app, StallLimits(response_window=TIMEOUT)), zero_copy))
 
 
 @pytest.mark.parametrize("zero_copy", [False, True])
@@ -214,6 +217,28 @@ async def test_an_answer_that_is_taken_slowly_goes_on(zero_copy: bool, file: IO[
                 assert await loop.sock_recv(connection, 2000)
 
 
+@pytest.mark.parametrize("zero_copy", [False, True])
+async def test_an_answer_that_is_taken_too_slowly_is_ended(zero_copy: bool, file: IO[bytes]) -> None:
+    """A client that receives some bytes in each window, but too few, is disconnected, whether or not the bytes of one
+    message are enough to make the response wait for that long."""
+    limits = StallLimits(response_window=WINDOW, response_rate=10_000_000)
+    async with serving(ConnectionInScope(ZeroCopy(StalledClients(Endless(file), limits), zero_copy))) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with served.connect(SMALL_BUFFER) as connection:
+            await loop.sock_sendall(connection, GET)
+
+            async def trickle() -> None:
+                with suppress(ConnectionError):
+                    while True:
+                        await asyncio.sleep(WINDOW / 20)
+                        if not await loop.sock_recv(connection, 2000):
+                            break
+
+            trickling = asyncio.ensure_future(trickle())
+            await served.settles(before + 1)
+            await trickling
+
+
 @pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
 @pytest.mark.parametrize("size", [40_000, 60_000])
 async def test_a_short_answer_that_nobody_takes_is_ended_too(request_: bytes, size: int) -> None:
@@ -231,6 +256,31 @@ async def test_a_short_answer_that_nobody_takes_is_ended_too(request_: bytes, si
             await loop.sock_sendall(connection, request_)
             await loop.sock_recv(connection, 100)
             await served.settles(before + 1)
+
+
+async def test_what_waits_for_all_is_limited() -> None:
+    """Above the limit the responses that have waited longest are ended; a client that receives is served."""
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        body = os.urandom(8) * 250_000
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    unsent = Unsent(7_000_000)
+    async with serving(ConnectionInScope(StalledClients(large)), unsent=unsent) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
+        with ExitStack() as held:
+            for _ in range(10):
+                connection = held.enter_context(served.connect(SMALL_BUFFER))
+                await loop.sock_sendall(connection, GET)
+                assert await loop.sock_recv(connection, 100)
+            await served.settles(before + 10 + 3)
+            assert unsent.bytes > 0
+            with served.connect() as healthy:
+                await loop.sock_sendall(healthy, GET_AND_CLOSE)
+                assert len(await read_to_end(healthy)) > 2_000_000
+        await served.settles(before)
+        assert unsent.bytes == 0
 
 
 async def test_a_stopped_server_does_not_wait_for_those_who_take_nothing(file: IO[bytes]) -> None:
@@ -252,7 +302,7 @@ async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> No
         b" / ", f" /v2/hub/dependency_proxy/containers/library/any/blobs/{digest} ".encode()
     )
     await prepare(scratch)
-    limits = StallLimits(response_timeout=TIMEOUT)
+    limits = StallLimits(response_window=TIMEOUT)
     async with running(settings, ["http://127.0.0.1:8080"], stalls=limits) as [app], serving(app) as served:
         await asyncio.to_thread(raw.get, f"http://{HOST}:{served.port}{request.split()[1].decode()}")
         before, loop = served.descriptors, asyncio.get_running_loop()

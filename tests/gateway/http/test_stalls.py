@@ -38,7 +38,7 @@ async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
     stop, listener, server_state = asyncio.Event(), listen(0), ServerState()
-    limits = StallLimits(response_timeout=0.5)
+    limits = StallLimits(response_window=0.5)
     async with running(Settings.model_validate(given), ["http://127.0.0.1"], stalls=limits) as [app]:
         assert (await send_request(app, "GET", target)).complete
         serving = asyncio.ensure_future(Server(app, server_state=server_state).serve(listener, stop, 1.0))

@@ -17,6 +17,7 @@ from cache.oci.media_types import OCI_INDEX
 from cache.repository import CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent
 from cache.values import Outcome
+from gateway.http.documents import Document
 from gateway.v2.errors import ErrorRendering
 from gateway.v2.responses import PIECE, BlobResponse, ManifestResponse, PulledBlob, cache_headers
 from tests.gateway.asgi import Client, Exchange, scope_of
@@ -392,7 +393,8 @@ INDEX = Manifest.parse(OCI_INDEX, b'{"schemaVersion": 2,  "manifests": []}\n')
 
 @pytest.mark.parametrize("manifest", [INDEX, None], ids=["GET", "HEAD"])
 async def test_a_manifest_is_byte_for_byte_what_it_was(manifest: Manifest | None) -> None:
-    response = ManifestResponse(INDEX.descriptor, manifest, MISS, Headers())
+    document = Document(manifest.raw) if manifest else None
+    response = ManifestResponse(INDEX.descriptor, document, MISS, Headers())
     found = await Client(scope_of("GET", "/")).request(response)
     assert (found.status, found.body) == (200, INDEX.raw if manifest else b"")
     assert sorted(found.headers.lines) == [
@@ -407,7 +409,8 @@ async def test_a_manifest_is_byte_for_byte_what_it_was(manifest: Manifest | None
 
 async def test_a_manifest_that_the_client_has_is_answered_304() -> None:
     given = Headers({"If-None-Match": f'"{INDEX.descriptor.digest}"'})
-    found = await Client(scope_of("GET", "/")).request(ManifestResponse(INDEX.descriptor, INDEX, MISS, given))
+    response = ManifestResponse(INDEX.descriptor, Document(INDEX.raw), MISS, given)
+    found = await Client(scope_of("GET", "/")).request(response)
     assert (found.status, found.body) == (304, b"")
     assert found.headers["docker-content-digest"] == str(INDEX.descriptor.digest)
     assert "content-length" not in found.headers
