@@ -59,6 +59,7 @@ class EvictedContent:
 class CacheLevel:
     """Fill level of the cache and its disk: `size` and `disk_free` in bytes, `blobs` as a count.
 
+    `other`: bytes of the quarantine and the databases, which count for the maximum size of the cache as `size` does.
     `free_files`: files that the disk can still take, None where their number is not limited.
     """
 
@@ -66,6 +67,7 @@ class CacheLevel:
     blobs: int
     disk_free: int
     free_files: int | None = None
+    other: int = 0
 
 
 class CacheEvents:

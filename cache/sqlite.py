@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -184,6 +184,34 @@ def writing(engine: Engine, path: Path) -> Iterator[Connection]:
     """Open a transaction that writes to the file, alone among all writers. Raises DatabaseUnusable."""
     with explained(path), alone(path), engine.execution_options(**WRITES).begin() as connection:
         yield connection
+
+
+def compact(engine: Engine, path: Path, spare: int = 0) -> bool:
+    """Give the unused pages of the file back to the disk if they are more than `spare` bytes and than half of it.
+
+    Writers wait meanwhile. Return whether it was done. Raises DatabaseUnusable.
+    """
+    with explained(path), alone(path), engine.connect() as connection:
+        # The first statement opens a transaction, in which VACUUM is refused.
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        [free], [pages], [size] = (
+            driver.execute(f"PRAGMA {name}").fetchone() for name in ("freelist_count", "page_count", "page_size")
+        )
+        if free * size <= spare or free * 2 <= pages:
+            return False
+        driver.execute("VACUUM")
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return True
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of a database and of the files beside it; what is missing counts as nothing."""
+    total = 0
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            total += path.with_name(path.name + suffix).stat().st_size
+    return total
 
 
 def _poll_lock(descriptor: int, path: Path, seconds: float) -> None:

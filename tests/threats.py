@@ -958,6 +958,46 @@ THREATS = [
         Disarm("gateway/data_folder.py", "if not disk_space(data).lacks(NEEDED_BYTES, NEEDED_FILES):", "if True:"),
     ),
     Threat(
+        "records for ever",
+        "Tags that were only asked for, names of images and ages of tags stay in the index, also once all is evicted.",
+        "They are deleted when nothing needs them any more, and the file gives its space back.",
+        (
+            "tests/cache/index/test_records.py",
+            "tests/cache/retention/test_sweep.py::test_records_that_nothing_needs_are_deleted_now_and_then",
+        ),
+        Disarm(
+            "cache/index/records.py",
+            "_STATEMENTS = (_POINTERS, _SIGHTINGS, _IMAGES)",
+            "_STATEMENTS: tuple[str, ...] = ()",
+        ),
+    ),
+    Threat(
+        "a cooldown that is forgotten",
+        "The first sighting of a digest is deleted, which then counts as never seen, and may be pulled by digest.",
+        "A sighting outlives the longest cooldown that a group can have, whatever is evicted.",
+        ("tests/cache/index/test_records.py::test_the_age_of_a_tag_outlives_its_content_and_every_cooldown",),
+        Disarm("cache/index/records.py", "SIGHTING_SECONDS = 400 * DAY", "SIGHTING_SECONDS = DAY"),
+    ),
+    Threat(
+        "quarantine and databases beyond the cap",
+        "Refused bodies and records fill the disk beside a cache that keeps to its size.",
+        "They count for the size of the cache.",
+        (
+            "tests/cache/retention/test_sweep.py::test_the_quarantine_counts_for_the_cap_and_is_deleted_first",
+            "tests/cache/retention/test_sweep.py::test_the_databases_count_for_the_cap_beyond_what_every_cache_needs",
+        ),
+        Disarm(
+            "cache/retention/sweep.py", "other = self._quarantine.size() + self._maintenance.overhead()", "other = 0"
+        ),
+    ),
+    Threat(
+        "content evicted for evidence",
+        "Bodies that an upstream was refused for displace content that clients pull.",
+        "Where space is needed, quarantined files are deleted first.",
+        ("tests/cache/retention/test_sweep.py::test_the_quarantine_counts_for_the_cap_and_is_deleted_first",),
+        Disarm("cache/retention/sweep.py", "freed += self._quarantine.make_room(", "freed += 0 * int("),
+    ),
+    Threat(
         "warming counts damaged files",
         "`cache warm` finds a file of the blob's name, whatever is in it, and reports the image as cached.",
         "A blob is held if its file has the recorded size.",

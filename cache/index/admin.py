@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
 from cache.index.change_log import ChangeLog
+from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
 from cache.index.sql import ensure_image, find_image, to_pointer, to_source
@@ -55,6 +56,10 @@ class CacheAdmin:
                 for table in (blobs, manifests, images, pointers)
             ]
         return CacheTotals(size, *counts)
+
+    def sweep_records(self, now: float) -> int:
+        """Delete pointers, sightings and images that nothing needs; return how many. Give unused space back."""
+        return sweep_records(self._engine, self._path, now)
 
     def pointers(self, source: Source | None = None, image: RepositoryName | None = None) -> list[TagPointer]:
         """List the pointers of the whole cache, or of one image; sorted by image and tag."""

@@ -12,13 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
 
+from cache.index.records import sweep_records
 from cache.index.removal import remove_rows
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
 from cache.index.sql import closure, to_source
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.sqlite import alone, explained, listen, reading, url, writing
+from cache.sqlite import alone, explained, file_bytes, listen, reading, url, writing
 from cache.values import Source
 
 _LEAST_USED = """
@@ -51,6 +52,13 @@ _SWEEP_GONE = """
     AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = gone.digest)
     AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = gone.digest)
 """
+
+
+DATABASE_ALLOWANCE = 16 * 1024 * 1024
+"""Bytes of the databases that do not count for the size of the cache: journals alone may take half of them."""
+
+
+_UNUSED = ("freelist_count", "page_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,21 @@ class CacheMaintenance:
         with self._reading() as connection:
             rows = connection.execute(select(totals.c.kind, totals.c.bytes, totals.c["count"])).all()
         return CacheSize(sum(size for _, size, _ in rows), next(count for kind, _, count in rows if kind == "blobs"))
+
+    def database_bytes(self) -> int:
+        """Bytes of the index and the usage file on the disk, with all that is beside them."""
+        return file_bytes(self._path) + file_bytes(self._usage.path)
+
+    def overhead(self) -> int:
+        """Bytes of the databases beyond the manifests in them, their unused pages, and what every cache needs."""
+        with self._reading() as connection:
+            documents: int = connection.scalar(select(totals.c.bytes).where(totals.c.kind == "manifests")) or 0
+            free, size = (int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()) for name in _UNUSED)
+        return max(0, self.database_bytes() - documents - free * size - DATABASE_ALLOWANCE)
+
+    def sweep_records(self, now: float) -> int:
+        """Delete pointers, sightings and images that nothing needs; return how many. Give unused space back."""
+        return sweep_records(self._engine, self._path, now, DATABASE_ALLOWANCE)
 
     def least_used(self, count: int, *, gone: bool) -> Iterator[list[CachedItem]]:
         """Yield pages of cached items, the least recently used first."""

@@ -28,6 +28,9 @@ GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of an image's config that are read for its date."""
 
+LONGEST_COOLDOWN = timedelta(days=365)
+"""The index remembers for longer than this when it first saw a digest under a tag."""
+
 _CREATED = "org.opencontainers.image.created"
 _FIRST_IMAGES = datetime(2013, 1, 1, tzinfo=UTC)
 """Reproducible builds are dated 1970 and the like, which is no date."""

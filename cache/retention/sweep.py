@@ -99,16 +99,23 @@ class Evictor:
 
     def level(self) -> CacheLevel:
         filled, space = self._maintenance.filled(), disk_space(self._folder)
-        return CacheLevel(filled.bytes, filled.blobs, space.free, space.free_files if space.files else None)
+        free_files = space.free_files if space.files else None
+        other = self._quarantine.size() + self._maintenance.overhead()
+        return CacheLevel(filled.bytes, filled.blobs, space.free, free_files, other)
 
     def short(self, level: CacheLevel) -> bool:
-        return shortage(level.size, level.disk_free, self._limits) > 0 or self._missing_files(level) > 0
+        return self._missing_bytes(level) > 0 or self._missing_files(level) > 0
 
     def pressed(self, level: CacheLevel) -> bool:
         """Whether the limits are near, so that the next sweep should follow soon."""
         limits = self._limits
         near_files = level.free_files is not None and level.free_files < limits.reserve_files * 2
-        return level.size > limits.max_size * 0.97 or level.disk_free < limits.reserve * 2 or near_files
+        near_size = level.size + level.other > limits.max_size * 0.97
+        return near_size or level.disk_free < limits.reserve * 2 or near_files
+
+    def _missing_bytes(self, level: CacheLevel) -> int:
+        """Bytes to delete until the limits are kept."""
+        return shortage(level.size + level.other, level.disk_free, self._limits)
 
     def _missing_files(self, level: CacheLevel) -> int:
         """Files to delete until as many as the limits reserve are free."""
@@ -140,10 +147,15 @@ class Evictor:
         freed = self._take(self._maintenance.larger(self._limits.max_size, PAGE), spared)
         if self._limits.max_unused:
             freed += self._take_unused(now, spared)
-        level = self.level()
-        wanted = shortage(level.size, level.disk_free, self._limits)
+        freed += self._quarantine.make_room(self._missing_bytes(self.level()))
+        wanted = self._missing_bytes(self.level())
         freed += self._choose_and_take(wanted, now, spared, manifests=True, stopped=stopped)
         return freed + self._take_files(self._missing_files(self.level()), now, spared)
+
+    def sweep_records(self) -> None:
+        """Delete records that nothing needs."""
+        if deleted := self._maintenance.sweep_records(time.time()):
+            log.info("records_swept", count=deleted)
 
     def tidy(self, prefix: str) -> int:
         """Make one folder of the store, such as `sha256:ab`, and its rows agree; return the bytes that were freed.
@@ -191,13 +203,12 @@ class Evictor:
         return freed
 
     def _free_disk(self, goal: int) -> int:
+        freed = self._quarantine.make_room(goal)
         now, spared = time.time(), self._maintenance.pinned()
         try:
-            freed = self._choose_and_take(goal, now, spared, manifests=False)
+            freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
         except DatabaseUnusable:  # the disk has no room to open the usage file
-            freed = self._take(self._maintenance.larger(0, BATCH)[:1], spared)
-        if freed < goal:
-            freed += self._quarantine.empty()
+            freed += self._take(self._maintenance.larger(0, BATCH)[:1], spared)
         if freed < goal:  # the usage file may be new, and files may have no row
             freed += sum(self.tidy(prefix) for prefix in prefixes())
             freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
@@ -285,7 +296,7 @@ class Sweeper(RoleThread):
         chores: Callable[[], object] = lambda: None,
         timings: SweepTimings = DEFAULT_TIMINGS,
     ) -> None:
-        """`chores`: other periodic cleanup, called in the thread."""
+        """`chores`: other periodic cleanup beside that of records, called in the thread."""
         super().__init__("sweep", role, timings.interval)
         self._evictor = evictor
         self._events = events
@@ -307,10 +318,11 @@ class Sweeper(RoleThread):
             self._chores_due = now + self._timings.chores
         elif now >= self._chores_due:
             self._chores_due = now + self._timings.chores
-            try:
-                self._chores()
-            except Exception:  # their failure must not keep the cache from its limits
-                log.exception("chores_failed")
+            for chore in (self._chores, self._evictor.sweep_records):
+                try:
+                    chore()
+                except Exception:  # its failure must not keep the cache from its limits
+                    log.exception("chores_failed")
 
     def _tidy(self, until: float) -> float:
         """Tidy folder by folder until a moment; return the seconds that are left. A round over all folders takes a

@@ -29,14 +29,26 @@ class Quarantine:
         with contextlib.suppress(OSError):
             write_new(self._place(name), content[:FILE_BYTES])
 
-    def empty(self) -> int:
-        """Delete everything because space is needed; return the bytes that were freed."""
-        freed = 0
+    def size(self) -> int:
+        """Bytes of all files. Raises nothing."""
+        total = 0
         with contextlib.suppress(OSError):
             for path in self._folder.iterdir():
-                size = path.stat().st_size
-                path.unlink(missing_ok=True)
-                freed += size
+                with contextlib.suppress(OSError):
+                    total += path.lstat().st_size
+        return total
+
+    def make_room(self, wanted: int) -> int:
+        """Delete the oldest files until `wanted` bytes are freed or none is left; return the bytes. Raises nothing."""
+        freed = 0
+        with contextlib.suppress(OSError):
+            for path in sorted(self._folder.iterdir()) if wanted > 0 else ():
+                with contextlib.suppress(OSError):
+                    size = path.lstat().st_size
+                    path.unlink()
+                    freed += size
+                if freed >= wanted:
+                    break
         return freed
 
     def _place(self, name: str) -> Path:

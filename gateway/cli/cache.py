@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,8 +15,9 @@ from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.retention.scrub import ReadLimiter
-from cache.sqlite import migrate
+from cache.sqlite import file_bytes, migrate
 from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
 from gateway.cli import folder
 from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument, parse_image
 from gateway.cli.output import Document, byte_count, print_columns, print_values, progress_bar
@@ -51,9 +53,13 @@ app.command("warm")(with_session(warm))
 def status(session: Session) -> None:
     """Show how much is cached, and how many pulls were served in the last thirty days."""
     totals = asdict(_open_admin(session).totals())
+    other = {
+        "database_bytes": file_bytes(session.folder.index) + file_bytes(session.folder.usage),
+        "quarantine_bytes": Quarantine(session.folder.quarantine).size(),
+    }
     served = figures(UsageFile(session.folder.usage).pulls())
     upstreams = [{"upstream": name, **asdict(own)} for name, own in served.upstreams.items()]
-    document = {**totals, "since": served.since, **asdict(served.total), "upstreams": upstreams}
+    document = {**totals, **other, "since": served.since, **asdict(served.total), "upstreams": upstreams}
     session.print(document, lambda: print_values(document))
 
 
@@ -131,6 +137,8 @@ def evict(
     with byte_count("evicting") as progress:
         reason, now = "by the command `cache evict`", datetime.now(UTC)
         evicted = evict_images(images, admin, store, happenings, reason, now, progress)
+    if everything:
+        admin.sweep_records(time.time())
     if image is not None and not (evicted.tags or evicted.bytes):
         raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
     session.print(asdict(evicted), lambda: print(f"evicted {evicted.tags} tags and {evicted.bytes} bytes"))

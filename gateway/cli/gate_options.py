@@ -10,12 +10,12 @@ import typer
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import Tag
-from cache.policy.gate import GLOB, OPEN, CooldownAction, Gate, Pin
+from cache.policy.gate import GLOB, LONGEST_COOLDOWN, OPEN, CooldownAction, Gate, Pin
 from gateway.cli.image import parse_image
 from gateway.cli.refusals import Refused
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, locate_image
-from gateway.settings.units import parse_duration
+from gateway.settings.units import format_duration, parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,10 @@ def _globs(texts: Sequence[str]) -> tuple[str, ...]:
 
 def _duration(text: str) -> timedelta:
     try:
-        return parse_duration(text)
+        cooldown = parse_duration(text)
     except ValueError as error:
         raise Refused(f"--cooldown: {error}") from error
+    if cooldown > LONGEST_COOLDOWN:
+        longest = format_duration(LONGEST_COOLDOWN)
+        raise Refused(f"--cooldown: {text} is longer than the age of a tag is remembered: write at most {longest}")
+    return cooldown

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cache.events import CacheEvents, CacheLevel
+from cache.index import maintenance
 from cache.index.admin import CacheAdmin
 from cache.index.maintenance import CacheMaintenance
 from cache.oci.digest import Digest
@@ -26,9 +27,9 @@ from cache.retention.sweep import Evictor, Sweeper, SweepTimings, prefixes
 from cache.runtime.disk import DiskSpace
 from cache.runtime.locks import Role
 from cache.sqlite import DatabaseUnusable
-from cache.values import BlobInfo, Link
+from cache.values import BlobInfo, Link, TagPointer
 from tests.cache.keeper import Keeper
-from tests.cache.samples import ALICE, ANONYMOUS, APP, LATEST, WEB, manifest_of, open_descriptors
+from tests.cache.samples import ALICE, ANONYMOUS, APP, LATEST, NOON, WEB, manifest_of, open_descriptors
 
 SIZE = 1000
 
@@ -291,6 +292,39 @@ async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keep
     assert await keeper.held(digest) == [True]
 
 
+async def test_the_quarantine_counts_for_the_cap_and_is_deleted_first(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number) for number in range(8)]
+    for number in range(3):
+        keeper.quarantine.take_bytes(bytes(SIZE), f"wrong {number}")
+    level = keeper.evictor.level()
+    assert (level.size, level.other) == (8 * SIZE, 3 * SIZE)
+    assert keeper.evictor.short(level)
+    assert keeper.evictor.sweep() == 2 * SIZE
+    assert [path.name.endswith("wrong-2") for path in (keeper.folder / "quarantine").iterdir()] == [True]
+    assert await keeper.held(*digests) == [True] * 8
+
+
+async def test_room_is_made_of_the_quarantine_first(keeper: Keeper) -> None:
+    digest = await keeper.put()
+    keeper.quarantine.take_bytes(bytes(2 * SIZE), "wrong")
+    assert keeper.evictor.make_room(SIZE) == 2 * SIZE
+    assert await keeper.held(digest) == [True]
+
+
+async def test_the_databases_count_for_the_cap_beyond_what_every_cache_needs(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.put_image(manifest_of("one"), "latest")
+    assert keeper.evictor.level().other == 0
+    monkeypatch.setattr(maintenance, "DATABASE_ALLOWANCE", 0)
+    files = [path for path in keeper.folder.iterdir() if ".db" in path.name and path.suffix != ".lock"]
+    documents = keeper.evictor.level().size
+    assert 0 < keeper.evictor.level().other <= sum(path.stat().st_size for path in files) - documents
+    digests = [await keeper.put(seed=number) for number in range(8)]
+    keeper.evictor.sweep()
+    assert not any(await keeper.held(*digests))
+
+
 def on_a_disk_of(files: int, keeper: Keeper) -> Callable[[object], DiskSpace]:
     """Space of a disk that takes so many files, and any number of bytes."""
 
@@ -456,6 +490,19 @@ async def test_chores_are_done_now_and_then_whatever_fails(keeper: Keeper, fails
     assert await asyncio.to_thread(often.wait, 10)
     sweeper.close()
     assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise([began, *done]))
+
+
+async def test_records_that_nothing_needs_are_deleted_now_and_then(keeper: Keeper) -> None:
+    await keeper.index.record(TagPointer(ANONYMOUS, APP, LATEST, manifest_of("one").descriptor, NOON))
+    admin = CacheAdmin(keeper.folder / "cache.db")
+    assert admin.images() == [(ANONYMOUS, APP)]
+    timings = SweepTimings(interval=0.01, chores=0.02)
+    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), timings=timings)
+    sweeper.start()
+    async with asyncio.timeout(20):
+        while admin.images():  # noqa: ASYNC110  the thread of the sweep changes it
+            await asyncio.sleep(0.01)
+    sweeper.close()
 
 
 async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:

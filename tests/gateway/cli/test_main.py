@@ -166,6 +166,7 @@ def test_the_gate_of_a_group_is_chosen_changed_and_opened_again(terminal: Termin
         (("--allow", "Library/*"), "no glob on image names"),
         (("--deny", "alpine:latest"), "no glob on image names"),
         (("--cooldown", "soon"), "--cooldown: not a duration"),
+        (("--cooldown", "366d"), "write at most 365d"),
         (("--pin", "alpine:3.20"), "write IMAGE:TAG=DIGEST"),
         (("--pin", "alpine:3.20=sha256:12"), "write IMAGE:TAG=DIGEST"),
         (("--pin", f"alpine=sha256:{'a' * 64}"), "names no tag"),
