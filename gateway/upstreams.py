@@ -1,6 +1,6 @@
 """Upstreams: clients of all configured upstreams, each with the credential that a group may use."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -64,6 +64,43 @@ class Upstream:
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """An account whose content everybody may pull, since a group with anonymous pull presents it to an upstream.
+
+    `setting`: where the account is given to the group.
+    """
+
+    group: str
+    upstream: str
+    username: str
+    setting: str
+
+    @property
+    def reason(self) -> str:
+        return f"group {self.group} has anonymous pull: everybody may pull what account {self.username} may read"
+
+
+def open_accounts(groups: Iterable[Group], configured: Iterable[Upstream]) -> list[OpenAccount]:
+    """List the accounts that groups with anonymous pull present to the configured upstreams."""
+    upstreams = list(configured)
+    return [
+        OpenAccount(group.path, upstream.name, username, setting)
+        for group in groups
+        if group.proxy_enabled and group.anonymous_pull
+        for upstream in upstreams
+        for username, setting in _account_of(group, upstream)
+    ]
+
+
+def _account_of(group: Group, upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Yield the account that a group presents to an upstream, if there is one, and the setting that gives it."""
+    if group.upstream_username is not None and group.default_upstream == upstream.name:
+        yield group.upstream_username, f"upstream_username of group {group.path}"
+    elif upstream.lends_to(group):
+        yield upstream.username, f'groups of upstreams."{upstream.name}"'
+
+
 @lru_cache(4096)
 def _matches_any(name: str, globs: tuple[str, ...]) -> bool:
     """Whether a name matches one of the globs; remembered, since every pull needs it."""
@@ -123,6 +160,10 @@ class Upstreams:
         if group.upstream_username is not None and name == group.default_upstream:
             return Source(origin, CredentialId(group.upstream_username, group.id))
         return Source(origin, CredentialId(upstream.username) if upstream.lends_to(group) else ANONYMOUS)
+
+    def open_accounts(self, groups: Iterable[Group]) -> list[OpenAccount]:
+        """List the accounts that groups with anonymous pull present to these upstreams."""
+        return open_accounts(groups, self._configured.values())
 
     def client(self, group: Group, name: str) -> UpstreamClient:
         """The client with which a group pulls from an upstream: with mirrors, where the upstream has any."""

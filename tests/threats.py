@@ -1142,6 +1142,17 @@ THREATS = [
         Disarm("gateway/observability/log_lines.py", "if self._size + len(text) > QUEUE_CHARACTERS:", "if False:"),
     ),
     Threat(
+        "an account for everybody",
+        "An operator gives an open group an upstream login, and does not notice that everybody pulls with it.",
+        "`serve`, when it starts, and `doctor` warn of each such account, and name the setting.",
+        (
+            "tests/gateway/test_upstreams.py::test_an_account_is_open_to_all",
+            "tests/gateway/doctor/test_doctor.py::"
+            "test_accounts_by_which_everybody_may_pull_are_reported_by_serve_and_doctor",
+        ),
+        Disarm("gateway/upstreams.py", "if group.proxy_enabled and group.anonymous_pull\n", "if False\n"),
+    ),
+    Threat(
         "readable by others",
         "Other users of the machine read content, counts or addresses in the data folder.",
         "Whatever the umask, a command makes files and folders for its own user alone.",

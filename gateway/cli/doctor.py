@@ -39,6 +39,8 @@ _REMEDIES = {
     Remedy.NAME_OTHER_IMAGE: "see whether this image exists there and the account may pull it, or give another --image",
     Remedy.ALLOW_PULL: "let everybody pull through the group (`registry-gateway group update --anonymous-pull`), or do "
     "what the response contains",
+    Remedy.CLOSE_GROUP: "turn off anonymous_pull (`registry-gateway group update --no-anonymous-pull`), drop the "
+    'login of the group (--upstream-username ""), or take the group from the groups of the upstream',
     Remedy.CORRECT_LOGIN: "correct username and password_file of the upstream, or the login of the group "
     "(`registry-gateway group update --upstream-username --upstream-password-file`), and name its token service in "
     "token_hosts",
@@ -80,7 +82,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         installation = _read_installation(session)
     except (DatabaseUnusable, Refused) as error:
         return [*checks, failed("databases", str(error), "restore it, or look at its owner and its disk")]
-    checks.append(installation.summary())
+    checks += [installation.summary(), *installation.examine_accounts()]
     target: PullTarget | None = None
     try:
         target = _named_target(session, installation, image, group) if image else installation.cached_target()

@@ -33,10 +33,10 @@ async def open_existing(data: Path) -> AsyncIterator[Database]:
         yield database
 
 
-async def make(data: Path) -> None:
-    """Make the folder and its database where they are missing. Raises Refused, DatabaseUnusable."""
-    async with open_made(data):
-        pass
+async def make(data: Path) -> list[Group]:
+    """Make the folder and its database where they are missing; returns the groups. Raises Refused, DatabaseUnusable."""
+    async with open_made(data) as database, database.read() as connection:
+        return await groups.list_all(connection)
 
 
 async def read_groups(data: Path) -> list[Group]:

@@ -23,6 +23,8 @@ from gateway.namespaces.paths import proxied_name
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
 from gateway.settings.tables import Settings
+from gateway.upstreams import open_accounts
+from gateway.wiring.from_settings import configured_upstreams
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,8 +98,8 @@ def serve(
         "log_format": log_format,
     }
     settings = session.load(flags).settings
-    asyncio.run(folder.make(settings.data))
-    supervisor.serve(settings, partial(_print_urls, settings))
+    accounts = open_accounts(asyncio.run(folder.make(settings.data)), configured_upstreams(settings))
+    supervisor.serve(settings, accounts, partial(_print_urls, settings))
 
 
 def _print_urls(settings: Settings, urls: Sequence[str]) -> None:

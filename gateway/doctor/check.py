@@ -15,6 +15,7 @@ class Remedy(Enum):
     NAME_OTHER_IMAGE = auto()
     ALLOW_PULL = auto()
     CORRECT_LOGIN = auto()
+    CLOSE_GROUP = auto()
 
 
 @dataclass(frozen=True, slots=True)

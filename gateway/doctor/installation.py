@@ -10,7 +10,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore, is_stored
 from cache.upstream.registry_client import RegistryClient
 from gateway import docker_hub
-from gateway.doctor.check import Check, Remedy, failed, not_run, passed
+from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
 from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
 from gateway.namespaces.group import Group
@@ -34,6 +34,15 @@ class Installation:
     def summary(self) -> Check:
         """The check that passed when the databases were read, and how much they hold."""
         return passed("databases", f"{len(self._groups)} groups, {len(self._pointers)} cached tags")
+
+    def examine_accounts(self) -> list[Check]:
+        """Warn of accounts by which everybody may pull."""
+        return [
+            warned(
+                f"account of group {one.group} at {one.upstream}", f"{one.reason} ({one.setting})", Remedy.CLOSE_GROUP
+            )
+            for one in self._upstreams.open_accounts(self._groups)
+        ]
 
     def target(self, location: ProxiedLocation, reference: Tag | Digest | None) -> PullTarget:
         """The target for an image that a person named; its tag is `latest` without a reference."""

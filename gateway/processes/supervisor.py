@@ -34,6 +34,7 @@ from gateway.processes.worker import IGNORED, WorkerSetup, tls_files, work
 from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
 from gateway.server.tls import TlsUnusable, tls_context
 from gateway.settings.tables import Settings
+from gateway.upstreams import OpenAccount
 from gateway.wiring.from_settings import open_proxy_allowed
 
 log = structlog.get_logger()
@@ -42,10 +43,11 @@ LOCK_WAIT_SECONDS = 1.0
 """Workers whose parent was killed hold the folder for a moment longer."""
 
 
-def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
+def serve(settings: Settings, accounts: Sequence[OpenAccount], ready: Callable[[Sequence[str]], None]) -> None:
     """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
-    `ready` is called once, when the first worker serves, with the URLs of the main address and of the listeners.
+        `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
+    address and of the listeners.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
@@ -57,7 +59,7 @@ def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
                 tls_context(files)  # raises before anything is printed
             _prepare(settings.data)
             urls = urls_of(settings, listening)
-            _warn(settings, urls)
+            _warn(settings, urls, accounts)
             _serve_by_workers(settings, listening, urls, partial(ready, urls))
     except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         raise CannotStart(str(error)) from error
@@ -178,7 +180,7 @@ def _announced(data: Path, urls: Sequence[str]) -> Iterator[None]:
         data_folder.withdraw_server(data)
 
 
-def _warn(settings: Settings, urls: Sequence[str]) -> None:
+def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccount]) -> None:
     if mode := data_folder.exposed_mode(settings.data):
         log.warning(
             "data_folder_exposed",
@@ -193,11 +195,12 @@ def _warn(settings: Settings, urls: Sequence[str]) -> None:
             reason="groups with anonymous pull are refused because this server is reached beyond its own machine",
             remedy="set allow_open_proxy = true if everybody who reaches it may pull",
         )
-    for name, upstream in settings.upstreams.items():
-        if upstream.username and upstream.groups:
-            log.warning(
-                "credential_lent",
-                upstream=name,
-                groups=list(upstream.groups),
-                reason="everybody who may pull through these groups reads what this account may read",
-            )
+    for account in accounts:
+        log.warning(
+            "account_open_to_all",
+            group=account.group,
+            upstream=account.upstream,
+            setting=account.setting,
+            reason=account.reason,
+            remedy="turn off anonymous_pull of the group, or take the account from it",
+        )

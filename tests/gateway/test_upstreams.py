@@ -15,7 +15,7 @@ from cache.values import Origin
 from gateway.keys.sealing import Sealer
 from gateway.keys.upstream_login import seal_login
 from gateway.namespaces.group import Group, Login, Visibility
-from gateway.upstreams import Upstream, Upstreams
+from gateway.upstreams import Upstream, Upstreams, open_accounts
 from tests.parts.images import Images
 from tests.parts.liar import Liar
 from tests.parts.lies import Lie, refused
@@ -88,6 +88,30 @@ def test_an_upstream_permits(allow: tuple[str, ...], deny: tuple[str, ...], imag
 )
 def test_the_configured_credential_serves(upstream: Upstream, group: Group, expected: bool) -> None:
     assert upstream.lends_to(group) is expected
+
+
+OWN = {"upstream_username": "theirs", "upstream_password_sealed": "sealed"}
+
+
+@pytest.mark.parametrize(
+    ("group", "upstream", "expected"),
+    [
+        (OPEN, HUB, []),
+        (OPEN, ACCOUNT, []),
+        (CLOSED, ACCOUNT, []),
+        (replace(CLOSED, **OWN), HUB, []),
+        (replace(OPEN, **OWN), HUB, [("theirs", "upstream_username of group hub")]),
+        (replace(OPEN, **OWN), ACCOUNT, [("theirs", "upstream_username of group hub")]),
+        (replace(OPEN, **OWN, proxy_enabled=False), HUB, []),
+        (replace(OPEN, **OWN), replace(HUB, name="quay.io"), []),
+        (OPEN, replace(ACCOUNT, groups=frozenset({"hub"})), [("ours", 'groups of upstreams."docker.io"')]),
+        (CLOSED, replace(ACCOUNT, groups=frozenset({"team"})), []),
+    ],
+)
+def test_an_account_is_open_to_all(group: Group, upstream: Upstream, expected: list[tuple[str, str]]) -> None:
+    accounts = open_accounts([group], [upstream])
+    assert [(account.username, account.setting) for account in accounts] == expected
+    assert all((account.group, account.upstream) == (group.path, upstream.name) for account in accounts)
 
 
 @pytest.fixture

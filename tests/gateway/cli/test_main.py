@@ -16,6 +16,7 @@ from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.settings.tables import Settings
+from gateway.upstreams import OpenAccount
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -338,7 +339,7 @@ def test_settings_that_cannot_be_used_are_refused(terminal: Terminal, words: tup
 def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
 
-    def serve(settings: Settings, ready: Callable[[Sequence[str]], None]) -> None:
+    def serve(settings: Settings, _: Sequence[OpenAccount], ready: Callable[[Sequence[str]], None]) -> None:
         served.append(settings)
         raise CannotStart("no", remedy="stop it", settings=("data",))
 

@@ -385,6 +385,27 @@ def test_a_server_that_run_json_announces_but_that_cannot_be_reached_fails(
     assert all(lines[name].startswith("not run") for name in PULLS)
 
 
+def test_accounts_by_which_everybody_may_pull_are_reported_by_serve_and_doctor(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    lent = {**liar.settings(), "username": "ours", "password_file": "/nowhere", "groups": ["hub"]}
+    server = gateway({"upstreams": {"docker.io": liar.settings(), "lent.test": lent}}, start=False)
+    (server.directory / "password").write_text(CANARY)
+    password = f"--upstream-password-file={server.directory / 'password'}"
+    opened = ["--visibility=public", "--anonymous-pull"]
+    assert server.cli("group", "create", "open", *opened, "--upstream-username=theirs", password).returncode == 0
+    assert server.cli("group", "create", "closed", "--upstream-username=a", password).returncode == 0
+    server.start()
+    warned = [line for line in server.log_text().splitlines() if "account_open_to_all" in line]
+    assert len(warned) == 2
+    assert "groups of upstreams" in warned[0]
+    assert "upstream_username of group open" in warned[1]
+    found = {name: check for name, check in examined(server).items() if name.startswith("account of group")}
+    assert list(found) == ["account of group hub at lent.test", "account of group open at docker.io"]
+    assert all(check.ok and "anonymous_pull" in str(check.remedy) for check in found.values())
+    assert all("groups of" in check.detail or "upstream_username" in check.detail for check in found.values())
+
+
 def test_a_group_without_anonymous_pull_fails_every_client(
     hub: Hub, published: Publish, gateway: GatewayFactory
 ) -> None:
