@@ -314,6 +314,35 @@ THREATS = [
         Disarm("gateway/server/request_head.py", '_check_framing(checked, version == b"1.0")', "pass"),
     ),
     Threat(
+        "smuggled chunks",
+        "Two readers end one chunked body at different bytes, and one of them reads content as a request.",
+        "Chunks pass a decoder that refuses other line breaks than CRLF, odd sizes, and trailers without bound.",
+        (
+            "tests/gateway/server/test_chunked_body.py",
+            "tests/gateway/server/test_fast_connection.py::test_chunks_are_refused_however_they_arrive",
+            "tests/security/test_plain_h11.py::test_a_vector_is_answered_or_closed_as_the_table_says",
+        ),
+        Disarm("gateway/server/chunked_body.py", "if not _TRAILER.fullmatch(line):", "if False:"),
+    ),
+    Threat(
+        "unchecked chunks",
+        "Chunks that arrive behind their head are parsed by h11 alone, which is lax.",
+        "Every byte of a chunked body passes the decoder before h11 reads it.",
+        ("tests/gateway/server/test_fast_connection.py::test_chunks_are_refused_however_they_arrive",),
+        Disarm("gateway/server/strict_connection.py", "self._chunks = None if chunks.complete else chunks", "pass"),
+    ),
+    Threat(
+        "methods of two spellings",
+        "One layer takes `head` for HEAD, another for an unknown method with a body: responses are out of step.",
+        "A method is compared as it came; one that no path supports is refused in the words of its surface.",
+        ("tests/gateway/server/test_methods.py",),
+        Disarm(
+            "gateway/server/http1.py",
+            'method=request.method.decode("ascii")',
+            'method=request.method.decode("ascii").upper()',
+        ),
+    ),
+    Threat(
         "names that clients call us",
         "Host or a forwarding header appears in a link, or influences a decision.",
         "Links are made from `external_url` alone, and no forwarding header is read.",

@@ -2,9 +2,9 @@
 
 A connection passes these files: `acceptor` accepts it and completes the TLS handshake, `http_server` counts it against
 the cap, `http1` runs Hypercorn's protocol on it, `fast_connection` parses its request heads by `request_head` (or
-`strict_connection` checks them by it and h11 parses them), and the app is called with a `send` below which
-`client_connection` finds it again, for `zerocopy` and for timeouts. `request_tasks` calls the app, for which
-`request_messages` holds what arrives.
+`strict_connection` checks them by it and h11 parses them), `chunked_body` checks its chunks, and `request_tasks` calls
+the app, with messages that `request_messages` holds and a `send` below which `client_connection` finds the connection
+again, for `zerocopy` and for timeouts.
 
 h11's internals, in `fast_connection` alone
     _reader          is set to our reader of heads, at the start and after `start_next_cycle`: an ambiguous head must be
@@ -18,6 +18,10 @@ h11's internals, in `fast_connection` alone
   before a server starts. If they differ, the server logs `h11_not_recognised` and uses StrictConnection, in which h11
   parses what was checked, and Hypercorn's own stream. It refuses the same heads, and costs more.
   Held by tests/gateway/server/test_fast_connection.py, and by tests/security/test_plain_h11.py on a socket.
+
+h11's internals, in `strict_connection`
+    _process_error   records that chunks are refused
+  If it changes: a body of such chunks ends the connection without a response.
 
 h11, by its documented interface
     trailing_data, their_state, next_event, send, in `strict_connection`

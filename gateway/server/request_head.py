@@ -9,6 +9,7 @@ import re
 
 HEAD_LIMIT = 32 * 1024
 HEADER_LIMIT = 100
+METHOD_LIMIT = 32
 TARGET_LIMIT = 8 * 1024
 AUTHORIZATION_LIMIT = 8 * 1024
 LENGTH_DIGITS = 18
@@ -30,8 +31,8 @@ class HeadRefused(Exception):
         self.status = status
 
 
-RequestHead = tuple[bytes, bytes, bytes, list[tuple[bytes, bytes, bytes]]]
-"""Method, target, version and headers of a parsed head.
+RequestHead = tuple[bytes, bytes, bytes, list[tuple[bytes, bytes, bytes]], bool]
+"""Method, target, version and headers of a parsed head, and whether chunks follow it.
 
 A header is its name as it was sent, its name in lower case, and its value; `Upgrade` is left out.
 """
@@ -79,7 +80,7 @@ def parse_head(head: bytes) -> RequestHead:
         raise HeadRefused("Host is missing, repeated or malformed")
     if any(len(value) > AUTHORIZATION_LIMIT for value in checked.get(b"authorization", [])):
         raise HeadRefused(f"an Authorization of more than {AUTHORIZATION_LIMIT} bytes", 431)
-    return method, target, version, headers
+    return method, target, version, headers, b"transfer-encoding" in checked
 
 
 def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -89,6 +90,8 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     method, target, version = match.groups()
     if version not in (b"1.0", b"1.1"):
         raise HeadRefused("the HTTP version is neither 1.0 nor 1.1", 505)
+    if len(method) > METHOD_LIMIT:
+        raise HeadRefused(f"a method of more than {METHOD_LIMIT} bytes", 501)
     if len(target) > TARGET_LIMIT:
         raise HeadRefused(f"a target of more than {TARGET_LIMIT} bytes", 414)
     if not target.startswith(b"/") or target.startswith(b"//"):

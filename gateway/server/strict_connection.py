@@ -1,20 +1,37 @@
-"""StrictConnection: an h11 connection that refuses ambiguous request heads, by h11's public interface alone."""
+"""StrictConnection: an h11 connection that refuses ambiguous heads and chunks.
+
+It needs h11's public interface alone, except one method, without which a refused body ends the connection unanswered.
+"""
 
 from functools import lru_cache
 
 import h11
 
+from gateway.server.chunked_body import ChunkedBody, ChunksRefused
 from gateway.server.request_head import HeadRefused, find_head_end, parse_whole_head
 
 _END = h11.EndOfMessage()
 
 
 class StrictConnection(h11.Connection):
-    """The server's side of one connection. Each request head is checked before h11 parses it."""
+    """The server's side of one connection. Each request head, and each chunk, is checked before h11 parses it."""
 
     def __init__(self, head_limit: int) -> None:
         """`head_limit`: maximum bytes of an incomplete head."""
         super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
+        self._chunks: ChunkedBody | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        super().receive_data(data)
+        if self._chunks is None:
+            return
+        try:
+            self._chunks.decode(data)
+        except ChunksRefused:
+            self._process_error(self.their_role)  # the next event is an error then
+            self._chunks = None
+        else:
+            self._chunks = None if self._chunks.complete else self._chunks
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Parse the next event. Raises RemoteProtocolError, for a refused head with the response's status."""
@@ -23,10 +40,21 @@ class StrictConnection(h11.Connection):
             end = find_head_end(data)
             if end is not None:
                 try:
-                    parse_whole_head(data, end)
+                    *_, is_chunked = parse_whole_head(data, end)
+                    if is_chunked:
+                        self._expect_chunks(data[end:])
                 except HeadRefused as refusal:
                     raise h11.RemoteProtocolError(str(refusal), error_status_hint=refusal.status) from refusal
         return super().next_event()
+
+    def _expect_chunks(self, received: bytes) -> None:
+        """Check the chunks that follow a head, beginning with those that came with it. Raises HeadRefused."""
+        chunks = ChunkedBody()
+        try:
+            chunks.decode(received)
+        except ChunksRefused as refusal:
+            raise HeadRefused(str(refusal)) from refusal
+        self._chunks = None if chunks.complete else chunks
 
     def note_response(self, status: int, *, last: bool) -> bool | None:
         """Record a complete response that the caller sends itself; whether the connection ends with it.

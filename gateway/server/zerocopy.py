@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from h11 import Data
+from h11 import ERROR, Data, LocalProtocolError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.server.client_connection import ClientConnection, connection_of
@@ -67,7 +67,13 @@ async def send_file(connection: ClientConnection, file: int, offset: int, count:
     """
     async with connection.lock:
         length = Data(data=_Length(count))  # type: ignore[arg-type]
-        for piece in connection.h11_connection.send_with_data_passthrough(length) or []:
+        try:
+            pieces = connection.h11_connection.send_with_data_passthrough(length) or []
+        except LocalProtocolError as error:
+            if connection.h11_connection.their_state is not ERROR:
+                raise
+            raise ConnectionAbortedError("the client has broken off its request") from error
+        for piece in pieces:
             if isinstance(piece, _Length):
                 await _flush(connection)
                 await _send(connection.socket.fileno(), file, offset, count)

@@ -5,7 +5,7 @@ import asyncio
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +42,7 @@ class Handlers:
         self.waiting = asyncio.Event()
         self.go = asyncio.Event()
         self.cancelled = False
+        self.broken_off: OSError | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await getattr(self, scope["path"].strip("/"))(scope, receive, send)
@@ -96,14 +97,21 @@ class Handlers:
 
         await while_connected(receive, respond())
 
-    async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def respond() -> None:
-            await _start(send, BODY)
-            message: dict[str, Any] = {"type": EXTENSION, "file": self._file, "offset": 0, "count": BODY}
-            with suppress(OSError):  # the client has disconnected
-                await send(message)
+    async def waits_for_file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.waiting.set()
+        await self.go.wait()
+        await self._send_file(send)
 
-        await while_connected(receive, respond())
+    async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await while_connected(receive, self._send_file(send))
+
+    async def _send_file(self, send: Send) -> None:
+        await _start(send, BODY)
+        message: dict[str, Any] = {"type": EXTENSION, "file": self._file, "offset": 0, "count": BODY}
+        try:
+            await send(message)
+        except OSError as error:
+            self.broken_off = error
 
 
 async def _start(send: Send, length: int) -> None:

@@ -3,9 +3,9 @@
     pip install -e '.[fuzz]'
     python -m tests.security.fuzz [--seconds N] TARGET|all
 
-TARGET is one of: challenge, digest, head, manifest, name, range, reference. A target fails if an undocumented error
-escapes, if a value does not match what was parsed, or if one input takes five seconds. The failing input is left in a
-file whose name is printed; `--input FILE` reads it again. The exit status is 1 if any target failed.
+TARGET is one of: challenge, chunks, digest, head, manifest, name, range, reference. A target fails if an undocumented
+error escapes, if a value does not match what was parsed, or if one input takes five seconds. The failing input is left
+in a file whose name is printed; `--input FILE` reads it again. The exit status is 1 if any target failed.
 """
 
 import argparse
@@ -176,6 +176,29 @@ def assert_same(data: bytes, request: Any) -> None:
     assert target.startswith(b"/")
 
 
+def chunks() -> Check:
+    from h11._readers import ChunkedReader
+    from h11._receivebuffer import ReceiveBuffer
+
+    from gateway.server.chunked_body import ChunkedBody, ChunksRefused
+
+    def check(data: bytes) -> None:
+        body = ChunkedBody()
+        try:
+            parts, end = body.decode(data)
+        except ChunksRefused:
+            return
+        buffer, reader, content = ReceiveBuffer(), ChunkedReader(), b""
+        buffer += data
+        while (event := reader(buffer)) is not None and hasattr(event, "data"):
+            content += bytes(event.data)
+        assert content == b"".join(data[part] for part in parts)
+        assert (event is not None) == body.complete
+        assert not body.complete or bytes(buffer) == data[end:]
+
+    return check
+
+
 _HEX = b"a" * 64
 TARGETS = {
     "challenge": Target(
@@ -184,6 +207,10 @@ TARGETS = {
             b'Bearer realm="https://a.test/token",service="a",scope="repository:b:pull"',
             b'Basic realm="a\\"b", Digest qop="auth, auth-int", nonce=abc, Negotiate dG9rZW4=',
         ),
+    ),
+    "chunks": Target(
+        chunks,
+        (b'5;a="b";c\r\nhello\r\n0\r\nA: b\r\n\r\nGET /', b"a\r\n0123456789\r\n00\r\n\r\n"),
     ),
     "digest": Target(digest, (b"sha256:" + _HEX, b"sha512:" + _HEX * 2), 300),
     "head": Target(

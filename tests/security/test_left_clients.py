@@ -148,6 +148,22 @@ async def test_a_reset_is_noticed_after_a_half_close() -> None:
         assert server.handlers.cancelled
 
 
+async def test_no_file_follows_the_refusal_of_a_request() -> None:
+    """The app learns of it as of a client that has left."""
+    async with counted() as server:
+        loop, client = asyncio.get_running_loop(), connected(server.port)
+        async with asyncio.timeout(WITHIN):
+            await loop.sock_sendall(client, head("waits_for_file", CHUNKED))
+            await server.handlers.waiting.wait()
+            await loop.sock_sendall(client, b"nonsense\r\n")
+            assert (await loop.sock_recv(client, 1000)).startswith(b"HTTP/1.1 400 ")
+            server.handlers.go.set()
+            await until(lambda: server.handlers.broken_off is not None)
+            assert await loop.sock_recv(client, 1000) == b""
+        client.close()
+        await server.is_as_before()
+
+
 # TLS.
 
 

@@ -134,6 +134,42 @@ def test_a_head_is_refused_on_the_first_request_and_on_a_later_one(
         assert refusal.value.error_status_hint == status
 
 
+CHUNKED = f"{HEAD.replace('GET', 'PUT')}Transfer-Encoding: chunked\r\n\r\n"
+REFUSED_CHUNKS = {
+    "a sign": "+5\r\nhello\r\n0\r\n\r\n",
+    "CR in an extension": "5;a\rb\r\nhello\r\n0\r\n\r\n",
+    "bytes behind a chunk": "5\r\nhello!\r\n0\r\n\r\n",
+    "a trailer that ends with LF": "5\r\nhello\r\n0\r\nA: b\n\r\n",
+    "a folded trailer": "5\r\nhello\r\n0\r\nA: b\r\n c\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("with_head", [0, 1, 12])
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+@pytest.mark.parametrize("sent", REFUSED_CHUNKS.values(), ids=REFUSED_CHUNKS)
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_chunks_are_refused_however_they_arrive(
+    connection_type: type[StrictConnection], sent: str, step: int, with_head: int
+) -> None:
+    connection = connection_type(HEAD_LIMIT)
+    first, rest = CHUNKED + sent[:with_head], sent[with_head:]
+    with pytest.raises(h11.RemoteProtocolError) as refusal:
+        for piece in (first, *(rest[at : at + step] for at in range(0, len(rest), step))):
+            read(connection, piece, leaves=False)
+    assert refusal.value.error_status_hint == 400
+
+
+@pytest.mark.parametrize("connection_type", TYPES)
+def test_after_refused_chunks_only_the_refusal_is_sent(connection_type: type[StrictConnection]) -> None:
+    connection = connection_type(HEAD_LIMIT)
+    read(connection, CHUNKED, leaves=False)
+    with pytest.raises(h11.RemoteProtocolError):
+        read(connection, "nonsense\r\n", leaves=False)
+    connection.note_response(400, last=True)
+
+    assert connection.note_response(STATUS, last=False) is None
+
+
 # Another version of h11, whose internals are not these.
 
 
