@@ -503,6 +503,24 @@ THREATS = [
         ),
     ),
     Threat(
+        "waiting that tells of others",
+        "While an upstream's limit is used up, what another group holds is served or refused at once, all else later.",
+        "A proof of a right waits for its turn as a fetch does, and is refused as one would be.",
+        ("tests/cache/proxy/test_others.py", "tests/e2e/test_others.py"),
+        Disarm("cache/proxy/rights.py", "if self._client.pause(RequestKind.PULL):", "if False:"),
+    ),
+    Threat(
+        "responses that tell of others",
+        "A response, or the one after it, shows whether another image has pulled the content.",
+        "Content that is proved just now is a MISS, and a HEAD is forwarded and proves nothing.",
+        ("tests/cache/proxy/test_manifests.py", "tests/e2e/test_others.py", "tests/e2e/test_rights.py"),
+        Disarm(
+            "cache/proxy/repository.py",
+            "FoundManifest(held, MISS if proved[1] else COALESCED)",
+            "FoundManifest(held, REVALIDATED)",
+        ),
+    ),
+    Threat(
         "one refusal for a whole image",
         "A registry refuses one reference, by a policy for example, and everything cached of the image is lost.",
         "A refusal revokes its reference; the image is revoked only if its tags, or a tag that was good, are refused.",

@@ -17,7 +17,7 @@ from cache.proxy.errors import RETRY_AFTER, TranslatedBlob
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
-from cache.repository import COALESCED, HIT, MISS, REVALIDATED, FoundBlob, FoundManifest, FoundSize
+from cache.repository import COALESCED, HIT, MISS, FoundBlob, FoundManifest, FoundSize
 from cache.store.base import OpenBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
@@ -41,27 +41,32 @@ class ProxiedBlobs:
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
         for even_if_stored in (False, True):
-            if found := await self._open_stored(digest):
-                return found
+            if await self._rights.has(digest) and (stored := await self._shared.stored.open(digest)):
+                self._shared.usage.touch(digest, self._shared.clock())
+                return FoundBlob(stored, HIT)
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
+                        if found := await self._open_proved(digest):
+                            return found
                         follower, first = await self._follow(digest, even_if_stored=even_if_stored)
                 except Unstorable:
                     return FoundBlob(await self._open_uncached(digest), MISS)
                 if self._shared.prefetcher is not None:
-                    first = self._shared.prefetcher.is_first_reader(self._source, digest) or first
+                    first = first or self._shared.prefetcher.is_first_reader(self._source, digest)
                 blob = DownloadingBlob(follower, self._fetch(digest), self._calls.request_fill)
                 return FoundBlob(blob, MISS if first else COALESCED)
         raise UpstreamUnavailable("the blob was evicted while it was being opened; try again", RETRY_AFTER)
 
     async def stat(self, digest: Digest) -> FoundSize:
-        """The size of a blob; never starts a download. Raises BlobUnknown."""
+        """The size of a blob; never starts a download. Raises BlobUnknown.
+
+        Without a link the request is forwarded, and wins none: otherwise the next GET would tell whether another image
+        has the blob.
+        """
         info = await self._shared.stored.stat(digest)
         if info and await self._rights.has(digest):
             return FoundSize(info.size, HIT)
-        if info and await self._prove_right(digest):
-            return FoundSize(info.size, REVALIDATED)
         flight = self._shared.flights.find(self._source, digest)
         if flight and flight.verified and self._rights.may_read(flight):
             return FoundSize(flight.written, COALESCED)
@@ -87,15 +92,21 @@ class ProxiedBlobs:
             return follower
         return None
 
-    async def _open_stored(self, digest: Digest) -> FoundBlob | None:
-        """Open a cached blob; None if it is not cached, or the image has no right to it and cannot prove one."""
-        if await self._rights.has(digest) and (blob := await self._shared.stored.open(digest)):
-            self._shared.usage.touch(digest, self._shared.clock())
-            return FoundBlob(blob, HIT)
-        if await self._prove_right(digest) and (blob := await self._shared.stored.open(digest)):
-            self._shared.usage.touch(digest, self._shared.clock())
-            return FoundBlob(blob, REVALIDATED)
-        return None
+    async def _open_proved(self, digest: Digest) -> FoundBlob | None:
+        """Open a cached blob whose right the image proves now; None if it is not cached, or cannot be proved. Raises
+        UpstreamError.
+
+        The client cannot tell that another image has the blob: it waits for its turn as it would for a download, and
+        its response is a MISS.
+        """
+        if not await self._is_provable(digest):
+            return None
+        await self._calls.wait_turn(RequestKind.CONTENT)
+        first = await self._rights.proved_by(self._share_proof(digest))
+        if first is None or (blob := await self._shared.stored.open(digest)) is None:
+            return None
+        self._shared.usage.touch(digest, self._shared.clock())
+        return FoundBlob(blob, MISS if first else COALESCED)
 
     async def _open_uncached(self, digest: Digest) -> OpenBlob:
         """A download for one reader alone, where nothing can be written to disk."""
@@ -119,13 +130,14 @@ class ProxiedBlobs:
 
     async def _follow(self, digest: Digest, *, even_if_stored: bool) -> tuple[Follower, bool]:
         """Join the running download or begin one; return when the upstream has responded, with whether this request
-        began it. Raises UpstreamError; AlreadyStored if the blob was stored meanwhile, unless `even_if_stored`."""
+        began it, or proved the image's right to that of another image. Raises UpstreamError; AlreadyStored if the blob
+        was stored meanwhile, unless `even_if_stored`."""
         proved = False
         while True:
             flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
-            if flight is None:
+            if not proved and not (flight and self._rights.may_join(flight)):
                 await self._calls.wait_turn(RequestKind.CONTENT)
-                # Another request may have begun the download while this one waited.
+                # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
                 async with self._calls.small_request(), self._calls.noted(digest):
@@ -139,7 +151,7 @@ class ProxiedBlobs:
             try:
                 await flight.admitted(self._shared.flights.places.limits.wait)
                 await follower.started()
-                await self._prove_right_to(flight)
+                proved = await self._prove_right_to(flight) or proved
             except (NotFound, AccessDenied) as error:
                 follower.close()
                 if flight.image == self._image or flight.error is None:
@@ -151,29 +163,24 @@ class ProxiedBlobs:
                 raise
             else:
                 self._shared.usage.touch(digest, self._shared.clock())
-                return follower, first and not flight.begun_elsewhere
+                return follower, proved or (first and not flight.begun_elsewhere)
 
-    async def _prove_right_to(self, flight: Flight) -> None:
-        """Prove the image's right to a download that another worker runs for another image. Raises UpstreamError."""
-        if not self._rights.may_read(flight):
-            await self._share_proof(flight.digest)
-            self._rights.admit(flight)
-
-    async def _prove_right(self, digest: Digest) -> bool:
-        """Whether a HEAD to the upstream proved the right to a cached blob. Raises RegistryError."""
-        if not await self._is_provable(digest):
+    async def _prove_right_to(self, flight: Flight) -> bool:
+        """Prove the image's right to a download that another worker runs for another image; return whether this request
+        proved it. Raises UpstreamError."""
+        if self._rights.may_read(flight):
             return False
-        return await self._rights.is_proved_by(self._prove_for_client(digest))
+        first = await self._share_proof(flight.digest)
+        self._rights.admit(flight)
+        return first
 
-    async def _prove_for_client(self, digest: Digest) -> None:
-        async with self._calls.for_client(BlobUnknown):
-            await self._share_proof(digest)
-
-    async def _share_proof(self, digest: Digest) -> None:
-        """Prove the right to a blob, once for all requests that need it. Raises UpstreamError."""
-        task, _ = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
+    async def _share_proof(self, digest: Digest) -> bool:
+        """Prove the right to a blob, once for all requests that need it; return whether this is the first of them.
+        Raises UpstreamError."""
+        task, first = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
         if isinstance(error := await asyncio.shield(task), UpstreamError):
             raise error.again()
+        return first
 
     async def _is_provable(self, digest: Digest) -> bool:
         return await self._rights.provable(digest) and await self._shared.stored.stat(digest) is not None

@@ -178,28 +178,25 @@ class ProxiedRepository:
     async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
             return FoundManifest(held, HIT)
-        if await self._provable_manifest(digest):
-            await self._stat_by_digest(digest)
-            if held := await self._held_manifest(digest):
-                return FoundManifest(held, REVALIDATED)
+        if await self._is_provable(digest):
+            prove = partial(self._prove_manifest, digest)
+            proof = self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, prove, RequestKind.PULL)
+            proved = await self._rights.proved_by(proof)
+            if proved and (held := await self._held_manifest(digest)):
+                return FoundManifest(held, MISS if proved[1] else COALESCED)
         return await self._fetched_manifest(digest)
 
     async def _stat_by_digest(self, digest: Digest) -> FoundTarget:
+        """The descriptor of a manifest. Without a link the request is forwarded, and wins none: otherwise the next GET
+        would tell whether another image has the manifest."""
         if held := await self._held_manifest(digest):
             return FoundTarget(held.descriptor, HIT)
-        if (provable := await self._provable_manifest(digest)) and await self._prove_right(digest):
-            return FoundTarget(provable.descriptor, REVALIDATED)
         target, first = await self._calls.manifest(SharedCall.HEAD_MANIFEST, digest, partial(self._head_digest, digest))
         return FoundTarget(target, MISS if first else COALESCED)
 
-    async def _provable_manifest(self, digest: Digest) -> Manifest | None:
-        """Find a cached manifest to which a HEAD to the upstream would prove a right."""
-        return await self._shared.index.find_manifest(digest) if await self._rights.provable(digest) else None
-
-    async def _prove_right(self, digest: Digest) -> bool:
-        """Whether the upstream itself confirmed a cached manifest. Raises RegistryError."""
-        prove = partial(self._prove_manifest, digest)
-        return await self._rights.is_proved_by(self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, prove))
+    async def _is_provable(self, digest: Digest) -> bool:
+        """Whether a HEAD to the upstream would prove a right to a cached manifest."""
+        return await self._rights.provable(digest) and await self._shared.index.find_manifest(digest) is not None
 
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
         """The manifest from the upstream, once for all requests that wait for it."""

@@ -6,12 +6,13 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 
 - `has`: a link exists, so no request to the upstream is needed.
 - `provable`: cached bytes were sent by the image's own origin. Then one HEAD to the upstream, with the credential
-  of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Bytes of another origin prove
+  of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). The client gets what it would
+  get if nobody had the bytes: the same wait for its turn, the same refusals, MISS. Bytes of another origin prove
   nothing, and neither does a manifest that lists the digest, nor a mirror's response to a HEAD.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
-- `is_proved_by`: a proof that failed is no verdict while mirrors remain.
+- `proved_by`: a proof that failed is no verdict while mirrors remain.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
 - `revoke`: a refusal of a fresh token revokes the reference that was requested. Everything that the credential had
   proved for the image is revoked only if the image itself is refused (`revoke_if_refused`): a registry may refuse a
@@ -20,6 +21,7 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -30,10 +32,12 @@ from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
+from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
 from cache.values import BlobInfo, Link
 
+T = TypeVar("T")
 log = structlog.get_logger()
 log_throttle = LogThrottle()
 
@@ -70,27 +74,30 @@ class Rights:
     async def prove_manifest(self, digest: Digest) -> bool:
         """Send the upstream itself a HEAD for a cached manifest, and record the right. Raises UpstreamError.
 
-        False if the upstream confirmed another digest or none: then only a GET proves the right.
+        False if the upstream confirmed another digest or none: then only a GET proves the right. RateLimited is raised
+        when a GET would be refused, although a HEAD may be free: what is cached for others must not show.
         """
+        if self._client.pause(RequestKind.PULL):
+            self._client.quota.check(RequestKind.PULL)
         target = await self._client.primary.head_manifest(self._image, digest)
         if target is None or target.digest != digest:
             return False
         await self.record(self.link(digest))
         return True
 
-    async def is_proved_by(self, proof: Awaitable[object]) -> bool:
-        """Await a proof of a right to cached content; return whether it succeeded. Raises the proof's RegistryError.
+    async def proved_by(self, proof: Awaitable[T]) -> T | None:
+        """Await a proof of a right to cached content; return its result, or None if it failed. Raises the proof's
+        RegistryError or UpstreamError.
 
         While mirrors remain, a proof that failed is no verdict, since one of them may give the bytes to be verified:
-        then the result is False.
+        then the result is None.
         """
         try:
-            await proof
-        except RegistryError:
+            return await proof
+        except (RegistryError, UpstreamError):
             if self._client.primary is self._client:
                 raise
-            return False
-        return True
+            return None
 
     def may_join(self, flight: Flight) -> bool:
         """Whether the image may wait for a running download without proving its right first."""

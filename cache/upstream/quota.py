@@ -53,6 +53,10 @@ class Quota:
         left = f"{known.remaining} of {known.limit} are left, for images that are not cached"
         return RateLimited(f"{self._name}'s pull limit for {self._whom} is nearly used up: {left}")
 
+    def check(self, kind: RequestKind) -> None:
+        """Raise RateLimited if such a request must not be sent."""
+        self._refuse(self._ledger.find(self._source), kind, self._ledger.clock())
+
     @contextmanager
     def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
         """Count a request within the block. Raises RateLimited if it must not be sent."""

@@ -344,15 +344,14 @@ async def test_a_digest_is_fetched_once_and_then_held_for_ever(bench: Bench) -> 
     assert (await bench.open().manifest(digest)).status == HIT
 
 
-@pytest.mark.parametrize("how", ["manifest", "stat_manifest"])
-async def test_another_image_of_the_same_origin_proves_its_right_to_a_manifest_by_a_head(
-    bench: Bench, how: str
-) -> None:
+async def test_another_image_of_the_same_origin_proves_its_right_to_a_manifest_by_a_head(bench: Bench) -> None:
     await bench.hold_tag()
     digest = ONE.descriptor.digest
     for image, source in ((WEB, ANONYMOUS), (APP, ALICE)):
-        found = await getattr(bench.open(image, source), how)(digest)
-        assert found.status == REVALIDATED
+        for _ in range(2):  # a HEAD wins no right, so that the next GET does not tell what is cached
+            assert (await bench.open(image, source).stat_manifest(digest)).status == MISS
+            assert bench.script.take_calls() == ["head"]
+        assert (await bench.open(image, source).manifest(digest)).status == MISS
         assert bench.script.take_calls() == ["head"]
         assert (await bench.open(image, source).manifest(digest)).status == HIT
         assert bench.script.take_calls() == []

@@ -1,0 +1,50 @@
+"""What other images hold does not show: a proof of a right waits and is refused as a fetch would be."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cache.oci.errors import UpstreamUnavailable
+from cache.upstream.allowance import UNKNOWN
+from tests.cache.proxy.bench import BLOB, MISS, ONE, Bench, until
+from tests.cache.samples import ANONYMOUS, WEB
+
+
+def pause(bench: Bench, seconds: float, *, everything: bool = True) -> None:
+    """Begin a pause, or end it where the seconds are 0."""
+    end = time.time() + seconds if seconds else 0.0
+    state = replace(UNKNOWN, began=time.time(), until=end, everything=everything, strikes=1)
+    bench.script.ledger.change(ANONYMOUS, lambda _: state if seconds else UNKNOWN)
+
+
+def get(bench: Bench, what: str) -> Coroutine[Any, Any, Any]:
+    repository = bench.open(WEB)
+    return repository.blob(BLOB) if what == "blob" else repository.manifest(ONE.descriptor.digest)
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+async def test_a_proof_waits_for_its_turn_as_a_fetch_does(bench: Bench, what: str) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    pause(bench, 10)
+    proving = asyncio.ensure_future(get(bench, what))
+    await until(lambda: sum(bench.shared.waiting_misses().values()) == 1)
+    assert bench.script.take_calls() == []
+    pause(bench, 0)
+    found = await proving
+    assert found.status == MISS
+    assert bench.script.take_calls() == ["head blob" if what == "blob" else "head"]
+    if what == "blob":
+        found.blob.close()
+
+
+async def test_a_proof_by_a_head_that_is_free_is_refused_while_pulls_are(bench: Bench) -> None:
+    await bench.hold_tag()
+    pause(bench, 3_000, everything=False)
+    with pytest.raises(UpstreamUnavailable, match="pull limit"):
+        await get(bench, "manifest")
+    assert bench.script.take_calls() == []
