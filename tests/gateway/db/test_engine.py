@@ -5,6 +5,8 @@ import contextlib
 import fcntl
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,12 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, create_engine, text
 
-from cache.sqlite import Watcher, alone
-from gateway.db import groups, schema
+from cache.index import sql
+from cache.sqlite import Watcher, alone, newest_revision
+from gateway.db import engine, groups, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
 from gateway.namespaces.errors import GroupExists
+from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
@@ -246,3 +252,19 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
 def groups_of(path: Path) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("SELECT * FROM groups ORDER BY id").fetchall()
+
+
+@pytest.mark.parametrize("location", [engine.MIGRATIONS, sql.MIGRATIONS])
+def test_the_newest_revision_is_told_by_the_names_of_files(location: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", location)
+    assert newest_revision(location) == ScriptDirectory.from_config(config).get_current_head()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_command_loads_no_migrations_where_there_is_nothing_to_migrate(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "gateway", "group", "list", "--data", str(tmp_path)]
+    migrate(tmp_path / "gateway.db")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "sqlalchemy" in done.stderr
+    assert "alembic" not in done.stderr
