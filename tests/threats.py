@@ -1316,6 +1316,28 @@ THREATS = [
         ),
         Disarm("cache/index/maintenance.py", "for statement in (*seeds, _CORRECT_USAGE,", "for statement in (*seeds,"),
     ),
+    Threat(
+        "documents that hold the loop",
+        "One document of 4 MiB, a manifest, a list or a date, is parsed for a second, and every client waits.",
+        "Values are counted before a document is parsed, and large ones are parsed and hashed outside the event loop.",
+        (
+            "tests/cache/oci/test_document.py",
+            "tests/cache/upstream/test_flow.py::test_large_documents_are_computed_outside_the_event_loop_one_at_a_time",
+            "tests/e2e/test_large_documents.py::test_large_documents_keep_nobody_waiting",
+        ),
+        Disarm("cache/oci/document.py", 'if raw.count(b",") > ELEMENT_LIMIT or', "if False and"),
+    ),
+    Threat(
+        "large documents in the loop",
+        "A large document within the limits is parsed while no other client is served.",
+        "Documents of 64 KiB and more are parsed in one thread of their upstream.",
+        ("tests/cache/upstream/test_flow.py::test_large_documents_are_computed_outside_the_event_loop_one_at_a_time",),
+        Disarm(
+            "cache/upstream/flow.py",
+            "return function() if size < OFF_LOOP_BYTES else",
+            "return function() if size else",
+        ),
+    ),
 ]
 
 

@@ -1,12 +1,12 @@
 """Manifest: a document byte for byte, and what it refers to (image-spec, manifest.md and image-index.md)."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.document import parse_document
 from cache.oci.errors import ManifestInvalid
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST, is_index, is_manifest
 
@@ -14,7 +14,6 @@ SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes; registries SHOULD accept at least this much and may refuse more (distribution-spec, "Pushing Manifests")."""
 
 DESCRIPTOR_LIMIT = 1000
-DEPTH_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,45 +58,13 @@ class Manifest:
 
 
 def _load(raw: bytes) -> Mapping[str, Any]:
-    """Parse UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32 from
-    bytes."""
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
-    except RecursionError as error:
-        raise ManifestInvalid("the document is nested too deeply") from error
+        document = parse_document(raw)
     except ValueError as error:
-        raise ManifestInvalid(f"not a JSON document: {error}") from error
+        raise ManifestInvalid(str(error)) from error
     if not isinstance(document, dict):
         raise ManifestInvalid("the document must be a JSON object")
-    if depth_of(document) > DEPTH_LIMIT:
-        raise ManifestInvalid(f"the document is nested more than {DEPTH_LIMIT} deep")
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse duplicate keys, of which two readers may use different ones."""
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return document
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def depth_of(document: Any) -> int:
-    """Number of levels of a parsed JSON document; 1 for a value without members."""
-    depth, level = 0, [document]
-    while level:
-        depth += 1
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-    return depth
 
 
 def _check_kind(document: Mapping[str, Any], media_type: str) -> None:

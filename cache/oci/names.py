@@ -55,6 +55,11 @@ class Tag:
         return self.text
 
 
+def is_tag(text: str) -> bool:
+    """Whether a text follows the grammar of tags."""
+    return _TAG.fullmatch(text) is not None
+
+
 def parse_reference(text: str) -> Tag | Digest:
     """A digest if there is a colon (no tag has one), else a tag. Raises DigestInvalid or TagInvalid."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -4,7 +4,6 @@ provides.
 Enforcement and explanation call the same functions with the same facts, so what is explained is what is served.
 """
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.document import parse_document
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import in_words
@@ -224,7 +224,7 @@ def withheld(
 
 def annotated_creation(manifest: Manifest) -> datetime | None:
     """The creation date by the manifest's own annotation, else the newest of an index's entries; None without one."""
-    document = json.loads(manifest.raw)
+    document = parse_document(manifest.raw)
     own = _moment(_annotation(document))
     if own is not None:
         return own
@@ -236,8 +236,8 @@ def annotated_creation(manifest: Manifest) -> datetime | None:
 def configured_creation(config: bytes) -> datetime | None:
     """The creation date in the config of an image (image-spec, "config.md"); None without one."""
     try:
-        document = json.loads(config)
-    except (ValueError, RecursionError):
+        document = parse_document(config)
+    except ValueError:
         return None
     return _moment(document.get("created")) if isinstance(document, dict) else None
 

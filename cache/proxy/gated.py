@@ -4,6 +4,7 @@ Decides before the first byte, so content that is let through streams as it does
 """
 
 import asyncio
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -173,7 +174,7 @@ class GatedRepository:
             return known
         try:
             async with asyncio.timeout(CREATION_SECONDS):
-                created = await conclude_async(find_creation(manifest), self._read_document)
+                created = await self._found_creation(manifest)
         except TimeoutError as error:
             raise UpstreamUnavailable("the image's creation date could not be read in time", RETRY_AFTER) from error
         except UpstreamUnavailable:
@@ -183,6 +184,16 @@ class GatedRepository:
         except (RegistryError, EOFError):
             return None
         return dates.note(digest, key, created)
+
+    async def _found_creation(self, manifest: Manifest) -> datetime | None:
+        """Find the publisher's date; the documents are parsed in a thread, since they may be large."""
+        finding = find_creation(manifest)
+        document: Manifest | bytes | None = None
+        while True:
+            found = await asyncio.to_thread(_advance, finding, document)
+            if not isinstance(found, Descriptor):
+                return found
+            document = await self._read_document(found)
 
     async def _read_document(self, descriptor: Descriptor) -> Manifest | bytes:
         """A manifest, or the content of a config, fetched where it is not cached. Raises RegistryError, EOFError.
@@ -198,3 +209,14 @@ class GatedRepository:
             return content
         finally:
             blob.close()
+
+
+def _advance(
+    finding: Generator[Descriptor, Manifest | bytes | None, datetime | None], document: Manifest | bytes | None
+) -> Descriptor | datetime | None:
+    """Send a document to the search for a date; return the next one that it needs, or its result."""
+    try:
+        return finding.send(document)
+    except StopIteration as done:
+        created: datetime | None = done.value
+        return created

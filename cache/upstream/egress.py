@@ -6,10 +6,11 @@ It knows no registry. Only this module and `transport` import the HTTP library.
 import asyncio
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -33,6 +34,7 @@ from cache.upstream.transport import (
 from cache.upstream.urls import origin_of
 
 Response = httpx2.Response
+T = TypeVar("T")
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
@@ -85,6 +87,7 @@ class Egress:
         self._check = AddressCheck(reach, resolver)
         self._made: list[Clients] = []
         self._making = threading.Lock()
+        self._documents = ThreadPoolExecutor(1, "documents")
 
     def allows(self, url: str) -> bool:
         """Whether requests may go to the host at all; its addresses are checked at each connection."""
@@ -141,7 +144,13 @@ class Egress:
             self._clients()
         await prepare_backend()
 
+    async def compute(self, function: Callable[[], T]) -> T:
+        """Run a function on a document of this upstream outside the event loop: one at a time, because each would take
+        its share of the interpreter."""
+        return await asyncio.get_running_loop().run_in_executor(self._documents, function)
+
     async def close(self) -> None:
+        self._documents.shutdown(wait=False, cancel_futures=True)
         for clients in self._made:
             await clients.close()
 

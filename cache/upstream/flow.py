@@ -5,11 +5,12 @@ its steps, one in a task and one in a thread.
 """
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from cache.oci.document import OFF_LOOP_BYTES
 from cache.upstream.egress import Egress, Response, body, body_blocking
 from cache.upstream.errors import UpstreamError
 
@@ -48,13 +49,22 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Compute:
+    """Compute the result from a document of `size` bytes: outside the event loop, if that may take long. Errors of the
+    function are raised inside the flow."""
+
+    function: Callable[[], Any]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Wait until another flow has finished common work; the result is the error that it met, if any."""
 
     future: "Future[UpstreamError | None]"
 
 
-Step = Open | Read | Drop | Wait
+Step = Open | Read | Drop | Compute | Wait
 Flow = Generator[Step, Any, T]
 
 _WAIT_LIMIT = 30.0
@@ -110,6 +120,8 @@ async def _perform(step: Step, egress: Egress) -> Any:
             return _noted(await body(response, limit, egress.timings.body), egress)
         case Drop(response):
             return await response.aclose()
+        case Compute(function, size):
+            return function() if size < OFF_LOOP_BYTES else await egress.compute(function)
         case Wait(future):
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), _WAIT_LIMIT)
 
@@ -122,6 +134,8 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
             return _noted(body_blocking(response, limit, egress.timings.body), egress)
         case Drop(response):
             return response.close()
+        case Compute(function):
+            return function()
         case Wait(future):
             return future.result(_WAIT_LIMIT)
 

@@ -1,23 +1,23 @@
 """RegistryClient: requests to another registry over HTTP (distribution-spec, "Endpoints")."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.document import parse_document
 from cache.oci.errors import DigestInvalid, ManifestInvalid, TagInvalid
-from cache.oci.manifest import DEPTH_LIMIT, SIZE_LIMIT, Manifest, depth_of
+from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
-from cache.oci.names import RepositoryName, Tag, parse_reference
+from cache.oci.names import RepositoryName, Tag, is_tag, parse_reference
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
-from cache.upstream.flow import Drop, Flow, Open, Read, carry_out, carry_out_blocking
+from cache.upstream.flow import Compute, Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
@@ -25,6 +25,8 @@ from cache.upstream.refusals import ERROR_LIMIT, may_speak_for_registry, speaks_
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
+
+T = TypeVar("T")
 
 REDIRECT_LIMIT = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -131,26 +133,37 @@ class RegistryClient:
         query = {"n": str(count)} if count is not None else {}
         query |= {"last": last} if last is not None else {}
         path = "tags/list" + (f"?{urlencode(query)}" if query else "")
-        document, response = await carry_out(self._get_json(image, path), self._egress)
-        names = self._list(document, "tags")
-        if not all(isinstance(name, str) and name.isascii() for name in names):
-            raise Corrupt(f"{self.host} returned an invalid tag list", Fault.JSON)
+        names, response = await carry_out(self._get_json(image, path, self._tag_names), self._egress)
         return TagPage(names, _next_page(response, names))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
         1.1)."""
         query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type is not None else ""
+        return await carry_out(self._referrers(image, digest, query), self._egress)
+
+    def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
         try:
-            flow = self._get_json(image, f"referrers/{digest}{query}", OCI_INDEX)
-            document, response = await carry_out(flow, self._egress)
-            applied = response.headers.get("oci-filters-applied", "")
+            path = f"referrers/{digest}{query}"
+            manifests, response = yield from self._get_json(image, path, self._descriptors, OCI_INDEX)
+            return ReferrersPage(manifests, "artifactType" in response.headers.get("oci-filters-applied", ""))
         except NotFound:
             tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
             try:
-                document, applied = json.loads((await self.get_manifest(image, tag)).raw), ""
+                raw = (yield from self._get_manifest(image, tag)).raw
             except NotFound:
                 return ReferrersPage([], filtered=False)
+        manifests = yield Compute(lambda: self._descriptors(parse_document(raw)), len(raw))
+        return ReferrersPage(manifests, filtered=False)
+
+    def _tag_names(self, document: dict[str, Any]) -> list[str]:
+        """The names in a tag list; those that are no tags are left out, since nothing could pull them."""
+        names = self._list(document, "tags")
+        if not all(isinstance(name, str) and name.isascii() for name in names):
+            raise Corrupt(f"{self.host} returned an invalid tag list", Fault.JSON)
+        return [name for name in names if is_tag(name)]
+
+    def _descriptors(self, document: dict[str, Any]) -> list[dict[str, Any]]:
         manifests = self._list(document, "manifests")
         try:
             for place, entry in enumerate(manifests):
@@ -158,7 +171,7 @@ class RegistryClient:
         except ManifestInvalid as error:
             reason = f"{self.host} returned an invalid list of referrers: {error.detail}"
             raise Corrupt(reason, Fault.MANIFEST) from error
-        return ReferrersPage(manifests, "artifactType" in applied)
+        return manifests
 
     def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
         path = f"manifests/{reference}"
@@ -176,6 +189,11 @@ class RegistryClient:
         if raw is None:
             raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         promised = reference if isinstance(reference, Digest) else self._promised(response)
+        manifest: Manifest = yield Compute(lambda: self._verified(image, media_type, raw, promised), len(raw))
+        return manifest
+
+    def _verified(self, image: RepositoryName, media_type: str, raw: bytes, promised: Digest | None) -> Manifest:
+        """Parse a manifest that has the promised digest. Raises Corrupt."""
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
@@ -193,18 +211,26 @@ class RegistryClient:
             raise Corrupt(f"{self.host} sent a manifest with an invalid digest") from error
 
     def _get_json(
-        self, image: RepositoryName, path: str, accept: str = "application/json"
-    ) -> Flow[tuple[dict[str, Any], Response]]:
+        self,
+        image: RepositoryName,
+        path: str,
+        read: Callable[[dict[str, Any]], T],
+        accept: str = "application/json",
+    ) -> Flow[tuple[T, Response]]:
+        """Fetch a document; return what `read` makes of it."""
         response = yield from self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
+        raw = (yield Read(response, SIZE_LIMIT)) or b""
+        found: T = yield Compute(lambda: read(self._document(raw)), len(raw))
+        return found, response
+
+    def _document(self, raw: bytes) -> dict[str, Any]:
         try:
-            document = json.loads((yield Read(response, SIZE_LIMIT)) or b"", parse_constant=_no_number)
-        except (ValueError, RecursionError) as error:
-            raise Corrupt(f"{self.host} returned invalid JSON", Fault.JSON) from error
+            document = parse_document(raw)
+        except ValueError as error:
+            raise Corrupt(f"{self.host} returned invalid JSON: {error}", Fault.JSON) from error
         if not isinstance(document, dict):
             raise Corrupt(f"{self.host} returned JSON that is no object", Fault.JSON)
-        if depth_of(document) > DEPTH_LIMIT:
-            raise Corrupt(f"{self.host} returned JSON that is nested more than {DEPTH_LIMIT} deep", Fault.JSON)
-        return document, response
+        return document
 
     def _list(self, document: dict[str, Any], key: str) -> list[Any]:
         """The list in a document; some registries send null for an empty one. Raises Corrupt."""
@@ -314,10 +340,6 @@ def _refuse_echo(url: str, authorization: str | None) -> None:
     secret = (authorization or "").rpartition(" ")[2].lower()
     if secret and secret in urlsplit(url).netloc.lower():
         raise ValueError("the location repeats the credential")
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _start_of(response: Response, part: Part | Rest | None) -> int | None:

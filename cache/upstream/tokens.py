@@ -6,7 +6,6 @@ credential is sent only to the upstream itself and to the hosts that are configu
 """
 
 import base64
-import json
 import re
 import threading
 import time
@@ -16,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
+from cache.oci.document import parse_document
 from cache.upstream.allowance import retry_after
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait
@@ -28,7 +28,7 @@ _PARAMETER = re.compile(
 )
 _BARE_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+[-A-Za-z0-9._~+/]+=*)?\s*(?=,|$)")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
-_RESPONSE_LIMIT = 256 * 1024
+_RESPONSE_LIMIT = 64 * 1024
 _SHORTEST_LIFE, _LONGEST_LIFE = 60, 3600
 """Seconds for which a token is used where its service states no lifetime, and at most."""
 
@@ -193,10 +193,10 @@ class Tokens:
 
     def _token(self, content: bytes | None, host: str) -> _Token:
         try:
-            document = json.loads(content or b"")
+            document = parse_document(content or b"")
             token = document.get("token") or document.get("access_token")
             life = document.get("expires_in")
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, AttributeError):
             token, life = None, None
         if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
             raise Unavailable(f"token service {host} sent a response without a token")

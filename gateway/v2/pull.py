@@ -1,8 +1,8 @@
 """Pulling: manifests, blobs, tags and referrers (distribution-spec, "Pull" and "Content Discovery")."""
 
+import asyncio
 import json
 from functools import partial
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ArtifactTypeInvalid, PageInvalid
 from cache.oci.media_types import OCI_INDEX, is_media_type
 from cache.oci.names import Tag, parse_reference
+from cache.values import ReferrersPage
 from gateway.auth.permissions import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
@@ -68,22 +69,16 @@ class Pull:
                 query["ns"] = root.link_namespace
             url = f"{root.url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
             headers["Link"] = f'<{url}>; rel="next"'
-        return self._send_json({"name": str(endpoint.name), "tags": page.tags}, "application/json", headers)
+        body = _json({"name": str(endpoint.name), "tags": page.tags})
+        return DocumentResponse(self._documents.share(body), "application/json", headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         wanted = _artifact_type(request.query_params.get("artifactType"))
         page = await opened.repository.referrers(_digest(endpoint), wanted)
-        manifests = page.manifests
-        if wanted is not None and not page.filtered:
-            manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
-        index: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
         headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
-        return self._send_json(index, OCI_INDEX, headers)
-
-    def _send_json(self, document: dict[str, Any], media_type: str, headers: dict[str, str]) -> ASGIApp:
-        body = json.dumps(document, separators=(",", ":")).encode()
-        return DocumentResponse(self._documents.share(body), media_type, headers)
+        body = await asyncio.to_thread(_referrers_document, page, wanted)
+        return DocumentResponse(self._documents.share(body), OCI_INDEX, headers)
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
         root = chosen_root(request.scope).root
@@ -91,6 +86,20 @@ class Pull:
         opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, address)
         note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
         return opened
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _referrers_document(page: ReferrersPage, wanted: str | None) -> bytes:
+    """Write the index of referrers, which may be large: for a thread, and one entry after the other, so that the event
+    loop gets its turn in between."""
+    manifests = page.manifests
+    if wanted is not None and not page.filtered:
+        manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
+    head = _json({"schemaVersion": 2, "mediaType": OCI_INDEX})
+    return head[:-1] + b',"manifests":[' + b",".join(map(_json, manifests)) + b"]}"
 
 
 def _reference(endpoint: Endpoint) -> Tag | Digest:

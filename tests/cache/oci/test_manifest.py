@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.document import DEPTH_LIMIT
 from cache.oci.errors import ManifestInvalid
-from cache.oci.manifest import DEPTH_LIMIT, DESCRIPTOR_LIMIT, SIZE_LIMIT, Manifest
+from cache.oci.manifest import DESCRIPTOR_LIMIT, SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -226,7 +227,7 @@ def test_only_the_four_media_types_of_manifests_are_parsed(media_type: str) -> N
     [
         *(("mediaType", odd) for odd in (*ODD, " ", "a/b\r\nX: y", "a/b\x00", "\u00e4/b") if odd != "x"),
         *(("digest", odd) for odd in (*ODD, "sha256:" + "A" * 64, "sha256:" * 99)),
-        *(("size", odd) for odd in (*ODD, -1, 2**63, 10**4000, 1e300) if type(odd) is not int or odd not in (0, 1)),
+        *(("size", odd) for odd in (*ODD, -1, 2**63, 10**19, 1e300) if type(odd) is not int or odd not in (0, 1)),
     ],
 )
 def test_a_wrong_field_of_a_descriptor_is_named_with_its_place(field: str, wrong: Any) -> None:

@@ -1,0 +1,42 @@
+"""Flows: work on documents, which a task does elsewhere where it may take long."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from cache.oci.document import OFF_LOOP_BYTES
+from cache.upstream.egress import Egress
+from cache.upstream.flow import Compute, Flow, carry_out, carry_out_blocking
+from cache.upstream.reach import Reach
+
+
+def computed(function: Any, size: int) -> Flow[Any]:
+    return (yield Compute(function, size))
+
+
+async def test_large_documents_are_computed_outside_the_event_loop_one_at_a_time() -> None:
+    egress, here = Egress(Reach()), threading.current_thread()
+    assert await carry_out(computed(threading.current_thread, OFF_LOOP_BYTES - 1), egress) is here
+    elsewhere = await carry_out(computed(threading.current_thread, OFF_LOOP_BYTES), egress)
+    assert elsewhere is not here
+    assert await carry_out(computed(threading.current_thread, OFF_LOOP_BYTES), egress) is elsewhere
+    assert carry_out_blocking(computed(threading.current_thread, OFF_LOOP_BYTES), egress) is here
+    await egress.close()
+
+
+@pytest.mark.parametrize("size", [1, OFF_LOOP_BYTES])
+async def test_an_error_is_raised_inside_the_flow(size: int) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    def flow() -> Flow[str]:
+        try:
+            yield Compute(fail, size)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    egress = Egress(Reach())
+    assert await carry_out(flow(), egress) == "no"
+    await egress.close()
