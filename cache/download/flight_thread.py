@@ -130,7 +130,7 @@ class FlightThread:
             descriptor = stored.fileno()
             if not (self._is_followed(descriptor) or self._is_right(descriptor)):
                 log.error("blob_damaged", digest=str(digest), damage=Damage.DIGEST.value)
-                store.set_aside(digest, lambda: False)
+                store.set_aside(digest, lambda: not self._has_name(os.fstat(descriptor)))
                 return False
             self._progress.use(descriptor, os.fstat(descriptor).st_ino, stored.size).written = stored.size or 0
         self._progress.report(FlightState.VERIFIED)
@@ -186,11 +186,19 @@ class FlightThread:
 
     def _is_committed(self) -> bool:
         """Whether the verified spool that this flight follows has the blob's name."""
+        return self._names(self._is_followed)
+
+    def _has_name(self, file: os.stat_result) -> bool:
+        """Whether a file has the blob's name."""
+        return self._names(lambda descriptor: os.path.samestat(os.fstat(descriptor), file))
+
+    def _names(self, wanted: Callable[[int], bool]) -> bool:
+        """Whether the file that has the blob's name is the wanted one."""
         with suppress(OSError):
             stored = self._storage.store.open(self._progress.digest)
             if stored is not None:
                 with closing(stored):
-                    return isinstance(stored, LocalBlob) and self._is_followed(stored.fileno())
+                    return isinstance(stored, LocalBlob) and wanted(stored.fileno())
         return False
 
     def _apply(self, status: SpoolStatus) -> None:

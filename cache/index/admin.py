@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, delete, func, select, tuple_
+from sqlalchemy import Connection, create_engine, delete, func, select, tuple_, union
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
@@ -28,7 +28,10 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class CacheTotals:
-    """Sums over the whole cache: bytes of blobs and manifests, and how many of each kind there are."""
+    """Sums over the whole cache: bytes of blobs and manifests, and how many of each kind there are.
+
+    Images of which nothing is known but the age of their tags are not counted.
+    """
 
     bytes: int
     blobs: int
@@ -51,9 +54,10 @@ class CacheAdmin:
         with self._reading() as connection:
             size = connection.scalar(select(func.coalesce(func.sum(blobs.c.size), 0))) or 0
             size += connection.scalar(select(func.coalesce(func.sum(func.length(manifests.c.raw)), 0))) or 0
+            held = union(select(links.c.image_id), select(pointers.c.image_id)).subquery()
             counts = [
                 connection.scalar(select(func.count()).select_from(table)) or 0
-                for table in (blobs, manifests, images, pointers)
+                for table in (blobs, manifests, held, pointers)
             ]
         return CacheTotals(size, *counts)
 

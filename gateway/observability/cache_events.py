@@ -109,7 +109,7 @@ class RecordedEvents(CacheEvents):
             self._happenings.note(evicted)
 
     def level_measured(self, level: CacheLevel) -> None:
-        self._metrics.set_level(level.size, level.blobs, level.disk_free)
+        self._metrics.set_level(level.size, level.blobs, level.disk_free, level.other)
 
 
 def counting_into(usage: UsageFile, clock: Clock) -> PullsCounted:

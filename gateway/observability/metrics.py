@@ -55,6 +55,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...], Literal["livesum", "max", "mostre
     # These are of one host: whichever of its processes reads the disk sets them for all.
     "cache_bytes": ("Bytes in the cache", (), "mostrecent"),
     "cache_blobs": ("Blobs in the cache", (), "mostrecent"),
+    "cache_other_bytes": ("Bytes of quarantine and databases that count for the cache", (), "mostrecent"),
     "disk_free_bytes": ("Free bytes on the file system of the cache", (), "mostrecent"),
 }
 
@@ -219,8 +220,9 @@ class Metrics:
         if pulls:
             self.pulls_counted(pulls)
 
-    def set_level(self, size: int, blobs: int, disk_free: int) -> None:
-        for name, value in (("cache_bytes", size), ("cache_blobs", blobs), ("disk_free_bytes", disk_free)):
+    def set_level(self, size: int, blobs: int, disk_free: int, other: int) -> None:
+        level = {"cache_bytes": size, "cache_blobs": blobs, "disk_free_bytes": disk_free, "cache_other_bytes": other}
+        for name, value in level.items():
             self._gauges[name].set(value)
 
     def count_evicted(self, count: int, size: int) -> None:

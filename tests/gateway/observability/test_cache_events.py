@@ -84,9 +84,10 @@ def test_a_failed_lookup_is_remembered_for_its_image(recording: Recording) -> No
 def test_evictions_damage_and_levels_are_counted(recording: Recording) -> None:
     recording.events.evicted([EvictedContent(DIGEST, 30), EvictedContent(Digest.of(b"other"), 12)], 42)
     recording.events.damage_found(Damage.SIZE)
-    recording.events.level_measured(CacheLevel(size=1000, blobs=3, disk_free=5000))
+    recording.events.level_measured(CacheLevel(size=1000, blobs=3, disk_free=5000, other=70))
     assert recording.metric("gateway_evictions_total") == ["gateway_evictions_total 2.0"]
     assert recording.metric("gateway_evicted_bytes_total") == ["gateway_evicted_bytes_total 42.0"]
     assert recording.metric("gateway_cache_blobs") == ["gateway_cache_blobs 3.0"]
+    assert recording.metric("gateway_cache_other_bytes") == ["gateway_cache_other_bytes 70.0"]
     recording.happenings.flush()
     assert [h.bytes for h in recording.happenings.of_subjects({str(DIGEST)})] == [30]

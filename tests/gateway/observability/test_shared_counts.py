@@ -48,7 +48,7 @@ def test_any_process_exposes_the_counts_of_all() -> None:
             metrics.count_worker()
             metrics.count_received("docker.io", 1000)
             metrics.count_fill("docker.io", FillResult.COMMITTED, 1000, 0.2 + place)
-            metrics.set_level(place * 100, 1, 7)
+            metrics.set_level(place * 100, 1, 7, 0)
 
         return work
 
