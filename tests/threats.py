@@ -851,6 +851,13 @@ THREATS = [
         ),
     ),
     Threat(
+        "many addresses of one machine",
+        "A client takes another address of its IPv6 network for each request, and gets the turns of many clients.",
+        "For turns and places, all addresses of one IPv6 network of 64 bits are one client.",
+        ("tests/gateway/auth/test_client_name.py",),
+        Disarm("gateway/auth/client_name.py", "_ONE_NETWORK = 64", "_ONE_NETWORK = 128"),
+    ),
+    Threat(
         "mirrors that learn or decide too much",
         "A mirror receives a credential, decides what an account may read, or moves a cached tag back.",
         "Mirrors serve anonymous sources only, and a tag only if the upstream is silent and it is not cached.",

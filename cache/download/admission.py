@@ -86,7 +86,7 @@ class PlaceRequest:
     """A request for one place, made by any number of readers. Its owner closes it, which gives the place back."""
 
     def __init__(self, line: Line, decided: Callable[[], None] = lambda: None) -> None:
-        """`decided` is called when the place is given or refused."""
+        """`decided` is called when the wait has ended."""
         self._line = line
         self._decided = decided
         self._state = _State.WAITING

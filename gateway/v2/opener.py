@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
+from gateway.auth.client_name import client_name
 from gateway.auth.permissions import Action, DependencyProxyTarget, decide
 from gateway.auth.principal import Principal
 from gateway.namespaces.locate import NativeLocation, Root
@@ -56,4 +57,4 @@ class RepositoryOpener:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream}: {decision.reason}")
         if not decision.allowed:
             raise Denied(decision.reason)
-        return open_repository(location, self._services, principal.name or address)
+        return open_repository(location, self._services, principal.name or client_name(address))

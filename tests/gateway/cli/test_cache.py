@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cache.index.happenings import Happening, HappeningKind, HappeningLog
+from cache.oci.names import RepositoryName
+from cache.upstream.urls import origin_of
+from cache.values import Source
+from gateway.data_folder import CacheFolder
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
@@ -114,6 +119,17 @@ def test_explain_says_what_is_here_and_what_is_missing(served: Gateway, images: 
     assert [explained[key] for key in ("last_refusal", "last_wait", "evictions", "slow")] == [None, None, [], None]
     shown = served.cli("cache", "explain", "tiny").stdout
     assert f"role layer, digest {layer}" in shown
+
+
+def test_explain_says_how_long_a_blob_waited_for_a_connection(served: Gateway, images: Images, hub: Hub) -> None:
+    pull(served, images, "tiny")
+    served.stop()
+    source, image, layer = Source(origin_of(hub.url)), RepositoryName("library/tiny"), images.tiny.layers[0]
+    log = HappeningLog(CacheFolder(served.data).usage)
+    log.note(Happening(HappeningKind.QUEUED, datetime.now(UTC), source, image, layer, "it waited", seconds=4.2))
+    log.flush()
+    waited = served.json("cache", "explain", "tiny")["last_wait"]
+    assert (waited["of"], waited["reason"], waited["seconds"]) == (layer, "it waited", 4.2)
 
 
 def test_explain_says_when_and_why_it_was_refused_or_evicted(served: Gateway, images: Images, hub: Hub) -> None:
