@@ -41,9 +41,8 @@ class ProxiedBlobs:
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
         for even_if_stored in (False, True):
-            if await self._rights.has(digest) and (stored := await self._shared.stored.open(digest)):
-                self._shared.usage.touch(digest, self._shared.clock())
-                return FoundBlob(stored, HIT)
+            if held := await self._open_held(digest):
+                return held
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
@@ -92,6 +91,13 @@ class ProxiedBlobs:
             return follower
         return None
 
+    async def _open_held(self, digest: Digest) -> FoundBlob | None:
+        """Open a cached blob to which the image has a link; None if there is none."""
+        if not await self._rights.has(digest) or (blob := await self._shared.stored.open(digest)) is None:
+            return None
+        self._shared.usage.touch(digest, self._shared.clock())
+        return FoundBlob(blob, HIT)
+
     async def _open_proved(self, digest: Digest) -> FoundBlob | None:
         """Open a cached blob whose right the image proves now; None if it is not cached, or cannot be proved. Raises
         UpstreamError.
@@ -101,6 +107,8 @@ class ProxiedBlobs:
         """
         if not await self._is_provable(digest):
             return None
+        if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
+            return held
         await self._calls.wait_turn(RequestKind.CONTENT)
         first = await self._rights.proved_by(self._share_proof(digest))
         if first is None or (blob := await self._shared.stored.open(digest)) is None:

@@ -179,6 +179,8 @@ class ProxiedRepository:
         if held := await self._held_manifest(digest):
             return FoundManifest(held, HIT)
         if await self._is_provable(digest):
+            if held := await self._held_manifest(digest):  # the image's own may have been recorded a moment ago
+                return FoundManifest(held, HIT)
             prove = partial(self._prove_manifest, digest)
             proof = self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, prove, RequestKind.PULL)
             proved = await self._rights.proved_by(proof)

@@ -10,7 +10,8 @@ import pytest
 
 from cache.oci.errors import UpstreamUnavailable
 from cache.upstream.allowance import UNKNOWN
-from tests.cache.proxy.bench import BLOB, MISS, ONE, Bench, until
+from cache.values import Link
+from tests.cache.proxy.bench import BLOB, HIT, MISS, ONE, Bench, until
 from tests.cache.samples import ANONYMOUS, WEB
 
 
@@ -48,3 +49,27 @@ async def test_a_proof_by_a_head_that_is_free_is_refused_while_pulls_are(bench: 
     with pytest.raises(UpstreamUnavailable, match="pull limit"):
         await get(bench, "manifest")
     assert bench.script.take_calls() == []
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+async def test_a_right_that_is_recorded_during_the_lookup_needs_no_proof(
+    bench: Bench, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    linked, asked = bench.index.linked, 0
+
+    async def recorded_after_the_first_question(link: Link) -> bool:
+        nonlocal asked
+        asked += 1
+        found = await linked(link)
+        if asked == 1:
+            await bench.index.record(link)
+        return found
+
+    monkeypatch.setattr(bench.index, "linked", recorded_after_the_first_question)
+    found = await get(bench, what)
+    assert found.status == HIT
+    assert bench.script.take_calls() == []
+    if what == "blob":
+        found.blob.close()
