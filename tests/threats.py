@@ -674,6 +674,35 @@ THREATS = [
         Disarm("gateway/processes/worker.py", "    _die_with(setup.parent)\n", "    int(setup.parent)\n"),
     ),
     Threat(
+        "connections that only connect",
+        "Clients connect, begin a TLS handshake or half a head, and stay; nobody else gets a connection.",
+        "All connections count from their accept; where all places are taken, the longest idle one gives way.",
+        (
+            "tests/gateway/server/test_connection_cap.py",
+            "tests/security/test_slow_clients.py::test_those_who_only_connect_give_way_to_those_with_a_request",
+        ),
+        Disarm("gateway/server/connection_cap.py", "        if longest is None:\n", "        if True:\n"),
+    ),
+    Threat(
+        "one client with all connections",
+        "One client opens so many connections that no other gets one.",
+        "One client address, or IPv6 network, holds at most half of the connections, except on loopback.",
+        ("tests/gateway/server/test_connection_cap.py::test_one_client_holds_at_most_half_of_the_places",),
+        Disarm(
+            "gateway/server/connection_cap.py", "if client and self._by_client[client] >= self._share:", "if False:"
+        ),
+    ),
+    Threat(
+        "descriptors below the cap",
+        "Slow clients and downloads take several descriptors each, and none is left while connections are accepted.",
+        "Connections and downloads are as many as descriptors suffice for, at what each can take; a reserve is left.",
+        (
+            "tests/gateway/server/test_connection_cap.py::test_all_connections_and_downloads_together_leave_the_reserve",
+            "tests/gateway/processes/test_few_descriptors.py",
+        ),
+        Disarm("cache/runtime/descriptors.py", "PER_CONNECTION = 3\n", "PER_CONNECTION = 1\n"),
+    ),
+    Threat(
         "descriptors run out",
         "More clients connect than there are descriptors; the accept loop ends or spins.",
         "The accept loop pauses, and clients wait in the backlog.",

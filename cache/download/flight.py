@@ -13,7 +13,15 @@ from functools import partial
 
 import structlog
 
-from cache.download.admission import Line, PlaceRequest, UpstreamPlaces, queue_full, waited_in_vain
+from cache.download.admission import (
+    DEFAULT_PLACES,
+    Line,
+    PlaceLimits,
+    PlaceRequest,
+    UpstreamPlaces,
+    queue_full,
+    waited_in_vain,
+)
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.download.fill import FillResources
 from cache.download.flight_thread import FlightThread
@@ -172,6 +180,7 @@ class Flights:
         events: CacheEvents = UNOBSERVED,
         *,
         limits: DownloadLimits = DEFAULT_LIMITS,
+        places: PlaceLimits = DEFAULT_PLACES,
     ) -> None:
         """`record` is awaited after a commit, before the flight is forgotten: it writes down what was stored."""
         self.limits = limits
@@ -179,7 +188,7 @@ class Flights:
         self._events = events
         self._storage = storage
         self._shared = FillResources()
-        self.places = UpstreamPlaces()
+        self.places = UpstreamPlaces(places)
         """Places of all downloads, with those of single readers (`UncachedBlob`)."""
         self._tasks = tasks
         self._record_stored = record

@@ -5,6 +5,7 @@ import resource
 import tempfile
 from pathlib import Path
 
+from cache.runtime.descriptors import PER_CONNECTION, PER_DOWNLOAD
 from cache.runtime.disk import disk_space
 from gateway.data_folder import exposed_mode
 from gateway.doctor.check import Check, Remedy, failed, passed, warned
@@ -44,7 +45,7 @@ def check_descriptors(hard_limit: int) -> Check:
     if hard_limit != resource.RLIM_INFINITY and hard_limit < LEAST_DESCRIPTORS:
         return failed(
             "file descriptors",
-            f"at most {limit}: a client and the file that it is sent need one each",
+            f"at most {limit}: a client takes up to {PER_CONNECTION}, a download {PER_DOWNLOAD}",
             f"raise the limit (LimitNOFILE of systemd, ulimit -Hn) to {LEAST_DESCRIPTORS} or more",
         )
     return passed("file descriptors", f"at most {limit}")

@@ -1,10 +1,10 @@
 """The HTTP server of a process, on Hypercorn and h11: what it uses of their internals, and what if these change.
 
-A connection passes these files: `acceptor` accepts it and completes the TLS handshake, `http_server` counts it against
-the cap, `http1` runs Hypercorn's protocol on it, `fast_connection` parses its request heads by `request_head` (or
-`strict_connection` checks them by it and h11 parses them), `chunked_body` checks its chunks, and `request_tasks` calls
-the app, with messages that `request_messages` holds and a `send` below which `client_connection` finds the connection
-again, for `zerocopy` and for timeouts.
+A connection passes these files: `acceptor` accepts it if `connection_cap` has a place for it and completes the TLS
+handshake, `http_server` keeps it, `http1` runs Hypercorn's protocol on it, `fast_connection` parses its request heads
+by `request_head` (or `strict_connection` checks them by it and h11 parses them), `chunked_body` checks its chunks, and
+`request_tasks` calls the app, with messages that `request_messages` holds and a `send` below which `client_connection`
+finds the connection again, for `zerocopy` and for timeouts.
 
 h11's internals, in `fast_connection` alone
     _reader          is set to our reader of heads, at the start and after `start_next_cycle`: an ambiguous head must be

@@ -9,33 +9,43 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from gateway.server.connection_cap import ConnectionCap, Place, client_of
 from gateway.server.timings import ServerTimings
 
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 0.1
 LOG_INTERVAL_SECONDS = 60.0
+BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+"""The response on a connection above the cap."""
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Acceptor:
     """Calls `connected` in a task of its own for each connection, after the TLS handshake if there is a context.
 
-    When descriptors or memory run out it pauses, and new connections wait in the socket's backlog.
+    A connection above the cap is given to `rejected`, or closed if there are too many of them. When descriptors or
+    memory run out it pauses, and new connections wait in the socket's backlog.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        connected: Connected,
+        connected: Callable[[Place, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        rejected: Connected,
+        cap: ConnectionCap,
         context: Callable[[], ssl.SSLContext | None],
         timings: ServerTimings,
     ) -> None:
         self._listener = listener
         self._connected = connected
+        self._rejected = rejected
+        self._cap = cap
         self._context = context
         self._timings = timings
         self._loop = asyncio.get_running_loop()
@@ -61,16 +71,32 @@ class Acceptor:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, peer = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another process was faster, or the client has disconnected
         except OSError as error:
             self._pause(error)
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._connect(connection))
+        if (place := self._cap.enter(client_of(peer[0]))) is not None:
+            task = self._begin(connection, partial(self._connected, place), self._timings.tls_handshake, place.leave)
+            place.begin_idle(task.cancel)
+        elif self._cap.begin_rejection():
+            self._begin(connection, self._rejected, self._timings.rejection, self._cap.end_rejection)
+        else:
+            if self._context() is None:
+                with suppress(OSError):  # the client has disconnected
+                    connection.send(BUSY)
+            connection.close()
+
+    def _begin(
+        self, connection: socket.socket, connected: Connected, handshake_seconds: float, ended: Callable[[], None]
+    ) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._connect(connection, connected, handshake_seconds))
         self._connecting.add(task)
         task.add_done_callback(lambda done: self._settle(done, connection))
+        task.add_done_callback(lambda _: ended())
+        return task
 
     def _pause(self, error: OSError) -> None:
         """Accept nothing for a moment: the socket stays readable, which without a pause would keep the loop busy."""
@@ -80,7 +106,7 @@ class Acceptor:
             self._logged_at = time.monotonic()
             log.error("accept_paused", reason=error.strerror, remedy="raise the limit of open files (ulimit -n)")
 
-    async def _connect(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket, connected: Connected, handshake_seconds: float) -> None:
         """Complete the handshake, and serve the connection in the same task."""
         reader = asyncio.StreamReader(loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
@@ -89,12 +115,12 @@ class Acceptor:
             lambda: protocol,
             connection,
             ssl=context,
-            ssl_handshake_timeout=self._timings.tls_handshake if context else None,
+            ssl_handshake_timeout=handshake_seconds if context else None,
             ssl_shutdown_timeout=self._timings.last_bytes if context else None,
         )
         if (task := asyncio.current_task()) is not None:
             self._connecting.discard(task)
-        await self._connected(reader, asyncio.StreamWriter(transport, protocol, reader, self._loop))
+        await connected(reader, asyncio.StreamWriter(transport, protocol, reader, self._loop))
 
     def _settle(self, task: asyncio.Task[None], connection: socket.socket) -> None:
         connecting = task in self._connecting

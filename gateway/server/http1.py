@@ -22,6 +22,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 from starlette.types import ASGIApp
 
+from gateway.server.connection_cap import Place
 from gateway.server.fast_connection import FastConnection
 from gateway.server.request_tasks import RequestTasks
 from gateway.server.strict_connection import StrictConnection
@@ -56,6 +57,7 @@ class Http1Connection(TCPServer):
         self,
         app: ASGIApp,
         options: ConnectionOptions,
+        place: Place,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -65,7 +67,10 @@ class Http1Connection(TCPServer):
         self._h11_type = options.h11_type
         self._last_bytes_seconds = options.timings.last_bytes
         self._unsent = options.unsent
-        self.idle_task = _IdleTimer(self.loop, options.timings.keep_alive, self._end_idle)  # type: ignore[assignment]
+        self._place = place
+        self.idle_task = _IdleTimer(  # type: ignore[assignment]
+            self.loop, options.timings.keep_alive, self._end_idle, began=self._begin_idle, stopped=place.end_idle
+        )
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._abort_timer: asyncio.TimerHandle | None = None
         writer.transport.set_write_buffer_limits(high=PIECE)
@@ -172,6 +177,11 @@ class Http1Connection(TCPServer):
         self._abort_later()
         self.writer.close()
 
+    def _begin_idle(self) -> None:
+        """Let a new connection have the place of this one, unless a part of the last response would be lost."""
+        if not self.writer.transport.get_write_buffer_size():
+            self._place.begin_idle(self.writer.transport.abort)
+
     def _abort_later(self) -> None:
         self._abort_timer = self.loop.call_later(self._last_bytes_seconds, self.writer.transport.abort)
 
@@ -210,8 +220,18 @@ class _IdleTimer:
     A task that is made and cancelled with every request took 20 %.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        end: Callable[[], None],
+        *,
+        began: Callable[[], None],
+        stopped: Callable[[], None],
+    ) -> None:
+        """`began` and `stopped` are called when the connection becomes idle, and when it is no longer."""
         self._loop, self._seconds, self._end = loop, seconds, end
+        self._began, self._stopped = began, stopped
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -221,11 +241,13 @@ class _IdleTimer:
     async def restart(self, task_group: object, action: object) -> None:
         await self.stop()
         self._timer = self._loop.call_later(self._seconds, self._end)
+        self._began()
 
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._stopped()
 
 
 class _ReadPermit(EventWrapper):

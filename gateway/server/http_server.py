@@ -5,7 +5,6 @@ offers HTTP/2, whose streams it does not end when their body fails.
 """
 
 import asyncio
-import resource
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,8 +18,10 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from starlette.types import ASGIApp
 
+from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from gateway.observability.server_state import ServerState
-from gateway.server.acceptor import Acceptor
+from gateway.server.acceptor import BUSY, Acceptor
+from gateway.server.connection_cap import ConnectionCap, Place
 from gateway.server.fast_connection import connection_type
 from gateway.server.http1 import ConnectionOptions, Http1Connection
 from gateway.server.request_head import HEAD_LIMIT
@@ -33,10 +34,8 @@ log = structlog.get_logger()
 
 BACKLOG = 2048
 CONNECTIONS = 10_000
-REJECTIONS, REJECTION_BYTES = 100, 1024 * 1024
-"""Limits for connections above the cap that are read before they are closed: their number, and bytes of each."""
-
-_BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+REJECTION_BYTES = 1024 * 1024
+"""Bytes that are read of a connection above the cap before it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Server:
         self._context = tls_context(tls) if tls else None
         if tls:
             shrink_read_buffers()
-        self._limit = connections or connection_limit()
+        self._cap = ConnectionCap(connections or connection_limit())
         self._timings = timings
         self._worker = WorkerContext(None)
         self._options = ConnectionOptions(
@@ -115,16 +114,16 @@ class Server:
     def _accept(self, listener: socket.socket, app: ASGIApp) -> Acceptor:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return Acceptor(listener, partial(self._connected, app), lambda: self._context, self._timings)
+        serve = partial(self._connected, app)
+        return Acceptor(listener, serve, self._reject, self._cap, lambda: self._context, self._timings)
 
-    async def _connected(self, app: ASGIApp, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= self._limit:
-            await self._reject(reader, writer)
-            return
+    async def _connected(
+        self, app: ASGIApp, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is served by a task of its own")
-        connection = self._open[task] = Http1Connection(app, self._options, reader, writer)
+        connection = self._open[task] = Http1Connection(app, self._options, place, reader, writer)
         self._server_state.connections += 1
         try:
             await connection
@@ -139,12 +138,12 @@ class Server:
 
         A close before the request was read would reset the connection, and might lose the response.
         """
-        writer.write(_BUSY)
+        writer.write(BUSY)
         # To wait for the client's TLS goodbye would take much longer.
         asyncio.get_running_loop().call_later(self._timings.rejection, writer.transport.abort)
-        if len(self._rejected) >= REJECTIONS or (task := asyncio.current_task()) is None:
-            writer.close()
-            return
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is rejected by a task of its own")
         self._rejected.add(task)
         received = 0
         try:
@@ -194,12 +193,8 @@ class Server:
 
 
 def connection_limit() -> int:
-    """Compute how many connections the limit of descriptors allows: each needs one, and one more for a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return max(16, min(CONNECTIONS, (soft - 256) // 2))
+    """Compute how many connections there may be at once: as many as descriptors allow, up to CONNECTIONS."""
+    return min(CONNECTIONS, share_descriptors(raise_descriptor_limit()).connections)
 
 
 def _config(timings: ServerTimings) -> Config:

@@ -1,13 +1,16 @@
 """Values and parts made from the settings, in the types of the packages that use them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from cache.download.admission import DEFAULT_PLACES, PlaceLimits
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.maintenance import CacheMaintenance
 from cache.policy.freshness import TagRule, TagRules
 from cache.retention.eviction import EvictionLimits
 from cache.retention.sweep import Evictor
+from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -57,6 +60,14 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         )
         for name, upstream in settings.upstreams.items()
     ]
+
+
+def download_places(settings: Settings) -> PlaceLimits:
+    """Make the limits of downloads for each upstream: fewer than usual where this process may have few descriptors."""
+    origins = sum(1 + len(upstream.mirrors) for upstream in settings.upstreams.values())
+    each = share_descriptors(raise_descriptor_limit()).downloads // max(1, origins)
+    spare = min(DEFAULT_PLACES.spare, each // 5)
+    return replace(DEFAULT_PLACES, places=max(1, min(DEFAULT_PLACES.places, each - spare)), spare=spare)
 
 
 def tag_rules(settings: Settings) -> TagRules:

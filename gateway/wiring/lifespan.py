@@ -41,7 +41,7 @@ from gateway.observability.server_state import ServerState
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
-from gateway.wiring.from_settings import configured_upstreams, open_evictor, tag_rules
+from gateway.wiring.from_settings import configured_upstreams, download_places, open_evictor, tag_rules
 
 log = structlog.get_logger()
 
@@ -187,7 +187,7 @@ async def _open_pull_through(
     quarantine = Quarantine(folder.quarantine)
     store = FilesystemStore(folder.blobs, quarantine)
     storage = DownloadStorage(spools=folder.spools, store=store, quarantine=quarantine, make_room=evictor.make_room)
-    flights = Flights(storage, tasks, partial(record_arrival, index), events)
+    flights = Flights(storage, tasks, partial(record_arrival, index), events, places=download_places(settings))
     metrics.show("flights", lambda: flights.places.held)
     metrics.show("followers", lambda: flights.followers)
     pull_through = PullThrough(

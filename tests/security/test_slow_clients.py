@@ -20,6 +20,7 @@ from gateway.http.disconnect import while_connected
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
+from gateway.server.tls import TlsFiles
 from gateway.server.unsent import Unsent
 from gateway.server.zerocopy import EXTENSION, ZeroCopy
 from gateway.settings.tables import Settings
@@ -27,6 +28,7 @@ from gateway.wiring.app import running
 from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import trouble
 from tests.parts import raw
+from tests.parts.certs import Authority
 from tests.parts.gateway import Gateway
 from tests.parts.images import seeded
 from tests.parts.liar import Liar
@@ -322,11 +324,37 @@ async def prepare(data: Path) -> None:
 PUT_OF_SOME_SIZE = b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\n\r\n" + bytes(99_999)
 
 
+WAIT = b"GET /wait HTTP/1.1\r\nHost: a.test\r\n\r\n"
+
+
+class PongOrWait:
+    """Responds at once, or on /wait when the client has left."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/wait":
+            self.waiting += 1
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        await pong(scope, receive, send)
+
+    async def occupy(self, served: Served, stack: AsyncExitStack, count: int) -> list[socket.socket]:
+        """Make connections that have requests in progress, and are reset when they are closed."""
+        held = [stack.enter_context(served.connect()) for _ in range(count)]
+        for connection in held:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await asyncio.get_running_loop().sock_sendall(connection, WAIT)
+        await asyncio.to_thread(wait_until, lambda: self.waiting == count)
+        return held
+
+
 async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_served() -> None:
-    async with serving(pong, connections=3, timings=SHORT_IDLE) as served, AsyncExitStack() as stack:
+    app = PongOrWait()
+    async with serving(app, connections=3) as served, AsyncExitStack() as stack:
         before = served.descriptors
-        held = [stack.enter_context(served.connect()) for _ in range(3)]
-        await served.reaches(before + 6)
+        held = await app.occupy(served, stack, 3)
         with served.connect() as late:
             told = await read_to_end(late)
             assert told.startswith(b"HTTP/1.1 503 ")
@@ -341,40 +369,48 @@ async def test_above_the_cap_a_connection_is_told_to_come_back_and_below_it_serv
             assert await asked(served) == b"pong"
 
 
-async def test_those_who_only_connect_fill_the_cap_for_no_longer_than_they_may_idle() -> None:
-    async with serving(pong, connections=5, timings=SHORT_IDLE) as served:
-        before = served.descriptors
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n", GET], ids=["nothing", "half a head", "one request"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+async def test_those_who_only_connect_give_way_to_those_with_a_request(
+    sent: bytes, encrypted: bool, authority: Authority
+) -> None:
+    """Connections without a request in progress, or without their TLS handshake, take no place from a new one."""
+    tls = TlsFiles(authority.cert_file, authority.key_file) if encrypted else None
+    async with serving(PongOrWait(), connections=5, tls=tls) as served:
+        before, loop = served.descriptors, asyncio.get_running_loop()
         with ExitStack() as stack:
-            held = [stack.enter_context(served.connect()) for _ in range(20)]
-            answers = await asyncio.gather(*map(read_to_end, held))
-            assert [answer[9:12] for answer in answers].count(b"503") == 15
-            assert await asked(served) == b"pong"
+            for _ in range(50):
+                silent = stack.enter_context(served.connect())
+                if sent and not encrypted:
+                    await loop.sock_sendall(silent, sent)
+            url = f"{'https' if encrypted else 'http'}://{HOST}:{served.port}/"
+            for _ in range(3):
+                answer = await asyncio.to_thread(raw.get, url, context=authority.client_context() if tls else None)
+                assert answer.body == b"pong"
+            await served.settles(before + 50 + 5)
         await served.settles(before)
 
 
 @pytest.mark.parametrize("sent", [GET_AND_CLOSE, PUT_OF_SOME_SIZE], ids=["a request", "with a body"])
 async def test_what_is_said_above_the_cap_is_not_lost_with_the_connection(sent: bytes) -> None:
-    loop = asyncio.get_running_loop()
-    async with serving(pong, connections=1) as served:
-        before = served.descriptors
-        with served.connect() as held:
-            await served.reaches(before + 2)
-            for _ in range(20):
-                with served.connect() as late:
-                    await loop.sock_sendall(late, sent)
-                    late.shutdown(socket.SHUT_WR)
-                    assert (await loop.sock_recv(late, 1000)).startswith(b"HTTP/1.1 503 ")
-                    assert await loop.sock_recv(late, 1000) == b"", "no reset"
-            held.close()
+    app, loop = PongOrWait(), asyncio.get_running_loop()
+    async with serving(app, connections=1) as served, AsyncExitStack() as stack:
+        await app.occupy(served, stack, 1)
+        for _ in range(20):
+            with served.connect() as late:
+                await loop.sock_sendall(late, sent)
+                late.shutdown(socket.SHUT_WR)
+                assert (await loop.sock_recv(late, 1000)).startswith(b"HTTP/1.1 503 ")
+                assert await loop.sock_recv(late, 1000) == b"", "no reset"
 
 
 async def test_who_stays_above_the_cap_is_left_alone_after_a_moment() -> None:
-    async with serving(pong, connections=1, timings=ServerTimings(rejection=0.1)) as served:
+    app, timings = PongOrWait(), ServerTimings(rejection=0.1)
+    async with serving(app, connections=1, timings=timings) as served, AsyncExitStack() as stack:
+        await app.occupy(served, stack, 1)
         before = served.descriptors
-        with served.connect(), ExitStack() as stack:
-            await served.reaches(before + 2)
-            late = [stack.enter_context(served.connect()) for _ in range(5)]
-            await served.settles(before + 2 + len(late))
+        late = [stack.enter_context(served.connect()) for _ in range(5)]
+        await served.settles(before + len(late))
 
 
 async def asked(served: Served) -> bytes:
