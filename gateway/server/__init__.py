@@ -6,6 +6,20 @@ by `request_head` (or `strict_connection` checks them by it and h11 parses them)
 `request_tasks` calls the app, with messages that `request_messages` holds and a `send` below which `client_connection`
 finds the connection again, for `zerocopy` and for timeouts.
 
+What a connection waits for, and what ends the wait if the client has left or the app has ended
+    a TLS handshake  a timeout, which begins when the connection is accepted
+    a head           the timer of an idle connection
+    a body           StalledClients aborts the connection, or the app ends and with it the response
+    room for a part of a body, in `request_messages`
+                     the app receives a message, responds completely, or ends
+    the end of a response, before the next request of the connection is read
+                     the app ends, or a write fails
+    the end of a response to a half-closed client
+                     the app ends, a write fails, or the client resets the connection
+    a client that receives its response
+                     StalledClients aborts the connection; once the server has closed it, a timer does
+  Held by tests/security/test_left_clients.py and tests/security/test_slow_clients.py.
+
 h11's internals, in `fast_connection` alone
     _reader          is set to our reader of heads, at the start and after `start_next_cycle`: an ambiguous head must be
                      refused from its bytes, and once is enough to parse it (12 % of a cached manifest)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +93,7 @@ def reset(client: socket.socket) -> None:
 
 
 def half_close_first(client: socket.socket) -> None:
-    with suppress(OSError):  # the server may have reset the connection
-        client.shutdown(socket.SHUT_WR)
+    shut(client)
     client.close()
 
 
@@ -162,6 +161,31 @@ async def test_no_file_follows_the_refusal_of_a_request() -> None:
             assert await loop.sock_recv(client, 1000) == b""
         client.close()
         await server.is_as_before()
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_server_stops_whatever_its_clients_are_doing(half_closed: bool) -> None:
+    loop = asyncio.get_running_loop()
+    with ExitStack() as held:
+        async with counted() as server:
+            sending = []
+            for phase in PHASES.values():
+                client = held.enter_context(connected(server.port))
+                sending.append(asyncio.ensure_future(loop.sock_sendall(client, phase.sent)))
+                if half_closed:
+                    sending[-1].add_done_callback(lambda _, client=client: shut(client))  # type: ignore[misc]
+            async with asyncio.timeout(WITHIN):
+                await until(lambda: server.handlers.waiting.is_set())
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+        assert server.state.connections == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def shut(client: socket.socket) -> None:
+    with suppress(OSError):  # the server may have reset the connection
+        client.shutdown(socket.SHUT_WR)
 
 
 # TLS.

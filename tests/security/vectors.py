@@ -92,6 +92,15 @@ def codings() -> Iterator[Vector]:
     yield one("coding behind a bare LF", post(LENGTH, b"A: b\n" + CHUNKED, body=b"hello"))
     yield one("coding behind a bare CR", post(LENGTH, b"A: b\r" + CHUNKED, body=b"hello"))
     yield one("coding behind a NUL", post(LENGTH, b"A: b\0" + CHUNKED, body=b"hello"))
+    yield one("coding with a CR before CRLF", post(LENGTH, b"Transfer-Encoding: chunked\r", body=b"hello"))
+    yield one("coding with a NUL in its name", post(LENGTH, b"Transfer-Encoding\0: chunked", body=b"hello"))
+    yield one(
+        "coding with a letter that folds to s", post(LENGTH, "Tran\u017ffer-Encoding: chunked".encode(), body=b"hello")
+    )
+    yield one("coding behind a line without a colon", post(LENGTH, b"A", CHUNKED, body=b"hello"))
+    yield one("coding in a list with a length", post(b"Content-Length: 5, chunked", body=b"hello"))
+    yield one("coding in the lines of a length", post(LENGTH + b"\r" + CHUNKED, body=b"hello"))
+    yield fine("a coding that only TE accepts", post(LENGTH, b"TE: chunked", body=b"hello"))
     yield fine("coding after a tab", post(b"Transfer-Encoding:\tchunked", body=CHUNKS))
     yield fine("coding in capitals", post(b"TRANSFER-ENCODING: Chunked", body=CHUNKS))
     yield fine("coding with an underscore means nothing", post(LENGTH, b"Transfer_Encoding: chunked", body=b"hello"))
@@ -217,6 +226,15 @@ def versions() -> Iterator[Vector]:
             b"Sec-WebSocket-Version: 13",
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ),
+    )
+    yield one("a CR within the request line", head(CLOSE).replace(b" HTTP", b"\r HTTP", 1))
+    yield one("two CR behind the version", head(CLOSE).replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\r\n", 1))
+    yield one("two versions", head(CLOSE, version=b"HTTP/1.1 HTTP/1.1"))
+    yield fine(
+        "1.0 that is kept, and a request behind it",
+        head(b"Connection: keep-alive", version=b"HTTP/1.0") + head(CLOSE),
+        answers=(400, 404),
+        requests=2,
     )
     yield one("TLS", bytes.fromhex("16030100c8010000c40303") + bytes(190))
     yield one("the PROXY protocol", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + head(CLOSE))
