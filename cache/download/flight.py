@@ -137,9 +137,9 @@ class Flight(Progress):
         self._abandon_timer = self._loop.call_later(self._limits.abandon_after, self._abandon)
 
     def _abandon(self) -> None:
-        """Give up a download without readers, unless another worker waits for it, or it is worth finishing and nobody
-        waits for its place."""
-        if self._followers:
+        """Give up a download without readers, unless all its bytes are here, another worker waits for it, or it is
+        worth finishing and nobody waits for its place."""
+        if self._followers or self.verified:
             return
         worth = worth_finishing(self.size, self.written, self._limits) and not len(self._line)
         if worth or self._thread.has_waiters:

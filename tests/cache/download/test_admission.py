@@ -1,5 +1,6 @@
 """Admission: a download takes a thread and files only when it has its place, which groups and clients share fairly."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -162,6 +163,25 @@ async def test_a_download_without_readers_yields_its_place_to_one_that_waits(rig
     [(waiting, _)] = crowd.begin(GREEDY)
     await until(lambda: waiting.place.is_held)
     assert slow.aborted.is_set()
+
+
+async def test_a_verified_download_is_recorded_before_it_yields_its_place(rig: FlightsRig, crowd: Crowd) -> None:
+    rig.limit(abandon_after=0.01)
+    rig.may_record.clear()
+    content, digest = blob_of(100_000)
+    flight, _ = rig.flights.join(ANONYMOUS, APP, digest, ScriptedBody.whole(content).fetch)
+    assert await read(flight.follow(GREEDY)) == content
+    await rig.recording.wait()
+    crowd.begin(GREEDY, MOST)
+    await until(lambda: rig.flights.places.waiting().total() == 1)
+    timer = flight._abandon_timer
+    assert timer is not None
+    await until(lambda: timer.when() < asyncio.get_running_loop().time())
+    await asyncio.sleep(0)
+    assert not flight.aborted
+    rig.may_record.set()
+    await until(lambda: bool(rig.recorded))
+    await until(lambda: not rig.flights.places.waiting().total())
 
 
 async def test_a_stopping_server_waits_for_no_place(rig: FlightsRig, crowd: Crowd) -> None:
