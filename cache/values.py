@@ -206,18 +206,21 @@ class Damage(Enum):
 @dataclass(frozen=True, slots=True)
 class TagPage:
     """One page of a repository's tags. `last`: the tag after which the next page begins, as the upstream states it;
-    None on the last page."""
+    None on the last page. `size`: bytes of the response."""
 
     tags: list[str]
     last: str | None
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ReferrersPage:
-    """The descriptors that refer to a subject. `filtered`: whether the upstream applied the filter by artifact type."""
+    """The descriptors that refer to a subject. `filtered`: whether the upstream applied the filter by artifact type.
+    `size`: bytes of the response."""
 
     manifests: list[dict[str, Any]]
     filtered: bool
+    size: int = field(default=0, compare=False)
 
 
 class Outcome(Enum):

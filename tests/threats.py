@@ -1374,6 +1374,13 @@ THREATS = [
             "return function() if size else",
         ),
     ),
+    Threat(
+        "a list for every client",
+        "Hundreds of clients list the tags of one image, and each of them costs the upstream a request.",
+        "Requests for the same list share one, and its response is remembered for a second, by credential.",
+        ("tests/cache/proxy/test_lists.py",),
+        Disarm("cache/proxy/upstream_calls.py", "lists.note(key, requested_at, page.size, page)", "pass"),
+    ),
 ]
 
 

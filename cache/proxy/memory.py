@@ -4,13 +4,17 @@ outages.
 Looking up pointer, link and document for each request took 9 % of the time of a cached manifest.
 """
 
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from cache.oci.digest import Digest
 from cache.repository import FoundManifest
 from cache.values import Outcome, Source
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,47 @@ class Absences:
     def forget(self, key: Hashable) -> None:
         """Drop an absence, since the reference was found or is to be looked up anew."""
         self._noted.pop(key, None)
+
+
+class RecentLists(Generic[T]):
+    """Lists of tags and referrers as upstreams returned them a moment ago, counted from the request.
+
+    Bounded by a count of entries and by the bytes of the responses; a full memory is cleared.
+    """
+
+    def __init__(
+        self,
+        seconds: float = 1.0,
+        max_count: int = 100,
+        max_bytes: int = 4 * 1024 * 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._seconds = seconds
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._entries: dict[Hashable, tuple[float, T]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, key: Hashable) -> T | None:
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and self.clock() - entry[0] < self._seconds else None
+
+    def note(self, key: Hashable, requested_at: float, size: int, found: T) -> None:
+        """Remember what a request found that was sent at a moment of `clock`; its response had so many bytes."""
+        if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
+            self.clear()
+        if size <= self._max_bytes:
+            self._entries[key] = (requested_at, found)
+            self._bytes += size  # of a page that is replaced, too: the memory is cleared a little early
+
+    def clear(self) -> None:
+        """Forget all lists, since a right to one of them may be lost."""
+        self._entries.clear()
+        self._bytes = 0
 
 
 class CreationDates:

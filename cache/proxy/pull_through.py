@@ -12,16 +12,17 @@ from cache.download.flight import Flights
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import FullIndex, UsageRecorder
 from cache.policy.freshness import TagRules
-from cache.proxy.memory import Absences, CreationDates, Outages, RecentManifests
+from cache.proxy.memory import Absences, CreationDates, Outages, RecentLists, RecentManifests
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.queue import PullQueue
 from cache.proxy.stored_blobs import StoredBlobs
 from cache.runtime.tasks import SharedTasks, Tasks
 from cache.store.base import BlobStore
 from cache.upstream.errors import UpstreamError
-from cache.values import Origin, Source
+from cache.values import Origin, ReferrersPage, Source, TagPage
 
 T = TypeVar("T")
+ListPage = TagPage | ReferrersPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class PullThrough:
     stored: StoredBlobs = field(init=False)
     recent: RecentManifests = field(init=False, default_factory=RecentManifests)
     absences: Absences = field(init=False)
+    lists: RecentLists[ListPage] = field(init=False, default_factory=RecentLists)
     creation_dates: CreationDates = field(init=False, default_factory=CreationDates)
     outages: Outages = field(init=False, default_factory=Outages)
     requests: UpstreamPlaces = field(init=False, default_factory=UpstreamPlaces)

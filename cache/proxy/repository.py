@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import ManifestUnknown, NameUnknown, RegistryError, UpstreamUnavailable
+from cache.oci.errors import ManifestUnknown, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import (
@@ -145,12 +145,12 @@ class ProxiedRepository:
             return await self.blobs.stat(digest)
 
     async def tags(self, count: int | None, last: str | None) -> TagPage:
-        async with self._calls.for_client(NameUnknown), self._calls.small_request():
-            return await self._client.tags(self._image, count, last)
+        work = partial(self._client.tags, self._image, count, last)
+        return await self._calls.listed(SharedCall.LIST_TAGS, (count, last), work, remembered=not self._fresh_only)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        async with self._calls.for_client(NameUnknown), self._calls.small_request():
-            return await self._client.referrers(self._image, digest, artifact_type)
+        work, query = partial(self._client.referrers, self._image, digest, artifact_type), (digest, artifact_type)
+        return await self._calls.listed(SharedCall.LIST_REFERRERS, query, work, remembered=not self._fresh_only)
 
     async def refresh(self, tag: Tag) -> Refreshed:
         """Look up at the upstream where a tag points now, however fresh it is, and fetch its manifest. Raises

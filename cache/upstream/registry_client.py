@@ -133,8 +133,8 @@ class RegistryClient:
         query = {"n": str(count)} if count is not None else {}
         query |= {"last": last} if last is not None else {}
         path = "tags/list" + (f"?{urlencode(query)}" if query else "")
-        names, response = await carry_out(self._get_json(image, path, self._tag_names), self._egress)
-        return TagPage(names, _next_page(response, names))
+        names, size, response = await carry_out(self._get_json(image, path, self._tag_names), self._egress)
+        return TagPage(names, _next_page(response, names), size)
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
@@ -145,8 +145,8 @@ class RegistryClient:
     def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
         try:
             path = f"referrers/{digest}{query}"
-            manifests, response = yield from self._get_json(image, path, self._descriptors, OCI_INDEX)
-            return ReferrersPage(manifests, "artifactType" in response.headers.get("oci-filters-applied", ""))
+            manifests, size, response = yield from self._get_json(image, path, self._descriptors, OCI_INDEX)
+            return ReferrersPage(manifests, "artifactType" in response.headers.get("oci-filters-applied", ""), size)
         except NotFound:
             tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
             try:
@@ -154,7 +154,7 @@ class RegistryClient:
             except NotFound:
                 return ReferrersPage([], filtered=False)
         manifests = yield Compute(lambda: self._descriptors(parse_document(raw)), len(raw))
-        return ReferrersPage(manifests, filtered=False)
+        return ReferrersPage(manifests, filtered=False, size=len(raw))
 
     def _tag_names(self, document: dict[str, Any]) -> list[str]:
         """The names in a tag list; those that are no tags are left out, since nothing could pull them."""
@@ -216,12 +216,12 @@ class RegistryClient:
         path: str,
         read: Callable[[dict[str, Any]], T],
         accept: str = "application/json",
-    ) -> Flow[tuple[T, Response]]:
-        """Fetch a document; return what `read` makes of it."""
+    ) -> Flow[tuple[T, int, Response]]:
+        """Fetch a document; return what `read` makes of it, and its size."""
         response = yield from self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
         raw = (yield Read(response, SIZE_LIMIT)) or b""
         found: T = yield Compute(lambda: read(self._document(raw)), len(raw))
-        return found, response
+        return found, len(raw), response
 
     def _document(self, raw: bytes) -> dict[str, Any]:
         try:
