@@ -758,12 +758,26 @@ THREATS = [
     Threat(
         "probes that a client chooses",
         "A client's request that always fails is the probe, and the circuit stays open after the upstream recovered.",
-        "The probe is a GET of /v2/; only then is one request sent, whose failure does not make the pause longer.",
+        "The probe is a GET of /v2/; then images that have not failed are tried first, and without a pause.",
         (
             "tests/cache/upstream/test_circuit_breaker.py",
             "tests/cache/upstream/test_egress.py::test_the_first_request_after_an_outage_follows_a_probe_that_no_client_chose",
         ),
         Disarm("cache/upstream/circuit_breaker.py", "probes_host=host.state.wait > 0,", "probes_host=False,"),
+    ),
+    Threat(
+        "many images against all",
+        "A client knows what fails for more than five images, and its requests take every chance to close the circuit.",
+        "While the circuit is open, images that have failed wait longer each time, and hold up no others.",
+        (
+            "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/e2e/test_broken_upstreams.py::test_many_images_that_fail_at_a_real_registry_shut_no_other_out",
+        ),
+        Disarm(
+            "cache/upstream/circuit_breaker.py",
+            "                host.state = replace(suspected, retry_at=now)  # whether the host fails is asked at once\n",
+            "                host.state = suspected\n",
+        ),
     ),
     Threat(
         "targets of redirects",

@@ -12,8 +12,10 @@ these outcomes, and each circuit counts only some of them:
 - NEUTRAL: any other response, such as 429 or a 404 that no registry wrote. It changes no circuit.
 
 An open circuit refuses requests for a while. After that the host's circuit is probed by a GET of /v2/, which no client
-has chosen; if it responds, one real request is sent, and its outcome ALIVE closes the circuit. An image's circuit
-is probed by a request for that image; while it is open, requests for the image neither count for the host nor probe it.
+has chosen; if it responds, one real request is sent, and its outcome ALIVE closes the circuit. A host that could be
+reached is probed at once, and of the real requests those for images that have not failed need not wait: a client that
+knows what fails shuts nobody else out. An image's circuit is probed by a request for that image; while it is open,
+requests for the image neither count for the host nor probe it.
 Wrong bytes count for the image alone, in a circuit without a probe.
 
 Decisions are pure functions; times are seconds of a monotonic clock.
@@ -125,6 +127,9 @@ class ImageRecord:
     requested: float
     failed: float | None = None
 
+    def has_failed(self, now: float) -> bool:
+        return self.failed is not None and now - self.failed < WINDOW
+
 
 def failing_since(images: Mapping[str, ImageRecord], now: float) -> float | None:
     """Time of the first failure at a host that fails at least FAILED_IMAGES images and half of those requested; None
@@ -145,8 +150,30 @@ _ImageKey = tuple[Origin, str]
 
 @dataclass(slots=True)
 class _Host:
+    """`failed_until`: before it, no image that has failed is sent while the circuit is open; `failed_wait`: the last
+    such wait."""
+
     state: CircuitState = CLOSED
     images: dict[str, ImageRecord] = field(default_factory=dict)
+    failed_until: float = 0.0
+    failed_wait: float = 0.0
+
+    def state_for(self, image: str, now: float) -> CircuitState:
+        """The state as requests for an image meet it."""
+        record = self.images.get(image)
+        if not self.state.wait or record is None or not record.has_failed(now):
+            return self.state
+        return replace(self.state, retry_at=max(self.state.retry_at, self.failed_until))
+
+    def hold_failed(self, now: float) -> None:
+        """Let images that have failed wait, each time twice as long, while others may be sent at once."""
+        self.failed_wait = min(max(2 * self.failed_wait, FIRST_WAIT), LONGEST_WAIT)
+        self.failed_until = now + self.failed_wait
+
+    def close(self) -> None:
+        self.state = CLOSED
+        self.images.clear()
+        self.failed_until = self.failed_wait = 0.0
 
     def note(self, image: str, record: ImageRecord) -> None:
         self.images.pop(image, None)
@@ -216,7 +243,8 @@ class CircuitBreakers:
             now = self._clock()
             own, content = self._images.get(key, CLOSED), self._contents.get(key, CLOSED)
             host = _Host() if redirected else self._hosts.setdefault(origin, _Host())
-            shut = [state for state in (host.state, own, content) if admission(state, now) is Admission.REFUSE]
+            reached = host.state_for(image, now)
+            shut = [state for state in (reached, own, content) if admission(state, now) is Admission.REFUSE]
             if not shut and own.wait and host.state.wait:
                 shut = [own]
             if not shut:
@@ -306,20 +334,24 @@ class CircuitBreakers:
             case RequestOutcome.ALIVE:
                 host.state = CLOSED
                 if before.wait:
-                    host.images.clear()
+                    host.close()
                     log.info("circuit_closed", upstream=origin.host, image="")
                 if image:
                     host.note(image, ImageRecord(now))
             case RequestOutcome.UNREACHED:
                 host.state = failed(before, now, reason, probe=probe)
             case RequestOutcome.FAILING if probe and before.wait:
-                # The host responded to the probe of its own, so the next one need not wait longer than the first did.
-                host.state = opened(before, now, reason, FIRST_WAIT)
+                # The host responded to its own probe: a client that chooses what fails must not shut others out.
+                host.note(image, ImageRecord(now, now))
+                host.hold_failed(now)
+                host.state = replace(before, retry_at=now, reason=reason)
             case RequestOutcome.FAILING if image and not before.wait:
                 host.note(image, ImageRecord(now, now))
                 since = failing_since(host.images, now)
                 if since is not None:
-                    host.state = opened(replace(before, since=since), now, reason, FIRST_WAIT)
+                    host.hold_failed(now)
+                    suspected = opened(replace(before, since=since), now, reason, FIRST_WAIT / 2)
+                    host.state = replace(suspected, retry_at=now)  # whether the host fails is asked at once
             case _ if probe:
                 host.state = given_up(before, now)
         if host.state.wait and not before.wait:

@@ -98,7 +98,7 @@ def test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself(
         liar.stop()
     else:
         liar.behave("/", lies.refused(503))
-    for number in range(6):
+    for number in range(7):
         answer = raw.get(server.proxied_url(f"image/number{number}/manifests/latest"))
         assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
@@ -122,13 +122,13 @@ def test_while_the_circuit_is_open_only_probes_reach_the_upstream(liar: Liar, ga
     server = gateway({"upstreams": {"docker.io": liar.settings()}})
     liar.behave("/", lies.refused(500))
     begun, asked = time.monotonic(), 0
-    while liar.requests.count() < 7:  # five requests open it; two probes follow after one and two seconds
+    while liar.requests.count() < 8:  # five requests open it; probes follow at once, after one and after two seconds
         answer = raw.get(server.proxied_url(f"image/number{asked}/manifests/latest"))
         assert answer.status == 503
         asked += 1
     assert time.monotonic() - begun > 2.5
     assert asked > 20
-    assert [record.path for record in liar.requests.select()[5:]] == ["/v2/", "/v2/"]
+    assert [record.path for record in liar.requests.select()[5:]] == ["/v2/"] * 3
 
 
 def test_an_image_that_fails_alone_takes_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:
@@ -164,6 +164,19 @@ def test_no_request_of_a_client_takes_a_real_registry_away_from_another(
             victim = registry.put_blob("victim/image", f"{attack} {place} {name}".encode())
             assert raw.get(server.proxied_url(f"victim/image/blobs/{victim}")).digest == victim
     assert raw.get(server.proxied_url("victim/image/manifests/latest")).digest == manifest
+
+
+def test_many_images_that_fail_at_a_real_registry_shut_no_other_out(
+    registry: Registry, gateway: GatewayFactory
+) -> None:
+    names = [f"many/by{number}" for number in range(12)]
+    layers = {name: registry.put_blob(name, f"layer of {name}".encode()) for name in names}
+    server = gateway({"upstreams": {"docker.io": registry.settings()}, "cache": {"prefetch": False}})
+    for turn in range(3):
+        for name, layer in layers.items():
+            assert raw.get(server.proxied_url(f"{name}/manifests/{layer}")).status == 503
+        victim = registry.put_blob("many/victims", f"victim {turn}".encode())
+        assert raw.get(server.proxied_url(f"many/victims/blobs/{victim}")).digest == victim
 
 
 def test_login_pages_for_blobs_of_one_image_take_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:

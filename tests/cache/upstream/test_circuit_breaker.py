@@ -263,8 +263,23 @@ def test_a_probe_without_a_response_doubles_the_wait_and_one_request_that_fails_
     clock.now += 8
     see(circuits, FAILING, "b")
     assert circuits.is_open(ORIGIN)
-    clock.now += FIRST_WAIT
     assert circuits.enter(ORIGIN, "c").probes_host
+
+
+def test_images_that_fail_shut_out_no_image_that_has_not(circuits: CircuitBreakers, clock: Clock) -> None:
+    see(circuits, FAILING, *names(5))
+    for wait in (1, 2):
+        for image in names(5):
+            with pytest.raises(Unavailable, match=f"within {wait + 1} s"):
+                circuits.enter(ORIGIN, image)
+        probe = circuits.enter(ORIGIN, "good/image")
+        assert probe.probes_host
+        probe.release()
+        clock.now += wait
+        see(circuits, FAILING, f"image/{wait}")
+    see(circuits, ALIVE, "good/image")
+    see(circuits, FAILING, *names(4, "new"))
+    assert not circuits.is_open(ORIGIN)
 
 
 @pytest.mark.parametrize("outcome", [None, NEUTRAL])
