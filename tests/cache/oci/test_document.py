@@ -24,6 +24,8 @@ LARGE = {
     "nested lists": repeated("[" * (DEPTH_LIMIT - 2) + "]" * (DEPTH_LIMIT - 2) + ",", SIZE_LIMIT),
     "objects": repeated("{},", SIZE_LIMIT),
     "members": MEMBERS.encode(),
+    "long fractions": repeated(f"1.{'7' * 30}e9,", SIZE_LIMIT),
+    "a long fraction": b"[1." + b"1" * (SIZE_LIMIT - 6) + b"]",
     "long integers": repeated("9" * 4299 + ",", SIZE_LIMIT),
     "brackets": b"[" * SIZE_LIMIT,
 }
@@ -31,11 +33,9 @@ WITHIN = {
     "texts": repeated('"0123456789",', ELEMENT_LIMIT),
     "numbers": repeated("1,", ELEMENT_LIMIT),
     "fractions": repeated(f"1.{'7' * 12}e9,", ELEMENT_LIMIT),
-    "long fractions": repeated(f"1.{'7' * 30}e9,", SIZE_LIMIT),
     "lists": repeated("[],", STRUCTURE_LIMIT - 1),
     "objects": repeated("{},", STRUCTURE_LIMIT - 1),
     "one text": json.dumps(["x" * (SIZE_LIMIT - 4)]).encode(),
-    "a long fraction": b"[1." + b"1" * (SIZE_LIMIT - 6) + b"]",
 }
 
 
