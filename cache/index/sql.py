@@ -310,7 +310,7 @@ class SqlIndex:
             return work(connection)
 
     def _hold(self, manifest: Manifest) -> None:
-        if len(manifest.raw) * 16 <= _MANIFEST_BYTES:
+        if manifest.memory * 16 <= _MANIFEST_BYTES:
             self._manifests[manifest.descriptor.digest] = manifest
 
     def _drop_what_others_changed(self) -> None:
@@ -353,7 +353,7 @@ class SqlIndex:
 
 
 def _manifest_memory() -> LRUCache[Digest, Manifest]:
-    return LRUCache(_MANIFEST_BYTES, getsizeof=lambda manifest: len(manifest.raw) + 1000)
+    return LRUCache(_MANIFEST_BYTES, getsizeof=lambda manifest: manifest.memory)
 
 
 def to_source(row: Row[Any]) -> Source:

@@ -48,6 +48,11 @@ class Manifest:
         config = Descriptor.parse(document.get("config"), "config")
         return cls(own, raw, config=config, layers=_descriptors(document, "layers"), subject=subject)
 
+    @property
+    def memory(self) -> int:
+        """Bytes that the manifest takes in memory, about: a descriptor of 110 bytes becomes objects of 400."""
+        return len(self.raw) + 1000 + 400 * (len(self.layers) + len(self.children))
+
     def references(self) -> tuple[Descriptor, ...]:
         """Direct references that a complete pull needs: config, layers and children; not the subject.
 

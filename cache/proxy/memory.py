@@ -27,7 +27,7 @@ class _Recent:
 class RecentManifests:
     """Manifests that were hits, as they were found. An entry holds as long as the mark of the index stays the same.
 
-    Bounded by a count of entries and by the bytes of their documents; a full memory is cleared.
+    Bounded by a count of entries and by the bytes that their manifests take; a full memory is cleared.
     """
 
     def __init__(self, max_count: int = 10_000, max_bytes: int = 32 * 1024 * 1024) -> None:
@@ -51,12 +51,12 @@ class RecentManifests:
         from when until when it holds, so that it ends where the clock is set back; None for what holds until the mark
         changes."""
         if found.status.outcome is Outcome.HIT:
-            size = len(found.manifest.raw)
+            size = found.manifest.memory
             if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
                 self._entries.clear()
                 self._bytes = 0
             before = self._entries.get(key)
-            self._bytes += size - (len(before.found.manifest.raw) if before else 0)
+            self._bytes += size - (before.found.manifest.memory if before else 0)
             self._entries[key] = _Recent(mark, span, found)
         return found
 

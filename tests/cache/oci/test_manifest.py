@@ -1,6 +1,7 @@
 """Manifests: every document is kept byte for byte, is exactly one kind, or is refused with ManifestInvalid."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -320,3 +321,13 @@ def test_any_bytes_are_a_manifest_named_by_them_or_refused(junk: bytes, start: i
             assert manifest.raw == raw
             assert manifest.descriptor.digest.holds_for(raw)
             assert manifest.config is not None
+
+
+def test_what_a_manifest_takes_in_memory_counts_its_descriptors() -> None:
+    small = [{"mediaType": "a/b", "digest": f"sha256:{number:064x}", "size": 10**9 + number} for number in range(1000)]
+    raw = json.dumps({"schemaVersion": 2, "manifests": small}, separators=(",", ":")).encode()
+    tracemalloc.start()
+    manifests = [Manifest.parse(OCI_INDEX, raw) for _ in range(10)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(manifest.memory - len(raw) for manifest in manifests) > taken * 0.9

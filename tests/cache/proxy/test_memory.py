@@ -39,7 +39,7 @@ def test_nothing_but_a_hit_is_remembered(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    "memory", [RecentManifests(max_count=3), RecentManifests(max_bytes=3 * len(MANIFEST.raw))], ids=["count", "bytes"]
+    "memory", [RecentManifests(max_count=3), RecentManifests(max_bytes=3 * MANIFEST.memory)], ids=["count", "bytes"]
 )
 def test_it_is_bounded(memory: RecentManifests) -> None:
     for number in range(10):
