@@ -780,6 +780,20 @@ THREATS = [
         ),
     ),
     Threat(
+        "some references against their image",
+        "A client requests references of an image that fail, until nobody gets anything else of the image.",
+        "While an image's circuit is open, paths that have failed wait, and others are tried at once, one by one.",
+        (
+            "tests/cache/upstream/test_circuit_breaker.py",
+            "tests/e2e/test_broken_upstreams.py::test_layers_requested_as_manifests_leave_their_image_to_others",
+        ),
+        Disarm(
+            "cache/upstream/circuit_breaker.py",
+            "if not self.state.wait or path in self.failed:",
+            "if self.failed or not self.failed:",
+        ),
+    ),
+    Threat(
         "targets of redirects",
         "Redirects of some images lead to a host or a path that fails, and the circuit opens for all images there.",
         "What the target of a redirect does counts for the image alone.",
@@ -798,8 +812,8 @@ THREATS = [
         ),
         Disarm(
             "cache/upstream/circuit_breaker.py",
-            "own, content = self._images.get(key, CLOSED), self._contents.get(key, CLOSED)",
-            "own, content = self._images.get(key, CLOSED), next(iter(self._contents.values()), CLOSED)",
+            "            content = self._contents.get(key, CLOSED)\n            host = ",
+            "            content = next(iter(self._contents.values()), CLOSED)\n            host = ",
         ),
     ),
     Threat(

@@ -14,8 +14,8 @@ these outcomes, and each circuit counts only some of them:
 An open circuit refuses requests for a while. After that the host's circuit is probed by a GET of /v2/, which no client
 has chosen; if it responds, one real request is sent, and its outcome ALIVE closes the circuit. A host that could be
 reached is probed at once, and of the real requests those for images that have not failed need not wait: a client that
-knows what fails shuts nobody else out. An image's circuit is probed by a request for that image; while it is open,
-requests for the image neither count for the host nor probe it.
+knows what fails shuts nobody else out. An image's circuit is probed by a request for that image, in the same manner
+first for a path that has not failed; while it is open, requests for the image neither count for the host nor probe it.
 Wrong bytes count for the image alone, in a circuit without a probe.
 
 Decisions are pure functions; times are seconds of a monotonic clock.
@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
+from typing import TypeVar
 
 import structlog
 
@@ -142,10 +143,27 @@ def failing_since(images: Mapping[str, ImageRecord], now: float) -> float | None
 
 log = structlog.get_logger()
 
+V = TypeVar("V")
+
 _LIMIT = 1000
 _REASONS = 20
 
 _ImageKey = tuple[Origin, str]
+
+
+@dataclass(slots=True)
+class _Image:
+    """`failed`: the latest paths that failed. Others may be sent from `fresh_at` on, while the circuit is open."""
+
+    state: CircuitState = CLOSED
+    failed: tuple[str, ...] = ()
+    fresh_at: float = 0.0
+
+    def state_for(self, path: str) -> CircuitState:
+        """The state as a request for a path meets it."""
+        if not self.state.wait or path in self.failed:
+            return self.state
+        return replace(self.state, retry_at=self.fresh_at)
 
 
 @dataclass(slots=True)
@@ -199,8 +217,9 @@ class GuardedRequest:
         redirected: bool,
         probes_host: bool,
         probes_image: bool,
+        path: str,
     ) -> None:
-        self.origin, self.image, self.redirected = origin, image, redirected
+        self.origin, self.image, self.path, self.redirected = origin, image, path, redirected
         self.probes_host, self.probes_image = probes_host, probes_image
         self.of_host = not redirected and not probes_image
         self._circuits = circuits
@@ -228,20 +247,21 @@ class CircuitBreakers:
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock, self._wall = clock, wall
         self._hosts: dict[Origin, _Host] = {}
-        self._images: dict[_ImageKey, CircuitState] = {}
+        self._images: dict[_ImageKey, _Image] = {}
         self._contents: dict[_ImageKey, CircuitState] = {}
         self._lock = threading.Lock()
 
-    def enter(self, origin: Origin, image: str = "", *, redirected: bool = False) -> GuardedRequest:
-        """Begin a request; without `image` its outcome counts for no image. `redirected`: the host is the target of a
-        redirect, so the outcome counts for the image alone.
+    def enter(self, origin: Origin, image: str = "", path: str = "", *, redirected: bool = False) -> GuardedRequest:
+        """Begin a request for a path; without `image` its outcome counts for no image. `redirected`: the host is the
+        target of a redirect, so the outcome counts for the image alone.
 
         Raises Unavailable at once while the circuit of the host, or of the image there, is open.
         """
         key = (origin, image)
         with self._lock:
             now = self._clock()
-            own, content = self._images.get(key, CLOSED), self._contents.get(key, CLOSED)
+            own = self._images.get(key, _Image()).state_for(path)
+            content = self._contents.get(key, CLOSED)
             host = _Host() if redirected else self._hosts.setdefault(origin, _Host())
             reached = host.state_for(image, now)
             shut = [state for state in (reached, own, content) if admission(state, now) is Admission.REFUSE]
@@ -255,6 +275,7 @@ class CircuitBreakers:
                     redirected=redirected,
                     probes_host=host.state.wait > 0,
                     probes_image=own.wait > 0,
+                    path=path,
                 )
                 self._note_sent(guarded, host, now)
                 return guarded
@@ -264,7 +285,10 @@ class CircuitBreakers:
         """Whether requests to the host, or for the image there, are refused at present, except for a probe."""
         with self._lock:
             content = self._contents.get((origin, image), CLOSED)
-            waits = (self._hosts.get(origin, _Host()).state.wait, self._images.get((origin, image), CLOSED).wait)
+            waits = (
+                self._hosts.get(origin, _Host()).state.wait,
+                self._images.get((origin, image), _Image()).state.wait,
+            )
             return any(waits) or admission(content, self._clock()) is Admission.REFUSE
 
     def note(self, request: GuardedRequest, outcome: RequestOutcome, reason: str) -> None:
@@ -276,15 +300,16 @@ class CircuitBreakers:
             if request.image:
                 of_image = outcome is not RequestOutcome.UNREACHED or not request.of_host
                 seen = outcome if of_image else RequestOutcome.NEUTRAL
-                self._note_image((request.origin, request.image), seen, reason, now, probe=request.probes_image)
+                key = (request.origin, request.image)
+                self._note_image(key, request.path, seen, reason, now, probe=request.probes_image)
 
     def note_alive(self, origin: Origin, image: str, *, redirected: bool) -> None:
         """Record that a response, whose body was read after its outcome was recorded, is the registry's own."""
         with self._lock:
             now = self._clock()
-            if not redirected and not self._images.get((origin, image), CLOSED).wait:
+            if not redirected and not self._images.get((origin, image), _Image()).state.wait:
                 self._note_host(origin, image, RequestOutcome.ALIVE, "", now)
-            self._note_image((origin, image), RequestOutcome.ALIVE, "", now, probe=False)
+            self._note_image((origin, image), "", RequestOutcome.ALIVE, "", now, probe=False)
 
     def note_failed_probe(self, request: GuardedRequest, reason: str) -> None:
         """Record that the host did not respond to its probe."""
@@ -319,7 +344,8 @@ class CircuitBreakers:
     def _note_sent(self, request: GuardedRequest, host: _Host, now: float) -> None:
         image, key = request.image, (request.origin, request.image)
         if request.probes_image:
-            self._images[key] = probed(self._images[key], now)
+            known = self._images[key]
+            known.state, known.fresh_at = probed(known.state, now), now + PROBE_WITHIN
         if request.probes_host:
             host.state = probed(host.state, now)
         elif request.of_host and image:
@@ -357,19 +383,24 @@ class CircuitBreakers:
         if host.state.wait and not before.wait:
             log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
 
-    def _note_image(self, key: _ImageKey, outcome: RequestOutcome, reason: str, now: float, *, probe: bool) -> None:
-        before = self._images.get(key, CLOSED)
+    def _note_image(
+        self, key: _ImageKey, path: str, outcome: RequestOutcome, reason: str, now: float, *, probe: bool
+    ) -> None:
+        known = self._images.get(key, _Image())
+        before = known.state
         if outcome is RequestOutcome.ALIVE:
             self._images.pop(key, None)
             if before.wait:
                 log.info("circuit_closed", upstream=key[0].host, image=key[1])
         elif outcome is not RequestOutcome.NEUTRAL:
-            self._images[key] = failed(before, now, reason, probe=probe)
+            others = tuple(failed_path for failed_path in known.failed if failed_path != path)
+            after = failed(before, now, reason, probe=probe)
+            self._images[key] = _Image(after, (*others, path)[-_REASONS:], now)
             _bound(self._images)
-            if self._images[key].wait and not before.wait:
+            if after.wait and not before.wait:
                 log.warning("circuit_opened", upstream=key[0].host, image=key[1], reason=reason)
         elif probe and before.wait:
-            self._images[key] = given_up(before, now)
+            known.state, known.fresh_at = given_up(before, now), now
 
     def _refusal(self, origin: Origin, shut: CircuitState, now: float) -> Unavailable:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
@@ -380,7 +411,7 @@ class CircuitBreakers:
         )
 
 
-def _bound(circuits: dict[_ImageKey, CircuitState]) -> None:
+def _bound(circuits: dict[_ImageKey, V]) -> None:
     """Drop the oldest circuits of images, of which a client can invent any number."""
     if len(circuits) > _LIMIT:
         for key in list(circuits)[: _LIMIT // 2]:

@@ -169,7 +169,7 @@ class Egress:
             origin = origin_of(url)
         except ValueError as error:
             raise Unavailable(str(error)) from error
-        guarded = self.circuits.enter(origin, image, redirected=redirected)
+        guarded = self.circuits.enter(origin, image, urlsplit(url).path, redirected=redirected)
         try:
             with _named(url):
                 yield guarded

@@ -179,6 +179,16 @@ def test_many_images_that_fail_at_a_real_registry_shut_no_other_out(
         assert raw.get(server.proxied_url(f"many/victims/blobs/{victim}")).digest == victim
 
 
+def test_layers_requested_as_manifests_leave_their_image_to_others(registry: Registry, gateway: GatewayFactory) -> None:
+    layers = [registry.put_blob("one/image", f"layer {number}".encode()) for number in range(4)]
+    server = gateway({"upstreams": {"docker.io": registry.settings()}, "cache": {"prefetch": False}})
+    for turn in range(5):
+        for layer in layers:
+            assert raw.get(server.proxied_url(f"one/image/manifests/{layer}")).status == 503
+        victim = registry.put_blob("one/image", f"victim {turn}".encode())
+        assert raw.get(server.proxied_url(f"one/image/blobs/{victim}")).digest == victim
+
+
 def test_login_pages_for_blobs_of_one_image_take_no_other_image_away(liar: Liar, gateway: GatewayFactory) -> None:
     server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"prefetch": False}})
     liar.behave("/bad/image/", lies.html())

@@ -196,6 +196,22 @@ def test_an_image_that_fails_alone_is_left_alone_and_the_others_are_asked(
         circuits.enter(ORIGIN, "acme/app")
 
 
+def test_paths_of_an_image_that_fail_shut_out_no_path_that_has_not(circuits: CircuitBreakers, clock: Clock) -> None:
+    for path in ("/one", "/two", "/three"):
+        circuits.enter(ORIGIN, "acme/app", path).ended(FAILING, "it responded with 500")
+    for path in ("/one", "/two", "/three"):
+        with pytest.raises(Unavailable):
+            circuits.enter(ORIGIN, "acme/app", path)
+    probe = circuits.enter(ORIGIN, "acme/app", "/good")
+    with pytest.raises(Unavailable):
+        circuits.enter(ORIGIN, "acme/app", "/good")
+    probe.ended(FAILING, "it responded with 500")
+    with pytest.raises(Unavailable):
+        circuits.enter(ORIGIN, "acme/app", "/good")
+    circuits.enter(ORIGIN, "acme/app", "/better").ended(ALIVE)
+    circuits.enter(ORIGIN, "acme/app", "/one").ended(ALIVE)
+
+
 def test_four_images_say_nothing_of_the_host_and_five_do(circuits: CircuitBreakers) -> None:
     see(circuits, FAILING, *names(4), *names(4))
     assert not circuits.is_open(ORIGIN)
