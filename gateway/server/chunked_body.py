@@ -13,6 +13,10 @@ SIZE_DIGITS = 15
 SIZE_LINE_LIMIT = 256
 EXTENSIONS_LIMIT = 4 * 1024
 """Bytes of all extensions of a body."""
+SMALL_CHUNKS = 100
+LEAST_AVERAGE = 64
+"""Bytes of content per chunk, on average, in a body of more than SMALL_CHUNKS: one read of 64 KiB could bring ten
+thousand chunks of one byte, and stop all other connections of the worker for 0.1 s."""
 TRAILER_LIMIT = 8 * 1024
 """Bytes of all trailers of a body."""
 TRAILER_LINES = 32
@@ -38,13 +42,25 @@ class _Line(Enum):
 class ChunkedBody:
     """Decoder of one body, which may arrive in pieces of any size. `complete` once its last byte was decoded."""
 
-    __slots__ = ("_awaited", "_extensions", "_left", "_line", "_trailer_lines", "_trailers", "complete")
+    __slots__ = (
+        "_awaited",
+        "_count",
+        "_extensions",
+        "_left",
+        "_line",
+        "_size",
+        "_trailer_lines",
+        "_trailers",
+        "complete",
+    )
 
     def __init__(self) -> None:
         self.complete = False
         self._left = 0
         self._line = b""
         self._awaited = _Line.SIZE
+        self._count = 0
+        self._size = 0
         self._extensions = 0
         self._trailers = 0
         self._trailer_lines = 0
@@ -97,6 +113,10 @@ class ChunkedBody:
         if self._extensions > EXTENSIONS_LIMIT:
             raise ChunksRefused(f"extensions of more than {EXTENSIONS_LIMIT} bytes")
         self._left = int(match[1], 16)
+        self._count += 1
+        self._size += self._left
+        if self._left and self._count > SMALL_CHUNKS and self._size < self._count * LEAST_AVERAGE:
+            raise ChunksRefused(f"more than {SMALL_CHUNKS} chunks of fewer than {LEAST_AVERAGE} bytes on average")
         self._awaited = _Line.CHUNK_END if self._left else _Line.TRAILER
 
     def _read_trailer(self, line: bytes) -> None:

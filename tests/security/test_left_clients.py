@@ -26,7 +26,7 @@ from tests.parts.processes import HOST
 from .counted import BODY, WITHIN, Counted, connected, counted, head, until
 from .serving import serving
 
-FLOOD = 1000
+FLOOD = 100
 LENGTH = f"Content-Length: {BODY}"
 CHUNKED = "Transfer-Encoding: chunked"
 BYTES = b"1\r\na\r\n" * FLOOD

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from gateway.server.chunked_body import (
     EXTENSIONS_LIMIT,
+    LEAST_AVERAGE,
     SIZE_LINE_LIMIT,
+    SMALL_CHUNKS,
     TRAILER_LIMIT,
     TRAILER_LINES,
     ChunkedBody,
@@ -16,6 +18,7 @@ from tests.security.fuzz import TARGETS
 
 LAST = b"0\r\n\r\n"
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
+LARGER = b"%x\r\n%b\r\n" % (LEAST_AVERAGE, b"a" * LEAST_AVERAGE)
 ACCEPTED = {
     "nothing": (LAST, b""),
     "two chunks": (b"5\r\nhello\r\n7\r\n, world\r\n" + LAST, b"hello, world"),
@@ -23,6 +26,8 @@ ACCEPTED = {
     "zeros before a size": (b"000000000000005\r\nhello\r\n000\r\n\r\n", b"hello"),
     "content with line breaks": (b"8\r\n\r\n0\r\n\r\n\n\r\n" + LAST, b"\r\n0\r\n\r\n\n"),
     "extensions": (b'5;a;b=c;d="e \\" ;"\r\nhello\r\n0;f\r\n\r\n', b"hello"),
+    "as many small chunks as may be": (b"1\r\na\r\n" * SMALL_CHUNKS + LAST, b"a" * SMALL_CHUNKS),
+    "many larger chunks": (LARGER * 2 * SMALL_CHUNKS + LAST, b"a" * LEAST_AVERAGE * 2 * SMALL_CHUNKS),
     "trailers": (b"5\r\nhello\r\n0\r\nA: b\r\nC:\t\xe4\r\n\r\n", b"hello"),
     "as many trailers as may be": (b"0\r\n" + b"A: b\r\n" * TRAILER_LINES + b"\r\n", b""),
     "the longest extension": (b"5;" + b"a" * (SIZE_LINE_LIMIT - 4) + b"\r\nhello\r\n" + LAST, b"hello"),
@@ -45,6 +50,8 @@ REFUSED = {
     "NUL in an extension": b"5;a\0\r\nhello\r\n",
     "tab in an extension": b"5;\ta\r\nhello\r\n",
     "an extension without an end": b"5;" + b"a" * SIZE_LINE_LIMIT,
+    "small chunks without an end": b"1\r\na\r\n" * (SMALL_CHUNKS + 1),
+    "small chunks after larger ones": LARGER * SMALL_CHUNKS + b"1\r\na\r\n",
     "extensions without an end": b"1;aaaaaaaa\r\na\r\n" * (EXTENSIONS_LIMIT // 9 + 1),
     "a chunk that is longer than its size": b"5\r\nhello!\r\n",
     "a chunk that ends with LF": b"5\r\nhello\n0\r\n",
