@@ -133,7 +133,7 @@ class Http1Connection(TCPServer):
                         continue
                     with self._unsent.waiting(data, buffered, transport.abort):
                         await self.writer.drain()
-            except (ConnectionError, RuntimeError):
+            except (OSError, RuntimeError):  # TLS has errors of its own
                 await self.protocol.handle(Closed())
 
     def _cork(self) -> None:
