@@ -45,6 +45,30 @@ class Origin:
         )
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Registry:
+    """A registry: its origin and, where it shares that with others, the path that stands before its repository names.
+
+    `prefix`: as in `https://host/v2/PREFIX/NAME/...`, without slashes at its ends; empty for a registry that has its
+    origin for itself.
+    """
+
+    origin: Origin
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Registry":
+        """Read the text form of `str(registry)`. Raises ValueError."""
+        return cls(Origin.parse(text), urlsplit(text).path.strip("/"))
+
+    def full_name(self, image: RepositoryName) -> str:
+        """The name by which the registry's host knows an image, in URLs and in the scope of a token."""
+        return f"{self.prefix}/{image}" if self.prefix else image.text
+
+    def __str__(self) -> str:
+        return f"{self.origin}/{self.prefix}" if self.prefix else str(self.origin)
+
+
 @dataclass(frozen=True, slots=True)
 class CredentialId:
     """Identifies the credential with which an upstream is used; holds no secret.
@@ -87,29 +111,39 @@ ANONYMOUS = CredentialId()
 class Source:
     """An upstream as seen by one credential: the key of pointers, links, flights and back-off.
 
-    The configured name of an upstream is not part of it: two names for one origin share content, and an upstream that
-    moves to another origin starts with an empty cache.
+    The configured name of an upstream is not part of it: two names for one registry share content, and an upstream that
+    moves to another one starts with an empty cache. `prefix`: that of its Registry.
     """
 
     origin: Origin
     credential: CredentialId = ANONYMOUS
+    prefix: str = ""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.origin, self.credential)))
+        object.__setattr__(self, "_hash", hash((self.origin, self.credential, self.prefix)))
+
+    @classmethod
+    def at(cls, registry: Registry, credential: CredentialId = ANONYMOUS) -> "Source":
+        """A registry as seen by one credential."""
+        return cls(registry.origin, credential, registry.prefix)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.origin, self.prefix)
 
     @classmethod
     def parse(cls, text: str) -> "Source":
         """Read the text form of `str(source)`. Raises ValueError."""
-        origin, _, credential = text.partition("#")
-        return cls(Origin.parse(origin), CredentialId.parse(credential))
+        registry, _, credential = text.partition("#")
+        return cls.at(Registry.parse(registry), CredentialId.parse(credential))
 
     def __hash__(self) -> int:
         """The hash taken at creation: a source is part of every key that is looked up for a cached manifest."""
         return self._hash
 
     def __str__(self) -> str:
-        return str(self.origin) if self.credential.is_anonymous else f"{self.origin}#{self.credential}"
+        return str(self.registry) if self.credential.is_anonymous else f"{self.registry}#{self.credential}"
 
 
 @dataclass(frozen=True, slots=True)

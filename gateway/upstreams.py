@@ -20,8 +20,8 @@ from cache.upstream.quota import Quota
 from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
-from cache.upstream.urls import origin_of
-from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Source
+from cache.upstream.urls import registry_of
+from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Source
 from gateway.docker_hub import HOSTS_WITH_FREE_CHECKS
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
@@ -134,7 +134,7 @@ class Upstreams:
         self.ledger = ledger or Ledger()
         self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
-        self._origins = {name: origin_of(upstream.url) for name, upstream in self._configured.items()}
+        self._registries = {name: registry_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._egress: dict[str, Egress] = {}
         self._primaries: dict[tuple[str, CredentialId, str | None], RegistryClient] = {}
@@ -149,17 +149,18 @@ class Upstreams:
         return self._configured[name]
 
     def name_of(self, source: Source) -> str:
-        """Configured name of a source's upstream: the first, if several have one origin; else the origin."""
-        return next((name for name, origin in self._origins.items() if origin == source.origin), str(source.origin))
+        """Configured name of a source's upstream: the first, if several have one registry; else the registry."""
+        known = self._registries.items()
+        return next((name for name, registry in known if registry == source.registry), str(source.registry))
 
     def source(self, group: Group, name: str) -> Source:
         """The source with which a group uses an upstream; content pulled with one credential is not shared with
         another."""
         upstream = self._configured[name]
-        origin = self._origins[name]
+        registry = self._registries[name]
         if group.upstream_username is not None and name == group.default_upstream:
-            return Source(origin, CredentialId(group.upstream_username, group.id))
-        return Source(origin, CredentialId(upstream.username) if upstream.lends_to(group) else ANONYMOUS)
+            return Source.at(registry, CredentialId(group.upstream_username, group.id))
+        return Source.at(registry, CredentialId(upstream.username) if upstream.lends_to(group) else ANONYMOUS)
 
     def open_accounts(self, groups: Iterable[Group]) -> list[OpenAccount]:
         """List the accounts that groups with anonymous pull present to these upstreams."""
@@ -196,21 +197,21 @@ class Upstreams:
     async def prepare(self) -> None:
         """Prepare connections, so that no pull is delayed by one-time work."""
         for name, upstream in self._configured.items():
-            await self._egress_to(name, self._origins[name], upstream).prepare()
+            await self._egress_to(name, self._registries[name].origin, upstream).prepare()
 
     def content_verified(self, source: Source, image: RepositoryName) -> None:
         """Record that content of an image matched its digest."""
-        for circuits in self._circuits_of(source.origin):
-            circuits.note_valid_content(source.origin, image.text)
+        for circuits in self._circuits_of(source.registry):
+            circuits.note_valid_content(source.origin, source.registry.full_name(image))
 
     def content_invalid(self, source: Source, image: RepositoryName, fault: Fault, reason: str) -> None:
         """Record that content of an image was wrong. Faults that an image's author may have caused do not count
         against the upstream, and with mirrors neither do others: the content may have come from a mirror, and the next
         one is tried anyway."""
-        mirrored = any(self._configured[name].mirrors for name, own in self._origins.items() if own == source.origin)
+        mirrored = any(self._configured[name].mirrors for name in self._names_of(source.registry))
         if fault in _UPSTREAM_FAULTS and not mirrored:
-            for circuits in self._circuits_of(source.origin):
-                circuits.note_invalid_content(source.origin, image.text, reason)
+            for circuits in self._circuits_of(source.registry):
+                circuits.note_invalid_content(source.origin, source.registry.full_name(image), reason)
 
     def has_spare_quota(self, source: Source) -> bool:
         """Whether the source's limit leaves quota for content that no client waits for yet."""
@@ -224,18 +225,19 @@ class Upstreams:
         return [
             _state(
                 name,
-                [allowance for source, allowance in known.items() if source.origin == origin],
-                waiting.get(origin, 0),
-                name in self._egress and self._egress[name].circuits.is_open(origin),
+                [allowance for source, allowance in known.items() if source.registry == registry],
+                waiting.get(registry.origin, 0),
+                name in self._egress and self._egress[name].circuits.is_open(registry.origin),
                 now,
             )
-            for name, origin in self._origins.items()
+            for name, registry in self._registries.items()
         ]
 
-    def _circuits_of(self, origin: Origin) -> list[CircuitBreakers]:
-        return [
-            self._egress[name].circuits for name, own in self._origins.items() if own == origin and name in self._egress
-        ]
+    def _names_of(self, registry: Registry) -> list[str]:
+        return [name for name, own in self._registries.items() if own == registry]
+
+    def _circuits_of(self, registry: Registry) -> list[CircuitBreakers]:
+        return [self._egress[name].circuits for name in self._names_of(registry) if name in self._egress]
 
     async def close(self) -> None:
         for egress in self._egress.values():
@@ -256,7 +258,7 @@ class Upstreams:
         return MirroredClient(primary, [self._make_mirror(url, upstream) for url in upstream.mirrors])
 
     def _make_mirror(self, url: str, upstream: Upstream) -> RegistryClient:
-        source = Source(origin_of(url))
+        source = Source.at(registry_of(url))
         egress = self._egress_to(f"{upstream.name} {url}", source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, lambda: None)
         return RegistryClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))

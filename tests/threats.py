@@ -1429,6 +1429,28 @@ THREATS = [
         ("tests/cache/proxy/test_lists.py",),
         Disarm("cache/proxy/upstream_calls.py", "lists.note(key, requested_at, page.size, page)", "pass"),
     ),
+    Threat(
+        "registries of one host",
+        "Two registries share a host; a tag or a right of one is served as the other's image of that name.",
+        "What is cached belongs to origin, path and credential; the path is part of each URL and of a token's scope.",
+        ("tests/e2e/test_reach.py", "tests/cache/test_values.py"),
+        Disarm(
+            "cache/values.py",
+            "return cls(registry.origin, credential, registry.prefix)",
+            "return cls(registry.origin, credential)",
+        ),
+    ),
+    Threat(
+        "a path that is read in two ways",
+        "The path of an upstream's `url` holds `..`, an escape or a capital: hosts in between read another registry in it.",
+        "A path must be the beginning of a repository name, in which none of them occurs.",
+        ("tests/gateway/settings/test_load.py",),
+        Disarm(
+            "gateway/settings/kinds.py",
+            "components = RepositoryName.parse(path).components",
+            'components = path.split("/")',
+        ),
+    ),
 ]
 
 

@@ -69,7 +69,7 @@ class CacheAdmin:
         """List the pointers of the whole cache, or of one image; sorted by image and tag."""
         statement = select(images.c.origin, images.c.credential, images.c.name, pointers).join_from(pointers, images)
         if source is not None:
-            key = (str(source.origin), str(source.credential), str(image))
+            key = (str(source.registry), str(source.credential), str(image))
             statement = statement.where(tuple_(images.c.origin, images.c.credential, images.c.name) == key)
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()

@@ -8,7 +8,7 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import BlobInfo, Link, Origin, Sighting, Source, TagPointer
+from cache.values import BlobInfo, Link, Registry, Sighting, Source, TagPointer
 
 Fact = TagPointer | Link | Manifest | BlobInfo
 
@@ -38,8 +38,8 @@ class Index(Protocol):
 
     async def linked(self, link: Link) -> bool: ...
 
-    async def known_at(self, origin: Origin, digest: Digest) -> bool:
-        """Whether any image of this origin, under any credential, has a link to the digest."""
+    async def known_at(self, registry: Registry, digest: Digest) -> bool:
+        """Whether any image of this registry, under any credential, has a link to the digest."""
 
     async def record(self, *facts: Fact) -> None:
         """Record all facts or none, in one transaction; a newer pointer replaces an older one.

@@ -26,7 +26,7 @@ class ChangeLog:
         """Add a change, so that other processes drop a tag, a digest, or a whole image for None, from memory."""
         row = {
             "writer": self.writer,
-            "origin": str(source.origin),
+            "origin": str(source.registry),
             "credential": str(source.credential),
             "name": image.text,
             "tag": str(reference) if reference is not None else None,

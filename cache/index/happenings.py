@@ -68,7 +68,7 @@ class Happening:
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        origin = str(self.source.origin) if self.source else ""
+        origin = str(self.source.registry) if self.source else ""
         credential = str(self.source.credential) if self.source else ""
         return self.what.value, origin, credential, self.image.text if self.image else "", self.subject
 
@@ -120,7 +120,7 @@ class HappeningLog:
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
         """Written events of an image, the latest first."""
-        key = (str(source.origin), str(source.credential), image.text)
+        key = (str(source.registry), str(source.credential), image.text)
         rows = self._select("origin = ? AND credential = ? AND image = ?", key)
         return sorted((_happening(row, source, image) for row in rows), key=lambda h: h.at, reverse=True)
 

@@ -35,7 +35,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
-from cache.values import BlobInfo, CredentialId, Link, Origin, Sighting, Source, TagPointer
+from cache.values import BlobInfo, CredentialId, Link, Origin, Registry, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -94,7 +94,7 @@ class SqlIndex:
             self.find_pointer(nobody, name, pointer.tag),
             self.find_manifest(digest),
             self.linked(link),
-            self.known_at(nobody.origin, digest),
+            self.known_at(nobody.registry, digest),
             self.find_size(digest),
         )
 
@@ -155,9 +155,9 @@ class SqlIndex:
             self._links.put(image, link.digest, True)
         return found
 
-    async def known_at(self, origin: Origin, digest: Digest) -> bool:
-        wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(origin))
-        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))), (origin, digest))
+    async def known_at(self, registry: Registry, digest: Digest) -> bool:
+        wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(registry))
+        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))), (registry, digest))
 
     async def find_size(self, digest: Digest) -> int | None:
         # The size of a digest never changes, so this memory is right even if the row was deleted.
@@ -357,14 +357,14 @@ def _manifest_memory() -> LRUCache[Digest, Manifest]:
 
 
 def to_source(row: Row[Any]) -> Source:
-    """The source of a row with an origin and a credential."""
-    return Source(Origin.parse(row.origin), CredentialId.parse(row.credential))
+    """The source of a row with a registry and a credential."""
+    return Source.at(Registry.parse(row.origin), CredentialId.parse(row.credential))
 
 
 def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:
     return connection.scalar(
         select(images.c.id).where(
-            images.c.origin == str(source.origin),
+            images.c.origin == str(source.registry),
             images.c.credential == str(source.credential),
             images.c.name == image.text,
         )
@@ -399,7 +399,7 @@ def _select_link(connection: Connection, link: Link) -> bool:
         .select()
         .where(
             links.c.digest == str(link.digest),
-            images.c.origin == str(link.source.origin),
+            images.c.origin == str(link.source.registry),
             images.c.credential == str(link.source.credential),
             images.c.name == link.image.text,
         )
@@ -444,7 +444,7 @@ def ensure_image(connection: Connection, source: Source, image: RepositoryName) 
     found = find_image(connection, source, image)
     if found is not None:
         return found
-    row = {"origin": str(source.origin), "credential": str(source.credential), "name": image.text}
+    row = {"origin": str(source.registry), "credential": str(source.credential), "name": image.text}
     return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
 
 

@@ -6,7 +6,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 
 from cache.oci.names import RepositoryName, Tag
-from cache.values import Origin, Source, TagPointer
+from cache.values import Registry, Source, TagPointer
 
 SAVING_FACTOR = 10
 """Factor by which the ttl of tags is extended while little is left of a limit that also counts requests for tags."""
@@ -28,19 +28,19 @@ class Freshness(Enum):
 @dataclass(frozen=True, slots=True)
 class TagRule:
     """A rule for tags that match `tags`, of images that match `images` (globs, in which `*` crosses slashes), of one
-    origin or of all. `fresh_only`: never served stale."""
+    registry or of all. `fresh_only`: never served stale."""
 
     tags: str
     ttl: timedelta
     images: str = "*"
-    origin: Origin | None = None
+    registry: Registry | None = None
     fresh_only: bool = False
 
     def covers(self, source: Source, image: RepositoryName, tag: Tag) -> bool:
         return (
             fnmatchcase(tag.text, self.tags)
             and fnmatchcase(image.text, self.images)
-            and self.origin in (None, source.origin)
+            and self.registry in (None, source.registry)
         )
 
 

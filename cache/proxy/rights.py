@@ -59,8 +59,8 @@ class Rights:
         return self._index.linked(self.link(digest))
 
     def provable(self, digest: Digest) -> Awaitable[bool]:
-        """Whether cached content came from this image's origin, so that one HEAD to the upstream proves a right."""
-        return self._index.known_at(self._source.origin, digest)
+        """Whether cached content came from this image's registry, so that one HEAD to the upstream proves a right."""
+        return self._index.known_at(self._source.registry, digest)
 
     async def confirm_blob(self, digest: Digest) -> None:
         """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name. Raises UpstreamError."""

@@ -17,6 +17,7 @@ from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Unavailable
 from cache.upstream.flow import carry_out
 from cache.upstream.tokens import Tokens
+from cache.values import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,11 @@ class ManifestHead:
 
 
 class RegistryProbe:
-    """Requests to one registry. Raises only UpstreamError."""
+    """Requests to one registry, whose host has the URL. Raises only UpstreamError."""
 
-    def __init__(self, url: str, egress: Egress, tokens: Tokens) -> None:
+    def __init__(self, url: str, registry: Registry, egress: Egress, tokens: Tokens) -> None:
         self._url = url
+        self._registry = registry
         self._egress = egress
         self._tokens = tokens
 
@@ -55,13 +57,13 @@ class RegistryProbe:
     async def authorization(self, image: RepositoryName, challenge: str) -> str | None:
         """Get the Authorization header for a challenge, with a token if it demands one; None if there is no way to
         authenticate."""
-        flow = self._tokens.renewed(f"repository:{image}:pull", None, challenge)
+        flow = self._tokens.renewed(f"repository:{self._registry.full_name(image)}:pull", None, challenge)
         return await carry_out(flow, self._egress)
 
     async def head(self, image: RepositoryName, reference: Tag | Digest, authorization: str | None) -> ManifestHead:
         """Send a HEAD for a manifest, which Docker Hub does not count as a pull."""
         headers = {"Accept": ", ".join(ACCEPTED)} | ({"Authorization": authorization} if authorization else {})
-        url = f"{self._url}/v2/{quote(image.text)}/manifests/{reference}"
+        url = f"{self._url}/v2/{quote(self._registry.full_name(image))}/manifests/{reference}"
         response = await self._send("HEAD", url, headers)
         stated = parse_stated_limit(response.headers) or StatedLimit()
         return ManifestHead(response.status_code, stated.limit, stated.remaining)

@@ -23,7 +23,7 @@ from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
 from cache.upstream.refusals import ERROR_LIMIT, may_speak_for_registry, speaks_for_registry
 from cache.upstream.tokens import Tokens
-from cache.upstream.urls import origin_of, redirect_target
+from cache.upstream.urls import origin_of, redirect_target, root_of
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class RegistryClient:
     def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens, quota: Quota | None = None) -> None:
         self.source = source
         self.quota = quota or Quota(Ledger(), source)
-        self._url = url.rstrip("/")
+        self._url = root_of(url)
         self._egress = egress
         self._tokens = tokens
 
@@ -57,7 +57,7 @@ class RegistryClient:
 
     def probe(self) -> RegistryProbe:
         """A probe of the same upstream, for diagnosis."""
-        return RegistryProbe(self._url, self._egress, self._tokens)
+        return RegistryProbe(self._url, self.source.registry, self._egress, self._tokens)
 
     @property
     def primary(self) -> "RegistryClient":
@@ -66,7 +66,7 @@ class RegistryClient:
 
     def fails(self, image: RepositoryName) -> bool:
         """Whether the upstream failed recently, so that the next response may take long or never arrive."""
-        return self._egress.circuits.is_open(self.source.origin, image.text)
+        return self._egress.circuits.is_open(self.source.origin, self._full_name(image))
 
     def pause(self, kind: RequestKind) -> float:
         """Seconds until a request of this kind may be sent."""
@@ -197,7 +197,7 @@ class RegistryClient:
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
-            self._egress.circuits.note_valid_content(self.source.origin, image.text)
+            self._egress.circuits.note_valid_content(self.source.origin, self._full_name(image))
         try:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
@@ -258,7 +258,7 @@ class RegistryClient:
                 counted.responded(stated)
         if 200 <= response.status_code < 300:
             return response
-        yield from self._hear(response, _blamed(kind, image))
+        yield from self._hear(response, self._blamed(kind, image))
         raise self._refusal(response, image)
 
     def _hear(self, response: Response, image: str) -> Flow[None]:
@@ -278,9 +278,10 @@ class RegistryClient:
         self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
     ) -> Flow[Response]:
         """Send a request, and again with a new token after a 401."""
-        scope = f"repository:{image}:pull"
-        blamed = _blamed(kind, image)
-        url = f"{self._url}/v2/{quote(image.text)}/{path}"
+        name = self._full_name(image)
+        scope = f"repository:{name}:pull"
+        blamed = self._blamed(kind, image)
+        url = f"{self._url}/v2/{quote(name)}/{path}"
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
         authorization = yield from self._tokens.authorization(scope)
         response = yield from self._walk(method, url, plain, authorization, blamed)
@@ -316,6 +317,15 @@ class RegistryClient:
                 raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
         raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
 
+    def _full_name(self, image: RepositoryName) -> str:
+        """The name of an image at the upstream's host, which may have other registries below other paths."""
+        return self.source.registry.full_name(image)
+
+    def _blamed(self, kind: RequestKind, image: RepositoryName) -> str:
+        """The image that a failure counts for; none for a part, since an upstream that fails at ranges may still serve
+        the whole blob."""
+        return "" if kind is RequestKind.PART else self._full_name(image)
+
     def _refusal(self, response: Response, image: RepositoryName) -> Exception:
         status, origin = response.status_code, origin_of(str(response.url))
         if origin != self.source.origin:
@@ -327,12 +337,6 @@ class RegistryClient:
         if status == 429:
             return RateLimited(self.quota.reason(), retry_after(response.headers))
         return Unavailable(f"{self.host} responded with {status}")
-
-
-def _blamed(kind: RequestKind, image: RepositoryName) -> str:
-    """The image that a failure counts for; none for a part, since an upstream that fails at ranges may still serve the
-    whole blob."""
-    return "" if kind is RequestKind.PART else image.text
 
 
 def _refuse_echo(url: str, authorization: str | None) -> None:

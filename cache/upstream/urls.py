@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urljoin, urlsplit
 
-from cache.values import Origin
+from cache.values import Origin, Registry
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]{2,45}(?:%[a-z0-9._-]{1,16})?", re.IGNORECASE)
@@ -22,6 +22,17 @@ def origin_of(url: str) -> Origin:
         raise ValueError("not an http or https URL with a host")
     port = DEFAULT_PORTS[parts.scheme] if port is None else port
     return Origin(parts.scheme, parts.hostname.lower(), port)
+
+
+def registry_of(url: str) -> Registry:
+    """Registry that has a URL, whose path stands before the names of its repositories. Raises ValueError."""
+    return Registry(origin_of(url), urlsplit(url).path.strip("/"))
+
+
+def root_of(url: str) -> str:
+    """A URL without its path, spelled as it was given: below it lies `/v2/`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def redirect_target(url: str, location: str) -> str:

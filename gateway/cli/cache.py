@@ -233,7 +233,7 @@ def _pin_document(image: ImageKey, pinned: bool) -> Document:
 
 def _content_document(report: ContentReport) -> Document:
     return {
-        "upstream": str(report.origin),
+        "upstream": str(report.registry),
         "image": str(report.image),
         "tag": str(report.tag or ""),
         "digest": str(report.digest) if report.digest else None,

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from cache.upstream import ledger
-from cache.upstream.urls import origin_of
+from cache.upstream.urls import registry_of
 from gateway.cli import folder
 from gateway.cli.output import Document, print_columns
 from gateway.cli.session import Session
@@ -16,7 +16,7 @@ _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at"
 def quota(session: Session) -> None:
     """Show how many pulls upstreams still allow each credential, and when they will be used up."""
     asyncio.run(folder.require(session.settings.data))
-    upstreams = {name: origin_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
+    upstreams = {name: registry_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
     reports = report_quota(upstreams, ledger.read(session.folder.quota), datetime.now(UTC).timestamp())
     documents = [_document(report) for report in reports]
     session.print(documents, lambda: print_columns(documents, _COLUMNS))

@@ -11,7 +11,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRules, decide, is_fresh_only
 from cache.store.filesystem import FilesystemStore
-from cache.values import Origin, TagPointer
+from cache.values import Registry, TagPointer
 from gateway.repositories import ImageKey
 from gateway.settings.units import format_duration
 
@@ -40,7 +40,7 @@ class ContentReport:
     that is cached for the image. `last_used` is None where no use is recorded.
     """
 
-    origin: Origin
+    registry: Registry
     image: RepositoryName
     tag: Tag | None
     digest: Digest | None
@@ -86,7 +86,7 @@ class CacheView:
         state, reason = self._tag_state(pointer, digest in linked and self.admin.manifest(digest) is not None)
         pins = self.admin.pins(pointer.source, pointer.image)
         return ContentReport(
-            origin=pointer.source.origin,
+            registry=pointer.source.registry,
             image=pointer.image,
             tag=pointer.tag,
             digest=digest,
@@ -100,16 +100,16 @@ class CacheView:
 
     def _report_absent_tag(self, image: ImageKey, tag: Tag) -> ContentReport:
         pinned = bool(self.admin.pins(image.source, image.name) & {"", str(tag)})
-        origin = image.source.origin
-        reason = f"nothing is cached: the next pull requests it from {origin.host}"
-        return ContentReport(origin, image.name, tag, None, 0, None, None, pinned, ContentState.ABSENT, reason)
+        registry = image.source.registry
+        reason = f"nothing is cached: the next pull requests it from {registry.origin.host}"
+        return ContentReport(registry, image.name, tag, None, 0, None, None, pinned, ContentState.ABSENT, reason)
 
     def _report_digest(self, image: ImageKey, digest: Digest) -> ContentReport:
         linked = digest in self.admin.linked(image.source, image.name)
         cached = linked and digest in self.admin.sizes([digest])
         served = "a cached digest is served without a request to the upstream"
         return ContentReport(
-            origin=image.source.origin,
+            registry=image.source.registry,
             image=image.name,
             tag=None,
             digest=digest,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cache.upstream import allowance
 from cache.upstream.allowance import UNKNOWN, Allowance, SavingMode
-from cache.values import CredentialId, Origin, Source
+from cache.values import CredentialId, Registry, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class QuotaReport:
     told_at: float | None
 
 
-def report_quota(upstreams: Mapping[str, Origin], known: Mapping[Source, Allowance], now: float) -> list[QuotaReport]:
+def report_quota(upstreams: Mapping[str, Registry], known: Mapping[Source, Allowance], now: float) -> list[QuotaReport]:
     """Report every credential whose quota is known, and one entry for an upstream that has stated nothing yet.
 
-    `upstreams`: origins by configured name.
+    `upstreams`: registries by configured name.
     """
     reports: list[QuotaReport] = []
-    for name, origin in sorted(upstreams.items()):
-        sources = sorted((source for source in known if source.origin == origin), key=str)
-        for source in sources or [Source(origin)]:
+    for name, registry in sorted(upstreams.items()):
+        sources = sorted((source for source in known if source.registry == registry), key=str)
+        for source in sources or [Source.at(registry)]:
             reports.append(_report(name, source.credential, known.get(source, UNKNOWN), now))
     return reports
 

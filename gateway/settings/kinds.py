@@ -8,10 +8,13 @@ from datetime import timedelta
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, Strict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from cache.oci.errors import NameInvalid
+from cache.oci.names import RepositoryName
 from gateway import upstream_names
 from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
 
@@ -73,6 +76,22 @@ def _url(text: str, *, user: bool = False, path: bool = False) -> str:
     return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
 
 
+def _registry_url(text: str) -> str:
+    """A URL whose path, if any, may stand before a repository name: no registry and no proxy reads it in another way.
+
+    `/v2` is no such path: it is what clients put before every name.
+    """
+    url = _url(text, path=True)
+    if path := urlsplit(url).path.removeprefix("/"):
+        try:
+            components = RepositoryName.parse(path).components
+        except NameInvalid as error:
+            raise ValueError(error.detail) from error
+        if components[0] == "v2":
+            raise ValueError("the path holds /v2")
+    return url
+
+
 def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
     """Require an external URL if the host is every address. Raises PydanticCustomError."""
     host = info.data.get("host", "")
@@ -119,8 +138,11 @@ RequiredPath = Annotated[Path, _none_if_empty, SettingKind("a path")]
 OptionalPath = Annotated[Path | None, _none_if_empty, SettingKind("a path, or empty")]
 UpstreamUrl = Annotated[
     str,
-    AfterValidator(_url),
-    SettingKind("an http(s) URL like https://registry.example.com, with no user, path or query"),
+    AfterValidator(lambda text: text and _registry_url(text)),
+    SettingKind(
+        "empty, or an http(s) URL like https://registry.example.com, with no user or query; a path is what stands "
+        "before its repository names, without /v2"
+    ),
 ]
 ExternalUrl = Annotated[
     str, _external, SettingKind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
@@ -129,8 +151,12 @@ ProxyUrl = Annotated[
     str, _proxy, SettingKind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")
 ]
 Urls = Annotated[
-    tuple[Annotated[str, AfterValidator(_url)], ...],
-    SettingKind('a list of http(s) URLs like ["https://mirror.example.com"], with no user, path or query', json.loads),
+    tuple[Annotated[str, AfterValidator(_registry_url)], ...],
+    SettingKind(
+        'a list of http(s) URLs like ["https://mirror.example.com"], with no user or query; a path is what stands '
+        "before its repository names, without /v2",
+        json.loads,
+    ),
 ]
 Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_authority)], ...],

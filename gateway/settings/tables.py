@@ -71,7 +71,9 @@ Rules = Annotated[
 class UpstreamSettings(Table):
     """One registry behind the gateway; an empty text or None means not set."""
 
-    url: UpstreamUrl = Field(description="URL of the upstream registry.")
+    url: UpstreamUrl = Field(
+        default="", description="URL of the upstream registry; empty: https://NAME. A path stands before its names."
+    )
     token_hosts: Hosts = Field(default=(), description="Hosts of its token service, besides its own host.")
     private_addresses: Switch = Field(default=False, description="Whether it may be on loopback or a private network.")
     username: Text = Field(default="", description="The user name of the credential for this upstream.")
@@ -141,6 +143,12 @@ class VirtualHostSettings(Table):
     )
 
 
+def _with_known(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the table of an upstream by what is known of a registry with its name."""
+    known = docker_hub.SETTINGS if name == docker_hub.NAME else {"url": f"https://{name}"}
+    return {**known, **{key: value for key, value in table.items() if (key, value) != ("url", "")}}
+
+
 Listeners = Annotated[
     tuple[ListenerSettings, ...], SettingKind("an array of tables, [[listener]], each with a port", json.loads)
 ]
@@ -190,12 +198,13 @@ class Settings(Table):
 
     @field_validator("upstreams", mode="before")
     @classmethod
-    def _with_docker_hub(cls, tables: Any) -> Any:
+    def _with_defaults(cls, tables: Any) -> Any:
         if not isinstance(tables, Mapping):
             return tables
-        hub = tables.get(docker_hub.NAME, {})
-        hub = {**docker_hub.SETTINGS, **hub} if isinstance(hub, Mapping) else hub
-        return {docker_hub.NAME: hub} | {**tables, docker_hub.NAME: hub}
+        whole = {docker_hub.NAME: {}} | dict(tables)
+        return {
+            name: _with_known(name, table) if isinstance(table, Mapping) else table for name, table in whole.items()
+        }
 
     @field_validator("listener", "virtual_host")
     @classmethod

@@ -190,8 +190,12 @@ def hosts_of(url: str) -> list[str]:
 
 
 def namespaces_of(upstreams: Mapping[str, str]) -> dict[str, str]:
-    """The upstream that each `ns` means: its name, or the host of its URL where no upstream has that for a name."""
-    found = {host: name for name in sorted(upstreams) for host in hosts_of(upstreams[name])}
+    """The upstream that each `ns` means: its name, or the host of its URL where no upstream has that for a name.
+
+    A URL with a path gives its host to no upstream, for the host has other registries beside it.
+    """
+    whole = {name: url for name, url in upstreams.items() if not urlsplit(url).path.strip("/")}
+    found = {host: name for name in sorted(whole) for host in hosts_of(whole[name])}
     found |= {name: name for name in upstreams}
     return found | {docker_hub.ALIAS: found[docker_hub.NAME]} if docker_hub.NAME in found else found
 

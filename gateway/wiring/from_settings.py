@@ -14,7 +14,7 @@ from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.upstream.urls import origin_of
+from cache.upstream.urls import registry_of
 from gateway.auth.exposure import is_loopback, on_loopback_alone
 from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
@@ -71,14 +71,14 @@ def download_places(settings: Settings) -> PlaceLimits:
 
 
 def tag_rules(settings: Settings) -> TagRules:
-    """Make the rules for tags, in which the name of an upstream becomes its origin."""
+    """Make the rules for tags, in which the name of an upstream becomes its registry."""
     cache = settings.cache
     rules = tuple(
         TagRule(
             tags=rule.tags,
             ttl=cache.ttl if rule.ttl is None else rule.ttl,
             images=rule.images,
-            origin=origin_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
+            registry=registry_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
             fresh_only=rule.fresh_only,
         )
         for rule in cache.rules

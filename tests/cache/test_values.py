@@ -2,8 +2,9 @@
 
 import pytest
 
+from cache.oci.names import RepositoryName
 from cache.upstream.errors import Unavailable
-from cache.values import ANONYMOUS, REASON_LIMIT, CredentialId, Origin, Source, safe_reason
+from cache.values import ANONYMOUS, REASON_LIMIT, CredentialId, Origin, Registry, Source, safe_reason
 
 ORIGIN = Origin("https", "registry.example", 443)
 
@@ -39,12 +40,21 @@ def test_other_text_is_not_the_id_of_a_credential(text: str) -> None:
         (Source(ORIGIN, CredentialId("ada")), "https://registry.example:443#user:ada"),
         (Source(ORIGIN, CredentialId("a#b", 2)), "https://registry.example:443#group:2:a#b"),
         (Source(Origin("http", "::1", 80)), "http://[::1]:80"),
+        (Source(ORIGIN, prefix="a/b"), "https://registry.example:443/a/b"),
+        (Source(ORIGIN, CredentialId("a/b"), "c"), "https://registry.example:443/c#user:a/b"),
     ],
 )
 def test_a_source_has_one_text_form(source: Source, text: str) -> None:
     assert str(source) == text
     assert Source.parse(text) == source
     assert hash(Source.parse(text)) == hash(source)
+
+
+def test_registries_of_one_host_are_different_sources() -> None:
+    sources = {Source(ORIGIN), Source(ORIGIN, prefix="a"), Source(ORIGIN, prefix="a/b")}
+    assert len(sources) == len({str(source) for source in sources}) == 3
+    assert Registry(ORIGIN, "a/b").full_name(RepositoryName("c")) == "a/b/c"
+    assert Registry(ORIGIN).full_name(RepositoryName("c")) == "c"
 
 
 @pytest.mark.parametrize(

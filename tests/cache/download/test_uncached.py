@@ -53,7 +53,7 @@ async def test_a_blob_that_cannot_be_written_is_served_and_not_stored(bench: Ben
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()
     assert bench.store.stat(DIGEST) is None
-    assert not await bench.index.known_at(bench.open()._source.origin, DIGEST)
+    assert not await bench.index.known_at(bench.open()._source.registry, DIGEST)
     arm("")
     assert await content(await bench.open().blob(DIGEST)) == WHOLE
     await bench.landed()

@@ -8,7 +8,7 @@ import pytest
 
 from cache.index.base import Holdings, Index, SizeConflict
 from cache.oci.names import Tag
-from cache.values import BlobInfo, Link, Sighting, TagPointer
+from cache.values import BlobInfo, Link, Registry, Sighting, TagPointer
 from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
 
 MANIFEST = manifest_of("one")
@@ -22,14 +22,14 @@ class IndexContract:
         assert await index.find_pointer(ANONYMOUS, APP, LATEST) is None
         assert await index.find_manifest(DIGEST) is None
         assert not await index.linked(LINK)
-        assert not await index.known_at(ORIGIN, DIGEST)
+        assert not await index.known_at(Registry(ORIGIN), DIGEST)
 
     async def test_facts_of_every_kind_are_found_again(self, index: Index) -> None:
         await index.record(POINTER, LINK, MANIFEST, BlobInfo(DIGEST, MANIFEST.descriptor.size))
         assert await index.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
         assert await index.find_manifest(DIGEST) == MANIFEST
         assert await index.linked(LINK)
-        assert await index.known_at(ORIGIN, DIGEST)
+        assert await index.known_at(Registry(ORIGIN), DIGEST)
 
     async def test_recording_the_same_twice_is_no_error(self, index: Index) -> None:
         facts = (POINTER, LINK, MANIFEST, BlobInfo(DIGEST, 7))
@@ -86,12 +86,12 @@ class IndexContract:
     async def test_a_manifest_alone_gives_no_right_to_it(self, index: Index) -> None:
         await index.record(MANIFEST, POINTER)
         assert not await index.linked(LINK)
-        assert not await index.known_at(ORIGIN, DIGEST)
+        assert not await index.known_at(Registry(ORIGIN), DIGEST)
 
     async def test_a_digest_is_known_at_an_origin_whatever_the_image_and_credential(self, index: Index) -> None:
         await index.record(Link(ALICE, WEB, DIGEST))
-        assert await index.known_at(ORIGIN, DIGEST)
-        assert not await index.known_at(ELSEWHERE.origin, DIGEST)
+        assert await index.known_at(Registry(ORIGIN), DIGEST)
+        assert not await index.known_at(ELSEWHERE.registry, DIGEST)
 
     async def test_forgetting_a_tag_leaves_the_other_tags_and_all_links(self, index: Index) -> None:
         other = replace(POINTER, tag=Tag("v1"))
@@ -138,7 +138,7 @@ class IndexContract:
     async def test_the_last_link_of_an_origin_forgotten_the_digest_is_unknown_there(self, index: Index) -> None:
         await index.record(LINK)
         await index.forget(ANONYMOUS, APP)
-        assert not await index.known_at(ORIGIN, DIGEST)
+        assert not await index.known_at(Registry(ORIGIN), DIGEST)
 
     async def test_forgetting_what_was_never_known_is_no_error(self, index: Index) -> None:
         await index.forget(ANONYMOUS, APP)

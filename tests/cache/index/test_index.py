@@ -21,7 +21,7 @@ from cache.index.sql import MIGRATIONS, SqlIndex
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.sqlite import DatabaseUnusable, alone
-from cache.values import BlobInfo, Link, Sighting, TagPointer
+from cache.values import BlobInfo, Link, Registry, Sighting, TagPointer
 from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, HistoryContract, IndexContract
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, ORIGIN, WEB, manifest_of, open_descriptors
 
@@ -150,7 +150,7 @@ async def test_facts_outlive_the_process(index: SqlIndex, path: Path) -> None:
     again = SqlIndex(path)
     assert await again.find_pointer(ANONYMOUS, APP, LATEST) == POINTER
     assert await again.find_manifest(DIGEST) == MANIFEST
-    assert await again.known_at(ORIGIN, DIGEST)
+    assert await again.known_at(Registry(ORIGIN), DIGEST)
     again.close()
 
 
@@ -378,7 +378,7 @@ async def test_a_closed_index_leaves_neither_descriptor_nor_thread(path: Path) -
     before = open_descriptors()
     index = SqlIndex(path)
     await index.record(POINTER, LINK, MANIFEST)
-    await asyncio.gather(*[index.known_at(ORIGIN, DIGEST) for _ in range(5)])
+    await asyncio.gather(*[index.known_at(Registry(ORIGIN), DIGEST) for _ in range(5)])
     index.close()
     assert open_descriptors() == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("index-")]

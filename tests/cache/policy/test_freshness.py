@@ -6,7 +6,7 @@ import pytest
 
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRule, TagRules, decide, fresh_while_saving, in_words, stale_warning
-from cache.values import Source, TagPointer
+from cache.values import Registry, Source, TagPointer
 from tests.cache.samples import ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, manifest_of
 
 TTL, GRACE = timedelta(minutes=1), timedelta(days=30)
@@ -66,8 +66,8 @@ RULES = TagRules(
     (
         TagRule("v*.*.*", DAY, fresh_only=True),
         TagRule("v*", HOUR, images="acme/*"),
-        TagRule("*", 2 * HOUR, origin=ELSEWHERE.origin),
-        TagRule("[0-9]*", 3 * HOUR, images="library/*", origin=ORIGIN),
+        TagRule("*", 2 * HOUR, registry=ELSEWHERE.registry),
+        TagRule("[0-9]*", 3 * HOUR, images="library/*", registry=Registry(ORIGIN)),
     ),
 )
 

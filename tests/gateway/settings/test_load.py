@@ -264,8 +264,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("cache.ttl", "1 day", "30s 5m 12h 30d"),
     ("cache.ttl", 60, "30s 5m 12h 30d"),
     ("cache.grace", "36501d", "at most 36500d"),
-    ('upstreams."docker.io".url', "https://hub.example/v2/", "no user, path or query"),
-    ('upstreams."docker.io".url', "https://hub.example?x", "no user, path or query"),
+    ('upstreams."docker.io".url', "https://hub.example/v2/", "before its repository names, without /v2"),
+    ('upstreams."docker.io".url', "https://hub.example?x", "no user or query"),
+    *(
+        (f'upstreams."docker.io".{key}', value, "before its repository names, without /v2")
+        for path in ("/a/../b", "/..", "/%2e%2e/b", "/a%2Fb", "/Upper", "/a//b", "/v2/a", "/-a", "/a~b")
+        for key, value in (("url", f"https://hub.example{path}"), ("mirrors", [f"https://hub.example{path}"]))
+    ),
     ('upstreams."docker.io".url', "https://", "an http(s) URL like https://registry.example.com"),
     ('upstreams."docker.io".url', "https://hub\n.example", "an http(s) URL like https://registry.example.com"),
     ('upstreams."docker.io".token_hosts', "auth.docker.io", 'a list of host or host:port like ["auth.example.com"]'),
@@ -313,12 +318,20 @@ def test_an_upstream_is_named_by_a_host_name_with_a_dot(config: Path, name: str)
     assert f"(file {config}): the name of an upstream must be a lower-case host name with a dot" in problem
 
 
-@pytest.mark.parametrize("table", ["", "token_hosts = ['a.example']\n"])
-def test_an_upstream_needs_a_url(config: Path, table: str) -> None:
-    assert refused_text(config, f'[upstreams."quay.io"]\n{table}') == [
-        f'upstreams."quay.io".url (file {config}): is missing; '
-        "it must be an http(s) URL like https://registry.example.com, with no user, path or query"
-    ]
+@pytest.mark.parametrize("table", ["", "token_hosts = ['a.example']\n", "url = ''\n"])
+def test_an_upstream_needs_nothing_but_its_name(config: Path, table: str) -> None:
+    config.write_text(f'[upstreams."registry.example"]\n{table}')
+    loaded = load(config, {}, {})
+    assert loaded.settings.upstreams["registry.example"].url == "https://registry.example"
+
+
+def test_a_url_may_have_a_path(config: Path) -> None:
+    text = (
+        '[upstreams."jfrog.example"]\nurl = "https://jfrog.example/docker-remote/"\nmirrors = ["https://b.example/a/b"]'
+    )
+    config.write_text(text)
+    upstream = load(config, {}, {}).settings.upstreams["jfrog.example"]
+    assert (upstream.url, upstream.mirrors) == ("https://jfrog.example/docker-remote", ("https://b.example/a/b",))
 
 
 @pytest.mark.parametrize("text", ["cache = 1", "[[cache]]\nttl = '1s'"])
@@ -370,7 +383,6 @@ def test_all_problems_are_told_at_once(config: Path) -> None:
         'upstreams."docker.io".password_file',
         "upstreams.x",
         "upstreams.x.allow",
-        "upstreams.x.url",
         "workers",
     ]
 

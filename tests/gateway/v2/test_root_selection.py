@@ -196,6 +196,14 @@ def test_a_name_of_an_upstream_goes_before_the_host_of_another_ones_url() -> Non
     }
 
 
+def test_a_url_with_a_path_gives_its_host_to_no_upstream() -> None:
+    upstreams = {"a.example": "https://b.example/one", "c.example": "https://b.example"}
+    assert {host: name for host, name in namespaces_of(upstreams).items() if host.startswith("b.")} == {
+        "b.example": "c.example",
+        "b.example:443": "c.example",
+    }
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [("https://a.example", "https://b.example"), ("http://a.example:5000/base", "http://b.example:5000/base")],
