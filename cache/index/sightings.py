@@ -85,12 +85,16 @@ def _earliest(connection: Connection, now: float) -> float:
 
 
 def _trim(connection: Connection) -> None:
-    """Delete the sightings that are the longest ago, beyond those that are kept."""
+    """Delete the sightings beyond those that are kept: of the images with the most, those that are the longest ago.
+
+    Whoever pulls the tags of some images makes no other image forget its own, and so ends or begins no cooldown there.
+    """
     excess = (connection.scalar(select(func.count()).select_from(sightings)) or 0) - KEPT_IN_ALL
     if excess > 0:
         key = (sightings.c.image_id, sightings.c.tag, sightings.c.digest)
-        oldest = select(*key).order_by(sightings.c.last_seen).limit(excess)
-        connection.execute(delete(sightings).where(tuple_(*key).in_(oldest)))
+        newest_first = func.row_number().over(partition_by=key[0], order_by=sightings.c.last_seen.desc())
+        surplus = select(*key).order_by(newest_first.desc(), sightings.c.last_seen).limit(excess)
+        connection.execute(delete(sightings).where(tuple_(*key).in_(surplus)))
 
 
 def _moment(seconds: float) -> datetime:

@@ -9,9 +9,9 @@ import pytest
 
 from cache.index import sightings
 from cache.index.sql import SqlIndex
-from cache.oci.names import Tag
+from cache.oci.names import RepositoryName, Tag
 from cache.values import Sighting, TagPointer
-from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, manifest_of
+from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, WEB, manifest_of
 
 ONE, TWO = manifest_of("one").descriptor, manifest_of("two").descriptor
 YEARS, DAY = timedelta(days=9999), timedelta(days=1)
@@ -25,9 +25,9 @@ class History:
         self.now = CREATED
         self.index = SqlIndex(path, clock=lambda: self.now.timestamp())
 
-    async def see(self, now: datetime, target: object = ONE, tag: Tag = LATEST) -> None:
+    async def see(self, now: datetime, target: object = ONE, tag: Tag = LATEST, image: RepositoryName = APP) -> None:
         self.now = now
-        await self.index.record(replace(TagPointer(ANONYMOUS, APP, tag, ONE, now), target=target))
+        await self.index.record(replace(TagPointer(ANONYMOUS, image, tag, ONE, now), target=target))
 
     async def seen(self, now: datetime) -> list[Sighting]:
         self.now = now
@@ -93,3 +93,19 @@ async def test_the_oldest_sightings_are_deleted_where_there_are_too_many(
     assert len(found) <= 15
     assert "t29" in found
     assert "old" not in found
+
+
+async def test_a_flood_of_tags_makes_no_other_image_forget_its_sightings(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sightings, "KEPT_IN_ALL", 20)
+    monkeypatch.setattr(sightings, "TRIM_EVERY", 5)
+    await history.see(NOON)
+    await history.see(NOON + timedelta(minutes=1), TWO)
+    for number in range(50):
+        await history.see(NOON + timedelta(minutes=2 + number), tag=Tag(f"t{number}"), image=WEB)
+    assert [sighting.digest for sighting in await history.seen(NOON + DAY)] == [ONE.digest, TWO.digest]
+    found = {sighting.tag.text for sighting in await history.index.sightings(ANONYMOUS, WEB)}
+    assert len(found) <= 23
+    assert "t49" in found
+    assert "t0" not in found
