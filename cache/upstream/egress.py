@@ -25,6 +25,7 @@ from cache.upstream.transport import (
     AddressCheck,
     AddressRefused,
     Clients,
+    LookupRefused,
     NoAddress,
     deadline,
     make_clients,
@@ -230,7 +231,9 @@ def _record(guarded: GuardedRequest, response: Response) -> None:
 
 def _is_ours(error: Unavailable) -> bool:
     """Whether a request failed for want of something in this process, which shows nothing of the host."""
-    return isinstance(error.__context__, _OUR_FAULT) or is_exhausted(error)
+    if isinstance(error.__context__, _OUR_FAULT) or is_exhausted(error):
+        return True
+    return any(isinstance(cause, LookupRefused) for cause in _causes(error))
 
 
 def _outcome_of_failure(error: Unavailable) -> RequestOutcome | None:
@@ -246,11 +249,7 @@ def _outcome_of_failure(error: Unavailable) -> RequestOutcome | None:
 
 def stage_of(error: Unavailable) -> FailureStage:
     """The stage at which a request failed, by the causes of the error."""
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
+    causes = _causes(error)
     direct = error.__context__
     if isinstance(direct, OSError) and not isinstance(direct, httpx2.HTTPError):
         return FailureStage.TLS  # the CA file, which is read before anything is sent
@@ -263,6 +262,16 @@ def stage_of(error: Unavailable) -> FailureStage:
         if any(isinstance(found, kinds) for found in causes):
             return stage
     return FailureStage.RESPONSE
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """List an error and what led to it, one before the other."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
 
 
 # `body` and `body_blocking` differ only in how they wait: a task awaits each part, a thread blocks until its deadline.

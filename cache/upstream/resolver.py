@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from socket import gaierror
+
+from cache.runtime.exhaustion import no_descriptor_left
 
 Resolver = Callable[[str, int], list[str]]
 
 LIMIT = 8
 """Number of concurrent lookups of one upstream, whose redirects may lead to names that hang."""
+
+
+class NotLookedUp(Exception):
+    """A name was not looked up for want of something in this process, which shows nothing of its host."""
 
 
 class Lookups:
@@ -30,13 +35,13 @@ class Lookups:
                 return running
             future: Future[list[str] | Exception] = Future()
             if len(self._running) >= LIMIT:
-                future.set_result(gaierror("too many names are being resolved already"))
+                future.set_result(NotLookedUp("too many names are being resolved already"))
                 return future
             self._running[host, port] = future
         try:
             threading.Thread(target=self._look_up, args=(host, port, future), name="resolve", daemon=True).start()
-        except RuntimeError as error:  # no more threads available
-            self._end(host, port, future, error)
+        except RuntimeError:
+            self._end(host, port, future, NotLookedUp("no thread is left"))
         return future
 
     def _look_up(self, host: str, port: int, future: "Future[list[str] | Exception]") -> None:
@@ -44,7 +49,8 @@ class Lookups:
         try:
             result = self._resolver(host, port)
         except Exception as error:  # a thread's last resort: every waiter must get the error
-            result = error
+            # The system's resolver calls a name unknown if it cannot open its own files or a socket.
+            result = NotLookedUp("no descriptor is left") if no_descriptor_left() else error
         self._end(host, port, future, result)
 
     def _end(

@@ -21,7 +21,7 @@ import httpcore2
 import httpx2
 
 from cache.upstream.reach import Reach
-from cache.upstream.resolver import Lookups, Resolver, first_private
+from cache.upstream.resolver import Lookups, NotLookedUp, Resolver, first_private
 
 _ATTEMPT_TIMEOUT = 2.0
 """Seconds for each address of a host but the last."""
@@ -114,6 +114,10 @@ class NoAddress(httpcore2.ConnectError):
     """The name has no address. It has a class of its own because the pool drops the cause of an error."""
 
 
+class LookupRefused(NoAddress):
+    """The name was not looked up for want of something in this process."""
+
+
 class AddressRefused(httpcore2.ConnectError):
     """The name has an address that must not be connected to."""
 
@@ -145,6 +149,8 @@ class AddressCheck:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
 
     def _checked(self, addresses: list[str] | Exception) -> list[str]:
+        if isinstance(addresses, NotLookedUp):
+            raise LookupRefused(f"the name cannot be resolved now ({addresses})") from addresses
         if isinstance(addresses, Exception):
             raise NoAddress(f"the name cannot be resolved ({addresses})") from addresses
         if not addresses:

@@ -1,10 +1,11 @@
 """Exhaustion: which errors show that this process has no descriptors or memory left."""
 
 import errno
+import resource
 
 import pytest
 
-from cache.runtime.exhaustion import is_exhausted
+from cache.runtime.exhaustion import is_exhausted, no_descriptor_left
 
 
 def raised_from(cause: Exception, *, explicit: bool) -> Exception:
@@ -30,3 +31,13 @@ def test_a_lack_of_descriptors_or_memory_is_exhaustion(number: int) -> None:
 @pytest.mark.parametrize("error", [OSError(errno.ECONNREFUSED, "no"), OSError("no number"), ValueError(), None])
 def test_any_other_error_is_not_exhaustion(error: Exception | None) -> None:
     assert not is_exhausted(error)
+
+
+def test_a_process_at_its_limit_has_no_descriptor_left() -> None:
+    assert not no_descriptor_left()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert no_descriptor_left()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

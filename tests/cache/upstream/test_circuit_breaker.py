@@ -27,7 +27,7 @@ from cache.upstream.circuit_breaker import (
     probed,
 )
 from cache.upstream.errors import Unavailable
-from cache.upstream.resolver import LIMIT, Lookups
+from cache.upstream.resolver import LIMIT, Lookups, NotLookedUp
 from cache.values import Origin
 
 ORIGIN, OTHER = Origin("https", "registry.example", 443), Origin("https", "token.example", 443)
@@ -420,7 +420,7 @@ def test_names_that_hang_take_a_bounded_number_of_threads_and_none_from_another_
         hanging.start(f"name{number}.example", 443) for number in range(LIMIT)
     ]
     refused = hanging.start("one.more.example", 443).result(0)
-    assert isinstance(refused, OSError)
+    assert isinstance(refused, NotLookedUp)
     assert other.start("name.example", 443).result(10) == ["10.0.0.1"]
     release.set()
     for number, future in enumerate(waiting):
