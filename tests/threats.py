@@ -1082,6 +1082,13 @@ THREATS = [
         Disarm("cache/retention/sweep.py", "max(0, self._limits.reserve_files - level.free_files)", "0"),
     ),
     Threat(
+        "a crowd on a full disk",
+        "Each download on a full disk searches alone for something to evict, one after the other; the last ones time out.",
+        "A request for room that waited while another one found none is refused without a search of its own.",
+        ("tests/cache/retention/test_sweep.py::test_many_requests_for_room_at_once_search_once_where_there_is_none",),
+        Disarm("cache/retention/sweep.py", "if counts.in_vain != before.in_vain:", "if False:"),
+    ),
+    Threat(
         "a start without inodes",
         "The disk has no free inode when the server starts, which cannot open its databases.",
         "A start deletes the ballast, quarantined files and the oldest blobs for inodes as it does for bytes.",
@@ -1340,6 +1347,31 @@ THREATS = [
             "tests/cache/runtime/test_throttle.py::test_invented_causes_fill_no_memory",
         ),
         Disarm("cache/upstream/tokens.py", "while len(self._held) > TOKENS_KEPT:", "while False:"),
+    ),
+    Threat(
+        "a flood of tags",
+        "Whoever pulls thousands of tags makes the sightings of other images be deleted, and so ends their cooldown.",
+        "Where there are too many sightings, those of the images with the most are deleted.",
+        ("tests/cache/index/test_sightings.py::test_a_flood_of_tags_makes_no_other_image_forget_its_sightings",),
+        Disarm(
+            "cache/index/sightings.py",
+            "order_by(newest_first.desc(), sightings.c.last_seen)",
+            "order_by(sightings.c.last_seen)",
+        ),
+    ),
+    Threat(
+        "lookups that fail here",
+        "This process has no thread or descriptor left for a name, and takes the upstream for one that is down.",
+        "A lookup that failed for want of something in this process counts for no circuit.",
+        (
+            "tests/cache/upstream/test_lookups.py"
+            "::test_a_name_that_was_not_looked_up_for_want_of_something_here_shows_nothing_of_its_host",
+        ),
+        Disarm(
+            "cache/upstream/egress.py",
+            "any(isinstance(cause, LookupRefused) for cause in _causes(error))",
+            "False",
+        ),
     ),
     Threat(
         "text of an upstream",

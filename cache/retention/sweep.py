@@ -23,7 +23,7 @@ from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
 from cache.retention.eviction import EvictionLimits, choose, choose_files, shortage, unused
 from cache.retention.role_thread import RoleThread
-from cache.runtime.disk import disk_space
+from cache.runtime.disk import DiskSpace, disk_space
 from cache.runtime.locks import Role, locked, locked_folder, open_lock_file
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import is_stored
@@ -50,7 +50,7 @@ JOURNAL = 1024 * 1024
 """Free bytes that a change of the index may need for its journal."""
 
 ORPHAN_SECONDS = 3600.0
-_COUNTER_BYTES = 20
+_COUNTS_BYTES = 41
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,14 @@ class SweepTimings:
 DEFAULT_TIMINGS = SweepTimings()
 
 
+@dataclass(frozen=True, slots=True)
+class RoomCounts:
+    """Counts over all requests for room: the bytes that were freed, and the requests for which none could be freed."""
+
+    freed: int = 0
+    in_vain: int = 0
+
+
 class Evictor:
     """Eviction down to the limits, or to make room. Raises DatabaseUnusable and OSError, except where a method says
     otherwise."""
@@ -86,7 +94,7 @@ class Evictor:
         events: CacheEvents = UNOBSERVED,
     ) -> None:
         """`folder`: where the files are stored. `turns`: a lock file by which requests for room take turns; it counts
-        the bytes that were freed."""
+        the bytes that were freed, and the requests for which none could be freed."""
         self._maintenance = maintenance
         self._store = store
         self._quarantine = quarantine
@@ -95,7 +103,7 @@ class Evictor:
         self._limits = limits
         self._events = events
         with suppress(OSError):  # now, because a disk without free inodes takes no file when room is needed
-            os.close(open_lock_file(turns))
+            _begin_counts(turns)
 
     def level(self) -> CacheLevel:
         filled, space = self._maintenance.filled(), disk_space(self._folder)
@@ -124,22 +132,34 @@ class Evictor:
     def make_room(self, wanted: int) -> int:
         """Free bytes of the disk after a write has failed; return how many, 0 where none can be freed. Never raises.
 
-        Bytes that another request has freed meanwhile count, so that many requests at once evict once.
+        Bytes that another request has freed meanwhile count, so that many requests at once evict once. Where another
+        one has meanwhile freed nothing, this one would search for as long and find as little.
         """
         try:
-            before = _counter(self._turns)
+            before = _counts(self._turns)
             with locked(self._turns) as descriptor:
-                made, space = _read_counter(descriptor) - before, disk_space(self._folder)
+                counts, space = _read_counts(descriptor), disk_space(self._folder)
+                made = counts.freed - before.freed
                 if made and not space.lacks(wanted, NEEDED_FILES):
                     return made
-                freed = self._free_files() if space.lacks_files(NEEDED_FILES) else 0
-                if not freed or space.free < wanted:
-                    freed += self._free_disk(max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE)))
-                _write_counter(descriptor, freed)
+                if counts.in_vain != before.in_vain:
+                    return 0
+                freed = 0
+                try:
+                    freed = self._free(wanted, space)
+                finally:
+                    _write_counts(descriptor, RoomCounts(counts.freed + freed, counts.in_vain + (not freed)))
                 return freed
         except (OSError, DatabaseUnusable) as error:
             log.warning("room_not_made", reason=str(error))
             return 0
+
+    def _free(self, wanted: int, space: DiskSpace) -> int:
+        """Free files and bytes of a disk; return the bytes."""
+        freed = self._free_files() if space.lacks_files(NEEDED_FILES) else 0
+        if not freed or space.free < wanted:
+            freed += self._free_disk(max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE)))
+        return freed
 
     def sweep(self, stopped: threading.Event | None = None) -> int:
         """Evict down to the limits; return the bytes that were evicted."""
@@ -369,23 +389,37 @@ def _remove_orphan(path: Path, now: float) -> int:
     return 0
 
 
-# The lock file of the turns counts all bytes that were ever freed by requests for room, over all processes.
+# The lock file of the turns counts over all requests for room there ever were, of all processes.
 
 
-def _counter(path: Path) -> int:
+def _begin_counts(path: Path) -> None:
+    """Create the file with counts, which a full disk lets nobody write for the first time. Raises OSError."""
+    descriptor = open_lock_file(path)
     try:
-        return int(path.read_bytes() or b"0")
-    except (FileNotFoundError, ValueError):
-        return 0
+        if not os.fstat(descriptor).st_size:
+            _write_counts(descriptor, RoomCounts())
+    finally:
+        os.close(descriptor)
 
 
-def _read_counter(descriptor: int) -> int:
+def _counts(path: Path) -> RoomCounts:
     try:
-        return int(os.pread(descriptor, _COUNTER_BYTES, 0) or b"0")
-    except ValueError:
-        return 0
+        return _parse_counts(path.read_bytes())
+    except FileNotFoundError:
+        return RoomCounts()
 
 
-def _write_counter(descriptor: int, freed: int) -> None:
+def _read_counts(descriptor: int) -> RoomCounts:
+    return _parse_counts(os.pread(descriptor, _COUNTS_BYTES, 0))
+
+
+def _parse_counts(content: bytes) -> RoomCounts:
+    try:
+        return RoomCounts(*map(int, content.split()))
+    except (ValueError, TypeError):
+        return RoomCounts()
+
+
+def _write_counts(descriptor: int, counts: RoomCounts) -> None:
     with suppress(OSError):
-        os.pwrite(descriptor, str(_read_counter(descriptor) + freed).encode(), 0)
+        os.pwrite(descriptor, b"%d %d" % (counts.freed, counts.in_vain), 0)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -223,27 +224,52 @@ async def test_no_room_is_made_of_nothing(keeper: Keeper) -> None:
     assert keeper.evictor.make_room(1) == 0
 
 
-async def test_many_requests_for_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(9)]
-    others = [keeper.evictor, keeper.evicting(EvictionLimits(10 * SIZE))]
-    asked, counter = threading.Semaphore(0), sweep._counter
+async def at_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch, requests: Sequence[Callable[[], int]]) -> list[int]:
+    """Requests room several times before the first one gets its turn; returns what each of them freed."""
+    asked, counts = threading.Semaphore(0), sweep._counts
 
-    def counting(path: Path) -> int:
-        before = counter(path)
+    def counting(path: Path) -> sweep.RoomCounts:
+        before = counts(path)
         asked.release()
         return before
 
-    def request(number: int) -> int:
-        return others[number % 2].make_room(2000)
+    with monkeypatch.context() as patches:
+        patches.setattr(sweep, "_counts", counting)
+        with sweep.locked(keeper.folder / "evict.lock"):
+            running = [asyncio.ensure_future(asyncio.to_thread(request)) for request in requests]
+            for _ in requests:
+                assert await asyncio.to_thread(asked.acquire, timeout=30)
+        return await asyncio.gather(*running)
 
-    monkeypatch.setattr(sweep, "_counter", counting)
-    with sweep.locked(keeper.folder / "evict.lock"):
-        requests = [asyncio.ensure_future(asyncio.to_thread(request, number)) for number in range(4)]
-        for _ in range(4):  # all of them have requested room before the first one gets its turn
-            assert await asyncio.to_thread(asked.acquire, timeout=10)
-    freed = await asyncio.gather(*requests)
+
+async def test_many_requests_for_room_at_once_evict_once(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(9)]
+    others = [keeper.evictor, keeper.evicting(EvictionLimits(10 * SIZE))]
+    freed = await at_once(keeper, monkeypatch, [partial(other.make_room, 2000) for other in [*others, *others]])
     assert all(count >= 2000 for count in freed)
     assert (await keeper.held(*digests)).count(False) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_many_requests_for_room_at_once_search_once_where_there_is_none(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    searches = 0
+
+    def search(evictor: sweep.Evictor, goal: int) -> int:
+        nonlocal searches
+        searches += 1
+        if fails:
+            raise DatabaseUnusable("the disk is full")
+        return 0
+
+    monkeypatch.setattr(sweep.Evictor, "_free_disk", search)
+    others = [keeper.evictor, keeper.evicting(EvictionLimits(10 * SIZE))]
+    requests = [partial(other.make_room, 2000) for other in [*others, *others]]
+    assert await at_once(keeper, monkeypatch, requests) == [0] * 4
+    assert searches == 1
+    assert keeper.evictor.make_room(2000) == 0
+    assert searches == 2
 
 
 async def test_room_is_not_made_of_manifests_which_take_none_on_the_disk(keeper: Keeper) -> None:
