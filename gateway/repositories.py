@@ -11,7 +11,7 @@ from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
 from cache.runtime.fair_queue import Requester
 from cache.values import Source
-from gateway.docker_hub import short_names
+from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.services import Services
 from gateway.upstreams import Upstreams

@@ -22,9 +22,9 @@ from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import registry_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Source
-from gateway.docker_hub import HOSTS_WITH_FREE_CHECKS
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
+from gateway.known_registries import find_registry
 from gateway.namespaces.group import Group
 
 log = structlog.get_logger()
@@ -267,7 +267,8 @@ class Upstreams:
         egress = self._egress_to(upstream.name, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
         whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
-        quota = Quota(self.ledger, source, upstream.name, whom, source.origin.host in HOSTS_WITH_FREE_CHECKS)
+        known = find_registry(source.origin.host)
+        quota = Quota(self.ledger, source, upstream.name, whom, known is not None and known.free_checks)
         return RegistryClient(source, upstream.url, egress, tokens, quota)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.cli import folder
 from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from gateway.cli.refusals import Refused, complain
@@ -25,7 +25,7 @@ def client_config(
     session: Session,
     client: Annotated[Client, typer.Argument(help="The client that pulls through this server.")],
     group: Annotated[str, typer.Option(help="The group to pull through. [default: the setting ns_group]")] = "",
-    upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = docker_hub.NAME,
+    upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = known_registries.DOCKER_HUB,
 ) -> None:
     """Print the configuration with which a client pulls through this server."""
     settings = session.settings
@@ -42,7 +42,7 @@ def client_config(
 
 def _route(settings: Settings, group: str, upstream: str) -> ClientRoute:
     """Find out how a client reaches the images of one upstream through one group. Raises Refused."""
-    upstream = docker_hub.canonical_name(upstream)
+    upstream = known_registries.canonical_name(upstream)
     if upstream not in settings.upstreams:
         known = ", ".join(sorted(settings.upstreams))
         raise Refused(f"upstream {upstream!r} is not configured: configured are {known}; add it, or give --upstream")

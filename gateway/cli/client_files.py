@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from gateway import docker_hub
 from gateway.auth import exposure
+from gateway.known_registries import DOCKER_HUB
 from gateway.namespaces.paths import proxied_name
 
 
@@ -87,14 +87,14 @@ def client_file(client: Client, route: ClientRoute) -> ClientFile:
 
 
 def _docker(route: ClientRoute) -> ClientFile:
-    if route.upstream != docker_hub.NAME:
+    if route.upstream != DOCKER_HUB:
         raise ClientUnsupported(
-            f"dockerd mirrors {docker_hub.NAME} alone: pull images of {route.upstream} as {route.location}/IMAGE"
+            f"dockerd mirrors {DOCKER_HUB} alone: pull images of {route.upstream} as {route.location}/IMAGE"
         )
     if route.root is None:
         raise ClientUnsupported(
             f"dockerd requests names without a prefix from a mirror, which needs its own address: add [[listener]] "
-            f'with port = 8081, group = "{route.group}", upstream = "{docker_hub.NAME}" to the settings '
+            f'with port = 8081, group = "{route.group}", upstream = "{DOCKER_HUB}" to the settings '
             "(or [[virtual_host]] with a name) and start the server again"
         )
     document: dict[str, list[str]] = {"registry-mirrors": [route.root.url]}
@@ -162,7 +162,7 @@ def _buildkit(route: ClientRoute) -> ClientFile:
 
 def _gitlab_ci(route: ClientRoute) -> ClientFile:
     prefix = f"{route.main.host}/{route.prefix}"
-    name = "alpine:latest" if route.upstream == docker_hub.NAME else "IMAGE:TAG"
+    name = "alpine:latest" if route.upstream == DOCKER_HUB else "IMAGE:TAG"
     image = name if route.is_default else f"{route.upstream}/{name}"
     insecure = ""
     if route.main.plain and not route.main.is_loopback:

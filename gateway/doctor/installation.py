@@ -9,7 +9,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore, is_stored
 from cache.upstream.registry_client import RegistryClient
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
 from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
@@ -88,7 +88,7 @@ class Installation:
         for pointer in self._pointers:
             if pointer.source.origin in origins:
                 return Sample(pointer.image, pointer.tag)
-        return Sample(docker_hub.SAMPLE_IMAGE, _LATEST) if upstream == docker_hub.NAME else None
+        return Sample(known_registries.DOCKER_HUB_SAMPLE, _LATEST) if upstream == known_registries.DOCKER_HUB else None
 
     def _clients(self, upstream: str) -> list[RegistryClient]:
         """Open a client for each credential that groups use at this upstream."""

@@ -24,7 +24,7 @@ from cache.policy.gate import (
     undated,
 )
 from cache.values import Source
-from gateway.docker_hub import short_names
+from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation
 
 ReadBlob = Callable[[Digest], bytes | None]

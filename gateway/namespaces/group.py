@@ -6,14 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from cache.policy.gate import Gate
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected, ParentUnknown
 from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
 
 HUB = "hub"
 """Path of the group that a new installation is given."""
 
-DEFAULT_UPSTREAM = docker_hub.NAME
+DEFAULT_UPSTREAM = known_registries.DOCKER_HUB
 
 
 class Visibility(StrEnum):

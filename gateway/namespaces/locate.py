@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.namespaces.group import Group
 from gateway.namespaces.paths import proxied_name, split_proxied_name
 from gateway.upstream_names import looks_like_upstream
@@ -74,7 +74,7 @@ def locate_below(
     if group is None:
         raise NameUnknown(f"there is no group {root.group!r}: create it, or change the settings of this address")
     first, _, rest = name.text.partition("/")
-    spelled = rest and root.upstream in (first, docker_hub.canonical_name(first))
+    spelled = rest and root.upstream in (first, known_registries.canonical_name(first))
     return proxied_location(group, root.upstream, RepositoryName.parse(rest) if spelled else name, upstreams)
 
 
@@ -91,7 +91,7 @@ def proxied_location(group: Group, upstream: str, image: RepositoryName, upstrea
     """The location of an image whose group and upstream are already known. Raises NameUnknown where `locate` does."""
     if not group.proxy_enabled:
         raise NameUnknown(f"the dependency proxy of group {group.path!r} is off: enable it, or pull through another")
-    upstream = docker_hub.canonical_name(upstream)
+    upstream = known_registries.canonical_name(upstream)
     if upstream not in upstreams:
         raise NameUnknown(f"upstream {upstream!r} is not configured: configured are {', '.join(sorted(upstreams))}")
-    return ProxiedLocation(group, upstream, docker_hub.full_name(upstream, image))
+    return ProxiedLocation(group, upstream, known_registries.full_name(upstream, image))

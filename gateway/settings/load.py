@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway import docker_hub, upstream_names
+from gateway import known_registries, upstream_names
 from gateway.settings.keys import (
     ARRAYS,
     FIELDS,
@@ -150,7 +150,9 @@ class _Draft:
                 self._put((*prefix, name), value, source)
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
-        upstreams = dict.fromkeys([docker_hub.NAME, *(key[1] for key in self._given if key[0] == "upstreams")])
+        upstreams = dict.fromkeys(
+            [known_registries.DOCKER_HUB, *(key[1] for key in self._given if key[0] == "upstreams")]
+        )
         known: dict[str, list[SettingKey]] = {}
         for key in setting_keys(upstreams):
             known.setdefault(variable_of(key), []).append(key)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.settings.kinds import (
     BindHost,
     Duration,
@@ -126,7 +126,7 @@ class ListenerSettings(Table):
     port: Port = Field(description="The port to listen on; 0 takes any free one.")
     group: GroupPathText = Field(default="hub", description="The group that every name there is pulled through.")
     upstream: KnownUpstream = Field(
-        default=docker_hub.NAME, description="The upstream that every name there belongs to."
+        default=known_registries.DOCKER_HUB, description="The upstream that every name there belongs to."
     )
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
 
@@ -139,14 +139,15 @@ class VirtualHostSettings(Table):
     name: HostName = Field(description="The host name that clients use.")
     group: GroupPathText = Field(default="hub", description="The group that every name there is pulled through.")
     upstream: KnownUpstream = Field(
-        default=docker_hub.NAME, description="The upstream that every name there belongs to."
+        default=known_registries.DOCKER_HUB, description="The upstream that every name there belongs to."
     )
 
 
 def _with_known(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the table of an upstream by what is known of a registry with its name."""
-    known = docker_hub.SETTINGS if name == docker_hub.NAME else {"url": f"https://{name}"}
-    return {**known, **{key: value for key, value in table.items() if (key, value) != ("url", "")}}
+    """Complete the table of an upstream by what is known of the registry with its name."""
+    known = known_registries.find_registry(name)
+    defaults = {"url": known_registries.default_url(name), "token_hosts": known.token_hosts if known else ()}
+    return {**defaults, **{key: value for key, value in table.items() if (key, value) != ("url", "")}}
 
 
 Listeners = Annotated[
@@ -201,7 +202,7 @@ class Settings(Table):
     def _with_defaults(cls, tables: Any) -> Any:
         if not isinstance(tables, Mapping):
             return tables
-        whole = {docker_hub.NAME: {}} | dict(tables)
+        whole = {known_registries.DOCKER_HUB: {}} | dict(tables)
         return {
             name: _with_known(name, table) if isinstance(table, Mapping) else table for name, table in whole.items()
         }

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import NameUnknown, RegistryError, Unsupported
-from gateway import docker_hub
+from gateway import known_registries
 from gateway.auth.permissions import PULL_ONLY
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import PROXY_SEPARATOR
@@ -197,7 +197,8 @@ def namespaces_of(upstreams: Mapping[str, str]) -> dict[str, str]:
     whole = {name: url for name, url in upstreams.items() if not urlsplit(url).path.strip("/")}
     found = {host: name for name in sorted(whole) for host in hosts_of(whole[name])}
     found |= {name: name for name in upstreams}
-    return found | {docker_hub.ALIAS: found[docker_hub.NAME]} if docker_hub.NAME in found else found
+    hub, alias = known_registries.DOCKER_HUB, known_registries.DOCKER_HUB_ALIAS
+    return found | {alias: found[hub]} if hub in found else found
 
 
 @lru_cache(256)
