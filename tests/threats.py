@@ -70,6 +70,59 @@ THREATS = [
         ),
     ),
     Threat(
+        "surplus bytes on a kept connection",
+        "An upstream sends more than a response, and the surplus becomes the response to the next request.",
+        "A connection is kept only while neither the library nor the system holds a byte beyond the last response.",
+        (
+            "tests/cache/upstream/test_kept_connections.py::test_a_response_whose_end_is_not_certain_closes_its_connection",
+            "tests/cache/upstream/test_kept_connections.py::test_a_body_where_none_may_be_is_not_the_next_response",
+            "tests/cache/upstream/test_kept_connections.py::test_what_arrives_between_two_requests_is_no_response",
+        ),
+        Disarm(
+            "cache/upstream/kept_connections.py",
+            "return time.monotonic() < self._rested_at + IDLE_LIMIT and self._keeping.allowed and is_silent(self._inner)",
+            "return True",
+        ),
+    ),
+    Threat(
+        "a body where none may be",
+        "The body of a response to HEAD arrives late, behind the next request, and becomes its response.",
+        "After a response without a body a connection rests for a moment.",
+        (
+            "tests/cache/upstream/test_kept_connections.py::test_a_response_without_body_leaves_time_for_one_that_comes_all_the_same",
+        ),
+        Disarm("cache/upstream/kept_connections.py", "(QUIET if self._bodiless else 0.0)", "0.0"),
+    ),
+    Threat(
+        "a kept connection of another credential",
+        "What follows a response to one credential becomes a response to another.",
+        "Connections are pooled by origin and credential.",
+        ("tests/cache/upstream/test_kept_connections.py::test_no_connection_serves_two_credentials",),
+        Disarm("cache/upstream/kept_connections.py", "origin.port, request.extensions[CREDENTIAL])", "origin.port)"),
+    ),
+    Threat(
+        "a kept connection that ended",
+        "An upstream closes or resets kept connections, or sends noise, and clients' requests fail.",
+        "A request that a kept connection fails is sent once more over a new one.",
+        (
+            "tests/cache/upstream/test_kept_connections.py::test_a_request_that_a_kept_connection_fails_is_sent_over_a_new_one",
+        ),
+        Disarm(
+            "cache/upstream/kept_connections.py",
+            "_BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)",
+            "_BROKEN = ()",
+        ),
+    ),
+    Threat(
+        "kept connections without bound",
+        "Many groups with logins of their own leave idle connections until descriptors run out.",
+        "Few idle connections are kept for a pool, the least recently used pools are given up, and a timer closes them.",
+        (
+            "tests/cache/upstream/test_kept_connections.py::test_connections_of_credentials_that_are_not_used_are_closed",
+        ),
+        Disarm("cache/upstream/kept_connections.py", "if len(self._pools) > POOLS:", "if False:"),
+    ),
+    Threat(
         "redirect to plain http",
         "A redirect leads to plain http, where an eavesdropper can read or change the bytes.",
         "A redirect from https is followed only to https.",

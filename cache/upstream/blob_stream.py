@@ -4,16 +4,20 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from cache.upstream.egress import Response, raw_chunks
+from cache.upstream.egress import Response, blob_chunks
 from cache.upstream.errors import Unavailable
 from cache.upstream.reach import UpstreamTimings
 
 REPORT_EVERY = 4 * 1024 * 1024
 """Bytes between two reports of what has been received."""
 
+KEEP_SIZE = 4 * 1024 * 1024
+"""Bytes of a body up to which it is read through the library, which then keeps the connection. Over a long distance a
+new connection costs as much as such a body; a longer one is read sooner from the socket itself."""
+
 
 class ResponseBlobStream:
-    """The body of one response, read by one thread: from the socket itself where its length is known."""
+    """The body of one response, read by one thread: a long one of known length from the socket itself."""
 
     def __init__(
         self,
@@ -21,7 +25,7 @@ class ResponseBlobStream:
         start: int = 0,
         received: Callable[[int], None] = lambda size: None,
         progress_timeout: float = UpstreamTimings().progress,
-        read: Callable[[Response], Iterator[bytes]] = raw_chunks,
+        read: Callable[[Response], Iterator[bytes]] | None = None,
     ) -> None:
         """`start`: offset of the first byte within the blob. `received` is called with numbers of bytes, now and then
         and at the end. `progress_timeout`: seconds without a byte after which the stream fails."""
@@ -31,17 +35,18 @@ class ResponseBlobStream:
         self._progress_timeout = progress_timeout
         self._unreported = 0
         self.accepts_ranges = response.headers.get("accept-ranges", "").strip().lower() == "bytes"
-        self._chunks = read(response)
+        self._chunks = read(response) if read else blob_chunks(response, progress_timeout)
         self._leftover = b""
         self._remaining = self.size
         self._connection = _connection(response)
-        self._socket = _plaintext(response, self._connection) if self.size is not None else None
+        is_long = self.size is not None and self.size > KEEP_SIZE
+        self._socket = _plaintext(response, self._connection) if is_long else None
         self._started = False
 
     def receive_into(self, buffer: memoryview) -> int:
         """Fill some of the buffer; 0 at the end. Raises Unavailable when the stream breaks off or stalls.
 
-        With a known length the bytes come straight from the socket into the buffer, which is several times as fast as
+        The bytes of a long body come straight from the socket into the buffer, which is several times as fast as
         through the HTTP library; what that has read ahead is exactly its first chunk.
         """
         if self._leftover or not self._started or self._socket is None:
@@ -84,8 +89,10 @@ class ResponseBlobStream:
         self._leftover = self._leftover[count:]
         if self._remaining is not None:
             self._remaining -= count
-        if not self._leftover and self._remaining and self._socket is not None:
+        if not self._leftover and self._socket is not None and self._remaining:
             self._socket.settimeout(self._progress_timeout)
+        elif not self._leftover and self._remaining == 0:
+            next(self._chunks, b"")  # the library notes the end, without which it closes the connection
         return self._report(count)
 
     def abort(self) -> None:

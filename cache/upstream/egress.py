@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import copy
 from enum import Enum
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ import httpx2
 from cache.runtime.exhaustion import is_exhausted
 from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, RequestOutcome, outcome_of
 from cache.upstream.errors import Unavailable
+from cache.upstream.kept_connections import CREDENTIAL
 from cache.upstream.reach import Reach
 from cache.upstream.refusals import speaks_for_registry
 from cache.upstream.resolver import Resolver
@@ -33,6 +35,7 @@ from cache.upstream.transport import (
     resolve,
 )
 from cache.upstream.urls import origin_of
+from cache.values import ANONYMOUS, CredentialId
 
 Response = httpx2.Response
 T = TypeVar("T")
@@ -40,6 +43,12 @@ T = TypeVar("T")
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 _PROBE_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+
+_DROPPED_LIMIT = 64 * 1024
+"""Bytes of a body that does not matter, beyond which a new connection costs less than reading it."""
+
+_DROPPED_TIMEOUT = 0.5
+"""Seconds to wait for such a body, which arrives with its head."""
 
 
 class Traffic(Protocol):
@@ -77,7 +86,8 @@ class Egress:
     """Requests to one upstream. A CA file that is replaced is used for the next request.
 
     Nothing in it is shared with another upstream: connections, the threads that resolve names, circuit breakers.
-    Requests for small responses and those of the threads that fill have connections of their own.
+    Requests for small responses and those of the threads that fill have connections of their own, and so has each
+    credential: whatever follows a response to one never reaches another.
     """
 
     def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
@@ -89,6 +99,13 @@ class Egress:
         self._made: list[Clients] = []
         self._making = threading.Lock()
         self._documents = ThreadPoolExecutor(1, "documents")
+        self._credential = ANONYMOUS
+
+    def with_credential(self, credential: CredentialId) -> "Egress":
+        """This egress over connections that are used with one credential alone; all else is shared."""
+        own = copy(self)
+        own._credential = credential
+        return own
 
     def allows(self, url: str) -> bool:
         """Whether requests may go to the host at all; its addresses are checked at each connection."""
@@ -110,7 +127,7 @@ class Egress:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
                     probe.response = await self._opened(client, "GET", address, _PROBE_HEADERS)
-                    await probe.response.aclose()
+                    await drop(probe.response)
             with self._watched(method) as seen:
                 response = seen.response = await self._opened(client, method, url, headers)
             _record(guarded, response)
@@ -133,7 +150,7 @@ class Egress:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
                     probe.response = self._opened_blocking(client, "GET", address, _PROBE_HEADERS)
-                    probe.response.close()
+                    drop_blocking(probe.response)
             with self._watched(method) as seen:
                 response = seen.response = self._opened_blocking(client, method, url, headers)
             _record(guarded, response)
@@ -157,11 +174,16 @@ class Egress:
 
     async def _opened(self, client: httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]) -> Response:
         async with asyncio.timeout(self.timings.head):
-            return await client.send(client.build_request(method, url, headers=headers), stream=True)
+            return await client.send(self._request(client, method, url, headers), stream=True)
 
     def _opened_blocking(self, client: httpx2.Client, method: str, url: str, headers: Mapping[str, str]) -> Response:
         with deadline(self.timings.head):
-            return client.send(client.build_request(method, url, headers=headers), stream=True)
+            return client.send(self._request(client, method, url, headers), stream=True)
+
+    def _request(
+        self, client: httpx2.Client | httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]
+    ) -> httpx2.Request:
+        return client.build_request(method, url, headers=headers, extensions={CREDENTIAL: self._credential})
 
     @contextmanager
     def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:
@@ -274,7 +296,8 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
-# `body` and `body_blocking` differ only in how they wait: a task awaits each part, a thread blocks until its deadline.
+# `body` and `body_blocking`, `drop` and `drop_blocking` differ only in how they wait: a task awaits each part, a thread
+# blocks until its deadline.
 
 
 async def body(response: Response, limit: int, timeout: float) -> bytes | None:  # noqa: ASYNC109 (a blob has none)
@@ -311,10 +334,48 @@ def body_blocking(response: Response, limit: int, timeout: float) -> bytes | Non
     return b"".join(parts)
 
 
+async def drop(response: Response) -> None:
+    """Close a response whose body does not matter; a short one is read, so that the connection is kept."""
+    if not _is_short(response):
+        await response.aclose()
+        return
+    with suppress(Unavailable):
+        await body(response, _DROPPED_LIMIT, _DROPPED_TIMEOUT)
+
+
+def drop_blocking(response: Response) -> None:
+    """Close a response from a thread, as `drop` does."""
+    if not _is_short(response):
+        response.close()
+        return
+    with suppress(Unavailable):
+        body_blocking(response, _DROPPED_LIMIT, _DROPPED_TIMEOUT)
+
+
+def _is_short(response: Response) -> bool:
+    if response.request.method == "HEAD" or response.status_code in (204, 304):
+        return True  # nothing follows its head
+    length = response.headers.get("content-length", "")
+    return "transfer-encoding" in response.headers or (length.isascii() and length.isdigit() and len(length) < 6)
+
+
 def raw_chunks(response: Response) -> Iterator[bytes]:
     """The body as it came over the wire. Raises Unavailable when it breaks off."""
     with _named(str(response.url)):
         yield from response.iter_raw()
+
+
+def blob_chunks(response: Response, pause: float) -> Iterator[bytes]:
+    """The body of a blob, as `raw_chunks` returns it; `pause`: seconds without a byte after which it fails."""
+    # The library reads the limits of a request when it begins with the body.
+    response.request.extensions["timeout"] = {**response.request.extensions["timeout"], "read": pause}
+    try:
+        with _named(str(response.url)):
+            yield from response.iter_raw()
+    except Unavailable as error:
+        if isinstance(error.__context__, httpx2.ReadTimeout):
+            raise Unavailable(f"no byte arrived for {pause:.0f} s") from None
+        raise
 
 
 @contextmanager

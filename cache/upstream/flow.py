@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cache.oci.document import OFF_LOOP_BYTES
-from cache.upstream.egress import Egress, Response, body, body_blocking
+from cache.upstream.egress import Egress, Response, body, body_blocking, drop, drop_blocking
 from cache.upstream.errors import UpstreamError
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Close a response unread."""
+    """Close a response whose body does not matter."""
 
     response: Response
 
@@ -119,7 +119,7 @@ async def _perform(step: Step, egress: Egress) -> Any:
         case Read(response, limit):
             return _noted(await body(response, limit, egress.timings.body), egress)
         case Drop(response):
-            return await response.aclose()
+            return await drop(response)
         case Compute(function, size):
             return function() if size < OFF_LOOP_BYTES else await egress.compute(function)
         case Wait(future):
@@ -133,7 +133,7 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
         case Read(response, limit):
             return _noted(body_blocking(response, limit, egress.timings.body), egress)
         case Drop(response):
-            return response.close()
+            return drop_blocking(response)
         case Compute(function):
             return function()
         case Wait(future):

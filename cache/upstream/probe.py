@@ -13,7 +13,7 @@ from cache.oci.digest import Digest
 from cache.oci.media_types import ACCEPTED
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.allowance import StatedLimit, parse_stated_limit
-from cache.upstream.egress import Egress, Response
+from cache.upstream.egress import Egress, Response, drop
 from cache.upstream.errors import Unavailable
 from cache.upstream.flow import carry_out
 from cache.upstream.tokens import Tokens
@@ -74,7 +74,7 @@ class RegistryProbe:
             raise Unavailable(f"{host} is not an allowed host behind the proxy")
         plain = {"Host": host, "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
         response = await self._egress.send(method, url, plain | dict(headers))
-        await response.aclose()
+        await drop(response)
         return response
 
 

@@ -22,7 +22,7 @@ class UpstreamTimings:
     """Longest wait for a free connection."""
 
     connections: int = 100
-    """Connections of each client; an upstream has three clients."""
+    """Connections of each pool; a credential has three pools for each host of an upstream."""
 
     @property
     def head(self) -> float:

@@ -15,7 +15,7 @@ from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
 from cache.oci.names import RepositoryName, Tag, is_tag, parse_reference
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
-from cache.upstream.egress import Egress, Response
+from cache.upstream.egress import Egress, Response, drop
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
@@ -44,7 +44,7 @@ class RegistryClient:
         self.source = source
         self.quota = quota or Quota(Ledger(), source)
         self._url = root_of(url)
-        self._egress = egress
+        self._egress = egress.with_credential(source.credential)
         self._tokens = tokens
 
     @property
@@ -76,7 +76,7 @@ class RegistryClient:
         """Fetch the reference's target; None if the response does not state it (not all registries send a digest)."""
         flow = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(flow, self._egress)
-        await response.aclose()
+        await drop(response)
         media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
         if not is_manifest(media_type) or size is None:
             return None
@@ -93,7 +93,7 @@ class RegistryClient:
         """Fetch the blob's size in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page,
         which proves no right."""
         response = await carry_out(self._request(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
-        await response.aclose()
+        await drop(response)
         self._refuse_page(response, digest)
         return content_length(response)
 
@@ -101,8 +101,7 @@ class RegistryClient:
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None
     ) -> Iterator[ResponseBlobStream]:
-        """Open a blob, or a part of it, for a thread; blocks. The connection is not reused. A Part is provided exactly,
-        or Unavailable is raised.
+        """Open a blob, or a part of it, for a thread; blocks. A Part is provided exactly, or Unavailable is raised.
 
         For a Rest, the upstream may send the whole blob; `start` of the stream shows which. Each request is sent
         to the upstream's own address, because the target of an earlier redirect may have expired.

@@ -4,6 +4,7 @@ It neither follows redirects nor keeps cookies.
 """
 
 import asyncio
+import socket
 import ssl
 import threading
 import time
@@ -20,7 +21,8 @@ import anyio.lowlevel
 import httpcore2
 import httpx2
 
-from cache.upstream.reach import Reach
+from cache.upstream.kept_connections import AsyncKeepingPools, KeepingPools
+from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.resolver import Lookups, NotLookedUp, Resolver, first_private
 
 _ATTEMPT_TIMEOUT = 2.0
@@ -238,38 +240,41 @@ class _DeadlineStream(httpcore2.NetworkStream):
 
 
 class _SyncTransport(httpx2.HTTPTransport):
-    """The library's transport over our own pool, because its constructor takes no network backend."""
+    """The library's transport over our own pools, because its constructor takes none."""
 
     def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
         options = _pool_options(context, check.reach) | {"network_backend": _CheckedBackend(check)}
-        proxy = _proxy_options(check.reach.proxy)
-        self._pool = httpcore2.HTTPProxy(**proxy, **options) if proxy else httpcore2.ConnectionPool(**options)
+        self._pool: Any = KeepingPools(**options)
 
 
 class _AsyncTransport(httpx2.AsyncHTTPTransport):
     def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
         options = _pool_options(context, check.reach) | {"network_backend": _CheckedAsyncBackend(check)}
-        proxy = _proxy_options(check.reach.proxy)
-        self._pool = httpcore2.AsyncHTTPProxy(**proxy, **options) if proxy else httpcore2.AsyncConnectionPool(**options)
+        self._pool: Any = AsyncKeepingPools(**options)
 
 
-def _proxy_options(url: str) -> dict[str, Any]:
-    """The arguments of the pool for an outbound proxy; a name and password in its URL become its credential."""
+def _proxy(url: str) -> httpcore2.Proxy | None:
+    """The outbound proxy, if there is one; a name and password in its URL become its credential."""
     if not url:
-        return {}
+        return None
     proxy = httpx2.Proxy(url)
     parts = proxy.url
     target = httpcore2.URL(scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path)
-    return {"proxy_url": target, "proxy_auth": proxy.raw_auth}
+    return httpcore2.Proxy(target, proxy.raw_auth)
 
 
 def _pool_options(context: ssl.SSLContext, reach: Reach) -> dict[str, Any]:
     return {
         "ssl_context": context,
+        "proxy": _proxy(reach.proxy),
         "max_connections": reach.timings.connections,
-        # One connection per request, as in most registry clients: surplus bytes are never taken for the next response,
-        # and no request meets a connection that has ended in the meantime.
-        "max_keepalive_connections": 0,
         "http1": True,
         "http2": False,
+        "socket_options": _socket_options(reach.timings),
     }
+
+
+def _socket_options(timings: UpstreamTimings) -> list[tuple[int, int, int]]:
+    """Let the system end a connection whose other end does not acknowledge a request: a kept one may have lost it."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux alone
+    return [] if option is None else [(socket.IPPROTO_TCP, option, int(timings.connect * 1000))]

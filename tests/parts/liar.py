@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -51,13 +52,15 @@ class Script:
 class Liar:
     """One listener, one thread per connection, connections kept alive. Blobs and manifests are served under any name.
 
-    `requests` (a RequestLog, server "liar") and `connections` record what arrived.
+    `requests` (a RequestLog, server "liar") and `connections` record what arrived, `open_connections` counts those that
+    are open, `surplus_arrived` is set once a late surplus is with the client's system.
     """
 
     def __init__(self, authority: Authority | None = None) -> None:
         self.port = free_port()
         self.requests = RequestLog()
         self.connections = 0
+        self.surplus_arrived = threading.Event()
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}  # by digest and by tag: media type, bytes
         self._tls = authority
@@ -68,6 +71,11 @@ class Liar:
         self._listener: socket.socket | None = None
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
+
+    @property
+    def open_connections(self) -> int:
+        with self._lock:
+            return len(self._open)
 
     @property
     def netloc(self) -> str:
@@ -116,8 +124,9 @@ class Liar:
             scripts, self._scripts = self._scripts, []
             self._told.clear()
         for script in scripts:
-            if script.lie.hold is not None:
-                script.lie.hold.release()
+            for hold in (script.lie.hold, script.lie.late, script.lie.closing):
+                if hold is not None:
+                    hold.release()
 
     def start(self) -> None:
         self._listener = listen(self.port)
@@ -163,10 +172,12 @@ class Liar:
             with self._lock:
                 self.connections += 1
                 self._open.add(connection)
-            self._spawn(self._converse, connection)
+                number = self.connections
+            self._spawn(partial(self._converse, number), connection)
 
-    def _converse(self, plain: socket.socket) -> None:
+    def _converse(self, number: int, plain: socket.socket) -> None:
         connection = plain
+        first = True
         try:
             plain.settimeout(60)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -175,8 +186,10 @@ class Liar:
                 with self._lock:
                     self._open = (self._open - {plain}) | {connection}
             while (record := self._read(connection)) is not None:
-                if not self._reply(connection, record):
+                record.connection = number
+                if not self._reply(connection, record, first=first):
                     return
+                first = False
         except (OSError, ValueError):  # the client left, or does not speak HTTP
             pass
         finally:
@@ -207,9 +220,14 @@ class Liar:
 
     # Responses.
 
-    def _reply(self, connection: socket.socket, record: Record) -> bool:
-        """Responds to one request; whether the connection stays open."""
-        lie = self._lie_for(record)
+    def _reply(self, connection: socket.socket, record: Record, *, first: bool) -> bool:
+        """Responds to one request, the first of its connection or a later one; whether the connection stays open."""
+        lie = self._lie_for(record, first=first)
+        if lie.silent:
+            connection.sendall(lie.surplus)
+            if lie.reset is not None:
+                break_off(connection)
+            return False
         return self._deliver(connection, record, lie, self._honest_answer(record, ranged=not lie.whole))
 
     def _deliver(self, connection: socket.socket, record: Record, lie: Lie, honest: Answer) -> bool:
@@ -223,10 +241,25 @@ class Liar:
             time.sleep(lie.delay)
         if lie.hold is not None and lie.hold.after < 0:
             lie.hold.wait()
-        connection.sendall(head.encode("latin-1") + b"\r\n")
+        start = head.encode("latin-1") + b"\r\n"
         if record.method == "HEAD" or record.status in (204, 304):
-            return lie.framing is not Framing.CLOSE
-        return self._send_body(connection, record, lie, body)
+            connection.sendall(start + (b"" if lie.late else lie.surplus))
+            stays = lie.framing is not Framing.CLOSE
+        elif lie.surplus and lie.framing is Framing.LENGTH and not lie.late and len(body) < STEP:
+            connection.sendall(start + body + lie.surplus)  # in one segment
+            stays = True
+        else:
+            connection.sendall(start)
+            stays = self._send_body(connection, record, lie, body)
+        if lie.late is not None:
+            lie.late.wait()
+            connection.sendall(lie.surplus)
+            await_receipt(connection)
+            self.surplus_arrived.set()
+        if lie.closing is not None:
+            lie.closing.wait()
+            return False
+        return stays
 
     def _send_body(self, connection: socket.socket, record: Record, lie: Lie, body: bytes) -> bool:
         end = next((offset for offset in (lie.cut, lie.reset) if offset is not None), len(body))
@@ -241,18 +274,19 @@ class Liar:
             return False
         if lie.framing is Framing.CHUNKED:
             connection.sendall(b"0\r\n\r\n")
-        if lie.surplus:
+        if lie.surplus and lie.late is None:
             connection.sendall(lie.surplus)
         if lie.framing is Framing.CLOSE and isinstance(connection, ssl.SSLSocket):
             with contextlib.suppress(OSError):
                 connection.unwrap()  # a regular end of a close-delimited body, RFC 9112, 9.8
         return lie.framing is not Framing.CLOSE
 
-    def _lie_for(self, record: Record) -> Lie:
+    def _lie_for(self, record: Record, *, first: bool) -> Lie:
         with self._lock:
             for script in self._scripts:
                 told = self._told.get(id(script), 0)
                 fits = script.path_contains in unquote(record.path) and script.method in (None, record.method)
+                fits = fits and not (script.lie.later and first)
                 if fits and (script.lie.times is None or told < script.lie.times):
                     self._told[id(script)] = told + 1
                     return script.lie
@@ -343,13 +377,18 @@ def reason(status: int) -> str:
         return "Unknown"
 
 
-def break_off(connection: socket.socket) -> None:
-    """Makes closing send RST, after the peer's kernel has received what was written."""
+def await_receipt(connection: socket.socket) -> None:
+    """Waits until the peer's kernel has received what was written."""
     queued = array.array("i", [1])
     deadline = time.monotonic() + 5
     while queued[0] and time.monotonic() < deadline:
         fcntl.ioctl(connection.fileno(), SIOCOUTQ, queued)
         time.sleep(0.001)
+
+
+def break_off(connection: socket.socket) -> None:
+    """Makes closing send RST, after the peer's kernel has received what was written."""
+    await_receipt(connection)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 

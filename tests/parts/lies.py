@@ -26,7 +26,9 @@ class Lie:
 
     status, body: replace the honest ones. headers: set, or removed if the value is None. flip: the byte at this offset
     is inverted. cut: the connection closes after this many bytes, whatever was promised. reset: like cut, but by RST.
-    extra: bytes added to the body, and counted. surplus: bytes sent after the framed body. hold: bytes stop at
+    extra: bytes added to the body, and counted. surplus: bytes sent right behind the response, whatever its method.
+    late: the surplus waits until released. silent: no response, the connection closes. closing: it closes after the
+    response, once released. later: the lie is told from the second request of a connection on. hold: bytes stop at
     `hold.after` until released; below 0: before the status line. pace: (bytes, seconds) sends the body in such steps.
     delay: seconds before the status line. whole: a Range request gets 200 and the whole body. times: number of spoilt
     responses; later ones are honest.
@@ -41,6 +43,10 @@ class Lie:
     reset: int | None = None
     extra: bytes = b""
     surplus: bytes = b""
+    late: Hold | None = None
+    silent: bool = False
+    closing: Hold | None = None
+    later: bool = False
     hold: Hold | None = None
     pace: tuple[int, float] | None = None
     delay: float = 0.0
@@ -86,6 +92,31 @@ def long(extra: bytes = b"!") -> Lie:
 def surplus(extra: bytes = b"!") -> Lie:
     """Sends the honest response, and then more bytes on the same connection."""
     return Lie(surplus=extra)
+
+
+def late_surplus(extra: bytes = b"!") -> Lie:
+    """Sends the honest response, and more bytes once `lie.late` is released."""
+    return Lie(surplus=extra, late=Hold(0))
+
+
+def closed_when_idle() -> Lie:
+    """Sends the honest response, and closes the connection once `lie.closing` is released, without a word before."""
+    return Lie(closing=Hold(0))
+
+
+def closed_without_response() -> Lie:
+    """Closes a kept connection when its next request arrives."""
+    return Lie(silent=True, later=True)
+
+
+def reset_without_response() -> Lie:
+    """Resets a kept connection when its next request arrives."""
+    return Lie(silent=True, reset=0, later=True)
+
+
+def noise(later: bool = True) -> Lie:
+    """Sends bytes that are no HTTP instead of a response to the next request of a kept connection."""
+    return Lie(silent=True, surplus=b"\x00\x01\x02 no response\r\n\r\n", later=later)
 
 
 def chunked() -> Lie:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 @dataclass
 class Record:
     """One request as it arrived. `status` is 0 until a response began; `sent` counts body bytes written to the
-    socket."""
+    socket. `connection` counts the connections of a Liar from 1."""
 
     server: str
     method: str
@@ -18,6 +18,7 @@ class Record:
     status: int = 0
     sent: int = 0
     aborted: bool = False
+    connection: int = 0
     values: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:

@@ -1,0 +1,423 @@
+"""Kept connections: when a connection serves a further request, and that nothing of one response reaches another."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cache.oci.media_types import OCI_MANIFEST
+from cache.upstream import kept_connections
+from cache.upstream.blob_stream import KEEP_SIZE
+from cache.upstream.egress import Egress, Response, body, body_blocking, drop, drop_blocking
+from cache.upstream.errors import Unavailable
+from cache.upstream.kept_connections import KEPT, POOLS, QUIET
+from cache.upstream.reach import Reach, UpstreamTimings
+from cache.upstream.registry_client import RegistryClient
+from cache.upstream.resolver import Resolver
+from cache.upstream.tokens import Tokens
+from cache.upstream.transport import resolve
+from cache.upstream.urls import origin_of
+from cache.values import CredentialId, Part, Source
+from tests.cache.samples import APP, LATEST, blob_of, manifest_of
+from tests.parts import lies
+from tests.parts.certs import Authority
+from tests.parts.images import MB
+from tests.parts.liar import Liar
+from tests.parts.lies import Framing, Lie
+from tests.parts.processes import wait_until
+
+ALICE, BOB = CredentialId("alice"), CredentialId("bob")
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+THREADS = ThreadPoolExecutor(KEPT + 3)
+MakeEgress = Callable[..., Egress]
+
+
+class Requests:
+    """Requests of a task or of a thread over one egress."""
+
+    def __init__(self, egress: Egress, *, threaded: bool) -> None:
+        self._egress, self._threaded = egress, threaded
+
+    async def read(self, url: str, method: str = "GET") -> tuple[int, bytes]:
+        """Status and body, read to the end."""
+        if not self._threaded:
+            response = await self._egress.send(method, url, {})
+            return response.status_code, await body(response, MB, 20) or b""
+
+        def get() -> tuple[int, bytes]:
+            response = self._egress.send_blocking(method, url, {})
+            return response.status_code, body_blocking(response, MB, 20) or b""
+
+        return await asyncio.get_running_loop().run_in_executor(THREADS, get)
+
+    async def drop(self, url: str, method: str = "GET", *, close: bool = False) -> Response:
+        """The response, whose body is dropped; with `close` it is closed unread."""
+        if not self._threaded:
+            response = await self._egress.send(method, url, {})
+            await (response.aclose() if close else drop(response))
+            return response
+
+        def get() -> Response:
+            response = self._egress.send_blocking(method, url, {})
+            if close:
+                response.close()
+            else:
+                drop_blocking(response)
+            return response
+
+        return await asyncio.get_running_loop().run_in_executor(THREADS, get)
+
+
+@pytest.fixture(params=[False, True], ids=["task", "thread"])
+def threaded(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def upstream(request: pytest.FixtureRequest) -> Liar:
+    """A scripted upstream, once without and once with TLS."""
+    found: Liar = request.getfixturevalue("liar" if request.param == "plain" else "tls_liar")
+    return found
+
+
+@pytest.fixture
+async def make_egress(authority: Authority) -> AsyncIterator[MakeEgress]:
+    made: list[Egress] = []
+
+    def make(resolver: Resolver = resolve, **more: object) -> Egress:
+        reach = {"private_addresses": True, "ca_file": authority.ca_file, **more}
+        made.append(Egress(Reach(**reach), resolver))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for egress in made:
+        await egress.close()
+
+
+@pytest.fixture
+def requests(make_egress: MakeEgress, threaded: bool) -> Requests:
+    return Requests(make_egress(), threaded=threaded)
+
+
+def connections(liar: Liar) -> list[int]:
+    """The number of the connection over which each request came."""
+    return [record.connection for record in liar.requests.select()]
+
+
+# What is kept.
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [Lie(), lies.chunked(), lies.refused(404), lies.refused(500), lies.redirected("/elsewhere")],
+    ids=["length", "chunked", "404", "500", "redirect"],
+)
+async def test_a_connection_is_kept_after_a_response_that_was_read_to_its_end(
+    upstream: Liar, requests: Requests, lie: Lie
+) -> None:
+    upstream.behave("/v2/", lie)
+    first = await requests.read(f"{upstream.url}/v2/")
+    assert await requests.read(f"{upstream.url}/v2/") == first
+    assert connections(upstream) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("method", "lie"),
+    [("GET", lies.refused(401)), ("GET", lies.redirected("/elsewhere")), ("HEAD", Lie()), ("GET", Lie(status=304))],
+    ids=["401", "redirect", "HEAD", "304"],
+)
+async def test_a_dropped_response_keeps_its_connection_where_its_body_is_short(
+    upstream: Liar, requests: Requests, method: str, lie: Lie, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "QUIET", 0.0)
+    upstream.behave("/v2/", lie)
+    for _ in range(3):
+        await requests.drop(f"{upstream.url}/v2/", method)
+    assert connections(upstream) == [1, 1, 1]
+
+
+async def test_a_dropped_response_with_a_body_that_does_not_come_is_not_waited_for(
+    upstream: Liar, requests: Requests
+) -> None:
+    lie = upstream.behave("/v2/", lies.stalled(1))
+    async with asyncio.timeout(15):
+        await requests.drop(f"{upstream.url}/v2/")
+    assert lie.hold is not None and not lie.hold.released
+
+
+async def test_a_blob_of_four_megabytes_keeps_its_connection_and_a_larger_one_closes_it(
+    upstream: Liar, make_egress: MakeEgress
+) -> None:
+    blobs = {size: blob_of(size) for size in (0, KEEP_SIZE, KEEP_SIZE + 1)}
+    for content, _ in blobs.values():
+        upstream.offer_blob(content)
+    client = client_of(upstream, make_egress())
+
+    def download(size: int, part: Part | None = None) -> bytes:
+        buffer = memoryview(bytearray(MB))
+        with client.open_blob(APP, blobs[size][1], part) as stream:
+            return b"".join(bytes(buffer[:count]) for count in iter(lambda: stream.receive_into(buffer), 0))
+
+    for size in (0, KEEP_SIZE, KEEP_SIZE, KEEP_SIZE + 1, KEEP_SIZE):
+        assert await asyncio.to_thread(download, size) == blobs[size][0]
+    part = await asyncio.to_thread(download, KEEP_SIZE + 1, Part(5, MB, KEEP_SIZE + 1))
+    assert part == blobs[KEEP_SIZE + 1][0][5:MB]
+    assert connections(upstream) == [1, 1, 1, 1, 2, 2]
+
+
+async def test_a_tag_is_checked_again_over_the_connection_of_the_last_check(
+    upstream: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "QUIET", 0.0)
+    manifest = manifest_of("one")
+    upstream.offer_manifest("latest", OCI_MANIFEST, manifest.raw)
+    client = client_of(upstream, make_egress())
+    assert await client.get_manifest(APP, LATEST) == manifest
+    for _ in range(3):
+        assert (await client.head_manifest(APP, LATEST)) is not None
+    assert connections(upstream) == [1, 1, 1, 1]
+
+
+# What is not kept.
+
+
+UNFRAMED = {
+    "until the end": lies.until_close(),
+    "Connection: close that does not close": Lie(headers={"Connection": "close"}),
+    "surplus": lies.surplus(FORGED),
+    "two lengths": Lie(framing=Framing.CHUNKED, headers={"Content-Length": "2"}),
+}
+
+
+@pytest.mark.parametrize("lie", UNFRAMED.values(), ids=UNFRAMED.keys())
+async def test_a_response_whose_end_is_not_certain_closes_its_connection(
+    upstream: Liar, requests: Requests, lie: Lie
+) -> None:
+    upstream.behave("/v2/", lie.only(1))
+    await requests.read(f"{upstream.url}/v2/")
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 2]
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", None), ("GET", 204), ("GET", 304)], ids=["HEAD", "204", "304"])
+async def test_a_body_where_none_may_be_is_not_the_next_response(
+    upstream: Liar, requests: Requests, method: str, status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "QUIET", 0.0)
+    upstream.behave("/v2/", Lie(status=status, surplus=FORGED, times=1))
+    await requests.drop(f"{upstream.url}/v2/", method)
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 2]
+
+
+async def test_a_response_that_was_not_read_closes_its_connection(upstream: Liar, requests: Requests) -> None:
+    await requests.drop(f"{upstream.url}/v2/", close=True)
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 2]
+
+
+async def test_a_response_without_body_leaves_time_for_one_that_comes_all_the_same(
+    upstream: Liar, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "QUIET", 3600.0)
+    await requests.drop(f"{upstream.url}/v2/", "HEAD")
+    await requests.read(f"{upstream.url}/v2/")
+    await requests.read(f"{upstream.url}/v2/")
+    assert connections(upstream) == [1, 2, 2]
+    assert QUIET <= 0.1
+
+
+async def test_an_origin_that_sent_surplus_bytes_has_no_connection_kept(upstream: Liar, requests: Requests) -> None:
+    upstream.behave("/v2/", lies.surplus(FORGED).only(1))
+    for _ in range(3):
+        await requests.read(f"{upstream.url}/v2/")
+    assert connections(upstream) == [1, 2, 3]
+
+
+async def test_what_arrives_between_two_requests_is_no_response(upstream: Liar, requests: Requests) -> None:
+    lie = upstream.behave("/v2/", lies.late_surplus(FORGED).only(1))
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert lie.late is not None
+    lie.late.release()
+    assert upstream.surplus_arrived.wait(30)
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 2]
+
+
+# Connections that end.
+
+
+async def test_a_connection_that_was_closed_between_two_requests_fails_no_request(
+    upstream: Liar, requests: Requests
+) -> None:
+    lie = upstream.behave("/v2/", lies.closed_when_idle().only(1))
+    await requests.read(f"{upstream.url}/v2/")
+    assert lie.closing is not None
+    lie.closing.release()
+    wait_until(lambda: upstream.open_connections == 0)
+    assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 2]
+
+
+LOST = {
+    "closed": lies.closed_without_response(),
+    "reset": lies.reset_without_response(),
+    "noise": lies.noise(),
+    "head cut": Lie(status=200, silent=True, surplus=b"HTTP/1.1 200 OK\r\nContent-Le", later=True),
+}
+
+
+@pytest.mark.parametrize("lie", LOST.values(), ids=LOST.keys())
+async def test_a_request_that_a_kept_connection_fails_is_sent_over_a_new_one(
+    upstream: Liar, requests: Requests, lie: Lie
+) -> None:
+    upstream.behave("/v2/", lie)
+    for _ in range(3):
+        assert await requests.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert connections(upstream) == [1, 1, 2, 2, 3]
+
+
+async def test_a_request_is_sent_once_more_and_not_over_every_kept_connection(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool
+) -> None:
+    requests = Requests(make_egress(), threaded=threaded)
+    hold = upstream.behave("/v2/", lies.stalled(1)).hold
+    assert hold is not None
+    several = [asyncio.create_task(requests.read(f"{upstream.url}/v2/")) for _ in range(4)]
+    await asyncio.to_thread(upstream.requests.wait_for, 4)
+    hold.release()
+    await asyncio.gather(*several)
+    upstream.honest()
+    upstream.behave("/v2/", Lie(silent=True))
+    with pytest.raises(Unavailable):
+        await requests.read(f"{upstream.url}/v2/")
+    assert upstream.requests.count() == 4 + 2
+
+
+async def test_a_new_connection_that_fails_is_not_tried_again(upstream: Liar, requests: Requests) -> None:
+    upstream.behave("/v2/", Lie(silent=True))
+    with pytest.raises(Unavailable):
+        await requests.read(f"{upstream.url}/v2/")
+    assert connections(upstream) == [1]
+
+
+async def test_a_response_that_is_late_is_not_taken_for_the_next(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool
+) -> None:
+    requests = Requests(make_egress(timings=UpstreamTimings(read=0.3)), threaded=threaded)
+    await requests.read(f"{upstream.url}/v2/")
+    lie = upstream.behave("/v2/late", lies.stalled(-1))
+    with pytest.raises(Unavailable, match="did not respond in time"):
+        await requests.read(f"{upstream.url}/v2/late")
+    assert lie.hold is not None
+    lie.hold.release()
+    patient = Requests(make_egress(), threaded=threaded)
+    assert await patient.read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert upstream.requests.select()[-1].connection == 2
+
+
+async def test_a_lost_peer_is_noticed_by_the_system(upstream: Liar, make_egress: MakeEgress, threaded: bool) -> None:
+    response = await Requests(make_egress(), threaded=threaded).drop(f"{upstream.url}/v2/")
+    connection = response.extensions["network_stream"].get_extra_info("socket")
+    option = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert option == UpstreamTimings().connect * 1000
+
+
+# Whose connection it is.
+
+
+async def test_no_connection_serves_two_credentials(upstream: Liar, make_egress: MakeEgress, threaded: bool) -> None:
+    egress = make_egress()
+    for credential in (ALICE, BOB, ALICE, BOB):
+        await Requests(egress.with_credential(credential), threaded=threaded).read(f"{upstream.url}/v2/")
+    assert connections(upstream) == [1, 2, 1, 2]
+
+
+async def test_surplus_for_one_credential_spoils_no_response_to_another(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool
+) -> None:
+    egress = make_egress()
+    lie = upstream.behave("/v2/", lies.late_surplus(FORGED).only(1))
+    await Requests(egress.with_credential(ALICE), threaded=threaded).read(f"{upstream.url}/v2/")
+    assert lie.late is not None
+    lie.late.release()
+    assert upstream.surplus_arrived.wait(30)
+    assert await Requests(egress.with_credential(BOB), threaded=threaded).read(f"{upstream.url}/v2/") == (200, b"{}")
+
+
+async def test_every_client_of_a_credential_uses_connections_of_its_own(
+    upstream: Liar, make_egress: MakeEgress
+) -> None:
+    manifest = manifest_of("one")
+    upstream.offer_manifest("latest", OCI_MANIFEST, manifest.raw)
+    egress = make_egress()
+    alice, bob = client_of(upstream, egress, ALICE), client_of(upstream, egress, BOB)
+    for client in (alice, bob, alice, bob):
+        await client.get_manifest(APP, LATEST)
+    assert connections(upstream) == [1, 2, 1, 2]
+
+
+async def test_a_kept_connection_stays_at_the_address_that_was_checked(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool
+) -> None:
+    """DNS rebinding: the name leads elsewhere later, and a new connection is refused there."""
+    told = iter([["127.0.0.1"]])
+    egress = make_egress(lambda host, port: next(told, []))
+    requests = Requests(egress, threaded=threaded)
+    url = f"{upstream.url.replace('127.0.0.1', 'localhost')}/v2/"
+    await requests.read(url)
+    await requests.read(url)
+    await requests.drop(url, close=True)
+    with pytest.raises(Unavailable, match="has no address"):
+        await requests.read(url)
+    assert connections(upstream) == [1, 1, 1]
+
+
+# Bounds.
+
+
+async def test_no_more_than_a_few_idle_connections_are_kept(upstream: Liar, requests: Requests) -> None:
+    hold = upstream.behave("/v2/", lies.stalled(1)).hold
+    assert hold is not None
+    several = [asyncio.create_task(requests.read(f"{upstream.url}/v2/")) for _ in range(KEPT + 3)]
+    await asyncio.to_thread(upstream.requests.wait_for, KEPT + 3)
+    hold.release()
+    await asyncio.gather(*several)
+    wait_until(lambda: upstream.open_connections == KEPT)
+
+
+async def test_connections_of_credentials_that_are_not_used_are_closed(
+    liar: Liar, make_egress: MakeEgress, threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "SWEEP_EVERY", 0.05)
+    egress = make_egress()
+    for number in range(POOLS + 2):
+        credential = egress.with_credential(CredentialId(f"user{number}"))
+        await Requests(credential, threaded=threaded).read(f"{liar.url}/v2/")
+    await asyncio.to_thread(wait_until, lambda: liar.open_connections == POOLS)
+
+
+async def test_an_idle_connection_is_closed_after_a_time(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kept_connections.IDLE_LIMIT + kept_connections.SWEEP_EVERY <= 30
+    monkeypatch.setattr(kept_connections, "IDLE_LIMIT", 0.1)
+    monkeypatch.setattr(kept_connections, "SWEEP_EVERY", 0.05)
+    await Requests(make_egress(), threaded=threaded).read(f"{upstream.url}/v2/")
+    await asyncio.to_thread(wait_until, lambda: upstream.connections == 1 and upstream.open_connections == 0)
+
+
+async def test_closing_an_egress_closes_its_idle_connections(
+    upstream: Liar, make_egress: MakeEgress, threaded: bool
+) -> None:
+    egress = make_egress()
+    await Requests(egress, threaded=threaded).read(f"{upstream.url}/v2/")
+    await egress.close()
+    await asyncio.to_thread(wait_until, lambda: upstream.open_connections == 0)
+
+
+def client_of(upstream: Liar, egress: Egress, credential: CredentialId = ALICE) -> RegistryClient:
+    source = Source(origin_of(upstream.url), credential)
+    return RegistryClient(source, upstream.url, egress, Tokens(source.origin, frozenset(), lambda: None))
