@@ -9,7 +9,7 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
 from cache.store.base import OpenBlob
-from cache.values import Outcome, ReferrersPage, TagPage
+from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, TagPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Repository(Protocol):
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """Find the size of a blob, without a download. Raises BlobUnknown."""
 
-    async def tags(self, count: int | None, last: str | None) -> TagPage:
-        """At most `count` tags after the tag `last`; None for no limit, and for the beginning. Raises NameUnknown."""
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+        """At most `count` tags from a start on; None for no limit. Raises NameUnknown."""
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """The manifests whose subject is the digest; None for every artifact type. Raises NameUnknown."""

@@ -238,12 +238,28 @@ class Damage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PageStart:
+    """Where a page of tags begins: within the upstream's page that `query` requests, after the tag `after`.
+
+    `query`: as the upstream's Link has it; None for the specification's own parameters. `after`: empty for the
+    beginning. `skip`: names of that page to leave out if it does not list `after` any more.
+    """
+
+    query: str | None = None
+    after: str = ""
+    skip: int = 0
+
+
+BEGINNING = PageStart()
+
+
+@dataclass(frozen=True, slots=True)
 class TagPage:
-    """One page of a repository's tags. `last`: the tag after which the next page begins, as the upstream states it;
-    None on the last page. `size`: bytes of the response."""
+    """One page of a repository's tags. `next`: where the next page begins; None on the last one. `size`: bytes of the
+    response."""
 
     tags: list[str]
-    last: str | None
+    next: PageStart | None = None
     size: int = field(default=0, compare=False)
 
 

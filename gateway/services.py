@@ -10,6 +10,7 @@ from cache.proxy.pull_through import PullThrough
 from gateway.auth.authenticator import Authenticator
 from gateway.data_folder import CacheFolder
 from gateway.directory.directory import Directory
+from gateway.keys.sealing import Sealer
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.upstreams import Upstreams
@@ -22,6 +23,7 @@ class Services:
     directory: Directory
     authenticator: Authenticator
     upstreams: Upstreams
+    sealer: Sealer
     pull_through: PullThrough
     metrics: Metrics
     events: CacheEvents

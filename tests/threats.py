@@ -894,7 +894,7 @@ THREATS = [
         "A query that no registry expects makes the upstream fail.",
         "`n`, `last` and `artifactType` follow their grammars, or the request is refused.",
         ("tests/gateway/v2/test_bad_input.py",),
-        Disarm("gateway/v2/pull.py", "str(parse_reference(text))", "text"),
+        Disarm("gateway/v2/paging.py", "str(parse_reference(text))", "text"),
     ),
     Threat(
         "limits used up for others",
@@ -1506,6 +1506,34 @@ THREATS = [
             "return function() if size < OFF_LOOP_BYTES else",
             "return function() if size else",
         ),
+    ),
+    Threat(
+        "a page of another list",
+        "A client changes the link to the next page of a list, to make the gateway request something else.",
+        "The upstream's query is sealed for one image of one group, and a Link's host is never used.",
+        ("tests/e2e/test_listings.py",),
+        Disarm("gateway/v2/paging.py", 'return f"page of the tags of {image}"', 'return "page of the tags"'),
+    ),
+    Threat(
+        "a list that never ends",
+        "The Link of a list repeats the request, and every client goes in a circle.",
+        "A Link that names the same place in the list ends it.",
+        ("tests/cache/upstream/test_lists.py",),
+        Disarm("cache/upstream/lists.py", "if place and place != here else None", ""),
+    ),
+    Threat(
+        "a list that continues elsewhere",
+        "The Link of a list leads to another origin.",
+        "Of such a Link only is used that there is more; the next page is requested by the last name.",
+        ("tests/cache/upstream/test_lists.py",),
+        Disarm("cache/upstream/lists.py", "if _is_at(origin_of(found), origins) else None", ""),
+    ),
+    Threat(
+        "a list in one piece",
+        "An upstream ignores the number of tags that a client wants, or after which tag.",
+        "The list is cut, and the link leads to the rest.",
+        ("tests/cache/proxy/test_paging.py",),
+        Disarm("cache/proxy/paging.py", "len(page.tags) - begin <= count", "True"),
     ),
     Threat(
         "a list for every client",

@@ -31,7 +31,7 @@ from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.upstream_calls import reference_key
 from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
-from cache.values import Outcome, ReferrersPage, Source, TagPage
+from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, Source, TagPage
 
 CREATION_SECONDS = 5.0
 """Time limit for reading an image's creation date; response headers are due within 20 s."""
@@ -104,8 +104,8 @@ class GatedRepository:
             await self._check(digest)
             return await self._inner.stat_blob(digest)
 
-    async def tags(self, count: int | None, last: str | None) -> TagPage:
-        return await self._inner.tags(count, last)
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+        return await self._inner.tags(count, start)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         async with headers_due(self._headers_seconds):

@@ -26,6 +26,7 @@ from cache.policy.freshness import (
 )
 from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, headers_due, refusal
+from cache.proxy.paging import cut
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls, reference_key
@@ -44,7 +45,8 @@ from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
-from cache.values import Outcome, ReferrersPage, TagPage, TagPointer
+from cache.upstream.lists import page_query
+from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, TagPage, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,11 @@ class ProxiedRepository:
         async with headers_due(self._shared.timings.headers):
             return await self.blobs.stat(digest)
 
-    async def tags(self, count: int | None, last: str | None) -> TagPage:
-        work = partial(self._client.tags, self._image, count, last)
-        return await self._calls.listed(SharedCall.LIST_TAGS, (count, last), work, remembered=not self._fresh_only)
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+        query = page_query(count, start)
+        work = partial(self._client.tags, self._image, query)
+        page = await self._calls.listed(SharedCall.LIST_TAGS, query, work, remembered=not self._fresh_only)
+        return cut(page, query, start, count)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         work, query = partial(self._client.referrers, self._image, digest, artifact_type), (digest, artifact_type)

@@ -142,7 +142,7 @@ class Rights:
         tags = (await self._index.holdings(self._source, image)).tags[:1]
         questions: list[Callable[[], Awaitable[object]]] = [
             *(partial(upstream.head_manifest, image, tag) for tag in tags),
-            partial(upstream.tags, image, 1, None),
+            partial(upstream.tags, image, "n=1"),
         ]
         refused = False
         for question in questions:

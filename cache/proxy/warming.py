@@ -12,7 +12,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from cache.values import TagPage
+from cache.values import BEGINNING, PageStart, TagPage
 
 _CONCURRENT_BLOBS = 3
 _TAGS_PER_PAGE = 1000
@@ -28,8 +28,8 @@ class WarmingSource(Protocol):
     async def fetch(self, digest: Digest) -> None:
         """Fetch a blob; returns when all of it is cached."""
 
-    async def tags(self, count: int, last: str | None) -> TagPage:
-        """List at most `count` tags after the tag `last`; None for the beginning."""
+    async def tags(self, count: int, start: PageStart) -> TagPage:
+        """List at most `count` tags from a start on."""
 
     def holds(self, digest: Digest) -> bool:
         """Whether the blob is cached for this image; no request is made."""
@@ -76,13 +76,13 @@ async def matching_tags(source: WarmingSource, pattern: str) -> list[Tag]:
     if not set(pattern) & set("*?["):
         return [Tag.parse(pattern)]
     found: list[Tag] = []
-    last: str | None = None
+    start = BEGINNING
     while True:
-        page = await source.tags(_TAGS_PER_PAGE, last)
+        page = await source.tags(_TAGS_PER_PAGE, start)
         found += [Tag.parse(name) for name in page.tags if fnmatchcase(name, pattern)]
-        if page.last is None or page.last == last:
+        if page.next is None or page.next == start:
             return found
-        last = page.last
+        start = page.next
 
 
 async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequence[str], counts: WarmingCounts) -> None:

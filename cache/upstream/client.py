@@ -78,8 +78,8 @@ class UpstreamClient(Protocol):
         `start` of the stream shows which.
         """
 
-    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
-        """One page of the image's tags: at most `count` of them, after `last`."""
+    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+        """One page of the image's tags: the one that `query` requests, as `n=100&last=v1`, and as long as it comes."""
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """Manifests whose subject is the digest, of one artifact type or of all."""

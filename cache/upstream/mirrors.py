@@ -85,8 +85,8 @@ class MirroredClient:
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         return await self._first(digest, lambda client: client.head_blob(image, digest))
 
-    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
-        return await self._first(None, lambda client: client.tags(image, count, last))
+    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+        return await self._first(None, lambda client: client.tags(image, query))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         return await self._first(None, lambda client: client.referrers(image, digest, artifact_type))

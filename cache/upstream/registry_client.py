@@ -9,16 +9,17 @@ from urllib.parse import quote, urlencode, urlsplit
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.document import parse_document
-from cache.oci.errors import DigestInvalid, ManifestInvalid, TagInvalid
+from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
-from cache.oci.names import RepositoryName, Tag, is_tag, parse_reference
+from cache.oci.names import RepositoryName, Tag
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response, drop
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
+from cache.upstream.lists import next_page, tag_names
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
 from cache.upstream.refusals import ERROR_LIMIT, may_speak_for_registry, speaks_for_registry
@@ -128,12 +129,13 @@ class RegistryClient:
         if essence(response.headers.get("content-type", "")) == "text/html":
             raise Corrupt(f"{self.host} responded with an HTML page for blob {digest}", Fault.HTML)
 
-    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
-        query = {"n": str(count)} if count is not None else {}
-        query |= {"last": last} if last is not None else {}
-        path = "tags/list" + (f"?{urlencode(query)}" if query else "")
+    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+        """Fetch the page of tags that a query requests, as long as it comes."""
+        path = "tags/list" + (f"?{query}" if query else "")
         names, size, response = await carry_out(self._get_json(image, path, self._tag_names), self._egress)
-        return TagPage(names, _next_page(response, names), size)
+        link = ", ".join(response.headers.get_list("link"))
+        origins = (self.source.origin, origin_of(str(response.url)))
+        return TagPage(names, next_page(link, f"{self._url}/?{query}", origins, names), size)
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
@@ -156,11 +158,10 @@ class RegistryClient:
         return ReferrersPage(manifests, filtered=False, size=len(raw))
 
     def _tag_names(self, document: dict[str, Any]) -> list[str]:
-        """The names in a tag list; those that are no tags are left out, since nothing could pull them."""
-        names = self._list(document, "tags")
-        if not all(isinstance(name, str) and name.isascii() for name in names):
-            raise Corrupt(f"{self.host} returned an invalid tag list", Fault.JSON)
-        return [name for name in names if is_tag(name)]
+        try:
+            return tag_names(document)
+        except ValueError as error:
+            raise Corrupt(f"{self.host} returned an invalid tag list: {error}", Fault.JSON) from error
 
     def _descriptors(self, document: dict[str, Any]) -> list[dict[str, Any]]:
         manifests = self._list(document, "manifests")
@@ -362,18 +363,3 @@ def _start_of(response: Response, part: Part | Rest | None) -> int | None:
             return start if fits and length in (None, total - start) else None
         case Rest():
             return 0 if response.status_code == 200 else None
-
-
-def _next_page(response: Response, names: list[str]) -> str | None:
-    """The last name of this page by which a client can request the next one; the upstream only states whether there is
-    one."""
-    more = 'rel="next"' in response.headers.get("link", "").replace("rel=next", 'rel="next"')
-    return next((name for name in reversed(names) if _is_reference(name)), None) if more else None
-
-
-def _is_reference(text: str) -> bool:
-    try:
-        parse_reference(text)
-    except (TagInvalid, DigestInvalid):
-        return False
-    return True

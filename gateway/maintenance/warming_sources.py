@@ -16,11 +16,12 @@ from cache.repository import Repository
 from cache.store.base import BlobStore, is_stored
 from cache.store.filesystem import FilesystemStore
 from cache.upstream.egress import Egress
+from cache.upstream.lists import page_query
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
-from cache.values import Source, TagPage
+from cache.values import PageStart, Source, TagPage
 from gateway.data_folder import CacheFolder, announced_server, server_lock
 from gateway.namespaces.paths import proxied_name
 from gateway.repositories import ImageKey, check_upstream_allows, find_image, image_key, open_repository
@@ -79,8 +80,8 @@ class LocalWarmingSource:
                 while flight is not None and flight.state is FlightState.VERIFIED:
                     await flight.changed()
 
-    async def tags(self, count: int, last: str | None) -> TagPage:
-        return await self._repository.tags(count, last)
+    async def tags(self, count: int, start: PageStart) -> TagPage:
+        return await self._repository.tags(count, start)
 
 
 class ServerWarmingSource:
@@ -98,8 +99,8 @@ class ServerWarmingSource:
     async def fetch(self, digest: Digest) -> None:
         await asyncio.to_thread(self._drain, digest)
 
-    async def tags(self, count: int, last: str | None) -> TagPage:
-        return await self._client.tags(self._name, count, last)
+    async def tags(self, count: int, start: PageStart) -> TagPage:
+        return await self._client.tags(self._name, page_query(count, start))
 
     def _drain(self, digest: Digest) -> None:
         buffer = memoryview(bytearray(_CHUNK))

@@ -11,8 +11,9 @@ from starlette.types import ASGIApp
 from cache.oci.digest import Digest
 from cache.oci.errors import ArtifactTypeInvalid, PageInvalid
 from cache.oci.media_types import OCI_INDEX, is_media_type
-from cache.oci.names import Tag, parse_reference
-from cache.values import ReferrersPage
+from cache.oci.names import Tag
+from cache.upstream.lists import PAGE_SIZE
+from cache.values import ReferrersPage, TagPage
 from gateway.auth.permissions import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
@@ -21,18 +22,19 @@ from gateway.http.errors import API_VERSION
 from gateway.repositories import OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.opener import RepositoryOpener
+from gateway.v2.paging import PageLinks
 from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob
 from gateway.v2.root_selection import chosen_root
 
-TAG_PAGE_LIMIT = 1000
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 
 
 class Pull:
     """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
-    def __init__(self, opener: RepositoryOpener) -> None:
+    def __init__(self, opener: RepositoryOpener, links: PageLinks) -> None:
         self._opener = opener
+        self._links = links
         self._documents = Documents()
 
     async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -59,17 +61,19 @@ class Pull:
 
     async def list_tags(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        count = _page_size(request.query_params.get("n"))
-        page = await opened.repository.tags(count, _last(request.query_params.get("last")))
+        count, image = _page_size(request.query_params.get("n")), f"{opened.group} {opened.upstream} {endpoint.name}"
+        start = await asyncio.to_thread(self._links.read, request.query_params.get("last"), image)
+        page = await opened.repository.tags(count, start)
         headers = dict(API_VERSION)
-        if page.last is not None:
+        if page.next is not None:
             root = chosen_root(request.scope)
-            query = {"n": str(count or len(page.tags)), "last": page.last}
+            query = {} if count is None else {"n": str(count)}
+            query["last"] = await asyncio.to_thread(self._links.write, page.next, image)
             if root.link_namespace:
                 query["ns"] = root.link_namespace
             url = f"{root.url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
             headers["Link"] = f'<{url}>; rel="next"'
-        body = _json({"name": str(endpoint.name), "tags": page.tags})
+        body = await asyncio.to_thread(_tags_document, str(endpoint.name), page)
         return DocumentResponse(self._documents.share(body), "application/json", headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -90,6 +94,11 @@ class Pull:
 
 def _json(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _tags_document(name: str, page: TagPage) -> bytes:
+    """Write the list of tags, which may be large: for a thread."""
+    return _json({"name": name, "tags": page.tags})
 
 
 def _referrers_document(page: ReferrersPage, wanted: str | None) -> bytes:
@@ -115,18 +124,12 @@ def _digest(endpoint: Endpoint) -> Digest:
 
 
 def _page_size(text: str | None) -> int | None:
-    """The parameter `n`, at most TAG_PAGE_LIMIT; None where it is absent. Raises PageInvalid."""
+    """The parameter `n`, at most PAGE_SIZE; None where it is absent. Raises PageInvalid."""
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise PageInvalid(f"n must be a number, not {text[:50]!r}")
-    return min(int(text), TAG_PAGE_LIMIT)
-
-
-def _last(text: str | None) -> str | None:
-    """The parameter `last`, after which a page of tags begins; some registries list digests, too. Raises TagInvalid,
-    DigestInvalid."""
-    return None if text is None else str(parse_reference(text))
+    return min(int(text), PAGE_SIZE)
 
 
 def _artifact_type(text: str | None) -> str | None:

@@ -11,6 +11,7 @@ from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.services import Services
 from gateway.v2.endpoint import PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
 from gateway.v2.opener import RegistryOptions, RepositoryOpener
+from gateway.v2.paging import PageLinks
 from gateway.v2.pull import Pull
 from gateway.v2.writes import Writes
 
@@ -25,7 +26,7 @@ class RegistryApi:
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._authenticator = services.authenticator
         opener = RepositoryOpener(services, options)
-        pull, writes = Pull(opener), Writes(opener)
+        pull, writes = Pull(opener, PageLinks(services.sealer)), Writes(opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
             (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,

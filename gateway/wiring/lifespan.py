@@ -89,6 +89,7 @@ async def open_services(
                 directory=directory,
                 authenticator=Authenticator(),
                 upstreams=upstreams,
+                sealer=Sealer(settings.data / KEYS_DIRECTORY),
                 pull_through=pull_through,
                 metrics=metrics,
                 events=events,

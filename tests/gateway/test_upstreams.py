@@ -208,7 +208,7 @@ async def test_a_list_of_tags_that_is_none_is_a_wrong_answer(
     body = b'{"name": "library/tiny", "tags": %b}' % listed
     liar.behave("/tags/list", Lie(body=body, headers={"Content-Type": "application/json", **more}))
     with pytest.raises(Corrupt, match="invalid tag list"):
-        await make(of(liar)).client(OPEN, "docker.io").tags(IMAGE, None, None)
+        await make(of(liar)).client(OPEN, "docker.io").tags(IMAGE)
 
 
 # What the upstream sees of it. The credential goes out when it is asked for by a challenge.

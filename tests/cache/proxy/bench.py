@@ -67,6 +67,7 @@ class Script:
         self.manifests: dict[Tag | Digest, Manifest] = {}
         self.blobs: dict[Digest, bytes] = {BLOB: CONTENT}
         self.bodies: dict[RepositoryName, ScriptedBody] = {}
+        self.pages: dict[str, TagPage] = {}
         self.failure: UpstreamError | None = None
         self.failures: dict[tuple[str, RepositoryName] | tuple[str, RepositoryName, Tag | Digest], UpstreamError] = {}
         self.tells_digest = True
@@ -143,10 +144,10 @@ class ScriptedClient:
         with body.fetch(part) as incoming:
             yield incoming
 
-    async def tags(self, image: RepositoryName, count: int | None, last: str | None) -> TagPage:
+    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
         await self._script.pause("tags")
         self._script.note("tags", image)
-        return TagPage(["latest"], None)
+        return self._script.pages.get(query, TagPage(["latest"]))
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         self._script.note("referrers", image)

@@ -49,7 +49,7 @@ class TestGatedRepository(RepositoryContract):
 
 
 async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
-    assert (await bench.open().tags(None, None)).tags == ["latest"]
+    assert (await bench.open().tags(None)).tags == ["latest"]
     assert (await bench.open().referrers(BLOB, None)).manifests == []
 
 
@@ -61,7 +61,7 @@ CALLS: dict[str, tuple[Call, type[RegistryError]]] = {
     "head by digest": (lambda repository: repository.stat_manifest(ONE.descriptor.digest), ManifestUnknown),
     "blob": (lambda repository: repository.blob(BLOB), BlobUnknown),
     "head of a blob": (lambda repository: repository.stat_blob(BLOB), BlobUnknown),
-    "tags": (lambda repository: repository.tags(None, None), NameUnknown),
+    "tags": (lambda repository: repository.tags(None), NameUnknown),
     "referrers": (lambda repository: repository.referrers(BLOB, None), NameUnknown),
 }
 

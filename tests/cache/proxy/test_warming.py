@@ -12,7 +12,7 @@ from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
 from cache.proxy.warming import QuotaReserved, WarmingCounts, matching_tags, own_platform, warm
 from cache.upstream.errors import Unavailable
-from cache.values import TagPage
+from cache.values import PageStart, TagPage
 from tests.cache.proxy.test_prefetch import image
 from tests.cache.samples import LATEST
 
@@ -54,11 +54,11 @@ class MemorySource:
         self.budget -= 1
         self.fetched_blobs.append(digest)
 
-    async def tags(self, count: int, last: str | None) -> TagPage:
+    async def tags(self, count: int, start: PageStart) -> TagPage:
         names = ["3.19", "3.20", "3.20.1", "edge", "latest"]
-        start = names.index(last) + 1 if last else 0
-        page = names[start : start + 2]
-        return TagPage(page, page[-1] if start + 2 < len(names) else None)
+        begin = names.index(start.after) + 1 if start.after else 0
+        page = names[begin : begin + 2]
+        return TagPage(page, PageStart(None, page[-1]) if begin + 2 < len(names) else None)
 
     def holds(self, digest: Digest) -> bool:
         return digest in self.here

@@ -172,7 +172,7 @@ def requests(client: RegistryClient) -> list[Callable[[], Awaitable[object]]]:
         lambda: client.get_manifest(APP, LATEST),
         lambda: client.get_manifest(APP, MANIFEST.descriptor.digest),
         lambda: client.head_blob(APP, BLOB),
-        lambda: client.tags(APP, 5, "a"),
+        lambda: client.tags(APP, "n=5&last=a"),
         lambda: client.referrers(APP, BLOB, "text/plain"),
         lambda: client.probe().ping(),
         lambda: client.probe().head(APP, LATEST, None),
@@ -238,7 +238,7 @@ async def test_a_list_of_another_json_type_is_corrupt(key: str, value: str, liar
     liar.behave("/v2/", lies.answered(200, f'{{"{key}": {value}}}'.encode()))
     async with connected(liar) as client:
         with pytest.raises(Corrupt):
-            await (client.tags(APP, None, None) if key == "tags" else client.referrers(APP, Digest.of(b""), None))
+            await (client.tags(APP) if key == "tags" else client.referrers(APP, Digest.of(b""), None))
 
 
 async def test_a_blob_without_a_body_that_states_a_length_is_an_empty_stream(liar: Liar) -> None:

@@ -22,7 +22,7 @@ from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import REDIRECT_LIMIT, RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
-from cache.values import CredentialId, Part, Source
+from cache.values import CredentialId, PageStart, Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors
 from tests.conftest import Publish
 from tests.parts import lies
@@ -430,17 +430,17 @@ async def test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end(
 # Tags and referrers.
 
 
-async def test_tags_are_listed_and_only_the_last_name_tells_where_the_next_page_begins(
+async def test_tags_are_listed_and_a_link_to_another_host_states_only_that_there_is_more(
     liar: Liar, connect: Connect
 ) -> None:
     for tag in ("a", "b"):
         liar.offer_manifest(tag, OCI_MANIFEST, MANIFEST.raw)
     client = connect(liar.url)
-    page = await client.tags(APP, None, None)
-    assert (page.tags, page.last) == (["a", "b"], None)
+    page = await client.tags(APP)
+    assert (page.tags, page.next) == (["a", "b"], None)
     liar.behave("/tags/list", Lie(headers={"Link": '<https://evil.example/?last=x>; rel="next"'}))
-    page = await client.tags(APP, 2, "0")
-    assert (page.tags, page.last) == (["a", "b"], "b")
+    page = await client.tags(APP, "n=2&last=0")
+    assert (page.tags, page.next) == (["a", "b"], PageStart(None, "b"))
     assert liar.requests.select()[-1].query == "n=2&last=0"
 
 
@@ -448,12 +448,12 @@ async def test_tags_are_listed_and_only_the_last_name_tells_where_the_next_page_
 async def test_what_is_no_list_of_tags_is_corrupt(liar: Liar, connect: Connect, body: bytes) -> None:
     liar.behave("/tags/list", lies.answered(200, body))
     with pytest.raises(Corrupt):
-        await connect(liar.url).tags(APP, None, None)
+        await connect(liar.url).tags(APP)
 
 
 async def test_no_tags_at_all_is_an_empty_list(liar: Liar, connect: Connect) -> None:
     liar.behave("/tags/list", lies.answered(200, b'{"name": "x", "tags": null}'))
-    assert (await connect(liar.url).tags(APP, None, None)).tags == []
+    assert (await connect(liar.url).tags(APP)).tags == []
 
 
 async def test_referrers_come_by_the_api_else_by_the_tag_that_stands_in_for_it(liar: Liar, connect: Connect) -> None:
@@ -495,7 +495,7 @@ async def test_a_status_says_what_went_wrong(
 ) -> None:
     liar.behave("/v2/", lies.refused(status, retry_after=17))
     client = connect(liar.url)
-    for asking in (client.get_manifest(APP, LATEST), client.head_manifest(APP, LATEST), client.tags(APP, None, None)):
+    for asking in (client.get_manifest(APP, LATEST), client.head_manifest(APP, LATEST), client.tags(APP)):
         with pytest.raises(UpstreamError) as caught:
             await asking
         assert type(caught.value) is expected

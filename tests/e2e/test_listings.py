@@ -1,0 +1,125 @@
+"""Lists of tags from registries that page in ways of their own: complete, in the pages that a client wants."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from tests.conftest import GatewayFactory
+from tests.parts import raw
+from tests.parts.clients import Skopeo
+from tests.parts.gateway import Gateway
+from tests.parts.liar import Answer, Liar
+from tests.parts.listings import LISTINGS, NOT_STRAIGHT, Listing, ListingRegistry, by_name, ecr, google, older_quay
+
+from .conftest import LongLived
+from .datafolder import error_of
+
+TAGS = [f"v{number:03}" for number in range(230)]
+every_listing = pytest.mark.parametrize("listing", LISTINGS, ids=lambda listing: listing.__name__)
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[dict[str, ListingRegistry]]:
+    """A registry with 230 tags for each way of paging, by the name of its upstream."""
+    with ExitStack() as stack:
+        yield {upstream(listing): stack.enter_context(ListingRegistry(listing, TAGS)) for listing in LISTINGS}
+
+
+@pytest.fixture(scope="module")
+def server(registries: dict[str, ListingRegistry], long_lived: LongLived) -> Gateway:
+    return long_lived({"upstreams": {name: registry.settings() for name, registry in registries.items()}})
+
+
+def upstream(listing: Listing) -> str:
+    return f"{listing.__name__.replace('_', '-')}.example"
+
+
+def pages(url: str) -> Iterator[tuple[list[str], str]]:
+    """Yield the tags of each page, and the link to the next, which is followed as it is."""
+    for _ in range(len(TAGS)):
+        answer = raw.get(url)
+        assert answer.status == 200, answer.body
+        link = answer.headers.get("link") or ""
+        yield json.loads(answer.body)["tags"], link
+        if not link:
+            return
+        match = re.fullmatch(r'<([!-~]+)>; rel="next"', link)
+        assert match
+        assert match[1] != url
+        assert match[1].partition("?")[0] == url.partition("?")[0]
+        url = match[1]
+    raise AssertionError("the list does not end")
+
+
+@every_listing
+def test_every_way_of_paging_gives_the_whole_list_in_pages(listing: Listing, server: Gateway) -> None:
+    url = server.proxied_url(f"{upstream(listing)}/library/many/tags/list")
+    for size in (7, 100, 1000):
+        found = [tags for tags, _ in pages(f"{url}?n={size}")]
+        assert [tag for tags in found for tag in tags] == TAGS
+        assert all(len(tags) <= size for tags in found)
+    assert [tag for tags, _ in pages(url) for tag in tags] == TAGS
+    assert list(pages(f"{url}?n=0")) == [([], "")]
+
+
+@every_listing
+def test_skopeo_lists_what_it_lists_straight(
+    listing: Listing, registries: dict[str, ListingRegistry], server: Gateway, skopeo: Skopeo
+) -> None:
+    name = f"{upstream(listing)}/library/many"
+    if listing not in NOT_STRAIGHT:
+        straight = skopeo.tags(f"{registries[upstream(listing)].netloc}/library/many")
+        assert [tag for tag in straight if tag and ":" not in tag] == TAGS
+    assert skopeo.tags(server.proxied(name)) == TAGS
+
+
+@pytest.mark.parametrize("listing", [ecr, older_quay, google], ids=lambda listing: listing.__name__)
+def test_a_link_holds_for_its_own_list_alone_and_shows_nothing_of_the_upstream(
+    listing: Listing, registries: dict[str, ListingRegistry], server: Gateway
+) -> None:
+    registry, name = registries[upstream(listing)], upstream(listing)
+    url = server.proxied_url(f"{name}/library/many/tags/list")
+    _, link = next(pages(f"{url}?n=7"))
+    last = parse_qs(urlsplit(link[1 : link.index(">")]).query)["last"][0]
+    assert last.startswith("~")
+    assert registry.netloc not in link
+    asked = [other.requests.count() for other in registries.values()]
+    altered = last[:-6] + ("A" if last[-6] != "A" else "B") + last[-5:]
+    others = (f"{name}/library/other", "by-name.example/library/many")
+    wrong = [f"{server.proxied_url(other)}/tags/list?last={quote(last)}" for other in others]
+    wrong += [f"{url}?last={quote(text)}" for text in (altered, last[:-9], "~v1.0.AAAA", "~")]
+    for address in wrong:
+        answer = raw.get(address)
+        assert (answer.status, error_of(answer)["code"]) == (400, "TAG_INVALID")
+    assert [other.requests.count() for other in registries.values()] == asked
+    server.stop()
+    server.start()
+    assert json.loads(raw.get(f"{url}?n=7&last={quote(last)}").body)["tags"] == TAGS[7:14]
+
+
+def test_a_link_to_another_host_is_not_followed(gateway: GatewayFactory) -> None:
+    def led_astray(registry: ListingRegistry, path: str, query: dict[str, str]) -> Answer:
+        found = by_name(registry, path, query)
+        if "Link" in found.headers:
+            found.headers["Link"] = f'<{canary.url}{path}?last=v000&n=1>; rel="next"'
+        return found
+
+    with Liar() as canary, ListingRegistry(led_astray, TAGS) as registry:
+        server = gateway({"upstreams": {"docker.io": registry.settings()}})
+        found = list(pages(server.proxied_url("library/many/tags/list?n=50")))
+        assert [tag for tags, _ in found for tag in tags] == TAGS
+        assert canary.netloc not in str(found)
+        assert canary.connections == 0
+
+
+def test_a_list_that_grows_while_a_client_reads_it_goes_on_where_it_was(gateway: GatewayFactory) -> None:
+    with ListingRegistry(google, TAGS) as registry:
+        server = gateway({"upstreams": {"docker.io": registry.settings()}})
+        reading = pages(server.proxied_url("library/many/tags/list?n=100"))
+        first, _ = next(reading)
+        registry.tags.insert(0, "aaa")
+        assert first + [tag for tags, _ in reading for tag in tags] == TAGS
