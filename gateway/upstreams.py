@@ -51,6 +51,7 @@ class Upstream:
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    redirect_hosts: frozenset[str] = frozenset()
 
     def permits(self, image: RepositoryName) -> bool:
         """Whether the globs permit an image name without tag; `*` also matches slashes, and deny wins."""
@@ -246,7 +247,7 @@ class Upstreams:
     def _egress_to(self, key: str, origin: Origin, upstream: Upstream) -> Egress:
         egress = self._egress.get(key)
         if egress is None:
-            hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts}
+            hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts, *upstream.redirect_hosts}
             reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
             egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
         return egress

@@ -52,7 +52,17 @@ THREATS = [
             "tests/cache/upstream/test_tokens.py::test_a_foreign_realm_sees_neither_credential_nor_request",
             "tests/e2e/test_lying_upstream.py::test_a_foreign_token_service_hears_nothing",
         ),
-        Disarm("cache/upstream/tokens.py", "if not declared & self._token_hosts:", "if False:"),
+        Disarm("cache/upstream/tokens.py", "if at_stake and not declared & self._token_hosts:", "if False:"),
+    ),
+    Threat(
+        "another host through the proxy",
+        "An upstream behind an outbound proxy, which checks no address, redirects into the network or names a token service there.",
+        "Each request goes to the upstream's own host, or to one in `token_hosts` or `redirect_hosts`.",
+        (
+            "tests/cache/upstream/test_egress.py::test_behind_a_proxy_nothing_is_sent_to_another_host",
+            "tests/e2e/test_reach.py::test_what_is_not_named_is_not_reached_through_the_proxy",
+        ),
+        Disarm("cache/upstream/egress.py", "if not self._reach.allows(origin.host, origin.port):", "if False:"),
     ),
     Threat(
         "credential on a redirect",

@@ -108,11 +108,9 @@ class Egress:
         return own
 
     def allows(self, url: str) -> bool:
-        """Whether requests may go to the host at all; its addresses are checked at each connection."""
-        if not self._reach.proxy:
-            return True
-        parts = urlsplit(url)
-        return {parts.netloc, parts.hostname} & self._reach.hosts != set()
+        """Whether requests may go to the host of a URL at all. Raises ValueError for what is no URL."""
+        origin = origin_of(url)
+        return self._reach.allows(origin.host, origin.port)
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, redirected: bool = False
@@ -192,6 +190,9 @@ class Egress:
             origin = origin_of(url)
         except ValueError as error:
             raise Unavailable(str(error)) from error
+        if not self._reach.allows(origin.host, origin.port):
+            reason = "is not among the redirect_hosts, the only others that are reached through the proxy"
+            raise Unavailable(f"{origin.host}:{origin.port} {reason}")
         guarded = self.circuits.enter(origin, image, urlsplit(url).path, redirected=redirected)
         try:
             with _named(url):

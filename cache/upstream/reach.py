@@ -35,7 +35,7 @@ class Reach:
     """Hosts and addresses that a client may connect to.
 
     Without a proxy every host may be reached whose addresses are all public, or any with `private_addresses`. With one,
-    which resolves names itself, only `hosts` may be reached.
+    which resolves names itself, only `hosts` may be reached: names or name:port, and `*.NAME` for all hosts below one.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -43,3 +43,11 @@ class Reach:
     ca_file: Path | None = None
     proxy: str = ""
     timings: UpstreamTimings = UpstreamTimings()
+
+    def allows(self, host: str, port: int) -> bool:
+        """Whether requests may go to a host at all; its addresses are checked at each connection."""
+        if not self.proxy:
+            return True
+        labels = host.split(".")
+        patterns = {f"*.{'.'.join(labels[place:])}" for place in range(1, len(labels))}
+        return not self.hosts.isdisjoint({host, f"{host}:{port}"} | patterns)

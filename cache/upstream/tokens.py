@@ -2,7 +2,8 @@
 Authentication").
 
 A token is requested only when a registry demands one, once for all waiters, and again shortly before it expires. A
-credential is sent only to the upstream itself and to the hosts that are configured as its token service.
+credential is sent only to the upstream itself and to the hosts that are configured as its token service; without one,
+any host may issue the token.
 """
 
 import base64
@@ -28,6 +29,7 @@ _PARAMETER = re.compile(
 )
 _BARE_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+[-A-Za-z0-9._~+/]+=*)?\s*(?=,|$)")
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,16384}")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
 _RESPONSE_LIMIT = 64 * 1024
 _SHORTEST_LIFE, _LONGEST_LIFE = 60, 3600
 """Seconds for which a token is used where its service states no lifetime, and at most."""
@@ -173,10 +175,10 @@ class Tokens:
 
     def _fetch(self, challenge: Challenge, scope: str) -> Flow[_Token]:
         realm = challenge.parameters.get("realm", "")
-        host = self._check_realm(realm)
+        credential = self._credential()
+        host = self._check_realm(realm, at_stake=credential is not None)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | {'scope': scope})}"
-        credential = self._credential()
         headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
         image = scope.removeprefix("repository:").removesuffix(":pull")
         response = yield Open("GET", url, headers, image, brief=True)
@@ -204,15 +206,18 @@ class Tokens:
         seconds = min(life, _LONGEST_LIFE) if stated else _SHORTEST_LIFE
         return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
 
-    def _check_realm(self, realm: str) -> str:
-        """Check the realm and return its host for messages; raises Unavailable if it must not receive the
-        credential."""
+    def _check_realm(self, realm: str, *, at_stake: bool) -> str:
+        """Check the realm and return its host and port for messages. Raises Unavailable if it must not be used.
+
+        `at_stake`: whether it would receive the credential. An anonymous token may come from any host that a redirect
+        may lead to.
+        """
         try:
             parts = urlsplit(realm)
             origin = origin_of(realm)
         except ValueError as error:
             raise Unavailable(f"{self._origin.host} names a token service with an invalid URL") from error
-        if parts.username is not None or "#" in realm:
+        if parts.username is not None or "#" in realm or not _VISIBLE.fullmatch(realm):
             raise Unavailable(f"{self._origin.host} names a strange token service at {origin.host}")
         if origin == self._origin:
             return origin.host
@@ -220,7 +225,7 @@ class Tokens:
         declared |= {f"{parts.hostname}:{origin.port}"}
         if origin.scheme != self._origin.scheme and origin.scheme != "https":
             raise Unavailable(f"{self._origin.host} uses https, but names a token service without it at {origin.host}")
-        if not declared & self._token_hosts:
+        if at_stake and not declared & self._token_hosts:
             raise Unavailable(
                 f"{self._origin.host} names a token service at {origin.host}:{origin.port}, which is not among the "
                 "upstream's token_hosts"

@@ -154,4 +154,4 @@ def _login_remedy(error: UpstreamError, client: RegistryClient) -> str | Remedy:
         return "anonymous pull is not allowed there: set username and password_file, or the login of the group"
     if not client.source.credential.is_anonymous:
         return Remedy.CORRECT_LOGIN
-    return "see whether its token service is up, and name it in token_hosts"
+    return "see whether its token service is up"

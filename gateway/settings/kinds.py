@@ -162,6 +162,15 @@ Hosts = Annotated[
     tuple[Annotated[str, AfterValidator(_authority)], ...],
     SettingKind('a list of host or host:port like ["auth.example.com"]', json.loads),
 ]
+HostPatterns = Annotated[
+    tuple[
+        Annotated[
+            str, AfterValidator(lambda text: f"*.{_host_name(text[2:])}" if text[:2] == "*." else _authority(text))
+        ],
+        ...,
+    ],
+    SettingKind('a list of host, host:port or *.host like ["cdn.example.com", "*.pkg.dev"]', json.loads),
+]
 HostName = Annotated[
     str, AfterValidator(_host_name), SettingKind('a host name like "docker.example.com", without a port')
 ]

@@ -20,6 +20,7 @@ from gateway.settings.kinds import (
     GroupPathText,
     Groups,
     HostName,
+    HostPatterns,
     Hosts,
     KnownUpstream,
     LogFormatName,
@@ -83,6 +84,9 @@ class UpstreamSettings(Table):
     proxy: ProxyUrl = Field(default="", description="The outbound HTTP proxy for requests to it.", repr=False)
     allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
     deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
+    redirect_hosts: HostPatterns = Field(
+        default=(), description="Hosts behind the proxy to which it may redirect; they never see a credential."
+    )
     mirrors: Urls = Field(default=(), description="Other registries that may serve the same content to anybody.")
 
     @field_validator("password_file")
@@ -146,7 +150,9 @@ class VirtualHostSettings(Table):
 def _with_known(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the table of an upstream by what is known of the registry with its name."""
     known = known_registries.find_registry(name)
-    defaults = {"url": known_registries.default_url(name), "token_hosts": known.token_hosts if known else ()}
+    defaults: dict[str, Any] = {"url": known_registries.default_url(name)}
+    if known:
+        defaults |= {"token_hosts": known.token_hosts, "redirect_hosts": known.redirect_hosts}
     return {**defaults, **{key: value for key, value in table.items() if (key, value) != ("url", "")}}
 
 

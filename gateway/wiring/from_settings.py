@@ -57,6 +57,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             allow=upstream.allow,
             deny=upstream.deny,
             mirrors=upstream.mirrors,
+            redirect_hosts=frozenset(upstream.redirect_hosts),
         )
         for name, upstream in settings.upstreams.items()
     ]

@@ -1,14 +1,18 @@
 """Tests of the ways to an upstream: below a path, and as other programs have it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
+
 from tests.conftest import GatewayFactory, Publish
-from tests.parts import raw
+from tests.parts import lies, raw
+from tests.parts.canaries import CANARY
 from tests.parts.clients import Skopeo
 from tests.parts.hub import Hub
-from tests.parts.images import Images
+from tests.parts.images import Images, seeded
 from tests.parts.liar import Liar
 from tests.parts.proxies import Nginx
 from tests.parts.registry import Registry
@@ -91,3 +95,73 @@ def test_a_mirror_may_lie_below_a_path(
     server = gateway({"upstreams": {"docker.io": liar.settings(mirrors=[f"{registry.url}/mirrored"])}})
     liar.stop()
     assert skopeo.pull(server.proxied("tiny:latest"), scratch / "pulled").missing(layout) == []
+
+
+# Beyond an outbound proxy.
+
+OUTBOUND = """\
+map $http_host $beyond {{
+    hostnames;
+    registry.example 127.0.0.1:8080;
+    *.pkg.dev 127.0.0.1:{elsewhere};
+}}
+server {{
+    listen 80;
+    location / {{ proxy_pass http://$beyond; proxy_set_header Host $http_host; proxy_http_version 1.1; }}
+}}
+"""
+"""nginx as an outbound proxy for plain HTTP, with names that only it knows."""
+
+
+@pytest.fixture
+def outbound(liar: Liar, elsewhere: Liar, scratch: Path, processes: None) -> Iterator[Nginx]:
+    proxy = Nginx(scratch / "outbound", liar.port, written=OUTBOUND.format(elsewhere=elsewhere.port))
+    proxy.start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Liar]:
+    with Liar() as elsewhere:
+        yield elsewhere
+
+
+def through(proxy: Nginx, **more: Any) -> dict[str, Any]:
+    upstream = {"url": "http://registry.example", "proxy": proxy.url, **more}
+    return {"upstreams": {"docker.io": upstream}, "cache": {"prefetch": False}}
+
+
+def test_redirects_lead_to_hosts_below_a_name_and_no_credential_with_them(
+    liar: Liar, elsewhere: Liar, outbound: Nginx, gateway: GatewayFactory, scratch: Path
+) -> None:
+    (scratch / "password").write_text(CANARY)
+    login = {"username": "ada", "password_file": str(scratch / "password"), "groups": ["hub"]}
+    server = gateway(through(outbound, redirect_hosts=["*.pkg.dev"], **login))
+    digest = elsewhere.offer_blob(seeded("beyond", 40_000))
+    liar.behave(digest, lies.redirected(f"http://europe-docker.pkg.dev/v2/any/blobs/{digest}"))
+    liar.behave(digest, lies.answered(401, b"", WWW_Authenticate='Basic realm="here"').only(1))
+    assert raw.get(server.proxied_url(f"any/name/blobs/{digest}")).digest == digest
+    assert {record.header("authorization") for record in elsewhere.requests.select()} == {None}
+    assert [record.header("authorization") is None for record in liar.requests.select()] == [True, False]
+
+
+def test_what_is_not_named_is_not_reached_through_the_proxy(
+    liar: Liar, elsewhere: Liar, outbound: Nginx, gateway: GatewayFactory
+) -> None:
+    server = gateway(through(outbound, redirect_hosts=["*.example"]))
+    digest = elsewhere.offer_blob(seeded("beyond", 40_000))
+    liar.behave(digest, lies.redirected(f"http://europe-docker.pkg.dev/v2/any/blobs/{digest}"))
+    assert raw.get(server.proxied_url(f"any/name/blobs/{digest}")).status == 503
+    liar.behave("/manifests/", lies.foreign_realm("http://europe-docker.pkg.dev/token"))
+    assert raw.get(server.proxied_url("any/name/manifests/latest")).status == 503
+    assert elsewhere.requests.count() == 0
+
+
+def test_a_token_service_elsewhere_needs_no_setting_for_anonymous_pulls(
+    hub: Hub, published: Publish, gateway: GatewayFactory, skopeo: Skopeo, scratch: Path
+) -> None:
+    layout = published("tiny")
+    server = gateway({"upstreams": {"docker.io": hub.settings(token_hosts=[])}})
+    assert skopeo.pull(server.proxied("tiny:latest"), scratch / "pulled").missing(layout) == []
+    assert {record.header("authorization") for record in hub.log.select("token")} == {None}

@@ -172,12 +172,25 @@ async def test_a_configured_proxy_is_asked_and_gets_its_credential(
         ("https://token.example:8444/", False),
         ("https://169.254.169.254/", False),
         ("https://other.upstream.example/", False),
+        ("https://europe-docker.pkg.dev/", True),
+        ("https://a.b.pkg.dev:8443/", True),
+        ("https://pkg.dev/", False),
+        ("https://evilpkg.dev/", False),
+        ("https://pkg.dev.evil.example/", False),
+        ("https://EUROPE.PKG.DEV/", True),
     ],
 )
 def test_behind_a_proxy_only_named_hosts_may_be_asked(url: str, allowed: bool, make_egress: MakeEgress) -> None:
-    hosts = frozenset({"upstream.example", "token.example:8443"})
+    hosts = frozenset({"upstream.example", "token.example:8443", "*.pkg.dev"})
     assert make_egress(Reach(hosts, proxy="http://proxy.example:3128")).allows(url) is allowed
     assert make_egress(Reach(hosts)).allows(url)
+
+
+async def test_behind_a_proxy_nothing_is_sent_to_another_host(liar: Liar, make_egress: MakeEgress, get: Get) -> None:
+    egress = make_egress(Reach(frozenset({"upstream.example"}), proxy=liar.url))
+    with pytest.raises(Unavailable, match=r"token\.example:80 is not among the redirect_hosts"):
+        await get(egress, "http://token.example/token")
+    assert liar.requests.count() == 0
 
 
 @pytest.mark.parametrize("host", ["\u2603.example", "[v1.x]", "a" * 70_000, "a" * 300])

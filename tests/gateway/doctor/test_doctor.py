@@ -209,11 +209,15 @@ def test_a_wrong_password_fails_at_the_login(hub: Hub, published: Publish, docto
     assert "cannot be read" in doctor(hub.settings(**login))[f"{NAME}: login of ada"].detail
 
 
-def test_a_token_service_that_is_not_named_fails_at_the_login(hub: Hub, published: Publish, doctor: Doctor) -> None:
+def test_a_token_service_that_is_not_named_fails_at_the_login(
+    hub: Hub, published: Publish, doctor: Doctor, tmp_path: Path
+) -> None:
     published("tiny")
-    checks = doctor(hub.settings(token_hosts=[]))
-    assert checks[f"{NAME}: anonymous login"].ok is False
-    assert "token_hosts" in checks[f"{NAME}: anonymous login"].remedy
+    (tmp_path / "password").write_text(CANARY)
+    login = {"username": "ada", "password_file": str(tmp_path / "password"), "groups": ["hub"]}
+    checks = doctor(hub.settings(token_hosts=[], **login))
+    assert checks[f"{NAME}: login of ada"].ok is False
+    assert "token_hosts" in checks[f"{NAME}: login of ada"].detail
     assert hub.log.count("token") == 0
 
 

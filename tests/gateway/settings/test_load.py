@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.known_registries import KNOWN_REGISTRIES
 from gateway.settings.load import SettingsError, descriptions, load, rows, setting_names
 from gateway.settings.tables import Settings, UpstreamSettings
 from gateway.settings.units import Size, format_duration, parse_duration, parse_size
@@ -89,7 +90,11 @@ def test_nothing_given_means_the_defaults() -> None:
 
 def test_docker_hub_is_built_in() -> None:
     assert load(None, {}, {}).settings.upstreams == {
-        "docker.io": UpstreamSettings(url="https://registry-1.docker.io", token_hosts=("auth.docker.io",))
+        "docker.io": UpstreamSettings(
+            url="https://registry-1.docker.io",
+            token_hosts=("auth.docker.io",),
+            redirect_hosts=KNOWN_REGISTRIES[0].redirect_hosts,
+        )
     }
     assert list(Settings(upstreams={"ghcr.io": UpstreamSettings(url="https://ghcr.io")}).upstreams) == [
         "docker.io",
@@ -276,6 +281,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ('upstreams."docker.io".token_hosts', "auth.docker.io", 'a list of host or host:port like ["auth.example.com"]'),
     ('upstreams."docker.io".token_hosts', ["https://auth.docker.io"], "a list of host or host:port"),
     ('upstreams."docker.io".token_hosts', ["auth.docker.io:99999"], "a list of host or host:port"),
+    *(
+        ('upstreams."docker.io".redirect_hosts', [host], "a list of host, host:port or *.host")
+        for host in ("*", "*.", "cdn*.example.com", "*.example.com:443", "https://cdn.example.com", "**.example.com")
+    ),
     ('upstreams."docker.io".private_addresses', "no", "true or false"),
     ('upstreams."docker.io".password_file', "/run/password", "username and password_file go together"),
     ('upstreams."docker.io".groups', ["/hub"], "a list of group paths"),
