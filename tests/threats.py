@@ -598,8 +598,26 @@ THREATS = [
         ("tests/cache/proxy/test_manifests.py", "tests/e2e/test_others.py", "tests/e2e/test_rights.py"),
         Disarm(
             "cache/proxy/repository.py",
-            "FoundManifest(held, MISS if proved[1] else COALESCED)",
+            "FoundManifest(held, MISS if first else COALESCED)",
             "FoundManifest(held, REVALIDATED)",
+        ),
+    ),
+    Threat(
+        "a registry without HEAD",
+        "A registry responds to no HEAD, and an image gets no blob that another one has; so it shows who has what.",
+        "Where a HEAD proves no right, the content is fetched under the image's own name, as if nobody had it.",
+        (
+            "tests/cache/proxy/test_blobs.py"
+            "::test_what_another_image_has_is_fetched_as_if_nobody_had_it_where_no_head_proves_the_right",
+            "tests/cache/proxy/test_blobs.py"
+            "::test_what_another_image_downloads_is_fetched_as_if_nobody_did_where_no_head_proves_the_right",
+            "tests/cache/proxy/test_manifests.py"
+            "::test_a_manifest_that_another_image_has_is_fetched_where_no_head_proves_the_right",
+        ),
+        Disarm(
+            "cache/proxy/rights.py",
+            "if isinstance(error, RateLimited) and self._client.primary is self._client:",
+            "if self._client.primary is self._client:",
         ),
     ),
     Threat(

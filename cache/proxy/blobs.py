@@ -1,6 +1,6 @@
 """ProxiedBlobs: the blobs of one image of one upstream, from the disk, from a running download, or from a new one."""
 
-import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 
@@ -21,8 +21,12 @@ from cache.repository import COALESCED, HIT, MISS, FoundBlob, FoundManifest, Fou
 from cache.store.base import OpenBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
+from cache.upstream.errors import AccessDenied, NotFound
 from cache.values import Outcome
+
+
+class Unproved(Exception):
+    """The image could not prove its right to another image's running download; only a fetch of its own proves it."""
 
 
 class ProxiedBlobs:
@@ -46,10 +50,11 @@ class ProxiedBlobs:
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
-                        if found := await self._open_proved(digest):
+                        provable = await self._is_provable(digest)
+                        if provable and (found := await self._open_proved(digest)):
                             return found
-                        follower, first = await self._follow(digest, even_if_stored=even_if_stored)
-                except Unstorable:
+                        follower, first = await self._follow(digest, even_if_stored=even_if_stored or provable)
+                except (Unstorable, Unproved):
                     return FoundBlob(await self._open_uncached(digest), MISS)
                 if self._shared.prefetcher is not None:
                     first = first or self._shared.prefetcher.is_first_reader(self._source, digest)
@@ -85,7 +90,7 @@ class ProxiedBlobs:
             return None
         if await self._is_provable(digest) or not self._calls.may_fill_at_once:
             return None
-        with suppress(AlreadyStored, Unstorable):
+        with suppress(AlreadyStored, Unstorable, Unproved):
             async with self._calls.for_client(BlobUnknown):
                 follower, _ = await self._follow(digest, even_if_stored=False)
             return follower
@@ -99,14 +104,11 @@ class ProxiedBlobs:
         return FoundBlob(blob, HIT)
 
     async def _open_proved(self, digest: Digest) -> FoundBlob | None:
-        """Open a cached blob whose right the image proves now; None if it is not cached, or cannot be proved. Raises
-        UpstreamError.
+        """Open a cached blob whose right the image proves now; None if it cannot. Raises RateLimited.
 
         The client cannot tell that another image has the blob: it waits for its turn as it would for a download, and
         its response is a MISS.
         """
-        if not await self._is_provable(digest):
-            return None
         if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
             return held
         await self._calls.wait_turn(RequestKind.CONTENT)
@@ -138,8 +140,8 @@ class ProxiedBlobs:
 
     async def _follow(self, digest: Digest, *, even_if_stored: bool) -> tuple[Follower, bool]:
         """Join the running download or begin one; return when the upstream has responded, with whether this request
-        began it, or proved the image's right to that of another image. Raises UpstreamError; AlreadyStored if the blob
-        was stored meanwhile, unless `even_if_stored`."""
+        began it, or proved the image's right to that of another image. Raises UpstreamError; Unproved; AlreadyStored if
+        the blob was stored meanwhile, unless `even_if_stored`."""
         proved = False
         while True:
             flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
@@ -148,8 +150,8 @@ class ProxiedBlobs:
                 # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
-                async with self._calls.small_request(), self._calls.noted(digest):
-                    await self._rights.confirm_blob(digest)
+                if await self._rights.proved_by(self._confirm(digest)) is None:
+                    raise Unproved
                 proved = True
                 continue
             flight, first = self._shared.flights.join(
@@ -175,20 +177,24 @@ class ProxiedBlobs:
 
     async def _prove_right_to(self, flight: Flight) -> bool:
         """Prove the image's right to a download that another worker runs for another image; return whether this request
-        proved it. Raises UpstreamError."""
+        proved it. Raises Unproved, RateLimited."""
         if self._rights.may_read(flight):
             return False
-        first = await self._share_proof(flight.digest)
+        first = await self._rights.proved_by(self._share_proof(flight.digest))
+        if first is None:
+            raise Unproved
         self._rights.admit(flight)
         return first
 
-    async def _share_proof(self, digest: Digest) -> bool:
-        """Prove the right to a blob, once for all requests that need it; return whether this is the first of them.
-        Raises UpstreamError."""
-        task, first = self._calls.share(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
-        if isinstance(error := await asyncio.shield(task), UpstreamError):
-            raise error.again()
-        return first
+    async def _confirm(self, digest: Digest) -> bool:
+        """Confirm the right to a blob with a HEAD of its own; return True. Raises UpstreamError."""
+        async with self._calls.small_request(), self._calls.noted(digest):
+            await self._rights.confirm_blob(digest)
+        return True
+
+    def _share_proof(self, digest: Digest) -> Awaitable[bool]:
+        """Prove the right to a blob; return whether this request is the first that does. Raises UpstreamError."""
+        return self._calls.proof(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
 
     async def _is_provable(self, digest: Digest) -> bool:
         return await self._rights.provable(digest) and await self._shared.stored.stat(digest) is not None

@@ -182,14 +182,15 @@ class ProxiedRepository:
     async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
             return FoundManifest(held, HIT)
-        if await self._is_provable(digest):
+        if not self._calls.is_absent(digest) and await self._is_provable(digest):
             if held := await self._held_manifest(digest):  # the image's own may have been recorded a moment ago
                 return FoundManifest(held, HIT)
             prove = partial(self._prove_manifest, digest)
-            proof = self._calls.manifest(SharedCall.PROVE_MANIFEST, digest, prove, RequestKind.PULL)
-            proved = await self._rights.proved_by(proof)
-            if proved and (held := await self._held_manifest(digest)):
-                return FoundManifest(held, MISS if proved[1] else COALESCED)
+            async with self._calls.for_client(ManifestUnknown):
+                proof = self._calls.proof(SharedCall.PROVE_MANIFEST, digest, prove, RequestKind.PULL)
+                first = await self._rights.proved_by(proof)
+            if first is not None and (held := await self._held_manifest(digest)):
+                return FoundManifest(held, MISS if first else COALESCED)
         return await self._fetched_manifest(digest)
 
     async def _stat_by_digest(self, digest: Digest) -> FoundTarget:

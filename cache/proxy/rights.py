@@ -12,14 +12,18 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
-- `proved_by`: a proof that failed is no verdict while mirrors remain.
+- `proved_by`: a proof that failed is no verdict. Some registries serve content and respond to no HEAD, and a mirror may
+  have what the upstream lost. Then the content is fetched under this image's name, as if nobody had it: what a client
+  gets must not depend on what others have.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
 - `revoke`: a refusal of a fresh token revokes the reference that was requested. Everything that the credential had
   proved for the image is revoked only if the image itself is refused (`revoke_if_refused`): a registry may refuse a
   single reference, by a policy for example.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -28,18 +32,20 @@ import structlog
 from cache.download.flight import Flight
 from cache.index.base import Fact, Index
 from cache.oci.digest import Digest
-from cache.oci.errors import RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, NotFound, UpstreamError
+from cache.upstream.errors import AccessDenied, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Link
 
 T = TypeVar("T")
 log = structlog.get_logger()
 log_throttle = LogThrottle()
+
+PROOF_SECONDS = 8.0
+"""Longest wait for the response to a HEAD that proves a right; what is left until clients give up is for a fetch."""
 
 
 class Rights:
@@ -64,7 +70,8 @@ class Rights:
 
     async def confirm_blob(self, digest: Digest) -> None:
         """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name. Raises UpstreamError."""
-        await self._client.primary.head_blob(self._image, digest)
+        async with self._proof_in_time():
+            await self._client.primary.head_blob(self._image, digest)
 
     async def prove_blob(self, digest: Digest) -> None:
         """Send the upstream itself a HEAD for a cached blob, and record the right. Raises UpstreamError."""
@@ -79,23 +86,30 @@ class Rights:
         """
         if self._client.pause(RequestKind.PULL):
             self._client.quota.check(RequestKind.PULL)
-        target = await self._client.primary.head_manifest(self._image, digest)
+        async with self._proof_in_time():
+            target = await self._client.primary.head_manifest(self._image, digest)
         if target is None or target.digest != digest:
             return False
         await self.record(self.link(digest))
         return True
 
-    async def proved_by(self, proof: Awaitable[T]) -> T | None:
-        """Await a proof of a right to cached content; return its result, or None if it failed. Raises the proof's
-        RegistryError or UpstreamError.
+    @asynccontextmanager
+    async def _proof_in_time(self) -> AsyncIterator[None]:
+        """Limit a HEAD, which some registries leave without a response. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(PROOF_SECONDS):
+                yield
+        except TimeoutError as error:
+            raise Unavailable(f"{self._client.host} did not respond in time") from error
 
-        While mirrors remain, a proof that failed is no verdict, since one of them may give the bytes to be verified:
-        then the result is None.
-        """
+    async def proved_by(self, proof: Awaitable[T]) -> T | None:
+        """Await a proof of a right to content that others have; return its result, or None if it failed: then only a
+        fetch proves the right. Raises RateLimited, since a fetch would be refused as well; except where mirrors
+        remain."""
         try:
             return await proof
-        except (RegistryError, UpstreamError):
-            if self._client.primary is self._client:
+        except UpstreamError as error:
+            if isinstance(error, RateLimited) and self._client.primary is self._client:
                 raise
             return None
 

@@ -80,6 +80,20 @@ class UpstreamCalls:
             self._shared.requests.join(key, self.requester)
         return task, first
 
+    async def proof(
+        self, call: SharedCall, digest: Digest, work: Callable[[], Awaitable[None]], turn: RequestKind | None = None
+    ) -> bool:
+        """Prove a right, once for all requests that need it; return whether this is the first of them. Raises
+        UpstreamError."""
+        task, first = self.share(call, digest, work, turn)
+        if isinstance(error := await asyncio.shield(task), UpstreamError):
+            raise error.again()
+        return first
+
+    def is_absent(self, reference: Tag | Digest) -> bool:
+        """Whether the upstream had no such manifest a moment ago."""
+        return self._shared.absences.holds(reference_key(self._source, self._image, reference), self._shared.clock())
+
     async def manifest(
         self,
         call: SharedCall,
@@ -88,7 +102,7 @@ class UpstreamCalls:
         turn: RequestKind | None = None,
     ) -> tuple[T, bool]:
         """The result of shared work on a manifest, and whether this request started it. Raises RegistryError."""
-        if self._shared.absences.holds(reference_key(self._source, self._image, reference), self._shared.clock()):
+        if self.is_absent(reference):
             raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
         task, first = self.share(call, reference, work, turn)
         async with self.for_client(ManifestUnknown):

@@ -11,9 +11,10 @@ from cache.oci.errors import (
     UpstreamUnavailable,
 )
 from cache.oci.names import RepositoryName
+from cache.proxy import rights
 from cache.proxy.pull_through import PullTimings
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError
-from cache.values import Link, Source
+from cache.values import Fault, Link, Source
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.proxy.bench import (
     BLOB,
@@ -139,9 +140,53 @@ async def test_an_image_proves_its_right_before_it_joins_another_image_s_downloa
 async def test_an_image_without_the_right_does_not_join_another_image_s_download(bench: Bench) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
     first = await bench.open(APP).blob(BLOB)
-    bench.script.failures["head blob", WEB] = NotFound("not in this image")
+    for request in ("head blob", "get blob"):
+        bench.script.failures[request, WEB] = NotFound("not in this image")
     with pytest.raises(BlobUnknown):
         await bench.open(WEB).blob(BLOB)
+    body.send(CONTENT)
+    body.end()
+    assert await content(first) == CONTENT
+    await bench.landed()
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+NO_PROOFS = [Unavailable("405"), NotFound("404"), AccessDenied("403"), Corrupt("a page", Fault.HTML), None]
+"""What a HEAD of a blob meets at registries that serve blobs all the same; None: it is left without a response."""
+
+
+def refuse_proofs(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None) -> None:
+    if failure is not None:
+        bench.script.failures["head blob", WEB] = failure
+    else:
+        bench.script.hold("head blob")
+        monkeypatch.setattr(rights, "PROOF_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("failure", NO_PROOFS)
+async def test_what_another_image_has_is_fetched_as_if_nobody_had_it_where_no_head_proves_the_right(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None
+) -> None:
+    await bench.hold_blob()
+    refuse_proofs(bench, monkeypatch, failure)
+    found = await bench.open(WEB).blob(BLOB)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    assert bench.script.take_calls()[-1] == "get blob"
+    await bench.landed()
+    found = await bench.open(WEB).blob(BLOB)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
+    assert bench.script.take_calls() == []
+
+
+@pytest.mark.parametrize("failure", NO_PROOFS)
+async def test_what_another_image_downloads_is_fetched_as_if_nobody_did_where_no_head_proves_the_right(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None
+) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    refuse_proofs(bench, monkeypatch, failure)
+    other = await bench.open(WEB).blob(BLOB)
+    assert (other.status, await content(other)) == (MISS, CONTENT)
     body.send(CONTENT)
     body.end()
     assert await content(first) == CONTENT

@@ -357,6 +357,18 @@ async def test_another_image_of_the_same_origin_proves_its_right_to_a_manifest_b
         assert bench.script.take_calls() == []
 
 
+@pytest.mark.parametrize("failure", [NotFound("404"), AccessDenied("403"), Unavailable("405")])
+async def test_a_manifest_that_another_image_has_is_fetched_where_no_head_proves_the_right(
+    bench: Bench, failure: UpstreamError
+) -> None:
+    await bench.hold_tag()
+    bench.script.failures["head", WEB] = failure
+    digest = ONE.descriptor.digest
+    assert (await bench.open(WEB).manifest(digest)).status == MISS
+    assert bench.script.take_calls() == ["head", "get"]
+    assert (await bench.open(WEB).manifest(digest)).status == HIT
+
+
 @pytest.mark.parametrize("failure", [NotFound("none"), AccessDenied("no"), Unavailable("down")])
 async def test_without_the_upstream_s_word_another_image_gets_nothing(bench: Bench, failure: UpstreamError) -> None:
     await bench.hold_tag()
