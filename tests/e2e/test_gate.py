@@ -45,6 +45,7 @@ def seen_earlier(server: Gateway, image: str, digest: str, days: int) -> None:
             (days * DAYS, digest, image),
         )
         assert done.rowcount
+        database.execute("UPDATE history SET began_at = min(began_at, (SELECT min(first_seen) FROM sightings))")
 
 
 def pull_all(server: Gateway, layout: ImageLayout, image: str, group: str = "hub") -> None:
