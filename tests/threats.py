@@ -190,7 +190,44 @@ THREATS = [
         "One reader parses a document as an image, another as an index.",
         "A document must be exactly one of the two, have no duplicate keys, and match the media type it was sent with.",
         ("tests/cache/oci/test_manifest.py",),
-        Disarm("cache/oci/manifest.py", "if index_keys and image_keys:", "if False:"),
+        Disarm("cache/oci/manifest.py", 'if index_keys and (image_keys or "fsLayers" in document):', "if False:"),
+    ),
+    Threat(
+        "documents that depart from the specification",
+        "A field that nobody can read, or null for a list, makes an image that every client pulls a 502.",
+        "A descriptor without a digest is left out, null is absent, and the document is served as it came.",
+        (
+            "tests/cache/oci/test_manifest.py",
+            "tests/e2e/test_found_documents.py::test_what_is_pulled_straight_is_pulled_byte_for_byte",
+        ),
+        Disarm("cache/oci/descriptor.py", "if not isinstance(entry, Mapping):", "if False:"),
+    ),
+    Threat(
+        "headers sent twice",
+        "A proxy repeats or quotes Content-Type or Docker-Content-Digest, and nothing can be pulled through it.",
+        "A value that is repeated or quoted counts once; a digest that is none counts as absent.",
+        (
+            "tests/cache/oci/test_media_types.py",
+            "tests/e2e/test_found_documents.py::test_headers_that_were_sent_twice_or_quoted_say_what_they_say",
+        ),
+        Disarm("cache/oci/media_types.py", "values.pop().strip() if len(values) == 1 else field", "field"),
+    ),
+    Threat(
+        "images of schema 1",
+        "Images in a format that nobody serves any more count as wrong bytes, until their circuit opens.",
+        "They are refused by name, as content that is not there, and count for no circuit, fault or outage.",
+        ("tests/e2e/test_found_documents.py::test_schema_1_is_refused_by_name_and_is_no_fault_of_the_host",),
+        Disarm("cache/upstream/registry_client.py", "if media_type in SCHEMA_1 or", "if False and"),
+    ),
+    Threat(
+        "layers that only their vendor serves",
+        "One such layer makes warming an image fail, although the registry gave all that it has.",
+        "Layers that are not distributable are left to the clients.",
+        (
+            "tests/cache/proxy/test_warming.py::test_layers_that_a_registry_does_not_serve_are_not_fetched",
+            "tests/e2e/test_found_documents.py::test_a_layer_that_its_registry_does_not_serve_fails_no_warming",
+        ),
+        Disarm("cache/proxy/warming.py", "not entry.is_manifest and entry.is_distributable", "not entry.is_manifest"),
     ),
     Threat(
         "pages for content",
@@ -322,7 +359,7 @@ THREATS = [
     Threat(
         "documents without end",
         "A manifest of unlimited size or depth uses up memory and time.",
-        "A manifest is limited to 4 MiB while it is read, 1,000 descriptors and 64 levels.",
+        "A manifest is limited to 4 MiB while it is read, 200,000 brackets, braces and colons, and 64 levels.",
         (
             "tests/cache/upstream/test_registry_client.py::test_a_manifest_of_more_than_four_mebibytes_is_not_read_to_its_end",
             "tests/cache/oci/test_manifest.py",
@@ -346,13 +383,12 @@ THREATS = [
     Threat(
         "bombs",
         "A small compressed body grows without limit when it is decompressed.",
-        "Nothing on the request path decompresses: requests accept identity only, and the raw bytes are hashed.",
-        ("tests/security/test_read_path.py::test_nothing_is_unpacked",),
-        Disarm(
-            "cache/upstream/egress.py",
-            "async for part in response.aiter_raw():",
-            "async for part in response.aiter_bytes():",
+        "Requests accept identity only, and blobs are hashed as they come. A document is decompressed up to its limit.",
+        (
+            "tests/cache/upstream/test_flow.py::test_a_document_is_decompressed_up_to_its_limit_and_no_further",
+            "tests/security/test_read_path.py::test_nothing_is_unpacked_beyond_the_size_of_a_document",
         ),
+        Disarm("cache/upstream/flow.py", "stream.decompress(content, limit + 1)", "stream.decompress(content)"),
     ),
     Threat(
         "ranges without end",

@@ -3,9 +3,8 @@
 The walk names the manifests that it needs; its caller loads them, from memory, a database or an upstream.
 """
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from cache.oci.descriptor import Descriptor
@@ -92,17 +91,16 @@ def references(manifest: Manifest, platforms: Sequence[str] | None = None) -> Se
     """
     if platforms is None or not manifest.children:
         return manifest.references()
-    entries = json.loads(manifest.raw)["manifests"]
-    pairs = list(zip(manifest.children, [entry.get("platform") for entry in entries], strict=True))
+    pairs = manifest.platforms()
     for wanted in platforms:
         if not any(fits(wanted, given) for _, given in pairs):
             raise PlatformMissing(f"it has nothing for {wanted}")
     return [child for child, given in pairs if any(fits(wanted, given) for wanted in platforms)]
 
 
-def fits(wanted: str, given: object) -> bool:
+def fits(wanted: str, given: Mapping[str, object] | None) -> bool:
     """Whether an index entry's `platform` object is for `os/architecture[/variant]`; without a variant any fits."""
-    if wanted == ALL_PLATFORMS or not isinstance(given, dict):
+    if wanted == ALL_PLATFORMS or given is None:
         return True
     parts = wanted.split("/")
     keys = ("os", "architecture", "variant")[: len(parts)]

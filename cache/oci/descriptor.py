@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from cache.oci.digest import Digest
 from cache.oci.errors import DigestInvalid, ManifestInvalid
@@ -25,7 +25,7 @@ class Descriptor:
         media_type, digest, size = document.get("mediaType"), document.get("digest"), document.get("size")
         if not isinstance(media_type, str) or not _is_header_text(media_type):
             raise ManifestInvalid(f"{where}.mediaType must be a media type")
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
+        if not _is_size(size):
             raise ManifestInvalid(f"{where}.size must be a number of bytes")
         if not isinstance(digest, str):
             raise ManifestInvalid(f"{where}.digest must be a digest")
@@ -34,9 +34,37 @@ class Descriptor:
         except DigestInvalid as error:
             raise ManifestInvalid(f"{where}.digest must be sha256: or sha512: and lower-case hexadecimal") from error
 
+    @classmethod
+    def find(cls, entry: object, unnamed: str = "") -> "Descriptor | None":
+        """Read an entry of a document as clients do, who read on where they can; None if its digest cannot be read.
+
+        A size that cannot be read is 0. `unnamed`: the media type of an entry that names none; "" for none, without
+        which there is no descriptor.
+        """
+        if not isinstance(entry, Mapping):
+            return None
+        media_type, digest, size = entry.get("mediaType"), entry.get("digest"), entry.get("size")
+        if not isinstance(media_type, str) or not _is_header_text(media_type):
+            media_type = unnamed
+        if not media_type or not isinstance(digest, str):
+            return None
+        try:
+            return cls(media_type, Digest.parse(digest), size if _is_size(size) else 0)
+        except DigestInvalid:
+            return None
+
     @property
     def is_manifest(self) -> bool:
         return is_manifest(self.media_type)
+
+    @property
+    def is_distributable(self) -> bool:
+        """Whether the registry itself serves it, if it is a layer (image-spec, "Non-Distributable Layers")."""
+        return "nondistributable" not in self.media_type and ".foreign." not in self.media_type
+
+
+def _is_size(size: object) -> TypeGuard[int]:
+    return isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63
 
 
 def _is_header_text(text: str) -> bool:

@@ -8,17 +8,18 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.document import parse_document
 from cache.oci.errors import ManifestInvalid
-from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST, is_index, is_manifest
+from cache.oci.media_types import OCTET_STREAM, is_index, is_manifest
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes; registries SHOULD accept at least this much and may refuse more (distribution-spec, "Pushing Manifests")."""
 
-DESCRIPTOR_LIMIT = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest. `raw` holds the received bytes, which are never serialised again, so their digest stays valid."""
+    """A manifest. `raw` holds the received bytes, which are never serialised again, so their digest stays valid.
+
+    The descriptors are those that can be read: registries serve, and clients pull, documents with others as well.
+    """
 
     descriptor: Descriptor
     raw: bytes
@@ -33,7 +34,9 @@ class Manifest:
         Its detail repeats nothing of the document.
 
         A document with both `manifests` and `config` or `layers` is ambiguous, and a document with a `mediaType` must
-        have been sent with that media type (image-spec, "Media Types Conflicts").
+        have been sent with that media type (image-spec, "Media Types Conflicts"). What stands in no conflict is read as
+        clients read it: null and absent are the same, an empty `mediaType` is none, and a descriptor without a digest
+        of a known algorithm is left out.
         """
         if not is_manifest(media_type):
             raise ManifestInvalid(f"media type {media_type[:100]!r} is not that of a manifest or an index")
@@ -42,11 +45,13 @@ class Manifest:
         document = _load(raw)
         _check_kind(document, media_type)
         own = Descriptor(media_type, Digest.of(raw, algorithm), len(raw))
-        subject = Descriptor.parse(document["subject"], "subject") if document.get("subject") is not None else None
+        subject = Descriptor.find(document.get("subject"))
         if is_index(media_type):
-            return cls(own, raw, children=_descriptors(document, "manifests"), subject=subject)
-        config = Descriptor.parse(document.get("config"), "config")
-        return cls(own, raw, config=config, layers=_descriptors(document, "layers"), subject=subject)
+            return cls(own, raw, children=tuple(child for child, _ in _entries(document)), subject=subject)
+        # A config or a layer is a blob by its place, whether it names its media type or not.
+        config = Descriptor.find(document.get("config"), OCTET_STREAM)
+        found = (Descriptor.find(entry, OCTET_STREAM) for entry in _list(document, "layers"))
+        return cls(own, raw, config=config, layers=tuple(layer for layer in found if layer), subject=subject)
 
     @property
     def memory(self) -> int:
@@ -60,6 +65,10 @@ class Manifest:
         layers.
         """
         return (*((self.config,) if self.config else ()), *self.layers, *self.children)
+
+    def platforms(self) -> list[tuple[Descriptor, Mapping[str, Any] | None]]:
+        """The children, each with the platform that its entry states, read from the document again."""
+        return _entries(parse_document(self.raw)) if self.children else []
 
 
 def _load(raw: bytes) -> Mapping[str, Any]:
@@ -76,22 +85,28 @@ def _check_kind(document: Mapping[str, Any], media_type: str) -> None:
     version = document.get("schemaVersion")
     if not isinstance(version, int) or version != 2:
         raise ManifestInvalid("schemaVersion must be 2")
-    named = document.get("mediaType", media_type)
-    if named != media_type:
+    if document.get("mediaType") not in (None, "", media_type):
         raise ManifestInvalid(f"mediaType is not {media_type}, as which the document was sent")
-    if "mediaType" not in document and media_type not in (OCI_MANIFEST, OCI_INDEX):
-        raise ManifestInvalid("mediaType is missing")
-    index_keys, image_keys = {"manifests"} & document.keys(), {"config", "layers", "fsLayers"} & document.keys()
-    if index_keys and image_keys:
+    index_keys, image_keys = {"manifests"} & document.keys(), {"config", "layers"} & document.keys()
+    if index_keys and (image_keys or "fsLayers" in document):
         raise ManifestInvalid("the document is an image and an index at once")
     if not (index_keys if is_index(media_type) else image_keys):
         raise ManifestInvalid(f"the document does not have the fields of {media_type}")
 
 
-def _descriptors(document: Mapping[str, Any], key: str) -> tuple[Descriptor, ...]:
+def _entries(index: Mapping[str, Any]) -> list[tuple[Descriptor, Mapping[str, Any] | None]]:
+    """The entries of an index that can be read, with their platforms. One without a media type may be an image or a
+    blob, so it is neither."""
+    found = ((Descriptor.find(entry), entry) for entry in _list(index, "manifests"))
+    return [(child, _object(entry.get("platform"))) for child, entry in found if child]
+
+
+def _object(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     entries = document.get(key)
-    if not isinstance(entries, list):
+    if entries is not None and not isinstance(entries, list):
         raise ManifestInvalid(f"{key} must be a list")
-    if len(entries) > DESCRIPTOR_LIMIT:
-        raise ManifestInvalid(f"{key} has {len(entries)} entries, more than {DESCRIPTOR_LIMIT}")
-    return tuple(Descriptor.parse(entry, f"{key}[{place}]") for place, entry in enumerate(entries))
+    return entries or []

@@ -8,6 +8,10 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 OCTET_STREAM = "application/octet-stream"
 
+SCHEMA_1 = frozenset(f"application/vnd.docker.distribution.manifest.v1+{form}" for form in ("json", "prettyjws"))
+"""Media types of Docker's first format of images, which is not served (distribution project, "Image Manifest Version 2,
+Schema 1"). Old registries send it as `application/json`."""
+
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
@@ -34,4 +38,11 @@ def is_manifest(media_type: str) -> bool:
 
 def essence(content_type: str) -> str:
     """`type/subtype` of a Content-Type without its parameters, lower case (RFC 9110, section 8.3.1)."""
-    return content_type.partition(";")[0].strip().lower()
+    return single_value(content_type.partition(";")[0].lower())
+
+
+def single_value(field: str) -> str:
+    """The value of a header field that has one: proxies repeat fields, whose lines are joined by commas, and some
+    registries quote values. Values that differ are returned as they are joined."""
+    values = {value.strip().strip('"') for value in field.split(",")}
+    return values.pop().strip() if len(values) == 1 else field.strip()

@@ -7,7 +7,15 @@ from contextlib import asynccontextmanager
 from cache.download.uncached import UncachedBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
 from cache.store.base import Extent, OpenBlob
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import (
+    AccessDenied,
+    Corrupt,
+    FormatUnsupported,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    UpstreamError,
+)
 
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
@@ -19,6 +27,8 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
     match error:
         case NotFound() | AccessDenied():
             return unknown("the upstream registry has no such image, or does not show it to this gateway")
+        case FormatUnsupported():
+            return unknown(error.reason)
         case RateLimited():
             seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
             return UpstreamUnavailable(error.reason, max(1, min(seconds, RETRY_AFTER_LIMIT)))

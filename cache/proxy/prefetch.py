@@ -10,6 +10,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.manifest import Manifest
+from cache.oci.media_types import is_index
 from cache.runtime.tasks import Tasks
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
@@ -27,16 +28,14 @@ def chosen(manifest: Manifest) -> list[Digest]:
     """Choose the blobs that a client requests next; none for an index, of which a client takes one child.
 
     Large blobs are left until they are requested: they lose only milliseconds, several at once would make the upstream
-    seem slow to a fill, and one that is never requested would be abandoned, and later fetched again.
+    seem slow to a fill, and one that is never requested would be abandoned, and later fetched again. So are those whose
+    size is not known.
     """
-    blobs = [entry for entry in manifest.references() if not entry.is_manifest] if manifest.config else []
-    first = list(dict.fromkeys(blobs))[:BLOBS]
-    return [entry.digest for entry in first if entry.size <= DEFAULT_LIMITS.keep_size and _is_distributable(entry)]
-
-
-def _is_distributable(entry: Descriptor) -> bool:
-    """Whether the registry itself serves a layer (image-spec, "Non-Distributable Layers")."""
-    return "nondistributable" not in entry.media_type and ".foreign." not in entry.media_type
+    first: dict[Descriptor, None] = {}
+    for entry in manifest.references() if not is_index(manifest.descriptor.media_type) else ():
+        if len(first) < BLOBS and not entry.is_manifest:
+            first[entry] = None
+    return [entry.digest for entry in first if 0 < entry.size <= DEFAULT_LIMITS.keep_size and entry.is_distributable]
 
 
 class Prefetcher:

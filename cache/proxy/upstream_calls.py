@@ -24,7 +24,15 @@ from cache.proxy.rights import Rights
 from cache.runtime.fair_queue import Requester
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError, UpstreamOutage
+from cache.upstream.errors import (
+    AccessDenied,
+    Corrupt,
+    FormatUnsupported,
+    NotFound,
+    Unavailable,
+    UpstreamError,
+    UpstreamOutage,
+)
 from cache.values import ReferrersPage, Source, TagPage
 
 T = TypeVar("T")
@@ -192,6 +200,9 @@ class UpstreamCalls:
         except (NotFound, AccessDenied) as error:
             self._shared.outages.end(self._source)
             await self.revoke(error, reference)
+            raise
+        except FormatUnsupported:
+            self._shared.outages.end(self._source)
             raise
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())

@@ -86,7 +86,8 @@ async def matching_tags(source: WarmingSource, pattern: str) -> list[Tag]:
 
 
 async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequence[str], counts: WarmingCounts) -> None:
-    """Fetch everything of one tag or digest that is not cached yet, so an interrupted run is resumed.
+    """Fetch everything of one tag or digest that the registry serves and that is not cached yet, so an interrupted run
+    is resumed. Layers that the registry does not serve are left to the clients, which have them from elsewhere.
 
     Raises what the source raises, QuotaReserved, PlatformMissing.
     """
@@ -100,7 +101,7 @@ async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequen
             raise QuotaReserved
         entries += closure.add(await source.manifest(digest))
         counts.manifests += 1
-    blobs = {entry.digest: entry for entry in entries if not entry.is_manifest}
+    blobs = {entry.digest: entry for entry in entries if not entry.is_manifest and entry.is_distributable}
     missing = [entry for entry in blobs.values() if not source.holds(entry.digest)]
     counts.held += len(blobs) - len(missing)
     slots = asyncio.Semaphore(_CONCURRENT_BLOBS)

@@ -26,6 +26,10 @@ class AccessDenied(UpstreamError):
     """The registry itself refuses, either a fresh token or an anonymous request."""
 
 
+class FormatUnsupported(UpstreamError):
+    """The upstream has the content in a format only that this gateway does not serve; the upstream works."""
+
+
 class UpstreamOutage(UpstreamError):
     """A failure that may be temporary: cached content may be served stale."""
 

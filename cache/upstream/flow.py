@@ -5,6 +5,7 @@ its steps, one in a task and one in a thread.
 """
 
 import asyncio
+import zlib
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from cache.oci.document import OFF_LOOP_BYTES
 from cache.upstream.egress import Egress, Response, body, body_blocking, drop, drop_blocking
-from cache.upstream.errors import UpstreamError
+from cache.upstream.errors import Unavailable, UpstreamError
 
 T = TypeVar("T")
 
@@ -35,7 +36,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read the rest of a response and close it; the result is its bytes, or None if they exceed the limit."""
+    """Read the rest of a response and close it; the result is its bytes, or None if they exceed the limit.
+
+    A document that comes compressed although none is accepted is decompressed, up to the limit.
+    """
 
     response: Response
     limit: int
@@ -68,6 +72,7 @@ Step = Open | Read | Drop | Compute | Wait
 Flow = Generator[Step, Any, T]
 
 _WAIT_LIMIT = 30.0
+_GZIP = b"\x1f\x8b"
 
 
 # The drivers are alike but for `await`, which one function cannot have for tasks and lack for threads. All decisions
@@ -117,7 +122,10 @@ async def _perform(step: Step, egress: Egress) -> Any:
         case Open(method, url, headers, image, redirected):
             return await egress.send(method, url, headers, image, redirected=redirected)
         case Read(response, limit):
-            return _noted(await body(response, limit, egress.timings.body), egress)
+            content = _noted(await body(response, limit, egress.timings.body), egress)
+            if content is None or not is_compressed(response, content):
+                return content
+            return await egress.compute(lambda: decompressed(content, limit))
         case Drop(response):
             return await drop(response)
         case Compute(function, size):
@@ -131,13 +139,34 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
         case Open(method, url, headers, image, redirected, brief):
             return egress.send_blocking(method, url, headers, image, redirected=redirected, brief=brief)
         case Read(response, limit):
-            return _noted(body_blocking(response, limit, egress.timings.body), egress)
+            content = _noted(body_blocking(response, limit, egress.timings.body), egress)
+            return decompressed(content, limit) if content and is_compressed(response, content) else content
         case Drop(response):
             return drop_blocking(response)
         case Compute(function):
             return function()
         case Wait(future):
             return future.result(_WAIT_LIMIT)
+
+
+def is_compressed(response: Response, content: bytes) -> bool:
+    """Whether a body is gzip as the response states; some state it for what they have decompressed."""
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    return coding in ("gzip", "x-gzip") and content.startswith(_GZIP)
+
+
+def decompressed(content: bytes, limit: int) -> bytes | None:
+    """The bytes of a gzip body, or None if they exceed the limit. Raises Unavailable if it is broken."""
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = stream.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise Unavailable("the compressed document is broken") from error
+    if len(plain) > limit:
+        return None
+    if not stream.eof:
+        raise Unavailable("the compressed document ended early")
+    return plain
 
 
 def _noted(content: bytes | None, egress: Egress) -> bytes | None:

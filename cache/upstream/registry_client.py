@@ -11,12 +11,12 @@ from cache.oci.digest import Digest
 from cache.oci.document import parse_document
 from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
-from cache.oci.media_types import ACCEPTED, OCI_INDEX, essence, is_manifest
+from cache.oci.media_types import ACCEPTED, OCI_INDEX, SCHEMA_1, essence, is_manifest, single_value
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response, drop
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable
+from cache.upstream.errors import AccessDenied, Corrupt, FormatUnsupported, NotFound, RateLimited, Unavailable
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
 from cache.upstream.lists import next_page, tag_names
@@ -81,10 +81,8 @@ class RegistryClient:
         media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
         if not is_manifest(media_type) or size is None:
             return None
-        try:
-            return Descriptor(media_type, Digest.parse(response.headers.get("docker-content-digest", "")), size)
-        except DigestInvalid:
-            return None
+        digest = _stated_digest(response)
+        return Descriptor(media_type, digest, size) if digest else None
 
     async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
         """Fetch a manifest, verified against the requested digest, else against the one that the upstream names."""
@@ -178,7 +176,7 @@ class RegistryClient:
         response = yield from self._request(RequestKind.PULL, image, "GET", path, {"Accept": _ACCEPT})
         media_type = essence(response.headers.get("content-type", ""))
         if not is_manifest(media_type):
-            yield Drop(response)
+            yield from self._refuse_schema_1(response, media_type, f"{image}:{reference}")
             fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
             sent = media_type if media_type in _NAMED_TYPES else "another media type" if media_type else "no media type"
             raise Corrupt(f"{self.host} responded with {sent} for a manifest", fault)
@@ -188,9 +186,19 @@ class RegistryClient:
             raise Corrupt(f"the manifest ended early: {error.reason}", Fault.BROKEN) from error
         if raw is None:
             raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
-        promised = reference if isinstance(reference, Digest) else self._promised(response)
+        promised = reference if isinstance(reference, Digest) else _stated_digest(response)
         manifest: Manifest = yield Compute(lambda: self._verified(image, media_type, raw, promised), len(raw))
         return manifest
+
+    def _refuse_schema_1(self, response: Response, media_type: str, name: str) -> Flow[None]:
+        """Close a response that is no manifest. Raises FormatUnsupported for Docker's schema 1, by its media type or,
+        as `application/json`, by its document."""
+        raw = (yield Read(response, SIZE_LIMIT)) if media_type == "application/json" else (yield Drop(response))
+        if media_type in SCHEMA_1 or (yield Compute(lambda: _schema_version(raw or b"") == 1, len(raw or b""))):
+            raise FormatUnsupported(
+                f"{self.host} has {name} only in Docker's old schema 1 format, which is not served: push it there "
+                "again with a current client"
+            )
 
     def _verified(self, image: RepositoryName, media_type: str, raw: bytes, promised: Digest | None) -> Manifest:
         """Parse a manifest that has the promised digest. Raises Corrupt."""
@@ -202,13 +210,6 @@ class RegistryClient:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
             raise Corrupt(f"{self.host} sent an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
-
-    def _promised(self, response: Response) -> Digest | None:
-        header = response.headers.get("docker-content-digest")
-        try:
-            return Digest.parse(header) if header else None
-        except DigestInvalid as error:
-            raise Corrupt(f"{self.host} sent a manifest with an invalid digest") from error
 
     def _get_json(
         self,
@@ -344,6 +345,22 @@ def _refuse_echo(url: str, authorization: str | None) -> None:
     secret = (authorization or "").rpartition(" ")[2].lower()
     if secret and secret in urlsplit(url).netloc.lower():
         raise ValueError("the location repeats the credential")
+
+
+def _stated_digest(response: Response) -> Digest | None:
+    """The digest that a response states; None if it states none, or one that is none."""
+    try:
+        return Digest.parse(single_value(response.headers.get("docker-content-digest", "")).lower())
+    except DigestInvalid:
+        return None
+
+
+def _schema_version(raw: bytes) -> object:
+    try:
+        document = parse_document(raw)
+    except ValueError:
+        return None
+    return document.get("schemaVersion") if isinstance(document, dict) else None
 
 
 def _start_of(response: Response, part: Part | Rest | None) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from cache.oci.closure import fits
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
@@ -210,10 +211,8 @@ def _pull(profile: ClientProfile, pull: ReplayedPull, target: PullTarget) -> Non
 
 def _choose(index: Manifest) -> Descriptor | None:
     """The child for linux/amd64, else the first that is an image; None without one."""
-    entries = json.loads(index.raw).get("manifests", [])
-    for child, entry in zip(index.children, entries, strict=True):
-        platform = entry.get("platform") or {}
-        if child.is_manifest and platform.get("os") == "linux" and platform.get("architecture") == "amd64":
+    for child, platform in index.platforms():
+        if child.is_manifest and platform is not None and fits("linux/amd64", platform):
             return child
     return next((child for child in index.children if child.is_manifest), None)
 
@@ -270,7 +269,7 @@ def _check_blob(response: ClientResponse, blob: Descriptor) -> None:
     _require(response, "X-Cache")
     if "Content-Encoding" in response.headers:
         raise ResponseWrong(f"{response.request} has a Content-Encoding", "do not let a proxy compress below /v2")
-    if not blob.digest.holds_for(response.body) or len(response.body) != blob.size:
+    if not blob.digest.holds_for(response.body) or blob.size not in (0, len(response.body)):
         raise ResponseWrong(f"{response.request} has a body that does not match this digest", _PROXY_REMEDY)
 
 

@@ -108,6 +108,17 @@ async def test_cached_blobs_are_not_fetched_again() -> None:
     assert (counts.manifests, counts.fetched, counts.held) == (1, 2, 1)
 
 
+async def test_layers_that_a_registry_does_not_serve_are_not_fetched() -> None:
+    types = ["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"]
+    types += [f"application/vnd.oci.image.layer.nondistributable.v1.tar{form}" for form in ("", "+gzip", "+zstd")]
+    for media_type in types:
+        foreign, blobs = image("foreign", 2, media_type)
+        source, counts = MemorySource(foreign), WarmingCounts()
+        await warm(source, LATEST, ["*"], counts)
+        assert source.fetched_blobs == [next(iter(blobs))]
+        assert (counts.fetched, counts.held) == (1, 0)
+
+
 async def test_one_blob_that_fails_does_not_keep_the_others_away() -> None:
     source, counts = MemorySource(A), WarmingCounts()
     source.failing = next(iter(A_BLOBS))

@@ -1,13 +1,16 @@
 """Flows: work on documents, which a task does elsewhere where it may take long."""
 
+import gzip
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from cache.oci.document import OFF_LOOP_BYTES
 from cache.upstream.egress import Egress
-from cache.upstream.flow import Compute, Flow, carry_out, carry_out_blocking
+from cache.upstream.errors import Unavailable
+from cache.upstream.flow import Compute, Flow, carry_out, carry_out_blocking, decompressed
 from cache.upstream.reach import Reach
 
 
@@ -40,3 +43,15 @@ async def test_an_error_is_raised_inside_the_flow(size: int) -> None:
     egress = Egress(Reach())
     assert await carry_out(flow(), egress) == "no"
     await egress.close()
+
+
+def test_a_document_is_decompressed_up_to_its_limit_and_no_further() -> None:
+    bomb = gzip.compress(bytes(100_000_000))
+    tracemalloc.start()
+    assert decompressed(bomb, 1_000_000) is None
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert decompressed(gzip.compress(b"text"), 4) == b"text"
+    assert decompressed(gzip.compress(b"text"), 3) is None
+    with pytest.raises(Unavailable, match="ended early"):
+        decompressed(gzip.compress(b"text")[:-1], 4)

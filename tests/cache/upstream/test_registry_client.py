@@ -1,6 +1,7 @@
 """RegistryClient against real sockets, plain and with TLS."""
 
 import asyncio
+import gzip
 import json
 import socket
 import ssl
@@ -367,6 +368,25 @@ async def test_without_a_digest_header_a_manifest_by_tag_is_taken_as_it_is(liar:
     assert await connect(liar.url).get_manifest(APP, LATEST) == MANIFEST
 
 
+@pytest.mark.parametrize("header", ["nonsense", "sha256:0000", f"{MANIFEST.descriptor.digest}, sha256:{64 * '0'}"])
+async def test_a_digest_header_that_is_no_digest_counts_as_none(liar: Liar, connect: Connect, header: str) -> None:
+    liar.offer_manifest("latest", OCI_MANIFEST, MANIFEST.raw)
+    liar.behave("/manifests/", lies.digest_header(header))
+    assert await connect(liar.url).get_manifest(APP, LATEST) == MANIFEST
+
+
+async def test_a_document_that_comes_compressed_is_decompressed(upstream: Liar, connect: Connect) -> None:
+    """Though identity is requested, some compress documents: https://github.com/quay/quay/issues/1310."""
+    upstream.offer_manifest("latest", OCI_MANIFEST, MANIFEST.raw)
+    client = connect(upstream.url)
+    for coding in ("gzip", "x-gzip", "GZIP"):
+        packed = Lie(headers={"Content-Encoding": coding}, body=gzip.compress(MANIFEST.raw))
+        upstream.behave("/manifests/", packed)
+        assert await client.get_manifest(APP, LATEST) == MANIFEST
+    upstream.behave("/manifests/", Lie(headers={"Content-Encoding": "gzip"}))
+    assert await client.get_manifest(APP, LATEST) == MANIFEST  # the body is not what the header says
+
+
 async def test_a_manifest_by_sha512_keeps_that_digest(liar: Liar, connect: Connect) -> None:
     manifest = manifest_of("one", "sha512")
     liar.manifests[str(manifest.descriptor.digest)] = (OCI_MANIFEST, manifest.raw)
@@ -383,10 +403,12 @@ async def test_a_manifest_by_sha512_keeps_that_digest(liar: Liar, connect: Conne
         (lies.media_type(""), "no media type"),
         (lies.media_type("application/json"), "application/json"),
         (lies.media_type(OCI_INDEX), "invalid manifest"),
-        (lies.encoded(), "does not match the digest"),
+        (Lie(headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b\x08"), "ended early"),
+        (Lie(headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b" + bytes(20)), "ended early"),
+        (Lie(headers={"Content-Encoding": "gzip"}, body=gzip.compress(bytes(SIZE_LIMIT + 1))), "more than"),
+        (Lie(headers={"Content-Encoding": "br"}, body=b"\x0b"), "does not match the digest"),
         (lies.short(10), "ended early"),
         (lies.unfinished(10), "ended early"),
-        (lies.digest_header("nonsense"), "an invalid digest"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
