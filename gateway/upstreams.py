@@ -270,7 +270,8 @@ class Upstreams:
         whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
         known = find_registry(source.origin.host)
         quota = Quota(self.ledger, source, upstream.name, whom, known is not None and known.free_checks)
-        return RegistryClient(source, upstream.url, egress, tokens, quota)
+        truthful = known is not None and known.truthful_heads
+        return RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful)
 
     def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
         if source.credential.is_anonymous:

@@ -20,6 +20,7 @@ from tests.faults.table import section
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "tests" / "THREATS.md"
 
+PUBLIC = "tests/cache/proxy/test_public_registries.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -74,8 +75,8 @@ THREATS = [
             "tests/cache/upstream/test_registry_client.py::test_five_redirects_are_followed_and_no_more",
         ),
         Disarm(
-            "cache/upstream/registry_client.py",
-            "own = own and origin_of(url) == self.source.origin",
+            "cache/upstream/exchange.py",
+            "own = own and origin_of(url) == self._source.origin",
             "own = own or bool(url)",
         ),
     ),
@@ -239,8 +240,8 @@ THREATS = [
         ),
         Disarm(
             "cache/upstream/registry_client.py",
-            '(response.headers.get("content-type", "")) == "text/html":',
-            "(str()) == '1':",
+            'return essence(response.headers.get("content-type", "")) == "text/html"',
+            "return False",
         ),
     ),
     Threat(
@@ -296,6 +297,73 @@ THREATS = [
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
         Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
+    ),
+    Threat(
+        "a HEAD that proves nothing",
+        "A registry refuses HEAD, or says little to it: shared layers are refused, and rights of private images are lost.",
+        "Only what a GET says counts, where a HEAD is refused or says less than it must; an outage is no reason for one.",
+        (
+            f"{PUBLIC}::test_a_right_to_a_shared_blob_is_proved_by_get_where_head_says_less",
+            f"{PUBLIC}::test_no_right_is_won_or_lost_by_a_head_that_proves_nothing",
+            f"{PUBLIC}::test_a_tag_whose_head_is_refused_is_found_and_seen_to_move",
+        ),
+        Disarm(
+            "cache/upstream/statements.py",
+            "return (400 <= status < 500 and status != 429) or status == 501",
+            "return False",
+        ),
+    ),
+    Threat(
+        "refusals of no registry",
+        "A page of a proxy, or the target of a redirect, refuses a request, and what is cached of the image is lost.",
+        "A refusal counts only in a registry's own words: its header, or an `errors` array; 401 and 403 from its host.",
+        (
+            f"{PUBLIC}::test_what_no_registry_says_takes_nothing_and_is_not_remembered",
+            f"{PUBLIC}::test_a_refusal_behind_a_redirect_leaves_what_is_held",
+        ),
+        Disarm(
+            "cache/upstream/statements.py",
+            "return API_VERSION_HEADER in headers or _is_error_document(body)",
+            "return True",
+        ),
+    ),
+    Threat(
+        "an expired password",
+        "A password runs out, and the registry's refusals wipe every private image that was cached with it.",
+        "A refusal counts for the image only if /v2/ accepts the credential; else the credential fails, an outage.",
+        (f"{PUBLIC}::test_a_password_that_ran_out_is_an_outage_until_the_next_one",),
+        Disarm(
+            "cache/upstream/exchange.py",
+            "if self.tokens.has_credential and heard.authorization is not None:",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "refusals taken for an outage",
+        "A private image is refused to a good credential, and stays readable because that passes for an outage.",
+        "Where /v2/ accepts the credential, the refusal of a live token is the image's, and its rights are revoked.",
+        (f"{PUBLIC}::test_an_image_that_the_registry_refuses_to_a_good_credential_is_lost",),
+        Disarm(
+            "cache/upstream/exchange.py", "if status in _REFUSED:\n            error", "if status:\n            error"
+        ),
+    ),
+    Threat(
+        "a dead token in other words",
+        "An expired token is refused with 400 or 403, which passes for a refusal of the image or an outage.",
+        "A refusal is believed only after the token was renewed once.",
+        (f"{PUBLIC}::test_a_dead_token_is_renewed_however_it_is_refused",),
+        Disarm("cache/upstream/exchange.py", "heard.authorization is not None and status in _REFUSED", "False"),
+    ),
+    Threat(
+        "a guest that learns a password",
+        "A redirect leads to a registry that demands a token of its own, and its token service receives our password.",
+        "Such a registry gets an anonymous token, and never the upstream's credential.",
+        (f"{PUBLIC}::test_a_redirect_s_target_that_demands_a_token_gets_an_anonymous_one",),
+        Disarm(
+            "cache/upstream/tokens.py",
+            "return Tokens(origin, self._token_hosts, lambda: None,",
+            "return Tokens(origin, self._token_hosts, self._credential,",
+        ),
     ),
     Threat(
         "rights that were lost",
@@ -937,7 +1005,7 @@ THREATS = [
         (
             "tests/cache/upstream/test_registry_client.py::test_a_target_of_redirects_that_fails_images_is_still_sent_requests_for_others",
         ),
-        Disarm("cache/upstream/registry_client.py", "blamed, redirected=not own)", "blamed, redirected=False)"),
+        Disarm("cache/upstream/exchange.py", "blamed, redirected=not own)\n            if", "blamed)\n            if"),
     ),
     Threat(
         "wrong bytes of one image",

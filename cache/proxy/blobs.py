@@ -21,7 +21,7 @@ from cache.repository import COALESCED, HIT, MISS, FoundBlob, FoundManifest, Fou
 from cache.store.base import OpenBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, NotFound
+from cache.upstream.errors import AccessDenied, NoStatement, NotFound
 from cache.values import Outcome
 
 
@@ -162,7 +162,7 @@ class ProxiedBlobs:
                 await flight.admitted(self._shared.flights.places.limits.wait)
                 await follower.started()
                 proved = await self._prove_right_to(flight) or proved
-            except (NotFound, AccessDenied) as error:
+            except (NotFound, AccessDenied, NoStatement) as error:
                 follower.close()
                 if flight.image == self._image or flight.error is None:
                     await self._calls.revoke(error, digest)

@@ -11,6 +11,7 @@ from cache.upstream.errors import (
     AccessDenied,
     Corrupt,
     FormatUnsupported,
+    NoStatement,
     NotFound,
     RateLimited,
     Unavailable,
@@ -27,7 +28,7 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
     match error:
         case NotFound() | AccessDenied():
             return unknown("the upstream registry has no such image, or does not show it to this gateway")
-        case FormatUnsupported():
+        case FormatUnsupported() | NoStatement():
             return unknown(error.reason)
         case RateLimited():
             seconds = RETRY_AFTER if error.retry_after is None else error.retry_after

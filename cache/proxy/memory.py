@@ -16,6 +16,10 @@ from cache.values import Outcome, Source
 
 T = TypeVar("T")
 
+REFUSAL_SHARE = 5
+"""A refusal is remembered for this fraction of the time for which an absence is: many registries refuse what they do
+not have, but what they refuse may be granted at any moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Recent:
@@ -62,20 +66,21 @@ class RecentManifests:
 
 
 class Absences:
-    """References that an upstream does not have. Bounded in number; all hold for the same time, so the oldest expire
-    first."""
+    """References that an upstream does not have, or does not show. Bounded in number; all of a kind hold for the same
+    time, so the oldest expire first."""
 
     def __init__(self, ttl: timedelta, limit: int = 10_000) -> None:
         self._ttl = ttl
         self._limit = limit
-        self._noted: dict[Hashable, datetime] = {}
+        self._noted: dict[Hashable, tuple[datetime, timedelta]] = {}
 
     def __len__(self) -> int:
         return len(self._noted)
 
-    def note(self, key: Hashable, now: datetime) -> None:
+    def note(self, key: Hashable, now: datetime, *, briefly: bool = False) -> None:
+        """Remember an absence. `briefly`: it was a refusal, which a grant may end, so it holds for less time."""
         self._noted.pop(key, None)
-        self._noted[key] = now
+        self._noted[key] = now, self._ttl / REFUSAL_SHARE if briefly else self._ttl
         while self._noted and (len(self._noted) > self._limit or not self._is_recent(next(iter(self._noted)), now)):
             del self._noted[next(iter(self._noted))]
 
@@ -84,7 +89,8 @@ class Absences:
 
     def _is_recent(self, key: Hashable, now: datetime) -> bool:
         """Whether an absence holds at this moment; one of the future was noted by a clock that was wrong."""
-        return timedelta(0) <= now - self._noted[key] < self._ttl
+        noted_at, ttl = self._noted[key]
+        return timedelta(0) <= now - noted_at < ttl
 
     def forget(self, key: Hashable) -> None:
         """Drop an absence, since the reference was found or is to be looked up anew."""

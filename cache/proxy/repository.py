@@ -165,7 +165,7 @@ class ProxiedRepository:
         if pointer is None or held is None:
             manifest, _ = await self._calls.manifest(SharedCall.GET_MANIFEST, tag, partial(self._get, tag))
         else:
-            revalidate = partial(self._revalidate, pointer, stale_allowed=False)
+            revalidate = partial(self._revalidate, pointer, held, stale_allowed=False)
             moved, _ = await self._calls.manifest(SharedCall.REVALIDATE_TAG, tag, revalidate)
             manifest = moved or held
         return Refreshed(pointer.target.digest if pointer else None, manifest)
@@ -219,7 +219,7 @@ class ProxiedRepository:
         stale_allowed, now = freshness is Freshness.REVALIDATE, self._shared.clock()
         if stale_allowed and self._saving() is not SavingMode.NONE and fresh_while_saving(pointer, now, rule):
             return FoundManifest(held, HIT)
-        revalidate = partial(self._revalidate, pointer, stale_allowed=stale_allowed)
+        revalidate = partial(self._revalidate, pointer, held, stale_allowed=stale_allowed)
         task, first = self._calls.share(SharedCall.REVALIDATE_TAG, pointer.tag, revalidate)
         await asyncio.wait({task}, timeout=self._wait_limit(stale_allowed=stale_allowed))
         if task.done():
@@ -287,8 +287,9 @@ class ProxiedRepository:
             await self._rights.record(manifest, link)
         self._shared.absences.forget(reference_key(self._source, self._image, reference))
 
-    async def _revalidate(self, pointer: TagPointer, *, stale_allowed: bool) -> Manifest | None:
-        """The manifest that the tag points to now; None while it still points to what is held.
+    async def _revalidate(self, pointer: TagPointer, held: Manifest, *, stale_allowed: bool) -> Manifest | None:
+        """The manifest that the tag points to now; None while it still points to what is held, as a HEAD shows or,
+        where that proves nothing, a GET.
 
         When the upstream's limit is nearly used up, the rest is kept for images that are not cached.
         """
@@ -297,15 +298,18 @@ class ProxiedRepository:
         # A tag that may be served stale needs no mirror, which may be behind.
         client, requested_at = self._client.primary if stale_allowed else self._client, self._shared.clock()
         target = await client.head_manifest(self._image, pointer.tag)
-        if target and target.digest == pointer.target.digest:
+        if target is None or target.digest != held.descriptor.digest:
+            if self._client.quota.saving_mode() is SavingMode.SCARCE:
+                raise self._client.quota.saving_refusal()
+            if target:
+                manifest = await self._client.get_manifest(self._image, target.digest)
+            else:
+                manifest = await client.get_manifest(self._image, pointer.tag, held)
+        else:
+            manifest = held
+        if manifest.descriptor.digest == held.descriptor.digest:
             await self._rights.record(replace(pointer, checked_at=requested_at))
             return None
-        if self._client.quota.saving_mode() is SavingMode.SCARCE:
-            raise self._client.quota.saving_refusal()
-        if target:
-            manifest = await self._client.get_manifest(self._image, target.digest)
-        else:
-            manifest = await client.get_manifest(self._image, pointer.tag)
         await self._record(manifest, pointer.tag, requested_at)
         return manifest
 

@@ -6,7 +6,8 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 
 - `has`: a link exists, so no request to the upstream is needed.
 - `provable`: cached bytes were sent by the image's own origin. Then one HEAD to the upstream, with the credential
-  of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). The client gets what it would
+  of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Where a HEAD is refused, or
+  says less than it must, it proves nothing and takes nothing: a GET decides. The client gets what it would
   get if nobody had the bytes: the same wait for its turn, the same refusals, MISS. Bytes of another origin prove
   nothing, and neither does a manifest that lists the digest, nor a mirror's response to a HEAD.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
@@ -69,7 +70,8 @@ class Rights:
         return self._index.known_at(self._source.registry, digest)
 
     async def confirm_blob(self, digest: Digest) -> None:
-        """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name. Raises UpstreamError."""
+        """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name, or a GET where that proves
+        nothing. Raises UpstreamError."""
         async with self._proof_in_time():
             await self._client.primary.head_blob(self._image, digest)
 
@@ -81,8 +83,8 @@ class Rights:
     async def prove_manifest(self, digest: Digest) -> bool:
         """Send the upstream itself a HEAD for a cached manifest, and record the right. Raises UpstreamError.
 
-        False if the upstream confirmed another digest or none: then only a GET proves the right. RateLimited is raised
-        when a GET would be refused, although a HEAD may be free: what is cached for others must not show.
+        False if the HEAD names another digest or proves nothing: then only a GET proves the right. RateLimited is
+        raised when a GET would be refused, although a HEAD may be free: what is cached for others must not show.
         """
         if self._client.pause(RequestKind.PULL):
             self._client.quota.check(RequestKind.PULL)
@@ -155,7 +157,7 @@ class Rights:
         image, upstream = self._image, self._client.primary
         tags = (await self._index.holdings(self._source, image)).tags[:1]
         questions: list[Callable[[], Awaitable[object]]] = [
-            *(partial(upstream.head_manifest, image, tag) for tag in tags),
+            *(partial(self._look_up, tag) for tag in tags),
             partial(upstream.tags, image, "n=1"),
         ]
         refused = False
@@ -172,6 +174,11 @@ class Rights:
                 return
         if refused:
             await self._index.forget(self._source, self._image)
+
+    async def _look_up(self, tag: Tag) -> None:
+        """Return if the upstream itself has a tag and shows it. Raises UpstreamError."""
+        if await self._client.primary.head_manifest(self._image, tag) is None:
+            await self._client.primary.get_manifest(self._image, tag)
 
 
 async def record_arrival(index: Index, flight: Flight) -> None:

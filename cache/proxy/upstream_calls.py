@@ -28,6 +28,7 @@ from cache.upstream.errors import (
     AccessDenied,
     Corrupt,
     FormatUnsupported,
+    NoStatement,
     NotFound,
     Unavailable,
     UpstreamError,
@@ -204,6 +205,8 @@ class UpstreamCalls:
         except FormatUnsupported:
             self._shared.outages.end(self._source)
             raise
+        except NoStatement:
+            raise
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())
             if isinstance(error, Corrupt):
@@ -223,9 +226,11 @@ class UpstreamCalls:
             await asyncio.shield(task)
 
     def manifest_refusal(self, error: UpstreamError, reference: Tag | Digest) -> RegistryError:
-        """The error for a manifest; that the registry does not have it is remembered for a while."""
+        """The error for a manifest; that the registry does not have it is remembered for a while, that it refuses it
+        for a shorter one."""
         if isinstance(error, NotFound | AccessDenied):
-            self._shared.absences.note(reference_key(self._source, self._image, reference), self._shared.clock())
+            key, refused = reference_key(self._source, self._image, reference), isinstance(error, AccessDenied)
+            self._shared.absences.note(key, self._shared.clock(), briefly=refused)
         return refusal(error, ManifestUnknown)
 
     async def _settle(

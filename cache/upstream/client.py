@@ -61,13 +61,20 @@ class UpstreamClient(Protocol):
         """Seconds until a request of this kind may be sent."""
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """Fetch the reference's target; None if the response does not state it (not all registries send a digest)."""
+        """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
+        GET tells whether it exists."""
 
-    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
-        """The manifest, verified against the requested digest, else against the one that the upstream names."""
+    async def get_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+    ) -> Manifest:
+        """The manifest, verified against the requested digest, else against the one that the upstream names.
+
+        `held`: returned if the upstream confirms that it is still what the reference means.
+        """
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Size of the blob in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page."""
+        """Size of the blob in bytes, by HEAD or, where that proves nothing, by a GET; None if the upstream does not
+        state it. Raises Corrupt for an HTML page."""
 
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None

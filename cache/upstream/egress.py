@@ -21,8 +21,8 @@ from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, Requ
 from cache.upstream.errors import Unavailable
 from cache.upstream.kept_connections import CREDENTIAL
 from cache.upstream.reach import Reach
-from cache.upstream.refusals import speaks_for_registry
 from cache.upstream.resolver import Resolver
+from cache.upstream.statements import speaks_for_registry
 from cache.upstream.transport import (
     AddressCheck,
     AddressRefused,
@@ -60,12 +60,18 @@ class Traffic(Protocol):
     def received(self, size: int) -> None:
         """Report bytes of bodies as they came over the wire."""
 
+    def credential_refused(self) -> None:
+        """Report that our credential was refused, whatever it is used for."""
+
 
 class _Unwatched:
     def requested(self, method: str, status: int | None) -> None:
         pass
 
     def received(self, size: int) -> None:
+        pass
+
+    def credential_refused(self) -> None:
         pass
 
 

@@ -48,6 +48,15 @@ class Unavailable(UpstreamOutage):
         return type(self)(self.reason, self.retry_after)
 
 
+class CredentialRefused(Unavailable):
+    """The upstream, or its token service, refuses our credential for every use: it is wrong, or it has expired."""
+
+
+class NoStatement(UpstreamOutage):
+    """A refusal that no registry wrote, which says nothing about the content: what is held may be served stale. What is
+    not held counts as absent, for this request alone."""
+
+
 class RateLimited(UpstreamOutage):
     """The upstream's limit on requests is used up. `retry_after`: seconds until the next request; None if unknown."""
 

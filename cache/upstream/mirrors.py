@@ -79,8 +79,10 @@ class MirroredClient:
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return await self._first(reference, lambda client: client.head_manifest(image, reference))
 
-    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
-        return await self._first(reference, lambda client: client.get_manifest(image, reference))
+    async def get_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+    ) -> Manifest:
+        return await self._first(reference, lambda client: client.get_manifest(image, reference, held))
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         return await self._first(digest, lambda client: client.head_blob(image, digest))

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -13,24 +13,23 @@ from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, SCHEMA_1, essence, is_manifest, single_value
 from cache.oci.names import RepositoryName, Tag
-from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
+from cache.upstream.allowance import RequestKind
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
-from cache.upstream.egress import Egress, Response, drop
-from cache.upstream.errors import AccessDenied, Corrupt, FormatUnsupported, NotFound, RateLimited, Unavailable
-from cache.upstream.flow import Compute, Drop, Flow, Open, Read, carry_out, carry_out_blocking
+from cache.upstream.egress import Egress, Response
+from cache.upstream.errors import Corrupt, FormatUnsupported, NotFound, Unavailable
+from cache.upstream.exchange import Exchange, RegistryRequest
+from cache.upstream.flow import Compute, Drop, Flow, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
 from cache.upstream.lists import next_page, tag_names
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
-from cache.upstream.refusals import ERROR_LIMIT, may_speak_for_registry, speaks_for_registry
+from cache.upstream.statements import Meaning, lacks_referrers
 from cache.upstream.tokens import Tokens
-from cache.upstream.urls import origin_of, redirect_target, root_of
+from cache.upstream.urls import origin_of, root_of
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")
 
-REDIRECT_LIMIT = 5
-_REDIRECTS = (301, 302, 303, 307, 308)
 _ACCEPT = ", ".join(ACCEPTED)
 _NAMED_TYPES = ("text/html", "text/plain", "application/json", "application/octet-stream")
 """Media types that a reason names; any other may be any text."""
@@ -41,12 +40,23 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 class RegistryClient:
     """Client of one upstream with one credential. Raises only UpstreamError."""
 
-    def __init__(self, source: Source, url: str, egress: Egress, tokens: Tokens, quota: Quota | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        url: str,
+        egress: Egress,
+        tokens: Tokens,
+        quota: Quota | None = None,
+        *,
+        truthful_heads: bool = False,
+    ) -> None:
+        """`truthful_heads`: whether the registry refuses a HEAD of a manifest only where it refuses a GET."""
         self.source = source
         self.quota = quota or Quota(Ledger(), source)
         self._url = root_of(url)
         self._egress = egress.with_credential(source.credential)
         self._tokens = tokens
+        self._exchange = Exchange(source, self._url, self._egress, tokens, self.quota, truthful_heads=truthful_heads)
 
     @property
     def host(self) -> str:
@@ -74,27 +84,49 @@ class RegistryClient:
         return self.quota.pause(kind)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        """Fetch the reference's target; None if the response does not state it (not all registries send a digest)."""
-        flow = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
-        response = await carry_out(flow, self._egress)
-        await drop(response)
+        """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
+        GET tells whether it exists."""
+        request = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
+        response = await carry_out(self._exchange.head(request), self._egress)
+        if response is None:
+            return None
         media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
-        if not is_manifest(media_type) or size is None:
+        if not is_manifest(media_type) or not size:
             return None
         digest = _stated_digest(response)
         return Descriptor(media_type, digest, size) if digest else None
 
-    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
-        """Fetch a manifest, verified against the requested digest, else against the one that the upstream names."""
-        return await carry_out(self._get_manifest(image, reference), self._egress)
+    async def get_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+    ) -> Manifest:
+        """Fetch a manifest, verified against the requested digest, else against the one that the upstream names.
+
+        `held`: returned if the upstream confirms that it is still what the reference means.
+        """
+        return await carry_out(self._get_manifest(image, reference, held), self._egress)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        """Fetch the blob's size in bytes; None if the upstream does not state it. Raises Corrupt for an HTML page,
-        which proves no right."""
-        response = await carry_out(self._request(RequestKind.CONTENT, image, "HEAD", f"blobs/{digest}"), self._egress)
-        await drop(response)
+        """Fetch the blob's size in bytes by HEAD or, where that proves nothing, by a GET of its first byte; None if the
+        upstream does not state it. Raises Corrupt for an HTML page, which proves no right."""
+        return await carry_out(self._head_blob(image, digest), self._egress)
+
+    def _head_blob(self, image: RepositoryName, digest: Digest) -> Flow[int | None]:
+        path = f"blobs/{digest}"
+        response = yield from self._exchange.head(self._request(RequestKind.CONTENT, image, "HEAD", path, {}))
+        if response is not None and not _is_page(response):
+            size = content_length(response)
+            if size or (size == 0 and digest.holds_for(b"")):
+                return size
+        first_byte = {"Range": "bytes=0-0"}
+        response = yield from self._exchange.content(self._request(RequestKind.CONTENT, image, "GET", path, first_byte))
+        yield Drop(response)
         self._refuse_page(response, digest)
-        return content_length(response)
+        if response.status_code == 200:
+            return content_length(response)
+        if response.status_code != 206:
+            raise Unavailable(f"{self.host} responded with {response.status_code} to a request for a blob")
+        given = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip().lower())
+        return int(given[3]) if given else None
 
     @contextmanager
     def open_blob(
@@ -107,8 +139,8 @@ class RegistryClient:
         """
         headers = {"Range": part.range} if part else {}
         kind = RequestKind.PART if part else RequestKind.CONTENT
-        flow = self._request(kind, image, "GET", f"blobs/{digest}", headers)
-        response = carry_out_blocking(flow, self._egress)
+        request = self._request(kind, image, "GET", f"blobs/{digest}", headers)
+        response = carry_out_blocking(self._exchange.content(request), self._egress)
         stream: ResponseBlobStream | None = None
         try:
             self._refuse_page(response, digest)
@@ -124,7 +156,7 @@ class RegistryClient:
 
     def _refuse_page(self, response: Response, digest: Digest) -> None:
         """Raise Corrupt for an HTML page instead of a blob."""
-        if essence(response.headers.get("content-type", "")) == "text/html":
+        if _is_page(response):
             raise Corrupt(f"{self.host} responded with an HTML page for blob {digest}", Fault.HTML)
 
     async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
@@ -142,18 +174,31 @@ class RegistryClient:
         return await carry_out(self._referrers(image, digest, query), self._egress)
 
     def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
-        try:
-            path = f"referrers/{digest}{query}"
-            manifests, size, response = yield from self._get_json(image, path, self._descriptors, OCI_INDEX)
+        request = self._request(RequestKind.CONTENT, image, "GET", f"referrers/{digest}{query}", {"Accept": OCI_INDEX})
+        heard = yield from self._exchange.hear(request)
+        response = heard.response
+        if not lacks_referrers(response.status_code, response.headers, heard.meaning, own=heard.own):
+            if heard.meaning is not Meaning.CONTENT:
+                yield from self._exchange.refuse(heard, request)
+            manifests, size = yield from self._read_json(response, self._descriptors)
             return ReferrersPage(manifests, "artifactType" in response.headers.get("oci-filters-applied", ""), size)
+        yield Drop(response)
+        tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
+        try:
+            raw = (yield from self._get_manifest(image, tag)).raw
         except NotFound:
-            tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
-            try:
-                raw = (yield from self._get_manifest(image, tag)).raw
-            except NotFound:
-                return ReferrersPage([], filtered=False)
+            return ReferrersPage([], filtered=False)
         manifests = yield Compute(lambda: self._descriptors(parse_document(raw)), len(raw))
         return ReferrersPage(manifests, filtered=False, size=len(raw))
+
+    def _full_name(self, image: RepositoryName) -> str:
+        """The name of an image at the upstream's host, which may have other registries below other paths."""
+        return self.source.registry.full_name(image)
+
+    def _request(
+        self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str]
+    ) -> RegistryRequest:
+        return RegistryRequest(kind, self._full_name(image), method, path, headers)
 
     def _tag_names(self, document: dict[str, Any]) -> list[str]:
         try:
@@ -171,9 +216,15 @@ class RegistryClient:
             raise Corrupt(reason, Fault.MANIFEST) from error
         return manifests
 
-    def _get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Flow[Manifest]:
-        path = f"manifests/{reference}"
-        response = yield from self._request(RequestKind.PULL, image, "GET", path, {"Accept": _ACCEPT})
+    def _get_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+    ) -> Flow[Manifest]:
+        condition = {"If-None-Match": f'"{held.descriptor.digest}"'} if held else {}
+        headers = {"Accept": _ACCEPT} | condition
+        request = self._request(RequestKind.PULL, image, "GET", f"manifests/{reference}", headers)
+        response = yield from self._exchange.content(request)
+        if response.status_code == 304 and held:
+            return held
         media_type = essence(response.headers.get("content-type", ""))
         if not is_manifest(media_type):
             yield from self._refuse_schema_1(response, media_type, f"{image}:{reference}")
@@ -216,13 +267,18 @@ class RegistryClient:
         image: RepositoryName,
         path: str,
         read: Callable[[dict[str, Any]], T],
-        accept: str = "application/json",
     ) -> Flow[tuple[T, int, Response]]:
         """Fetch a document; return what `read` makes of it, and its size."""
-        response = yield from self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": accept})
+        request = self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": "application/json"})
+        response = yield from self._exchange.content(request)
+        found, size = yield from self._read_json(response, read)
+        return found, size, response
+
+    def _read_json(self, response: Response, read: Callable[[dict[str, Any]], T]) -> Flow[tuple[T, int]]:
+        """Read a document; return what `read` makes of it, and its size."""
         raw = (yield Read(response, SIZE_LIMIT)) or b""
         found: T = yield Compute(lambda: read(self._document(raw)), len(raw))
-        return found, len(raw), response
+        return found, len(raw)
 
     def _document(self, raw: bytes) -> dict[str, Any]:
         try:
@@ -240,111 +296,9 @@ class RegistryClient:
             raise Corrupt(f"{self.host} returned JSON whose {key} are no list", Fault.JSON)
         return found or []
 
-    def _request(
-        self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None = None
-    ) -> Flow[Response]:
-        """Send a request with tokens and redirects; return a 2xx response. Other responses raise errors; while the
-        quota allows no request, RateLimited is raised without one."""
-        with self.quota.request(kind) as counted:
-            try:
-                response = yield from self._authorized(kind, image, method, path, headers)
-            except RateLimited as error:
-                counted.refused(None, error.retry_after)
-                raise
-            own = origin_of(str(response.url)) == self.source.origin
-            stated = parse_stated_limit(response.headers) if own else None
-            if own and response.status_code == 429:
-                counted.refused(stated, retry_after(response.headers))
-            else:
-                counted.responded(stated)
-        if 200 <= response.status_code < 300:
-            return response
-        yield from self._hear(response, self._blamed(kind, image))
-        raise self._refusal(response, image)
 
-    def _hear(self, response: Response, image: str) -> Flow[None]:
-        """Close a refusal. Where its body alone can show that the registry itself refuses, read it, and record that
-        the registry works."""
-        status, origin = response.status_code, origin_of(str(response.url))
-        own, media_type = origin == self.source.origin, essence(response.headers.get("content-type", ""))
-        if not may_speak_for_registry(status, own=own) or not media_type.endswith("json"):
-            yield Drop(response)
-            return
-        with suppress(Unavailable):
-            body = yield Read(response, ERROR_LIMIT)
-            if speaks_for_registry(status, response.headers, body or b"", own=own):
-                self._egress.circuits.note_alive(origin, image, redirected=not own)
-
-    def _authorized(
-        self, kind: RequestKind, image: RepositoryName, method: str, path: str, headers: Mapping[str, str] | None
-    ) -> Flow[Response]:
-        """Send a request, and again with a new token after a 401."""
-        name = self._full_name(image)
-        scope = f"repository:{name}:pull"
-        blamed = self._blamed(kind, image)
-        url = f"{self._url}/v2/{quote(name)}/{path}"
-        plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **(headers or {})}
-        authorization = yield from self._tokens.authorization(scope)
-        response = yield from self._walk(method, url, plain, authorization, blamed)
-        if response.status_code == 401 and origin_of(str(response.url)) == self.source.origin:
-            yield Drop(response)
-            wanted = ", ".join(response.headers.get_list("www-authenticate"))
-            renewed = yield from self._tokens.renewed(scope, authorization, wanted)
-            if renewed is None:
-                raise AccessDenied(f"{self.host} refuses access to {image}")
-            response = yield from self._walk(method, url, plain, renewed, blamed)
-        return response
-
-    def _walk(
-        self, method: str, url: str, plain: Mapping[str, str], authorization: str | None, blamed: str
-    ) -> Flow[Response]:
-        """Send a request and follow redirects. The credential is sent only to the upstream's own origin, and no longer
-        once a redirect has left it."""
-        own = True
-        for _ in range(REDIRECT_LIMIT + 1):
-            if not self._egress.allows(url):
-                raise Unavailable(f"{self.host} redirects to {urlsplit(url).hostname}, which is not an allowed host")
-            own = own and origin_of(url) == self.source.origin
-            headers = {"Host": urlsplit(url).netloc, **plain}
-            credential = {"Authorization": authorization} if own and authorization else {}
-            response: Response = yield Open(method, url, headers | credential, blamed, redirected=not own)
-            if response.status_code not in _REDIRECTS or "location" not in response.headers:
-                return response
-            yield Drop(response)
-            try:
-                url = redirect_target(url, response.headers["location"])
-                _refuse_echo(url, authorization)
-            except ValueError as error:
-                raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
-        raise Unavailable(f"{self.host} redirects more than {REDIRECT_LIMIT} times")
-
-    def _full_name(self, image: RepositoryName) -> str:
-        """The name of an image at the upstream's host, which may have other registries below other paths."""
-        return self.source.registry.full_name(image)
-
-    def _blamed(self, kind: RequestKind, image: RepositoryName) -> str:
-        """The image that a failure counts for; none for a part, since an upstream that fails at ranges may still serve
-        the whole blob."""
-        return "" if kind is RequestKind.PART else self._full_name(image)
-
-    def _refusal(self, response: Response, image: RepositoryName) -> Exception:
-        status, origin = response.status_code, origin_of(str(response.url))
-        if origin != self.source.origin:
-            return Unavailable(f"{origin.host}, to which {self.host} redirects, responded with {status}")
-        if status in (404, 410):
-            return NotFound(f"{self.host} does not have this content in {image}")
-        if status in (401, 403):
-            return AccessDenied(f"{self.host} refuses access to {image}")
-        if status == 429:
-            return RateLimited(self.quota.reason(), retry_after(response.headers))
-        return Unavailable(f"{self.host} responded with {status}")
-
-
-def _refuse_echo(url: str, authorization: str | None) -> None:
-    """Raise ValueError for a redirect whose host repeats our credential: hosts are named in reasons."""
-    secret = (authorization or "").rpartition(" ")[2].lower()
-    if secret and secret in urlsplit(url).netloc.lower():
-        raise ValueError("the location repeats the credential")
+def _is_page(response: Response) -> bool:
+    return essence(response.headers.get("content-type", "")) == "text/html"
 
 
 def _stated_digest(response: Response) -> Digest | None:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from cache.oci.document import parse_document
 from cache.upstream.allowance import retry_after
-from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait
 from cache.upstream.urls import origin_of
 from cache.values import Origin
@@ -110,6 +110,15 @@ class Tokens:
     def has_credential(self) -> bool:
         return self._credential() is not None
 
+    @property
+    def is_challenged(self) -> bool:
+        """Whether the upstream has demanded authentication in a way that led to a header."""
+        return self._challenge is not None
+
+    def anonymous(self, origin: Origin) -> "Tokens":
+        """Tokens for strangers of another registry, from its own realm or the same token hosts."""
+        return Tokens(origin, self._token_hosts, lambda: None, self._clock)
+
     def authorization(self, scope: str) -> Flow[str | None]:
         """Header for a first request; None while this upstream has not demanded authentication."""
         if self._challenge is None:
@@ -122,16 +131,26 @@ class Tokens:
             raise
 
     def renewed(self, scope: str, refused: str | None, www_authenticate: str) -> Flow[str | None]:
-        """Header for the repetition after a 401 to `refused`; None if there is no better one.
+        """Header for the repetition after `refused` was refused; None if there is no better one. An empty scope means
+        the registry itself.
 
+        A refusal without a challenge is due to the challenge that was met before, and so is one that offers less: some
+        registries demand a password after a token has expired.
         Raises Unavailable if the token service fails or refuses our credential, RateLimited, or AccessDenied if it
         refuses an anonymous request.
         """
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
-        challenge = challenges.get("bearer") or challenges.get("basic")
+        known = self._challenge
+        challenge = challenges.get("bearer") or (known if known and known.scheme == "bearer" else None)
+        challenge = challenge or challenges.get("basic") or known
         if challenge is None:
             return None
-        header = yield from self._fresh(challenge, scope, refused)
+        try:
+            header = yield from self._fresh(challenge, scope, refused)
+        except UpstreamError:
+            if challenge is known:  # the registry may demand something else by now
+                self._challenge = None
+            raise
         # A challenge is kept only after it led to a token, so that a useless one does not disturb later requests.
         self._challenge = challenge
         return header
@@ -178,7 +197,7 @@ class Tokens:
         credential = self._credential()
         host = self._check_realm(realm, at_stake=credential is not None)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | {'scope': scope})}"
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"
         headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
         image = scope.removeprefix("repository:").removesuffix(":pull")
         response = yield Open("GET", url, headers, image, brief=True)
@@ -189,7 +208,8 @@ class Tokens:
             if response.status_code in (401, 403) and credential is None:
                 raise AccessDenied(f"token service {host} issues no token without a login")
             whom = f" to user {credential.username}" if credential else ""
-            raise Unavailable(f"token service {host} responded with {response.status_code}{whom}")
+            reason = f"token service {host} responded with {response.status_code}{whom}"
+            raise CredentialRefused(reason) if response.status_code in (401, 403) else Unavailable(reason)
         content = yield Read(response, _RESPONSE_LIMIT)
         return self._token(content, host)
 

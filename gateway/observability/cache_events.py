@@ -35,6 +35,9 @@ class UpstreamTraffic:
     def received(self, size: int) -> None:
         self._metrics.count_received(self._upstream, size)
 
+    def credential_refused(self) -> None:
+        self._metrics.count_credential_refusal(self._upstream)
+
 
 class RecordedEvents(CacheEvents):
     """`name_of` returns the configured name of a source's upstream. Refused bodies are kept in the quarantine."""

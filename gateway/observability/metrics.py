@@ -34,6 +34,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "upstream_requests": ("Requests to upstreams", ("upstream", "method", "status")),
     "received_bytes": ("Bytes of bodies that came from upstreams", ("upstream",)),
     "upstream_faults": ("Responses of upstreams that were refused, by fault", ("upstream", "fault")),
+    "upstream_credential_refusals": ("Requests for which an upstream refused our credential", ("upstream",)),
     "fills": ("Downloads of blobs that have ended, by result", ("upstream", "result")),
     "worker_restarts": ("Workers that took the place of a dead one", ()),
     "evictions": ("Blobs and manifests evicted", ()),
@@ -193,6 +194,10 @@ class Metrics:
     def count_received(self, upstream: str, size: int) -> None:
         """Count bytes of an upstream's body. From any thread."""
         self._counters["received_bytes"].labels(upstream).inc(size)
+
+    def count_credential_refusal(self, upstream: str) -> None:
+        """Count a request for which an upstream, or its token service, refused our credential. From any thread."""
+        self._counters["upstream_credential_refusals"].labels(upstream).inc()
 
     def count_fill(self, upstream: str, result: FillResult, size: int, seconds: float) -> None:
         self._counters["fills"].labels(upstream, result.value).inc()

@@ -125,7 +125,9 @@ class ScriptedClient:
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
 
-    async def get_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Manifest:
+    async def get_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+    ) -> Manifest:
         return await self._manifest("get", image, reference)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:

@@ -99,8 +99,12 @@ async def test_an_upstream_that_tells_no_digest_is_asked_for_the_document(bench:
     await bench.hold_tag()
     bench.script.tells_digest = False
     bench.clock.advance(TTL)
-    assert (await bench.open().manifest(LATEST)).status == MISS
+    assert (await bench.open().manifest(LATEST)).status == REVALIDATED
     assert bench.script.take_calls() == ["get"]
+    bench.script.publish(TWO)
+    bench.clock.advance(TTL)
+    found = await bench.open().manifest(LATEST)
+    assert (found.manifest, found.status) == (TWO, MISS)
 
 
 async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:

@@ -330,6 +330,9 @@ class Seen:
     def received(self, size: int) -> None:
         self.bytes += size
 
+    def credential_refused(self) -> None:
+        self.requests.append(("credential", None))
+
 
 async def test_each_request_is_told_with_its_status_or_that_none_came(get: Get, liar: Liar) -> None:
     seen = Seen()

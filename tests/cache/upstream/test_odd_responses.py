@@ -18,8 +18,8 @@ from cache.upstream.egress import Egress
 from cache.upstream.errors import Corrupt, Unavailable, UpstreamError
 from cache.upstream.probe import parse_date
 from cache.upstream.reach import Reach, UpstreamTimings
-from cache.upstream.refusals import speaks_for_registry
 from cache.upstream.registry_client import RegistryClient
+from cache.upstream.statements import speaks_for_registry
 from cache.upstream.tokens import Tokens, parse_challenges
 from cache.upstream.urls import origin_of, redirect_target
 from cache.values import Part, Rest, Source

@@ -18,9 +18,19 @@ from cache.oci.media_types import ACCEPTED, OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.blob_stream import ResponseBlobStream
 from cache.upstream.egress import Egress, Response, raw_chunks
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import (
+    AccessDenied,
+    Corrupt,
+    CredentialRefused,
+    NoStatement,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    UpstreamError,
+)
+from cache.upstream.exchange import REDIRECT_LIMIT
 from cache.upstream.reach import Reach, UpstreamTimings
-from cache.upstream.registry_client import REDIRECT_LIMIT, RegistryClient
+from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
 from cache.values import CredentialId, PageStart, Part, Source
@@ -36,6 +46,8 @@ from tests.parts.ports import HOST, listen
 
 ALICE = Credential("alice", "secret")
 MANIFEST = manifest_of("one")
+API_VERSION = "Docker-Distribution-Api-Version"
+MISSING = blob_of(1)[1]
 Connect = Callable[..., RegistryClient]
 
 
@@ -240,7 +252,9 @@ async def test_a_head_tells_the_length_of_a_blob(upstream: Liar, connect: Connec
     content, digest = blob_of(12_345)
     upstream.offer_blob(content)
     assert await connect(upstream.url).head_blob(APP, digest) == 12_345
-    upstream.behave("/blobs/", lies.chunked())
+    upstream.behave("/blobs/", lies.chunked(), "HEAD")
+    assert await connect(upstream.url).head_blob(APP, digest) == 12_345
+    upstream.behave("/blobs/", Lie(framing=lies.Framing.CHUNKED, whole=True))
     assert await connect(upstream.url).head_blob(APP, digest) is None
 
 
@@ -517,14 +531,14 @@ async def test_a_status_says_what_went_wrong(
 ) -> None:
     liar.behave("/v2/", lies.refused(status, retry_after=17))
     client = connect(liar.url)
-    for asking in (client.get_manifest(APP, LATEST), client.head_manifest(APP, LATEST), client.tags(APP)):
+    for asking in (client.get_manifest(APP, LATEST), client.head_blob(APP, MISSING), client.tags(APP)):
         with pytest.raises(UpstreamError) as caught:
             await asking
         assert type(caught.value) is expected
         if isinstance(caught.value, RateLimited):
             assert caught.value.retry_after == 17
     with pytest.raises(expected):
-        await download(client, blob_of(1)[1])
+        await download(client, MISSING)
 
 
 async def test_a_connection_that_breaks_before_the_answer_is_unavailable(liar: Liar, connect: Connect) -> None:
@@ -620,14 +634,27 @@ async def test_a_redirect_from_https_to_http_is_not_followed(tls_liar: Liar, can
         await connect(tls_liar.url).get_manifest(APP, LATEST)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, NoStatement), (403, NoStatement), (429, Unavailable), (500, Unavailable)]
+)
 async def test_what_a_stranger_refuses_says_nothing_of_the_upstream(
-    liar: Liar, other: Liar, connect: Connect, status: int
+    liar: Liar, other: Liar, connect: Connect, status: int, expected: type[UpstreamError]
 ) -> None:
     liar.behave("/manifests/", lies.redirected(f"{other.url}/v2/x"))
     other.behave("/v2/x", lies.refused(status))
-    with pytest.raises(Unavailable, match=f"responded with {status}"):
+    with pytest.raises(UpstreamError, match=f"responded with {status}") as caught:
         await connect(liar.url).get_manifest(APP, LATEST)
+    assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+async def test_what_refuses_a_blob_behind_a_redirect_is_an_outage(
+    liar: Liar, other: Liar, connect: Connect, status: int
+) -> None:
+    liar.behave("/blobs/", lies.redirected(f"{other.url}/bucket/x"))
+    other.behave("/bucket/x", Lie(status=status, body=b"<Error/>", headers={API_VERSION: None}))
+    with pytest.raises(Unavailable, match=f"responded with {status}"):
+        await download(connect(liar.url), MISSING)
 
 
 async def test_a_target_of_redirects_that_fails_images_is_still_sent_requests_for_others(
@@ -674,15 +701,21 @@ async def test_a_refusal_proves_that_a_registry_works_if_it_is_the_registry_s_ow
     assert client.fails(APP) is not alive
 
 
-async def test_a_refused_credential_is_sent_once_more_and_then_it_is_denied(liar: Liar, connect: Connect) -> None:
+async def test_a_credential_that_is_refused_everywhere_is_an_outage(liar: Liar, connect: Connect) -> None:
     liar.behave("/v2/", Lie(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     client = connect(liar.url, ALICE)
+    for _ in range(2):
+        with pytest.raises(CredentialRefused, match="refuses user alice"):
+            await client.get_manifest(APP, LATEST)
+    assert [request.path for request in liar.requests.select(path_contains="/v2/")][2] == "/v2/"
+    assert liar.requests.count() == 5
+
+
+async def test_a_credential_that_is_refused_for_an_image_alone_is_denied(liar: Liar, connect: Connect) -> None:
+    liar.behave(f"/v2/{APP}", Lie(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     with pytest.raises(AccessDenied):
-        await client.get_manifest(APP, LATEST)
-    assert liar.requests.count() == 2
-    with pytest.raises(AccessDenied):
-        await client.get_manifest(APP, LATEST)
-    assert liar.requests.count() == 3
+        await connect(liar.url, ALICE).get_manifest(APP, LATEST)
+    assert liar.requests.select()[-1].path == "/v2/"
 
 
 async def test_a_foreign_token_service_sees_nothing(liar: Liar, canary: Liar, connect: Connect) -> None:
@@ -754,7 +787,7 @@ async def test_a_private_image_is_denied_to_strangers_and_to_nobody_with_the_cre
     hub.tokens.users["alice"] = "secret"
     image, hosts = RepositoryName("library/tiny"), frozenset({hub.token_netloc})
     with pytest.raises(AccessDenied):
-        await connect(hub.url, token_hosts=hosts).head_manifest(image, LATEST)
+        await connect(hub.url, token_hosts=hosts).get_manifest(image, LATEST)
     assert await connect(hub.url, ALICE, hosts).head_manifest(image, LATEST) is not None
     with pytest.raises(Unavailable, match="responded with 401 to user mallory"):
         await connect(hub.url, Credential("mallory", "?"), hosts).head_manifest(image, LATEST)

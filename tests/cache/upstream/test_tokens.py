@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.upstream.egress import UNWATCHED
-from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
 from cache.upstream.reach import UpstreamTimings
 from cache.upstream.tokens import TOKENS_KEPT, Challenge, Credential, Tokens, parse_challenges
@@ -532,8 +532,8 @@ def test_an_answer_without_a_usable_token_is_an_outage(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("status", "credential", "expected"),
     [
-        (401, ALICE, Unavailable),
-        (403, ALICE, Unavailable),
+        (401, ALICE, CredentialRefused),
+        (403, ALICE, CredentialRefused),
         (401, None, AccessDenied),
         (403, None, AccessDenied),
         (400, None, Unavailable),

@@ -1,0 +1,351 @@
+"""Images behind scripted registries that respond as public ones do; each behaviour has its source in tests/parts."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+
+from cache.oci.errors import BlobUnknown, ManifestUnknown, UpstreamUnavailable
+from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from cache.oci.names import RepositoryName, Tag
+from cache.proxy.memory import Absences
+from cache.proxy.repository import ProxiedRepository
+from cache.repository import FoundManifest
+from cache.upstream.egress import Egress
+from cache.upstream.reach import Reach
+from cache.upstream.registry_client import RegistryClient
+from cache.upstream.tokens import Credential, Tokens
+from cache.upstream.urls import origin_of
+from cache.values import CredentialId, Outcome, Source
+from tests.cache.proxy.bench import BLOB, CONTENT, MISS, ONE, TTL, TWO, Bench, content
+from tests.cache.samples import APP, LATEST, WEB
+from tests.parts import lies
+from tests.parts.guarded import EXPIRED_AT_ECR, EXPIRED_AT_PUBLIC_ECR, Guarded, Redirecting, WithoutDigests
+from tests.parts.liar import Liar
+from tests.parts.lies import Lie
+from tests.parts.quirks import PAGE_OF_A_FRONT, REFUSED_HEADS, WITHOUT_REFERRERS
+
+Open = Callable[..., ProxiedRepository]
+OTHER = RepositoryName("acme/other")
+ALICE = Credential("alice", "secret")
+INDEX = json.dumps(
+    {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [{"mediaType": OCI_MANIFEST, "digest": str(TWO.descriptor.digest), "size": len(TWO.raw)}],
+    }
+).encode()
+
+
+@pytest.fixture
+async def opened(bench: Bench) -> AsyncIterator[Open]:
+    """`opened(upstream, image)` opens an image; the clients of one upstream and one user are one."""
+    bench.shared.absences = Absences(timedelta(seconds=10))
+    clients: dict[tuple[str, str], tuple[RegistryClient, Egress]] = {}
+
+    def open_image(
+        upstream: Liar,
+        image: RepositoryName = APP,
+        credential: Callable[[], Credential | None] = lambda: None,
+        truthful: bool = False,
+    ) -> ProxiedRepository:
+        user = credential()
+        key = (upstream.url, user.username if user else "")
+        if key not in clients:
+            origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True))
+            source = Source(origin, CredentialId(key[1]))
+            tokens = Tokens(origin, frozenset(), credential)
+            client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful)
+            clients[key] = client, egress
+        return ProxiedRepository(bench.shared, clients[key][0], image)
+
+    yield open_image
+    for _, egress in clients.values():
+        await egress.close()
+
+
+def offer(upstream: Liar) -> Liar:
+    upstream.offer_manifest("latest", OCI_MANIFEST, ONE.raw)
+    upstream.offer_blob(CONTENT)
+    return upstream
+
+
+async def hold(bench: Bench, image: ProxiedRepository) -> None:
+    """Cache the tag and the blob for an image."""
+    assert (await image.manifest(LATEST)).manifest == ONE
+    assert await content(await image.blob(BLOB)) == CONTENT
+    await bench.landed()
+
+
+def outcome(found: FoundManifest) -> Outcome:
+    return found.status.outcome
+
+
+async def blob_outcome(image: ProxiedRepository) -> Outcome:
+    found = await image.blob(BLOB)
+    assert await content(found) == CONTENT
+    return found.status.outcome
+
+
+# A HEAD is not the last word on what a GET would say.
+
+
+@pytest.mark.parametrize("quirk", REFUSED_HEADS)
+async def test_a_right_to_a_shared_blob_is_proved_by_get_where_head_says_less(
+    quirk: str, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    await hold(bench, opened(liar))
+    liar.behave("/blobs/", REFUSED_HEADS[quirk], "HEAD")
+    found = await opened(liar, WEB).blob(BLOB)
+    assert (await content(found), found.status) == (CONTENT, MISS)
+    proof = liar.requests.select(method="GET", path_contains=f"{WEB}/blobs/")
+    assert [request.header("range") for request in proof] == ["bytes=0-0"]
+    assert await blob_outcome(opened(liar, WEB)) is Outcome.HIT
+
+
+@pytest.mark.parametrize("quirk", REFUSED_HEADS)
+async def test_no_right_is_won_or_lost_by_a_head_that_proves_nothing(
+    quirk: str, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    await hold(bench, opened(liar))
+    liar.behave("/", REFUSED_HEADS[quirk], "HEAD")
+    liar.behave(f"{WEB}/blobs/", lies.refused(404), "GET")
+    with pytest.raises(BlobUnknown):
+        await opened(liar, WEB).blob(BLOB)
+    bench.clock.advance(TTL)
+    assert outcome(await opened(liar).manifest(LATEST)) is Outcome.REVALIDATED
+    assert await blob_outcome(opened(liar)) is Outcome.HIT
+
+
+@pytest.mark.parametrize("quirk", REFUSED_HEADS)
+async def test_a_tag_whose_head_is_refused_is_found_and_seen_to_move(
+    quirk: str, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    liar.behave("/manifests/", REFUSED_HEADS[quirk], "HEAD")
+    assert (await opened(liar).stat_manifest(LATEST)).descriptor == ONE.descriptor
+    assert (await opened(liar).manifest(LATEST)).manifest == ONE
+    liar.offer_manifest("latest", OCI_MANIFEST, TWO.raw)
+    bench.clock.advance(TTL)
+    found = await opened(liar).manifest(LATEST)
+    assert (found.manifest, found.status) == (TWO, MISS)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_an_outage_that_a_head_meets_is_no_reason_for_a_get(
+    status: int, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    await hold(bench, opened(liar))
+    liar.behave("/", lies.refused(status), "HEAD")
+    gets = liar.requests.count(method="GET")
+    with pytest.raises(UpstreamUnavailable):
+        await opened(liar, WEB).stat_blob(BLOB)
+    bench.clock.advance(TTL)
+    assert outcome(await opened(liar).manifest(LATEST)) is Outcome.STALE
+    assert liar.requests.count(method="GET") == gets
+
+
+async def test_the_head_of_a_registry_that_tells_the_truth_costs_no_get(opened: Open, liar: Liar) -> None:
+    for _ in range(2):
+        with pytest.raises(ManifestUnknown):
+            await opened(liar, truthful=True).stat_manifest(LATEST)
+    assert [request.method for request in liar.requests.select()] == ["HEAD"]
+
+
+async def test_heads_that_are_not_supported_open_no_circuit(opened: Open, liar: Liar) -> None:
+    offer(liar)
+    liar.behave("/", REFUSED_HEADS["501"], "HEAD")
+    for _ in range(8):
+        assert (await opened(liar).stat_blob(BLOB)).size == len(CONTENT)
+
+
+async def test_a_check_where_no_digest_is_named_is_revalidated(bench: Bench, opened: Open) -> None:
+    with WithoutDigests() as registry:
+        offer(registry)
+        await opened(registry).manifest(LATEST)
+        bench.clock.advance(TTL)
+        assert outcome(await opened(registry).manifest(LATEST)) is Outcome.REVALIDATED
+        assert [request.status for request in registry.requests.select(method="GET")] == [200, 304]
+        registry.behave("/", Lie(headers={"ETag": None}), "GET")
+        bench.clock.advance(TTL)
+        assert outcome(await opened(registry).manifest(LATEST)) is Outcome.REVALIDATED
+
+
+# A registry behind redirects is the registry.
+
+
+async def test_a_tag_that_is_gone_behind_a_redirect_is_unknown(bench: Bench, opened: Open, liar: Liar) -> None:
+    offer(liar)
+    with Redirecting(liar) as front:
+        await opened(front).manifest(LATEST)
+        gone = Tag("gone")
+        for _ in range(3):
+            with pytest.raises(ManifestUnknown):
+                await opened(front).manifest(gone)
+        assert front.requests.count(path_contains="gone") == 1
+        del liar.manifests["latest"]
+        bench.clock.advance(TTL)
+        with pytest.raises(ManifestUnknown):
+            await opened(front).manifest(LATEST)
+        bench.clock.advance(TTL)
+        liar.behave("/", lies.refused(503))
+        with pytest.raises(UpstreamUnavailable):
+            await opened(front).manifest(LATEST)
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+async def test_a_refusal_behind_a_redirect_leaves_what_is_held(
+    status: int, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    with Redirecting(liar) as front:
+        await opened(front).manifest(LATEST)
+        bench.clock.advance(TTL)
+        liar.behave("/", lies.refused(status))
+        found = await opened(front).manifest(LATEST)
+        assert (found.manifest, outcome(found)) == (ONE, Outcome.STALE)
+
+
+async def test_a_redirect_s_target_that_demands_a_token_gets_an_anonymous_one(opened: Open) -> None:
+    with Guarded("Bearer", alice="other") as registry, Redirecting(registry, "vendor") as front:
+        offer(registry).public = {f"vendor/{APP}", f"vendor/{WEB}"}  # type: ignore[attr-defined]
+        for image in (APP, WEB):
+            assert (await opened(front, image, lambda: ALICE).manifest(LATEST)).manifest == ONE
+        registry.expire()
+        assert await content(await opened(front, APP, lambda: ALICE).blob(BLOB)) == CONTENT
+        sent = [request.header("authorization") or "" for request in registry.requests.select()]
+        assert not any("Basic" in value for value in sent)
+        with pytest.raises(ManifestUnknown, match="responded with 401"):
+            await opened(front, OTHER, lambda: ALICE).manifest(LATEST)
+
+
+@pytest.mark.parametrize("quirk", WITHOUT_REFERRERS)
+async def test_referrers_that_are_absent_in_other_words_come_from_the_fallback_tag(
+    quirk: str, opened: Open, liar: Liar
+) -> None:
+    liar.behave("/referrers/", WITHOUT_REFERRERS[quirk])
+    subject = ONE.descriptor.digest
+    assert (await opened(liar).referrers(subject, None)).manifests == []
+    liar.offer_manifest(f"sha256-{subject.hex}", OCI_INDEX, INDEX)
+    assert len((await opened(liar, WEB).referrers(subject, None)).manifests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 429])
+async def test_referrers_that_lead_to_a_web_page_come_from_the_fallback_tag(
+    status: int, opened: Open, liar: Liar
+) -> None:
+    """As at ghcr.io: https://github.com/artifacthub/hub/issues/4785."""
+    subject = ONE.descriptor.digest
+    liar.offer_manifest(f"sha256-{subject.hex}", OCI_INDEX, INDEX)
+    with Liar() as pages:
+        liar.behave("/referrers/", lies.redirected(f"{pages.url}/-/v2/packages/x", 303))
+        pages.behave("/-/", lies.html(status))
+        assert len((await opened(liar).referrers(subject, None)).manifests) == 1
+
+
+# Who said no, and why.
+
+
+@pytest.mark.parametrize("expired", [None, EXPIRED_AT_ECR, Lie(status=401, body=b"", headers={})])
+async def test_a_password_that_ran_out_is_an_outage_until_the_next_one(
+    expired: Lie | None, bench: Bench, opened: Open
+) -> None:
+    password = ["secret"]
+    with Guarded("Basic", alice="secret") as registry:
+        offer(registry)
+        registry.expired = expired
+
+        def image(name: RepositoryName = APP) -> ProxiedRepository:
+            return opened(registry, name, lambda: Credential("alice", password[0]))
+
+        await hold(bench, image())
+        registry.users = {"alice": "next"}
+        bench.clock.advance(TTL)
+        found = await image().manifest(LATEST)
+        assert (found.manifest, outcome(found)) == (ONE, Outcome.STALE)
+        assert "alice" in found.status.warning
+        assert outcome(await image().manifest(ONE.descriptor.digest)) is Outcome.HIT
+        assert await blob_outcome(image()) is Outcome.HIT
+        with pytest.raises(UpstreamUnavailable, match="alice"):
+            await image(WEB).manifest(LATEST)
+        password[0] = "next"
+        assert outcome(await image().manifest(LATEST)) is Outcome.REVALIDATED
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+async def test_an_image_that_the_registry_refuses_to_a_good_credential_is_lost(
+    scheme: str, bench: Bench, opened: Open
+) -> None:
+    with Guarded(scheme, alice="secret") as registry:
+        offer(registry)
+        for name in (APP, WEB):
+            await hold(bench, opened(registry, name, lambda: ALICE))
+        registry.closed = {APP.text}
+        bench.clock.advance(TTL)
+        for reference in (LATEST, ONE.descriptor.digest):
+            with pytest.raises(ManifestUnknown):
+                await opened(registry, APP, lambda: ALICE).manifest(reference)
+        with pytest.raises(BlobUnknown):
+            await opened(registry, APP, lambda: ALICE).blob(BLOB)
+        assert outcome(await opened(registry, WEB, lambda: ALICE).manifest(LATEST)) is Outcome.REVALIDATED
+
+
+@pytest.mark.parametrize("expired", [None, EXPIRED_AT_ECR, EXPIRED_AT_PUBLIC_ECR, Lie(status=401, body=b"")])
+async def test_a_dead_token_is_renewed_however_it_is_refused(expired: Lie | None, bench: Bench, opened: Open) -> None:
+    with Guarded("Bearer", alice="secret") as registry:
+        offer(registry)
+        await hold(bench, opened(registry, APP, lambda: ALICE))
+        registry.expired = expired
+        registry.expire()
+        bench.clock.advance(TTL)
+        assert outcome(await opened(registry, APP, lambda: ALICE).manifest(LATEST)) is Outcome.REVALIDATED
+        registry.expire()
+        del registry.manifests["latest"]
+        bench.clock.advance(TTL)
+        with pytest.raises(ManifestUnknown):
+            await opened(registry, APP, lambda: ALICE).manifest(LATEST)
+
+
+async def test_a_registry_that_hides_from_strangers_is_asked_for_its_challenge(opened: Open) -> None:
+    with Guarded("Basic", alice="secret") as registry:
+        offer(registry).hides = True  # type: ignore[attr-defined]
+        assert (await opened(registry, APP, lambda: ALICE).manifest(LATEST)).manifest == ONE
+        with pytest.raises(ManifestUnknown):
+            await opened(registry).manifest(LATEST)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_what_no_registry_says_takes_nothing_and_is_not_remembered(
+    status: int, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    await hold(bench, opened(liar))
+    headers = PAGE_OF_A_FRONT.headers
+    liar.behave("/v2/", Lie(status=status, body=PAGE_OF_A_FRONT.body, headers=headers))
+    bench.clock.advance(TTL)
+    found = await opened(liar).manifest(LATEST)
+    assert (found.manifest, outcome(found)) == (ONE, Outcome.STALE)
+    for name in [RepositoryName(f"acme/unknown{number}") for number in range(8)]:
+        with pytest.raises(ManifestUnknown, match=f"127.0.0.1 responded with {status}"):
+            await opened(liar, name).manifest(LATEST)
+    with pytest.raises(BlobUnknown, match=f"responded with {status}"):
+        await opened(liar, WEB).blob(BLOB)
+    liar.honest()
+    assert (await opened(liar, RepositoryName("acme/unknown0")).manifest(LATEST)).manifest == ONE
+
+
+async def test_a_refusal_is_remembered_more_briefly_than_an_absence(bench: Bench, opened: Open, liar: Liar) -> None:
+    liar.behave(f"{APP}/", lies.refused(403, "DENIED"))
+    for image in (APP, WEB):
+        with pytest.raises(ManifestUnknown):
+            await opened(liar, image).manifest(LATEST)
+    liar.honest()
+    offer(liar)
+    bench.clock.advance(timedelta(seconds=3))
+    assert (await opened(liar, APP).manifest(LATEST)).manifest == ONE
+    with pytest.raises(ManifestUnknown):
+        await opened(liar, WEB).manifest(LATEST)
