@@ -16,7 +16,7 @@ from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, TagPage
 class CacheStatus:
     """Cache status of a lookup; `age` and `warning` are set if the outcome is STALE.
 
-    `outcome` is None for content without a cache: then the response has no cache headers.
+    `outcome` is None for what no cache stands before: then the response has no cache headers.
     """
 
     outcome: Outcome | None
@@ -25,6 +25,7 @@ class CacheStatus:
 
 
 HIT, MISS = CacheStatus(Outcome.HIT), CacheStatus(Outcome.MISS)
+UNCACHED = CacheStatus(None)
 REVALIDATED, COALESCED = CacheStatus(Outcome.REVALIDATED), CacheStatus(Outcome.COALESCED)
 
 
@@ -60,6 +61,22 @@ class FoundSize:
     status: CacheStatus
 
 
+@dataclass(frozen=True, slots=True)
+class FoundTags:
+    """A page of tags."""
+
+    page: TagPage
+    status: CacheStatus
+
+
+@dataclass(frozen=True, slots=True)
+class FoundReferrers:
+    """A list of referrers."""
+
+    page: ReferrersPage
+    status: CacheStatus
+
+
 class Repository(Protocol):
     """One image, native or proxied, as one client may read it. Every method raises only RegistryError."""
 
@@ -75,8 +92,8 @@ class Repository(Protocol):
     async def stat_blob(self, digest: Digest) -> FoundSize:
         """Find the size of a blob, without a download. Raises BlobUnknown."""
 
-    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         """At most `count` tags from a start on; None for no limit. Raises NameUnknown."""
 
-    async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> FoundReferrers:
         """The manifests whose subject is the digest; None for every artifact type. Raises NameUnknown."""

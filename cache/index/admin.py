@@ -12,10 +12,12 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
 from cache.index.change_log import ChangeLog
+from cache.index.images import ensure_image, find_image, to_source
+from cache.index.lists import delete_lists
 from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
-from cache.index.sql import ensure_image, find_image, to_pointer, to_source
+from cache.index.sql import to_pointer
 from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -111,7 +113,7 @@ class CacheAdmin:
     def remove(
         self, source: Source, image: RepositoryName, tags: Iterable[Tag], digests: Iterable[Digest]
     ) -> set[Digest]:
-        """Delete pointers and links of an image; return the blobs to which no image has a link any more.
+        """Delete pointers, links and lists of an image; return the blobs to which no image has a link any more.
 
         The rows are deleted before the files: otherwise a crash in between would leave rows that promise missing files.
         """
@@ -123,6 +125,7 @@ class CacheAdmin:
             connection.execute(delete(pointers).where(pointers.c.image_id == image_id, pointers.c.tag.in_(gone)))
             for batch in _batches(digests):
                 connection.execute(delete(links).where(links.c.image_id == image_id, links.c.digest.in_(batch)))
+            delete_lists(connection, image_id)
             self._log.note(connection, source, image, None)
             return _collect(connection, digests)
 

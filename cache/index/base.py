@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from cache.index.lists import Lists
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -76,7 +77,10 @@ class Sizes(Protocol):
 
 
 class FullIndex(Index, Sizes, History, Protocol):
-    """Index, sizes and history together, as one file holds them."""
+    """Index, sizes, history and lists together, as one file holds them."""
+
+    @property
+    def lists(self) -> Lists: ...
 
 
 class UsageRecorder(Protocol):

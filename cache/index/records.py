@@ -18,6 +18,9 @@ SIGHTING_SECONDS = 400 * DAY
 """Seconds after the last sighting of a digest to which its tag does not point any more until it is forgotten; longer
 than any cooldown."""
 
+LIST_SECONDS = 90 * DAY
+"""Seconds after which a list is not served any more, whatever `cache.grace` is."""
+
 BATCH = 500
 
 _POINTERS = """
@@ -36,19 +39,24 @@ _SIGHTINGS = """
             SELECT 1 FROM pointers AS p WHERE (p.image_id, p.tag, p.digest) = (seen.image_id, seen.tag, seen.digest)
         ) LIMIT :count)
 """
+_LISTS = """
+    DELETE FROM lists WHERE (image_id, query) IN (
+        SELECT image_id, query FROM lists WHERE checked_at < :lists_before LIMIT :count)
+"""
 _IMAGES = """
     DELETE FROM images WHERE id IN (
         SELECT id FROM images WHERE
             NOT EXISTS (SELECT 1 FROM pointers WHERE image_id = images.id)
             AND NOT EXISTS (SELECT 1 FROM links WHERE image_id = images.id)
             AND NOT EXISTS (SELECT 1 FROM pins WHERE image_id = images.id)
+            AND NOT EXISTS (SELECT 1 FROM lists WHERE image_id = images.id)
             AND NOT EXISTS (SELECT 1 FROM sightings WHERE image_id = images.id) LIMIT :count)
 """
-_STATEMENTS = (_POINTERS, _SIGHTINGS, _IMAGES)
+_STATEMENTS = (_POINTERS, _SIGHTINGS, _LISTS, _IMAGES)
 
 
 def sweep_records(engine: Engine, path: Path, now: float, spare: int = 0) -> int:
-    """Delete pointers, sightings and images that nothing needs, in batches; return how many. Blocks.
+    """Delete pointers, sightings, lists and images that nothing needs, in batches; return how many. Blocks.
 
     Space in the file that is unused then, if it is more than `spare` bytes, is given back to the disk. Raises
     DatabaseUnusable.
@@ -70,5 +78,6 @@ def _values(now: float, count: int) -> dict[str, float]:
     return {
         "pointers_before": now - POINTER_SECONDS,
         "sightings_before": now - SIGHTING_SECONDS,
+        "lists_before": now - LIST_SECONDS,
         "count": count,
     }

@@ -73,6 +73,16 @@ sightings = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
 )
+# Lists of tags and referrers, by the query that requests them; `size` is that of the content.
+lists = Table(
+    "lists",
+    metadata,
+    Column("image_id", Integer, ForeignKey("images.id"), primary_key=True),
+    Column("query", String, primary_key=True),
+    Column("checked_at", Float, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
 # One row: when the first sighting was recorded, and how many were added since.
 history = Table(
     "history",

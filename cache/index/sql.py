@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, create_engine, delete, exists, func, insert, or_, select
+from sqlalchemy import Connection, Row, create_engine, delete, exists, func, or_, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
@@ -24,6 +24,8 @@ from cache.index.base import Fact, Holdings, SizeConflict
 from cache.index.change_log import CHANGES_KEPT, ChangeLog
 from cache.index.holdings import is_recorded, select_holdings
 from cache.index.image_memory import ImageMemory
+from cache.index.images import ensure_image, find_image, to_source
+from cache.index.lists import SqlLists, delete_lists
 from cache.index.removal import remove_rows
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
@@ -35,7 +37,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
-from cache.values import BlobInfo, CredentialId, Link, Origin, Registry, Sighting, Source, TagPointer
+from cache.values import BlobInfo, Link, Origin, Registry, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -76,6 +78,7 @@ class SqlIndex:
         self._manifests = _manifest_memory()
         self._unwritten: set[tuple[Source, RepositoryName, Tag | Digest | None]] = set()
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
+        self.lists = SqlLists(self._read, self._write, lambda *image: (*image, None) in self._unwritten)
         self._watcher = Watcher(path, look_every)
         self._version = self._watcher.version()
         self._generation = 0
@@ -356,21 +359,6 @@ def _manifest_memory() -> LRUCache[Digest, Manifest]:
     return LRUCache(_MANIFEST_BYTES, getsizeof=lambda manifest: manifest.memory)
 
 
-def to_source(row: Row[Any]) -> Source:
-    """The source of a row with a registry and a credential."""
-    return Source.at(Registry.parse(row.origin), CredentialId.parse(row.credential))
-
-
-def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:
-    return connection.scalar(
-        select(images.c.id).where(
-            images.c.origin == str(source.registry),
-            images.c.credential == str(source.credential),
-            images.c.name == image.text,
-        )
-    )
-
-
 def _select_pointer(connection: Connection, source: Source, image: RepositoryName, tag: Tag) -> TagPointer | None:
     row = connection.execute(
         select(pointers).where(pointers.c.image_id == find_image(connection, source, image), pointers.c.tag == tag.text)
@@ -440,14 +428,6 @@ def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: 
                     raise SizeConflict(f"{digest} was recorded with {recorded} bytes, and now with {size}")
 
 
-def ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
-    found = find_image(connection, source, image)
-    if found is not None:
-        return found
-    row = {"origin": str(source.registry), "credential": str(source.credential), "name": image.text}
-    return int(connection.execute(insert(images).values(**row).returning(images.c.id)).scalar_one())
-
-
 def _forget(
     connection: Connection,
     source: Source,
@@ -469,6 +449,7 @@ def _forget(
         case None:
             connection.execute(unpointed)
             connection.execute(unlinked)
+            delete_lists(connection, image_id)
     log.note(connection, source, image, reference)
 
 

@@ -95,8 +95,12 @@ def fresh_while_saving(pointer: TagPointer, now: datetime, rule: TagRule) -> boo
 
 
 def stale_warning(pointer: TagPointer, reason: str, failing_since: datetime | None, now: datetime) -> str:
+    """Text of the Warning header for a tag."""
+    return stale_warning_of(pointer.source.origin.host, pointer.checked_at, reason, failing_since, now)
+
+
+def stale_warning_of(host: str, confirmed: datetime, reason: str, failing_since: datetime | None, now: datetime) -> str:
     """Text of the Warning header, for people: which upstream, how old the confirmation is, why, and since when."""
-    host, confirmed = pointer.source.origin.host, pointer.checked_at
     age = in_words(now - confirmed) if confirmed <= now else "an unknown time"
     when = f"{age} ago, at {_moment(confirmed)}"
     text = f"served from cache: last confirmed by {host} {when}; {reason}"

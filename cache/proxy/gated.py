@@ -30,8 +30,8 @@ from cache.proxy.errors import RETRY_AFTER, headers_due
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.repository import ProxiedRepository
 from cache.proxy.upstream_calls import reference_key
-from cache.repository import FoundBlob, FoundManifest, FoundSize, FoundTarget
-from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, Source, TagPage
+from cache.repository import FoundBlob, FoundManifest, FoundReferrers, FoundSize, FoundTags, FoundTarget
+from cache.values import BEGINNING, Outcome, PageStart, Source
 
 CREATION_SECONDS = 5.0
 """Time limit for reading an image's creation date; response headers are due within 20 s."""
@@ -104,10 +104,10 @@ class GatedRepository:
             await self._check(digest)
             return await self._inner.stat_blob(digest)
 
-    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         return await self._inner.tags(count, start)
 
-    async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> FoundReferrers:
         async with headers_due(self._headers_seconds):
             await self._check(digest)
             return await self._inner.referrers(digest, artifact_type)

@@ -4,6 +4,7 @@ outages.
 Looking up pointer, link and document for each request took 9 % of the time of a cached manifest.
 """
 
+import math
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ class RecentLists(Generic[T]):
         self._max_bytes = max_bytes
         self._entries: dict[Hashable, tuple[float, T]] = {}
         self._bytes = 0
+        self._forgotten_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -124,16 +126,24 @@ class RecentLists(Generic[T]):
         entry = self._entries.get(key)
         return entry[1] if entry is not None and self.clock() - entry[0] < self._seconds else None
 
-    def note(self, key: Hashable, requested_at: float, size: int, found: T) -> None:
-        """Remember what a request found that was sent at a moment of `clock`; its response had so many bytes."""
+    def note(self, key: Hashable, requested_at: float, size: int, found: T) -> bool:
+        """Remember what a request found that was sent at a moment of `clock`; its response had so many bytes. False if
+        a right was lost since then, so that nobody may keep it."""
+        if requested_at <= self._forgotten_at:
+            return False
         if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
-            self.clear()
+            self._clear()
         if size <= self._max_bytes:
             self._entries[key] = (requested_at, found)
             self._bytes += size  # of a page that is replaced, too: the memory is cleared a little early
+        return True
 
-    def clear(self) -> None:
-        """Forget all lists, since a right to one of them may be lost."""
+    def forget(self) -> None:
+        """Forget all lists, and those that are being requested, since a right to one of them may be lost."""
+        self._forgotten_at = self.clock()
+        self._clear()
+
+    def _clear(self) -> None:
         self._entries.clear()
         self._bytes = 0
 

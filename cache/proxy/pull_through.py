@@ -32,13 +32,14 @@ class PullTimings:
     `response`: until one request has a response, its time in queues included. `headers`: until the client's own
     response has headers, whatever requests that takes; clients give up at 30 (containerd 2.3). `revalidation`: for the
     word on a tag that may be served stale. `revalidation_after_silence`: in place of that, while the upstream fails or
-    has left the last request without a response.
+    has left the last request without a response. `list`: for a list that may be served stale.
     """
 
     response: float = 18.0
     headers: float = 20.0
     revalidation: float = 2.0
     revalidation_after_silence: float = 0.25
+    list: float = 5.0
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,7 @@ from cache.policy.freshness import (
 )
 from cache.proxy.blobs import ProxiedBlobs
 from cache.proxy.errors import RETRY_AFTER, headers_due, refusal
+from cache.proxy.lists import ProxiedLists
 from cache.proxy.paging import cut
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
@@ -38,7 +39,9 @@ from cache.repository import (
     CacheStatus,
     FoundBlob,
     FoundManifest,
+    FoundReferrers,
     FoundSize,
+    FoundTags,
     FoundTarget,
 )
 from cache.runtime.fair_queue import NOBODY, Requester
@@ -46,7 +49,7 @@ from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
 from cache.upstream.lists import page_query
-from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, TagPage, TagPointer
+from cache.values import BEGINNING, Outcome, PageStart, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class ProxiedRepository:
     @cached_property
     def blobs(self) -> ProxiedBlobs:
         return ProxiedBlobs(self._shared, self._client, self._image, self._rights, self._calls)
+
+    @cached_property
+    def _lists(self) -> ProxiedLists:
+        return ProxiedLists(self._shared, self._client, self._image, self._calls, self._fresh_only)
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
         shared = self._shared
@@ -146,15 +153,13 @@ class ProxiedRepository:
         async with headers_due(self._shared.timings.headers):
             return await self.blobs.stat(digest)
 
-    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> TagPage:
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         query = page_query(count, start)
-        work = partial(self._client.tags, self._image, query)
-        page = await self._calls.listed(SharedCall.LIST_TAGS, query, work, remembered=not self._fresh_only)
-        return cut(page, query, start, count)
+        page, status = await self._lists.tags(query)
+        return FoundTags(cut(page, query, start, count), status)
 
-    async def referrers(self, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        work, query = partial(self._client.referrers, self._image, digest, artifact_type), (digest, artifact_type)
-        return await self._calls.listed(SharedCall.LIST_REFERRERS, query, work, remembered=not self._fresh_only)
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> FoundReferrers:
+        return FoundReferrers(*await self._lists.referrers(digest, artifact_type))
 
     async def refresh(self, tag: Tag) -> Refreshed:
         """Look up at the upstream where a tag points now, however fresh it is, and fetch its manifest. Raises

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from cache.download.admission import PlaceRequest
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.events import RefusedContent
 from cache.oci.digest import Digest
-from cache.oci.errors import ManifestUnknown, NameUnknown, RegistryError
+from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.errors import refusal
 from cache.proxy.pull_through import PullThrough
@@ -34,10 +34,9 @@ from cache.upstream.errors import (
     UpstreamError,
     UpstreamOutage,
 )
-from cache.values import ReferrersPage, Source, TagPage
+from cache.values import Source
 
 T = TypeVar("T")
-P = TypeVar("P", TagPage, ReferrersPage)
 
 
 class SharedCall(Enum):
@@ -120,37 +119,6 @@ class UpstreamCalls:
             raise self.manifest_refusal(result, reference)
         return result, first
 
-    async def listed(
-        self, call: SharedCall, query: Hashable, work: Callable[[], Awaitable[P]], *, remembered: bool
-    ) -> P:
-        """A list for a client, requested once for all who want the same page at the same time. Raises RegistryError.
-
-        `remembered`: whether a page of a moment ago will do. The key holds the source, so no credential sees what only
-        another one may see.
-        """
-        key = (self._source, self._image, call, query)
-        if remembered and (page := self._shared.lists.find(key)) is not None:
-            return cast(P, page)
-        async with self.for_client(NameUnknown):
-            task, first = self._shared.share(key, partial(self._list, key, work))
-            if not first:
-                self._shared.requests.join(key, self.requester)
-            result = await asyncio.shield(task)
-            if isinstance(result, UpstreamError):
-                raise result.again()
-        return result
-
-    async def _list(self, key: Hashable, work: Callable[[], Awaitable[P]]) -> P | UpstreamError:
-        lists = self._shared.lists
-        try:
-            async with self.small_request(key):
-                requested_at = lists.clock()
-                page = await work()
-        except UpstreamError as error:
-            return error
-        lists.note(key, requested_at, page.size, page)
-        return page
-
     async def wait_turn(self, kind: RequestKind) -> None:
         """Wait until the upstream may be called. Returns at once if waiting is hopeless: the call then raises why."""
         queue = self._shared.queues.get(self._source)
@@ -219,7 +187,7 @@ class UpstreamCalls:
         """Take away the rights that a refusal ends. Whether the image itself is refused is found out once for all
         requests that wait."""
         if isinstance(error, AccessDenied):
-            self._shared.lists.clear()
+            self._shared.lists.forget()
         if await self._rights.revoke(error, reference):
             key = (self._source, self._image, SharedCall.CHECK_IMAGE)
             task, _ = self._shared.share(key, self._rights.revoke_if_refused)

@@ -29,11 +29,13 @@ _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,]
 
 class RequestKind(Enum):
     """Purpose of a request. Limits on pulls count PULL only. A 429 to another kind concerns all requests, except for
-    PART: that may be meant for the additional connections of a download, which continues over one."""
+    PART, which may be meant for the additional connections of a download, which continues over one, and for LIST, whose
+    limits are of their own."""
 
     PULL = "get of a manifest"
     CHECK = "head of a manifest"
-    CONTENT = "a blob, or a list"
+    CONTENT = "a blob"
+    LIST = "a list of tags or referrers"
     PART = "a part of a blob"
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 
@@ -29,6 +30,7 @@ class Quota:
         self._ledger, self._source = ledger, source
         self._name, self._whom = name or source.origin.host, whom
         self._pulling = 0
+        self._lists = _ListPause()
 
     def pause(self, kind: RequestKind) -> float:
         """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
@@ -61,13 +63,16 @@ class Quota:
     def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
         """Count a request within the block. Raises RateLimited if it must not be sent."""
         now = self._ledger.clock()
+        if kind is RequestKind.LIST and now < self._lists.until:
+            reason = f"{self._name} says that {self._whom} requested too many lists, so none are requested for a while"
+            raise RateLimited(reason, math.ceil(self._lists.until - now))
         known = self._ledger.find(self._source)
         if allowance.needs_probe(known, kind, self.free_checks, now) and now >= known.until:
             known = self._claim_probe(kind, now)
         self._refuse(known, kind, now)
         self._pulling += kind is RequestKind.PULL
         try:
-            yield CountedRequest(self._ledger, self._source, kind, now)
+            yield CountedRequest(self._ledger, self._source, kind, now, self._lists)
         finally:
             self._pulling -= kind is RequestKind.PULL
 
@@ -88,11 +93,18 @@ class Quota:
             raise RateLimited(allowance.in_words(known, self._name, self._whom, now), math.ceil(seconds))
 
 
+@dataclass(slots=True)
+class _ListPause:
+    """Until when this process requests no lists, since one was refused with 429."""
+
+    until: float = 0.0
+
+
 class CountedRequest:
     """One request and its outcome."""
 
-    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float) -> None:
-        self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
+    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float, lists: _ListPause) -> None:
+        self._ledger, self._source, self._kind, self._sent, self._lists = ledger, source, kind, sent, lists
 
     def responded(self, stated: StatedLimit | None) -> None:
         known, now = self._ledger.find(self._source), self._ledger.clock()
@@ -107,6 +119,11 @@ class CountedRequest:
         if self._kind is RequestKind.PART:
             return
         now = self._ledger.clock()
+        if self._kind is RequestKind.LIST:
+            self._lists.until = now + min(
+                allowance.FIRST_PAUSE if retry is None else max(retry, 1), allowance.RETRY_CAP
+            )
+            return
         known = self._ledger.change(
             self._source, lambda known: allowance.after_refusal(known, self._kind, stated, retry, self._sent, now)
         )

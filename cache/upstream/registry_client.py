@@ -174,7 +174,7 @@ class RegistryClient:
         return await carry_out(self._referrers(image, digest, query), self._egress)
 
     def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
-        request = self._request(RequestKind.CONTENT, image, "GET", f"referrers/{digest}{query}", {"Accept": OCI_INDEX})
+        request = self._request(RequestKind.LIST, image, "GET", f"referrers/{digest}{query}", {"Accept": OCI_INDEX})
         heard = yield from self._exchange.hear(request)
         response = heard.response
         if not lacks_referrers(response.status_code, response.headers, heard.meaning, own=heard.own):
@@ -269,7 +269,7 @@ class RegistryClient:
         read: Callable[[dict[str, Any]], T],
     ) -> Flow[tuple[T, int, Response]]:
         """Fetch a document; return what `read` makes of it, and its size."""
-        request = self._request(RequestKind.CONTENT, image, "GET", path, {"Accept": "application/json"})
+        request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": "application/json"})
         response = yield from self._exchange.content(request)
         found, size = yield from self._read_json(response, read)
         return found, size, response

@@ -81,7 +81,7 @@ class LocalWarmingSource:
                     await flight.changed()
 
     async def tags(self, count: int, start: PageStart) -> TagPage:
-        return await self._repository.tags(count, start)
+        return (await self._repository.tags(count, start)).page
 
 
 class ServerWarmingSource:

@@ -164,7 +164,7 @@ class Metrics:
         }
         for origin in ("cache", "upstream"):  # zero is shown as zero
             self._counters["sent_bytes"].labels(origin)
-        for kind in ("manifest", "blob"):
+        for kind in _PULLED:
             for outcome in Outcome:
                 self._counters["pulls"].labels(kind, outcome.value)
 
@@ -218,7 +218,7 @@ class Metrics:
         for (head, method, status, *labels), total in _totals(batch).items():
             self._counters["responses"].labels(_surface_of(head), _class_of(status)).inc(total.responses)
             upstream, kind, outcome = labels
-            if method == "GET" and outcome:
+            if method == "GET" and outcome and kind in _PULLED:
                 pulls.setdefault(PullLabels(upstream or "", kind or "", outcome), ResponseTotals()).add(total)
         for key, total in pulls.items():
             self._count_pulls(key, total)
@@ -269,6 +269,9 @@ class Metrics:
         if labels.kind == "manifest" and labels.outcome in FREE_OUTCOMES:
             self._counters["saved_pulls"].labels(labels.upstream).inc(total.responses)
 
+
+_PULLED = ("manifest", "blob")
+"""Kinds of endpoints whose responses are pulls; a list that is served stale is none."""
 
 _BatchKey = tuple[str, str, int, str | None, str | None, str | None]
 """The beginning of the path, method, status, upstream, kind, outcome."""

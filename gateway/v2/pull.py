@@ -23,7 +23,7 @@ from gateway.repositories import OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.paging import PageLinks
-from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob
+from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob, cache_headers
 from gateway.v2.root_selection import chosen_root
 
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
@@ -63,8 +63,8 @@ class Pull:
         opened = await self._open(request, endpoint, principal)
         count, image = _page_size(request.query_params.get("n")), f"{opened.group} {opened.upstream} {endpoint.name}"
         start = await asyncio.to_thread(self._links.read, request.query_params.get("last"), image)
-        page = await opened.repository.tags(count, start)
-        headers = dict(API_VERSION)
+        found = await opened.repository.tags(count, start)
+        page, headers = found.page, API_VERSION | cache_headers(found.status)
         if page.next is not None:
             root = chosen_root(request.scope)
             query = {} if count is None else {"n": str(count)}
@@ -79,9 +79,11 @@ class Pull:
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         wanted = _artifact_type(request.query_params.get("artifactType"))
-        page = await opened.repository.referrers(_digest(endpoint), wanted)
-        headers = API_VERSION | ({"OCI-Filters-Applied": "artifactType"} if wanted is not None else {})
-        body = await asyncio.to_thread(_referrers_document, page, wanted)
+        found = await opened.repository.referrers(_digest(endpoint), wanted)
+        headers = API_VERSION | cache_headers(found.status)
+        if wanted is not None:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        body = await asyncio.to_thread(_referrers_document, found.page, wanted)
         return DocumentResponse(self._documents.share(body), OCI_INDEX, headers)
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:

@@ -61,7 +61,7 @@ class RepositoryContract:
             await repository.stat_blob(ABSENT)
 
     async def test_tags_are_listed(self, repository: Repository) -> None:
-        assert (await repository.tags(None)).tags == [str(LATEST)]
+        assert (await repository.tags(None)).page.tags == [str(LATEST)]
 
     async def test_without_referrers_the_list_is_empty(self, repository: Repository) -> None:
-        assert (await repository.referrers(MANIFEST.descriptor.digest, None)).manifests == []
+        assert (await repository.referrers(MANIFEST.descriptor.digest, None)).page.manifests == []

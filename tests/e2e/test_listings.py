@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from tests.conftest import GatewayFactory
-from tests.parts import raw
+from tests.conftest import GatewayFactory, Publish
+from tests.parts import lies, raw
 from tests.parts.clients import Skopeo
 from tests.parts.gateway import Gateway
 from tests.parts.liar import Answer, Liar
@@ -123,3 +124,27 @@ def test_a_list_that_grows_while_a_client_reads_it_goes_on_where_it_was(gateway:
         first, _ = next(reading)
         registry.tags.insert(0, "aaa")
         assert first + [tag for tags, _ in reading for tag in tags] == TAGS
+
+
+def test_lists_are_served_stale_in_an_outage_and_a_limit_on_them_stops_no_manifest(
+    liar: Liar, published: Publish, gateway: GatewayFactory, skopeo: Skopeo, scratch: Path
+) -> None:
+    layout = liar.offer(published("tiny"), "v1")
+    server = gateway({"upstreams": {"docker.io": liar.settings()}, "cache": {"prefetch": False}})
+    tags, referrers = "library/tiny/tags/list?n=10", f"library/tiny/referrers/{layout.digest}"
+    for path in (tags, referrers):
+        assert raw.get(server.proxied_url(path)).headers.get("x-cache") is None
+    server.stop()
+    server.start()
+    liar.behave("/tags/list", lies.refused(429))
+    liar.behave("/referrers/", lies.refused(429))
+    for path in (tags, referrers):
+        answer = raw.get(server.proxied_url(path))
+        assert (answer.status, answer.headers["x-cache"]) == (200, "STALE")
+        assert int(answer.headers["age"]) >= 0
+        assert "last confirmed by 127.0.0.1" in answer.headers["warning"]
+    assert skopeo.pull(server.proxied("library/tiny:v1"), scratch / "pulled").missing(layout) == []
+    liar.stop()
+    answer = raw.get(server.proxied_url(tags))
+    assert (json.loads(answer.body)["tags"], answer.headers["x-cache"]) == (["v1"], "STALE")
+    assert raw.get(server.proxied_url("library/other/tags/list?n=10")).status == 503

@@ -68,6 +68,7 @@ class Script:
         self.blobs: dict[Digest, bytes] = {BLOB: CONTENT}
         self.bodies: dict[RepositoryName, ScriptedBody] = {}
         self.pages: dict[str, TagPage] = {}
+        self.referrers: list[dict[str, Any]] = []
         self.failure: UpstreamError | None = None
         self.failures: dict[tuple[str, RepositoryName] | tuple[str, RepositoryName, Tag | Digest], UpstreamError] = {}
         self.tells_digest = True
@@ -75,6 +76,7 @@ class Script:
         self.fails = False
         self.calls: list[str] = []
         self._held: dict[str, asyncio.Event] = {}
+        self._waiting: set[str] = set()
 
     def publish(self, manifest: Manifest, tag: Tag = LATEST) -> None:
         self.manifests[tag] = self.manifests[manifest.descriptor.digest] = manifest
@@ -85,9 +87,15 @@ class Script:
     def release(self, what: str) -> None:
         self._held.pop(what).set()
 
+    def waiting(self, what: str) -> bool:
+        """Whether a call waits at a hold."""
+        return what in self._waiting
+
     async def pause(self, what: str) -> None:
         if what in self._held:
+            self._waiting.add(what)
             await self._held[what].wait()
+            self._waiting.discard(what)
 
     def note(self, what: str, image: RepositoryName, reference: Tag | Digest | None = None) -> None:
         self.calls.append(what)
@@ -153,7 +161,7 @@ class ScriptedClient:
 
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         self._script.note("referrers", image)
-        return ReferrersPage([], filtered=False)
+        return ReferrersPage(self._script.referrers, filtered=False)
 
     async def _manifest(self, what: str, image: RepositoryName, reference: Tag | Digest) -> Manifest:
         await self._script.pause(what)

@@ -49,8 +49,8 @@ class TestGatedRepository(RepositoryContract):
 
 
 async def test_tags_and_referrers_are_passed_on(bench: Bench) -> None:
-    assert (await bench.open().tags(None)).tags == ["latest"]
-    assert (await bench.open().referrers(BLOB, None)).manifests == []
+    assert (await bench.open().tags(None)).page.tags == ["latest"]
+    assert (await bench.open().referrers(BLOB, None)).page.manifests == []
 
 
 Call = Callable[[ProxiedRepository], Awaitable[object]]

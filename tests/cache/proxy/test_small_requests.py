@@ -31,7 +31,7 @@ async def crowded(bench: Bench) -> Bench:
 async def test_a_crowd_of_one_client_leaves_places_to_other_groups(crowded: Bench) -> None:
     async with asyncio.timeout(5):
         assert (await crowded.open(requester=OTHER).stat_blob(BLOB)).size
-        assert (await crowded.open(requester=OTHER).tags(None)).tags
+        assert (await crowded.open(requester=OTHER).tags(None)).page.tags
     assert crowded.shared.waiting_misses().total() == 5
 
 

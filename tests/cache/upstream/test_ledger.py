@@ -185,3 +185,18 @@ def test_a_part_that_is_refused_does_not_stop_the_download_that_it_belongs_to(cl
     with quota.request(RequestKind.PART) as counted:
         counted.refused(None, 60)
     assert quota.pause(RequestKind.CONTENT) == 0
+
+
+def test_a_list_that_is_refused_stops_lists_alone(clock: Clock) -> None:
+    quota = Quota(Ledger(clock=clock), ANONYMOUS)
+    with quota.request(RequestKind.LIST) as counted:
+        counted.refused(None, 60)
+    assert not any(quota.pause(kind) for kind in RequestKind)
+    with pytest.raises(RateLimited, match="too many lists") as refused, quota.request(RequestKind.LIST):
+        pass
+    assert refused.value.retry_after == 60
+    with quota.request(RequestKind.PULL):
+        pass
+    clock.now += 60
+    with quota.request(RequestKind.LIST):
+        pass

@@ -1,0 +1,149 @@
+"""Lists of tags and referrers: requested once for all who want the same, remembered for a moment, and served stale.
+
+What the upstream sent last is recorded, by image and query, and served with its age while the upstream fails. A refusal
+of a list deletes what is recorded of the image, and so does the loss of the image's rights.
+"""
+
+import asyncio
+import json
+import zlib
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+
+import structlog
+
+from cache.index.lists import ListRecord
+from cache.oci.digest import Digest
+from cache.oci.errors import NameUnknown
+from cache.oci.names import RepositoryName
+from cache.policy.freshness import stale_warning_of
+from cache.proxy.pull_through import PullThrough
+from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
+from cache.repository import UNCACHED, CacheStatus
+from cache.runtime.throttle import LogThrottle
+from cache.sqlite import DatabaseUnusable
+from cache.upstream.client import UpstreamClient
+from cache.upstream.errors import AccessDenied, NotFound, Unavailable, UpstreamError, UpstreamOutage
+from cache.values import Outcome, PageStart, ReferrersPage, TagPage
+
+P = TypeVar("P", TagPage, ReferrersPage)
+log = structlog.get_logger()
+log_throttle = LogThrottle()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted(Generic[P]):
+    """A list that is wanted: its shared call, the query that identifies it, the request for it, and its form."""
+
+    call: SharedCall
+    query: str
+    work: Callable[[], Awaitable[P]]
+    read: Callable[[dict[str, Any]], P]
+
+
+class ProxiedLists:
+    """The lists of one image, seen with one credential. Raises RegistryError."""
+
+    def __init__(
+        self, shared: PullThrough, client: UpstreamClient, image: RepositoryName, calls: UpstreamCalls, fresh_only: bool
+    ) -> None:
+        """`fresh_only`: what the upstream does not confirm now is refused."""
+        self._shared, self._client, self._image = shared, client, image
+        self._source, self._calls, self._fresh_only = client.source, calls, fresh_only
+
+    async def tags(self, query: str) -> tuple[TagPage, CacheStatus]:
+        """The upstream's page of a query."""
+        work = partial(self._client.tags, self._image, query)
+        return await self._find(_Wanted(SharedCall.LIST_TAGS, f"tags {query}", work, _read_tags))
+
+    async def referrers(self, digest: Digest, artifact_type: str | None) -> tuple[ReferrersPage, CacheStatus]:
+        work = partial(self._client.referrers, self._image, digest, artifact_type)
+        query = f"referrers {digest} {artifact_type or ''}"
+        return await self._find(_Wanted(SharedCall.LIST_REFERRERS, query, work, _read_referrers))
+
+    async def _find(self, wanted: _Wanted[P]) -> tuple[P, CacheStatus]:
+        """A list for a client. The key holds the source, so no credential sees what only another one may see."""
+        key = (self._source, self._image, wanted.call, wanted.query)
+        if not self._fresh_only and (page := self._shared.lists.find(key)) is not None:
+            return cast(P, page), UNCACHED
+        record = None if self._fresh_only else await self._record_of(wanted.query)
+        async with self._calls.for_client(NameUnknown):
+            task, first = self._shared.share(key, partial(self._request, key, wanted))
+            if not first:
+                self._shared.requests.join(key, self._calls.requester)
+            await asyncio.wait({task}, timeout=self._wait_limit() if record else None)
+            late = Unavailable(f"{self._client.host} did not respond in time")
+            result = task.result() if task.done() else late
+            if isinstance(result, UpstreamOutage) and record:
+                page = await asyncio.to_thread(_unpacked, record.content, wanted.read)
+                return page, self._stale(record.checked_at, result)
+            if isinstance(result, UpstreamError):
+                raise result.again()
+        return result, UNCACHED
+
+    async def _request(self, key: Hashable, wanted: _Wanted[P]) -> P | UpstreamError:
+        """The body of a shared task."""
+        lists = self._shared.lists
+        try:
+            async with self._calls.small_request(key):
+                requested_at, checked_at = lists.clock(), self._shared.clock()
+                page = await wanted.work()
+        except UpstreamError as error:
+            if isinstance(error, NotFound | AccessDenied):
+                await self._written(self._shared.index.lists.forget(self._source, self._image))
+            return error
+        if lists.note(key, requested_at, page.size, page):
+            content = await asyncio.to_thread(_packed, page)
+            record = ListRecord(content, checked_at)
+            await self._written(self._shared.index.lists.record(self._source, self._image, wanted.query, record))
+        return page
+
+    async def _record_of(self, query: str) -> ListRecord | None:
+        """The record that may be served stale; None if there is none."""
+        rules = self._shared.rules
+        try:
+            record = await self._shared.index.lists.find(self._source, self._image, query)
+        except DatabaseUnusable:
+            return None
+        fits = record is not None and self._shared.clock() - record.checked_at < rules.ttl + rules.grace
+        return record if fits else None
+
+    async def _written(self, writing: Awaitable[None]) -> None:
+        """Wait for a change of the records; one that cannot be written is lost."""
+        try:
+            await writing
+        except DatabaseUnusable as error:
+            if log_throttle.due("lists"):
+                log.error("index_not_written", reason=str(error))
+
+    def _wait_limit(self) -> float:
+        """Seconds to wait for the upstream where its last list can be served."""
+        outage, timings = self._shared.outages.find(self._source), self._shared.timings
+        silent = (outage and outage.late) or self._client.fails(self._image)
+        return timings.revalidation_after_silence if silent else timings.list
+
+    def _stale(self, checked_at: datetime, failure: UpstreamOutage) -> CacheStatus:
+        outage, now = self._shared.outages.find(self._source), self._shared.clock()
+        since = outage.since if outage else None
+        warning = stale_warning_of(self._source.origin.host, checked_at, failure.reason, since, now)
+        return CacheStatus(Outcome.STALE, max(timedelta(0), now - checked_at), warning)
+
+
+def _packed(page: TagPage | ReferrersPage) -> bytes:
+    return zlib.compress(json.dumps(asdict(page), separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(content: bytes, read: Callable[[dict[str, Any]], P]) -> P:
+    return read(json.loads(zlib.decompress(content)))
+
+
+def _read_tags(document: dict[str, Any]) -> TagPage:
+    start = document["next"]
+    return TagPage(document["tags"], PageStart(**start) if start else None, document["size"])
+
+
+def _read_referrers(document: dict[str, Any]) -> ReferrersPage:
+    return ReferrersPage(**document)
