@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import structlog
@@ -17,13 +17,14 @@ from cache.upstream.errors import Unavailable
 from cache.upstream.ledger import Ledger
 from cache.upstream.mirrors import MirroredClient
 from cache.upstream.quota import Quota
-from cache.upstream.reach import Reach
+from cache.upstream.reach import Identity, Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import registry_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Source
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
+from gateway.keys.upstream_secrets import read_headers, read_password
 from gateway.known_registries import find_registry
 from gateway.namespaces.group import Group
 
@@ -37,7 +38,11 @@ _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One configured upstream; `password_file` belongs to `username`, and both or neither are set."""
+    """One configured upstream; `password_file` belongs to `username`, and both or neither are set.
+
+    `client_cert`, `client_key` and `headers` are the server's own account, as the user name is: only requests of the
+    groups to which it is lent show them to the upstream.
+    """
 
     name: str
     url: str
@@ -52,6 +57,19 @@ class Upstream:
     deny: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     redirect_hosts: frozenset[str] = frozenset()
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def account(self) -> str:
+        """Who this server is to the upstream; empty for nobody."""
+        return self.username or ("client certificate" if self.client_cert else "fixed headers" if self.headers else "")
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether requests can show more to the upstream than a password."""
+        return bool(self.client_cert or self.headers)
 
     def permits(self, image: RepositoryName) -> bool:
         """Whether the globs permit an image name without tag; `*` also matches slashes, and deny wins."""
@@ -60,7 +78,7 @@ class Upstream:
     def lends_to(self, group: Group) -> bool:
         """Whether a group uses the configured credential: a listed group or, if none is listed, every group that
         requires a login. An open group must not show everybody the content that the server's own account may read."""
-        if not self.username:
+        if not self.account:
             return False
         return group.path in self.groups or (not self.groups and not group.anonymous_pull)
 
@@ -99,7 +117,7 @@ def _account_of(group: Group, upstream: Upstream) -> Iterator[tuple[str, str]]:
     if group.upstream_username is not None and group.default_upstream == upstream.name:
         yield group.upstream_username, f"upstream_username of group {group.path}"
     elif upstream.lends_to(group):
-        yield upstream.username, f'groups of upstreams."{upstream.name}"'
+        yield upstream.account, f'groups of upstreams."{upstream.name}"'
 
 
 @lru_cache(4096)
@@ -161,7 +179,7 @@ class Upstreams:
         registry = self._registries[name]
         if group.upstream_username is not None and name == group.default_upstream:
             return Source.at(registry, CredentialId(group.upstream_username, group.id))
-        return Source.at(registry, CredentialId(upstream.username) if upstream.lends_to(group) else ANONYMOUS)
+        return Source.at(registry, CredentialId(upstream.account) if upstream.lends_to(group) else ANONYMOUS)
 
     def open_accounts(self, groups: Iterable[Group]) -> list[OpenAccount]:
         """List the accounts that groups with anonymous pull present to these upstreams."""
@@ -228,7 +246,7 @@ class Upstreams:
                 name,
                 [allowance for source, allowance in known.items() if source.registry == registry],
                 waiting.get(registry.origin, 0),
-                name in self._egress and self._egress[name].circuits.is_open(registry.origin),
+                any(circuits.is_open(registry.origin) for circuits in self._circuits_at(name)),
                 now,
             )
             for name, registry in self._registries.items()
@@ -238,19 +256,33 @@ class Upstreams:
         return [name for name, own in self._registries.items() if own == registry]
 
     def _circuits_of(self, registry: Registry) -> list[CircuitBreakers]:
-        return [self._egress[name].circuits for name in self._names_of(registry) if name in self._egress]
+        return [circuits for name in self._names_of(registry) for circuits in self._circuits_at(name)]
+
+    def _circuits_at(self, name: str) -> list[CircuitBreakers]:
+        return [self._egress[key].circuits for key in (name, _identified(name)) if key in self._egress]
 
     async def close(self) -> None:
         for egress in self._egress.values():
             await egress.close()
 
-    def _egress_to(self, key: str, origin: Origin, upstream: Upstream) -> Egress:
+    def _egress_to(self, key: str, origin: Origin, upstream: Upstream, identity: Identity | None = None) -> Egress:
         egress = self._egress.get(key)
         if egress is None:
             hosts = {f"{origin.host}:{origin.port}", origin.host, *upstream.token_hosts, *upstream.redirect_hosts}
-            reach = Reach(frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy)
+            reach = Reach(
+                frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy, identity=identity
+            )
             egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
         return egress
+
+    def _egress_for(self, group: Group, origin: Origin, upstream: Upstream) -> Egress:
+        """The egress for a group's requests. Those that show an identity have one of their own: what the upstream
+        refuses to strangers opens no circuit for them."""
+        if not upstream.has_identity or not upstream.lends_to(group):
+            return self._egress_to(upstream.name, origin, upstream)
+        headers = partial(read_headers, upstream.name, upstream.headers)
+        identity = Identity(origin, upstream.client_cert, upstream.client_key, headers)
+        return self._egress_to(_identified(upstream.name), origin, upstream, identity)
 
     def _with_mirrors(self, primary: RegistryClient, upstream: Upstream) -> UpstreamClient:
         """Add the mirrors to an anonymous client: they could not prove a right that a credential has."""
@@ -265,7 +297,7 @@ class Upstreams:
         return RegistryClient(source, url, egress, tokens, Quota(self.ledger, source, whom="anonymous users"))
 
     def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> RegistryClient:
-        egress = self._egress_to(upstream.name, source.origin, upstream)
+        egress = self._egress_for(group, source.origin, upstream)
         tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
         whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
         known = find_registry(source.origin.host)
@@ -278,7 +310,15 @@ class Upstreams:
             return lambda: None
         if source.credential.group_id is not None:
             return lambda: _open_login(group, self._sealer)
-        return lambda: Credential(upstream.username, _read_password(upstream))
+        username, password_file = upstream.username, upstream.password_file
+        if not username or password_file is None:
+            return lambda: None
+        return lambda: Credential(username, read_password(upstream.name, password_file))
+
+
+def _identified(name: str) -> str:
+    """The key of the egress that shows the identity of an upstream, beside the one that does not."""
+    return f"{name} identified"
 
 
 def _state(name: str, known: list[Allowance], waiting: int, circuit_open: bool, now: float) -> UpstreamState:
@@ -297,12 +337,3 @@ def _open_login(group: Group, sealer: Sealer) -> Credential | None:
         log.error("login_not_opened", group=group.path, reason=str(error))
         raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log states why") from error
     return Credential(login.username, login.password) if login else None
-
-
-def _read_password(upstream: Upstream) -> str:
-    """Read the password at each use, which is rare, so that a changed file takes effect at once. Raises Unavailable."""
-    try:
-        return upstream.password_file.read_text().strip("\r\n") if upstream.password_file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Unavailable(f"the password_file of upstream {upstream.name} cannot be read ({reason})") from error

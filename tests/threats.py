@@ -66,6 +66,35 @@ THREATS = [
         Disarm("cache/upstream/egress.py", "if not self._reach.allows(origin.host, origin.port):", "if False:"),
     ),
     Threat(
+        "certificate or header elsewhere",
+        "The target of a redirect, or a token service elsewhere, is shown our client certificate or a fixed header.",
+        "Both go to the upstream's own origin, over connections of their own, until a redirect leaves it.",
+        ("tests/e2e/test_reach.py::test_certificate_and_fixed_headers_go_to_the_upstream_alone",),
+        Disarm(
+            "cache/upstream/egress.py",
+            "return identity if identity and not redirected and origin_of(url) == identity.origin else None",
+            "return identity",
+        ),
+    ),
+    Threat(
+        "certificate for an open group",
+        "Everybody may pull from a group, and the server's certificate or fixed headers open private images to it.",
+        "They are an account: only groups to which it is lent show them, and content belongs to that account.",
+        ("tests/e2e/test_reach.py::test_a_group_that_does_not_use_the_account_shows_nothing",),
+        Disarm(
+            "gateway/upstreams.py",
+            "if not upstream.has_identity or not upstream.lends_to(group):",
+            "if not upstream.has_identity:",
+        ),
+    ),
+    Threat(
+        "headers shown by a command",
+        "`config show` or a refused setting prints the secret in a fixed header.",
+        "Only the names of headers are shown, and the paths of values that lie in files.",
+        ("tests/gateway/settings/test_load.py",),
+        Disarm("gateway/settings/keys.py", 'if key[-1:] != ("headers",):', "if True:"),
+    ),
+    Threat(
         "credential on a redirect",
         "A redirect leads to another host, which receives the token.",
         "The client follows at most five redirects itself, and drops the credential once a redirect leaves the origin.",

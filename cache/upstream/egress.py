@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
 from enum import Enum
+from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from cache.runtime.exhaustion import is_exhausted
 from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, RequestOutcome, outcome_of
 from cache.upstream.errors import Unavailable
 from cache.upstream.kept_connections import CREDENTIAL
-from cache.upstream.reach import Reach
+from cache.upstream.reach import Identity, Reach
 from cache.upstream.resolver import Resolver
 from cache.upstream.statements import speaks_for_registry
 from cache.upstream.transport import (
@@ -103,6 +104,7 @@ class Egress:
         self._reach = reach
         self._check = AddressCheck(reach, resolver)
         self._made: list[Clients] = []
+        self._latest: dict[bool, Clients] = {}
         self._making = threading.Lock()
         self._documents = ThreadPoolExecutor(1, "documents")
         self._credential = ANONYMOUS
@@ -126,14 +128,16 @@ class Egress:
         `image`: what the request is for. `redirected`: whether its host is the target of a redirect. Both decide which
         circuit breakers its outcome counts for. Raises Unavailable, at once while a circuit breaker is open.
         """
-        client = self._clients().waiting
+        identity = self._identity_for(url, redirected=redirected)
+        client = self._clients(identity).waiting
+        shown = identity.headers() if identity else {}
         with self._guarded(url, image, redirected=redirected) as guarded:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
-                    probe.response = await self._opened(client, "GET", address, _PROBE_HEADERS)
+                    probe.response = await self._opened(client, "GET", address, {**_PROBE_HEADERS, **shown})
                     await drop(probe.response)
             with self._watched(method) as seen:
-                response = seen.response = await self._opened(client, method, url, headers)
+                response = seen.response = await self._opened(client, method, url, {**headers, **shown})
             _record(guarded, response)
             return response
 
@@ -149,21 +153,24 @@ class Egress:
     ) -> Response:
         """Send a request from a thread, as `send` does. `brief`: its response is small and need not wait behind
         downloads."""
-        client = self._clients().brief if brief else self._clients().blocking
+        identity = self._identity_for(url, redirected=redirected)
+        clients = self._clients(identity)
+        client = clients.brief if brief else clients.blocking
+        shown = identity.headers() if identity else {}
         with self._guarded(url, image, redirected=redirected) as guarded:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
-                    probe.response = self._opened_blocking(client, "GET", address, _PROBE_HEADERS)
+                    probe.response = self._opened_blocking(client, "GET", address, {**_PROBE_HEADERS, **shown})
                     drop_blocking(probe.response)
             with self._watched(method) as seen:
-                response = seen.response = self._opened_blocking(client, method, url, headers)
+                response = seen.response = self._opened_blocking(client, method, url, {**headers, **shown})
             _record(guarded, response)
             return response
 
     async def prepare(self) -> None:
         """Load trusted certificates and the backend in advance, for which the first request would wait 35 ms."""
         with suppress(Unavailable):  # a broken ca_file is reported by the first request that needs it
-            self._clients()
+            self._clients(self._reach.identity)
         await prepare_backend()
 
     async def compute(self, function: Callable[[], T]) -> T:
@@ -234,17 +241,42 @@ class Egress:
         finally:
             self.traffic.requested(method, seen.response.status_code if seen.response else None)
 
-    def _clients(self) -> Clients:
-        """The clients for the CA file as it is now. Older ones finish what they have begun, and close at the end."""
-        ca_file = self._reach.ca_file
-        try:
-            stamp = ca_file.stat().st_mtime_ns if ca_file else 0
-            with self._making:
-                if not self._made or self._made[-1].stamp != stamp:
-                    self._made.append(make_clients(self._reach, self._check, stamp))
-                return self._made[-1]
-        except (OSError, ssl.SSLError) as error:
-            raise Unavailable(f"the ca_file {ca_file} cannot be used ({error.strerror or error})") from error
+    def _identity_for(self, url: str, *, redirected: bool) -> Identity | None:
+        """The identity to show to the host of a URL: to its own origin alone, and not once a redirect has left that."""
+        identity = self._reach.identity
+        with suppress(ValueError):
+            return identity if identity and not redirected and origin_of(url) == identity.origin else None
+        return None
+
+    def _clients(self, identity: Identity | None) -> Clients:
+        """The clients for the TLS files as they are now. Older ones finish what they have begun, and close at the end.
+
+        `identity`: what they show. Connections that show a certificate serve requests to its origin alone.
+        """
+        cert, key = (identity.client_cert, identity.client_key) if identity else (None, None)
+        files = {"ca_file": self._reach.ca_file, "client_cert": cert, "client_key": key}
+        stamp = tuple(_modified(name, path) for name, path in files.items())
+        with self._making:
+            clients = self._latest.get(cert is not None)
+            if clients is None or clients.stamp != stamp:
+                try:
+                    clients = make_clients(self._reach, self._check, stamp, cert, key)
+                except (OSError, ssl.SSLError) as error:
+                    used = (
+                        f"client_cert {cert}, its client_key or the ca_file" if cert else f"ca_file {files['ca_file']}"
+                    )
+                    raise Unavailable(f"the {used} cannot be used ({error.strerror or error})") from error
+                self._made.append(clients)
+                self._latest[cert is not None] = clients
+            return clients
+
+
+def _modified(name: str, path: Path | None) -> int:
+    """When a file was changed; 0 for none. Raises Unavailable."""
+    try:
+        return path.stat().st_mtime_ns if path else 0
+    except OSError as error:
+        raise Unavailable(f"the {name} {path} cannot be used ({error.strerror})") from error
 
 
 class _Seen:

@@ -1,7 +1,10 @@
 """Reach: which hosts a client may connect to, and how long it waits for them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from cache.values import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,19 @@ class UpstreamTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What a client shows to one origin, and to no other, to be let in: a TLS certificate with its key, fixed headers.
+
+    `headers` is called for each request, and may raise Unavailable.
+    """
+
+    origin: Origin
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    headers: Callable[[], Mapping[str, str]] = dict
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """Hosts and addresses that a client may connect to.
 
@@ -43,6 +59,7 @@ class Reach:
     ca_file: Path | None = None
     proxy: str = ""
     timings: UpstreamTimings = UpstreamTimings()
+    identity: Identity | None = None
 
     def allows(self, host: str, port: int) -> bool:
         """Whether requests may go to a host at all; its addresses are checked at each connection."""

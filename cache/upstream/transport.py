@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from socket import AI_ADDRCONFIG, SOCK_STREAM, getaddrinfo
 from typing import Any
 
@@ -41,13 +42,13 @@ def resolve(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """HTTP clients for one state of the CA file.
+    """HTTP clients for one state of the TLS files: those that trust, and those that are shown.
 
     `waiting` serves tasks; threads download over `blocking` and get the small responses that they need first over
     `brief`, which need not wait behind downloads.
     """
 
-    stamp: int
+    stamp: tuple[int, ...]
     waiting: httpx2.AsyncClient
     blocking: httpx2.Client
     brief: httpx2.Client
@@ -64,9 +65,18 @@ def _system_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def make_clients(reach: Reach, check: "AddressCheck", stamp: int) -> Clients:
-    """Create the clients of one upstream. Raises OSError or ssl.SSLError if the CA file cannot be used."""
-    context = ssl.create_default_context(cafile=reach.ca_file) if reach.ca_file else _system_context()
+def make_clients(
+    reach: Reach, check: "AddressCheck", stamp: tuple[int, ...], cert: Path | None = None, key: Path | None = None
+) -> Clients:
+    """Create the clients of one upstream. Raises OSError or ssl.SSLError if a TLS file cannot be used.
+
+    `cert`, `key`: the certificate that they show to every host that asks for one.
+    """
+    if cert:
+        context = ssl.create_default_context(cafile=reach.ca_file)
+        context.load_cert_chain(cert, key, password="")  # else a key with a passphrase would ask the terminal for it
+    else:
+        context = ssl.create_default_context(cafile=reach.ca_file) if reach.ca_file else _system_context()
     timings = reach.timings
     options: dict[str, Any] = {
         "timeout": httpx2.Timeout(timings.read, connect=timings.connect, pool=timings.pool),

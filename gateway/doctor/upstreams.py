@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
@@ -10,8 +11,12 @@ from cache.upstream.egress import FailureStage, stage_of
 from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
 from cache.upstream.probe import PingResult, RegistryProbe
 from cache.upstream.registry_client import RegistryClient
-from gateway.doctor.check import Check, Remedy, failed, not_run, passed
+from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
+from gateway.keys.upstream_secrets import certificate_end, read_headers
 from gateway.upstreams import Upstream
+
+CERTIFICATE_NOTICE = timedelta(days=14)
+"""How long before its end a client certificate is reported."""
 
 SKEW = 60.0
 """Seconds by which clocks may differ: tokens are valid for minutes, by the clock of their issuer."""
@@ -54,12 +59,13 @@ async def examine_upstream(
     name = f"upstream {upstream.name}"
     stages = [] if upstream.proxy else [FailureStage.NAME, FailureStage.ADDRESS]
     stages += [FailureStage.CONNECTION, *([FailureStage.TLS] if upstream.url.startswith("https") else [])]
+    own = _examine_secrets(upstream, now())
     try:
         ping = await clients[0].probe().ping()
     except Unavailable as error:
-        return UpstreamChecks([*_unreached(name, [*stages, FailureStage.RESPONSE], error)], None)
+        return UpstreamChecks([*own, *_unreached(name, [*stages, FailureStage.RESPONSE], error)], None)
     skew = (ping.date - now()).total_seconds() if ping.date else None
-    checks = [passed(f"{name}: {stage.value}", "as it should be") for stage in stages]
+    checks = [*own, *(passed(f"{name}: {stage.value}", "as it should be") for stage in stages)]
     if ping.status not in (200, 401):
         detail = f"GET /v2/ returned {ping.status}, where a registry returns 200 or 401"
         return UpstreamChecks([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.RESPONSE])], skew)
@@ -67,6 +73,36 @@ async def examine_upstream(
     for client in clients:
         checks += await _examine_as(name, client, ping, sample)
     return UpstreamChecks(checks, skew)
+
+
+def _examine_secrets(upstream: Upstream, now: datetime) -> list[Check]:
+    """Check the files that hold what is shown to an upstream, before anything is sent."""
+    checks: list[Check] = []
+    if upstream.client_cert and upstream.client_key:
+        checks.append(_examine_certificate(upstream.name, upstream.client_cert, upstream.client_key, now))
+    if upstream.headers:
+        name = f"upstream {upstream.name}: fixed headers"
+        try:
+            found = read_headers(upstream.name, upstream.headers)
+            checks.append(passed(name, ", ".join(found)))
+        except Unavailable as error:
+            checks.append(failed(name, error.reason, "correct the file that the header names"))
+    return checks
+
+
+def _examine_certificate(upstream: str, cert: Path, key: Path, now: datetime) -> Check:
+    name = f"upstream {upstream}: client certificate"
+    remedy = "set client_cert and client_key to PEM files of one certificate, whose key has no passphrase"
+    try:
+        expires = certificate_end(cert, key)
+    except (OSError, ValueError) as error:
+        return failed(name, f"{cert} or {key} cannot be used ({getattr(error, 'strerror', None) or error})", remedy)
+    day = f"{expires:%Y-%m-%d}"
+    if expires <= now:
+        return failed(name, f"it expired on {day}", "renew the certificate")
+    if expires - now < CERTIFICATE_NOTICE:
+        return warned(name, f"it expires on {day}", "renew the certificate")
+    return passed(name, f"it is valid until {day}")
 
 
 def examine_clock(skews: Iterable[float | None]) -> Check:

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway.fixed_headers import FROM_FILE
 from gateway.settings.kinds import SettingKind
 from gateway.settings.tables import ListenerSettings, Settings, Table, VirtualHostSettings
 from gateway.settings.units import format_duration
@@ -23,7 +24,7 @@ PLACEHOLDER = "NAME"
 def _walk(model: type[BaseModel], prefix: SettingKey = ()) -> Iterator[tuple[SettingKey, FieldInfo]]:
     for name, field in model.model_fields.items():
         inner: Any = field.annotation
-        if get_origin(inner) is dict:
+        if get_origin(inner) is dict and get_args(inner)[1] is not str:
             yield from _walk(get_args(inner)[1], (*prefix, name, PLACEHOLDER))
         elif isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _walk(inner, (*prefix, name))
@@ -33,6 +34,9 @@ def _walk(model: type[BaseModel], prefix: SettingKey = ()) -> Iterator[tuple[Set
 
 FIELDS = dict(_walk(Settings))
 ARRAYS: dict[str, type[BaseModel]] = {"listener": ListenerSettings, "virtual_host": VirtualHostSettings}
+WHOLE = {(name,) for name in ARRAYS} | {key for key, field in FIELDS.items() if get_origin(field.annotation) is dict}
+"""Settings whose value is a table, or an array of tables, of its own."""
+
 TABLES = {key[:depth] for key in FIELDS for depth in range(1, len(key))}
 
 
@@ -73,6 +77,16 @@ def value_of(settings: Settings, key: SettingKey) -> object:
     for part in key:
         node = node[part] if isinstance(node, dict) else getattr(node, part)
     return node
+
+
+def shown(key: SettingKey, value: object) -> object:
+    """Convert the value of a setting to what people may see: of headers their names, and the files of their values."""
+    if key[-1:] != ("headers",):
+        return to_plain(value)
+    if not isinstance(value, dict):
+        return "***" if value else {}
+    from_file = {name for name, text in value.items() if isinstance(text, str) and text.startswith(FROM_FILE)}
+    return {str(name): text if name in from_file else "***" for name, text in value.items()}
 
 
 def to_plain(value: object) -> object:

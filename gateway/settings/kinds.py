@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from cache.oci.errors import NameInvalid
 from cache.oci.names import RepositoryName
 from gateway import upstream_names
+from gateway.fixed_headers import check_headers
 from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
 
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
@@ -90,6 +91,11 @@ def _registry_url(text: str) -> str:
         if components[0] == "v2":
             raise ValueError("the path holds /v2")
     return url
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    check_headers(headers)
+    return headers
 
 
 def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
@@ -170,6 +176,15 @@ HostPatterns = Annotated[
         ...,
     ],
     SettingKind('a list of host, host:port or *.host like ["cdn.example.com", "*.pkg.dev"]', json.loads),
+]
+HeaderValues = Annotated[
+    dict[str, str],
+    AfterValidator(_headers),
+    SettingKind(
+        'a table like {"X-Api-Key" = "file:/etc/key"}: names of headers that the gateway does not send itself, with '
+        "values in visible ASCII or file:PATH",
+        json.loads,
+    ),
 ]
 HostName = Annotated[
     str, AfterValidator(_host_name), SettingKind('a host name like "docker.example.com", without a port')

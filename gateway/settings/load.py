@@ -18,12 +18,14 @@ from gateway.settings.keys import (
     FIELDS,
     PLACEHOLDER,
     TABLES,
+    WHOLE,
     SettingKey,
     description_of,
     dotted,
     kind_of,
     pattern_of,
     setting_keys,
+    shown,
     to_plain,
     value_of,
     variable_of,
@@ -76,7 +78,7 @@ def rows(loaded: LoadedSettings) -> list[SettingRow]:
     """List every setting with its value and source: the plain ones, the cache, then upstream by upstream."""
     return [
         SettingRow(
-            dotted(key), to_plain(value_of(loaded.settings, key)), loaded.sources[dotted(key)], description_of(key)
+            dotted(key), shown(key, value_of(loaded.settings, key)), loaded.sources[dotted(key)], description_of(key)
         )
         for key in setting_keys(loaded.settings.upstreams)
     ]
@@ -97,7 +99,7 @@ def setting_names() -> list[str]:
 
 
 def _problem(key: SettingKey, value: object, source: str, wanted: str) -> str:
-    return f"{dotted(key)} = {json.dumps(to_plain(value))} ({source}): {wanted}"
+    return f"{dotted(key)} = {json.dumps(shown(key, value))} ({source}): {wanted}"
 
 
 def _keys_of_further_upstream(variable: str) -> list[SettingKey]:
@@ -144,7 +146,7 @@ class _Draft:
 
     def read_table(self, table: Mapping[str, object], source: str, prefix: SettingKey = ()) -> None:
         for name, value in table.items():
-            if isinstance(value, dict) and value and name not in (ARRAYS if not prefix else ()):
+            if isinstance(value, dict) and value and pattern_of((*prefix, name)) not in WHOLE:
                 self.read_table(value, source, (*prefix, name))
             else:
                 self._put((*prefix, name), value, source)

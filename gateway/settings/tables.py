@@ -19,6 +19,7 @@ from gateway.settings.kinds import (
     Globs,
     GroupPathText,
     Groups,
+    HeaderValues,
     HostName,
     HostPatterns,
     Hosts,
@@ -87,6 +88,11 @@ class UpstreamSettings(Table):
     redirect_hosts: HostPatterns = Field(
         default=(), description="Hosts behind the proxy to which it may redirect; they never see a credential."
     )
+    client_cert: OptionalPath = Field(default=None, description="The certificate, in PEM, to show to the upstream.")
+    client_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
+    headers: HeaderValues = Field(
+        default={}, description="Fixed headers for the upstream; a value file:PATH is read from there.", repr=False
+    )
     mirrors: Urls = Field(default=(), description="Other registries that may serve the same content to anybody.")
 
     @field_validator("password_file")
@@ -95,6 +101,15 @@ class UpstreamSettings(Table):
         if "username" in info.data and bool(info.data["username"]) != bool(password_file):
             raise PydanticCustomError("rule", "username and password_file go together: set both or neither")
         return password_file
+
+    @field_validator("client_key")
+    @classmethod
+    def _certificate_is_whole(cls, client_key: Path | None, info: ValidationInfo) -> Path | None:
+        if "client_cert" in info.data and bool(info.data["client_cert"]) != bool(client_key):
+            raise PydanticCustomError("rule", "client_cert and client_key go together: set both or neither")
+        if client_key and not info.data.get("url", "https").startswith("https"):
+            raise PydanticCustomError("rule", "a client certificate needs a url with https")
+        return client_key
 
 
 class CacheSettings(Table):

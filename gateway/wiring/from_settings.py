@@ -58,6 +58,9 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             deny=upstream.deny,
             mirrors=upstream.mirrors,
             redirect_hosts=frozenset(upstream.redirect_hosts),
+            client_cert=upstream.client_cert,
+            client_key=upstream.client_key,
+            headers=tuple(upstream.headers.items()),
         )
         for name, upstream in settings.upstreams.items()
     ]

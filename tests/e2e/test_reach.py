@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import lies, raw
 from tests.parts.canaries import CANARY
+from tests.parts.certs import Authority
 from tests.parts.clients import Skopeo
 from tests.parts.hub import Hub
 from tests.parts.images import Images, seeded
@@ -165,3 +166,111 @@ def test_a_token_service_elsewhere_needs_no_setting_for_anonymous_pulls(
     server = gateway({"upstreams": {"docker.io": hub.settings(token_hosts=[])}})
     assert skopeo.pull(server.proxied("tiny:latest"), scratch / "pulled").missing(layout) == []
     assert {record.header("authorization") for record in hub.log.select("token")} == {None}
+
+
+# What the upstream is shown beside a password.
+
+BEHIND_TLS = """\
+server {{
+    listen 80 ssl;
+    ssl_certificate {authority.cert_file};
+    ssl_certificate_key {authority.key_file};
+    ssl_client_certificate {authority.ca_file};
+    ssl_verify_client {demand};
+    location / {{
+        proxy_pass http://127.0.0.1:8080;
+        proxy_set_header X-Shown $ssl_client_verify;
+        proxy_set_header Host $http_host;
+    }}
+}}
+"""
+"""nginx that asks for a client certificate, and tells the server behind it whether one was shown
+(https://nginx.org/en/docs/http/ngx_http_ssl_module.html)."""
+
+
+class InFront:
+    """Starts nginx with TLS in front of ports."""
+
+    def __init__(self, directory: Path, authority: Authority) -> None:
+        self._directory, self._authority = directory, authority
+        self.started: list[Nginx] = []
+
+    def __call__(self, port: int, demand: str = "optional") -> str:
+        """The URL at which a port is reached with TLS."""
+        written = BEHIND_TLS.format(authority=self._authority, demand=demand)
+        proxy = Nginx(self._directory / f"front-{port}", port, written=written)
+        proxy.start()
+        self.started.append(proxy)
+        return f"https://{proxy.host}"
+
+
+@pytest.fixture
+def in_front(scratch: Path, authority: Authority, processes: None) -> Iterator[InFront]:
+    in_front = InFront(scratch, authority)
+    yield in_front
+    for proxy in in_front.started:
+        proxy.stop()
+
+
+def identified(url: str, authority: Authority, **more: Any) -> dict[str, Any]:
+    """Settings of an upstream that is shown a client certificate."""
+    upstream = {
+        "url": url,
+        "private_addresses": True,
+        "ca_file": str(authority.ca_file),
+        "client_cert": str(authority.cert_file),
+        "client_key": str(authority.key_file),
+        "groups": ["hub"],
+    }
+    return {"upstreams": {"docker.io": upstream | more}, "cache": {"prefetch": False}}
+
+
+def test_an_image_is_pulled_from_a_registry_that_demands_a_certificate(
+    registry: Registry,
+    published: Publish,
+    gateway: GatewayFactory,
+    in_front: InFront,
+    authority: Authority,
+    skopeo: Skopeo,
+    scratch: Path,
+) -> None:
+    layout = published("tiny")
+    url = in_front(registry.port, "on")
+    server = gateway(identified(url, authority))
+    assert skopeo.pull(server.proxied("tiny:latest"), scratch / "pulled").missing(layout) == []
+    checks = {check["name"]: check for check in server.json("doctor")}
+    assert checks["upstream docker.io: client certificate"]["ok"] is True
+    stranger = gateway(identified(url, authority, client_cert="", client_key=""), name="stranger")
+    assert raw.get(stranger.proxied_url("library/tiny/manifests/latest")).status >= 404
+
+
+def test_certificate_and_fixed_headers_go_to_the_upstream_alone(
+    liar: Liar, elsewhere: Liar, gateway: GatewayFactory, in_front: InFront, authority: Authority, scratch: Path
+) -> None:
+    (scratch / "key").write_text(f"{CANARY}\n")
+    own, other = in_front(liar.port), in_front(elsewhere.port)
+    server = gateway(identified(own, authority, headers={"X-Api-Key": f"file:{scratch / 'key'}"}))
+    digest = elsewhere.offer_blob(seeded("identified", 40_000))
+    liar.behave(digest, lies.redirected(f"{other}/v2/any/blobs/{digest}"))
+    assert raw.get(server.proxied_url(f"any/name/blobs/{digest}")).digest == digest
+    liar.behave("/manifests/", lies.foreign_realm(f"{other}/token"))
+    raw.get(server.proxied_url("any/name/manifests/latest"))
+    assert shown_to(liar) == {("SUCCESS", CANARY)}
+    assert elsewhere.requests.count(path_contains="/token") == 1
+    assert shown_to(elsewhere) == {("NONE", None)}
+
+
+def test_a_group_that_does_not_use_the_account_shows_nothing(
+    liar: Liar, images: Images, gateway: GatewayFactory, in_front: InFront, authority: Authority
+) -> None:
+    liar.offer(images.tiny)
+    config = identified(in_front(liar.port), authority, groups=[], headers={"X-Api-Key": CANARY})
+    server = gateway(config)
+    assert raw.get(server.proxied_url("any/name/manifests/latest")).status == 200
+    assert shown_to(liar) == {("NONE", None)}
+    assert CANARY not in server.cli("config", "show").stdout
+
+
+def shown_to(liar: Liar) -> set[tuple[str | None, str | None]]:
+    """What requests showed beside a password: whether a certificate, and which fixed header."""
+    return {(record.header("x-shown"), record.header("x-api-key")) for record in liar.requests.select()}

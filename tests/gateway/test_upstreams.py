@@ -84,6 +84,9 @@ def test_an_upstream_permits(allow: tuple[str, ...], deny: tuple[str, ...], imag
         (replace(ACCOUNT, groups=frozenset({"team"})), replace(CLOSED, path="team/below"), False),
         (replace(ACCOUNT, groups=frozenset({"elsewhere"})), CLOSED, False),
         (replace(HUB, groups=frozenset({"hub"})), OPEN, False),
+        (replace(HUB, client_cert=Path("/nowhere")), OPEN, False),
+        (replace(HUB, client_cert=Path("/nowhere")), CLOSED, True),
+        (replace(HUB, headers=(("X-Key", "k"),), groups=frozenset({"hub"})), OPEN, True),
     ],
 )
 def test_the_configured_credential_serves(upstream: Upstream, group: Group, expected: bool) -> None:
@@ -104,6 +107,11 @@ OWN = {"upstream_username": "theirs", "upstream_password_sealed": "sealed"}
         (replace(OPEN, **OWN), ACCOUNT, [("theirs", "upstream_username of group hub")]),
         (replace(OPEN, **OWN, proxy_enabled=False), HUB, []),
         (replace(OPEN, **OWN), replace(HUB, name="quay.io"), []),
+        (
+            OPEN,
+            replace(HUB, client_cert=Path("/nowhere"), groups=frozenset({"hub"})),
+            [("client certificate", 'groups of upstreams."docker.io"')],
+        ),
         (OPEN, replace(ACCOUNT, groups=frozenset({"hub"})), [("ours", 'groups of upstreams."docker.io"')]),
         (CLOSED, replace(ACCOUNT, groups=frozenset({"team"})), []),
     ],

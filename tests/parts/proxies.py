@@ -53,8 +53,9 @@ class Nginx(FrontProxy):
         stores = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "\n".join(f"    {name}_temp_path {directory / name};" for name in stores)
         location = "\n".join(f"        {line}" for line in lines)
+        tls = " ssl" if "listen 80 ssl;" in written else ""
         servers = (
-            _on_ports(written, "listen 80;", f"listen {HOST}:{port};", backend)
+            _on_ports(written, f"listen 80{tls};", f"listen {HOST}:{port}{tls};", backend)
             if written
             else f"""\
     server {{

@@ -9,12 +9,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from cache.upstream.egress import Egress, FailureStage, body, body_blocking, raw_chunks, stage_of
 from cache.upstream.errors import Unavailable
-from cache.upstream.reach import Reach, UpstreamTimings
+from cache.upstream.reach import Identity, Reach, UpstreamTimings
 from cache.upstream.resolver import Resolver
 from cache.upstream.transport import resolve
+from cache.upstream.urls import origin_of
 from tests.parts import lies
 from tests.parts.certs import Authority
 from tests.parts.liar import Liar
@@ -184,6 +191,20 @@ def test_behind_a_proxy_only_named_hosts_may_be_asked(url: str, allowed: bool, m
     hosts = frozenset({"upstream.example", "token.example:8443", "*.pkg.dev"})
     assert make_egress(Reach(hosts, proxy="http://proxy.example:3128")).allows(url) is allowed
     assert make_egress(Reach(hosts)).allows(url)
+
+
+async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(
+    authority: Authority, make_egress: MakeEgress, get: Get, tls_liar: Liar, tmp_path: Path
+) -> None:
+    private = load_pem_private_key(authority.key_file.read_bytes(), None)
+    locked = BestAvailableEncryption(b"open sesame")
+    (tmp_path / "key").write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+    identity = Identity(origin_of(tls_liar.url), authority.cert_file, tmp_path / "key")
+    egress = make_egress(Reach(private_addresses=True, ca_file=authority.ca_file, identity=identity))
+    with pytest.raises(Unavailable, match=r"client_cert .*, its client_key or the ca_file cannot be used"):
+        await get(egress, f"{tls_liar.url}/v2/")
+    (tmp_path / "key").write_bytes(authority.key_file.read_bytes())
+    assert await get(egress, f"{tls_liar.url}/v2/") == 200
 
 
 async def test_behind_a_proxy_nothing_is_sent_to_another_host(liar: Liar, make_egress: MakeEgress, get: Get) -> None:

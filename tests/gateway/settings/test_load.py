@@ -287,6 +287,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ('upstreams."docker.io".private_addresses', "no", "true or false"),
     ('upstreams."docker.io".password_file', "/run/password", "username and password_file go together"),
+    ('upstreams."docker.io".client_key', "/run/key", "client_cert and client_key go together"),
     ('upstreams."docker.io".groups', ["/hub"], "a list of group paths"),
     ('upstreams."docker.io".proxy', "proxy.example:3128", "an http(s) URL like http://proxy.example.com:3128"),
     ('upstreams."docker.io".allow', ["library/alpine:3"], "globs on lower-case image names without tag"),
@@ -413,6 +414,45 @@ def test_a_proxy_keeps_its_credential_and_hides_it(config: Path) -> None:
     assert loaded.settings.upstreams["docker.io"].proxy == "http://bob:hush@proxy.example:3128"
     assert "hush" not in repr(loaded) + repr(rows(loaded))
     assert "http://***@proxy.example:3128" in [row.value for row in rows(loaded)]
+
+
+HEADERS = {"X-Api-Key": "hush", "X-From-File": "file:/run/key"}
+
+
+def test_fixed_headers_are_read_and_their_values_hidden(config: Path) -> None:
+    config.write_text('[upstreams."docker.io"]\nheaders = {X-Api-Key = "hush", X-From-File = "file:/run/key"}\n')
+    for loaded in (
+        load(config, {}, {}),
+        load(None, {"GATEWAY_UPSTREAMS__DOCKER_IO__HEADERS": json.dumps(HEADERS)}, {}),
+    ):
+        assert loaded.settings.upstreams["docker.io"].headers == HEADERS
+        assert "hush" not in repr(loaded) + repr(rows(loaded))
+        assert {"X-Api-Key": "***", "X-From-File": "file:/run/key"} in [row.value for row in rows(loaded)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(
+            {name: "hush"}
+            for name in ("Authorization", "host", "Range", "Proxy-Authorization", "X Y", "X:", "", "\u00e9")
+        ),
+        *({"X-Key": value} for value in ("", "hush\r\nX: y", " hush", "hush\u00e9", "file:")),
+        {"X-Key": "hush", "x-key": "hush"},
+        {"X-Key": ["hush"]},
+        "hush",
+    ],
+)
+def test_a_wrong_header_is_refused_and_its_value_hidden(headers: object) -> None:
+    [problem] = refused(environ={"GATEWAY_UPSTREAMS__DOCKER_IO__HEADERS": json.dumps(headers)})
+    assert "must be a table like" in problem
+    assert "hush" not in problem
+
+
+def test_a_client_certificate_needs_tls(config: Path) -> None:
+    text = 'url = "http://registry.example"\nclient_cert = "/run/cert"\nclient_key = "/run/key"\n'
+    [problem] = refused_text(config, f'[upstreams."docker.io"]\n{text}')
+    assert "a client certificate needs a url with https" in problem
 
 
 # --- the file
