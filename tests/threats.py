@@ -1066,7 +1066,7 @@ THREATS = [
             "tests/cache/upstream/test_ledger.py::test_a_pause_holds_for_every_process_at_once_and_for_no_other_credential",
             "tests/cache/proxy/test_queue.py",
         ),
-        Disarm("cache/upstream/quota.py", "self._refuse(known, kind, now)\n        self._pulling", "self._pulling"),
+        Disarm("cache/upstream/quota.py", "            self._admit(known, kind, now)", "            pass"),
     ),
     Threat(
         "a queue filled by one group",
@@ -1572,6 +1572,22 @@ THREATS = [
             "order_by(newest_first.desc(), sightings.c.last_seen)",
             "order_by(sightings.c.last_seen)",
         ),
+    ),
+    Threat(
+        "a limit of one image",
+        "A registry of which one part limits responds 429 for one image, and the upstream is closed for all, for an hour.",
+        "A limited image waits by itself; images that were served before are tried, and their success ends the pause.",
+        ("tests/cache/upstream/test_image_limits.py",),
+        Disarm(
+            "cache/upstream/image_limits.py", "return image in self._served and now >= self._try_at", "return False"
+        ),
+    ),
+    Threat(
+        "tries that are a flood",
+        "An upstream limits everything, and each image that it has served is tried all the same.",
+        "After an image that had been served is limited, none is tried for a while, each time twice as long.",
+        ("tests/cache/upstream/test_image_limits.py::test_a_limit_of_all_images_costs_few_requests",),
+        Disarm("cache/upstream/image_limits.py", "self._try_at = now + self._wait", "self._try_at = now"),
     ),
     Threat(
         "lookups that fail here",

@@ -124,7 +124,8 @@ class UpstreamCalls:
         queue = self._shared.queues.get(self._source)
         if queue is None:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
-        if self._client.pause(kind) or (len(queue) and kind is RequestKind.PULL):
+        in_line = len(queue) and kind is RequestKind.PULL and not self._client.pause(kind)
+        if in_line or self._client.pause(kind, self._image):
             await queue.wait(self.requester)
 
     def small_request(self, key: Hashable = None) -> AbstractAsyncContextManager[None]:

@@ -57,8 +57,8 @@ class UpstreamClient(Protocol):
     def fails(self, image: RepositoryName) -> bool:
         """Whether the upstream failed recently, so that the next response may take long or never arrive."""
 
-    def pause(self, kind: RequestKind) -> float:
-        """Seconds until a request of this kind may be sent."""
+    def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
+        """Seconds until a request of this kind may be sent, for an image if one is named."""
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a

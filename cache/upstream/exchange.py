@@ -126,7 +126,7 @@ class Exchange:
 
     def hear(self, request: RegistryRequest) -> Flow[Heard]:
         """Send a request with tokens and redirects. While the quota allows none, RateLimited is raised instead."""
-        with self._quota.request(request.kind) as counted:
+        with self._quota.request(request.kind, request.image) as counted:
             try:
                 heard = yield from self._authorized(request)
             except RateLimited as error:
@@ -137,7 +137,8 @@ class Exchange:
             if heard.meaning is Meaning.LIMITED:
                 counted.refused(stated, retry_after(headers))
             else:
-                counted.responded(stated)
+                served = heard.meaning in (Meaning.CONTENT, Meaning.UNCHANGED)
+                counted.responded(stated, served=served)
             return heard
 
     def refuse(self, heard: Heard, request: RegistryRequest) -> Flow[NoReturn]:

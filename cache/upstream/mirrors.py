@@ -72,9 +72,9 @@ class MirroredClient:
     def fails(self, image: RepositoryName) -> bool:
         return self.primary.fails(image)
 
-    def pause(self, kind: RequestKind) -> float:
-        """Seconds until a request may be sent to any of the registries."""
-        return min(client.pause(kind) for client in self._clients)
+    def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
+        """Seconds until a request may be sent to any of the registries, for an image if one is named."""
+        return min(client.pause(kind, image) for client in self._clients)
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return await self._first(reference, lambda client: client.head_manifest(image, reference))

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from cache.upstream import allowance
 from cache.upstream.allowance import Allowance, RequestKind, SavingMode, StatedLimit
 from cache.upstream.errors import RateLimited
+from cache.upstream.image_limits import ImageLimits
 from cache.upstream.ledger import Ledger
 from cache.values import Source
 
@@ -31,11 +32,16 @@ class Quota:
         self._name, self._whom = name or source.origin.host, whom
         self._pulling = 0
         self._lists = _ListPause()
+        self._images = ImageLimits()
 
-    def pause(self, kind: RequestKind) -> float:
-        """Seconds until such a request may be sent; a moment if requests in progress already use the rest of the
-        limit."""
+    def pause(self, kind: RequestKind, image: str = "") -> float:
+        """Seconds until such a request may be sent, for an image if one is named; a moment if requests in progress
+        already use the rest of the limit."""
         known, now = self._ledger.find(self._source), self._ledger.clock()
+        if seconds := self._images.pause(image, now):
+            return seconds
+        if known.everything and self._images.may_try(image, now):
+            return 0.0
         seconds = allowance.pause(known, kind, self.free_checks, now)
         left = allowance.left_now(known, now)
         if not seconds and kind is RequestKind.PULL and left is not None and self._pulling >= max(math.floor(left), 1):
@@ -60,21 +66,29 @@ class Quota:
         self._refuse(self._ledger.find(self._source), kind, self._ledger.clock())
 
     @contextmanager
-    def request(self, kind: RequestKind) -> Iterator["CountedRequest"]:
-        """Count a request within the block. Raises RateLimited if it must not be sent."""
+    def request(self, kind: RequestKind, image: str = "") -> Iterator["CountedRequest"]:
+        """Count a request for an image within the block. Raises RateLimited if it must not be sent."""
         now = self._ledger.clock()
-        if kind is RequestKind.LIST and now < self._lists.until:
+        if kind is RequestKind.LIST and (seconds := self._lists.pause(image, now)):
             reason = f"{self._name} says that {self._whom} requested too many lists, so none are requested for a while"
-            raise RateLimited(reason, math.ceil(self._lists.until - now))
+            raise RateLimited(reason, math.ceil(seconds))
         known = self._ledger.find(self._source)
+        if seconds := self._images.pause(image, now):
+            limited = replace(known, until=now + seconds, everything=True)
+            raise RateLimited(allowance.in_words(limited, self._name, self._whom, now), math.ceil(seconds))
+        if not (known.everything and self._images.may_try(image, now)):
+            self._admit(known, kind, now)
+        self._pulling += kind is RequestKind.PULL
+        try:
+            yield CountedRequest(self._ledger, self._source, kind, now, image, self._lists, self._images)
+        finally:
+            self._pulling -= kind is RequestKind.PULL
+
+    def _admit(self, known: Allowance, kind: RequestKind, now: float) -> None:
+        """Raise RateLimited if a request must not be sent, as the first one after a pause or at all."""
         if allowance.needs_probe(known, kind, self.free_checks, now) and now >= known.until:
             known = self._claim_probe(kind, now)
         self._refuse(known, kind, now)
-        self._pulling += kind is RequestKind.PULL
-        try:
-            yield CountedRequest(self._ledger, self._source, kind, now, self._lists)
-        finally:
-            self._pulling -= kind is RequestKind.PULL
 
     def _claim_probe(self, kind: RequestKind, now: float) -> Allowance:
         """Claim the first request after a pause, among all processes; for the others the pause continues."""
@@ -95,18 +109,48 @@ class Quota:
 
 @dataclass(slots=True)
 class _ListPause:
-    """Until when this process requests no lists, since one was refused with 429."""
+    """Until when this process requests no lists, since one was refused with 429, and the images whose it was."""
 
     until: float = 0.0
+    images: ImageLimits = field(default_factory=ImageLimits)
+
+    def pause(self, image: str, now: float) -> float:
+        """Seconds until a list of an image may be requested."""
+        if self.images.may_try(image, now):
+            return 0.0
+        return max(self.images.pause(image, now), self.until - now, 0.0)
+
+    def note_limited(self, image: str, seconds: float, now: float) -> None:
+        self.until = now + seconds
+        self.images.note_limited(image, self.until, now)
+
+    def note_served(self, image: str, sent: float) -> None:
+        if self.images.note_served(image, sent):
+            self.until = 0.0
 
 
 class CountedRequest:
     """One request and its outcome."""
 
-    def __init__(self, ledger: Ledger, source: Source, kind: RequestKind, sent: float, lists: _ListPause) -> None:
-        self._ledger, self._source, self._kind, self._sent, self._lists = ledger, source, kind, sent, lists
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        kind: RequestKind,
+        sent: float,
+        image: str,
+        lists: _ListPause,
+        images: ImageLimits,
+    ) -> None:
+        self._ledger, self._source, self._kind, self._sent = ledger, source, kind, sent
+        self._image, self._lists, self._images = image, lists, images
 
-    def responded(self, stated: StatedLimit | None) -> None:
+    def responded(self, stated: StatedLimit | None, *, served: bool = False) -> None:
+        """Record a response other than 429. `served`: whether it was a success."""
+        if served:
+            self._images.note_served(self._image, self._sent)
+        if served and self._kind is RequestKind.LIST:
+            self._lists.note_served(self._image, self._sent)
         known, now = self._ledger.find(self._source), self._ledger.clock()
         after = allowance.after_response(known, self._kind, stated, self._sent, now)
         if after == known:
@@ -120,12 +164,13 @@ class CountedRequest:
             return
         now = self._ledger.clock()
         if self._kind is RequestKind.LIST:
-            self._lists.until = now + min(
-                allowance.FIRST_PAUSE if retry is None else max(retry, 1), allowance.RETRY_CAP
-            )
+            seconds = allowance.FIRST_PAUSE if retry is None else min(max(retry, 1), allowance.RETRY_CAP)
+            self._lists.note_limited(self._image, seconds, now)
             return
         known = self._ledger.change(
             self._source, lambda known: allowance.after_refusal(known, self._kind, stated, retry, self._sent, now)
         )
-        seconds = round(known.until - now)
-        log.warning("upstream_limits", source=str(self._source), seconds=seconds, everything=known.everything)
+        if known.everything:
+            self._images.note_limited(self._image, known.until, now)
+        pause = round(known.until - now)
+        log.warning("upstream_limits", source=str(self._source), seconds=pause, everything=known.everything)

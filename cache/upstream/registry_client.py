@@ -79,9 +79,9 @@ class RegistryClient:
         """Whether the upstream failed recently, so that the next response may take long or never arrive."""
         return self._egress.circuits.is_open(self.source.origin, self._full_name(image))
 
-    def pause(self, kind: RequestKind) -> float:
-        """Seconds until a request of this kind may be sent."""
-        return self.quota.pause(kind)
+    def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
+        """Seconds until a request of this kind may be sent, for an image if one is named."""
+        return self.quota.pause(kind, self._full_name(image) if image else "")
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a

@@ -127,8 +127,8 @@ class ScriptedClient:
     def fails(self, image: RepositoryName) -> bool:
         return self._script.fails
 
-    def pause(self, kind: RequestKind) -> float:
-        return self.quota.pause(kind)
+    def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
+        return self.quota.pause(kind, image.text if image else "")
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
