@@ -48,9 +48,10 @@ class RegistryProbe:
         self._egress = egress
         self._tokens = tokens
 
-    async def ping(self) -> PingResult:
-        """Send an anonymous GET /v2/ (distribution-spec, "Determining Support")."""
-        response = await self._send("GET", f"{self._url}/v2/", {})
+    async def ping(self, authorization: str | None = None) -> PingResult:
+        """Send a GET /v2/ (distribution-spec, "Determining Support"), anonymous unless a header is given."""
+        headers = {"Authorization": authorization} if authorization else {}
+        response = await self._send("GET", f"{self._url}/v2/", headers)
         challenge = ", ".join(response.headers.get_list("www-authenticate")) if response.status_code == 401 else ""
         return PingResult(response.status_code, challenge, parse_date(response.headers.get("date", "")))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.egress import FailureStage, stage_of
-from cache.upstream.errors import AccessDenied, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.probe import PingResult, RegistryProbe
 from cache.upstream.registry_client import RegistryClient
 from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
@@ -139,14 +139,26 @@ async def _examine_as(name: str, client: RegistryClient, ping: PingResult, sampl
     if ping.challenge:
         try:
             authorization = await probe.authorization(sample.image, ping.challenge)
+            if authorization is not None and authorization.startswith("Basic "):
+                await _log_in(client, probe, authorization)
         except UpstreamError as error:
             skipped = [not_run(check, "not reached: login failed") for check in (pull, quota)]
             return [failed(login, error.reason, _login_remedy(error, client)), *skipped]
     if not ping.challenge:
         detail = "no login is required"
+    elif not authorization:
+        detail = "there is no credential to log in with"
     else:
-        detail = "a token was issued" if authorization else "there is no credential to log in with"
+        detail = "the password was accepted" if authorization.startswith("Basic ") else "a token was issued"
     return [passed(login, detail), *await _examine_pull(pull, quota, probe, sample, authorization)]
+
+
+async def _log_in(client: RegistryClient, probe: RegistryProbe, authorization: str) -> None:
+    """Present a password, where no token service checks it. Raises CredentialRefused."""
+    status = (await probe.ping(authorization)).status
+    if status in (400, 401, 403):
+        user = client.source.credential.username
+        raise CredentialRefused(f"{client.host} refuses user {user} ({status}): the password is wrong, or has expired")
 
 
 async def _examine_pull(

@@ -668,6 +668,12 @@ async def test_a_target_of_redirects_that_fails_images_is_still_sent_requests_fo
         with pytest.raises(Unavailable, match="responded with 500"):
             await client.head_blob(RepositoryName(f"image/number{number}"), Digest.parse(digest))
     assert await client.head_blob(RepositoryName("good/image"), Digest.parse(digest)) == len(b"content")
+    other.stop()
+    for number in range(5):
+        with pytest.raises(Unavailable, match="connection attempts failed"):
+            await client.head_blob(RepositoryName(f"image/later{number}"), Digest.parse(digest))
+    other.start()
+    assert await client.head_blob(RepositoryName("good/image"), Digest.parse(digest)) == len(b"content")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.parts import raw
 from tests.parts.canaries import CANARY, found_in
 from tests.parts.certs import Authority
 from tests.parts.gateway import Gateway, toml
+from tests.parts.guarded import EXPIRED_AT_ECR, Guarded
 from tests.parts.hub import Hub
 from tests.parts.images import Images
 from tests.parts.liar import Liar
@@ -207,6 +208,26 @@ def test_a_wrong_password_fails_at_the_login(hub: Hub, published: Publish, docto
     assert "password_file" in checks[f"{NAME}: login of ada"].remedy
     (tmp_path / "password").unlink()
     assert "cannot be read" in doctor(hub.settings(**login))[f"{NAME}: login of ada"].detail
+
+
+@pytest.mark.parametrize("expired", [None, EXPIRED_AT_ECR])
+def test_a_password_that_ran_out_fails_at_the_login(
+    expired: Lie | None, images: Images, doctor: Doctor, tmp_path: Path
+) -> None:
+    password_file = tmp_path / "password"
+    password_file.write_text(CANARY)
+    with Guarded("Basic", ada=CANARY) as registry:
+        registry.offer(images.tiny)
+        registry.expired = expired
+        upstream = registry.settings(username="ada", password_file=str(password_file), groups=["hub"])
+        checks = doctor(upstream)
+        assert checks[f"{NAME}: login of ada"].ok
+        assert checks[f"{NAME}: pull of ada"].ok
+        registry.users = {"ada": "next"}
+        login = doctor(upstream)[f"{NAME}: login of ada"]
+    assert login.ok is False
+    assert "refuses user ada" in login.detail
+    assert "password_file" in str(login.remedy)
 
 
 def test_a_token_service_that_is_not_named_fails_at_the_login(
