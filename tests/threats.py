@@ -1696,14 +1696,14 @@ THREATS = [
         "The Link of a list repeats the request, and every client goes in a circle.",
         "A Link that names the same place in the list ends it.",
         ("tests/cache/upstream/test_lists.py",),
-        Disarm("cache/upstream/lists.py", "if place and place != here else None", ""),
+        Disarm("cache/upstream/lists.py", 'if place and place != here else ""', ""),
     ),
     Threat(
         "a list that continues elsewhere",
         "The Link of a list leads to another origin.",
         "Of such a Link only is used that there is more; the next page is requested by the last name.",
         ("tests/cache/upstream/test_lists.py",),
-        Disarm("cache/upstream/lists.py", "if _is_at(origin_of(found), origins) else None", ""),
+        Disarm("cache/upstream/lists.py", "if not _is_at(origin_of(found), origins):", "if False:"),
     ),
     Threat(
         "a list in one piece",
@@ -1746,6 +1746,17 @@ THREATS = [
         "A 429 to a list pauses lists alone.",
         ("tests/cache/upstream/test_ledger.py",),
         Disarm("cache/upstream/quota.py", "if self._kind is RequestKind.LIST:", "if False:"),
+    ),
+    Threat(
+        "referrers without end",
+        "A list of referrers has another page for ever, or is so long that it fills the memory.",
+        "All pages are requested up to a limit of pages and bytes, beyond which the list is refused.",
+        ("tests/e2e/test_listings.py",),
+        Disarm(
+            "cache/upstream/registry_client.py",
+            "if size > SIZE_LIMIT or len(requested) > REFERRERS_PAGES:",
+            "if False:",
+        ),
     ),
     Threat(
         "a list for every client",

@@ -1,4 +1,4 @@
-"""Lists of tags as other registries send them: their names, and where the next page begins; pure.
+"""Lists as other registries send them: the names of tags, and where the next page begins; pure.
 
 The specification has `last=<tag>`; registries also have pages of their own, whose query means something to them alone.
 Of a Link only the query is used: the request for the next page goes to the upstream's own address, as all do.
@@ -50,25 +50,36 @@ def page_query(count: int | None, start: PageStart) -> str:
 
 
 def next_page(link: str, url: str, origins: Collection[Origin], names: list[str]) -> PageStart | None:
-    """Where the next page begins, by the Link header of the response to `url`; None if there is none.
+    """Where the next page of tags begins, by the Link header of the response to `url`; None if there is none.
 
-    `origins`: of the upstream, and of the target of its redirect. A Link to another origin only states that there is
-    more: the page then begins after the last of the `names`, as the specification has it. A Link that repeats the
-    request ends the list.
+    A Link that cannot be followed states that there is more: the page then begins after the last of the `names`, as
+    the specification has it.
+    """
+    after = names[-1] if names else ""
+    try:
+        query = next_query(link, url, origins)
+    except ValueError:
+        return PageStart(None, after) if after else None
+    return PageStart(query, after) if query else None
+
+
+def next_query(link: str, url: str, origins: Collection[Origin]) -> str:
+    """The query of the page that follows, by the Link header of the response to `url`; empty at the end.
+
+    `origins`: of the upstream, and of the target of its redirect. A Link that repeats the request ends the list. Raises
+    ValueError for one that cannot be followed, because it leads elsewhere, is no URL, or is too long.
     """
     target = next((target for target, rest in _LINK.findall(link) if _IS_NEXT.search(rest)), None)
     if target is None:
-        return None
-    after = names[-1] if names else ""
-    try:
-        found = urljoin(url, target)
-        query = urlsplit(found).query if _is_at(origin_of(found), origins) else None
-    except ValueError:
-        query = None
-    if query is None or len(query) > QUERY_LIMIT or (query and not _QUERY.fullmatch(query)):
-        return PageStart(None, after) if after else None
+        return ""
+    found = urljoin(url, target)
+    if not _is_at(origin_of(found), origins):
+        raise ValueError("the list continues at another host")
+    query = urlsplit(found).query
+    if len(query) > QUERY_LIMIT or (query and not _QUERY.fullmatch(query)):
+        raise ValueError("the link to the next page is no URL, or too long")
     place, here = _place(query), _place(urlsplit(url).query)
-    return PageStart(query, after) if place and place != here else None
+    return query if place and place != here else ""
 
 
 def _is_at(origin: Origin, origins: Collection[Origin]) -> bool:

@@ -20,7 +20,7 @@ from cache.upstream.errors import Corrupt, FormatUnsupported, NotFound, Unavaila
 from cache.upstream.exchange import Exchange, RegistryRequest
 from cache.upstream.flow import Compute, Drop, Flow, Read, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
-from cache.upstream.lists import next_page, tag_names
+from cache.upstream.lists import next_page, next_query, tag_names
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
 from cache.upstream.statements import Meaning, lacks_referrers
@@ -33,6 +33,9 @@ T = TypeVar("T")
 _ACCEPT = ", ".join(ACCEPTED)
 _NAMED_TYPES = ("text/html", "text/plain", "application/json", "application/octet-stream")
 """Media types that a reason names; any other may be any text."""
+
+REFERRERS_PAGES = 100
+"""Pages of one list of referrers that are requested for a client."""
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
@@ -170,19 +173,46 @@ class RegistryClient:
     async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
         """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
         1.1)."""
-        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type is not None else ""
+        query = urlencode({"artifactType": artifact_type}) if artifact_type is not None else ""
         return await carry_out(self._referrers(image, digest, query), self._egress)
 
     def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
-        request = self._request(RequestKind.LIST, image, "GET", f"referrers/{digest}{query}", {"Accept": OCI_INDEX})
-        heard = yield from self._exchange.hear(request)
-        response = heard.response
-        if not lacks_referrers(response.status_code, response.headers, heard.meaning, own=heard.own):
+        """All pages of the list in one; a list that is too long is refused, as one that is cut short would be wrong."""
+        manifests: list[dict[str, Any]] = []
+        size, filtered, requested = 0, True, {query}
+        while True:
+            path = f"referrers/{digest}{f'?{query}' if query else ''}"
+            request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": OCI_INDEX})
+            heard = yield from self._exchange.hear(request)
+            response = heard.response
+            if lacks_referrers(response.status_code, response.headers, heard.meaning, own=heard.own):
+                yield Drop(response)
+                if manifests:
+                    raise Unavailable(f"{self.host} did not send all pages of a list of referrers")
+                return (yield from self._referrers_by_tag(image, digest))
             if heard.meaning is not Meaning.CONTENT:
                 yield from self._exchange.refuse(heard, request)
-            manifests, size = yield from self._read_json(response, self._descriptors)
-            return ReferrersPage(manifests, "artifactType" in response.headers.get("oci-filters-applied", ""), size)
-        yield Drop(response)
+            page, page_size = yield from self._read_json(response, self._descriptors)
+            manifests, size = manifests + page, size + page_size
+            filtered = filtered and "artifactType" in response.headers.get("oci-filters-applied", "")
+            query = self._next_referrers(response, query)
+            if not query or query in requested:
+                return ReferrersPage(manifests, filtered, size)
+            requested.add(query)
+            if size > SIZE_LIMIT or len(requested) > REFERRERS_PAGES:
+                limits = f"{SIZE_LIMIT} bytes or {REFERRERS_PAGES} pages"
+                raise Corrupt(f"{self.host} has a list of referrers of more than {limits}", Fault.SIZE)
+
+    def _next_referrers(self, response: Response, query: str) -> str:
+        """The query of the next page of referrers; empty at the end. Raises Corrupt."""
+        origins = (self.source.origin, origin_of(str(response.url)))
+        link = ", ".join(response.headers.get_list("link"))
+        try:
+            return next_query(link, f"{self._url}/?{query}", origins)
+        except ValueError as error:
+            raise Corrupt(f"{self.host} sent a list of referrers that is not complete: {error}") from error
+
+    def _referrers_by_tag(self, image: RepositoryName, digest: Digest) -> Flow[ReferrersPage]:
         tag = Tag.parse(f"{digest.algorithm}-{digest.hex}"[:128])
         try:
             raw = (yield from self._get_manifest(image, tag)).raw
@@ -276,7 +306,9 @@ class RegistryClient:
 
     def _read_json(self, response: Response, read: Callable[[dict[str, Any]], T]) -> Flow[tuple[T, int]]:
         """Read a document; return what `read` makes of it, and its size."""
-        raw = (yield Read(response, SIZE_LIMIT)) or b""
+        raw: bytes | None = yield Read(response, SIZE_LIMIT)
+        if raw is None:
+            raise Corrupt(f"{self.host} sent a list of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         found: T = yield Compute(lambda: read(self._document(raw)), len(raw))
         return found, len(raw)
 

@@ -9,10 +9,12 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from cache.upstream.registry_client import REFERRERS_PAGES
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import lies, raw
 from tests.parts.clients import Skopeo
 from tests.parts.gateway import Gateway
+from tests.parts.images import INDEX, MANIFEST, digest_of
 from tests.parts.liar import Answer, Liar
 from tests.parts.listings import LISTINGS, NOT_STRAIGHT, Listing, ListingRegistry, by_name, ecr, google, older_quay
 
@@ -148,3 +150,46 @@ def test_lists_are_served_stale_in_an_outage_and_a_limit_on_them_stops_no_manife
     answer = raw.get(server.proxied_url(tags))
     assert (json.loads(answer.body)["tags"], answer.headers["x-cache"]) == (["v1"], "STALE")
     assert raw.get(server.proxied_url("library/other/tags/list?n=10")).status == 503
+
+
+def entry(number: int) -> dict[str, object]:
+    kind = "application/vnd.example.sbom" if number % 3 else "application/vnd.example.signature"
+    return {"mediaType": MANIFEST, "digest": digest_of(b"%d" % number), "size": 100 + number, "artifactType": kind}
+
+
+def test_all_pages_of_referrers_come_in_one_list_with_their_filter(
+    registries: dict[str, ListingRegistry], server: Gateway
+) -> None:
+    registry, subject = registries[upstream(by_name)], digest_of(b"subject")
+    registry.referrers = [entry(number) for number in range(35)]
+    url = server.proxied_url(f"{upstream(by_name)}/library/many/referrers/{subject}")
+    everything = raw.get(url)
+    assert json.loads(everything.body)["manifests"] == registry.referrers
+    assert "link" not in everything.headers
+    kind = "application/vnd.example.sbom"
+    signatures = raw.get(f"{url}?artifactType={kind}")
+    assert json.loads(signatures.body)["manifests"] == [e for e in registry.referrers if e["artifactType"] == kind]
+    assert signatures.headers["oci-filters-applied"] == "artifactType"
+
+
+def test_referrers_without_end_are_refused_and_so_are_those_that_continue_elsewhere(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(1)]}).encode()
+    url = server.proxied_url(f"library/many/referrers/{digest_of(b'endless')}")
+    for number in range(2 * REFERRERS_PAGES):
+        link = f'<?page={number + 1}>; rel="next"'
+        liar.behave("/referrers/", lies.answered(200, index, Content_Type=INDEX, Link=link).only(1))
+    answer = raw.get(url)
+    assert (answer.status, "pages" in error_of(answer)["detail"]) == (502, True)
+    assert liar.requests.count() <= REFERRERS_PAGES + 1
+    liar.honest()
+    liar.behave(
+        "/referrers/", lies.answered(200, index, Content_Type=INDEX, Link='<http://x.example/?p=1>; rel="next"')
+    )
+    answer = raw.get(server.proxied_url(f"library/many/referrers/{digest_of(b'elsewhere')}"))
+    assert (answer.status, "another host" in error_of(answer)["detail"]) == (502, True)
+    liar.behave("/referrers/", lies.answered(200, index, Content_Type=INDEX, Link='<?artifactType=>; rel="next"'))
+    answer = raw.get(server.proxied_url(f"library/many/referrers/{digest_of(b'circle')}"))
+    assert answer.status == 200

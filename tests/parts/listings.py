@@ -4,13 +4,15 @@ import base64
 import json
 import re
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qsl, quote, unquote
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from .images import digest_of
+from .images import INDEX, digest_of
 from .liar import Answer, Liar
 from .records import Record
 
 _PATH = re.compile(r"(.*/v2/(.+))/tags/list")
+_REFERRERS = re.compile(r".*/v2/.+/referrers/sha256:[0-9a-f]{64}")
 
 Listing = Callable[["ListingRegistry", str, dict[str, str]], Answer]
 """A way of paging: the response to a request for a path, with its query."""
@@ -22,13 +24,29 @@ class ListingRegistry(Liar):
     def __init__(self, listing: Listing, tags: Sequence[str]) -> None:
         super().__init__()
         self.tags = list(tags)
+        self.referrers: list[dict[str, Any]] = []
         self._listing = listing
 
     def _honest_answer(self, record: Record, *, ranged: bool) -> Answer:
         path = unquote(record.path)
         if match := _PATH.fullmatch(path):
             return self._listing(self, match[0], dict(parse_qsl(record.query, keep_blank_values=True)))
+        if _REFERRERS.fullmatch(path):
+            return self._referrers(path, dict(parse_qsl(record.query, keep_blank_values=True)))
         return super()._honest_answer(record, ranged=ranged)
+
+    def _referrers(self, path: str, query: dict[str, str]) -> Answer:
+        """Harbor: pages of referrers with a relative Link that repeats the filter
+        (https://github.com/goharbor/harbor/blob/main/src/server/registry/referrers.go); some clients overlooked it
+        (https://github.com/google/go-containerregistry/issues/2446)."""
+        wanted, place = query.get("artifactType"), int(query.get("page", 1))
+        found = [entry for entry in self.referrers if wanted in (None, entry["artifactType"])]
+        body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found[place * 10 - 10 : place * 10]}
+        headers = {"Content-Type": INDEX} | ({"OCI-Filters-Applied": "artifactType"} if wanted else {})
+        if place * 10 < len(found):
+            more = urlencode({"page": place + 1, "page_size": 10} | ({"artifactType": wanted} if wanted else {}))
+            headers["Link"] = f'<{path}?{more}>; rel="next"'
+        return Answer(200, headers, json.dumps(body).encode())
 
 
 def by_name(registry: ListingRegistry, path: str, query: dict[str, str]) -> Answer:
