@@ -163,6 +163,57 @@ THREATS = [
         Disarm("cache/upstream/kept_connections.py", "if len(self._pools) > POOLS:", "if False:"),
     ),
     Threat(
+        "credential over a token redirect",
+        "A token service redirects to another host, which receives our password.",
+        "The credential stays at the origin that the registry named, and does not come back once a redirect has left it.",
+        (
+            "tests/cache/upstream/test_tokens.py::test_a_redirect_to_another_host_carries_no_credential_even_where_it_is_known",
+            "tests/e2e/test_token_services.py::test_a_token_service_may_redirect_and_the_credential_goes_to_no_other_host",
+        ),
+        Disarm("cache/upstream/tokens.py", "own = own and origin_of(url) == first", "own = True"),
+    ),
+    Threat(
+        "token redirect to a stranger",
+        "A token service redirects to a host that nobody named, which issues tokens in its place.",
+        "Each target of a redirect is checked as the realm itself.",
+        ("tests/cache/upstream/test_tokens.py::test_a_redirect_is_checked_as_a_realm_is",),
+        Disarm(
+            "cache/upstream/tokens.py", "host = self._check_realm(url, at_stake=credential is not None)", "host = host"
+        ),
+    ),
+    Threat(
+        "refusals that repeat the credential",
+        "A token service writes our password into the reason of its refusal, and every client can read it.",
+        "A reason that repeats the password, or what was sent of it, is left out.",
+        ("tests/cache/upstream/test_tokens.py::test_the_error_says_what_the_refusal_says_but_never_the_credential",),
+        Disarm("cache/upstream/refusals.py", 'shown.startswith("<") or repeats', 'shown.startswith("<")'),
+    ),
+    Threat(
+        "demands after a token has expired",
+        "A registry demands nothing that helps when a token has expired, and its images count as refused.",
+        "The demand that led to a token is met again before the refusal is believed.",
+        (
+            "tests/cache/upstream/test_tokens.py::"
+            "test_after_a_token_has_expired_a_challenge_that_leads_nowhere_is_not_the_last_word",
+            "tests/e2e/test_token_services.py::test_a_token_that_expired_is_renewed_whatever_the_registry_demands_then",
+        ),
+        Disarm(
+            "cache/upstream/tokens.py",
+            '(first.get("bearer"), kept, first.get("basic"), known)',
+            '(first.get("bearer"), first.get("basic"))',
+        ),
+    ),
+    Threat(
+        "delays in a message",
+        "A registry states the delay of a 429 in its message alone, and nothing is pulled for half a minute.",
+        "The delay is read from the message where no Retry-After states it.",
+        (
+            "tests/cache/upstream/test_allowance.py::test_a_delay_may_stand_in_the_message",
+            "tests/e2e/test_token_services.py::test_a_delay_in_the_message_is_no_long_pause",
+        ),
+        Disarm("cache/upstream/allowance.py", 'found = _DELAY.search(body.decode("utf-8", "replace"))', "found = None"),
+    ),
+    Threat(
         "redirect to plain http",
         "A redirect leads to plain http, where an eavesdropper can read or change the bytes.",
         "A redirect from https is followed only to https.",

@@ -3,6 +3,7 @@
 Times are seconds since the epoch, because several processes share this state.
 """
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,12 @@ LITTLE, SCARCE = 10, 5
 SAMPLES, SAMPLE_EVERY = 60, 60
 
 _FAR_AWAY = 365 * 24 * 3600
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "us": 1e-6, "ns": 1e-9}
+_PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|m|s|[\u00b5\u03bcun]s)"
+_DURATION = re.compile(_PART, re.IGNORECASE)
+_DELAY = re.compile(rf"retry[- ]after['\"]?\s*[:=]?\s*((?:{_PART})+(?![\w.])|[0-9]{{1,9}}(?![\w.]))", re.IGNORECASE)
+"""A duration as Go writes it (https://pkg.go.dev/time#Duration.String), or seconds."""
+
 _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
 
 
@@ -100,6 +107,18 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time
         return None if date is None else max(0, min(round(mktime_tz(date) - now()), 24 * 3600))
     except (ValueError, OverflowError, IndexError):  # errors of the library for a year 99999 and the like
         return None
+
+
+def stated_delay(headers: Mapping[str, str], body: bytes) -> int | None:
+    """Seconds for which a refusal wants no requests: by its Retry-After, else by the text of its body, as in
+    `retry-after: 880.092\u00b5s, allowed: 44000/minute`; None if it states none."""
+    if (seconds := retry_after(headers)) is not None:
+        return seconds
+    found = _DELAY.search(body.decode("utf-8", "replace"))
+    if found is None:
+        return None
+    parts = _DURATION.findall(found[1]) or [(found[1], "s")]
+    return min(math.ceil(sum(float(number) * _UNITS[unit.lower()] for number, unit in parts)), 24 * 3600)
 
 
 def parse_stated_limit(headers: Mapping[str, str]) -> StatedLimit | None:

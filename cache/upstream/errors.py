@@ -7,7 +7,7 @@ from cache.values import Fault, safe_reason
 
 class UpstreamError(Exception):
     """Failure of an upstream. `reason` is a safe one, for people: it names hosts, never URLs with queries, never
-    credentials, and no other text of a response."""
+    credentials, and of responses only what a token service states of its refusal."""
 
     def __init__(self, reason: str) -> None:
         self.reason = safe_reason(reason)

@@ -6,6 +6,7 @@ request for /v2/ with the same credential shows; otherwise the credential is ref
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote, urlsplit
@@ -14,7 +15,7 @@ import structlog
 
 from cache.oci.media_types import essence
 from cache.runtime.throttle import LogThrottle
-from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after
+from cache.upstream.allowance import RequestKind, parse_stated_limit, stated_delay
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import (
     AccessDenied,
@@ -36,14 +37,12 @@ from cache.upstream.statements import (
     speaks_for_registry,
 )
 from cache.upstream.tokens import Tokens
-from cache.upstream.urls import origin_of, redirect_target
+from cache.upstream.urls import REDIRECT_LIMIT, REDIRECTS, origin_of, redirect_target
 from cache.values import Source
 
-REDIRECT_LIMIT = 5
 GUEST_TRIES = 2
 """Tokens that a redirect's target is shown: one that was kept, and a new one."""
 
-_REDIRECTS = (301, 302, 303, 307, 308)
 _REFUSED = (400, 401, 403)
 """Statuses with which registries refuse an expired credential."""
 
@@ -80,13 +79,14 @@ class Heard:
     """A response and what it means. Its body is unread if it is the content, else it is closed.
 
     `own`: whether the upstream's own host sent it, before any redirect to another. `authorization`: the header with
-    which the request was sent, None without.
+    which the request was sent, None without. `delay`: the seconds for which a limit wants no requests, if it says so.
     """
 
     response: Response
     own: bool
     meaning: Meaning
     authorization: str | None
+    delay: int | None = None
 
 
 class Exchange:
@@ -135,7 +135,7 @@ class Exchange:
             headers = heard.response.headers
             stated = parse_stated_limit(headers) if heard.own else None
             if heard.meaning is Meaning.LIMITED:
-                counted.refused(stated, retry_after(headers))
+                counted.refused(stated, heard.delay)
             else:
                 served = heard.meaning in (Meaning.CONTENT, Meaning.UNCHANGED)
                 counted.responded(stated, served=served)
@@ -153,7 +153,7 @@ class Exchange:
                     yield from self._check_credential(heard.authorization)
                 raise AccessDenied(f"{host} refuses access to {request.image}")
             case Meaning.LIMITED:
-                raise RateLimited(self._quota.reason(), retry_after(heard.response.headers))
+                raise RateLimited(self._quota.reason(), heard.delay)
             case Meaning.NOTHING:
                 raise NoStatement(f"{spoke} responded with {status}, but not as a registry does")
         raise Unavailable(f"{spoke} responded with {status}")
@@ -227,6 +227,8 @@ class Exchange:
         meaning = meaning_of(response.status_code, response.headers, own=own, of_blob=of_blob)
         if meaning is Meaning.CONTENT:
             return Heard(response, own, meaning, authorization)
+        if meaning is Meaning.LIMITED:
+            return Heard(response, own, meaning, authorization, (yield from _delay(response)))
         if request.method != "HEAD" and (body := (yield from self._error_of(response, own=own))):
             meaning = meaning_of(response.status_code, response.headers, body, own=own, of_blob=of_blob)
             if speaks_for_registry(response.status_code, response.headers, body, own=own):
@@ -266,13 +268,12 @@ class Exchange:
                 if guest is not None:
                     yield Drop(response)
                     continue
-            if response.status_code not in _REDIRECTS or "location" not in response.headers:
+            if response.status_code not in REDIRECTS or "location" not in response.headers:
                 return response, own
             guest, tries = None, 0
             yield Drop(response)
             try:
-                url = redirect_target(url, response.headers["location"])
-                _refuse_echo(url, authorization)
+                url = redirect_target(url, response.headers["location"], authorization)
             except ValueError as error:
                 raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
         raise Unavailable(f"{host} redirects more than {REDIRECT_LIMIT} times")
@@ -285,8 +286,9 @@ class Exchange:
             log.error("upstream_credential_refused", host=host, user=user, reason=error.reason)
 
 
-def _refuse_echo(url: str, authorization: str | None) -> None:
-    """Raise ValueError for a redirect whose host repeats our credential: hosts are named in reasons."""
-    secret = (authorization or "").rpartition(" ")[2].lower()
-    if secret and secret in urlsplit(url).netloc.lower():
-        raise ValueError("the location repeats the credential")
+def _delay(response: Response) -> Flow[int | None]:
+    """Close a 429; return the seconds that it states, some registries in their message only."""
+    body = b""
+    with suppress(Unavailable):
+        body = (yield Read(response, ERROR_LIMIT)) or b""
+    return stated_delay(response.headers, body)

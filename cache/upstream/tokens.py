@@ -13,14 +13,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from cache.oci.document import parse_document
-from cache.upstream.allowance import retry_after
+from cache.upstream.allowance import stated_delay
+from cache.upstream.egress import Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait
-from cache.upstream.urls import origin_of
+from cache.upstream.refusals import refusal_text
+from cache.upstream.statements import ERROR_LIMIT
+from cache.upstream.urls import REDIRECT_LIMIT, REDIRECTS, origin_of, redirect_target
 from cache.values import Origin
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -35,6 +39,7 @@ _SHORTEST_LIFE, _LONGEST_LIFE = 60, 3600
 """Seconds for which a token is used where its service states no lifetime, and at most."""
 
 _RENEW_BEFORE = 10
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
 TOKENS_KEPT = 256
 """Tokens of one source, one for each image: clients can invent any number of names, and a token may have 16 KiB."""
 
@@ -59,6 +64,10 @@ class Credential:
 
     def basic(self) -> str:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no text may repeat: the password, as it is and as it is sent."""
+        return self.password, self.basic().partition(" ")[2]
 
 
 def parse_challenges(header: str) -> list[Challenge]:
@@ -139,21 +148,36 @@ class Tokens:
         Raises Unavailable if the token service fails or refuses our credential, RateLimited, or AccessDenied if it
         refuses an anonymous request.
         """
-        challenges = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
-        known = self._challenge
-        challenge = challenges.get("bearer") or (known if known and known.scheme == "bearer" else None)
-        challenge = challenge or challenges.get("basic") or known
-        if challenge is None:
-            return None
-        try:
-            header = yield from self._fresh(challenge, scope, refused)
-        except UpstreamError:
-            if challenge is known:  # the registry may demand something else by now
-                self._challenge = None
-            raise
-        # A challenge is kept only after it led to a token, so that a useless one does not disturb later requests.
-        self._challenge = challenge
-        return header
+        known, failure = self._challenge, None
+        for challenge in self._ways(parse_challenges(www_authenticate)):
+            try:
+                header = yield from self._fresh(challenge, scope, refused)
+            except RateLimited:
+                raise
+            except UpstreamError as error:
+                failure = failure or error
+                if challenge is known:  # the registry may demand something else by now
+                    self._challenge = None
+                continue
+            if header is not None:
+                # A challenge is kept only after it led to a token, so that a useless one does not disturb later
+                # requests.
+                self._challenge = challenge
+                return header
+        if failure is not None:
+            raise failure
+        return None
+
+    def _ways(self, offered: list[Challenge]) -> list[Challenge]:
+        """Challenges to meet, in their order: what is offered, and the one that was met before, because for a token
+        that has expired a registry may name another realm, which is a dead end."""
+        first, known = {challenge.scheme: challenge for challenge in reversed(offered)}, self._challenge
+        kept = known if known and known.scheme == "bearer" else None
+        ways: dict[tuple[str, str | None], Challenge] = {}
+        for challenge in (first.get("bearer"), kept, first.get("basic"), known):
+            if challenge is not None:
+                ways.setdefault((challenge.scheme, challenge.parameters.get("realm")), challenge)
+        return list(ways.values())
 
     def _fresh(self, challenge: Challenge, scope: str, refused: str | None) -> Flow[str | None]:
         if challenge.scheme == "basic":
@@ -198,20 +222,43 @@ class Tokens:
         host = self._check_realm(realm, at_stake=credential is not None)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"
-        headers = {"Accept": "application/json"} | ({"Authorization": credential.basic()} if credential else {})
         image = scope.removeprefix("repository:").removesuffix(":pull")
-        response = yield Open("GET", url, headers, image, brief=True)
-        if response.status_code != 200:
+        first, own = origin_of(url), True
+        for _ in range(REDIRECT_LIMIT + 1):
+            # A redirect to another host, even to one of `token_hosts`, carries no credential.
+            own = own and origin_of(url) == first
+            authorization = credential.basic() if credential and own else None
+            headers = _HEADERS | ({"Authorization": authorization} if authorization else {})
+            response: Response = yield Open("GET", url, headers, image, brief=True)
+            if response.status_code not in REDIRECTS or "location" not in response.headers:
+                break
             yield Drop(response)
-            if response.status_code == 429:
-                raise RateLimited(f"token service {host} received too many requests", retry_after(response.headers))
-            if response.status_code in (401, 403) and credential is None:
-                raise AccessDenied(f"token service {host} issues no token without a login")
-            whom = f" to user {credential.username}" if credential else ""
-            reason = f"token service {host} responded with {response.status_code}{whom}"
-            raise CredentialRefused(reason) if response.status_code in (401, 403) else Unavailable(reason)
-        content = yield Read(response, _RESPONSE_LIMIT)
-        return self._token(content, host)
+            try:
+                url = redirect_target(url, response.headers["location"], authorization)
+            except ValueError as error:
+                raise Unavailable(f"token service {host} redirects to a forbidden location: {error}") from error
+            host = self._check_realm(url, at_stake=credential is not None)
+        else:
+            raise Unavailable(f"token service {host} redirects more than {REDIRECT_LIMIT} times")
+        if 200 <= response.status_code < 300:
+            return self._token((yield Read(response, _RESPONSE_LIMIT)), host)
+        raise (yield from self._refusal(response, host, credential))
+
+    def _refusal(self, response: Response, host: str, credential: Credential | None) -> Flow[UpstreamError]:
+        """The error for a token service's refusal, with the reason that it states."""
+        body, status = b"", response.status_code
+        with suppress(Unavailable):
+            body = (yield Read(response, ERROR_LIMIT)) or b""
+        if status == 429:
+            reason = f"token service {host} received too many requests"
+            return RateLimited(reason, stated_delay(response.headers, body))
+        text = refusal_text(body, credential.secrets() if credential else ())
+        said = f": {text}" if text else ""
+        if status in (401, 403) and credential is None:
+            return AccessDenied(f"token service {host} issues no token without a login{said}")
+        whom = f" to user {credential.username}" if credential else ""
+        reason = f"token service {host} responded with {status}{whom}{said}"
+        return CredentialRefused(reason) if status in (401, 403) else Unavailable(reason)
 
     def _token(self, content: bytes | None, host: str) -> _Token:
         try:
@@ -222,8 +269,9 @@ class Tokens:
             token, life = None, None
         if not isinstance(token, str) or not _HEADER_SAFE.fullmatch(token):
             raise Unavailable(f"token service {host} sent a response without a token")
-        stated = isinstance(life, int | float) and life > 0
-        seconds = min(life, _LONGEST_LIFE) if stated else _SHORTEST_LIFE
+        if not isinstance(life, int | float) or life <= 0:
+            return _Token(f"Bearer {token}", self._clock() + _SHORTEST_LIFE)
+        seconds = min(life, _LONGEST_LIFE)
         return _Token(f"Bearer {token}", self._clock() + max(seconds - _RENEW_BEFORE, seconds / 2))
 
     def _check_realm(self, realm: str, *, at_stake: bool) -> str:

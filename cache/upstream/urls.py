@@ -5,6 +5,8 @@ from urllib.parse import urljoin, urlsplit
 
 from cache.values import Origin, Registry
 
+REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECT_LIMIT = 5
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]{2,45}(?:%[a-z0-9._-]{1,16})?", re.IGNORECASE)
 """A name as DNS has it (RFC 1035, section 2.3.4), or an address."""
@@ -35,11 +37,11 @@ def root_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def redirect_target(url: str, location: str) -> str:
-    """Target of a redirect (RFC 9110, section 10.2.2).
+def redirect_target(url: str, location: str, authorization: str | None = None) -> str:
+    """Target of a redirect (RFC 9110, section 10.2.2). `authorization`: what was sent to the URL.
 
     Raises ValueError for a location that must not be followed: no URL (RFC 3986), another scheme, a user name in it,
-    http after https.
+    http after https, or a host that repeats our credential, because hosts are named in reasons.
     """
     # Checked before it is joined, because joining would silently drop tabs and line breaks.
     if not location or not all(33 <= ord(character) <= 126 for character in location):
@@ -54,4 +56,7 @@ def redirect_target(url: str, location: str) -> str:
         raise ValueError("the location holds a user name")
     if origin.scheme == "http" and urlsplit(url).scheme == "https":
         raise ValueError("the location leaves https for http")
+    secret = (authorization or "").rpartition(" ")[2].lower()
+    if secret and secret in parts.netloc.lower():
+        raise ValueError("the location repeats the credential")
     return parts._replace(fragment="").geturl()

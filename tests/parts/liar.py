@@ -242,6 +242,7 @@ class Liar:
         if lie.hold is not None and lie.hold.after < 0:
             lie.hold.wait()
         start = head.encode("latin-1") + b"\r\n"
+        start = start.replace(b"\r\n", b"\n") if lie.bare else start
         if record.method == "HEAD" or record.status in (204, 304):
             connection.sendall(start + (b"" if lie.late else lie.surplus))
             stays = lie.framing is not Framing.CLOSE

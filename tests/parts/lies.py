@@ -30,8 +30,8 @@ class Lie:
     late: the surplus waits until released. silent: no response, the connection closes. closing: it closes after the
     response, once released. later: the lie is told from the second request of a connection on. hold: bytes stop at
     `hold.after` until released; below 0: before the status line. pace: (bytes, seconds) sends the body in such steps.
-    delay: seconds before the status line. whole: a Range request gets 200 and the whole body. times: number of spoilt
-    responses; later ones are honest.
+    delay: seconds before the status line. whole: a Range request gets 200 and the whole body. bare: the lines of the
+    head end without CR. times: number of spoilt responses; later ones are honest.
     """
 
     status: int | None = None
@@ -52,6 +52,7 @@ class Lie:
     delay: float = 0.0
     encode: bool = False
     whole: bool = False
+    bare: bool = False
     times: int | None = None
 
     def only(self, times: int) -> "Lie":

@@ -1,5 +1,6 @@
 """Limits and Retry-After in every form that upstreams send, and what follows."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,7 @@ from cache.upstream.allowance import (
     plausible,
     retry_after,
     saving_mode,
+    stated_delay,
 )
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -148,7 +150,7 @@ def refused(
     ],
 )
 def test_a_pause_is_for_what_the_limit_counts(allowance: Allowance, pauses: dict[RequestKind, bool]) -> None:
-    assert {kind: pause(allowance, kind, False, NOW) > 0 for kind in RequestKind} == pauses
+    assert {kind: pause(allowance, kind, False, NOW) > 0 for kind in pauses} == pauses
 
 
 def test_checks_that_are_known_to_be_free_go_on_until_one_is_refused() -> None:
@@ -281,3 +283,36 @@ def test_of_answers_to_requests_of_one_moment_the_least_counts_in_whatever_order
     known = after_response(known, PULL, StatedLimit(100, 7), NOW, NOW + 2)
     assert known.remaining == 5
     assert after_response(known, PULL, StatedLimit(100, 9), NOW + 3, NOW + 4).remaining == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("toomanyrequests: retry-after: 880.092\u00b5s, allowed: 44000/minute", 1),
+        ("toomanyrequests: retry-after: 880.092\u03bcs, allowed: 44000/minute", 1),
+        ("retry-after: 1.5s", 2),
+        ("Retry-After: 1m30.5s, allowed: 1/hour", 91),
+        ("retry after 120", 120),
+        ("retry-after: 2h", 7200),
+        ("retry-after: 9999999h", 24 * 3600),
+        ('{"retry-after":"15"}', None),
+        ('{"retry-after":15}', 15),
+        ("retry-after: 5 apples a day", 5),
+        ("retry-after: 1.5", None),
+        ("retry-after: s", None),
+        ("retry-after: 12parsecs", None),
+        ("Too Many Requests (HAP429).", None),
+        ("", None),
+    ],
+)
+def test_a_delay_may_stand_in_the_message(text: str, seconds: int | None) -> None:
+    """ghcr.io's: https://github.com/dependabot/cli/issues/380."""
+    assert stated_delay({}, text.encode()) == seconds
+    assert stated_delay({"retry-after": "17"}, text.encode()) == 17
+
+
+def test_a_delay_is_found_in_no_time() -> None:
+    for text in ("retry-after: " + "1s" * 30_000 + "x", "retry-after " * 5_000, "retry-after:" + " " * 60_000):
+        began = time.thread_time()
+        stated_delay({}, text.encode())
+        assert time.thread_time() - began < 0.5

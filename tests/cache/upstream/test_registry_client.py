@@ -28,11 +28,10 @@ from cache.upstream.errors import (
     Unavailable,
     UpstreamError,
 )
-from cache.upstream.exchange import REDIRECT_LIMIT
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
-from cache.upstream.urls import origin_of
+from cache.upstream.urls import REDIRECT_LIMIT, origin_of
 from cache.values import CredentialId, PageStart, Part, Source
 from tests.cache.samples import APP, LATEST, blob_of, manifest_of, open_descriptors
 from tests.conftest import Publish

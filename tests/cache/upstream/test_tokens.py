@@ -320,12 +320,12 @@ def test_a_token_is_kept_by_scope() -> None:
         (15, 7.5),
         (1, 0.5),
         (299.5, 289.5),
-        (None, 50),
-        (0, 50),
-        (-5, 50),
-        ("300", 50),
-        ("soon", 50),
-        ([], 50),
+        (None, 60),
+        (0, 60),
+        (-5, 60),
+        ("300", 60),
+        ("soon", 60),
+        ([], 60),
         (24 * 3600, 3590),
         (10**19, 3590),
         (1e300, 3590),
@@ -555,6 +555,118 @@ def test_what_a_token_service_refuses_is_named(
     if isinstance(caught.value, RateLimited):
         assert caught.value.retry_after == 17
     assert len(service.asked) == 1
+
+
+# Redirects, and what a refusal says.
+
+REDIRECTED_HOSTS = frozenset({"auth.example", "new.example"})
+
+
+def redirecting(*locations: str, status: int = 307) -> Callable[[], httpx2.Response]:
+    """Redirects to one location after the other; then a token."""
+    left = list(locations)
+    return lambda: answer(status, b"", {"Location": left.pop(0)}) if left else granting("t")()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_at_the_same_host_carries_the_credential(status: int) -> None:
+    service = Service(redirecting("/v2/token?scope=x", status=status))
+    assert run(make_tokens(ALICE).renewed(SCOPE, None, bearer()), service) == "Bearer t"
+    assert [step.url for step in service.asked][1] == "https://auth.example/v2/token?scope=x"
+    assert {step.headers["Authorization"] for step in service.asked} == {ALICE.basic()}
+
+
+def test_a_redirect_to_another_host_carries_no_credential_even_where_it_is_known() -> None:
+    service = Service(redirecting("https://new.example/token", "https://auth.example/token"))
+    tokens = make_tokens(ALICE, REDIRECTED_HOSTS)
+    assert run(tokens.renewed(SCOPE, None, bearer()), service) == "Bearer t"
+    assert ["Authorization" in step.headers for step in service.asked] == [True, False, False]
+
+
+HARMLESS = ("https://registry.example/token#", "https:///token")
+"""Locations that, joined, lead to a host that may have the credential."""
+
+
+@pytest.mark.parametrize(
+    "realm", [realm for realm in FOREIGN.values() if ":" in realm and realm not in HARMLESS], ids=repr
+)
+def test_a_redirect_is_checked_as_a_realm_is(realm: str) -> None:
+    service = Service(redirecting(realm))
+    with pytest.raises(Unavailable):
+        run(make_tokens(ALICE).renewed(SCOPE, None, bearer()), service)
+    assert len(service.asked) == 1
+
+
+def test_a_redirect_whose_host_repeats_the_credential_is_not_followed_or_named() -> None:
+    secret = ALICE.basic().partition(" ")[2]
+    service = Service(redirecting(f"https://{secret}.evil.example/"))
+    with pytest.raises(Unavailable) as caught:
+        run(make_tokens(ALICE).renewed(SCOPE, None, bearer()), service)
+    assert secret.lower() not in caught.value.reason.lower()
+    assert len(service.asked) == 1
+
+
+def test_redirects_of_a_token_service_come_to_an_end() -> None:
+    service = Service(lambda: answer(307, b"", {"Location": "/token"}))
+    with pytest.raises(Unavailable, match="more than 5 times"):
+        run(make_tokens().renewed(SCOPE, None, bearer()), service)
+    assert len(service.asked) == 6
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203])
+def test_any_success_brings_a_token_and_identity_is_requested(status: int) -> None:
+    service = Service(granting("t", status=status))
+    assert run(make_tokens().renewed(SCOPE, None, bearer()), service) == "Bearer t"
+    assert service.asked[0].headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"errors":[{"code":"DENIED","message":"denied"}]}', ": denied"),
+        (b'{"details":"incorrect username or password"}', ": incorrect username or password"),
+        (b'{"errors":[{"code":"UNAUTHORIZED","message":"","detail":null}]}', ": UNAUTHORIZED"),
+        (b'{"error":"invalid_grant","error_description":"expired pull token"}', ": expired pull token"),
+        (b"Too Many\r\n Logins\x00", ": Too Many Logins?"),
+        (b"<html><body>no</body></html>", ""),
+        (b'{"errors":[[]]}', ""),
+        (b"{" * 50_000, ""),
+        (b"", ""),
+        (b'{"message":"the password secret is wrong"}', ""),
+        (b'{"message":"Basic YWxpY2U6c2VjcmV0 is wrong"}', ""),
+        (b"%73ecret is wrong", ""),
+    ],
+    ids=lambda value: repr(value[:30]),
+)
+@pytest.mark.parametrize("status", [400, 401, 403, 503])
+def test_the_error_says_what_the_refusal_says_but_never_the_credential(status: int, body: bytes, text: str) -> None:
+    service = Service(lambda: answer(status, body))
+    with pytest.raises(Unavailable) as caught:
+        run(make_tokens(ALICE).renewed(SCOPE, None, bearer()), service)
+    assert caught.value.reason == f"token service auth.example responded with {status} to user alice{text}"
+
+
+def test_a_long_reason_is_cut() -> None:
+    service = Service(lambda: answer(400, b"x" * 1000))
+    with pytest.raises(Unavailable) as caught:
+        run(make_tokens().renewed(SCOPE, None, bearer()), service)
+    assert len(caught.value.reason) == 200
+
+
+@pytest.mark.parametrize("header", ["", 'Basic realm="harbor"', bearer("https://gone.example/token")])
+@pytest.mark.parametrize("credential", [ALICE, None])
+def test_after_a_token_has_expired_a_challenge_that_leads_nowhere_is_not_the_last_word(
+    header: str, credential: Credential | None
+) -> None:
+    """None: https://github.com/docker/hub-feedback/issues/2530. Basic:
+    https://github.com/google/go-containerregistry/issues/1747. Another realm:
+    https://github.com/NVIDIA/nvidia-container-toolkit/issues/1945."""
+    tokens, service = make_tokens(credential), Service()
+    first = run(tokens.renewed(SCOPE, None, bearer()), service)
+    working = service.next_token
+    service.answer = lambda: answer(401, b"") if "gone.example" in service.asked[-1].url else working()
+    renewed = run(tokens.renewed(SCOPE, first, header), service)
+    assert renewed != first and renewed.startswith("Bearer t")
 
 
 # Sharing: flows driven by hand, so that every order is a chosen one.
