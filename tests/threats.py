@@ -880,6 +880,13 @@ THREATS = [
         Disarm("cache/download/flight_thread.py", "if gone or now - tried_at > limits.take_over_every:", "if gone:"),
     ),
     Threat(
+        "a lease that nobody gives back",
+        "A follower takes the lease over, reads only then that the filler has failed, and keeps the lease.",
+        "It releases the lease before it reports the failure.",
+        ("tests/cache/download/test_shared_fill.py::test_a_failure_that_is_read_with_the_lease_leaves_the_lease_free",),
+        Disarm("cache/download/flight_thread.py", "lease.release()\n                        raise", "raise"),
+    ),
+    Threat(
         "several fillers",
         "Every worker fetches the same blob, and the upstream counts every fetch.",
         "Each host has one lease per source and digest; the other workers follow the file that the holder fills.",

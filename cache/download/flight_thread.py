@@ -169,9 +169,13 @@ class FlightThread:
             if gone or now - tried_at > limits.take_over_every:
                 tried_at = now
                 if (lease := take()) is not None:
-                    # It may have been verified between the look and now.
-                    if (status := watch.look()) is not None:
-                        self._apply(status)
+                    try:
+                        # It may have been verified, or have failed, between the look and now.
+                        if (status := watch.look()) is not None:
+                            self._apply(status)
+                    except BaseException:
+                        lease.release()
+                        raise
                     return lease
             if gone:
                 watch.close()

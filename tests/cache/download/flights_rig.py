@@ -37,7 +37,7 @@ class FlightsRig:
     Retries follow at once. `boot`: the run of the machine in which this worker believes to be.
     """
 
-    def __init__(self, folder: Path, *, boot: str = "") -> None:
+    def __init__(self, folder: Path, *, boot: str = "", storage_class: type[DownloadStorage] = DownloadStorage) -> None:
         self.spools = folder / "spools"
         self.spools.mkdir(exist_ok=True)
         self.tasks = Tasks()
@@ -48,7 +48,7 @@ class FlightsRig:
         self.quarantine = folder / "quarantine"
         self.store = FilesystemStore(folder / "blobs", Quarantine(self.quarantine))
         self.refused: list[RefusedContent] = []
-        storage = DownloadStorage(self.spools, self.store, Quarantine(self.quarantine), boot=boot)
+        storage = storage_class(self.spools, self.store, Quarantine(self.quarantine), boot=boot)
         limits = DownloadLimits(retry_pauses=(0.0, 0.0, 0.0), take_over_every=0.01)
         self.flights = Flights(storage, self.tasks, self._record, Refusals(self.refused), limits=limits)
 
@@ -76,7 +76,7 @@ def fill_threads() -> list[threading.Thread]:
 
 async def until(condition: Any) -> None:
     """Let the loop and the threads run until the condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  a thread changes it
             await asyncio.sleep(0.001)
 

@@ -5,20 +5,24 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache.download.errors import AlreadyStored
 from cache.download.follower import Follower
-from cache.download.leased_spool import leases_of, note_of, part_of, spool_name
+from cache.download.leased_spool import LEASES, DownloadStorage, LeasedSpool, leases_of, note_of, part_of, spool_name
 from cache.download.limits import DownloadLimits
 from cache.download.progress import FlightState
 from cache.download.spool_sweep import sweep_spools
-from cache.lease.base import held
+from cache.lease.base import Lease, Leases, held
+from cache.lease.local import LocalLeases
 from cache.store import sidecar
 from cache.store.base import TAIL
+from cache.store.quarantine import Quarantine
 from cache.store.spool import MARK, Spool
 from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Rest
@@ -59,8 +63,8 @@ async def workers(tmp_path: Path) -> AsyncIterator[Callable[..., FlightsRig]]:
     before = open_descriptors()
     made: list[FlightsRig] = []
 
-    def make(*, boot: str = "") -> FlightsRig:
-        made.append(FlightsRig(tmp_path, boot=boot))
+    def make(**options: Any) -> FlightsRig:
+        made.append(FlightsRig(tmp_path, **options))
         return made[-1]
 
     yield make
@@ -233,6 +237,49 @@ async def test_wrong_bytes_complete_in_no_worker(workers: Callable[..., FlightsR
     await all_ended(two)
     assert unused.opened == 0
     assert list(one.store.walk()) == []
+
+
+async def test_a_failure_that_is_read_with_the_lease_leaves_the_lease_free(
+    workers: Callable[..., FlightsRig], tmp_path: Path
+) -> None:
+    """The filler fails and releases its lease between the two looks of a follower."""
+    spools = tmp_path / "spools"
+    name, leases = spool_name(ANONYMOUS, DIGEST), leases_of(spools)
+    one = workers()
+    lease = leases.take(name)
+    assert lease is not None
+    filler = LeasedSpool(DownloadStorage(spools, one.store, Quarantine(one.quarantine)), name, lease)
+    spool, _ = filler.open(str(ANONYMOUS), APP.text, DIGEST.algorithm, from_start=True)
+
+    class FailingFiller(LocalLeases):
+        """Leases of a follower whose filler fails just before the follower takes the lease over."""
+
+        def take(self, name: str) -> Lease | None:
+            if two.flights.find(ANONYMOUS, DIGEST) and follows.is_set():
+                filler.fail(Corrupt("wrong bytes"))
+                lease.release()
+            return super().take(name)
+
+    class Storage(DownloadStorage):
+        @property
+        def leases(self) -> Leases:
+            return FailingFiller(self.spools / LEASES)
+
+    follows = threading.Event()
+    two = workers(storage_class=Storage)
+    with spool:
+        filler.report_streaming(APP.text, SIZE)
+        _, second, _ = two.join(ScriptedBody(), DIGEST)
+        await second.started()
+        follows.set()
+        with pytest.raises(Corrupt):
+            await second.verified()
+        second.close()
+    filler.end(keep=False)
+    await all_ended(two)
+    again = leases.take(name)
+    assert again is not None
+    again.release()
 
 
 # Takeover and resume.
