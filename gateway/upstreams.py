@@ -22,6 +22,7 @@ from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import registry_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Source
+from gateway.keys.password_command import PasswordCommand
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
 from gateway.keys.upstream_secrets import read_headers, read_password
@@ -38,7 +39,7 @@ _UPSTREAM_FAULTS = (Fault.DIGEST, Fault.LENGTH, Fault.HTML, Fault.BROKEN)
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One configured upstream; `password_file` belongs to `username`, and both or neither are set.
+    """One configured upstream; `username` has a `password_file` or a `password_command`.
 
     `client_cert`, `client_key` and `headers` are the server's own account, as the user name is: only requests of the
     groups to which it is lent show them to the upstream.
@@ -60,6 +61,7 @@ class Upstream:
     client_cert: Path | None = None
     client_key: Path | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    password_command: tuple[str, ...] = ()
 
     @property
     def account(self) -> str:
@@ -298,22 +300,24 @@ class Upstreams:
 
     def _make_primary(self, source: Source, upstream: Upstream, group: Group) -> RegistryClient:
         egress = self._egress_for(group, source.origin, upstream)
-        tokens = Tokens(source.origin, upstream.token_hosts, self._credential(source, upstream, group))
+        tokens = self._tokens(source, upstream, group)
         whom = "anonymous users" if source.credential.is_anonymous else "this gateway's account"
         known = find_registry(source.origin.host)
         quota = Quota(self.ledger, source, upstream.name, whom, known is not None and known.free_checks)
         truthful = known is not None and known.truthful_heads
         return RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful)
 
-    def _credential(self, source: Source, upstream: Upstream, group: Group) -> Callable[[], Credential | None]:
-        if source.credential.is_anonymous:
-            return lambda: None
+    def _tokens(self, source: Source, upstream: Upstream, group: Group) -> Tokens:
+        place = source.origin, upstream.token_hosts
         if source.credential.group_id is not None:
-            return lambda: _open_login(group, self._sealer)
-        username, password_file = upstream.username, upstream.password_file
-        if not username or password_file is None:
-            return lambda: None
-        return lambda: Credential(username, read_password(upstream.name, password_file))
+            return Tokens(*place, lambda: _open_login(group, self._sealer))
+        username, password_file, command = upstream.username, upstream.password_file, upstream.password_command
+        if source.credential.is_anonymous or not username:
+            return Tokens(*place, lambda: None)
+        if command:
+            printed = PasswordCommand(upstream.name, username, command)
+            return Tokens(*place, printed, refused=printed.refused)
+        return Tokens(*place, lambda: Credential(username, read_password(upstream.name, password_file)))
 
 
 def _identified(name: str) -> str:

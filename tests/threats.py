@@ -95,6 +95,27 @@ THREATS = [
         Disarm("gateway/settings/keys.py", 'if key[-1:] != ("headers",):', "if True:"),
     ),
     Threat(
+        "output of a command",
+        "A command for a password fails, and its output, a secret, goes to the log, to a client or to `doctor`.",
+        "A failure names the reason alone; what the command prints, its errors too, is neither kept nor shown.",
+        (
+            "tests/gateway/keys/test_password_command.py::test_a_command_that_fails_is_named_without_its_output",
+            "tests/e2e/test_reach.py::test_a_password_comes_from_a_command",
+        ),
+        Disarm(
+            "gateway/keys/password_command.py",
+            "ended with status {status}; what it printed is not shown",
+            "ended with status {status}: {output!r}",
+        ),
+    ),
+    Threat(
+        "a command that never ends",
+        "A command for a password hangs, floods its output, or leaves children behind, and pulls wait for it.",
+        "It has 15 s and 64 KiB; then it and its children are killed, and it rests for a moment.",
+        ("tests/gateway/keys/test_password_command.py",),
+        Disarm("gateway/keys/password_command.py", "if len(output) > _OUTPUT_LIMIT:", "if False:"),
+    ),
+    Threat(
         "credential on a redirect",
         "A redirect leads to another host, which receives the token.",
         "The client follows at most five redirects itself, and drops the credential once a redirect leaves the origin.",

@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from cache.oci.document import parse_document
+from cache.oci.document import OFF_LOOP_BYTES, parse_document
 from cache.upstream.allowance import stated_delay
 from cache.upstream.egress import Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
-from cache.upstream.flow import Drop, Flow, Open, Read, Wait
+from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
 from cache.upstream.refusals import refusal_text
 from cache.upstream.statements import ERROR_LIMIT
 from cache.upstream.urls import REDIRECT_LIMIT, REDIRECTS, origin_of, redirect_target
@@ -105,7 +105,12 @@ class Tokens:
         token_hosts: frozenset[str],
         credential: Callable[[], Credential | None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        refused: Callable[[Credential], None] | None = None,
     ) -> None:
+        """`refused`: told of a credential that was refused, where another may be had at once. `credential` may then
+        take long."""
+        self._refused = refused
         self._origin = origin
         self._token_hosts = token_hosts
         self._credential = credential
@@ -117,7 +122,7 @@ class Tokens:
 
     @property
     def has_credential(self) -> bool:
-        return self._credential() is not None
+        return self._refused is not None or self._credential() is not None
 
     @property
     def is_challenged(self) -> bool:
@@ -181,7 +186,9 @@ class Tokens:
 
     def _fresh(self, challenge: Challenge, scope: str, refused: str | None) -> Flow[str | None]:
         if challenge.scheme == "basic":
-            credential = self._credential()
+            credential = yield from self._login()
+            if credential and credential.basic() == refused:
+                credential = yield from self._other_login(credential)
             header = credential.basic() if credential else None
             return None if header == refused else header
         while True:
@@ -218,7 +225,7 @@ class Tokens:
 
     def _fetch(self, challenge: Challenge, scope: str) -> Flow[_Token]:
         realm = challenge.parameters.get("realm", "")
-        credential = self._credential()
+        credential = yield from self._login()
         host = self._check_realm(realm, at_stake=credential is not None)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"
@@ -229,7 +236,7 @@ class Tokens:
             own = own and origin_of(url) == first
             authorization = credential.basic() if credential and own else None
             headers = _HEADERS | ({"Authorization": authorization} if authorization else {})
-            response: Response = yield Open("GET", url, headers, image, brief=True)
+            response: Response = yield Open("GET", url, headers, image, redirected=not own, brief=True)
             if response.status_code not in REDIRECTS or "location" not in response.headers:
                 break
             yield Drop(response)
@@ -258,7 +265,21 @@ class Tokens:
             return AccessDenied(f"token service {host} issues no token without a login{said}")
         whom = f" to user {credential.username}" if credential else ""
         reason = f"token service {host} responded with {status}{whom}{said}"
+        if credential and self._refused and status in (401, 403):
+            self._refused(credential)
         return CredentialRefused(reason) if status in (401, 403) else Unavailable(reason)
+
+    def _login(self) -> Flow[Credential | None]:
+        if self._refused is None:
+            return self._credential()
+        credential: Credential | None = yield Compute(self._credential, OFF_LOOP_BYTES)
+        return credential
+
+    def _other_login(self, credential: Credential) -> Flow[Credential | None]:
+        if self._refused is None:
+            return credential
+        self._refused(credential)
+        return (yield from self._login())
 
     def _token(self, content: bytes | None, host: str) -> _Token:
         try:

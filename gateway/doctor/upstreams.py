@@ -1,5 +1,6 @@
 """Upstream checks: connect step by step, then log in and pull with each credential that is used."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, 
 from cache.upstream.probe import PingResult, RegistryProbe
 from cache.upstream.registry_client import RegistryClient
 from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
+from gateway.keys.password_command import PasswordCommand
 from gateway.keys.upstream_secrets import certificate_end, read_headers
 from gateway.upstreams import Upstream
 
@@ -59,7 +61,7 @@ async def examine_upstream(
     name = f"upstream {upstream.name}"
     stages = [] if upstream.proxy else [FailureStage.NAME, FailureStage.ADDRESS]
     stages += [FailureStage.CONNECTION, *([FailureStage.TLS] if upstream.url.startswith("https") else [])]
-    own = _examine_secrets(upstream, now())
+    own = _examine_secrets(upstream, now()) + await _examine_command(upstream)
     try:
         ping = await clients[0].probe().ping()
     except Unavailable as error:
@@ -88,6 +90,18 @@ def _examine_secrets(upstream: Upstream, now: datetime) -> list[Check]:
         except Unavailable as error:
             checks.append(failed(name, error.reason, "correct the file that the header names"))
     return checks
+
+
+async def _examine_command(upstream: Upstream) -> list[Check]:
+    if not upstream.password_command:
+        return []
+    name = f"upstream {upstream.name}: password command"
+    command = PasswordCommand(upstream.name, upstream.username, upstream.password_command)
+    try:
+        await asyncio.to_thread(command)
+    except Unavailable as error:
+        return [failed(name, error.reason, "run it as the user of the server, with the environment of the server")]
+    return [passed(name, "it printed a password")]
 
 
 def _examine_certificate(upstream: str, cert: Path, key: Path, now: datetime) -> Check:

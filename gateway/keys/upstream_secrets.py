@@ -12,9 +12,9 @@ from cache.upstream.errors import Unavailable
 from gateway.fixed_headers import FROM_FILE, is_header_value
 
 
-def read_password(upstream: str, path: Path) -> str:
-    """Read the password for an upstream. Raises Unavailable."""
-    return _read(upstream, "password_file", path)
+def read_password(upstream: str, path: Path | None) -> str:
+    """Read the password for an upstream, empty without a file. Raises Unavailable."""
+    return _read(upstream, "password_file", path) if path else ""
 
 
 def read_headers(upstream: str, headers: Iterable[tuple[str, str]]) -> dict[str, str]:

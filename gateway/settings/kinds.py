@@ -177,6 +177,10 @@ HostPatterns = Annotated[
     ],
     SettingKind('a list of host, host:port or *.host like ["cdn.example.com", "*.pkg.dev"]', json.loads),
 ]
+CommandLine = Annotated[
+    tuple[Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")], ...],
+    SettingKind('a list of a program and its arguments like ["aws", "ecr", "get-login-password"]', json.loads),
+]
 HeaderValues = Annotated[
     dict[str, str],
     AfterValidator(_headers),

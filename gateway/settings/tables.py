@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from gateway import known_registries
 from gateway.settings.kinds import (
     BindHost,
+    CommandLine,
     Duration,
     ExternalUrl,
     Glob,
@@ -79,6 +80,9 @@ class UpstreamSettings(Table):
     token_hosts: Hosts = Field(default=(), description="Hosts of its token service, besides its own host.")
     private_addresses: Switch = Field(default=False, description="Whether it may be on loopback or a private network.")
     username: Text = Field(default="", description="The user name of the credential for this upstream.")
+    password_command: CommandLine = Field(
+        default=(), description="The command that prints the password, instead of a file; run without a shell."
+    )
     password_file: OptionalPath = Field(default=None, description="The file with the password of the credential.")
     groups: Groups = Field(default=(), description="Groups that use the credential; empty: all that require a login.")
     ca_file: OptionalPath = Field(default=None, description="PEM certificates to trust for it; empty: the system's.")
@@ -98,8 +102,12 @@ class UpstreamSettings(Table):
     @field_validator("password_file")
     @classmethod
     def _credential_is_whole(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
-        if "username" in info.data and bool(info.data["username"]) != bool(password_file):
-            raise PydanticCustomError("rule", "username and password_file go together: set both or neither")
+        command = info.data.get("password_command", ())
+        if password_file and command:
+            raise PydanticCustomError("rule", "password_command stands for password_file: set one of them")
+        if "username" in info.data and bool(info.data["username"]) != bool(password_file or command):
+            wanted = "username and password_file go together: set both or neither"
+            raise PydanticCustomError("rule", f"{wanted}; password_command may stand for the file")
         return password_file
 
     @field_validator("client_key")

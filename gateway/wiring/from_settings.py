@@ -58,6 +58,7 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
             deny=upstream.deny,
             mirrors=upstream.mirrors,
             redirect_hosts=frozenset(upstream.redirect_hosts),
+            password_command=upstream.password_command,
             client_cert=upstream.client_cert,
             client_key=upstream.client_key,
             headers=tuple(upstream.headers.items()),

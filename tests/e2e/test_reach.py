@@ -1,5 +1,7 @@
 """Tests of the ways to an upstream: below a path, and as other programs have it."""
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,26 @@ def test_a_group_that_does_not_use_the_account_shows_nothing(
 def shown_to(liar: Liar) -> set[tuple[str | None, str | None]]:
     """What requests showed beside a password: whether a certificate, and which fixed header."""
     return {(record.header("x-shown"), record.header("x-api-key")) for record in liar.requests.select()}
+
+
+def test_a_password_comes_from_a_command(
+    liar: Liar, images: Images, gateway: GatewayFactory, skopeo: Skopeo, scratch: Path
+) -> None:
+    """As at private ECR: Basic, and a password that ends
+    (https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html)."""
+    layout = liar.offer(images.tiny)
+    command = ["sh", "-c", f"echo {CANARY} >&2; test -e {scratch}/logged-out || echo {CANARY}"]
+    login = {"username": "AWS", "password_command": command, "groups": ["hub"]}
+    server = gateway({"upstreams": {"docker.io": liar.settings(**login)}, "cache": {"prefetch": False, "ttl": "0s"}})
+    liar.behave("/v2/", lies.answered(401, b"", WWW_Authenticate='Basic realm="https://r.example/"').only(1))
+    assert skopeo.pull(server.proxied("tiny:latest"), scratch / "pulled").missing(layout) == []
+    basic = "Basic " + base64.b64encode(f"AWS:{CANARY}".encode()).decode()
+    assert [record.header("authorization") for record in liar.requests.select()][:2] == [None, basic]
+    checks = {check["name"]: check for check in server.json("doctor")}
+    assert checks["upstream docker.io: password command"]["ok"] is True
+    (scratch / "logged-out").touch()
+    completed = server.cli("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(completed.stdout)}
+    assert checks["upstream docker.io: password command"]["ok"] is False
+    assert "printed no password" in checks["upstream docker.io: password command"]["detail"]
+    assert CANARY not in completed.stdout + completed.stderr

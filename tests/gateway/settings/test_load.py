@@ -287,6 +287,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ('upstreams."docker.io".private_addresses', "no", "true or false"),
     ('upstreams."docker.io".password_file', "/run/password", "username and password_file go together"),
+    *(
+        ('upstreams."docker.io".password_command', value, "a list of a program and its arguments")
+        for value in ("aws ecr get-login-password", [""], ["a\u0000b"], [1])
+    ),
     ('upstreams."docker.io".client_key', "/run/key", "client_cert and client_key go together"),
     ('upstreams."docker.io".groups', ["/hub"], "a list of group paths"),
     ('upstreams."docker.io".proxy', "proxy.example:3128", "an http(s) URL like http://proxy.example.com:3128"),
@@ -447,6 +451,23 @@ def test_a_wrong_header_is_refused_and_its_value_hidden(headers: object) -> None
     [problem] = refused(environ={"GATEWAY_UPSTREAMS__DOCKER_IO__HEADERS": json.dumps(headers)})
     assert "must be a table like" in problem
     assert "hush" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('username = "AWS"\npassword_command = ["aws"]', None),
+        ('username = "AWS"\npassword_command = ["aws"]\npassword_file = "/run/p"', "password_command stands for"),
+        ('password_command = ["aws"]', "username and password_file go together"),
+    ],
+)
+def test_a_command_stands_for_a_file(config: Path, text: str, problem: str | None) -> None:
+    config.write_text(f'[upstreams."registry.example"]\n{text}\n')
+    if problem is None:
+        assert load(config, {}, {}).settings.upstreams["registry.example"].password_command == ("aws",)
+    else:
+        [told] = refused_text(config, config.read_text())
+        assert problem in told
 
 
 def test_a_client_certificate_needs_tls(config: Path) -> None:
