@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from cache.oci.digest import Digest
-from cache.oci.errors import DigestInvalid, ManifestInvalid
+from cache.oci.errors import DigestInvalid
 from cache.oci.media_types import is_manifest
 
 
@@ -18,28 +18,11 @@ class Descriptor:
     size: int
 
     @classmethod
-    def parse(cls, document: Any, where: str) -> "Descriptor":
-        """Parse a JSON object; raises ManifestInvalid that names `where` it is. `urls` are never read."""
-        if not isinstance(document, Mapping):
-            raise ManifestInvalid(f"{where} must be an object with mediaType, digest and size")
-        media_type, digest, size = document.get("mediaType"), document.get("digest"), document.get("size")
-        if not isinstance(media_type, str) or not _is_header_text(media_type):
-            raise ManifestInvalid(f"{where}.mediaType must be a media type")
-        if not _is_size(size):
-            raise ManifestInvalid(f"{where}.size must be a number of bytes")
-        if not isinstance(digest, str):
-            raise ManifestInvalid(f"{where}.digest must be a digest")
-        try:
-            return cls(media_type, Digest.parse(digest), size)
-        except DigestInvalid as error:
-            raise ManifestInvalid(f"{where}.digest must be sha256: or sha512: and lower-case hexadecimal") from error
-
-    @classmethod
     def find(cls, entry: object, unnamed: str = "") -> "Descriptor | None":
         """Read an entry of a document as clients do, who read on where they can; None if its digest cannot be read.
 
-        A size that cannot be read is 0. `unnamed`: the media type of an entry that names none; "" for none, without
-        which there is no descriptor.
+        A size that cannot be read is 0. `urls` are never read. `unnamed`: the media type of an entry that names none;
+        "" for none, without which there is no descriptor.
         """
         if not isinstance(entry, Mapping):
             return None

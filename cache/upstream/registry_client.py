@@ -11,7 +11,7 @@ from cache.oci.digest import Digest
 from cache.oci.document import parse_document
 from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
-from cache.oci.media_types import ACCEPTED, OCI_INDEX, SCHEMA_1, essence, is_manifest, single_value
+from cache.oci.media_types import ACCEPTED, OCI_INDEX, OCTET_STREAM, SCHEMA_1, essence, is_manifest, single_value
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.allowance import RequestKind
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
@@ -237,14 +237,8 @@ class RegistryClient:
             raise Corrupt(f"{self.host} returned an invalid tag list: {error}", Fault.JSON) from error
 
     def _descriptors(self, document: dict[str, Any]) -> list[dict[str, Any]]:
-        manifests = self._list(document, "manifests")
-        try:
-            for place, entry in enumerate(manifests):
-                Descriptor.parse(entry, f"manifests[{place}]")
-        except ManifestInvalid as error:
-            reason = f"{self.host} returned an invalid list of referrers: {error.detail}"
-            raise Corrupt(reason, Fault.MANIFEST) from error
-        return manifests
+        """The entries of a list of referrers that name a manifest; nobody could pull any others."""
+        return [entry for entry in self._list(document, "manifests") if Descriptor.find(entry, OCTET_STREAM)]
 
     def _get_manifest(
         self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None

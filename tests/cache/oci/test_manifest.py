@@ -100,7 +100,7 @@ def test_urls_never_matter(urls: Any) -> None:
 @pytest.mark.parametrize(("media_type", "document"), [(OCI_MANIFEST, image()), (OCI_INDEX, index())])
 def test_images_and_indexes_may_have_a_subject(media_type: str, document: dict[str, Any], subject: Any) -> None:
     manifest = Manifest.parse(media_type, dump({**document, "subject": subject}))
-    assert manifest.subject == (subject and Descriptor.parse(subject, "subject"))
+    assert manifest.subject == (subject and Descriptor.find(subject))
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------

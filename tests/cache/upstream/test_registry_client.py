@@ -491,6 +491,15 @@ async def test_no_tags_at_all_is_an_empty_list(liar: Liar, connect: Connect) -> 
     assert (await connect(liar.url).tags(APP)).tags == []
 
 
+async def test_referrers_that_nobody_could_pull_are_left_out(liar: Liar, connect: Connect) -> None:
+    named = {"mediaType": OCI_MANIFEST, "digest": str(MANIFEST.descriptor.digest), "size": None, "annotations": None}
+    entries = [None, 5, {}, named | {"digest": "blake3:" + 64 * "a"}, named, named | {"mediaType": ""}]
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    liar.behave("/referrers/", lies.answered(200, body, Content_Type=OCI_INDEX))
+    page = await connect(liar.url).referrers(APP, MANIFEST.descriptor.digest, None)
+    assert page.manifests == entries[4:]
+
+
 async def test_referrers_come_by_the_api_else_by_the_tag_that_stands_in_for_it(liar: Liar, connect: Connect) -> None:
     digest = MANIFEST.descriptor.digest
     entry = {"mediaType": OCI_MANIFEST, "digest": str(digest), "size": 7}
