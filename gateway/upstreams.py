@@ -1,5 +1,6 @@
 """Upstreams: clients of all configured upstreams, each with the credential that a group may use."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ from cache.upstream.client import UpstreamClient
 from cache.upstream.egress import UNWATCHED, Egress, Traffic
 from cache.upstream.errors import Unavailable
 from cache.upstream.ledger import Ledger
+from cache.upstream.logins import Logins
 from cache.upstream.mirrors import MirroredClient
 from cache.upstream.quota import Quota
 from cache.upstream.reach import Identity, Reach
@@ -25,7 +27,7 @@ from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Sourc
 from gateway.keys.password_command import PasswordCommand
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login
-from gateway.keys.upstream_secrets import read_headers, read_password
+from gateway.keys.upstream_secrets import password_version, read_headers, read_password
 from gateway.known_registries import find_registry
 from gateway.namespaces.group import Group
 
@@ -308,16 +310,21 @@ class Upstreams:
         return RegistryClient(source, upstream.url, egress, tokens, quota, truthful_heads=truthful)
 
     def _tokens(self, source: Source, upstream: Upstream, group: Group) -> Tokens:
-        place = source.origin, upstream.token_hosts
+        place, logins = (source.origin, upstream.token_hosts), Logins(self.ledger, source)
         if source.credential.group_id is not None:
-            return Tokens(*place, lambda: _open_login(group, self._sealer))
+            return Tokens(*place, lambda: _open_login(group, self._sealer), logins=logins)
         username, password_file, command = upstream.username, upstream.password_file, upstream.password_command
         if source.credential.is_anonymous or not username:
             return Tokens(*place, lambda: None)
         if command:
             printed = PasswordCommand(upstream.name, username, command)
-            return Tokens(*place, printed, refused=printed.refused)
-        return Tokens(*place, lambda: Credential(username, read_password(upstream.name, password_file)))
+            return Tokens(*place, printed, refused=printed.refused, logins=logins)
+
+        def read() -> Credential:
+            version = password_version(password_file) if password_file else ""
+            return Credential(username, read_password(upstream.name, password_file), version)
+
+        return Tokens(*place, read, logins=logins)
 
 
 def _identified(name: str) -> str:
@@ -340,4 +347,5 @@ def _open_login(group: Group, sealer: Sealer) -> Credential | None:
     except SealBroken as error:
         log.error("login_not_opened", group=group.path, reason=str(error))
         raise Unavailable(f"the upstream login of group {group.path} cannot be opened; the log states why") from error
-    return Credential(login.username, login.password) if login else None
+    version = hashlib.sha256(str(group.upstream_password_sealed).encode()).hexdigest()[:32]
+    return Credential(login.username, login.password, version) if login else None

@@ -445,7 +445,7 @@ THREATS = [
         "Where /v2/ accepts the credential, the refusal of a live token is the image's, and its rights are revoked.",
         (f"{PUBLIC}::test_an_image_that_the_registry_refuses_to_a_good_credential_is_lost",),
         Disarm(
-            "cache/upstream/exchange.py", "if status in _REFUSED:\n            error", "if status:\n            error"
+            "cache/upstream/exchange.py", "if status in _REFUSED:\n            self", "if status:\n            self"
         ),
     ),
     Threat(
@@ -454,6 +454,27 @@ THREATS = [
         "A refusal is believed only after the token was renewed once.",
         (f"{PUBLIC}::test_a_dead_token_is_renewed_however_it_is_refused",),
         Disarm("cache/upstream/exchange.py", "heard.authorization is not None and status in _REFUSED", "False"),
+    ),
+    Threat(
+        "a locked account",
+        "A wrong password is presented for each pull, and the registry locks the account.",
+        "A refused credential is presented again after a growing pause, by one process of all, or once it is replaced.",
+        (
+            f"{PUBLIC}::test_a_password_that_was_refused_is_presented_again_only_after_a_pause",
+            f"{PUBLIC}::test_pulls_at_the_same_time_present_an_unknown_password_once",
+        ),
+        Disarm("cache/upstream/logins.py", "return max(0.0, known.login_until - now) if", "return 0.0 if"),
+    ),
+    Threat(
+        "a login paused by a stranger's choice",
+        "A token service refuses a token for one image, and the pause of the login stops all others.",
+        "The pause begins only where the token service refuses the credential without a scope as well.",
+        (f"{PUBLIC}::test_a_token_service_that_refuses_one_image_stops_no_other",),
+        Disarm(
+            "cache/upstream/tokens.py",
+            "if (yield from self._is_refused(challenge, scope, credential)):",
+            "if challenge:",
+        ),
     ),
     Threat(
         "a guest that learns a password",

@@ -68,7 +68,11 @@ class StatedLimit:
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """State of one source's limit. During a pause (before `until`) no request that counts is sent: no pull, or with
-    `everything` no request at all. `strikes` counts the pauses in a row."""
+    `everything` no request at all. `strikes` counts the pauses in a row.
+
+    `refused_login`: the version of the credential that was refused last, `login_refusals` times in a row. It is not
+    presented before `login_until`, or at all while one request tries it (`login_tried`); see `logins`.
+    """
 
     limit: int | None = None
     remaining: int | None = None
@@ -80,6 +84,10 @@ class Allowance:
     everything: bool = False
     strikes: int = 0
     samples: tuple[tuple[float, int], ...] = ()
+    refused_login: str = ""
+    login_refusals: int = 0
+    login_until: float = 0.0
+    login_tried: bool = False
 
 
 UNKNOWN = Allowance()
@@ -89,6 +97,8 @@ def plausible(known: Allowance, now: float) -> Allowance:
     """State without what a clock wrote that was wrong: a pause longer than any, and statements of the future."""
     if known.until - now > RETRY_CAP:
         known = replace(known, began=0.0, until=0.0, everything=False, strikes=0)
+    if known.login_until - now > RETRY_CAP:
+        known = replace(known, refused_login="", login_refusals=0, login_until=0.0, login_tried=False)
     if known.told_at - now > RETRY_CAP:
         known = replace(known, limit=None, remaining=None, window=None, source="", told_at=0.0, samples=())
     if known.began <= now and known.told_at <= now and (not known.samples or known.samples[-1][0] <= now):

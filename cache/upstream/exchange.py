@@ -204,6 +204,7 @@ class Exchange:
         if status == 429 or status >= 500:
             raise Unavailable(f"{host} refuses access, and responded with {status} when its /v2/ was requested")
         if status in _REFUSED:
+            self.tokens.note_password(authorization, accepted=False)
             error = CredentialRefused(
                 f"{host} refuses user {self._source.credential.username} ({status}): the password may have expired; "
                 "replace it"
@@ -226,6 +227,8 @@ class Exchange:
         of_blob = request.path.startswith("blobs/")
         meaning = meaning_of(response.status_code, response.headers, own=own, of_blob=of_blob)
         if meaning is Meaning.CONTENT:
+            if own and authorization:
+                self.tokens.note_password(authorization, accepted=True)
             return Heard(response, own, meaning, authorization)
         if meaning is Meaning.LIMITED:
             return Heard(response, own, meaning, authorization, (yield from _delay(response)))

@@ -95,7 +95,11 @@ class Ledger:
             return
         since = self.clock() - _FORGET_AFTER
         every = {source: self._find(source) for source in self._known}
-        kept = {source: known for source, known in every.items() if max(known.told_at, known.until) > since}
+        kept = {
+            source: known
+            for source, known in every.items()
+            if max(known.told_at, known.until, known.login_until) > since
+        }
         document = {str(source): asdict(allowance) for source, allowance in kept.items()}
         try:
             found = files.replace(self._path, json.dumps(document).encode())
@@ -139,7 +143,7 @@ def _allowance(entry: dict[str, object]) -> Allowance:
     if not isinstance(samples, list):
         raise TypeError("no list of samples")
     for name, value in known.items():
-        wanted = str if name == "source" else (int, float, type(None))
+        wanted = str if name in ("source", "refused_login") else (int, float, type(None))
         if not isinstance(value, wanted) or (isinstance(value, int | float) and not 0 <= value < _NUMBERS):
             raise TypeError(f"{name} is no such value")
     pairs = tuple((float(at), int(left)) for at, left in samples)

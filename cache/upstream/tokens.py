@@ -22,10 +22,12 @@ from cache.upstream.allowance import stated_delay
 from cache.upstream.egress import Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
+from cache.upstream.ledger import Ledger
+from cache.upstream.logins import Logins
 from cache.upstream.refusals import refusal_text
 from cache.upstream.statements import ERROR_LIMIT
 from cache.upstream.urls import REDIRECT_LIMIT, REDIRECTS, origin_of, redirect_target
-from cache.values import Origin
+from cache.values import Origin, Source
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _PARAMETER = re.compile(
@@ -54,10 +56,19 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """User name and password for an upstream; `repr` omits the password."""
+    """User name and password for an upstream; `repr` omits the password.
+
+    `version`: what changes when the password is replaced, and tells nothing of it. By default a hash that no other
+    process can make.
+    """
 
     username: str
     password: str
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", f"{hash((self.username, self.password)):x}")
 
     def __repr__(self) -> str:
         return f"Credential({self.username!r})"
@@ -107,10 +118,13 @@ class Tokens:
         clock: Callable[[], float] = time.monotonic,
         *,
         refused: Callable[[Credential], None] | None = None,
+        logins: Logins | None = None,
     ) -> None:
         """`refused`: told of a credential that was refused, where another may be had at once. `credential` may then
-        take long."""
+        take long. `logins`: the attempts with the credential; by default only this object knows them."""
         self._refused = refused
+        self._logins = logins or Logins(Ledger(), Source(origin))
+        self._presented: Credential | None = None
         self._origin = origin
         self._token_hosts = token_hosts
         self._credential = credential
@@ -133,12 +147,21 @@ class Tokens:
         """Tokens for strangers of another registry, from its own realm or the same token hosts."""
         return Tokens(origin, self._token_hosts, lambda: None, self._clock)
 
+    def note_password(self, authorization: str, *, accepted: bool) -> None:
+        """Note whether the upstream accepts the credential itself, or refuses it whatever it is presented for.
+        `authorization`: the header with which it was presented, which may be a token's."""
+        presented = self._presented
+        if presented is not None and presented.basic() == authorization:
+            (self._logins.accepted if accepted else self._logins.refused)(presented)
+
     def authorization(self, scope: str) -> Flow[str | None]:
         """Header for a first request; None while this upstream has not demanded authentication."""
         if self._challenge is None:
             return None
         try:
             return (yield from self._fresh(self._challenge, scope, refused=None))
+        except CredentialRefused:
+            raise
         except UpstreamError:
             # the registry may name another token service by now: the next request gets a new challenge
             self._challenge = None
@@ -189,8 +212,11 @@ class Tokens:
             credential = yield from self._login()
             if credential and credential.basic() == refused:
                 credential = yield from self._other_login(credential)
-            header = credential.basic() if credential else None
-            return None if header == refused else header
+            if credential is None or credential.basic() == refused:
+                return None
+            self._logins.check(credential)
+            self._presented = credential
+            return credential.basic()
         while True:
             with self._lock:
                 held = self._held.get(scope)
@@ -211,7 +237,7 @@ class Tokens:
                 continue
             outcome: UpstreamError | None = None
             try:
-                token = yield from self._fetch(challenge, scope)
+                token = yield from self._fetched(challenge, scope)
                 with self._lock:
                     self._keep(scope, token)
                 return token.header
@@ -223,9 +249,40 @@ class Tokens:
                     del self._pending[scope]
                 mine.set_result(outcome)
 
-    def _fetch(self, challenge: Challenge, scope: str) -> Flow[_Token]:
-        realm = challenge.parameters.get("realm", "")
+    def _fetched(self, challenge: Challenge, scope: str) -> Flow[_Token]:
+        """A new token. A credential that the token service refuses whatever it is used for is not presented again
+        soon."""
         credential = yield from self._login()
+        if credential is None:
+            return (yield from self._fetch(challenge, scope, None))
+        turn = yield from self._logins.turn(credential)
+        try:
+            try:
+                token = yield from self._fetch(challenge, scope, credential)
+            except CredentialRefused:
+                if (yield from self._is_refused(challenge, scope, credential)):
+                    self._logins.refused(credential)
+                raise
+            self._logins.accepted(credential)
+            return token
+        finally:
+            self._logins.end(turn)
+
+    def _is_refused(self, challenge: Challenge, scope: str, credential: Credential) -> Flow[bool]:
+        """Whether the token service that refused a token for a scope refuses one without a scope as well: some say so
+        of an image that the credential may not read."""
+        if not scope:
+            return True
+        try:
+            yield from self._fetch(challenge, "", credential)
+        except CredentialRefused:
+            return True
+        except UpstreamError:
+            pass
+        return False
+
+    def _fetch(self, challenge: Challenge, scope: str, credential: Credential | None) -> Flow[_Token]:
+        realm = challenge.parameters.get("realm", "")
         host = self._check_realm(realm, at_stake=credential is not None)
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"

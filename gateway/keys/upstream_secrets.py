@@ -17,6 +17,16 @@ def read_password(upstream: str, path: Path | None) -> str:
     return _read(upstream, "password_file", path) if path else ""
 
 
+def password_version(path: Path) -> str:
+    """What changes when a password file is replaced or written; it tells nothing of the password, and is the same in
+    all processes. Empty where the file cannot be read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns:x}-{found.st_ino:x}-{found.st_size:x}"
+
+
 def read_headers(upstream: str, headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Read the fixed headers of an upstream, some of whose values are `file:PATH`. Raises Unavailable."""
     return {name: _header_value(upstream, name, value) for name, value in headers}

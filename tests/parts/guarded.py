@@ -32,7 +32,7 @@ class Guarded(Liar):
 
     `expired`: its refusal of a login or token that is not valid; by default 401 with the challenge. `hides`: strangers
     see 404 instead of a challenge, except at /v2/. `closed`: images that it refuses to everybody. `public`: images for
-    everybody, who need a token if the scheme is Bearer.
+    everybody, who need a token if the scheme is Bearer. `refused_scopes`: scopes that get no token.
     """
 
     def __init__(self, scheme: str = "Basic", **users: str) -> None:
@@ -43,6 +43,7 @@ class Guarded(Liar):
         self.hides = False
         self.closed: set[str] = set()
         self.public: set[str] = set()
+        self.refused_scopes: set[str] = set()
         self.issued = 0
         self._live: dict[str, str] = {}
 
@@ -63,6 +64,8 @@ class Guarded(Liar):
         user, image = self._user(record.header("authorization")), scope.partition(":")[2].removesuffix(":pull")
         if user is None and (record.header("authorization") is not None or image not in self.public):
             return lies.refused(401, "UNAUTHORIZED")
+        if scope in self.refused_scopes:
+            return lies.refused(403, "DENIED")
         self.issued += 1
         token = f"token-{self.issued}"
         self._live[token] = scope

@@ -1,8 +1,11 @@
 """Images behind scripted registries that respond as public ones do; each behaviour has its source in tests/parts."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,8 @@ from cache.proxy.memory import Absences
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundManifest
 from cache.upstream.egress import Egress
+from cache.upstream.ledger import Ledger
+from cache.upstream.logins import Logins
 from cache.upstream.reach import Reach
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
@@ -42,20 +47,22 @@ INDEX = json.dumps(
 async def opened(bench: Bench) -> AsyncIterator[Open]:
     """`opened(upstream, image)` opens an image; the clients of one upstream and one user are one."""
     bench.shared.absences = Absences(timedelta(seconds=10))
-    clients: dict[tuple[str, str], tuple[RegistryClient, Egress]] = {}
+    clients: dict[tuple[str, str, int], tuple[RegistryClient, Egress]] = {}
 
     def open_image(
         upstream: Liar,
         image: RepositoryName = APP,
         credential: Callable[[], Credential | None] = lambda: None,
         truthful: bool = False,
+        logins: Logins | None = None,
+        worker: int = 0,
     ) -> ProxiedRepository:
         user = credential()
-        key = (upstream.url, user.username if user else "")
+        key = (upstream.url, user.username if user else "", worker)
         if key not in clients:
             origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True))
             source = Source(origin, CredentialId(key[1]))
-            tokens = Tokens(origin, frozenset(), credential)
+            tokens = Tokens(origin, frozenset(), credential, logins=logins)
             client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful)
             clients[key] = client, egress
         return ProxiedRepository(bench.shared, clients[key][0], image)
@@ -229,9 +236,9 @@ async def test_referrers_that_are_absent_in_other_words_come_from_the_fallback_t
 ) -> None:
     liar.behave("/referrers/", WITHOUT_REFERRERS[quirk])
     subject = ONE.descriptor.digest
-    assert (await opened(liar).referrers(subject, None)).manifests == []
+    assert (await opened(liar).referrers(subject, None)).page.manifests == []
     liar.offer_manifest(f"sha256-{subject.hex}", OCI_INDEX, INDEX)
-    assert len((await opened(liar, WEB).referrers(subject, None)).manifests) == 1
+    assert len((await opened(liar, WEB).referrers(subject, None)).page.manifests) == 1
 
 
 @pytest.mark.parametrize("status", [404, 429])
@@ -244,7 +251,7 @@ async def test_referrers_that_lead_to_a_web_page_come_from_the_fallback_tag(
     with Liar() as pages:
         liar.behave("/referrers/", lies.redirected(f"{pages.url}/-/v2/packages/x", 303))
         pages.behave("/-/", lies.html(status))
-        assert len((await opened(liar).referrers(subject, None)).manifests) == 1
+        assert len((await opened(liar).referrers(subject, None)).page.manifests) == 1
 
 
 # Who said no, and why.
@@ -349,3 +356,74 @@ async def test_a_refusal_is_remembered_more_briefly_than_an_absence(bench: Bench
     assert (await opened(liar, APP).manifest(LATEST)).manifest == ONE
     with pytest.raises(ManifestUnknown):
         await opened(liar, WEB).manifest(LATEST)
+
+
+# A rejected password is not tried in a loop.
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+async def test_a_password_that_was_refused_is_presented_again_only_after_a_pause(
+    scheme: str, opened: Open, tmp_path: Path
+) -> None:
+    """Docker Hub locks an account after some wrong ones: https://github.com/goharbor/harbor/issues/22569."""
+    now, password, path = [1_000_000.0], ["old"], tmp_path / "limits.json"
+    with Guarded(scheme, alice="secret") as registry:
+        offer(registry)
+
+        def worker() -> Open:
+            """Opens images in a process of its own, which shares the ledger's file."""
+            logins = Logins(Ledger(path, lambda: now[0]), Source(origin_of(registry.url), CredentialId("alice")))
+            return partial(opened, registry, credential=lambda: login(password[0]), logins=logins, worker=len(workers))
+
+        workers: list[Open] = []
+        workers += [worker()]
+        workers += [worker()]
+
+        def presented() -> int:
+            return sum("Basic" in (request.header("authorization") or "") for request in registry.requests.select())
+
+        async def pull_everywhere() -> int:
+            before = presented()
+            for number in range(3):
+                for open_image in workers:
+                    with pytest.raises(UpstreamUnavailable, match="alice"):
+                        await open_image(RepositoryName(f"acme/image{number}")).manifest(LATEST)
+            return presented() - before
+
+        assert await pull_everywhere() == 2
+        for pause in (10, 20, 40):
+            now[0] += pause - 1
+            assert await pull_everywhere() == 0
+            now[0] += 2
+            assert await pull_everywhere() == 2
+        password[0] = "secret"
+        for open_image in workers:
+            assert (await open_image(APP).manifest(LATEST)).manifest == ONE
+        registry.expire()
+        assert (await workers[0](WEB).manifest(LATEST)).manifest == ONE
+
+
+async def test_pulls_at_the_same_time_present_an_unknown_password_once(opened: Open) -> None:
+    with Guarded("Bearer", alice="secret") as registry:
+        offer(registry)
+        images = [opened(registry, RepositoryName(f"acme/{number}"), lambda: login("wrong")) for number in range(8)]
+        found = await asyncio.gather(*(image.manifest(LATEST) for image in images), return_exceptions=True)
+        assert all(isinstance(error, UpstreamUnavailable) for error in found)
+        presented = [request for request in registry.requests.select() if request.header("authorization")]
+        assert len(presented) == 2
+
+
+async def test_a_token_service_that_refuses_one_image_stops_no_other(opened: Open) -> None:
+    with Guarded("Bearer", alice="secret") as registry:
+        offer(registry)
+        registry.refused_scopes = {f"repository:{OTHER}:pull"}
+        for image, served in ((OTHER, False), (APP, True)):
+            if served:
+                assert (await opened(registry, image, lambda: ALICE).manifest(LATEST)).manifest == ONE
+            else:
+                with pytest.raises(UpstreamUnavailable, match="alice"):
+                    await opened(registry, image, lambda: ALICE).manifest(LATEST)
+
+
+def login(password: str) -> Credential:
+    return Credential("alice", password, f"version of {password}")
