@@ -87,8 +87,7 @@ KNOWN_REGISTRIES = (
         truthful_heads=True,
         login="a robot account like `namespace+robot` with its token",
         sources={
-            "redirect_hosts": "https://docs.openshift.com/container-platform/4.16/installing/install_config/"
-            "configuring-firewall.html",
+            "redirect_hosts": "https://github.com/openshift/openshift-docs/blob/main/modules/configuring-firewall.adoc",
             "truthful_heads": "https://github.com/quay/quay/blob/master/endpoints/v2/manifest.py",
             "login": "https://docs.quay.io/glossary/robot-accounts.html",
         },
@@ -123,7 +122,7 @@ KNOWN_REGISTRIES = (
         redirect_hosts=("*.cloudfront.net",),
         login="the user name `AWS` with what `aws ecr-public get-login-password` prints",
         sources={
-            "redirect_hosts": "https://anywhere.eks.amazonaws.com/docs/reference/ports/",
+            "redirect_hosts": "https://anywhere.eks.amazonaws.com/docs/osmgmt/artifacts/",
             "login": "https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html",
         },
     ),
@@ -153,7 +152,7 @@ KNOWN_REGISTRIES = (
     KnownRegistry(
         "registry.gitlab.com",
         token_hosts=("gitlab.com",),
-        redirect_hosts=("cdn.registry.gitlab-static.net", "storage.googleapis.com"),
+        redirect_hosts=("cdn.registry.gitlab-static.net",),
         login="a user name with an access token, or a deploy token (`read_registry`)",
         sources={
             "token_hosts": "https://github.com/containers/image/issues/1265",
@@ -164,12 +163,10 @@ KNOWN_REGISTRIES = (
     KnownRegistry(
         "nvcr.io",
         token_hosts=("authn.nvidia.com",),
-        redirect_hosts=("layers.nvcr.io",),
         login="the user name `$oauthtoken` with an NGC API key",
         sources={
             "token_hosts": "https://github.com/NVIDIA/nvidia-container-toolkit/issues/1945",
-            "redirect_hosts": "https://docs.nvidia.com/ngc/latest/ngc-catalog-user-guide.html",
-            "login": "https://docs.nvidia.com/ngc/latest/ngc-catalog-user-guide.html",
+            "login": "https://docs.nvidia.com/ngc/ngc-private-registry-user-guide/",
         },
     ),
     KnownRegistry(
@@ -192,8 +189,7 @@ KNOWN_REGISTRIES = (
         "registry.access.redhat.com",
         redirect_hosts=("*.quay.io",),
         sources={
-            "redirect_hosts": "https://docs.openshift.com/container-platform/4.16/installing/install_config/"
-            "configuring-firewall.html",
+            "redirect_hosts": "https://github.com/openshift/openshift-docs/blob/main/modules/configuring-firewall.adoc",
         },
     ),
     KnownRegistry(
@@ -201,8 +197,8 @@ KNOWN_REGISTRIES = (
         redirect_hosts=("9236a389bd48b984df91adc1bc924620.r2.cloudflarestorage.com",),
         login="the identity of a pull token with its password",
         sources={
-            "redirect_hosts": "https://edu.chainguard.dev/chainguard/administration/network-requirements/",
-            "login": "https://edu.chainguard.dev/chainguard/chainguard-images/chainguard-registry/authenticating/",
+            "redirect_hosts": "https://edu.chainguard.dev/chainguard/containers/registry/network-requirements/",
+            "login": "https://edu.chainguard.dev/chainguard/containers/registry/authenticating/",
         },
     ),
     KnownRegistry(
@@ -210,8 +206,8 @@ KNOWN_REGISTRIES = (
         token_hosts=("scc.suse.com",),
         login="the credential of the SUSE Customer Center",
         sources={
-            "token_hosts": "https://github.com/project-zot/zot",
-            "login": "https://documentation.suse.com/container/all/html/Container-guide/index.html",
+            "token_hosts": "https://github.com/rancher/ecm-distro-tools/blob/master/release/rancher/rancher.go",
+            "login": "https://github.com/SUSE/BCI-dockerfile-generator/pull/1075",
         },
     ),
 )

@@ -8,6 +8,7 @@ import typer.main
 
 from cache.oci.errors import error_codes
 from gateway.cli.main import app
+from gateway.known_registries import KNOWN_REGISTRIES
 from gateway.observability.metrics import Metrics
 from gateway.settings.load import setting_names
 
@@ -58,6 +59,30 @@ def test_every_error_code_is_documented_with_its_statuses() -> None:
 
 def test_every_metric_is_documented() -> None:
     assert [name for name in Metrics().names() if name not in code_spans()] == []
+
+
+def registry_rows() -> list[str]:
+    """The rows of the table of registries, from what is known of them."""
+
+    def spans(names: tuple[str, ...], otherwise: str) -> str:
+        return ", ".join(f"`{name}`" for name in names) or otherwise
+
+    return [
+        f"| `{known.name}` | {spans(known.settings, 'nothing')} | {known.login or 'not needed'} | "
+        f"{spans(known.token_hosts, 'its own')} | {spans(known.redirect_hosts, 'its own')} |"
+        for known in KNOWN_REGISTRIES
+    ]
+
+
+def test_the_table_of_registries_is_what_is_known_of_them() -> None:
+    _, _, after = README.partition("| registry | needs | a credential is | token hosts | redirect hosts |\n")
+    table, _, _ = after.partition("\n\n")
+    assert table.splitlines()[1:] == registry_rows()
+
+
+def test_the_settings_that_registries_need_exist() -> None:
+    needed = {f"upstreams.NAME.{setting}" for known in KNOWN_REGISTRIES for setting in known.settings}
+    assert needed <= set(setting_names())
 
 
 def test_the_readme_links_only_to_what_exists() -> None:

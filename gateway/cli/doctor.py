@@ -1,6 +1,7 @@
 """`doctor`: finds faults of an installation, and names remedies."""
 
 import asyncio
+import os
 from dataclasses import replace
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from gateway.cli.output import Document, print_table
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
-from gateway.doctor.check import Check, Remedy, failed, passed
+from gateway.doctor.check import Check, Remedy, failed, passed, warned
 from gateway.doctor.clients import PullTarget
 from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
@@ -27,7 +28,7 @@ from gateway.processes.listeners import url_of
 from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
-from gateway.wiring.from_settings import configured_upstreams
+from gateway.wiring.from_settings import configured_upstreams, unused_proxy_variables
 
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
 _REMEDIES = {
@@ -74,6 +75,10 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         remedy = "correct it; `registry-gateway config show` shows where each value comes from"
         return [failed("settings", problem, remedy) for problem in error.problems]
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
+    checks += [
+        warned("outbound proxy", f"{name} is set and not used", "set proxy in the table of each upstream that needs it")
+        for name in unused_proxy_variables(settings, os.environ)
+    ]
     if not settings.data.is_dir():
         why = f"there is no data folder {settings.data.absolute()}"
         return [*checks, failed("data folder", why, Remedy.SELECT_DATA_FOLDER)]

@@ -1,6 +1,6 @@
 """Values and parts made from the settings, in the types of the packages that use them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -20,6 +20,8 @@ from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
+
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 RESERVED_FILES = 1000
 """Files that the file system can always still take, or a twentieth of all that it can hold, if that is less."""
@@ -65,6 +67,14 @@ def configured_upstreams(settings: Settings) -> list[Upstream]:
         )
         for name, upstream in settings.upstreams.items()
     ]
+
+
+def unused_proxy_variables(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """Name the environment variables by which other programs find an outbound proxy, and this one none: its upstreams
+    have the setting `proxy`. None is named if all of them have it."""
+    if all(upstream.proxy for upstream in settings.upstreams.values()):
+        return []
+    return [name for name in environ if name.upper() in _PROXY_VARIABLES and environ[name]]
 
 
 def download_places(settings: Settings) -> PlaceLimits:

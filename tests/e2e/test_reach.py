@@ -161,6 +161,19 @@ def test_what_is_not_named_is_not_reached_through_the_proxy(
     assert elsewhere.requests.count() == 0
 
 
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_in_the_environment_is_named_in_a_warning(variable: str, liar: Liar, gateway: GatewayFactory) -> None:
+    environment = {variable: f"http://user:{CANARY}@proxy.example:3128"}
+    server = gateway({"upstreams": {"docker.io": liar.settings()}}, environment=environment)
+    [warning] = [line for line in server.log_text().splitlines() if "proxy_variable_not_used" in line]
+    assert variable in warning
+    [check] = [
+        check for check in json.loads(server.cli("doctor", "--json").stdout) if check["name"] == "outbound proxy"
+    ]
+    assert check["detail"].startswith(variable)
+    assert CANARY not in json.dumps(check)
+
+
 def test_a_token_service_elsewhere_needs_no_setting_for_anonymous_pulls(
     hub: Hub, published: Publish, gateway: GatewayFactory, skopeo: Skopeo, scratch: Path
 ) -> None:
