@@ -1859,11 +1859,25 @@ THREATS = [
         ),
     ),
     Threat(
+        "large lists at once",
+        "Clients request several lists of tags of 32 MiB at the same time, and the memory fills.",
+        "Of each upstream one document of more than 4 MiB is read and parsed at a time.",
+        ("tests/cache/upstream/test_tag_lists.py",),
+        Disarm("cache/upstream/egress.py", "await self._turn.acquire()", "pass"),
+    ),
+    Threat(
+        "a list of brackets",
+        "An upstream sends a list of tags that takes long to read.",
+        "A large list is scanned in short steps, and its brackets and entries are counted before.",
+        ("tests/cache/upstream/test_tag_lists.py",),
+        Disarm("cache/upstream/tag_lists.py", "if sum(map(raw.count,", "if False and sum(map(raw.count,"),
+    ),
+    Threat(
         "a list for every client",
         "Hundreds of clients list the tags of one image, and each of them costs the upstream a request.",
         "Requests for the same list share one, and its response is remembered for a second, by credential.",
         ("tests/cache/proxy/test_lists.py",),
-        Disarm("cache/proxy/lists.py", "lists.note(key, requested_at, page.size, page)", "True"),
+        Disarm("cache/proxy/lists.py", "lists.note(key, requested_at, _memory(page), page)", "True"),
     ),
     Threat(
         "registries of one host",

@@ -24,6 +24,10 @@ OFF_LOOP_BYTES = 64 * 1024
 """Size from which on a document is parsed and hashed outside the event loop."""
 
 
+class TooManyValues(ValueError):
+    """The document has more values than may be parsed at once."""
+
+
 def parse_document(raw: bytes) -> Any:
     """Parse UTF-8 without a byte order mark only (RFC 8259, section 8.1): json would guess UTF-16 and UTF-32.
 
@@ -31,7 +35,7 @@ def parse_document(raw: bytes) -> Any:
     different ones, and for a document beyond the limits.
     """
     if raw.count(b",") > ELEMENT_LIMIT or sum(map(raw.count, (b"[", b"{", b":"))) > STRUCTURE_LIMIT:
-        raise ValueError("the document has too many values or nested levels")
+        raise TooManyValues("the document has too many values or nested levels")
     try:
         document = json.loads(
             raw.decode("utf-8"),

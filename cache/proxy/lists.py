@@ -30,18 +30,26 @@ from cache.upstream.errors import AccessDenied, NotFound, Unavailable, UpstreamE
 from cache.values import Outcome, PageStart, ReferrersPage, TagPage
 
 P = TypeVar("P", TagPage, ReferrersPage)
+CONTINUED_SECONDS = 60.0
+"""Seconds for which a list that is cut into pages is remembered for a client that goes on to the next one."""
+
+_NAME_BYTES, _VALUE_FACTOR = 64, 10
 log = structlog.get_logger()
 log_throttle = LogThrottle()
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted(Generic[P]):
-    """A list that is wanted: its shared call, the query that identifies it, the request for it, and its form."""
+    """A list that is wanted: its shared call, the query that identifies it, the request for it, and its form.
+
+    `seconds`: how old a response may be that is remembered.
+    """
 
     call: SharedCall
     query: str
     work: Callable[[], Awaitable[P]]
-    read: Callable[[dict[str, Any]], P]
+    read: Callable[[dict[str, Any], list[str]], P]
+    seconds: float = 1.0
 
 
 class ProxiedLists:
@@ -54,10 +62,10 @@ class ProxiedLists:
         self._shared, self._client, self._image = shared, client, image
         self._source, self._calls, self._fresh_only = client.source, calls, fresh_only
 
-    async def tags(self, query: str) -> tuple[TagPage, CacheStatus]:
-        """The upstream's page of a query."""
-        work = partial(self._client.tags, self._image, query)
-        return await self._find(_Wanted(SharedCall.LIST_TAGS, f"tags {query}", work, _read_tags))
+    async def tags(self, query: str, *, continued: bool = False) -> tuple[TagPage, CacheStatus]:
+        """The upstream's page of a query. `continued`: the client has seen the beginning of this page already."""
+        work, seconds = partial(self._client.tags, self._image, query), CONTINUED_SECONDS if continued else 1.0
+        return await self._find(_Wanted(SharedCall.LIST_TAGS, f"tags {query}", work, _read_tags, seconds))
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> tuple[ReferrersPage, CacheStatus]:
         work = partial(self._client.referrers, self._image, digest, artifact_type)
@@ -67,7 +75,7 @@ class ProxiedLists:
     async def _find(self, wanted: _Wanted[P]) -> tuple[P, CacheStatus]:
         """A list for a client. The key holds the source, so no credential sees what only another one may see."""
         key = (self._source, self._image, wanted.call, wanted.query)
-        if not self._fresh_only and (page := self._shared.lists.find(key)) is not None:
+        if not self._fresh_only and (page := self._shared.lists.find(key, wanted.seconds)) is not None:
             return cast(P, page), UNCACHED
         record = None if self._fresh_only else await self._record_of(wanted.query)
         async with self._calls.for_client(NameUnknown):
@@ -95,7 +103,7 @@ class ProxiedLists:
             if isinstance(error, NotFound | AccessDenied):
                 await self._written(self._shared.index.lists.forget(self._source, self._image))
             return error
-        if lists.note(key, requested_at, page.size, page):
+        if lists.note(key, requested_at, _memory(page), page):
             content = await asyncio.to_thread(_packed, page)
             record = ListRecord(content, checked_at)
             await self._written(self._shared.index.lists.record(self._source, self._image, wanted.query, record))
@@ -132,18 +140,33 @@ class ProxiedLists:
         return CacheStatus(Outcome.STALE, max(timedelta(0), now - checked_at), warning)
 
 
+# A record is a line of JSON and then the names of tags, one a line: they are split and joined faster than JSON.
+
+
 def _packed(page: TagPage | ReferrersPage) -> bytes:
-    return zlib.compress(json.dumps(asdict(page), separators=(",", ":")).encode(), 1)
+    names = page.tags if isinstance(page, TagPage) else []
+    document = (
+        {"next": asdict(page.next) if page.next else None, "size": page.size}
+        if isinstance(page, TagPage)
+        else {"manifests": page.manifests, "filtered": page.filtered, "size": page.size}
+    )
+    return zlib.compress("\n".join([json.dumps(document), *names]).encode(), 1)
 
 
-def _unpacked(content: bytes, read: Callable[[dict[str, Any]], P]) -> P:
-    return read(json.loads(zlib.decompress(content)))
+def _unpacked(content: bytes, read: Callable[[dict[str, Any], list[str]], P]) -> P:
+    document, *names = zlib.decompress(content).decode().split("\n")
+    return read(json.loads(document), names)
 
 
-def _read_tags(document: dict[str, Any]) -> TagPage:
+def _read_tags(document: dict[str, Any], names: list[str]) -> TagPage:
     start = document["next"]
-    return TagPage(document["tags"], PageStart(**start) if start else None, document["size"])
+    return TagPage(names, PageStart(**start) if start else None, document["size"])
 
 
-def _read_referrers(document: dict[str, Any]) -> ReferrersPage:
+def _read_referrers(document: dict[str, Any], _: list[str]) -> ReferrersPage:
     return ReferrersPage(**document)
+
+
+def _memory(page: TagPage | ReferrersPage) -> int:
+    """Bytes that a page takes in memory, about."""
+    return page.size + _NAME_BYTES * len(page.tags) if isinstance(page, TagPage) else _VALUE_FACTOR * page.size

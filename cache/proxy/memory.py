@@ -6,7 +6,7 @@ Looking up pointer, link and document for each request took 9 % of the time of a
 
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -16,6 +16,8 @@ from cache.repository import FoundManifest
 from cache.values import Outcome, Source
 
 T = TypeVar("T")
+
+_LISTS_KEPT = 60.0
 
 REFUSAL_SHARE = 5
 """A refusal is remembered for this fraction of the time for which an absence is: many registries refuse what they do
@@ -101,42 +103,47 @@ class Absences:
 class RecentLists(Generic[T]):
     """Lists of tags and referrers as upstreams returned them a moment ago, counted from the request.
 
-    Bounded by a count of entries and by the bytes of the responses; a full memory is cleared.
+    Bounded by a count of entries and by the bytes that they take; a full memory is cleared, and old ones are dropped.
     """
 
     def __init__(
         self,
-        seconds: float = 1.0,
         max_count: int = 100,
-        max_bytes: int = 4 * 1024 * 1024,
+        max_bytes: int = 48 * 1024 * 1024,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
-        self._seconds = seconds
         self._max_count = max_count
         self._max_bytes = max_bytes
-        self._entries: dict[Hashable, tuple[float, T]] = {}
+        self._entries: dict[Hashable, tuple[float, int, T]] = {}
         self._bytes = 0
         self._forgotten_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, key: Hashable) -> T | None:
+    def find(self, key: Hashable, seconds: float) -> T | None:
+        """What was requested within so many seconds."""
         entry = self._entries.get(key)
-        return entry[1] if entry is not None and self.clock() - entry[0] < self._seconds else None
+        return entry[2] if entry is not None and self.clock() - entry[0] < seconds else None
 
     def note(self, key: Hashable, requested_at: float, size: int, found: T) -> bool:
-        """Remember what a request found that was sent at a moment of `clock`; its response had so many bytes. False if
-        a right was lost since then, so that nobody may keep it."""
+        """Remember what a request found that was sent at a moment of `clock`, and takes so many bytes. False if a right
+        was lost since then, so that nobody may keep it."""
         if requested_at <= self._forgotten_at:
             return False
+        self._drop([key, *(old for old, entry in self._entries.items() if self.clock() - entry[0] >= _LISTS_KEPT)])
         if len(self._entries) >= self._max_count or self._bytes + size > self._max_bytes:
             self._clear()
         if size <= self._max_bytes:
-            self._entries[key] = (requested_at, found)
-            self._bytes += size  # of a page that is replaced, too: the memory is cleared a little early
+            self._entries[key] = (requested_at, size, found)
+            self._bytes += size
         return True
+
+    def _drop(self, keys: Iterable[Hashable]) -> None:
+        for key in keys:
+            entry = self._entries.pop(key, None)
+            self._bytes -= entry[1] if entry else 0
 
     def forget(self) -> None:
         """Forget all lists, and those that are being requested, since a right to one of them may be lost."""

@@ -13,7 +13,7 @@ def cut(page: TagPage, query: str, start: PageStart, count: int | None) -> TagPa
     begin = _begin(page.tags, start)
     if count is None or len(page.tags) - begin <= count:
         repeats = page.next is not None and page.next.query is None and page.next.after == start.after
-        return TagPage(page.tags[begin:], None if repeats else page.next, page.size)
+        return TagPage(page.tags[begin:] if begin else page.tags, None if repeats else page.next, page.size)
     names = page.tags[begin : begin + count]
     return TagPage(names, PageStart(query, names[-1], begin + count), page.size)
 

@@ -155,7 +155,7 @@ class ProxiedRepository:
 
     async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         query = page_query(count, start)
-        page, status = await self._lists.tags(query)
+        page, status = await self._lists.tags(query, continued=start.skip > 0)
         return FoundTags(cut(page, query, start, count), status)
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> FoundReferrers:

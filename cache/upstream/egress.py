@@ -6,7 +6,7 @@ It knows no registry. Only this module and `transport` import the HTTP library.
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -40,6 +40,9 @@ from cache.values import ANONYMOUS, CredentialId
 
 Response = httpx2.Response
 T = TypeVar("T")
+
+LARGE = 4 * 1024 * 1024
+"""Bytes beyond which a document is large."""
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
@@ -107,6 +110,7 @@ class Egress:
         self._latest: dict[bool, Clients] = {}
         self._making = threading.Lock()
         self._documents = ThreadPoolExecutor(1, "documents")
+        self._large = asyncio.Semaphore(1)
         self._credential = ANONYMOUS
 
     def with_credential(self, credential: CredentialId) -> "Egress":
@@ -177,6 +181,10 @@ class Egress:
         """Run a function on a document of this upstream outside the event loop: one at a time, because each would take
         its share of the interpreter."""
         return await asyncio.get_running_loop().run_in_executor(self._documents, function)
+
+    def large_document(self) -> "LargeDocument":
+        """A document that may be large: at most one such of this upstream is in memory at a time."""
+        return LargeDocument(self._large)
 
     async def close(self) -> None:
         self._documents.shutdown(wait=False, cancel_futures=True)
@@ -279,6 +287,27 @@ def _modified(name: str, path: Path | None) -> int:
         raise Unavailable(f"the {name} {path} cannot be used ({error.strerror})") from error
 
 
+class LargeDocument:
+    """The context in which a document is read and parsed; it waits for its turn once the document is large."""
+
+    def __init__(self, turn: asyncio.Semaphore) -> None:
+        self._turn = turn
+        self._taken = False
+
+    async def __aenter__(self) -> "LargeDocument":
+        return self
+
+    async def take(self) -> None:
+        """Wait until no other large document is in memory, unless this one has its turn."""
+        if not self._taken:
+            await self._turn.acquire()
+            self._taken = True
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._taken:
+            self._turn.release()
+
+
 class _Seen:
     response: Response | None = None
 
@@ -339,10 +368,16 @@ def _causes(error: BaseException) -> list[BaseException]:
 # blocks until its deadline.
 
 
-async def body(response: Response, limit: int, timeout: float) -> bytes | None:  # noqa: ASYNC109 (a blob has none)
+async def body(
+    response: Response,
+    limit: int,
+    timeout: float,  # noqa: ASYNC109 (a blob has none)
+    take_room: Callable[[], Awaitable[None]] | None = None,
+) -> bytes | None:
     """Read all bytes as they came over the wire and close the response; None where there are more than `limit`.
 
-    Raises Unavailable where the body breaks off, or takes more than `timeout` seconds.
+    `take_room`: is awaited before a document that turns out to be large is read on. Raises Unavailable where the body
+    breaks off, or takes more than `timeout` seconds.
     """
     parts, size = [], 0
     try:
@@ -353,6 +388,8 @@ async def body(response: Response, limit: int, timeout: float) -> bytes | None: 
                     size += len(part)
                     if size > limit:
                         return None
+                    if take_room is not None and size > LARGE:
+                        await take_room()
     finally:
         await response.aclose()
     return b"".join(parts)

@@ -46,6 +46,16 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLarge:
+    """Read the rest of a response and close it; the result is what the function makes of its bytes, or of None if they
+    exceed the limit. Only one large document of an upstream is in memory at a time."""
+
+    response: Response
+    limit: int
+    function: Callable[[bytes | None], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Close a response whose body does not matter."""
 
@@ -68,7 +78,7 @@ class Wait:
     future: "Future[UpstreamError | None]"
 
 
-Step = Open | Read | Drop | Compute | Wait
+Step = Open | Read | ReadLarge | Drop | Compute | Wait
 Flow = Generator[Step, Any, T]
 
 _WAIT_LIMIT = 30.0
@@ -126,12 +136,25 @@ async def _perform(step: Step, egress: Egress) -> Any:
             if content is None or not is_compressed(response, content):
                 return content
             return await egress.compute(lambda: decompressed(content, limit))
+        case ReadLarge(response, limit, function):
+            return await _read_large(response, limit, function, egress)
         case Drop(response):
             return await drop(response)
         case Compute(function, size):
             return function() if size < OFF_LOOP_BYTES else await egress.compute(function)
         case Wait(future):
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), _WAIT_LIMIT)
+
+
+async def _read_large(response: Response, limit: int, function: Callable[[bytes | None], T], egress: Egress) -> T:
+    async with egress.large_document() as room:
+        content = _noted(await body(response, limit, egress.timings.body, room.take), egress)
+        if content is not None and is_compressed(response, content):
+            await room.take()
+            packed = content
+            content = await egress.compute(lambda: decompressed(packed, limit))
+        small = content is None or len(content) < OFF_LOOP_BYTES
+        return function(content) if small else await egress.compute(lambda: function(content))
 
 
 def _perform_blocking(step: Step, egress: Egress) -> Any:
@@ -141,6 +164,8 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
         case Read(response, limit):
             content = _noted(body_blocking(response, limit, egress.timings.body), egress)
             return decompressed(content, limit) if content and is_compressed(response, content) else content
+        case ReadLarge(response, limit, function):
+            return function(_perform_blocking(Read(response, limit), egress))
         case Drop(response):
             return drop_blocking(response)
         case Compute(function):

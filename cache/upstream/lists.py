@@ -1,15 +1,13 @@
-"""Lists as other registries send them: the names of tags, and where the next page begins; pure.
+"""Pages of lists as other registries send them: how one is requested, and where the next begins; pure.
 
 The specification has `last=<tag>`; registries also have pages of their own, whose query means something to them alone.
 Of a Link only the query is used: the request for the next page goes to the upstream's own address, as all do.
 """
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
-from cache.oci.names import is_tag
 from cache.upstream.urls import origin_of
 from cache.values import Origin, PageStart
 
@@ -22,19 +20,6 @@ QUERY_LIMIT = 4096
 _LINK = re.compile(r"<([^<>]*)>([^<>]*)")
 _IS_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:[;,]|$)', re.IGNORECASE)
 _QUERY = re.compile(r"[!-~]+")
-
-
-def tag_names(document: Mapping[str, Any]) -> list[str]:
-    """The tags that a document lists. Null, empty names and digests among them, as some registries list them, are left
-    out, like all that no client could pull. Raises ValueError."""
-    names = document.get("tags")
-    if names is None:
-        return []
-    if not isinstance(names, list):
-        raise ValueError("its tags are no list")
-    if not all(name is None or (isinstance(name, str) and name.isascii()) for name in names):
-        raise ValueError("a tag is no text")
-    return [name for name in names if name and is_tag(name)]
 
 
 def page_query(count: int | None, start: PageStart) -> str:

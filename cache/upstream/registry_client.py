@@ -18,12 +18,13 @@ from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Corrupt, FormatUnsupported, NotFound, Unavailable
 from cache.upstream.exchange import Exchange, RegistryRequest
-from cache.upstream.flow import Compute, Drop, Flow, Read, carry_out, carry_out_blocking
+from cache.upstream.flow import Compute, Drop, Flow, Read, ReadLarge, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
-from cache.upstream.lists import next_page, next_query, tag_names
+from cache.upstream.lists import next_page, next_query
 from cache.upstream.probe import RegistryProbe
 from cache.upstream.quota import Quota
 from cache.upstream.statements import Meaning, lacks_referrers
+from cache.upstream.tag_lists import TAG_LIST_LIMIT, read_tags
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, root_of
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
@@ -164,8 +165,13 @@ class RegistryClient:
 
     async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
         """Fetch the page of tags that a query requests, as long as it comes."""
+        return await carry_out(self._tags(image, query), self._egress)
+
+    def _tags(self, image: RepositoryName, query: str) -> Flow[TagPage]:
         path = "tags/list" + (f"?{query}" if query else "")
-        names, size, response = await carry_out(self._get_json(image, path, self._tag_names), self._egress)
+        request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": "application/json"})
+        response = yield from self._exchange.content(request)
+        names, size = yield ReadLarge(response, TAG_LIST_LIMIT, self._tag_names)
         link = ", ".join(response.headers.get_list("link"))
         origins = (self.source.origin, origin_of(str(response.url)))
         return TagPage(names, next_page(link, f"{self._url}/?{query}", origins, names), size)
@@ -230,9 +236,12 @@ class RegistryClient:
     ) -> RegistryRequest:
         return RegistryRequest(kind, self._full_name(image), method, path, headers)
 
-    def _tag_names(self, document: dict[str, Any]) -> list[str]:
+    def _tag_names(self, raw: bytes | None) -> tuple[list[str], int]:
+        """The tags in a document, and its size. Raises Corrupt."""
+        if raw is None:
+            raise Corrupt(f"{self.host} sent a list of tags of more than {TAG_LIST_LIMIT} bytes", Fault.SIZE)
         try:
-            return tag_names(document)
+            return read_tags(raw), len(raw)
         except ValueError as error:
             raise Corrupt(f"{self.host} returned an invalid tag list: {error}", Fault.JSON) from error
 
@@ -285,18 +294,6 @@ class RegistryClient:
             return Manifest.parse(media_type, raw, promised.algorithm if promised else "sha256")
         except ManifestInvalid as error:
             raise Corrupt(f"{self.host} sent an invalid manifest: {error.detail}", Fault.MANIFEST, raw) from error
-
-    def _get_json(
-        self,
-        image: RepositoryName,
-        path: str,
-        read: Callable[[dict[str, Any]], T],
-    ) -> Flow[tuple[T, int, Response]]:
-        """Fetch a document; return what `read` makes of it, and its size."""
-        request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": "application/json"})
-        response = yield from self._exchange.content(request)
-        found, size = yield from self._read_json(response, read)
-        return found, size, response
 
     def _read_json(self, response: Response, read: Callable[[dict[str, Any]], T]) -> Flow[tuple[T, int]]:
         """Read a document; return what `read` makes of it, and its size."""

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from cache.upstream.registry_client import REFERRERS_PAGES
+from cache.upstream.tag_lists import TAG_LIST_LIMIT
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import lies, raw
 from tests.parts.clients import Skopeo
@@ -17,6 +18,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.images import INDEX, MANIFEST, digest_of
 from tests.parts.liar import Answer, Liar
 from tests.parts.listings import LISTINGS, NOT_STRAIGHT, Listing, ListingRegistry, by_name, ecr, google, older_quay
+from tests.parts.processes import wait_until
 
 from .conftest import LongLived
 from .datafolder import error_of
@@ -193,3 +195,34 @@ def test_referrers_without_end_are_refused_and_so_are_those_that_continue_elsewh
     liar.behave("/referrers/", lies.answered(200, index, Content_Type=INDEX, Link='<?artifactType=>; rel="next"'))
     answer = raw.get(server.proxied_url(f"library/many/referrers/{digest_of(b'circle')}"))
     assert answer.status == 200
+
+
+def test_a_list_of_6_mb_in_one_piece_is_served_in_pages_and_as_a_whole(gateway: GatewayFactory, skopeo: Skopeo) -> None:
+    tags = [f"{digest_of(b'%d' % number)[7:27]}" for number in range(20_000)]
+    with ListingRegistry(google, tags) as registry:
+        server = gateway({"upstreams": {"docker.io": registry.settings()}})
+        url = server.proxied_url("library/many/tags/list")
+        assert len(raw.get(f"{registry.url}/v2/library/many/tags/list").body) > 6_000_000
+        reading = pages(f"{url}?n=1000")
+        assert [next(reading)[0] for _ in range(3)] == [tags[:1000], tags[1000:2000], tags[2000:3000]]
+        assert skopeo.tags(server.proxied("library/many")) == tags
+        registry.stop()
+        wait_until(lambda: "x-cache" in raw.get(f"{url}?n=5").headers, 20)
+        answer = raw.get(f"{url}?n=5")
+        assert (json.loads(answer.body)["tags"], answer.headers["x-cache"]) == (tags[:5], "STALE")
+
+
+def test_a_list_is_served_up_to_32_mib_and_one_beyond_is_refused_with_the_reason(
+    liar: Liar, gateway: GatewayFactory
+) -> None:
+    tags = [f"{number:0127}" for number in range(TAG_LIST_LIMIT // 130 - 1)]
+    body = json.dumps({"tags": tags}, separators=(",", ":")).encode()
+    assert TAG_LIST_LIMIT - 1000 < len(body) <= TAG_LIST_LIMIT
+    server = gateway({"upstreams": {"docker.io": liar.settings()}})
+    liar.behave("/tags/list", lies.answered(200, body, Content_Type="application/json"))
+    answer = raw.get(server.proxied_url("library/large/tags/list"))
+    assert (answer.status, json.loads(answer.body)["tags"] == tags) == (200, True)
+    too_large = body.replace(b"]", b',"' + b"x" * 1000 + b'"]')
+    liar.behave("/tags/list", lies.answered(200, too_large, Content_Type="application/json"))
+    answer = raw.get(server.proxied_url("library/larger/tags/list"))
+    assert (answer.status, f"more than {TAG_LIST_LIMIT} bytes" in error_of(answer)["detail"]) == (502, True)

@@ -118,9 +118,9 @@ def test_the_memory_is_bounded_by_count_and_by_bytes() -> None:
         for number in range(10):
             memory.note((Source, number), memory.clock(), 10, number)
         assert len(memory) <= 3
-        assert memory.find((Source, 9)) == 9
+        assert memory.find((Source, 9), 1.0) == 9
     memory.note("large", memory.clock(), 31, 0)
-    assert memory.find("large") is None
+    assert memory.find("large", 1.0) is None
 
 
 # In an outage.

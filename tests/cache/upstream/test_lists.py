@@ -2,7 +2,7 @@
 
 import pytest
 
-from cache.upstream.lists import next_page, page_query, tag_names
+from cache.upstream.lists import next_page, page_query
 from cache.values import BEGINNING, Origin, PageStart
 
 ORIGINS = [Origin("https", host, 443) for host in ("registry.example", "cdn.example")]
@@ -58,8 +58,3 @@ def test_a_page_is_requested_by_the_query_of_its_link_or_by_those_of_the_specifi
     count: int | None, start: PageStart, expected: str
 ) -> None:
     assert page_query(count, start) == expected
-
-
-def test_names_that_are_no_tags_are_left_out() -> None:
-    names = [None, "", "a", f"sha256:{'0' * 64}", "-b", "c" * 129, "d"]
-    assert tag_names({"tags": names}) == ["a", "d"]
