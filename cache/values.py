@@ -73,22 +73,26 @@ class Registry:
 class CredentialId:
     """Identifies the credential with which an upstream is used; holds no secret.
 
-    `group_id` is the group with a login of its own; None for the upstream's configured account. If both are absent,
+    `group_id` is the group with a login of its own; None for the configured account of `upstream`, an upstream's name.
+    A user name alone is no account: registries have one for all tokens, and a certificate has none. If all are absent,
     requests are anonymous.
     """
 
     username: str = ""
     group_id: int | None = None
+    upstream: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "CredentialId":
-        """Read the stored text: empty, `user:NAME` or `group:ID:NAME`. Raises ValueError."""
+        """Read the stored text: empty, `upstream:UPSTREAM:NAME`, `user:NAME` or `group:ID:NAME`. Raises ValueError."""
         kind, _, rest = text.partition(":")
         if kind == "user" and rest:
             return cls(rest)
-        group_id, colon, username = rest.partition(":")
-        if kind == "group" and colon and group_id.isascii() and group_id.isdigit():
-            return cls(username, int(group_id))
+        owner, colon, username = rest.partition(":")
+        if kind == "upstream" and owner and username:
+            return cls(username, upstream=owner)
+        if kind == "group" and colon and owner.isascii() and owner.isdigit():
+            return cls(username, int(owner))
         if text:
             raise ValueError(f"not the id of a credential: {text[:150]!r}")
         return ANONYMOUS
@@ -101,6 +105,8 @@ class CredentialId:
         """The stored text, also in quota.json: it must stay as it is."""
         if self.group_id is not None:
             return f"group:{self.group_id}:{self.username}"
+        if self.upstream:
+            return f"upstream:{self.upstream}:{self.username}"
         return f"user:{self.username}" if self.username else ""
 
 
@@ -111,8 +117,8 @@ ANONYMOUS = CredentialId()
 class Source:
     """An upstream as seen by one credential: the key of pointers, links, flights and back-off.
 
-    The configured name of an upstream is not part of it: two names for one registry share content, and an upstream that
-    moves to another one starts with an empty cache. `prefix`: that of its Registry.
+    The configured name of an upstream is part of the credential alone: two names for one registry share what strangers
+    may pull, and an upstream that moves to another one starts with an empty cache. `prefix`: that of its Registry.
     """
 
     origin: Origin

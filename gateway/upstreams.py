@@ -183,7 +183,8 @@ class Upstreams:
         registry = self._registries[name]
         if group.upstream_username is not None and name == group.default_upstream:
             return Source.at(registry, CredentialId(group.upstream_username, group.id))
-        return Source.at(registry, CredentialId(upstream.account) if upstream.lends_to(group) else ANONYMOUS)
+        lent = upstream.lends_to(group)
+        return Source.at(registry, CredentialId(upstream.account, upstream=name) if lent else ANONYMOUS)
 
     def open_accounts(self, groups: Iterable[Group]) -> list[OpenAccount]:
         """List the accounts that groups with anonymous pull present to these upstreams."""

@@ -88,6 +88,15 @@ THREATS = [
         ),
     ),
     Threat(
+        "two accounts at one registry",
+        "Two upstreams name one registry, with accounts of one user name or none, and one shows what only the other may.",
+        "The credential of a source holds the name of the upstream whose account it is.",
+        ("tests/gateway/test_upstreams.py::test_accounts_of_two_upstreams_at_one_registry_are_two_sources",),
+        Disarm(
+            "gateway/upstreams.py", "CredentialId(upstream.account, upstream=name)", "CredentialId(upstream.account)"
+        ),
+    ),
+    Threat(
         "headers shown by a command",
         "`config show` or a refused setting prints the secret in a fixed header.",
         "Only the names of headers are shown, and the paths of values that lie in files.",

@@ -25,7 +25,8 @@ def quota(session: Session) -> None:
 def _document(report: QuotaReport) -> Document:
     """Build the JSON of a report.
 
-    `credential` is written `user:NAME` for the configured account, `group:ID:NAME` for a group's own login.
+    `credential` is written `upstream:UPSTREAM:NAME` for the configured account of an upstream, `group:ID:NAME` for a
+    group's own login.
     """
     return {
         "upstream": report.upstream,

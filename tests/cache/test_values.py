@@ -16,6 +16,9 @@ ORIGIN = Origin("https", "registry.example", 443)
         (CredentialId("ada"), "user:ada"),
         (CredentialId("group:2:ada"), "user:group:2:ada"),
         (CredentialId("ada:b#c"), "user:ada:b#c"),
+        (CredentialId("ada", upstream="b.example"), "upstream:b.example:ada"),
+        (CredentialId("b.example:ada"), "user:b.example:ada"),
+        (CredentialId("a:b", upstream="b.example"), "upstream:b.example:a:b"),
         (CredentialId("ada", 2), "group:2:ada"),
         (CredentialId("a:b", 17), "group:17:a:b"),
         (CredentialId("", 2), "group:2:"),
@@ -27,7 +30,13 @@ def test_a_credential_has_one_text_form(credential: CredentialId, text: str) -> 
     assert credential.is_anonymous is (text == "")
 
 
-@pytest.mark.parametrize("text", ["ada", "user:", "user", "group:2", "group:x:ada", "group:-1:ada", "group::ada", " "])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ada", "user:", "user", "group:2", "group:x:ada", "group:-1:ada", "group::ada", " "),
+        *("upstream:", "upstream:b.example", "upstream:b.example:", "upstream::ada"),
+    ],
+)
 def test_other_text_is_not_the_id_of_a_credential(text: str) -> None:
     with pytest.raises(ValueError, match="not the id of a credential"):
         CredentialId.parse(text)

@@ -163,11 +163,32 @@ async def test_a_source_is_the_origin_and_whose_credential_is_shown(make: Make) 
     assert {name: str(source.credential) for name, source in found.items()} == {
         "nobody": "",
         "open group": "",
-        "account": "user:ours",
+        "account": "upstream:docker.io:ours",
         "group's own": "group:2:theirs",
         "group's own, open": "group:2:theirs",
-        "group's own elsewhere": "user:ours",
+        "group's own elsewhere": "upstream:quay.io:ours",
     }
+
+
+@pytest.mark.parametrize(
+    ("account", "other"),
+    [
+        ({"headers": (("X-Key", "one"),)}, {"headers": (("X-Key", "two"),)}),
+        ({"client_cert": Path("/one")}, {"client_cert": Path("/two")}),
+        (
+            {"username": "$oauthtoken", "password_file": Path("/one")},
+            {"username": "$oauthtoken", "password_file": Path("/two")},
+        ),
+    ],
+)
+async def test_accounts_of_two_upstreams_at_one_registry_are_two_sources(
+    account: dict[str, Any], other: dict[str, Any], make: Make
+) -> None:
+    """All accounts of some registries have one user name (https://docs.nvidia.com/ngc/latest/ngc-catalog-user-guide.html);
+    certificates and headers have none."""
+    upstreams = make(replace(HUB, **account), replace(HUB, name="second.example", **other))
+    assert upstreams.source(CLOSED, "docker.io") != upstreams.source(CLOSED, "second.example")
+    assert upstreams.source(OPEN, "docker.io") == upstreams.source(OPEN, "second.example")
 
 
 async def test_two_groups_with_one_user_name_are_two_sources(make: Make) -> None:
