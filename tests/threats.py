@@ -1783,6 +1783,13 @@ THREATS = [
         Disarm("cache/oci/document.py", 'if raw.count(b",") > ELEMENT_LIMIT or', "if False and"),
     ),
     Threat(
+        "indexes of thousands of entries",
+        "Each entry of a large index is looked up by a statement of its own, while the index is written.",
+        "What is cached of a manifest's entries is looked up for 500 at once.",
+        ("tests/cache/index/test_documents.py::test_the_closure_of_a_large_index_takes_few_statements",),
+        Disarm("cache/index/documents.py", "absent.update(listed - _cached(connection, listed))", "pass"),
+    ),
+    Threat(
         "large documents in the loop",
         "A large document within the limits is parsed while no other client is served.",
         "Documents of 64 KiB and more are parsed in one thread of their upstream.",

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,18 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
 from cache.index.change_log import ChangeLog
+from cache.index.documents import batches, closure
 from cache.index.images import ensure_image, find_image, to_source
 from cache.index.lists import delete_lists
 from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
 from cache.index.sql import to_pointer
-from cache.oci.closure import find_closure
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import listen, reading, url, writing
 from cache.values import Sighting, Source, TagPointer
-
-_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +93,14 @@ class CacheAdmin:
 
     def closure(self, roots: Iterable[Digest]) -> set[Digest]:
         """The roots and everything that they refer to, as far as their manifests are cached."""
-        return find_closure(roots, self.manifest)
+        with self._reading() as connection:
+            return closure(connection, roots)
 
     def sizes(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Sizes in bytes of the cached ones among these digests."""
         sizes: dict[Digest, int] = {}
         with self._reading() as connection:
-            for batch in _batches(digests):
+            for batch in batches(digests):
                 held = select(blobs.c.digest, blobs.c.size).where(blobs.c.digest.in_(batch))
                 documents = select(manifests.c.digest, func.length(manifests.c.raw)).where(
                     manifests.c.digest.in_(batch)
@@ -123,7 +122,7 @@ class CacheAdmin:
                 return set()
             gone = [tag.text for tag in tags]
             connection.execute(delete(pointers).where(pointers.c.image_id == image_id, pointers.c.tag.in_(gone)))
-            for batch in _batches(digests):
+            for batch in batches(digests):
                 connection.execute(delete(links).where(links.c.image_id == image_id, links.c.digest.in_(batch)))
             delete_lists(connection, image_id)
             self._log.note(connection, source, image, None)
@@ -161,16 +160,10 @@ class CacheAdmin:
 
 def _collect(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:
     orphans: set[Digest] = set()
-    for batch in _batches(digests):
+    for batch in batches(digests):
         held = set(connection.scalars(select(links.c.digest).where(links.c.digest.in_(batch))))
         free = [digest for digest in batch if digest not in held]
         connection.execute(delete(manifests).where(manifests.c.digest.in_(free)))
         rows = connection.scalars(delete(blobs).where(blobs.c.digest.in_(free)).returning(blobs.c.digest))
         orphans |= {Digest.parse(digest) for digest in rows}
     return orphans
-
-
-def _batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
-    texts = sorted({str(digest) for digest in digests})
-    for start in range(0, len(texts), _BATCH):
-        yield texts[start : start + _BATCH]

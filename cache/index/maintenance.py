@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
 
+from cache.index.documents import closure
 from cache.index.images import to_source
 from cache.index.records import sweep_records
 from cache.index.removal import remove_rows
 from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
-from cache.index.sql import closure
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName

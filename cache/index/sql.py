@@ -11,7 +11,6 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from cache.index.base import Fact, Holdings, SizeConflict
 from cache.index.change_log import CHANGES_KEPT, ChangeLog
+from cache.index.documents import batches, closure, select_manifest
 from cache.index.holdings import is_recorded, select_holdings
 from cache.index.image_memory import ImageMemory
 from cache.index.images import ensure_image, find_image, to_source
@@ -29,10 +29,8 @@ from cache.index.lists import SqlLists, delete_lists
 from cache.index.removal import remove_rows
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
 from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
-from cache.oci.closure import find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import ManifestInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
@@ -140,7 +138,7 @@ class SqlIndex:
         if (held := self._manifests.get(digest)) is not None:
             return held
         generation = self._generation
-        found = await self._read(lambda connection: _select_manifest(connection, digest), ("manifest", digest))
+        found = await self._read(lambda connection: select_manifest(connection, digest), ("manifest", digest))
         if found is not None and generation == self._generation:
             self._hold(found)
         return found
@@ -371,16 +369,6 @@ def to_pointer(row: Row[Any], source: Source, image: RepositoryName, tag: Tag) -
     return TagPointer(source, image, tag, target, datetime.fromtimestamp(row.checked_at, UTC))
 
 
-def _select_manifest(connection: Connection, digest: Digest) -> Manifest | None:
-    row = connection.execute(select(manifests).where(manifests.c.digest == str(digest))).one_or_none()
-    if row is None or not digest.holds_for(row.raw):
-        return None
-    try:
-        return Manifest.parse(row.media_type, row.raw, digest.algorithm)
-    except ManifestInvalid:
-        return None
-
-
 def _select_link(connection: Connection, link: Link) -> bool:
     wanted = (
         links.join(images)
@@ -469,10 +457,5 @@ def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
 def _note_return(connection: Connection, digest: Digest) -> None:
     """Remove the mark, because a tag points to the digest again."""
     if connection.scalar(select(gone.c.digest).where(gone.c.digest == str(digest))):
-        for found in closure(connection, [digest]):
-            connection.execute(delete(gone).where(gone.c.digest == str(found)))
-
-
-def closure(connection: Connection, roots: Iterable[Digest]) -> set[Digest]:
-    """The roots and everything that they refer to, as far as their manifests are cached."""
-    return find_closure(roots, partial(_select_manifest, connection))
+        for batch in batches(closure(connection, [digest])):
+            connection.execute(delete(gone).where(gone.c.digest.in_(batch)))
