@@ -465,6 +465,28 @@ THREATS = [
         Disarm("cache/upstream/exchange.py", "heard.authorization is not None and status in _REFUSED", "False"),
     ),
     Threat(
+        "a firewall before the token service",
+        "A firewall's page before a token service passes for a refusal, and cached tags are lost.",
+        "Only what is no page refuses: of a page nothing follows.",
+        (f"{PUBLIC}::test_a_firewall_s_page_before_the_token_service_is_no_refusal",),
+        Disarm(
+            "cache/upstream/tokens.py",
+            'page = essence(response.headers.get("content-type", "")) == "text/html"',
+            "page = False",
+        ),
+    ),
+    Threat(
+        "a slow list",
+        "A list that is slow closes the image's circuit, and its manifests are refused.",
+        "While an image's circuit is open, paths of it that have not failed are sent.",
+        (f"{PUBLIC}::test_a_list_that_is_slow_stops_no_manifest_of_its_image",),
+        Disarm(
+            "cache/upstream/circuit_breaker.py",
+            "if not self.state.wait or path in self.failed:",
+            "if path or not path:",
+        ),
+    ),
+    Threat(
         "a locked account",
         "A wrong password is presented for each pull, and the registry locks the account.",
         "A refused credential is presented again after a growing pause, by one process of all, or once it is replaced.",

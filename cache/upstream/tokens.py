@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from cache.oci.document import OFF_LOOP_BYTES, parse_document
+from cache.oci.media_types import essence
 from cache.upstream.allowance import stated_delay
 from cache.upstream.egress import Response
-from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, CredentialRefused, NoStatement, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
 from cache.upstream.ledger import Ledger
 from cache.upstream.logins import Logins
@@ -316,6 +317,9 @@ class Tokens:
         if status == 429:
             reason = f"token service {host} received too many requests"
             return RateLimited(reason, stated_delay(response.headers, body))
+        page = essence(response.headers.get("content-type", "")) == "text/html"
+        if page and (status == 403 or (status == 401 and credential is None)):
+            return NoStatement(f"token service {host} responded with {status} and a page, as a firewall does")
         text = refusal_text(body, credential.secrets() if credential else ())
         said = f": {text}" if text else ""
         if status in (401, 403) and credential is None:

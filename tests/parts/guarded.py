@@ -33,6 +33,7 @@ class Guarded(Liar):
     `expired`: its refusal of a login or token that is not valid; by default 401 with the challenge. `hides`: strangers
     see 404 instead of a challenge, except at /v2/. `closed`: images that it refuses to everybody. `public`: images for
     everybody, who need a token if the scheme is Bearer. `refused_scopes`: scopes that get no token.
+    `front`: what its token service responds to everything.
     """
 
     def __init__(self, scheme: str = "Basic", **users: str) -> None:
@@ -44,6 +45,7 @@ class Guarded(Liar):
         self.closed: set[str] = set()
         self.public: set[str] = set()
         self.refused_scopes: set[str] = set()
+        self.front: Lie | None = None
         self.issued = 0
         self._live: dict[str, str] = {}
 
@@ -60,6 +62,8 @@ class Guarded(Liar):
         return super()._reply(connection, record, first=first)
 
     def _issue(self, record: Record) -> Lie:
+        if self.front is not None:
+            return self.front
         scope = parse_qs(record.query).get("scope", [""])[0]
         user, image = self._user(record.header("authorization")), scope.partition(":")[2].removesuffix(":pull")
         if user is None and (record.header("authorization") is not None or image not in self.public):

@@ -18,11 +18,11 @@ from cache.repository import FoundManifest
 from cache.upstream.egress import Egress
 from cache.upstream.ledger import Ledger
 from cache.upstream.logins import Logins
-from cache.upstream.reach import Reach
+from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
-from cache.values import CredentialId, Outcome, Source
+from cache.values import CredentialId, Outcome, PageStart, Source
 from tests.cache.proxy.bench import BLOB, CONTENT, MISS, ONE, TTL, TWO, Bench, content
 from tests.cache.samples import APP, LATEST, WEB
 from tests.parts import lies
@@ -34,6 +34,8 @@ from tests.parts.quirks import PAGE_OF_A_FRONT, REFUSED_HEADS, WITHOUT_REFERRERS
 Open = Callable[..., ProxiedRepository]
 OTHER = RepositoryName("acme/other")
 ALICE = Credential("alice", "secret")
+UNHURRIED = UpstreamTimings()
+QUICK = UpstreamTimings(connect=1.0, read=1.0)
 INDEX = json.dumps(
     {
         "schemaVersion": 2,
@@ -56,11 +58,12 @@ async def opened(bench: Bench) -> AsyncIterator[Open]:
         truthful: bool = False,
         logins: Logins | None = None,
         worker: int = 0,
+        timings: UpstreamTimings = UNHURRIED,
     ) -> ProxiedRepository:
         user = credential()
         key = (upstream.url, user.username if user else "", worker)
         if key not in clients:
-            origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True))
+            origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True, timings=timings))
             source = Source(origin, CredentialId(key[1]))
             tokens = Tokens(origin, frozenset(), credential, logins=logins)
             client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful)
@@ -356,6 +359,65 @@ async def test_a_refusal_is_remembered_more_briefly_than_an_absence(bench: Bench
     assert (await opened(liar, APP).manifest(LATEST)).manifest == ONE
     with pytest.raises(ManifestUnknown):
         await opened(liar, WEB).manifest(LATEST)
+
+
+# Some images do not speak for a registry.
+
+
+async def test_images_that_fail_again_and_again_take_no_other_away(opened: Open, liar: Liar) -> None:
+    """As kubelets do that pull broken images, and back off."""
+    offer(liar)
+    liar.behave("/v2/broken/", lies.refused(500))
+    for number in range(40):
+        with pytest.raises(UpstreamUnavailable):
+            await opened(liar, RepositoryName(f"broken/image{number % 3}")).manifest(LATEST)
+        assert (await opened(liar, RepositoryName(f"good/image{number}")).manifest(LATEST)).manifest == ONE
+
+
+async def test_an_image_that_is_being_imported_takes_no_other_away(bench: Bench, opened: Open, liar: Liar) -> None:
+    offer(liar)
+    liar.behave("/v2/new/image/manifests/", lies.refused(404, "NOT_FOUND"), "HEAD")
+    liar.behave("/v2/new/image/manifests/", lies.refused(503))
+    for number in range(10):
+        with pytest.raises(UpstreamUnavailable):
+            await opened(liar, RepositoryName("new/image")).manifest(LATEST)
+        assert (await opened(liar, RepositoryName(f"good/image{number}")).manifest(LATEST)).manifest == ONE
+    liar.honest()
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                assert (await opened(liar, RepositoryName("new/image")).manifest(LATEST)).manifest == ONE
+                return
+            except UpstreamUnavailable as error:
+                await asyncio.sleep(min(float(error.headers["Retry-After"]), 0.1))
+
+
+async def test_a_list_that_is_slow_stops_no_manifest_of_its_image(opened: Open, liar: Liar) -> None:
+    offer(liar)
+    liar.behave("/tags/list", lies.stalled(-1))
+    lists = (opened(liar, timings=QUICK).tags(10, PageStart(after=tag)) for tag in ("a", "b", "c", "d"))
+    late = await asyncio.gather(*lists, return_exceptions=True)
+    assert all(isinstance(error, UpstreamUnavailable) for error in late)
+    assert liar.requests.count(path_contains="/tags/list") == 4
+    assert (await opened(liar).manifest(LATEST)).manifest == ONE
+
+
+@pytest.mark.parametrize("user", ["", "alice"])
+async def test_a_firewall_s_page_before_the_token_service_is_no_refusal(user: str, bench: Bench, opened: Open) -> None:
+    def credential() -> Credential | None:
+        return ALICE if user else None
+
+    with Guarded("Bearer", alice="secret") as registry:
+        offer(registry).public = {APP.text}  # type: ignore[attr-defined]
+        await opened(registry, APP, credential).manifest(LATEST)
+        registry.expire()
+        registry.front = PAGE_OF_A_FRONT
+        bench.clock.advance(TTL)
+        assert outcome(await opened(registry, APP, credential).manifest(LATEST)) is Outcome.STALE
+        with pytest.raises(ManifestUnknown, match="responded with 403"):
+            await opened(registry, WEB, credential).manifest(LATEST)
+        registry.front = None
+        assert outcome(await opened(registry, APP, credential).manifest(LATEST)) is Outcome.REVALIDATED
 
 
 # A rejected password is not tried in a loop.
