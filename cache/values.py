@@ -37,12 +37,18 @@ class Origin:
             raise ValueError(f"not an origin with scheme, host and port: {text[:150]!r}")
         return cls(parts.scheme, parts.hostname, parts.port)
 
+    @property
+    def netloc(self) -> str:
+        """Host and port for people; the port is left out where the scheme implies it."""
+        implied = (self.scheme, self.port) in (("http", 80), ("https", 443))
+        return self._host if implied else f"{self._host}:{self.port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     def __str__(self) -> str:
-        return (
-            f"{self.scheme}://[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"{self.scheme}://{self.host}:{self.port}"
-        )
+        return f"{self.scheme}://{self._host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -210,10 +210,10 @@ class UpstreamPlaces:
 
 
 def queue_full(origin: Origin) -> Unavailable:
-    return Unavailable(f"too many requests wait in the queue for a connection to {origin.host}", RETRY_AFTER)
+    return Unavailable(f"too many requests wait in the queue for a connection to {origin.netloc}", RETRY_AFTER)
 
 
 def waited_in_vain(origin: Origin, seconds: float) -> Unavailable:
     return Unavailable(
-        f"the request waited {seconds:.0f} s in the queue for a connection to {origin.host}", RETRY_AFTER
+        f"the request waited {seconds:.0f} s in the queue for a connection to {origin.netloc}", RETRY_AFTER
     )

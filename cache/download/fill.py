@@ -158,7 +158,7 @@ class FetchAttempt:
         while count > 0 and not self._stopped:
             received = body.receive_into(buffer[:count])
             if not received:
-                raise Unavailable(f"{self._origin.host} sent less than before")
+                raise Unavailable(f"{self._origin.netloc} sent less than before")
             count -= received
 
     def _divide(self, size: int) -> Piece | None:
@@ -176,7 +176,7 @@ class FetchAttempt:
             except RuntimeError:  # no more threads: it continues with those that it has
                 self._end_help()
                 break
-        log.info("fill_divided", upstream=self._origin.host, bytes=size, helpers=self._helpers)
+        log.info("fill_divided", upstream=self._origin.netloc, bytes=size, helpers=self._helpers)
         return piece
 
     def _stream_pieces(self, piece: Piece | None, body: LimitedBody, buffer: memoryview) -> None:
@@ -203,7 +203,7 @@ class FetchAttempt:
                     self._fetch_piece(piece, buffer)
                 except UpstreamError as error:
                     failures += 1
-                    log.info("fill_piece_failed", upstream=self._origin.host, reason=error.reason)
+                    log.info("fill_piece_failed", upstream=self._origin.netloc, reason=error.reason)
             elif not self._complete():
                 self._stream_again(buffer)
                 return
@@ -240,9 +240,9 @@ class FetchAttempt:
             while (piece := self._assign()) and self._fetch_piece(piece, buffer):
                 pass
         except UpstreamError as error:
-            log.info("fill_helper_ended", upstream=self._origin.host, reason=error.reason)
+            log.info("fill_helper_ended", upstream=self._origin.netloc, reason=error.reason)
         except Exception as error:  # a thread's last resort: the first thread meets the cause itself
-            log.warning("fill_helper_failed", upstream=self._origin.host, reason=type(error).__name__)
+            log.warning("fill_helper_failed", upstream=self._origin.netloc, reason=type(error).__name__)
         finally:
             self._end_help()
 
@@ -280,7 +280,7 @@ class FetchAttempt:
             while not piece.over and not self._stopped:
                 count = body.receive_into(buffer[: piece.stop - piece.position])
                 if not count:
-                    raise Unavailable(f"{self._origin.host} ended a body early")
+                    raise Unavailable(f"{self._origin.netloc} ended a body early")
                 self._spool.write_at(piece.position, buffer[:count])
                 with self._changed:
                     self._pieces.advance(piece, count)

@@ -302,7 +302,7 @@ class FlightThread:
         self._progress.report(FlightState.COMMITTED)
 
     def _refuse(self, error: DigestMismatch, spool: Spool, leased: LeasedSpool) -> Corrupt:
-        failure = corrupt(error, self._progress.source.origin.host)
+        failure = corrupt(error, self._progress.source.origin.netloc)
         leased.fail(failure)
         if not leased.released_early:
             self._storage.quarantine.take_file(spool.path, str(self._progress.digest))

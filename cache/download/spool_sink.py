@@ -52,7 +52,7 @@ class SpoolSink:
     def run(self) -> None:
         """Return when all bytes have arrived. Raises UpstreamError, OSError, or LengthMismatch where the upstream
         promises another length than before. No thread writes once it has ended."""
-        download_into(self, self._limits, self._aborted, upstream=self._origin.host)
+        download_into(self, self._limits, self._aborted, upstream=self._origin.netloc)
 
     @property
     def count(self) -> int:

@@ -96,7 +96,7 @@ def fresh_while_saving(pointer: TagPointer, now: datetime, rule: TagRule) -> boo
 
 def stale_warning(pointer: TagPointer, reason: str, failing_since: datetime | None, now: datetime) -> str:
     """Text of the Warning header for a tag."""
-    return stale_warning_of(pointer.source.origin.host, pointer.checked_at, reason, failing_since, now)
+    return stale_warning_of(pointer.source.origin.netloc, pointer.checked_at, reason, failing_since, now)
 
 
 def stale_warning_of(host: str, confirmed: datetime, reason: str, failing_since: datetime | None, now: datetime) -> str:
@@ -111,7 +111,7 @@ def fresh_only_refusal(pointer: TagPointer, reason: str) -> str:
     """Text of the error where a cached tag is not served because only confirmed tags may be (`fresh_only`)."""
     return (
         f"{pointer.tag} is cached and was last confirmed at {_moment(pointer.checked_at)}, but only what "
-        f"{pointer.source.origin.host} confirms now may be served (fresh-only): {reason}"
+        f"{pointer.source.origin.netloc} confirms now may be served (fresh-only): {reason}"
     )
 
 

@@ -136,7 +136,7 @@ class ProxiedLists:
     def _stale(self, checked_at: datetime, failure: UpstreamOutage) -> CacheStatus:
         outage, now = self._shared.outages.find(self._source), self._shared.clock()
         since = outage.since if outage else None
-        warning = stale_warning_of(self._source.origin.host, checked_at, failure.reason, since, now)
+        warning = stale_warning_of(self._source.origin.netloc, checked_at, failure.reason, since, now)
         return CacheStatus(Outcome.STALE, max(timedelta(0), now - checked_at), warning)
 
 

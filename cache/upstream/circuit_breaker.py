@@ -339,7 +339,7 @@ class CircuitBreakers:
             self._contents[key] = replace(after, row=(*content.row, reason)[-_REASONS:])
             _bound(self._contents)
             if after.retry_at != content.retry_at:
-                log.warning("circuit_opened", upstream=origin.host, image=image, reason=reason)
+                log.warning("circuit_opened", upstream=origin.netloc, image=image, reason=reason)
 
     def _note_sent(self, request: GuardedRequest, host: _Host, now: float) -> None:
         image, key = request.image, (request.origin, request.image)
@@ -361,7 +361,7 @@ class CircuitBreakers:
                 host.state = CLOSED
                 if before.wait:
                     host.close()
-                    log.info("circuit_closed", upstream=origin.host, image="")
+                    log.info("circuit_closed", upstream=origin.netloc, image="")
                 if image:
                     host.note(image, ImageRecord(now))
             case RequestOutcome.UNREACHED:
@@ -381,7 +381,7 @@ class CircuitBreakers:
             case _ if probe:
                 host.state = given_up(before, now)
         if host.state.wait and not before.wait:
-            log.warning("circuit_opened", upstream=origin.host, image="", reason=reason)
+            log.warning("circuit_opened", upstream=origin.netloc, image="", reason=reason)
 
     def _note_image(
         self, key: _ImageKey, path: str, outcome: RequestOutcome, reason: str, now: float, *, probe: bool
@@ -391,14 +391,14 @@ class CircuitBreakers:
         if outcome is RequestOutcome.ALIVE:
             self._images.pop(key, None)
             if before.wait:
-                log.info("circuit_closed", upstream=key[0].host, image=key[1])
+                log.info("circuit_closed", upstream=key[0].netloc, image=key[1])
         elif outcome is not RequestOutcome.NEUTRAL:
             others = tuple(failed_path for failed_path in known.failed if failed_path != path)
             after = failed(before, now, reason, probe=probe)
             self._images[key] = _Image(after, (*others, path)[-_REASONS:], now)
             _bound(self._images)
             if after.wait and not before.wait:
-                log.warning("circuit_opened", upstream=key[0].host, image=key[1], reason=reason)
+                log.warning("circuit_opened", upstream=key[0].netloc, image=key[1], reason=reason)
         elif probe and before.wait:
             known.state, known.fresh_at = given_up(before, now), now
 
@@ -406,7 +406,8 @@ class CircuitBreakers:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
         wait = int(max(0.0, shut.retry_at - now)) + 1
         return Unavailable(
-            f"{origin.host} has been failing since {since:%H:%M:%S} UTC ({shut.reason}); next attempt within {wait} s",
+            f"{origin.netloc} has been failing since {since:%H:%M:%S} UTC ({shut.reason}); "
+            f"next attempt within {wait} s",
             wait,
         )
 

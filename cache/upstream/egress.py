@@ -235,7 +235,7 @@ class Egress:
                 yield seen, f"{origin}/v2/"
                 if seen.response is None or seen.response.status_code >= 500:
                     status = seen.response.status_code if seen.response else None
-                    raise Unavailable(f"{origin.host} responded with {status} to a probe")
+                    raise Unavailable(f"{origin.netloc} responded with {status} to a probe")
         except Unavailable as error:
             if not _is_ours(error):
                 guarded.probe_failed(error.reason)

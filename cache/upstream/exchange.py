@@ -143,8 +143,8 @@ class Exchange:
 
     def refuse(self, heard: Heard, request: RegistryRequest) -> Flow[NoReturn]:
         """Raise the error for a response that is no content."""
-        host, status = self._source.origin.host, heard.response.status_code
-        spoke = host if heard.own else f"{origin_of(str(heard.response.url)).host}, to which {host} redirects,"
+        host, status = self._source.origin.netloc, heard.response.status_code
+        spoke = host if heard.own else f"{origin_of(str(heard.response.url)).netloc}, to which {host} redirects,"
         match heard.meaning:
             case Meaning.ABSENT:
                 raise NotFound(f"{host} does not have this content in {request.image}")
@@ -200,7 +200,7 @@ class Exchange:
             wide = yield from self.tokens.renewed("", authorization, challenge)
             if wide is not None:
                 ping = yield from self._pinged(wide)
-        host, status = self._source.origin.host, ping.status_code
+        host, status = self._source.origin.netloc, ping.status_code
         if status == 429 or status >= 500:
             raise Unavailable(f"{host} refuses access, and responded with {status} when its /v2/ was requested")
         if status in _REFUSED:
@@ -257,10 +257,10 @@ class Exchange:
         an anonymous token if it demands one."""
         plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **request.headers}
         url = f"{self._url}/v2/{quote(request.image)}/{request.path}"
-        own, host, guest, tries = True, self._source.origin.host, None, 0
+        own, host, guest, tries = True, self._source.origin.netloc, None, 0
         for _ in range(REDIRECT_LIMIT + 1):
             if not self._egress.allows(url):
-                raise Unavailable(f"{host} redirects to {urlsplit(url).hostname}, which is not an allowed host")
+                raise Unavailable(f"{host} redirects to {origin_of(url).netloc}, which is not among its redirect_hosts")
             own = own and origin_of(url) == self._source.origin
             token = authorization if own else guest
             headers = {"Host": urlsplit(url).netloc, **plain} | ({"Authorization": token} if token else {})
@@ -278,13 +278,13 @@ class Exchange:
             try:
                 url = redirect_target(url, response.headers["location"], authorization)
             except ValueError as error:
-                raise Unavailable(f"{urlsplit(url).hostname} redirects to a forbidden location: {error}") from error
+                raise Unavailable(f"{origin_of(url).netloc} redirects to a forbidden location: {error}") from error
         raise Unavailable(f"{host} redirects more than {REDIRECT_LIMIT} times")
 
     def _report(self, error: CredentialRefused) -> None:
         """Count a refusal of our credential, and log it now and then."""
         self._egress.traffic.credential_refused()
-        user, host = self._source.credential.username, self._source.origin.host
+        user, host = self._source.credential.username, self._source.origin.netloc
         if throttle.due(f"{host} {user}"):
             log.error("upstream_credential_refused", host=host, user=user, reason=error.reason)
 

@@ -78,7 +78,7 @@ class Logins:
             known = self._claim(version, now)
         if seconds := login_pause(known, version, now):
             raise CredentialRefused(
-                f"{self._source.origin.host} refused user {credential.username}, who is tried again in "
+                f"{self._source.origin.netloc} refused user {credential.username}, who is tried again in "
                 f"{math.ceil(seconds)} s, or at once when the password is replaced",
                 math.ceil(seconds),
             )
@@ -98,7 +98,7 @@ class Logins:
             try:
                 yield Wait(pending)
             except TimeoutError as error:
-                raise Unavailable(f"the login at {self._source.origin.host} took too long") from error
+                raise Unavailable(f"the login at {self._source.origin.netloc} took too long") from error
 
     def end(self, turn: "Future[UpstreamError | None] | None") -> None:
         """End a turn, whatever came of it."""

@@ -72,7 +72,7 @@ class RegistryProbe:
     async def _send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         host = urlsplit(url).netloc
         if not self._egress.allows(url):
-            raise Unavailable(f"{host} is not an allowed host behind the proxy")
+            raise Unavailable(f"{host} is not among the hosts that are reached through the proxy")
         plain = {"Host": host, "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
         response = await self._egress.send(method, url, plain | dict(headers))
         await drop(response)

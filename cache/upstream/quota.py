@@ -29,7 +29,7 @@ class Quota:
     ) -> None:
         self.free_checks = free_checks
         self._ledger, self._source = ledger, source
-        self._name, self._whom = name or source.origin.host, whom
+        self._name, self._whom = name or source.origin.netloc, whom
         self._pulling = 0
         self._lists = _ListPause()
         self._images = ImageLimits()

@@ -64,7 +64,7 @@ class RegistryClient:
 
     @property
     def host(self) -> str:
-        return self.source.origin.host
+        return self.source.origin.netloc
 
     @property
     def has_credential(self) -> bool:

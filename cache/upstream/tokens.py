@@ -231,7 +231,7 @@ class Tokens:
                 try:
                     failure = yield Wait(pending)
                 except TimeoutError as error:
-                    raise Unavailable(f"the token service of {self._origin.host} did not respond in time") from error
+                    raise Unavailable(f"the token service of {self._origin.netloc} did not respond in time") from error
                 if failure:
                     raise failure.again()
                 refused = None
@@ -366,21 +366,23 @@ class Tokens:
             parts = urlsplit(realm)
             origin = origin_of(realm)
         except ValueError as error:
-            raise Unavailable(f"{self._origin.host} names a token service with an invalid URL") from error
+            raise Unavailable(f"{self._origin.netloc} names a token service with an invalid URL") from error
         if parts.username is not None or "#" in realm or not _VISIBLE.fullmatch(realm):
-            raise Unavailable(f"{self._origin.host} names a strange token service at {origin.host}")
+            raise Unavailable(f"{self._origin.netloc} names a strange token service at {origin.netloc}")
         if origin == self._origin:
-            return origin.host
+            return origin.netloc
         declared = {parts.hostname} if origin.port == (443 if origin.scheme == "https" else 80) else set()
         declared |= {f"{parts.hostname}:{origin.port}"}
         if origin.scheme != self._origin.scheme and origin.scheme != "https":
-            raise Unavailable(f"{self._origin.host} uses https, but names a token service without it at {origin.host}")
+            raise Unavailable(
+                f"{self._origin.netloc} uses https, but names a token service without it at {origin.netloc}"
+            )
         if at_stake and not declared & self._token_hosts:
             raise Unavailable(
-                f"{self._origin.host} names a token service at {origin.host}:{origin.port}, which is not among the "
+                f"{self._origin.netloc} names a token service at {origin.netloc}, which is not among the "
                 "upstream's token_hosts"
             )
-        return origin.host
+        return origin.netloc
 
     def _keep(self, scope: str, token: _Token) -> None:
         self._held.pop(scope, None)

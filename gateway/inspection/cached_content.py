@@ -101,7 +101,7 @@ class CacheView:
     def _report_absent_tag(self, image: ImageKey, tag: Tag) -> ContentReport:
         pinned = bool(self.admin.pins(image.source, image.name) & {"", str(tag)})
         registry = image.source.registry
-        reason = f"nothing is cached: the next pull requests it from {registry.origin.host}"
+        reason = f"nothing is cached: the next pull requests it from {registry.origin.netloc}"
         return ContentReport(registry, image.name, tag, None, 0, None, None, pinned, ContentState.ABSENT, reason)
 
     def _report_digest(self, image: ImageKey, digest: Digest) -> ContentReport:

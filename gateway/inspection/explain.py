@@ -110,7 +110,7 @@ def slowness(fills: Iterable[Happening], source: Source) -> str | None:
     noticeable = [fill for fill in fills if fill.bytes >= _NOTICEABLE_BYTES and fill.seconds > 0]
     seconds = sum(fill.seconds for fill in noticeable)
     rate = sum(fill.bytes for fill in noticeable) / seconds if seconds else float("inf")
-    return f"{rate / 1e6:.1f} MB/s from {source.origin.host}" if rate < SLOW else None
+    return f"{rate / 1e6:.1f} MB/s from {source.origin.netloc}" if rate < SLOW else None
 
 
 def _root(view: CacheView, image: ImageKey) -> Descriptor | None:

@@ -52,7 +52,7 @@ class RecordedEvents(CacheEvents):
         self._clock = clock
 
     def download_queued(self, queued: QueuedDownload) -> None:
-        subject, host = str(queued.digest), queued.source.origin.host
+        subject, host = str(queued.digest), queued.source.origin.netloc
         reason = f"it waited for a connection to {host}" if queued.seconds else f"it waits for a connection to {host}"
         what, image = HappeningKind.QUEUED, queued.image
         waited = Happening(what, self._clock(), queued.source, image, subject, reason, seconds=queued.seconds)

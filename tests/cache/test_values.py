@@ -67,6 +67,21 @@ def test_registries_of_one_host_are_different_sources() -> None:
 
 
 @pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        (ORIGIN, "registry.example"),
+        (Origin("https", "registry.example", 5000), "registry.example:5000"),
+        (Origin("https", "registry.example", 80), "registry.example:80"),
+        (Origin("http", "registry.example", 80), "registry.example"),
+        (Origin("http", "::1", 5000), "[::1]:5000"),
+        (Origin("http", "::1", 80), "[::1]"),
+    ],
+)
+def test_people_see_the_port_that_the_scheme_does_not_imply(origin: Origin, shown: str) -> None:
+    assert origin.netloc == shown
+
+
+@pytest.mark.parametrize(
     "text", ["", "registry.example", "https://registry.example", "//registry.example:443", "https://:4"]
 )
 def test_other_text_is_not_an_origin(text: str) -> None:
