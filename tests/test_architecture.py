@@ -56,7 +56,12 @@ PINNED = {
     "hypercorn": ["gateway.server"],
     "h11": ["gateway.server"],
     "httpx2": ["cache.upstream.egress", "cache.upstream.transport"],
-    "httpcore2": ["cache.upstream.egress", "cache.upstream.transport", "cache.upstream.kept_connections"],
+    "httpcore2": [
+        "cache.upstream.egress",
+        "cache.upstream.transport",
+        "cache.upstream.kept_connections",
+        "cache.upstream.connection_pools",
+    ],
     "anyio": ["cache.upstream.egress", "cache.upstream.transport"],
     "sqlalchemy": ["gateway.db", "cache.index", "cache.sqlite"],
     "alembic": ["gateway.db", "cache.sqlite"],

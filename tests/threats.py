@@ -147,6 +147,7 @@ THREATS = [
             "tests/cache/upstream/test_kept_connections.py::test_a_response_whose_end_is_not_certain_closes_its_connection",
             "tests/cache/upstream/test_kept_connections.py::test_a_body_where_none_may_be_is_not_the_next_response",
             "tests/cache/upstream/test_kept_connections.py::test_what_arrives_between_two_requests_is_no_response",
+            "tests/cache/upstream/test_kept_connections.py::test_what_arrives_before_the_first_request_is_no_response",
         ),
         Disarm(
             "cache/upstream/kept_connections.py",
@@ -168,7 +169,7 @@ THREATS = [
         "What follows a response to one credential becomes a response to another.",
         "Connections are pooled by origin and credential.",
         ("tests/cache/upstream/test_kept_connections.py::test_no_connection_serves_two_credentials",),
-        Disarm("cache/upstream/kept_connections.py", "origin.port, request.extensions[CREDENTIAL])", "origin.port)"),
+        Disarm("cache/upstream/connection_pools.py", "origin.port, request.extensions[CREDENTIAL])", "origin.port)"),
     ),
     Threat(
         "a kept connection that ended",
@@ -190,7 +191,7 @@ THREATS = [
         (
             "tests/cache/upstream/test_kept_connections.py::test_connections_of_credentials_that_are_not_used_are_closed",
         ),
-        Disarm("cache/upstream/kept_connections.py", "if len(self._pools) > POOLS:", "if False:"),
+        Disarm("cache/upstream/connection_pools.py", "if len(self._pools) > POOLS:", "if False:"),
     ),
     Threat(
         "credential over a token redirect",

@@ -177,6 +177,15 @@ class Egress:
             self._clients(self._reach.identity)
         await prepare_backend()
 
+    def open_ahead(self, url: str) -> None:
+        """Open connections for the downloads that follow a request to a host, where that is far away: opening one takes
+        two round trips, which pass while the response is awaited."""
+        if self._reach.proxy or self.circuits.is_open(origin_of(url)):
+            return
+        with suppress(Unavailable):
+            clients = self._clients(self._identity_for(url, redirected=False))
+            clients.open_ahead(url, self._credential, self.timings.connect)
+
     async def compute(self, function: Callable[[], T]) -> T:
         """Run a function on a document of this upstream outside the event loop: one at a time, because each would take
         its share of the interpreter."""

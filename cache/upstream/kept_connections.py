@@ -1,4 +1,4 @@
-"""Kept connections: pools of one origin and one credential, whose connections serve several requests.
+"""Kept connections: connections of one origin and one credential that serve several requests, one after the other.
 
 A connection is kept after a response that was framed and read to its end, if neither the library nor the socket holds a
 byte beyond it. What has arrived before the next request is sent can therefore not become its response, and a request
@@ -7,42 +7,29 @@ without a body, as all of ours are, is sent once more over a new connection wher
 HTTP's end of a response is the library's knowledge. Where its objects do not look as expected, nothing is kept.
 """
 
-import asyncio
-import math
+import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import httpcore2
 
-from cache.runtime.tasks import Tasks
-
 IDLE_LIMIT = 25.0
 """Seconds without a request after which a connection is closed: before address translators forget it."""
-
-SWEEP_EVERY = 5.0
-"""Seconds between two looks for such connections."""
-
-KEPT = 8
-"""Idle connections of one pool."""
-
-POOLS = 32
-"""Pools of one client; those that were not used for longest are given up."""
 
 QUIET = 0.05
 """Seconds without a request after a response that has no body: a registry that sends one all the same sends it right
 behind the head, where it would be taken for the next response."""
 
-CREDENTIAL, _ANEW = "credential", "anew"
-"""Extensions of a request: whose credential its connection may carry; whether a kept connection has failed it."""
+CREDENTIAL, CLAIM, _ANEW = "credential", "claim", "anew"
+"""Extensions of a request: whose credential its connection may carry; how to end its claim to an idle connection;
+whether a kept connection has failed it."""
 
 _BODILESS = (204, 304)
 _BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
-P = TypeVar("P", "KeepingPool", "AsyncKeepingPool")
 
 
 DISTRUST = 600.0
@@ -154,9 +141,20 @@ class _Connection:
 class KeptConnection(_Connection, httpcore2.ConnectionInterface):
     """A connection for threads."""
 
+    def open(self, request: httpcore2.Request) -> None:
+        """Connect without sending the request. Raises what the library raises, AttributeError for a proxy."""
+        stream = self._inner._connect(request)
+        self._inner._connection = httpcore2.HTTP11Connection(request.url.origin, stream)
+        self._rested_at = time.monotonic()
+        self._used = self._resting = True
+        self._keeping.idle()
+
     def handle_request(self, request: httpcore2.Request) -> httpcore2.Response:
         kept = self._used
-        if not self._begin(request):
+        begun = self._begin(request)
+        if end_claim := request.extensions.get(CLAIM):
+            end_claim(request)
+        if not begun:
             self._inner.close()
             raise httpcore2.ConnectionNotAvailable
         try:
@@ -167,7 +165,7 @@ class KeptConnection(_Connection, httpcore2.ConnectionInterface):
             request.extensions[_ANEW] = True
             raise httpcore2.ConnectionNotAvailable from error
         framed = self._note_head(response)
-        body = _Body(response.stream, lambda: self._ended(framed))
+        body = Body(response.stream, lambda: self._ended(framed))
         return httpcore2.Response(
             response.status, headers=response.headers, content=body, extensions=response.extensions
         )
@@ -200,7 +198,7 @@ class AsyncKeptConnection(_Connection, httpcore2.AsyncConnectionInterface):
             request.extensions[_ANEW] = True
             raise httpcore2.ConnectionNotAvailable from error
         framed = self._note_head(response)
-        body = _AsyncBody(response.stream, lambda: self._rest(framed), self._inner.aclose)
+        body = AsyncBody(response.stream, lambda: self._rest(framed), self._inner.aclose)
         return httpcore2.Response(
             response.status, headers=response.headers, content=body, extensions=response.extensions
         )
@@ -213,7 +211,7 @@ class AsyncKeptConnection(_Connection, httpcore2.AsyncConnectionInterface):
             await self._inner.aclose()
 
 
-class _Body:
+class Body:
     """The body of a response; `ended` is called once the library has closed it."""
 
     def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
@@ -230,7 +228,7 @@ class _Body:
             self._ended()
 
 
-class _AsyncBody:
+class AsyncBody:
     def __init__(self, inner: Any, rest: Callable[[], bool], close: Callable[[], Any]) -> None:
         self._inner, self._rest, self._close = inner, rest, close
         self._closed = False
@@ -249,134 +247,6 @@ class _AsyncBody:
                     await self._close()
 
 
-class KeepingPool(httpcore2.ConnectionPool):
-    """Connections of one origin and credential, for threads."""
-
-    def __init__(self, idle: Callable[[], None], **options: Any) -> None:
-        super().__init__(max_keepalive_connections=KEPT, **options)
-        self.keeping = Keeping(idle)
-
-    def create_connection(self, origin: httpcore2.Origin) -> httpcore2.ConnectionInterface:
-        return KeptConnection(super().create_connection(origin), self.keeping)
-
-
-class AsyncKeepingPool(httpcore2.AsyncConnectionPool):
-    """Connections of one origin and credential, for tasks."""
-
-    def __init__(self, idle: Callable[[], None], **options: Any) -> None:
-        super().__init__(max_keepalive_connections=KEPT, **options)
-        self.keeping = Keeping(idle)
-
-    def create_connection(self, origin: httpcore2.Origin) -> httpcore2.AsyncConnectionInterface:
-        return AsyncKeptConnection(super().create_connection(origin), self.keeping)
-
-
-class PoolsByUse(Generic[P]):
-    """Pools by origin and credential, of which the least recently used is given up."""
-
-    def __init__(self, make: Callable[[], P]) -> None:
-        self._make: Callable[[], P] = make
-        self._pools: OrderedDict[Any, P] = OrderedDict()
-        self._retired: list[P] = []
-        self._lock = threading.Lock()
-
-    def get(self, request: httpcore2.Request) -> P:
-        origin = request.url.origin
-        key = (origin.scheme, origin.host, origin.port, request.extensions[CREDENTIAL])
-        with self._lock:
-            pool = self._pools.get(key)
-            if pool is None:
-                pool = self._pools[key] = self._make()
-            self._pools.move_to_end(key)
-            if len(self._pools) > POOLS:
-                _, unused = self._pools.popitem(last=False)
-                unused.keeping.allowed_from = math.inf  # its connections close as their responses end
-                self._retired.append(unused)
-            return pool
-
-    def all(self) -> list[P]:
-        """All pools; those that are given up and have no connection left are forgotten."""
-        with self._lock:
-            self._retired = [pool for pool in self._retired if pool.connections]
-            return list(self._pools.values()) + self._retired
-
-
-class KeepingPools:
-    """Pools for threads; a timer closes what is idle."""
-
-    def __init__(self, **options: Any) -> None:
-        self._pools = PoolsByUse[KeepingPool](lambda: KeepingPool(self._idle, **options))
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._closed = False
-
-    def handle_request(self, request: httpcore2.Request) -> httpcore2.Response:
-        return self._pools.get(request).handle_request(request)
-
-    def _idle(self) -> None:
-        with self._lock:
-            if self._timer is None and not self._closed:
-                self._timer = timer = threading.Timer(SWEEP_EVERY, self._sweep)
-                timer.daemon, timer.name = True, "idle connections"
-                try:
-                    timer.start()
-                except RuntimeError:  # no more threads: the pool itself closes what has expired, at its next request
-                    self._timer = None
-
-    def _sweep(self) -> None:
-        with self._lock:
-            self._timer = None
-        connections = [connection for pool in self._pools.all() for connection in pool.connections]
-        for connection in connections:
-            if isinstance(connection, KeptConnection):
-                connection.close_if_stale()
-        if any(connection.is_idle() for connection in connections):
-            self._idle()
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._timer is not None:
-                self._timer.cancel()
-        for pool in self._pools.all():
-            pool.close()
-
-
-class AsyncKeepingPools:
-    """Pools for tasks; a timer closes what is idle."""
-
-    def __init__(self, **options: Any) -> None:
-        self._pools = PoolsByUse[AsyncKeepingPool](lambda: AsyncKeepingPool(self._idle, **options))
-        self._tasks = Tasks()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
-        return await self._pools.get(request).handle_async_request(request)
-
-    def _idle(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._begin_sweep)
-
-    def _begin_sweep(self) -> None:
-        self._timer = None
-        self._tasks.start(self._sweep(), "close idle connections")
-
-    async def _sweep(self) -> None:
-        connections = [connection for pool in self._pools.all() for connection in pool.connections]
-        for connection in connections:
-            if isinstance(connection, AsyncKeptConnection):
-                await connection.close_if_stale()
-        if any(connection.is_idle() for connection in connections):
-            self._idle()
-
-    async def aclose(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        await self._tasks.close()
-        for pool in self._pools.all():
-            await pool.aclose()
-
-
 # What the library and the system hold of a connection.
 
 
@@ -386,8 +256,23 @@ def is_silent(connection: Any) -> bool:
     with suppress(AttributeError, ValueError, OSError):
         stream = http11._network_stream
         silent: bool = http11._h11_state.trailing_data == (b"", False) and not _unread(stream)
-        return silent and not stream.get_extra_info("is_readable")
+        return silent and not _is_readable(stream)
     return False
+
+
+def _is_readable(stream: Any) -> bool:
+    """Whether a byte of a response, or the connection's end, has arrived at the socket."""
+    if not stream.get_extra_info("is_readable"):
+        return False
+    connection = stream.get_extra_info("socket")
+    if not isinstance(connection, ssl.SSLSocket):
+        return True
+    connection.settimeout(0)
+    try:
+        connection.recv(1)
+    except ssl.SSLWantReadError:  # a session ticket, which TLS 1.3 sends after the handshake
+        return False
+    return True
 
 
 def _http11(connection: Any) -> Any:

@@ -107,6 +107,8 @@ class RegistryClient:
 
         `held`: returned if the upstream confirms that it is still what the reference means.
         """
+        if held is None:
+            self._egress.open_ahead(self._url)
         return await carry_out(self._get_manifest(image, reference, held), self._egress)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:

@@ -8,10 +8,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from socket import AI_ADDRCONFIG, SOCK_STREAM, getaddrinfo
@@ -22,9 +22,11 @@ import anyio.lowlevel
 import httpcore2
 import httpx2
 
-from cache.upstream.kept_connections import AsyncKeepingPools, KeepingPools
+from cache.upstream.connection_pools import FAR, AsyncKeepingPools, Distances, KeepingPools
+from cache.upstream.kept_connections import CREDENTIAL
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.resolver import Lookups, NotLookedUp, Resolver, first_private
+from cache.values import CredentialId
 
 _ATTEMPT_TIMEOUT = 2.0
 """Seconds for each address of a host but the last."""
@@ -52,6 +54,16 @@ class Clients:
     waiting: httpx2.AsyncClient
     blocking: httpx2.Client
     brief: httpx2.Client
+    downloads: KeepingPools
+    distances: Distances
+
+    def open_ahead(self, url: str, credential: CredentialId, connect_timeout: float) -> None:
+        """Open connections for downloads from a host with one credential, unless the host is known to be near."""
+        extensions = {CREDENTIAL: credential, "timeout": {"connect": connect_timeout}}
+        request = httpcore2.Request("GET", url, extensions=extensions)
+        distance = self.distances.find(request.url.origin)
+        if distance is None or distance >= FAR:
+            self.downloads.open_ahead(request)
 
     async def close(self) -> None:
         await self.waiting.aclose()
@@ -85,14 +97,16 @@ def make_clients(
     }
     # One credential's session must not become another's: the sources of an upstream share these clients.
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
-    waiting = httpx2.AsyncClient(transport=_AsyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
+    distances = Distances()
+    waiting_transport = _AsyncTransport(context, check, distances)
+    downloads, small = (_SyncTransport(context, check, distances) for _ in range(2))
+    waiting = httpx2.AsyncClient(transport=waiting_transport, cookies=CookieJar(no_cookies), **options)
     blocking, brief = (
-        httpx2.Client(transport=_SyncTransport(context, check), cookies=CookieJar(no_cookies), **options)
-        for _ in range(2)
+        httpx2.Client(transport=transport, cookies=CookieJar(no_cookies), **options) for transport in (downloads, small)
     )
     for client in (waiting, blocking, brief):
         client.headers.clear()
-    return Clients(stamp, waiting, blocking, brief)
+    return Clients(stamp, waiting, blocking, brief, downloads.pools, distances)
 
 
 async def prepare_backend() -> None:
@@ -186,23 +200,25 @@ def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str
 class _CheckedBackend(httpcore2.NetworkBackend):
     """Connects to a checked address; TLS and Host keep the name, which the pool takes from the URL."""
 
-    def __init__(self, check: AddressCheck) -> None:
-        self._check = check
+    def __init__(self, check: AddressCheck, distances: Distances) -> None:
+        self._check, self._distances = check, distances
         self._inner = httpcore2.SyncBackend()
 
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any) -> Any:
         failure: Exception | None = None
         for address, limit in _attempts(self._check.addresses(host, port, timeout), timeout):
             try:
-                return _DeadlineStream(self._inner.connect_tcp(address, port, limit, *args, **kwargs))
+                with self._distances.measured(host, port, "TCP"):
+                    stream = self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+                return _DeadlineStream(stream, partial(self._distances.measured, host, port, "TLS"))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore2.ConnectError("no address")
 
 
 class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
-    def __init__(self, check: AddressCheck) -> None:
-        self._check = check
+    def __init__(self, check: AddressCheck, distances: Distances) -> None:
+        self._check, self._distances = check, distances
         self._inner = httpcore2.AnyIOBackend()
 
     async def connect_tcp(  # the library's signature has the timeout
@@ -216,7 +232,8 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
         failure: Exception | None = None
         for address, limit in _attempts(await self._check.addresses_async(host, port, timeout), timeout):
             try:
-                return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
+                with self._distances.measured(host, port, "TCP"):
+                    return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore2.ConnectError("no address")
@@ -228,8 +245,13 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
 class _DeadlineStream(httpcore2.NetworkStream):
     """A connection whose reads end at the thread's deadline, however slowly bytes arrive."""
 
-    def __init__(self, inner: httpcore2.NetworkStream) -> None:
-        self._inner = inner
+    def __init__(
+        self,
+        inner: httpcore2.NetworkStream,
+        measured: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`measured` measures the handshake of TLS, which takes one round trip."""
+        self._inner, self._measured = inner, measured
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._inner.read(max_bytes, _time_left(timeout))
@@ -243,7 +265,8 @@ class _DeadlineStream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout)))
+        with self._measured():
+            return _DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, _time_left(timeout)))
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
@@ -252,15 +275,16 @@ class _DeadlineStream(httpcore2.NetworkStream):
 class _SyncTransport(httpx2.HTTPTransport):
     """The library's transport over our own pools, because its constructor takes none."""
 
-    def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
-        options = _pool_options(context, check.reach) | {"network_backend": _CheckedBackend(check)}
-        self._pool: Any = KeepingPools(**options)
+    def __init__(self, context: ssl.SSLContext, check: AddressCheck, distances: Distances) -> None:
+        backend = _CheckedBackend(check, distances)
+        self.pools = KeepingPools(distances, network_backend=backend, **_pool_options(context, check.reach))
+        self._pool: Any = self.pools
 
 
 class _AsyncTransport(httpx2.AsyncHTTPTransport):
-    def __init__(self, context: ssl.SSLContext, check: AddressCheck) -> None:
-        options = _pool_options(context, check.reach) | {"network_backend": _CheckedAsyncBackend(check)}
-        self._pool: Any = AsyncKeepingPools(**options)
+    def __init__(self, context: ssl.SSLContext, check: AddressCheck, distances: Distances) -> None:
+        backend = _CheckedAsyncBackend(check, distances)
+        self._pool: Any = AsyncKeepingPools(network_backend=backend, **_pool_options(context, check.reach))
 
 
 def _proxy(url: str) -> httpcore2.Proxy | None:

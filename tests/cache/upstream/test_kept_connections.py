@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cache.oci.media_types import OCI_MANIFEST
-from cache.upstream import kept_connections
+from cache.upstream import connection_pools, kept_connections, transport
 from cache.upstream.blob_stream import KEEP_SIZE
+from cache.upstream.connection_pools import KEPT, POOLS
 from cache.upstream.egress import Egress, Response, body, body_blocking, drop, drop_blocking
 from cache.upstream.errors import Unavailable
-from cache.upstream.kept_connections import KEPT, POOLS, QUIET
+from cache.upstream.kept_connections import QUIET
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.resolver import Resolver
@@ -26,6 +28,7 @@ from tests.parts.certs import Authority
 from tests.parts.images import MB
 from tests.parts.liar import Liar
 from tests.parts.lies import Framing, Lie
+from tests.parts.ports import free_port, listen
 from tests.parts.processes import wait_until
 
 ALICE, BOB = CredentialId("alice"), CredentialId("bob")
@@ -177,7 +180,7 @@ async def test_a_tag_is_checked_again_over_the_connection_of_the_last_check(
     assert await client.get_manifest(APP, LATEST) == manifest
     for _ in range(3):
         assert (await client.head_manifest(APP, LATEST)) is not None
-    assert connections(upstream) == [1, 1, 1, 1]
+    assert len(set(connections(upstream))) == 1
 
 
 # What is not kept.
@@ -356,7 +359,8 @@ async def test_every_client_of_a_credential_uses_connections_of_its_own(
     alice, bob = client_of(upstream, egress, ALICE), client_of(upstream, egress, BOB)
     for client in (alice, bob, alice, bob):
         await client.get_manifest(APP, LATEST)
-    assert connections(upstream) == [1, 2, 1, 2]
+    of_alice, of_bob, *later = connections(upstream)
+    assert later == [of_alice, of_bob] and of_alice != of_bob
 
 
 async def test_a_kept_connection_stays_at_the_address_that_was_checked(
@@ -391,7 +395,7 @@ async def test_no_more_than_a_few_idle_connections_are_kept(upstream: Liar, requ
 async def test_connections_of_credentials_that_are_not_used_are_closed(
     liar: Liar, make_egress: MakeEgress, threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_connections, "SWEEP_EVERY", 0.05)
+    monkeypatch.setattr(connection_pools, "SWEEP_EVERY", 0.05)
     egress = make_egress()
     for number in range(POOLS + 2):
         credential = egress.with_credential(CredentialId(f"user{number}"))
@@ -402,9 +406,9 @@ async def test_connections_of_credentials_that_are_not_used_are_closed(
 async def test_an_idle_connection_is_closed_after_a_time(
     upstream: Liar, make_egress: MakeEgress, threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kept_connections.IDLE_LIMIT + kept_connections.SWEEP_EVERY <= 30
+    assert kept_connections.IDLE_LIMIT + connection_pools.SWEEP_EVERY <= 30
     monkeypatch.setattr(kept_connections, "IDLE_LIMIT", 0.1)
-    monkeypatch.setattr(kept_connections, "SWEEP_EVERY", 0.05)
+    monkeypatch.setattr(connection_pools, "SWEEP_EVERY", 0.05)
     await Requests(make_egress(), threaded=threaded).read(f"{upstream.url}/v2/")
     await asyncio.to_thread(wait_until, lambda: upstream.connections == 1 and upstream.open_connections == 0)
 
@@ -416,6 +420,103 @@ async def test_closing_an_egress_closes_its_idle_connections(
     await Requests(egress, threaded=threaded).read(f"{upstream.url}/v2/")
     await egress.close()
     await asyncio.to_thread(wait_until, lambda: upstream.open_connections == 0)
+
+
+# Connections that are opened ahead.
+
+
+async def test_connections_for_downloads_are_opened_ahead(upstream: Liar, make_egress: MakeEgress) -> None:
+    egress = make_egress()
+    egress.open_ahead(f"{upstream.url}/")
+    await asyncio.to_thread(wait_until, lambda: opened(upstream) == KEPT)
+    assert await Requests(egress, threaded=True).read(f"{upstream.url}/v2/") == (200, b"{}")
+    assert upstream.connections == KEPT
+
+
+async def test_a_manifest_is_requested_while_connections_for_its_blobs_are_opened(
+    upstream: Liar, make_egress: MakeEgress
+) -> None:
+    manifest = manifest_of("one")
+    upstream.offer_manifest("latest", OCI_MANIFEST, manifest.raw)
+    assert await client_of(upstream, make_egress()).get_manifest(APP, LATEST) == manifest
+    await asyncio.to_thread(wait_until, lambda: upstream.connections == 1 + KEPT)
+
+
+async def test_no_connection_is_opened_ahead_to_a_host_that_is_near(
+    upstream: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "FAR", 1000.0)
+    egress = make_egress()
+    await Requests(egress, threaded=False).read(f"{upstream.url}/v2/")
+    egress.open_ahead(f"{upstream.url}/")
+    assert not [thread for thread in threading.enumerate() if thread.name == "open ahead"]
+    assert upstream.connections == 1
+
+
+async def test_a_connection_that_was_opened_ahead_serves_its_credential_alone(
+    upstream: Liar, make_egress: MakeEgress
+) -> None:
+    egress = make_egress()
+    egress.with_credential(ALICE).open_ahead(f"{upstream.url}/")
+    await asyncio.to_thread(wait_until, lambda: opened(upstream) == KEPT)
+    await Requests(egress.with_credential(BOB), threaded=True).read(f"{upstream.url}/v2/")
+    assert upstream.connections == KEPT + 1
+
+
+async def test_no_connection_is_opened_ahead_to_a_private_address(canary: Liar, make_egress: MakeEgress) -> None:
+    egress = make_egress(lambda host, port: ["127.0.0.1"], private_addresses=False)
+    egress.open_ahead(f"http://upstream.example:{canary.port}/")
+    await asyncio.to_thread(
+        wait_until, lambda: not [thread for thread in threading.enumerate() if thread.name == "open ahead"]
+    )
+    assert canary.connections == 0
+
+
+async def test_what_arrives_before_the_first_request_is_no_response(make_egress: MakeEgress) -> None:
+    port = free_port()
+    listener = listen(port)
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        for number in range(KEPT + 1):
+            connection, _ = listener.accept()
+            accepted.append(connection)
+            if number == KEPT:
+                connection.recv(65_536)
+            connection.sendall(FORGED if number < KEPT else FORGED.replace(b"forged", b"honest"))
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    egress = make_egress()
+    egress.open_ahead(f"http://127.0.0.1:{port}/")
+    await asyncio.to_thread(wait_until, lambda: len(accepted) == KEPT)
+    assert await Requests(egress, threaded=True).read(f"http://127.0.0.1:{port}/v2/") == (200, b"honest")
+    for connection in (listener, *accepted):
+        connection.close()
+    thread.join(10)
+
+
+async def test_a_request_to_a_far_host_waits_for_a_connection_that_is_about_to_be_free(
+    upstream: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_pools, "LONGEST_PATIENCE", 100.0)
+    monkeypatch.setattr(connection_pools.Distances, "find", lambda self, origin: 100.0)
+    requests = Requests(make_egress(), threaded=True)
+    hold = upstream.behave("/v2/", lies.stalled(1)).hold
+    assert hold is not None
+    several = [asyncio.create_task(requests.read(f"{upstream.url}/v2/")) for _ in range(KEPT)]
+    await asyncio.to_thread(upstream.requests.wait_for, KEPT)
+    several += [asyncio.create_task(requests.read(f"{upstream.url}/v2/")) for _ in range(3)]
+    await asyncio.sleep(0)
+    hold.release()
+    assert await asyncio.gather(*several) == [(200, b"{}")] * (KEPT + 3)
+    assert upstream.connections == KEPT
+
+
+def opened(upstream: Liar) -> int:
+    """Connections that no thread opens any more."""
+    opening = any(thread.name == "open ahead" for thread in threading.enumerate())
+    return 0 if opening else upstream.connections
 
 
 def client_of(upstream: Liar, egress: Egress, credential: CredentialId = ALICE) -> RegistryClient:
