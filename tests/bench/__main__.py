@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import work
+from tests.bench.far import far_away
 from tests.bench.growth import growth
 from tests.bench.measure import ratios, spread
 from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Peer, RegistryGateway
@@ -162,7 +163,7 @@ def main() -> int:
                 found = measure(piece, upstream, rounds, folder, [name for name in piece.peers if name not in left_out])
                 figures[piece.name] = found
                 rows += report(piece, found)
-        for name, extra in (("ranged fill", ranged), ("growth", growth)):
+        for name, extra in (("ranged fill", ranged), ("growth", growth), ("far away", far_away)):
             if chosen.only in name:
                 figures[name] = extra(folder, rounds, chosen.quick)
     finally:

@@ -103,6 +103,9 @@ class DockerRegistry(_Program):
 
     name = "docker-registry"
 
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self._environment = environment or {}
+
     def program(self) -> str:
         return binary("docker-registry", "docker-registry")
 
@@ -115,7 +118,7 @@ class DockerRegistry(_Program):
             f"storage: {{filesystem: {{rootdirectory: {directory / 'data'}}}}}\n"
             f'http: {{addr: "127.0.0.1:{self._port}", secret: x}}\nproxy: {{remoteurl: "{upstream}"}}\n'
         )
-        environment = plain_environment(OTEL_TRACES_EXPORTER="none")
+        environment = plain_environment(OTEL_TRACES_EXPORTER="none", **self._environment)
         self._process = Process([self.program(), "serve", str(file)], log=directory / "log", environment=environment)
         self._process.start(answers_http(f"http://127.0.0.1:{self._port}/v2/"))
 
@@ -126,13 +129,18 @@ class Distribution(DockerRegistry):
     name = "distribution"
 
     def program(self) -> str:
-        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "registry-gateway-bench"
-        found = folder / "registry"
-        if not found.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
-            subprocess.run([binary("go", "golang-go"), "install", DISTRIBUTION], env=environment, check=True)
-        return str(found)
+        return go_program("registry", DISTRIBUTION)
+
+
+def go_program(name: str, module: str) -> str:
+    """Path of a program that is built from its Go module at first."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "registry-gateway-bench"
+    found = folder / name
+    if not found.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
+        subprocess.run([binary("go", "golang-go"), "install", module], env=environment, check=True)
+    return str(found)
 
 
 class Nginx(_Program):

@@ -8,6 +8,7 @@ from typing import Any
 
 US, COLUMNS = "registry-gateway", ("registry-gateway", "docker-registry", "distribution", "nginx")
 COMPARE = {"<=": le, ">=": ge}
+FAR_AWAY = (("crane straight", 1.05), ("skopeo straight", 0.9), ("docker-registry", 0.5))
 OWN = "first byte over the upstream's own"
 
 
@@ -77,6 +78,8 @@ def tables(measured: dict[str, Any]) -> str:
             rows += _rows(line, figures[line.piece], ratios)
     if "ranged fill" in figures:
         rows.append(_ranged(figures["ranged fill"]))
+    if "far away" in figures:
+        rows += [row for distance, seconds in figures["far away"].items() for row in _far(distance, seconds)]
     if "growth" in figures:
         rows += ["", "| entries | start: s | first hit: ms | hit: ms | memory: MB |", "| --- " * 5 + "|"]
         rows += [
@@ -110,6 +113,19 @@ def _ranged(found: dict[str, list[float]]) -> str:
     value = statistics.median(times)
     text = f"{_range(min(times), value, max(times))} times one connection"
     return _row("cold, an upstream with 10 MB/s per connection", [""] * len(COLUMNS), text, _wanted(">= 3", value))
+
+
+def _far(distance: str, seconds: dict[str, list[float]]) -> list[str]:
+    """Rows of pulls from a far-away upstream, with a target for each other way."""
+    cells = [_cell(seconds.get(name), 1) for name in COLUMNS]
+    rows, label = [], f"cold, 12 layers of 1 MB, an upstream with TLS {distance} away: seconds"
+    for other, target in FAR_AWAY:
+        pairs = [mine / its for mine, its in zip(seconds[US], seconds[other], strict=True)]
+        value = statistics.median(pairs)
+        text = f"{_range(min(pairs), value, max(pairs))} of {other}"
+        rows.append(_row(label, cells, text, _wanted(f"<= {target}", value)))
+        label, cells = "", [""] * len(COLUMNS)
+    return rows
 
 
 def _row(label: str, cells: Sequence[str], ratio: str, wanted: str) -> str:
