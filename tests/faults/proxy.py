@@ -110,8 +110,8 @@ class FaultProxy(Liar):
             if (PIECE.fullmatch(record.header("range") or "") is not None) == pieces
         )
 
-    def _reply(self, connection: socket.socket, record: Record) -> bool:
-        lie = self._lie_for(record)
+    def _reply(self, connection: socket.socket, record: Record, *, first: bool) -> bool:
+        lie = self._lie_for(record, first=first)
         if lie.status is not None and lie.body is not None:
             return self._deliver(connection, record, lie, Answer(lie.status, {}, b""))
         with self._passed_on(record, ranged=not lie.whole) as (answer, passing):
@@ -120,8 +120,8 @@ class FaultProxy(Liar):
             changed = lie.flip is not None or lie.body is not None or lie.encode or lie.extra
             return self._deliver(connection, record, lie, replace(answer, body=passing.whole() if changed else passing))
 
-    def _lie_for(self, record: Record) -> Lie:
-        lie = super()._lie_for(record)
+    def _lie_for(self, record: Record, *, first: bool) -> Lie:
+        lie = super()._lie_for(record, first=first)
         if lie == HONEST:
             lie = self.weather(record)
         if lie != HONEST:
