@@ -1912,6 +1912,17 @@ THREATS = [
         Disarm("cache/upstream/tag_lists.py", "if sum(map(raw.count,", "if False and sum(map(raw.count,"),
     ),
     Threat(
+        "a registry that works without us",
+        "Clients pull from an odd registry straight, and the gateway cannot.",
+        "Five real clients pull from each scripted registry through the gateway, or not even straight.",
+        ("tests/e2e/test_scripted_upstreams.py",),
+        Disarm(
+            "cache/upstream/statements.py",
+            "return (400 <= status < 500 and status != 429) or status == 501",
+            "return False",
+        ),
+    ),
+    Threat(
         "a list for every client",
         "Hundreds of clients list the tags of one image, and each of them costs the upstream a request.",
         "Requests for the same list share one, and its response is remembered for a second, by credential.",
