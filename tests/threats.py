@@ -410,6 +410,13 @@ THREATS = [
         Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
     ),
     Threat(
+        "a success for everything",
+        "An upstream sends a notice with status 200 in place of what an image must not have, which others have cached.",
+        "Only a response that states the size of the content proves a right to it; after any other it is fetched.",
+        ("tests/cache/proxy/test_blobs.py::test_a_success_of_another_size_is_no_right_to_what_another_image_has",),
+        Disarm("cache/proxy/rights.py", "if stated is None or stated != size:", "if False:"),
+    ),
+    Threat(
         "a HEAD that proves nothing",
         "A registry refuses HEAD, or says little to it: shared layers are refused, and rights of private images are lost.",
         "Only what a GET says counts, where a HEAD is refused or says less than it must; an outage is no reason for one.",

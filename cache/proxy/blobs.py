@@ -21,7 +21,7 @@ from cache.repository import COALESCED, HIT, MISS, FoundBlob, FoundManifest, Fou
 from cache.store.base import OpenBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, NoStatement, NotFound
+from cache.upstream.errors import AccessDenied, NoStatement, NotFound, UpstreamError
 from cache.values import Outcome
 
 
@@ -112,7 +112,9 @@ class ProxiedBlobs:
         if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
             return held
         await self._calls.wait_turn(RequestKind.CONTENT)
-        first = await self._rights.proved_by(self._share_proof(digest))
+        if (info := await self._shared.stored.stat(digest)) is None:
+            return None
+        first = await self._rights.proved_by(self._share_proof(digest, info.size))
         if first is None or (blob := await self._shared.stored.open(digest)) is None:
             return None
         self._shared.usage.touch(digest, self._shared.clock())
@@ -150,9 +152,10 @@ class ProxiedBlobs:
                 # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
-                if await self._rights.proved_by(self._confirm(digest)) is None:
+                stated = await self._rights.proved_by(self._confirm(digest))
+                if stated is None:
                     raise Unproved
-                proved = True
+                proved = await self._is_of_size(flight, stated)
                 continue
             flight, first = self._shared.flights.join(
                 self._source, self._image, digest, self._fetch(digest), even_if_stored=even_if_stored
@@ -175,26 +178,41 @@ class ProxiedBlobs:
                 self._shared.usage.touch(digest, self._shared.clock())
                 return follower, proved or (first and not flight.begun_elsewhere)
 
+    async def _is_of_size(self, flight: Flight, stated: int) -> bool:
+        """Whether another image's download has the size that the upstream stated for this image; False where it has
+        failed. Raises Unproved for another size."""
+        follower = flight.follow(self._calls.requester)
+        try:
+            await flight.admitted(self._shared.flights.places.limits.wait)
+            await follower.started()
+            if follower.size != stated:
+                raise Unproved
+        except UpstreamError:
+            return False
+        finally:
+            follower.close()
+        return True
+
     async def _prove_right_to(self, flight: Flight) -> bool:
         """Prove the image's right to a download that another worker runs for another image; return whether this request
         proved it. Raises Unproved, RateLimited."""
         if self._rights.may_read(flight):
             return False
-        first = await self._rights.proved_by(self._share_proof(flight.digest))
+        first = await self._rights.proved_by(self._share_proof(flight.digest, flight.size))
         if first is None:
             raise Unproved
         self._rights.admit(flight)
         return first
 
-    async def _confirm(self, digest: Digest) -> bool:
-        """Confirm the right to a blob with a HEAD of its own; return True. Raises UpstreamError."""
+    async def _confirm(self, digest: Digest) -> int | None:
+        """Confirm the right to a blob of the returned size with a HEAD of its own. Raises UpstreamError."""
         async with self._calls.small_request(), self._calls.noted(digest):
-            await self._rights.confirm_blob(digest)
-        return True
+            return await self._rights.confirm_blob(digest)
 
-    def _share_proof(self, digest: Digest) -> Awaitable[bool]:
-        """Prove the right to a blob; return whether this request is the first that does. Raises UpstreamError."""
-        return self._calls.proof(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest))
+    def _share_proof(self, digest: Digest, size: int | None) -> Awaitable[bool]:
+        """Prove the right to a blob of a size; return whether this request is the first that does. Raises
+        UpstreamError."""
+        return self._calls.proof(SharedCall.PROVE_BLOB, digest, partial(self._rights.prove_blob, digest, size))
 
     async def _is_provable(self, digest: Digest) -> bool:
         return await self._rights.provable(digest) and await self._shared.stored.stat(digest) is not None

@@ -9,7 +9,8 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
   of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Where a HEAD is refused, or
   says less than it must, it proves nothing and takes nothing: a GET decides. The client gets what it would
   get if nobody had the bytes: the same wait for its turn, the same refusals, MISS. Bytes of another origin prove
-  nothing, and neither does a manifest that lists the digest, nor a mirror's response to a HEAD.
+  nothing, and neither does a manifest that lists the digest, a mirror's response to a HEAD, or a success that states
+  another size than the content has, such as a notice in its place.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
@@ -38,7 +39,7 @@ from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
-from cache.upstream.errors import AccessDenied, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, NoStatement, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import BlobInfo, Link
 
 T = TypeVar("T")
@@ -69,15 +70,18 @@ class Rights:
         """Whether cached content came from this image's registry, so that one HEAD to the upstream proves a right."""
         return self._index.known_at(self._source.registry, digest)
 
-    async def confirm_blob(self, digest: Digest) -> None:
+    async def confirm_blob(self, digest: Digest) -> int | None:
         """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name, or a GET where that proves
-        nothing. Raises UpstreamError."""
+        nothing. Return the size that it states: only that of the blob proves the right. Raises UpstreamError."""
         async with self._proof_in_time():
-            await self._client.primary.head_blob(self._image, digest)
+            return await self._client.primary.head_blob(self._image, digest)
 
-    async def prove_blob(self, digest: Digest) -> None:
-        """Send the upstream itself a HEAD for a cached blob, and record the right. Raises UpstreamError."""
-        await self.confirm_blob(digest)
+    async def prove_blob(self, digest: Digest, size: int | None) -> None:
+        """Send the upstream itself a HEAD for a blob of a size that is here, and record the right. Raises
+        UpstreamError; NoStatement if the response does not state that size."""
+        stated = await self.confirm_blob(digest)
+        if stated is None or stated != size:
+            raise NoStatement(f"{self._client.host} responded with something else than the blob")
         await self.record(self.link(digest))
 
     async def prove_manifest(self, digest: Digest) -> bool:

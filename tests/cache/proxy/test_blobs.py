@@ -26,6 +26,7 @@ from tests.cache.proxy.bench import (
     ONE,
     TTL,
     Bench,
+    ScriptedClient,
     content,
     until,
 )
@@ -194,6 +195,35 @@ async def test_what_another_image_downloads_is_fetched_as_if_nobody_did_where_no
     assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
 
 
+@pytest.mark.parametrize("stated", [37, None])
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_success_of_another_size_is_no_right_to_what_another_image_has(
+    running: bool, stated: int | None, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upstream responds with 200 and a notice for what the image must not have: only bytes would show that."""
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    if not running:
+        body.send(CONTENT)
+        body.end()
+        assert await content(first) == CONTENT
+        await bench.landed()
+
+    async def sent_a_notice(*_: object) -> int | None:
+        return stated
+
+    monkeypatch.setattr(ScriptedClient, "head_blob", sent_a_notice)
+    bench.script.failures["get blob", WEB] = NotFound("not in this image")
+    with pytest.raises(BlobUnknown):
+        await bench.open(WEB).blob(BLOB)
+    if running:
+        body.send(CONTENT)
+        body.end()
+        assert await content(first) == CONTENT
+        await bench.landed()
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
 @pytest.mark.parametrize("refusal", [NotFound("not in this image"), AccessDenied("not for you")])
 async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(responds=False)
@@ -202,7 +232,7 @@ async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, re
     flight = bench.flights.find(ANONYMOUS, BLOB)
     assert flight is not None
     other = asyncio.ensure_future(bench.open(WEB).blob(BLOB))
-    await until(lambda: WEB in flight.images)
+    await until(lambda: flight.followers == 2)
     body.respond(refusal)
     with pytest.raises(BlobUnknown):
         await first
