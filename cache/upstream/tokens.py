@@ -263,6 +263,8 @@ class Tokens:
             except CredentialRefused:
                 if (yield from self._is_refused(challenge, scope, credential)):
                     self._logins.refused(credential)
+                    if self._refused is not None:
+                        self._refused(credential)
                 raise
             self._logins.accepted(credential)
             return token
@@ -326,8 +328,6 @@ class Tokens:
             return AccessDenied(f"token service {host} issues no token without a login{said}")
         whom = f" to user {credential.username}" if credential else ""
         reason = f"token service {host} responded with {status}{whom}{said}"
-        if credential and self._refused and status in (401, 403):
-            self._refused(credential)
         return CredentialRefused(reason) if status in (401, 403) else Unavailable(reason)
 
     def _login(self) -> Flow[Credential | None]:

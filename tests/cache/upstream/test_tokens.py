@@ -287,6 +287,43 @@ def test_a_token_is_asked_for_by_service_and_scope() -> None:
     assert "Authorization" not in asked.headers
 
 
+class Printed:
+    """A credential whose password a command prints: another one after each refusal."""
+
+    def __init__(self) -> None:
+        self.number = 1
+
+    def __call__(self) -> Credential:
+        return Credential("AWS", f"password {self.number}")
+
+    def refused(self, credential: Credential) -> None:
+        assert credential == self()
+        self.number += 1
+
+
+def printed_tokens() -> tuple[Printed, Tokens]:
+    printed = Printed()
+    return printed, Tokens(OWN, frozenset({"auth.example"}), printed, Clock(), refused=printed.refused)
+
+
+def test_a_printed_password_that_is_refused_is_replaced_at_once() -> None:
+    printed, tokens = printed_tokens()
+    first = run(tokens.renewed(SCOPE, None, 'Basic realm="x"'), Service())
+    assert first == printed().basic()
+    second = run(tokens.renewed(SCOPE, first, 'Basic realm="x"'), Service())
+    assert (second, printed.number) == (Credential("AWS", "password 2").basic(), 2)
+
+
+def test_a_printed_password_that_a_token_service_refuses_is_replaced_for_the_next_request() -> None:
+    printed, tokens = printed_tokens()
+    with pytest.raises(Unavailable, match="to user AWS"):
+        run(tokens.renewed(SCOPE, None, bearer()), Service(granting(status=401)))
+    assert printed.number == 2
+    service = Service()
+    assert run(tokens.renewed(SCOPE, None, bearer()), service) == "Bearer t1"
+    assert service.asked[0].headers["Authorization"] == printed().basic()
+
+
 @pytest.mark.parametrize("query", ["?a=b", "?"])
 def test_a_realm_keeps_its_own_query(query: str) -> None:
     service = Service()
