@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -239,6 +239,7 @@ def test_a_manifest_is_right_or_is_not_given(
         "no type": Lie(headers={"Content-Type": None}),
         "other kind": lies.media_type(INDEX),
         "too large": lies.long(b" " * 5_000_000),
+        "gzip": replace(lies.encoded(), flip=-1),  # of the honest bytes it is undone
     }
     liar.behave(f"/{name}/", about_the_head.get(kind) or (WRONG_BODIES | WRONG_ANSWERS)[kind](len(content)), "GET")
     url = behind.url(transport, f"{name}/manifests/{tag if by == 'tag' else digest}")
