@@ -172,6 +172,16 @@ THREATS = [
         Disarm("cache/upstream/connection_pools.py", "origin.port, request.extensions[CREDENTIAL])", "origin.port)"),
     ),
     Threat(
+        "responses that are left open",
+        "An exchange fails, or is given up, between a response and its body: each keeps a connection, until none is left.",
+        "What carries out an exchange closes all responses that it leaves open, unless it ends well.",
+        (
+            "tests/cache/upstream/test_flow.py::test_a_flow_that_fails_leaves_no_response_open",
+            "tests/cache/upstream/test_flow.py::test_a_flow_that_is_cancelled_leaves_no_response_open",
+        ),
+        Disarm("cache/upstream/flow.py", "            await response.aclose()", "            pass"),
+    ),
+    Threat(
         "a kept connection that ended",
         "An upstream closes or resets kept connections, or sends noise, and clients' requests fail.",
         "A request that a kept connection fails is sent once more over a new one.",

@@ -90,9 +90,11 @@ _GZIP = b"\x1f\x8b"
 
 
 async def carry_out(flow: Flow[T], egress: Egress) -> T:
-    """Runs a flow in a task. Errors of a step are raised inside the flow."""
+    """Runs a flow in a task. Errors of a step are raised inside the flow. Responses that it leaves open where it fails,
+    or where the task is cancelled, are closed: otherwise each would keep a connection for ever."""
     reply: Any = None
     failure: Exception | None = None
+    opened: list[Response] = []
     try:
         while True:
             step = flow.throw(failure) if failure else flow.send(reply)
@@ -101,17 +103,23 @@ async def carry_out(flow: Flow[T], egress: Egress) -> T:
                 reply = await _perform(step, egress)
             except Exception as error:  # the flow decides what an error means
                 failure = error
+            if isinstance(step, Open) and failure is None:
+                opened.append(reply)
     except StopIteration as end:
+        opened.clear()
         result: T = end.value
         return result
     finally:
         flow.close()
+        for response in opened:
+            await response.aclose()
 
 
 def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
-    """Runs a flow in a thread."""
+    """Runs a flow in a thread, as `carry_out` does in a task."""
     reply: Any = None
     failure: Exception | None = None
+    opened: list[Response] = []
     try:
         while True:
             step = flow.throw(failure) if failure else flow.send(reply)
@@ -120,11 +128,16 @@ def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
                 reply = _perform_blocking(step, egress)
             except Exception as error:  # the flow decides what an error means
                 failure = error
+            if isinstance(step, Open) and failure is None:
+                opened.append(reply)
     except StopIteration as end:
+        opened.clear()
         result: T = end.value
         return result
     finally:
         flow.close()
+        for response in opened:
+            response.close()
 
 
 async def _perform(step: Step, egress: Egress) -> Any:

@@ -1,17 +1,20 @@
 """Flows: work on documents, which a task does elsewhere where it may take long."""
 
+import asyncio
 import gzip
 import threading
 import tracemalloc
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from cache.oci.document import OFF_LOOP_BYTES
-from cache.upstream.egress import Egress
+from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Unavailable
-from cache.upstream.flow import Compute, Flow, carry_out, carry_out_blocking, decompressed
+from cache.upstream.flow import Compute, Flow, Open, Step, Wait, carry_out, carry_out_blocking, decompressed
 from cache.upstream.reach import Reach
+from tests.parts.liar import Liar
 
 
 def computed(function: Any, size: int) -> Flow[Any]:
@@ -42,6 +45,42 @@ async def test_an_error_is_raised_inside_the_flow(size: int) -> None:
 
     egress = Egress(Reach())
     assert await carry_out(flow(), egress) == "no"
+    await egress.close()
+
+
+def opened_and_left(liar: Liar, opened: list[Response], after: Step) -> Flow[None]:
+    opened.append((yield Open("GET", f"{liar.url}/v2/")))
+    yield after
+
+
+def fail() -> None:
+    raise Unavailable("no")
+
+
+async def test_a_flow_that_fails_leaves_no_response_open(liar: Liar) -> None:
+    egress, opened = Egress(Reach(private_addresses=True)), list[Response]()
+    with pytest.raises(Unavailable):
+        await carry_out(opened_and_left(liar, opened, Compute(fail, 1)), egress)
+    with pytest.raises(Unavailable):
+        await asyncio.to_thread(carry_out_blocking, opened_and_left(liar, opened, Compute(fail, 1)), egress)
+    assert [response.is_closed for response in opened] == [True, True]
+    await egress.close()
+
+
+async def test_a_flow_that_is_cancelled_leaves_no_response_open(liar: Liar) -> None:
+    egress, opened = Egress(Reach(private_addresses=True)), list[Response]()
+    waits = asyncio.Event()
+
+    def flow() -> Flow[None]:
+        yield from opened_and_left(liar, opened, Compute(waits.set, 1))
+        yield Wait(Future())
+
+    task = asyncio.create_task(carry_out(flow(), egress))
+    await asyncio.wait_for(waits.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert opened[0].is_closed
     await egress.close()
 
 
