@@ -172,6 +172,13 @@ THREATS = [
         Disarm("cache/upstream/connection_pools.py", "origin.port, request.extensions[CREDENTIAL])", "origin.port)"),
     ),
     Threat(
+        "documents in tiny chunks",
+        "An upstream sends a document in chunks of two bytes, and reading it holds the event loop for seconds.",
+        "A body that is read as a whole is refused once it has arrived in too many pieces for its bytes.",
+        ("tests/cache/upstream/test_egress.py::test_a_body_in_a_flood_of_small_pieces_is_refused",),
+        Disarm("cache/upstream/egress.py", "if count > PIECES + size // LEAST_PIECE:", "if False:"),
+    ),
+    Threat(
         "responses that are left open",
         "An exchange fails, or is given up, between a response and its body: each keeps a connection, until none is left.",
         "What carries out an exchange closes all responses that it leaves open, unless it ends well.",

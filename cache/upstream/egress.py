@@ -48,6 +48,10 @@ _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, 
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 _PROBE_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
 
+PIECES, LEAST_PIECE = 5000, 64
+"""Pieces of a body that may be of any size, and bytes that further ones must have on average: each takes the library
+as long as 1,000 bytes, while nothing else has its turn."""
+
 _DROPPED_LIMIT = 64 * 1024
 """Bytes of a body that does not matter, beyond which a new connection costs less than reading it."""
 
@@ -397,6 +401,7 @@ async def body(
                     size += len(part)
                     if size > limit:
                         return None
+                    _check_pieces(response, len(parts), size)
                     if take_room is not None and size > LARGE:
                         await take_room()
     finally:
@@ -414,9 +419,16 @@ def body_blocking(response: Response, limit: int, timeout: float) -> bytes | Non
                 size += len(part)
                 if size > limit:
                     return None
+                _check_pieces(response, len(parts), size)
     finally:
         response.close()
     return b"".join(parts)
+
+
+def _check_pieces(response: Response, count: int, size: int) -> None:
+    """Raise Unavailable for a body that arrives in a flood of small chunks."""
+    if count > PIECES + size // LEAST_PIECE:
+        raise Unavailable(f"{response.url.host} sends a document in pieces that are too small")
 
 
 async def drop(response: Response) -> None:

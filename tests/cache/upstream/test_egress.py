@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -16,7 +17,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from cache.upstream.egress import Egress, FailureStage, body, body_blocking, raw_chunks, stage_of
+from cache.upstream.egress import (
+    LEAST_PIECE,
+    PIECES,
+    Egress,
+    FailureStage,
+    Response,
+    body,
+    body_blocking,
+    raw_chunks,
+    stage_of,
+)
 from cache.upstream.errors import Unavailable
 from cache.upstream.reach import Identity, Reach, UpstreamTimings
 from cache.upstream.resolver import Resolver
@@ -24,6 +35,7 @@ from cache.upstream.transport import resolve
 from cache.upstream.urls import origin_of
 from tests.parts import lies
 from tests.parts.certs import Authority
+from tests.parts.images import MB
 from tests.parts.liar import Liar
 from tests.parts.ports import HOST, free_port, listen
 from tests.parts.processes import wait_until
@@ -416,6 +428,30 @@ async def test_a_body_that_trickles_in_for_ever_ends(liar: Liar, make_egress: Ma
                 await asyncio.to_thread(lambda: body_blocking(egress.send_blocking("GET", url, {}), 10_000, 0.2))
             else:
                 await body(await egress.send("GET", url, {}), 10_000, 0.2)
+
+
+def in_pieces(count: int, size: int, *, blocking: bool) -> Response:
+    """A response whose body arrives in so many chunks."""
+    pieces = [bytes(size)] * count
+
+    async def arriving() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    content = iter(pieces) if blocking else arriving()
+    return Response(200, content=content, request=httpx2.Request("GET", "https://registry.example/v2/"))
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_body_in_a_flood_of_small_pieces_is_refused(blocking: bool) -> None:
+    async def read(count: int, size: int) -> bytes | None:
+        response = in_pieces(count, size, blocking=blocking)
+        return body_blocking(response, 4 * MB, 60) if blocking else await body(response, 4 * MB, 60)
+
+    assert await read(PIECES, 1) == bytes(PIECES)
+    assert await read(3 * PIECES, LEAST_PIECE) == bytes(3 * PIECES * LEAST_PIECE)
+    with pytest.raises(Unavailable, match="pieces that are too small"):
+        await read(2 * PIECES, 2)
 
 
 async def test_a_body_that_a_thread_reads_bit_by_bit_may_take_longer(liar: Liar, make_egress: MakeEgress) -> None:
