@@ -179,6 +179,13 @@ THREATS = [
         Disarm("cache/upstream/egress.py", "if count > PIECES + size // LEAST_PIECE:", "if False:"),
     ),
     Threat(
+        "spaces in a refusal",
+        "A 429 whose text is 64 KiB of spaces holds the interpreter for minutes while a delay is sought in it.",
+        "Expressions for texts of upstreams take each character once, or a bounded number of times.",
+        ("tests/cache/upstream/test_allowance.py::test_a_delay_is_sought_in_linear_time",),
+        Disarm("cache/upstream/allowance.py", r"\s*+[:=]?\s*+", r"\s*[:=]?\s*"),
+    ),
+    Threat(
         "responses that are left open",
         "An exchange fails, or is given up, between a response and its body: each keeps a connection, until none is left.",
         "What carries out an exchange closes all responses that it leaves open, unless it ends well.",

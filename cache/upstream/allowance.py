@@ -28,8 +28,9 @@ _FAR_AWAY = 365 * 24 * 3600
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "us": 1e-6, "ns": 1e-9}
 _PART = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|m|s|[\u00b5\u03bcun]s)"
 _DURATION = re.compile(_PART, re.IGNORECASE)
-_DELAY = re.compile(rf"retry[- ]after['\"]?\s*[:=]?\s*((?:{_PART})+(?![\w.])|[0-9]{{1,9}}(?![\w.]))", re.IGNORECASE)
-"""A duration as Go writes it (https://pkg.go.dev/time#Duration.String), or seconds."""
+_DELAY = re.compile(rf"retry[- ]after['\"]?\s*+[:=]?\s*+((?:{_PART})+(?![\w.])|[0-9]{{1,9}}(?![\w.]))", re.IGNORECASE)
+"""A duration as Go writes it (https://pkg.go.dev/time#Duration.String), or seconds. Spaces are taken once: tried in all
+ways, those of one refusal would hold the interpreter for minutes."""
 
 _WINDOW = re.compile(r"([0-9]{1,9})(?:[ \t]*;[ \t]*w=([0-9]{1,9}))?(?:[ \t]*[;,].*)?")
 

@@ -316,3 +316,11 @@ def test_a_delay_is_found_in_no_time() -> None:
         began = time.thread_time()
         stated_delay({}, text.encode())
         assert time.thread_time() - began < 0.5
+
+
+@pytest.mark.parametrize("filling", [" ", "\n", "1h", "retry-after ", "retry after: 1"])
+def test_a_delay_is_sought_in_linear_time(filling: str) -> None:
+    text = "retry-after" + filling * (16_000 // len(filling)) + "x"
+    began = time.thread_time()
+    assert stated_delay({}, text.encode()) is None
+    assert time.thread_time() - began < 1
