@@ -186,6 +186,13 @@ THREATS = [
         Disarm("cache/upstream/allowance.py", r"\s*+[:=]?\s*+", r"\s*[:=]?\s*"),
     ),
     Threat(
+        "scopes without bound",
+        "The target of redirects names another scope of 100 KB for each request, and a token is kept for each.",
+        "A scope that another registry names has a limit of characters; beyond it no token is requested.",
+        ("tests/cache/upstream/test_tokens.py::test_no_token_is_kept_for_a_scope_of_any_length",),
+        Disarm("cache/upstream/guests.py", " or len(scope) > SCOPE_LIMIT", ""),
+    ),
+    Threat(
         "responses that are left open",
         "An exchange fails, or is given up, between a response and its body: each keeps a connection, until none is left.",
         "What carries out an exchange closes all responses that it leaves open, unless it ends well.",

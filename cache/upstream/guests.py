@@ -20,6 +20,9 @@ from cache.values import Origin
 REGISTRIES_KEPT = 16
 """Registries whose tokens are kept; an upstream can redirect to any number of hosts."""
 
+SCOPE_LIMIT = 1024
+"""Characters of a scope that another registry names: its tokens are kept by scope, and a head may have 100 KiB."""
+
 _PATH = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/[^/]+")
 
 
@@ -39,7 +42,7 @@ class Guests:
         named = [found for found in parse_challenges(challenge) if found.scheme == "bearer"]
         match = _PATH.fullmatch(unquote(urlsplit(url).path))
         scope = named[0].parameters.get("scope") or (f"repository:{match[1]}:pull" if match else "") if named else ""
-        if not named or not scope:
+        if not named or not scope or len(scope) > SCOPE_LIMIT:
             return None
         try:
             return (yield from self._of(origin_of(url)).renewed(scope, refused, challenge))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cache.upstream.egress import UNWATCHED
 from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
+from cache.upstream.guests import SCOPE_LIMIT, Guests
 from cache.upstream.reach import UpstreamTimings
 from cache.upstream.tokens import TOKENS_KEPT, Challenge, Credential, Tokens, parse_challenges
 from cache.values import Origin
@@ -523,6 +524,16 @@ def test_an_anonymous_token_comes_from_any_host_with_tls(name: str) -> None:
         with pytest.raises(Unavailable):
             run(flow, service)
         assert service.asked == []
+
+
+@pytest.mark.parametrize(("length", "expected"), [(SCOPE_LIMIT, "Bearer t1"), (SCOPE_LIMIT + 1, None)])
+def test_no_token_is_kept_for_a_scope_of_any_length(length: int, expected: str | None) -> None:
+    """The target of a redirect names the scope, and could name another one each time."""
+    challenge = f'Bearer realm="https://auth.example/token",scope="{"x" * length}"'
+    refusal, service = httpx2.Response(401, headers={"WWW-Authenticate": challenge}), Service()
+    url = "https://target.example/v2/any/manifests/latest"
+    assert run(Guests(make_tokens()).authorization(url, refusal, None), service) == expected
+    assert len(service.asked) == (expected is not None)
 
 
 def test_an_upstream_without_tls_may_name_either_kind_of_token_service() -> None:
