@@ -117,7 +117,7 @@ class FaultProxy(Liar):
         with self._passed_on(record, ranged=not lie.whole) as (answer, passing):
             if record.method == "HEAD":  # A response to HEAD has no bytes to change.
                 lie = replace(lie, flip=None, extra=b"", encode=False)
-            changed = lie.flip is not None or lie.body is not None or lie.encode or lie.extra
+            changed = lie.flip is not None or lie.body is not None or lie.encode or lie.extra or lie.surplus
             return self._deliver(connection, record, lie, replace(answer, body=passing.whole() if changed else passing))
 
     def _lie_for(self, record: Record, *, first: bool) -> Lie:
