@@ -80,7 +80,8 @@ def lost_content(evidence: Evidence) -> Iterable[str]:
         elif seen.status >= 500 and before is not None and before.ended < seen.begun:
             since = [done for done in [*forgotten.get(seen.digest, []), *full] if before.begun < done.ended]
             if not any(done.begun < seen.ended for done in since):
-                yield f"{describe(seen)}, though it was {before.x_cache} {seen.begun - before.ended:.1f} s before"
+                earlier = f"{before.x_cache} {seen.begun - before.ended:.1f} s before"
+                yield f"{describe(seen)}, though it was {earlier}: {seen.refusal}"
 
 
 def broken_without_cause(evidence: Evidence) -> Iterable[str]:

@@ -14,6 +14,7 @@ from .library import Content, Image
 PATIENCE = 60.0
 TRIES = 6
 LONGEST_PAUSE = 2.0
+LONGEST_REFUSAL = 400
 STATED = {Kind.HEAD: "HEAD"}
 
 Urls = Callable[[str], str]
@@ -39,14 +40,14 @@ def send_request(
             waited = time.monotonic() - begun
             if part is not None and stream.status == 206:
                 start, size = part.start, len(part)
-            right = True
+            right, refusal = True, b""
             try:
                 if stream.status in (200, 206):
                     right = stream.same_as(content.data, start, start + size)  # a slice would be a copy for each client
                     if stream.complete:
                         right = right and promised_length(kind, stream) == size
                 else:
-                    stream.read_all()
+                    refusal = stream.read_all()
                 hung = False
             except TimeoutError:
                 hung = True
@@ -66,6 +67,7 @@ def send_request(
                 stream.headers.get("retry-after"),
                 stream.headers.get("x-request-id"),
                 stream.addresses[0][1],
+                refusal[:LONGEST_REFUSAL].decode(errors="replace"),
             )
     except TimeoutError:
         return Seen(kind, image, content.digest, begun, time.monotonic(), hung=True)

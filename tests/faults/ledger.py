@@ -22,7 +22,7 @@ class Seen:
 
     `status` 0: no head arrived. `complete`: the framing says that the body is complete. `right`: every received byte
     equals the requested content at its offset, and a complete response lacks none. `waited`: seconds until the head.
-    `port`: the client's end of the connection.
+    `port`: the client's end of the connection. `refusal`: the beginning of an error's body.
     """
 
     kind: Kind
@@ -40,6 +40,7 @@ class Seen:
     retry_after: str | None = None
     request_id: str | None = None
     port: int = 0
+    refusal: str = ""
 
     @property
     def served(self) -> bool:
