@@ -240,6 +240,7 @@ def test_a_server_that_is_killed_in_mid_blob_goes_on_where_it_was(
     hub.hold(digest, after=500_000)
     with raw.open_stream("GET", blob_url(server, digest)) as stream:
         stream.read(500_000 - TAIL)
+        wait_until(lambda: [(server.data / "spool" / name).stat().st_size for name in spools(server)] == [500_000])
         server.kill()
         stream.read_all()
         assert not stream.complete

@@ -93,7 +93,7 @@ def test_nothing_refers_to_most_manifests(hub: Hub, published: Publish, server: 
 def test_a_list_that_is_none_is_not_passed_on(liar: Liar, published: Publish, gateway: GatewayFactory) -> None:
     layout = liar.offer(published("tiny"))
     server = gateway({"upstreams": {"docker.io": liar.settings()}})
-    for body in (b"not json", b"[]", b'{"tags": "x", "manifests": "x"}', b'{"tags": [1], "manifests": [1]}'):
+    for body in (b"not json", b"[]", b'{"tags": "x", "manifests": "x"}', b'{"tags": 1, "manifests": 1}'):
         liar.behave("/v2/", lies.answered(200, body, Content_Type="application/json"))
         for path in ("tags/list", f"referrers/{layout.digest}"):
             answer = raw.get(server.proxied_url(f"any/name/{path}"))
