@@ -67,7 +67,7 @@ class Upstream:
 
     @property
     def account(self) -> str:
-        """Who this server is to the upstream; empty for nobody."""
+        """Name of the account that this server has at the upstream; empty for none."""
         return self.username or ("client certificate" if self.client_cert else "fixed headers" if self.headers else "")
 
     @property

@@ -28,8 +28,8 @@ PIECE_BUFFER = 256 * 1024
 
 
 class FillResources:
-    """What the downloads of a process share: large buffers, and the connections to each upstream that may be opened
-    beside the first of each download."""
+    """Resources that the downloads of a process share: large buffers, and the connections to each upstream that may be
+    opened beside the first of each download."""
 
     def __init__(self, limit: int = HELPERS_PER_UPSTREAM) -> None:
         self.buffers = BufferPool()

@@ -20,7 +20,7 @@ class SizeConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What an image has: the two tags whose pointers were checked last, and whether it has any pointer or link."""
+    """Content of an image: the two tags whose pointers were checked last, and whether it has any pointer or link."""
 
     tags: tuple[Tag, ...] = ()
     any: bool = False

@@ -49,7 +49,7 @@ def batches(digests: Iterable[Digest]) -> Iterator[list[str]]:
 
 
 def _cached(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:
-    """Those that are cached manifests."""
+    """Select the digests that are cached manifests."""
     found: set[Digest] = set()
     for batch in batches(digests):
         wanted = select(manifests.c.digest).where(manifests.c.digest.in_(batch))

@@ -123,7 +123,7 @@ class RecentLists(Generic[T]):
         return len(self._entries)
 
     def find(self, key: Hashable, seconds: float) -> T | None:
-        """What was requested within so many seconds."""
+        """Find a response that was requested within so many seconds."""
         entry = self._entries.get(key)
         return entry[2] if entry is not None and self.clock() - entry[0] < seconds else None
 

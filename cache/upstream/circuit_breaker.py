@@ -56,7 +56,7 @@ class Admission(Enum):
 
 
 class RequestOutcome(Enum):
-    """What one request showed; the module's docstring says what each one counts for."""
+    """Outcome of one request; the module's docstring says what each one counts for."""
 
     ALIVE = "alive"
     NEUTRAL = "neutral"

@@ -340,7 +340,7 @@ def _is_ours(error: Unavailable) -> bool:
 
 
 def _outcome_of_failure(error: Unavailable) -> RequestOutcome | None:
-    """What a request without a response shows; None if nothing."""
+    """Judge a request without a response; None if it shows nothing of the upstream."""
     cause = error.__context__
     if _is_ours(error):
         return None

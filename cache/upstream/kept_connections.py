@@ -38,7 +38,7 @@ DISTRUST = 600.0
 
 @dataclass(slots=True)
 class Keeping:
-    """What the connections of one pool share: whom to tell of an idle one, and from when on they are kept."""
+    """State that the connections of one pool share: whom to tell of an idle one, and from when on they are kept."""
 
     idle: Callable[[], None]
     allowed_from: float = 0.0

@@ -74,5 +74,5 @@ def _is_at(origin: Origin, origins: Collection[Origin]) -> bool:
 
 
 def _place(query: str) -> list[tuple[str, str]]:
-    """What a query says of the place in the list, which its size does not change."""
+    """Return what a query says of the place in the list, which its size does not change."""
     return sorted((name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "n")

@@ -35,7 +35,7 @@ class UpstreamTimings:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a client shows to one origin, and to no other, to be let in: a TLS certificate with its key, fixed headers.
+    """Identity of a client at one origin, shown to no other: a TLS certificate with its key, and fixed headers.
 
     `headers` is called for each request, and may raise Unavailable.
     """

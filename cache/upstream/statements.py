@@ -21,7 +21,7 @@ _WITHOUT_REFERRERS = (400, 405, 406, 415, 501)
 
 
 class Meaning(Enum):
-    """What a response means for the content that was requested.
+    """Meaning of a response for the content that was requested.
 
     CONTENT: here it is. UNCHANGED: it is what the request named as held. ABSENT and DENIED: the registry states that
     it does not have it, or refuses it. LIMITED: the upstream's own limit on requests is used up. OUTAGE: a failure that

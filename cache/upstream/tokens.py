@@ -78,7 +78,7 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
     def secrets(self) -> tuple[str, ...]:
-        """What no text may repeat: the password, as it is and as it is sent."""
+        """Texts that no message may repeat: the password, as it is and as it is sent."""
         return self.password, self.basic().partition(" ")[2]
 
 

@@ -154,7 +154,7 @@ def read_output(output: bytes, now: float) -> tuple[str, float]:
 
 
 def _of_document(text: str, now: float) -> tuple[str, float] | None:
-    """What one of the known JSON objects states; None for any other text, which is the password itself."""
+    """Read what one of the known JSON objects states; None for any other text, which is the password itself."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

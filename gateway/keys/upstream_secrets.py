@@ -18,8 +18,10 @@ def read_password(upstream: str, path: Path | None) -> str:
 
 
 def password_version(path: Path) -> str:
-    """What changes when a password file is replaced or written; it tells nothing of the password, and is the same in
-    all processes. Empty where the file cannot be read."""
+    """Version of a password, which changes when its file is replaced or written; empty where that cannot be read.
+
+    It tells nothing of the password, and is the same in all processes.
+    """
     try:
         found = path.stat()
     except OSError:
