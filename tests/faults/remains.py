@@ -16,6 +16,7 @@ from .workers import holdings, workers
 
 METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 HEX = re.compile(r"[0-9a-f]{64}")
+UNRECORDED = re.compile(r"arrival_not_recorded\W.*?(sha256:[0-9a-f]{64})")
 LASTING = ("leases",)
 """Names that stay in spool/ by design: a lock file is never deleted, or two processes could lock two different
 files."""
@@ -73,7 +74,7 @@ def leftovers(gateway: Gateway) -> list[str]:
             found.append(f"{path.relative_to(data)} is no blob's")
         elif path.is_file() and digest_of_file(path) != path.name:
             found.append(f"{path.relative_to(data)} has another digest")
-    found += [*database_faults(data), *rowless(data), *future_dates(data / "cache.db")]
+    found += [*database_faults(data), *rowless(gateway), *future_dates(data / "cache.db")]
     return found + trouble(gateway)
 
 
@@ -95,12 +96,17 @@ def database_faults(data: Path) -> Iterator[str]:
                 yield f"cache.db holds other bytes as {digest}"
 
 
-def rowless(data: Path) -> Iterator[str]:
-    """Files under final names whose content the index does not know: no reader may take one for a verified blob."""
+def rowless(gateway: Gateway) -> Iterator[str]:
+    """Files under final names whose content the index does not know: no reader may take one for a verified blob.
+
+    Where a row could not be written, because the disk was full, the server says so and deletes the file later.
+    """
+    data = gateway.data
+    unrecorded = set(UNRECORDED.findall(gateway.log_text()))
     with closing(sqlite3.connect(data / "cache.db")) as database:
         known = {digest for (digest,) in database.execute("SELECT digest FROM blobs")}
     for path in sorted((data / "cache").rglob("*")):
-        if path.is_file() and f"sha256:{path.name}" not in known:
+        if path.is_file() and f"sha256:{path.name}" not in known | unrecorded:
             yield f"{path.relative_to(data)} has no row in cache.db"
 
 
