@@ -18,6 +18,8 @@ from gateway.keys.password_command import (
 )
 from tests.parts.processes import wait_until
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 ECR = base64.b64encode(b"AWS:open:sesame").decode()
 SERVICE_ACCOUNT = '{"type": "service_account", "private_key": "open sesame"}'
