@@ -15,8 +15,10 @@ from cache.upstream.reach import Reach
 from cache.upstream.tag_lists import BRACKET_LIMIT, ENTRY_LIMIT, _scanned, read_tags
 
 TEXTS = st.one_of(st.sampled_from(["latest", "tags", 'a"tags":[', "\\", "[", "]}", ","]), st.text(max_size=5))
+INTEGERS = st.integers(-(2**63), 2**64 - 1)
+"""Integers that a document may have; longer ones are refused, which other tests show."""
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), TEXTS),
+    st.one_of(st.none(), st.booleans(), INTEGERS, TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
     max_leaves=10,
 )
