@@ -46,7 +46,9 @@ LARGE = 4 * 1024 * 1024
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
-_PROBE_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+
+OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+"""Headers of every request to an upstream: it asks for uncompressed content, and names its sender."""
 
 PIECES, LEAST_PIECE = 5000, 64
 """Pieces of a body that may be of any size, and bytes that further ones must have on average: each takes the library
@@ -142,7 +144,7 @@ class Egress:
         with self._guarded(url, image, redirected=redirected) as guarded:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
-                    probe.response = await self._opened(client, "GET", address, {**_PROBE_HEADERS, **shown})
+                    probe.response = await self._opened(client, "GET", address, {**OWN_HEADERS, **shown})
                     await drop(probe.response)
             with self._watched(method) as seen:
                 response = seen.response = await self._opened(client, method, url, {**headers, **shown})
@@ -168,7 +170,7 @@ class Egress:
         with self._guarded(url, image, redirected=redirected) as guarded:
             if guarded.probes_host:
                 with self._probing(guarded, url) as (probe, address):
-                    probe.response = self._opened_blocking(client, "GET", address, {**_PROBE_HEADERS, **shown})
+                    probe.response = self._opened_blocking(client, "GET", address, {**OWN_HEADERS, **shown})
                     drop_blocking(probe.response)
             with self._watched(method) as seen:
                 response = seen.response = self._opened_blocking(client, method, url, {**headers, **shown})

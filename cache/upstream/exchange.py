@@ -16,7 +16,7 @@ import structlog
 from cache.oci.media_types import essence
 from cache.runtime.throttle import LogThrottle
 from cache.upstream.allowance import RequestKind, parse_stated_limit, stated_delay
-from cache.upstream.egress import Egress, Response
+from cache.upstream.egress import OWN_HEADERS, Egress, Response
 from cache.upstream.errors import (
     AccessDenied,
     CredentialRefused,
@@ -216,7 +216,7 @@ class Exchange:
         """Request /v2/ and return the response, closed."""
         credential = {"Authorization": authorization} if authorization else {}
         url = f"{self._url}/v2/"
-        headers = {"Host": urlsplit(url).netloc, "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+        headers = {"Host": urlsplit(url).netloc, **OWN_HEADERS}
         response: Response = yield Open("GET", url, headers | credential, brief=True)
         yield Drop(response)
         return response
@@ -255,7 +255,7 @@ class Exchange:
         """Send a request and follow redirects; return the response, and whether the upstream's own host sent it before
         any redirect to another. Only that host sees the credential. Another registry, to which a redirect leads, gets
         an anonymous token if it demands one."""
-        plain = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway", **request.headers}
+        plain = {**OWN_HEADERS, **request.headers}
         url = f"{self._url}/v2/{quote(request.image)}/{request.path}"
         own, host, guest, tries = True, self._source.origin.netloc, None, 0
         for _ in range(REDIRECT_LIMIT + 1):

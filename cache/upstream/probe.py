@@ -13,7 +13,7 @@ from cache.oci.digest import Digest
 from cache.oci.media_types import ACCEPTED
 from cache.oci.names import RepositoryName, Tag
 from cache.upstream.allowance import StatedLimit, parse_stated_limit
-from cache.upstream.egress import Egress, Response, drop
+from cache.upstream.egress import OWN_HEADERS, Egress, Response, drop
 from cache.upstream.errors import Unavailable
 from cache.upstream.flow import carry_out
 from cache.upstream.tokens import Tokens
@@ -73,8 +73,7 @@ class RegistryProbe:
         host = urlsplit(url).netloc
         if not self._egress.allows(url):
             raise Unavailable(f"{host} is not among the hosts that are reached through the proxy")
-        plain = {"Host": host, "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
-        response = await self._egress.send(method, url, plain | dict(headers))
+        response = await self._egress.send(method, url, {"Host": host, **OWN_HEADERS, **headers})
         await drop(response)
         return response
 

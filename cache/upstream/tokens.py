@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from cache.oci.document import OFF_LOOP_BYTES, parse_document
 from cache.oci.media_types import essence
 from cache.upstream.allowance import stated_delay
-from cache.upstream.egress import Response
+from cache.upstream.egress import OWN_HEADERS, Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, NoStatement, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
 from cache.upstream.ledger import Ledger
@@ -42,7 +42,7 @@ _SHORTEST_LIFE, _LONGEST_LIFE = 60, 3600
 """Seconds for which a token is used where its service states no lifetime, and at most."""
 
 _RENEW_BEFORE = 10
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
+_HEADERS = {"Accept": "application/json", **OWN_HEADERS}
 TOKENS_KEPT = 256
 """Tokens of one source, one for each image: clients can invent any number of names, and a token may have 16 KiB."""
 
