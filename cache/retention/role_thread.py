@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 
 import structlog
 
-from cache.runtime.locks import Role
+from cache.runtime.locks import ProcessRole
 from cache.sqlite import DatabaseUnusable
 
 log = structlog.get_logger()
@@ -18,7 +18,7 @@ class RoleThread(ABC):
     `<name>_failed` and never end the thread.
     """
 
-    def __init__(self, name: str, role: Role, interval: float) -> None:
+    def __init__(self, name: str, role: ProcessRole, interval: float) -> None:
         self.stopped = threading.Event()
         self._name = name
         self._role = role

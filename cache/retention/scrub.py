@@ -23,7 +23,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.retention.role_thread import RoleThread
 from cache.runtime.exhaustion import is_exhausted
-from cache.runtime.locks import Role
+from cache.runtime.locks import ProcessRole
 from cache.store.base import is_stored
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -136,7 +136,7 @@ class Scrub(RoleThread):
         maintenance: CacheMaintenance,
         usage: UsageFile,
         inspector: Inspector,
-        role: Role,
+        role: ProcessRole,
         rate: int,
         repair: Callable[[Finding], None],
         events: CacheEvents = UNOBSERVED,

@@ -24,7 +24,7 @@ from cache.oci.digest import Digest
 from cache.retention.eviction import EvictionLimits, choose, choose_files, shortage, unused
 from cache.retention.role_thread import RoleThread
 from cache.runtime.disk import DiskSpace, disk_space
-from cache.runtime.locks import Role, locked, locked_folder, open_lock_file
+from cache.runtime.locks import ProcessRole, locked, locked_folder, open_lock_file
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import is_stored
 from cache.store.filesystem import FilesystemStore, LockedBlob
@@ -311,7 +311,7 @@ class Sweeper(RoleThread):
     def __init__(
         self,
         evictor: Evictor,
-        role: Role,
+        role: ProcessRole,
         events: CacheEvents = UNOBSERVED,
         chores: Callable[[], object] = lambda: None,
         timings: SweepTimings = DEFAULT_TIMINGS,

@@ -74,7 +74,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-class Role:
+class ProcessRole:
     """Work that one process of the host does: the process that locks the file has the role until it leaves or ends."""
 
     def __init__(self, path: Path) -> None:

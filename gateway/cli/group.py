@@ -18,7 +18,8 @@ from gateway.db import groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
 from gateway.namespaces.gate_document import gate_to_document
-from gateway.namespaces.group import Group, Login, Visibility
+from gateway.namespaces.group import Group, Login
+from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_group_path, parse_upstream_name
 from gateway.settings.tables import Settings
 

@@ -29,6 +29,14 @@ class Concern(StrEnum):
 
     GROUP = "group"
     """The key is the path of the group, which may have been created or deleted."""
+    PROJECT = "project"
+    """The key is the path of the project, which may have been created or deleted."""
+    USER = "user"
+    """The key is the id of the user, who may have been changed or deleted; the name of a new one is announced too."""
+    MEMBER = "member"
+    """The key is the id of the user whose memberships changed."""
+    CREDENTIAL = "credential"
+    """The key is the hash of the secret of a token or a job that was made, changed or deleted."""
 
 
 async def announce(connection: AsyncConnection, concern: Concern, key: str, kept: int = KEPT) -> None:

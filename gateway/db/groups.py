@@ -9,25 +9,19 @@ from sqlalchemy import Row, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
-from gateway.db import schema
+from gateway.db import paths, schema
 from gateway.db.changes import Concern, announce
-from gateway.namespaces.errors import GroupExists
+from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.gate_document import gate_from_document, gate_to_document
-from gateway.namespaces.group import (
-    HUB,
-    Group,
-    Visibility,
-    check_creation,
-    check_deletion,
-    check_update,
-    new_group,
-    unknown_group,
-)
+from gateway.namespaces.group import HUB, Group, check_creation, check_deletion, check_update, new_group, unknown_group
+from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.paths import parent_path
+
+NAMED_INSIDE = 100
+"""Nodes below a group that are looked up to name some of them in a refusal."""
 
 
 async def prepare(connection: AsyncConnection, now: datetime) -> None:
@@ -42,16 +36,16 @@ async def prepare(connection: AsyncConnection, now: datetime) -> None:
 async def create(connection: AsyncConnection, path: str, now: datetime) -> Group:
     """Store a private group with its dependency proxy on; `update` changes it further.
 
-    Raises PathInvalid, GroupExists, and ParentUnknown.
+    Raises PathInvalid, PathTaken, ParentUnknown.
     """
     group = new_group(path, now)
     above = parent_path(path)
     check_creation(group, await find(connection, above) if above else None)
+    if taken := await paths.find(connection, path):
+        raise PathTaken(path, taken.key.kind)
     values = {**_columns(group), "path": path, "created_at": now}
-    try:
-        row = (await connection.execute(insert_into(schema.groups).values(values).returning(schema.groups))).one()
-    except IntegrityError as error:
-        raise GroupExists(f"group {path!r} exists already: choose another path, or update it") from error
+    row = (await connection.execute(insert_into(schema.groups).values(values).returning(schema.groups))).one()
+    await paths.take(connection, path, NodeKey(NodeKind.GROUP, row.id))
     await announce(connection, Concern.GROUP, path)
     return _group(row)
 
@@ -86,10 +80,10 @@ async def update(connection: AsyncConnection, group: Group) -> None:
 async def delete(connection: AsyncConnection, path: str) -> Group:
     """Delete a group and return it. Raises GroupUnknown, GroupNotEmpty."""
     group = await get(connection, path)
-    below = schema.groups.c.path.startswith(f"{path}/", autoescape=True)
-    inside = await connection.scalars(select(schema.groups.c.path).where(below).order_by(schema.groups.c.path))
-    check_deletion(group, inside.all())
+    inside = await paths.find_inside(connection, path, NAMED_INSIDE)
+    check_deletion(group, [place.path for place in inside])
     await connection.execute(delete_from(schema.groups).where(schema.groups.c.id == group.id))
+    await paths.release(connection, NodeKey(NodeKind.GROUP, group.id))
     await announce(connection, Concern.GROUP, path)
     return group
 

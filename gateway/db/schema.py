@@ -8,11 +8,13 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    ForeignKey,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 from sqlalchemy.types import TypeDecorator
@@ -31,9 +33,14 @@ class Moment(TypeDecorator[datetime]):
         return value and value.replace(tzinfo=value.tzinfo or UTC)
 
 
+PathText = String(255).with_variant(String(255, collation="C"), "postgresql")
+"""Type of names and paths, compared byte by byte on both databases, so that an index serves prefixes."""
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
@@ -45,7 +52,7 @@ groups = Table(
     "groups",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("path", String(255), nullable=False, unique=True),
+    Column("path", PathText, nullable=False, unique=True),
     Column("visibility", String(8), nullable=False),
     Column("proxy_enabled", Boolean, nullable=False),
     Column("anonymous_pull", Boolean, nullable=False),
@@ -58,6 +65,129 @@ groups = Table(
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("NOT anonymous_pull OR visibility = 'public'", name="anonymous_pull"),
     CheckConstraint("(upstream_username IS NULL) = (upstream_password_sealed IS NULL)", name="upstream_login"),
+    sqlite_autoincrement=True,
+)
+
+# Every node of the tree by its path, which no other node has; users' namespaces are named like their users.
+paths = Table(
+    "paths",
+    metadata,
+    Column("path", PathText, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("node_id", Integer, nullable=False),
+    CheckConstraint("kind IN ('user', 'group', 'project')", name="kind"),
+    UniqueConstraint("kind", "node_id"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", PathText, nullable=False, unique=True),
+    Column("email", PathText, unique=True),
+    Column("admin", Boolean, nullable=False),
+    Column("external", Boolean, nullable=False),
+    Column("blocked", Boolean, nullable=False),
+    Column("password_hash", String),
+    Column("password_changed_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# `path` is the full, lower-case one, below a group or a user's namespace.
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("path", PathText, nullable=False, unique=True),
+    Column("visibility", String(8), nullable=False),
+    Column("registry", String(8), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("created_by", Integer, ForeignKey("users.id", ondelete="SET NULL")),
+    CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
+    CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="registry"),
+    sqlite_autoincrement=True,
+)
+
+# A membership is of a group or of a project.
+members = Table(
+    "members",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE")),
+    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE")),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("role", Integer, nullable=False),
+    Column("expires_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    CheckConstraint("(group_id IS NULL) <> (project_id IS NULL)", name="one_node"),
+    UniqueConstraint("group_id", "user_id"),
+    UniqueConstraint("project_id", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+# Tokens rest as SHA-256 in hex; `scopes` are words with spaces between them. Revoked ones are kept, so that whoever
+# presents one is told so.
+personal_tokens = Table(
+    "personal_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", String(255), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("scopes", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+    sqlite_autoincrement=True,
+)
+
+deploy_tokens = Table(
+    "deploy_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    Column("name", String(255), nullable=False),
+    Column("username", String(255), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("scopes", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("last_used_at", Moment),
+    CheckConstraint("(group_id IS NULL) <> (project_id IS NULL)", name="one_node"),
+    sqlite_autoincrement=True,
+)
+
+# `deploy_hash` is of a second secret made for the job, which stands for the deploy token.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("deploy_token_id", Integer, ForeignKey("deploy_tokens.id", ondelete="SET NULL")),
+    Column("deploy_hash", String(64), unique=True),
+    Column("ref", String),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("last_used_at", Moment),
+    sqlite_autoincrement=True,
+)
+
+# Projects, and groups with everything below them, whose jobs may pull from a project.
+job_allowances = Table(
+    "job_allowances",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("allowed_project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE")),
+    Column("allowed_group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE")),
+    CheckConstraint("(allowed_group_id IS NULL) <> (allowed_project_id IS NULL)", name="one_node"),
     sqlite_autoincrement=True,
 )
 

@@ -13,8 +13,12 @@ class UpstreamNameInvalid(TreeError):
     """The text cannot be the name of an upstream."""
 
 
-class GroupExists(TreeError):
-    """A group with this path exists already."""
+class PathTaken(TreeError):
+    """Another node of the tree has this path; users, groups and projects share theirs."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        """`kind`: that of the node that has the path."""
+        super().__init__(f"{kind} {path!r} exists already: choose another path, or update it")
 
 
 class GroupUnknown(TreeError):

@@ -3,25 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
 from cache.policy.gate import Gate
 from gateway import known_registries
 from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected, ParentUnknown
+from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
 
 HUB = "hub"
 """Path of the group that a new installation is given."""
 
 DEFAULT_UPSTREAM = known_registries.DOCKER_HUB
-
-
-class Visibility(StrEnum):
-    """Audience of a node of the tree: everybody, everybody with a login, members."""
-
-    PUBLIC = "public"
-    INTERNAL = "internal"
-    PRIVATE = "private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,7 @@ def check_update(old: Group, new: Group) -> None:
 
 
 def check_deletion(group: Group, inside: Sequence[str]) -> None:
-    """Check that a group may be deleted. `inside`: the paths of all groups below it. Raises GroupNotEmpty."""
+    """Check that a group may be deleted. `inside`: paths of nodes below it. Raises GroupNotEmpty."""
     if inside:
         raise GroupNotEmpty(f"group {group.path!r} holds {_enumerate(inside)}: delete what is inside it first")
 

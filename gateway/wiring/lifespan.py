@@ -23,7 +23,7 @@ from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import record_arrival
 from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
-from cache.runtime.locks import Role
+from cache.runtime.locks import ProcessRole
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
@@ -163,7 +163,7 @@ async def _open_evictor(
     """Open the evictor, and sweep the cache while it is open."""
     maintenance = CacheMaintenance(folder.index, records.usage)
     evictor = open_evictor(settings, maintenance, events)
-    sweeper = Sweeper(evictor, Role(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
+    sweeper = Sweeper(evictor, ProcessRole(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
     try:
         sweeper.start()
         try:
@@ -231,7 +231,7 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
     quarantine = Quarantine(folder.quarantine)
     inspector = Inspector(maintenance, FilesystemStore(folder.blobs, quarantine), quarantine)
     tasks = Tasks()
-    scrub = Scrub(maintenance, usage, inspector, Role(folder.lock("scrub")), rate, repair, services.events)
+    scrub = Scrub(maintenance, usage, inspector, ProcessRole(folder.lock("scrub")), rate, repair, services.events)
     scrub.start()
     try:
         yield

@@ -14,7 +14,8 @@ from cache.upstream.errors import Corrupt, Unavailable
 from cache.values import Origin
 from gateway.keys.sealing import Sealer
 from gateway.keys.upstream_login import seal_login
-from gateway.namespaces.group import Group, Login, Visibility
+from gateway.namespaces.group import Group, Login
+from gateway.namespaces.node import Visibility
 from gateway.upstreams import Upstream, Upstreams, open_accounts
 from tests.parts.images import Images
 from tests.parts.liar import Liar

@@ -15,7 +15,7 @@ import pytest
 
 from cache.retention import scrub
 from cache.retention.scrub import RECHECK_SECONDS, Finding, Inspector, ReadLimiter, Scrub
-from cache.runtime.locks import Role
+from cache.runtime.locks import ProcessRole
 from cache.values import Damage
 from tests.cache.keeper import Keeper
 from tests.cache.samples import ANONYMOUS, APP, manifest_of, open_descriptors
@@ -172,7 +172,7 @@ async def test_the_scrub_finds_what_was_unchecked_longest_first_and_checks_nothi
         if len(found) == 2:
             both.set()
 
-    role = Role(keeper.folder / "scrub.lock")
+    role = ProcessRole(keeper.folder / "scrub.lock")
     looking = Scrub(keeper.maintenance, keeper.usage, inspector, role, 0, note)
     looking.start()
     assert await asyncio.to_thread(both.wait, 10)

@@ -26,7 +26,7 @@ from cache.retention import sweep
 from cache.retention.eviction import EvictionLimits
 from cache.retention.sweep import Evictor, Sweeper, SweepTimings, prefixes
 from cache.runtime.disk import DiskSpace
-from cache.runtime.locks import Role
+from cache.runtime.locks import ProcessRole
 from cache.sqlite import DatabaseUnusable
 from cache.values import BlobInfo, Link, TagPointer
 from tests.cache.keeper import Keeper
@@ -462,10 +462,10 @@ async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_end
             looks.append(self._name)
             seen.set()
 
-    first, second = (Sweeper(keeper.evictor, Role(role), Looks(name)) for name in ("first", "second"))
+    first, second = (Sweeper(keeper.evictor, ProcessRole(role), Looks(name)) for name in ("first", "second"))
     first.start()
     assert await asyncio.to_thread(seen.wait, 10)
-    assert not Role(role).take()
+    assert not ProcessRole(role).take()
     seen.clear()
     first.close()
     second.start()
@@ -486,7 +486,7 @@ async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper) -> Non
             return super().sweep(stopped)
 
     evictor = keeper.evicting(EvictionLimits(10 * SIZE), Unreliable)
-    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), timings=SweepTimings(interval=0.01))
+    sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=SweepTimings(interval=0.01))
     sweeper.start()
     assert await asyncio.to_thread(looked.wait, 10)
     sweeper.close()
@@ -510,7 +510,7 @@ async def test_chores_are_done_now_and_then_whatever_fails(keeper: Keeper, fails
 
     evictor = keeper.evicting(EvictionLimits(10 * SIZE), Failing if fails == "sweep" else Evictor)
     timings = SweepTimings(interval=0.01, chores=0.1)
-    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), chores=chores, timings=timings)
+    sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), chores=chores, timings=timings)
     began = time.monotonic()
     sweeper.start()
     assert await asyncio.to_thread(often.wait, 10)
@@ -523,7 +523,7 @@ async def test_records_that_nothing_needs_are_deleted_now_and_then(keeper: Keepe
     admin = CacheAdmin(keeper.folder / "cache.db")
     assert admin.images() == [(ANONYMOUS, APP)]
     timings = SweepTimings(interval=0.01, chores=0.02)
-    sweeper = Sweeper(keeper.evictor, Role(keeper.folder / "sweep.lock"), timings=timings)
+    sweeper = Sweeper(keeper.evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
     async with asyncio.timeout(20):
         while admin.images():  # noqa: ASYNC110  the thread of the sweep changes it
@@ -547,7 +547,7 @@ async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:
 
     evictor = keeper.evicting(EvictionLimits(10 * SIZE), Pressed)
     timings = SweepTimings(pressed_interval=0.02, first_folders=0.1)
-    sweeper = Sweeper(evictor, Role(keeper.folder / "sweep.lock"), timings=timings)
+    sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
     assert await asyncio.to_thread(many.wait, 10)
     sweeper.close()

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 from cache.runtime.disk import disk_space, sync_folder
-from cache.runtime.locks import Role, byte_is_locked, locked, open_lock_file, try_lock, try_lock_byte
+from cache.runtime.locks import ProcessRole, byte_is_locked, locked, open_lock_file, try_lock, try_lock_byte
 
 
 def test_one_open_file_holds_the_exclusive_lock(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_waiter_gets_the_lock_when_it_is_released(tmp_path: Path) -> None:
 
 
 def test_a_role_has_one_holder_until_it_leaves(tmp_path: Path) -> None:
-    one, other = Role(tmp_path / "lock"), Role(tmp_path / "lock")
+    one, other = ProcessRole(tmp_path / "lock"), ProcessRole(tmp_path / "lock")
     assert one.take()
     assert one.take()
     assert not other.take()

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.auth.permissions import Action, Decision, DependencyProxyTarget, decide
 from gateway.auth.principal import ANONYMOUS
-from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.group import Group
+from gateway.namespaces.node import Visibility
 
 GROUP = Group(
     id=1,

@@ -22,7 +22,7 @@ from cache.index import sql
 from cache.sqlite import Watcher, alone, newest_revision
 from gateway.db import engine, groups, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
-from gateway.namespaces.errors import GroupExists
+from gateway.namespaces.errors import PathTaken
 from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -125,7 +125,7 @@ async def test_opening_makes_no_database(tmp_path: Path) -> None:
 
 
 async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(GroupExists):
+    with pytest.raises(PathTaken):
         await create(database, "a", "b", "a")
     assert await paths(database) == []
 
@@ -240,7 +240,9 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         await groups.create(connection, "ci", NOW)
     before = groups_of(path)
     with closing(sqlite3.connect(path)) as file, file:
-        file.execute("DROP TABLE changes")
+        newer = ("paths", "job_allowances", "jobs", "deploy_tokens", "personal_tokens", "members", "projects", "users")
+        for table in ("changes", *newer):
+            file.execute(f"DROP TABLE {table}")
         file.execute("UPDATE alembic_version SET version_num = '0002'")
     migrate(path)
     assert groups_of(path) == before

@@ -18,16 +18,17 @@ from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login, seal_login
 from gateway.namespaces.errors import (
     AnonymousPullRefused,
-    GroupExists,
     GroupNotEmpty,
     GroupUnknown,
     LoginIncomplete,
     LoginMisdirected,
     ParentUnknown,
     PathInvalid,
+    PathTaken,
     TreeError,
 )
-from gateway.namespaces.group import Group, Login, Visibility
+from gateway.namespaces.group import Group, Login
+from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -76,7 +77,7 @@ async def test_groups_are_listed_after_the_ones_above_them(database: Database) -
 @pytest.mark.parametrize(
     ("path", "error", "reason"),
     [
-        ("a", GroupExists, "group 'a' exists already: choose another path, or update it"),
+        ("a", PathTaken, "group 'a' exists already: choose another path, or update it"),
         ("x/y", ParentUnknown, "group 'x/y' needs the group 'x' above it: create that first"),
         ("A", PathInvalid, "has capitals"),
     ],

@@ -20,8 +20,9 @@ from gateway.db import groups
 from gateway.db.changes import Concern, announce
 from gateway.db.engine import Database, migrate
 from gateway.directory.directory import Directory
-from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.group import Group
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
+from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")

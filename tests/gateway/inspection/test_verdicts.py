@@ -15,8 +15,9 @@ from cache.oci.names import Tag
 from cache.policy.gate import CooldownAction, Gate, Pin
 from cache.proxy.gated import GatedImage, GatedRepository
 from gateway.inspection.verdicts import GateState, GateVerdict, explain_gate
-from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation
+from gateway.namespaces.node import Visibility
 from tests.cache.proxy.bench import TTL, Bench
 from tests.cache.proxy.test_gated import image, index_over
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON

@@ -7,8 +7,9 @@ import pytest
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.namespaces.group import Group, Visibility
+from gateway.namespaces.group import Group
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, locate, locate_below
+from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")

@@ -1,0 +1,61 @@
+"""Nodes of the tree: users' namespaces, groups and projects, each with a path that no other node has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class NodeKind(StrEnum):
+    """Kind of a node; users and groups share their paths."""
+
+    USER = "user"
+    GROUP = "group"
+    PROJECT = "project"
+
+
+class Visibility(StrEnum):
+    """Audience of a node of the tree: everybody, everybody with a login, members."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    PRIVATE = "private"
+
+    @property
+    def openness(self) -> int:
+        """Rank of the audience: the larger, the more people belong to it."""
+        return _OPENNESS[self]
+
+
+_OPENNESS = {Visibility.PRIVATE: 0, Visibility.INTERNAL: 1, Visibility.PUBLIC: 2}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NodeKey:
+    """Identity of a node, which a move keeps and no later node of its kind is given."""
+
+    kind: NodeKind
+    id: int
+
+    def __str__(self) -> str:
+        """The text `KIND:ID`."""
+        return f"{self.kind}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "NodeKey":
+        """Read the text `KIND:ID`. Raises ValueError."""
+        kind, _, number = text.partition(":")
+        return cls(NodeKind(kind), int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class PathEntry:
+    """A node at its path, as the paths of the tree are looked up: nothing but who stands where."""
+
+    path: str
+    key: NodeKey
+
+
+def prefixes_of(path: str) -> Sequence[str]:
+    """List the paths of all nodes that may stand on the way to a path, itself included, from the top down."""
+    parts = path.split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
