@@ -1344,6 +1344,13 @@ THREATS = [
         Disarm("cache/upstream/transport.py", 'until = getattr(_thread, "deadline", None)', "return timeout"),
     ),
     Threat(
+        "flood of informational responses",
+        "An upstream sends 100,000 informational responses (103) at once, and nothing else has its turn for seconds.",
+        "The eleventh informational response to a request is refused, and its connection closed.",
+        ("tests/cache/upstream/test_informational.py",),
+        Disarm("cache/upstream/kept_connections.py", "if count > INFORMATIONAL_LIMIT:", "if False:"),
+    ),
+    Threat(
         "secrets that show",
         "A password or token appears in a log, an error, a file of the data folder or a page.",
         "Errors and logs name hosts and users only; stored passwords are encrypted; a whole run is searched.",

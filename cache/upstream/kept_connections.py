@@ -28,6 +28,9 @@ CREDENTIAL, CLAIM, _ANEW = "credential", "claim", "anew"
 """Extensions of a request: whose credential its connection may carry; how to end its claim to an idle connection;
 whether a kept connection has failed it."""
 
+INFORMATIONAL_LIMIT = 10
+"""Informational responses (1xx) to one request. Each takes the library 50 us, and nothing else has its turn then."""
+
 _BODILESS = (204, 304)
 _BROKEN = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 
@@ -104,6 +107,12 @@ class _Connection:
             return True
         return resting and not request.extensions.get(_ANEW) and self._usable()
 
+    def _step(self, name: str, _: object) -> None:
+        """Called by the library at each step of the first request. Where the connection is a tunnel through a proxy,
+        the object that reads the response is made in the middle of that."""
+        if name.endswith("receive_response_headers.started"):
+            limit_informational(_http11(self._inner))
+
     def _note_head(self, response: httpcore2.Response) -> bool:
         """Note what the response's head says; whether its end is stated in one way alone (RFC 9112, section 6.3)."""
         self._bodiless = self._bodiless or response.status in _BODILESS
@@ -145,6 +154,7 @@ class KeptConnection(_Connection, httpcore2.ConnectionInterface):
         """Connect without sending the request. Raises what the library raises, AttributeError for a proxy."""
         stream = self._inner._connect(request)
         self._inner._connection = httpcore2.HTTP11Connection(request.url.origin, stream)
+        limit_informational(self._inner._connection)
         self._rested_at = time.monotonic()
         self._used = self._resting = True
         self._keeping.idle()
@@ -157,6 +167,8 @@ class KeptConnection(_Connection, httpcore2.ConnectionInterface):
         if not begun:
             self._inner.close()
             raise httpcore2.ConnectionNotAvailable
+        if not kept:
+            request.extensions["trace"] = self._step
         try:
             response = self._inner.handle_request(request)
         except _BROKEN as error:
@@ -190,6 +202,8 @@ class AsyncKeptConnection(_Connection, httpcore2.AsyncConnectionInterface):
         if not self._begin(request):
             await self._inner.aclose()
             raise httpcore2.ConnectionNotAvailable
+        if not kept:
+            request.extensions["trace"] = self._async_step
         try:
             response = await self._inner.handle_async_request(request)
         except _BROKEN as error:
@@ -202,6 +216,9 @@ class AsyncKeptConnection(_Connection, httpcore2.AsyncConnectionInterface):
         return httpcore2.Response(
             response.status, headers=response.headers, content=body, extensions=response.extensions
         )
+
+    async def _async_step(self, name: str, info: object) -> None:
+        self._step(name, info)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -248,6 +265,26 @@ class AsyncBody:
 
 
 # What the library and the system hold of a connection.
+
+
+def limit_informational(http11: Any) -> None:
+    """Let the library's object for HTTP/1.1 refuse a response that more informational ones precede than the limit."""
+    state, count = getattr(http11, "_h11_state", None), 0
+    if state is None or "next_event" in vars(state):
+        return
+    next_event = state.next_event
+
+    def counted() -> Any:
+        nonlocal count
+        event = next_event()
+        status = getattr(event, "status_code", None)  # that of a response, informational or not
+        if status is not None:
+            count = count + 1 if status < 200 else 0
+            if count > INFORMATIONAL_LIMIT:
+                raise httpcore2.RemoteProtocolError("too many informational responses")
+        return event
+
+    state.next_event = counted
 
 
 def is_silent(connection: Any) -> bool:
