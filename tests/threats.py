@@ -1996,6 +1996,93 @@ THREATS = [
             'components = path.split("/")',
         ),
     ),
+    Threat(
+        "forged token",
+        "A Bearer token is unsigned, or signed by another key or algorithm, which its header names (`alg`, `jwk`, `jku`, `kid`).",
+        "One algorithm is accepted, with keys of the server's own file; no other key that a header names is looked at.",
+        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
+        Disarm(
+            "gateway/auth/tokens.py",
+            "[ALGORITHM], _SIGNATURE_ALONE)",
+            '[ALGORITHM], {**_SIGNATURE_ALONE, "verify_signature": False})',
+        ),
+    ),
+    Threat(
+        "token with an unknown extension",
+        "A token holds an extension that restricts it (`crit`), and a server that does not know it ignores it.",
+        "A token with `crit` is refused, whatever it names, by this server and by the library that it uses.",
+        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
+    ),
+    Threat(
+        "token of another service",
+        "A token that was issued for another service, or by another server, opens repositories here.",
+        "Issuer and audience are compared, each with one value.",
+        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
+        Disarm("gateway/auth/tokens.py", 'if claims["iss"] != ISSUER or claims["aud"] != SERVICE:', "if False:"),
+    ),
+    Threat(
+        "token beyond its time",
+        "A token that leaked to a log is used for ever, or one is made that becomes valid later.",
+        "A token is valid for five minutes, and none before its time, but for 5 s.",
+        (
+            "tests/gateway/auth/test_tokens.py::test_a_token_is_verified_as_it_was_issued_until_it_expires",
+            "tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",
+        ),
+        Disarm("gateway/auth/tokens.py", "if now >= expires_at:", "if False:"),
+    ),
+    Threat(
+        "another sealed text as refresh token",
+        "A text that the server sealed for another purpose is presented as a refresh token.",
+        "Each purpose seals with a context of its own, which must be the same to open the text.",
+        ("tests/gateway/auth/test_tokens.py::test_no_other_text_is_a_refresh_token",),
+        Disarm(
+            "gateway/keys/sealing.py",
+            "data[_NONCE_BYTES:], context.encode())",
+            'data[_NONCE_BYTES:], b"another context")',
+        ),
+    ),
+    Threat(
+        "keys of concurrent workers",
+        "Workers that start at the same time make a signing key each, and refuse each other's tokens.",
+        "The file is drafted and linked to its name: one succeeds, and all use its key.",
+        ("tests/gateway/keys/test_signing.py::test_sixteen_at_once_agree_on_one_key",),
+        Disarm("gateway/keys/signing.py", "os.link(new, file)", "os.replace(new, file)"),
+    ),
+    Threat(
+        "rotations at the same time",
+        "Two rotations read the same file, and the key of one is lost although it has signed.",
+        "A rotation holds a lock while it reads and replaces the file.",
+        ("tests/gateway/keys/test_signing.py::test_rotations_at_once_lose_no_key",),
+        Disarm("gateway/keys/signing.py", "with locked(keys_directory / LOCK_FILE):", "if True:"),
+    ),
+    Threat(
+        "guessed password",
+        "Somebody tries passwords of an account or from an address as fast as the server verifies them.",
+        "After five failures the account's logins are delayed, twice as long for each further one; attempts at the same "
+        "time count before they have failed.",
+        (
+            "tests/gateway/auth/test_login_delays.py::test_failures_delay_their_account_alone_and_attempts_at_once_count_before_they_fail",
+        ),
+        Disarm("gateway/auth/login_delays.py", "if longest > timedelta(0):", "if False:"),
+    ),
+    Threat(
+        "many logins",
+        "Many logins with passwords, each of which takes 20 ms of a core and 19 MiB, fill all cores and the memory.",
+        "At most as many verifications run as there are cores, and a bounded number wait; further ones are refused.",
+        ("tests/gateway/auth/test_passwords.py::test_no_more_verifications_run_or_wait_than_allowed",),
+        Disarm("gateway/auth/passwords.py", "if self._waiting >= self._queue_limit:", "if False:"),
+    ),
+    Threat(
+        "timing of unknown users",
+        "A login responds sooner for a name that no user has, which tells who has an account.",
+        "A password is verified for nobody too, against a hash that costs as much.",
+        ("tests/gateway/auth/test_passwords.py::test_nobody_has_a_password_and_costs_a_verification_all_the_same",),
+        Disarm(
+            "gateway/auth/passwords.py",
+            "        self._waiting += 1\n        try:",
+            "        if stored is None:\n            return False\n        self._waiting += 1\n        try:",
+        ),
+    ),
 ]
 
 

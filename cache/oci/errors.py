@@ -99,6 +99,15 @@ class Unauthorized(RegistryError):
     code, status, message = "UNAUTHORIZED", 401, "authentication required"
 
 
+class TooManyRequests(RegistryError):
+    """The client must wait before its next request; always sent with Retry-After."""
+
+    code, status, message = "TOOMANYREQUESTS", 429, "too many requests"
+
+    def __init__(self, detail: object = None, retry_after: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after)})
+
+
 class Unsupported(RegistryError):
     """The path or the repository does not support the operation."""
 

@@ -14,6 +14,7 @@ from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
 from gateway.cli import folder
 from gateway.cli import group as group_commands
+from gateway.cli import keys as keys_commands
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
 app.add_typer(cache_commands.app, name="cache")
+app.add_typer(keys_commands.app, name="keys")
 app.command("client-config")(with_session(client_config))
 app.command()(with_session(doctor))
 app.command()(with_session(quota))

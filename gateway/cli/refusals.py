@@ -10,6 +10,7 @@ import typer
 from cache.oci.errors import RegistryError
 from gateway.db.engine import DatabaseUnusable
 from gateway.keys.sealing import SealBroken
+from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.errors import AnonymousPullRefused, GroupUnknown, LoginMisdirected, TreeError
 from gateway.processes.errors import CannotStart
 from gateway.settings.load import SettingsError
@@ -35,7 +36,10 @@ def refusals() -> Iterator[None]:
     """Turn the errors that a person can act on into exit code 1, and a line on stderr for each problem."""
     try:
         yield
-    except (Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable, SealBroken, CannotStart) as error:
+    except (
+        *(Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable),
+        *(SealBroken, SigningKeysUnusable, CannotStart),
+    ) as error:
         remedy = _start_remedy(error) if isinstance(error, CannotStart) else REMEDIES.get(type(error))
         refuse(f"{error}: {remedy}" if remedy else str(error))
 

@@ -1,0 +1,86 @@
+"""Passwords: their hashes (argon2id, RFC 9106), and their verification in threads, a few at a time."""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from hmac import digest
+from secrets import token_bytes
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from cachetools import TTLCache
+
+from cache.oci.errors import TooManyRequests
+from gateway.namespaces.user import User
+
+MEMORY_KIB = 19 * 1024
+"""Memory of one verification; with 2 passes the recommendation of OWASP, about 20 ms of one core."""
+
+REMEMBERED_SECONDS = 60.0
+KEPT_SUCCESSES = 10_000
+QUEUE_LIMIT = 200
+"""Verifications that run or wait; more are refused, since each would wait for seconds."""
+
+_hasher = PasswordHasher(time_cost=2, memory_cost=MEMORY_KIB, parallelism=1)
+
+
+def hash_password(password: str) -> str:
+    """Hash a password as it is stored: argon2id in its encoded form, with its parameters and salt."""
+    return _hasher.hash(password.encode("utf-8", "surrogatepass"))
+
+
+def matches(password_hash: str, password: str) -> bool:
+    """Whether a password is the one that was hashed; as slow as hashing, for whatever password."""
+    try:
+        return _hasher.verify(password_hash, password.encode("utf-8", "surrogatepass"))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+class Passwords:
+    """Verifies passwords for one event loop, and remembers each success for a minute.
+
+    What is remembered holds the stored hash, so a changed password makes it useless, and no password can be read from
+    it. The caller checks whether the user is blocked, for each request.
+    """
+
+    def __init__(self, at_once: int | None = None, queue_limit: int = QUEUE_LIMIT) -> None:
+        """`at_once`: verifications at the same time; None: one for each core."""
+        self._threads = ThreadPoolExecutor(at_once or os.cpu_count() or 1, "password")
+        self._queue_limit = queue_limit
+        self._waiting = 0
+        self._key = token_bytes(32)
+        self._successes: TTLCache[bytes, bool] = TTLCache(KEPT_SUCCESSES, REMEMBERED_SECONDS)
+        self._nobody = hash_password(token_bytes(32).hex())
+
+    def close(self) -> None:
+        """End the threads; verifications that wait are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def remembers(self, user: User | None, password: str) -> bool:
+        """Whether this password of the user was verified within the last minute."""
+        return user is not None and user.password_hash is not None and self._mark(user, password) in self._successes
+
+    async def verify(self, user: User | None, password: str) -> bool:
+        """Whether the password is the user's; for nobody, and a user without a password, no, and just as slowly.
+
+        Raises TooManyRequests if too many verifications wait.
+        """
+        stored = user.password_hash if user is not None else None
+        if self._waiting >= self._queue_limit:
+            raise TooManyRequests("too many logins with a password at the same time: try again, or use a token")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            matched = await loop.run_in_executor(self._threads, matches, stored or self._nobody, password)
+        finally:
+            self._waiting -= 1
+        if user is None or stored is None or not matched:
+            return False
+        self._successes[self._mark(user, password)] = True
+        return True
+
+    def _mark(self, user: User, password: str) -> bytes:
+        """The mark of a success, which only this process can compute."""
+        text = f"{user.id} {user.password_hash} {password}"
+        return digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256")

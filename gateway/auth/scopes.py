@@ -1,0 +1,95 @@
+"""Scopes of the token protocol: `repository:NAME:ACTIONS`, as clients ask for them and as a token holds them; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cache.oci.errors import NameInvalid
+from cache.oci.names import RepositoryName
+
+REPOSITORY = "repository"
+ALL_ACTIONS = "*"
+ACTIONS = ("pull", "push", "delete")
+"""Actions that a token may hold, in the order in which they are written; `*` stands for all of them."""
+
+SCOPE_LIMIT = 100
+"""Repositories of one request for a token; more than any client asks for, and few enough to decide each."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedScope:
+    """What a client asks for one repository: the name as it spelled it, and the actions.
+
+    `everything`: it wrote `*`.
+    """
+
+    name: RepositoryName
+    actions: frozenset[str]
+    everything: bool = False
+
+
+def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[RequestedScope]:
+    """Read every `scope` of a request, each of which may hold several with blanks between them.
+
+    What means nothing here is dropped: other types, names that no repository has, unknown actions (distribution's token
+    specification: a server grants what it can). A host before the name, with a port that the specification does not
+    foresee, is dropped where it is one of `own_hosts`. Scopes of one name are joined; at most SCOPE_LIMIT are read.
+    """
+    hosts = frozenset(own_hosts)
+    found: dict[str, RequestedScope] = {}
+    for word in [word for text in texts for word in text.split()][: 2 * SCOPE_LIMIT]:
+        scope = _parse(word, hosts)
+        if scope is None:
+            continue
+        known = found.get(scope.name.text)
+        if known is not None:
+            scope = RequestedScope(scope.name, scope.actions | known.actions, scope.everything or known.everything)
+        elif len(found) == SCOPE_LIMIT:
+            break
+        found[scope.name.text] = scope
+    return list(found.values())
+
+
+def _parse(word: str, hosts: frozenset[str]) -> RequestedScope | None:
+    kind, _, rest = word.partition(":")
+    name, colon, actions = rest.rpartition(":")
+    if kind.partition("(")[0] != REPOSITORY or not colon:  # `repository(plugin)` is a repository of a class
+        return None
+    host, slash, below = name.partition("/")
+    if slash and host.lower() in hosts:
+        name = below
+    wanted = frozenset(actions.split(","))
+    everything = ALL_ACTIONS in wanted
+    known = frozenset(ACTIONS) if everything else wanted.intersection(ACTIONS)
+    try:
+        parsed = RepositoryName.parse(name)
+    except NameInvalid:
+        return None
+    return RequestedScope(parsed, known, everything) if known else None
+
+
+def scope_text(name: str, actions: Iterable[str]) -> str:
+    """The text of one scope, with its actions in the usual order."""
+    wanted = frozenset(actions)
+    return f"{REPOSITORY}:{name}:{','.join(action for action in ACTIONS if action in wanted)}"
+
+
+def access_document(granted: Mapping[str, frozenset[str]]) -> list[dict[str, object]]:
+    """The claim `access` of a token: what is granted, by canonical name; `*` too where that is everything."""
+    return [
+        {
+            "type": REPOSITORY,
+            "name": name,
+            "actions": [action for action in (*ACTIONS, ALL_ACTIONS) if action in actions],
+        }
+        for name, actions in granted.items()
+    ]
+
+
+def granted_actions(document: Sequence[Mapping[str, object]]) -> dict[str, frozenset[str]]:
+    """What a claim `access` grants, by canonical name, without `*`. Raises ValueError, TypeError, KeyError."""
+    granted: dict[str, frozenset[str]] = {}
+    for entry in document:
+        name, actions = entry["name"], entry["actions"]
+        if entry["type"] == REPOSITORY and isinstance(name, str) and isinstance(actions, list):
+            granted[name] = granted.get(name, frozenset()) | frozenset(map(str, actions)).intersection(ACTIONS)
+    return granted

@@ -1,0 +1,180 @@
+"""Tokens of this server: short-lived signed Bearer tokens, and the refresh tokens by which clients get more of them.
+
+A Bearer token is a JWT (RFC 7519) whose only rights are an upper bound; it names the credential behind it, which is
+looked up again with each request. One algorithm is accepted, with keys of the server's own file; what a header says of
+keys (`jwk`, `jku`, `x5u`, `x5c`) is not read, and an extension that must be understood (`crit`) refuses the token.
+
+A refresh token is sealed, so it holds no state here: it stands for a credential as long as that is valid.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from secrets import token_urlsafe
+from typing import Any
+
+import jwt
+from jwt.types import Options
+
+from gateway.auth.principal import AccessList
+from gateway.auth.scopes import access_document, granted_actions
+from gateway.keys.sealing import SealBroken, Sealer
+from gateway.keys.signing import ALGORITHM, TOKEN_LIFETIME, SigningKeys
+from gateway.namespaces.credentials import CredentialKind, CredentialRef
+
+ISSUER = SERVICE = "registry-gateway"
+"""Issuer of the tokens, and the name of the one service that they are for."""
+
+SERVICES = frozenset({SERVICE, "container_registry", "dependency_proxy"})
+"""Names that clients may use for the service: its own, and those by which GitLab's two are known."""
+
+CLOCK_SKEW = timedelta(seconds=5)
+"""Time by which the clock of the process that issued a token may be ahead."""
+
+TOKEN_LIMIT = 8 * 1024
+_REFRESH_CONTEXT = "refresh token"
+
+
+class TokenRefused(Exception):
+    """A token is not accepted; the text states why for the log, and clients are told nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """The credential that a token stands for. `password_changed_at`: of the password that was verified, else None."""
+
+    ref: CredentialRef
+    password_changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A verified Bearer token. `backing`: None for nobody's."""
+
+    backing: Backing | None
+    access: AccessList
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A new Bearer token, as its response describes it."""
+
+    text: str
+    issued_at: datetime
+    lifetime: timedelta = TOKEN_LIFETIME
+
+
+class TokenService:
+    """Issues and verifies the tokens of this server."""
+
+    def __init__(self, keys: SigningKeys, sealer: Sealer) -> None:
+        self._keys = keys
+        self._sealer = sealer
+
+    def issue(
+        self, backing: Backing | None, subject: str, granted: Mapping[str, frozenset[str]], now: datetime
+    ) -> IssuedToken:
+        """Issue a Bearer token with these actions by canonical name. `subject`: a name for logs.
+
+        Raises SigningKeysUnusable.
+        """
+        key = self._keys.current(now)
+        issued = int(now.timestamp())
+        claims: dict[str, object] = {
+            "iss": ISSUER,
+            "aud": SERVICE,
+            "sub": subject,
+            "iat": issued,
+            "nbf": issued,
+            "exp": issued + int(TOKEN_LIFETIME.total_seconds()),
+            "jti": token_urlsafe(12),
+            "access": access_document(granted),
+        }
+        if backing is not None:
+            claims["backing"] = _backing_document(backing)
+        text = jwt.encode(claims, key.private, ALGORITHM, {"kid": key.id})
+        return IssuedToken(text, datetime.fromtimestamp(issued, UTC))
+
+    def verify(self, text: str, now: datetime) -> Bearer:
+        """Verify a Bearer token. Raises TokenRefused, SigningKeysUnusable."""
+        claims = self._signed_claims(text, now)
+        try:
+            if claims["iss"] != ISSUER or claims["aud"] != SERVICE:
+                raise TokenRefused("a token of another issuer or for another service")
+            expires_at = datetime.fromtimestamp(_number(claims["exp"]), UTC)
+            begins = max(_number(claims["nbf"]), _number(claims["iat"]))
+            if now >= expires_at:
+                raise TokenRefused("a token that has expired")
+            if now + CLOCK_SKEW < datetime.fromtimestamp(begins, UTC):
+                raise TokenRefused("a token of the future")
+            backing = _parse_backing(claims["backing"]) if "backing" in claims else None
+            return Bearer(backing, AccessList(granted_actions(claims["access"]), expires_at))
+        except (KeyError, ValueError, TypeError, OverflowError, OSError) as error:
+            raise TokenRefused("a token whose claims are not those of this server") from error
+
+    def issue_refresh(self, backing: Backing) -> str:
+        """A refresh token, which is valid as long as the credential that it stands for. Raises SealBroken."""
+        return self._sealer.seal(json.dumps(_backing_document(backing)), _REFRESH_CONTEXT)
+
+    def open_refresh(self, text: str) -> Backing:
+        """The credential that a refresh token stands for. Raises TokenRefused."""
+        try:
+            return _parse_backing(json.loads(self._sealer.open(text, _REFRESH_CONTEXT)))
+        except (SealBroken, ValueError, KeyError, TypeError) as error:
+            raise TokenRefused("a refresh token that this server did not issue") from error
+
+    def _signed_claims(self, text: str, now: datetime) -> dict[str, Any]:
+        """The claims of a token that one of our keys signed. Raises TokenRefused, SigningKeysUnusable."""
+        if len(text) > TOKEN_LIMIT:
+            raise TokenRefused("a token that is too long")
+        try:
+            header = jwt.get_unverified_header(text)
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise TokenRefused("a text that is no token") from error
+        if header.get("alg") != ALGORITHM or "crit" in header:
+            raise TokenRefused("a token with another algorithm, or with an extension that is not understood")
+        key_id = header.get("kid")
+        key = self._keys.find(key_id, now) if isinstance(key_id, str) else None
+        if key is None:
+            raise TokenRefused("a token of an unknown key")
+        try:
+            claims: dict[str, Any] = jwt.decode(text, key.public, [ALGORITHM], _SIGNATURE_ALONE)
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise TokenRefused("a token with a wrong signature") from error
+        return claims
+
+
+_SIGNATURE_ALONE: Options = {
+    "verify_signature": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+"""The claims are compared with the time of the request, which the library does not take."""
+
+
+def _backing_document(backing: Backing) -> dict[str, object]:
+    document: dict[str, object] = {"ref": str(backing.ref)}
+    if backing.password_changed_at is not None:
+        document["password"] = backing.password_changed_at.isoformat()
+    return document
+
+
+def _parse_backing(document: Mapping[str, Any]) -> Backing:
+    """Read a document. Raises ValueError, KeyError, TypeError."""
+    ref = CredentialRef.parse(document["ref"])
+    changed = datetime.fromisoformat(document["password"]) if "password" in document else None
+    if (ref.kind is CredentialKind.PASSWORD) != (changed is not None):
+        raise ValueError("a password without the time of its last change")
+    return Backing(ref, changed)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return value

@@ -1,0 +1,90 @@
+"""Passwords: hashes, remembered successes, unknown users, and the bound of verifications at a time."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from cache.oci.errors import TooManyRequests
+from gateway.auth import passwords as module
+from gateway.auth.passwords import Passwords, hash_password, matches
+from gateway.namespaces.user import User
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HASH = hash_password("right")
+ALICE = User(1, "alice", None, False, False, False, HASH, NOW, NOW)
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    opened = Passwords(2)
+    yield opened
+    opened.close()
+
+
+def test_a_hash_is_argon2id_and_matches_its_password_alone() -> None:
+    assert HASH.startswith("$argon2id$")
+    assert matches(HASH, "right")
+    assert not matches(HASH, "wrong")
+    assert not matches("no hash", "right")
+    assert matches(hash_password("pä\udcffss"), "pä\udcffss")
+
+
+async def test_a_success_is_remembered_until_the_password_changes(passwords: Passwords) -> None:
+    assert not passwords.remembers(ALICE, "right")
+    assert await passwords.verify(ALICE, "right")
+    assert passwords.remembers(ALICE, "right")
+    assert not passwords.remembers(ALICE, "wrong")
+    assert not passwords.remembers(replace(ALICE, id=2), "right")
+    assert not passwords.remembers(replace(ALICE, password_hash=hash_password("right")), "right")
+    assert not passwords.remembers(replace(ALICE, password_hash=None), "right")
+
+
+async def test_a_failure_is_not_remembered(passwords: Passwords) -> None:
+    assert not await passwords.verify(ALICE, "wrong")
+    assert not passwords.remembers(ALICE, "wrong")
+
+
+@pytest.mark.parametrize("user", [None, replace(ALICE, password_hash=None)])
+async def test_nobody_has_a_password_and_costs_a_verification_all_the_same(
+    passwords: Passwords, user: User | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    monkeypatch.setattr(module, "matches", lambda stored, password: verified.append(stored) or True)
+    assert not await passwords.verify(user, "right")
+    assert len(verified) == 1
+    assert verified[0].startswith(HASH[: HASH.index("p=")])
+    assert not passwords.remembers(user, "right")
+
+
+async def test_no_more_verifications_run_or_wait_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    passwords, release, running = Passwords(2, queue_limit=4), threading.Event(), []
+    lock = threading.Lock()
+    most = 0
+
+    def wait(stored: str, password: str) -> bool:
+        nonlocal most
+        with lock:
+            running.append(password)
+            most = max(most, len(running))
+        release.wait(30)
+        with lock:
+            running.pop()
+        return True
+
+    monkeypatch.setattr(module, "matches", wait)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            begun = [tasks.create_task(passwords.verify(ALICE, "right")) for _ in range(4)]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyRequests):
+                await passwords.verify(ALICE, "right")
+            release.set()
+        assert [task.result() for task in begun] == [True] * 4
+        assert most <= 2
+        assert await passwords.verify(ALICE, "right")
+    finally:
+        passwords.close()
