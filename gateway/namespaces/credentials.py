@@ -113,7 +113,15 @@ class Job:
     last_used_at: datetime | None = None
 
 
-Credential = PersonalToken | DeployToken | Job
+@dataclass(frozen=True, slots=True)
+class JobDeployToken:
+    """Deploy token as a job presents it: by a secret made for the job, which ends with either of them."""
+
+    job: Job
+    token: DeployToken
+
+
+Credential = PersonalToken | DeployToken | Job | JobDeployToken
 """A stored credential with a secret of its own."""
 
 JOB_USERNAME = "gitlab-ci-token"

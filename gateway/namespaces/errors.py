@@ -43,3 +43,23 @@ class LoginIncomplete(TreeError):
 
 class LoginMisdirected(TreeError):
     """An upstream login would be sent to another upstream than the one it was given for."""
+
+
+class ExpiryInvalid(TreeError):
+    """The text is not a time at which something can expire, or the time is not allowed."""
+
+
+class CredentialInvalid(TreeError):
+    """A token or job cannot be made with these properties."""
+
+
+class CredentialUnknown(TreeError):
+    """No token or job has this id."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        """`kind`: in words."""
+        super().__init__(f"there is no {kind} {number}")
+
+
+class JobRefused(TreeError):
+    """The user may not start a job in this project."""

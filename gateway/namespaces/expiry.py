@@ -1,0 +1,52 @@
+"""Expiry: the time at which a token, a job or a membership ends, as people write it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from gateway.namespaces.errors import ExpiryInvalid
+from gateway.settings.units import parse_duration
+
+FORMS = "a date such as 2030-01-31, a time such as 2030-01-31T18:00:00Z, or a duration such as 12h 30d"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(_DATE.pattern + r"T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})")
+
+
+def parse_expiry(text: str, now: datetime) -> datetime:
+    """Read a date, a time with its zone, or a duration from now. Raises ExpiryInvalid, also for what is not later
+    than now.
+
+    A date means the beginning of that day in UTC, as in GitLab: on the day itself it has expired.
+    """
+    expires_at = _parse(text, now)
+    if expires_at <= now:
+        raise ExpiryInvalid(f"{text!r} is not in the future: use a later time")
+    return expires_at
+
+
+def check_lifetime(expires_at: datetime, longest: timedelta | None, now: datetime, what: str) -> None:
+    """Check that something expires in the future and soon enough.
+
+    `longest`: None where it may last for ever. `what`: in words. Raises ExpiryInvalid.
+    """
+    if expires_at <= now:
+        raise ExpiryInvalid(f"{what} cannot expire at {format_moment(expires_at)}, which is not in the future")
+    if longest is not None and expires_at > now + longest:
+        raise ExpiryInvalid(
+            f"{what} cannot last until {format_moment(expires_at)}: the latest expiry is {format_moment(now + longest)}"
+        )
+
+
+def format_moment(moment: datetime) -> str:
+    """Write a time for people: `2030-01-31 18:00:00 UTC`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _parse(text: str, now: datetime) -> datetime:
+    try:
+        if _DATE.fullmatch(text):
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text).astimezone(UTC)
+        return now + parse_duration(text)
+    except (ValueError, OverflowError):
+        raise ExpiryInvalid(f"{text!r} is not a time: use {FORMS}") from None
