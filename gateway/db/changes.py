@@ -36,7 +36,8 @@ class Concern(StrEnum):
     MEMBER = "member"
     """The key is the id of the user whose memberships changed."""
     CREDENTIAL = "credential"
-    """The key is the hash of the secret of a token or a job that was made, changed or deleted."""
+    """The key is of a token or a job that was made, changed or deleted: the hash of its secret in one row, and in
+    another its identity, `KIND:ID`."""
 
 
 async def announce(connection: AsyncConnection, concern: Concern, key: str, kept: int = KEPT) -> None:

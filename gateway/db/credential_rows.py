@@ -1,0 +1,46 @@
+"""Columns that personal tokens, deploy tokens and jobs share, the announcement of their changes, and old rows' end."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Table, delete, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db.changes import Concern, announce
+from gateway.namespaces.credentials import CredentialRef, Scope
+
+KEPT_AFTER_END = timedelta(days=365)
+"""How long an ended token or job is kept, so that whoever presents it is told how it ended."""
+
+LOOKED_AT = 100
+"""Rows, the oldest first, of which those that ended long ago are deleted when another one is created."""
+
+
+def scopes_to_text(scopes: Collection[Scope]) -> str:
+    """Write scopes as a column holds them."""
+    return " ".join(scope for scope in Scope if scope in scopes)
+
+
+def scopes_from_text(text: str) -> frozenset[Scope]:
+    """The scopes that `scopes_to_text` wrote."""
+    return frozenset(map(Scope, text.split()))
+
+
+async def announce_credential(connection: AsyncConnection, ref: CredentialRef, secret_hash: str) -> None:
+    """Announce a change of a credential by both of its keys, since memories hold it by either."""
+    await announce(connection, Concern.CREDENTIAL, secret_hash)
+    await announce(connection, Concern.CREDENTIAL, str(ref))
+
+
+async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column[Any]], now: datetime) -> None:
+    """Delete old rows that ended long ago, so that the table does not grow without end; a bounded number at a time.
+
+    `ends`: the columns of which the earliest time is the end. Nothing is announced: what memories hold of these rows is
+    refused as well.
+    """
+    rows = select(table.c.id, *ends).where(or_(*(end.is_not(None) for end in ends)))
+    oldest = (await connection.execute(rows.order_by(table.c.id).limit(LOOKED_AT))).all()
+    ended = [number for number, *times in oldest if min(filter(None, times)) < now - KEPT_AFTER_END]
+    if ended:
+        await connection.execute(delete(table).where(table.c.id.in_(ended)))

@@ -1,0 +1,85 @@
+"""Queries of personal access tokens; only hashes of their secrets are stored."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db.credential_rows import announce_credential, prune, scopes_from_text, scopes_to_text
+from gateway.db.schema import personal_tokens
+from gateway.namespaces.credentials import PersonalToken
+from gateway.namespaces.errors import CredentialUnknown
+
+_ENDS = (personal_tokens.c.expires_at, personal_tokens.c.revoked_at)
+
+
+async def create(connection: AsyncConnection, token: PersonalToken, secret_hash: str) -> PersonalToken:
+    """Store a new token and return it with its id; deletes tokens that ended long ago."""
+    await prune(connection, personal_tokens, _ENDS, token.created_at)
+    values = {
+        "user_id": token.user_id,
+        "name": token.name,
+        "hash": secret_hash,
+        "scopes": scopes_to_text(token.scopes),
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+    }
+    row = insert(personal_tokens).values(values).returning(personal_tokens.c.id)
+    stored = replace(token, id=(await connection.execute(row)).scalar_one())
+    await announce_credential(connection, stored.ref, secret_hash)
+    return stored
+
+
+async def find(connection: AsyncConnection, token_id: int) -> PersonalToken | None:
+    return await _find(connection, personal_tokens.c.id == token_id)
+
+
+async def find_by_hash(connection: AsyncConnection, secret_hash: str) -> PersonalToken | None:
+    return await _find(connection, personal_tokens.c.hash == secret_hash)
+
+
+async def get(connection: AsyncConnection, token_id: int) -> PersonalToken:
+    """Get the token of an id. Raises CredentialUnknown."""
+    token = await find(connection, token_id)
+    if token is None:
+        raise CredentialUnknown("personal access token", token_id)
+    return token
+
+
+async def list_all(connection: AsyncConnection, user_id: int | None = None) -> list[PersonalToken]:
+    """List the tokens of a user, or of all users, in the order in which they were made; also those that ended."""
+    rows = select(personal_tokens).order_by(personal_tokens.c.id)
+    if user_id is not None:
+        rows = rows.where(personal_tokens.c.user_id == user_id)
+    return [_token(row) for row in await connection.execute(rows)]
+
+
+async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> PersonalToken:
+    """End a token and return it; one that was revoked before keeps its time. Raises CredentialUnknown."""
+    token = await get(connection, token_id)
+    if token.revoked_at is not None:
+        return token
+    change = update(personal_tokens).where(personal_tokens.c.id == token_id).values(revoked_at=now)
+    secret_hash = (await connection.execute(change.returning(personal_tokens.c.hash))).scalar_one()
+    await announce_credential(connection, token.ref, secret_hash)
+    return replace(token, revoked_at=now)
+
+
+async def _find(connection: AsyncConnection, condition: ColumnElement[bool]) -> PersonalToken | None:
+    row = (await connection.execute(select(personal_tokens).where(condition))).first()
+    return _token(row) if row else None
+
+
+def _token(row: Row[Any]) -> PersonalToken:
+    return PersonalToken(
+        row.id,
+        row.user_id,
+        row.name,
+        scopes_from_text(row.scopes),
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        row.last_used_at,
+    )
