@@ -194,6 +194,9 @@ class Settings(Table):
     port: Port = Field(default=8080, description="The port to listen on; 0 takes any free one.")
     data: RequiredPath = Field(default=Path("./registry-data"), description="The folder of databases, cache and keys.")
     external_url: ExternalUrl = Field(default="", description="The URL clients use; empty: http://HOST:PORT as bound.")
+    registry_url: ExternalUrl = Field(
+        default="", description="The registry's own URL where it differs from external_url; empty: it does not."
+    )
     workers: Workers = Field(default=0, description="The number of processes that serve; 0: one per core.")
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
@@ -254,7 +257,10 @@ class Settings(Table):
     def _names_are_unique(
         cls, hosts: tuple[VirtualHostSettings, ...], info: ValidationInfo
     ) -> tuple[VirtualHostSettings, ...]:
-        taken = {(urlsplit(info.data.get("external_url", "")).hostname or "").lower(): "is the host of external_url"}
+        taken = {
+            (urlsplit(info.data.get(setting, "")).hostname or "").lower(): f"is the host of {setting}"
+            for setting in ("registry_url", "external_url")
+        }
         for host in hosts:
             if host.name in taken:
                 raise PydanticCustomError("rule", "{name} " + taken[host.name], {"name": json.dumps(host.name)})

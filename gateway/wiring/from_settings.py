@@ -122,7 +122,7 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
 def on_loopback(settings: Settings, urls: Iterable[str]) -> bool:
     """Whether this server, which has no other URLs, is reached on loopback alone."""
     names = [virtual.name for virtual in settings.virtual_host]
-    return on_loopback_alone([*_bind_hosts(settings), *names], urls)
+    return on_loopback_alone([*_bind_hosts(settings), *names], [*urls, *_registry_urls(settings)])
 
 
 def own_hosts(settings: Settings, urls: Iterable[str]) -> Callable[[str], bool] | None:
@@ -133,8 +133,13 @@ def own_hosts(settings: Settings, urls: Iterable[str]) -> Callable[[str], bool] 
     """
     if not all(map(is_loopback, _bind_hosts(settings))):
         return None
-    names = {urlsplit(url).hostname for url in urls} | {virtual.name for virtual in settings.virtual_host}
+    named = [*urls, *_registry_urls(settings)]
+    names = {urlsplit(url).hostname for url in named} | {virtual.name for virtual in settings.virtual_host}
     return lambda host: host in names or is_loopback(host)
+
+
+def _registry_urls(settings: Settings) -> list[str]:
+    return [settings.registry_url] if settings.registry_url else []
 
 
 def _bind_hosts(settings: Settings) -> list[str]:

@@ -172,7 +172,7 @@ def test_a_host_that_is_not_configured_changes_nothing_and_never_comes_back(
     assert MIRROR.upper() not in f"{upper.headers}{upper.body!r}"
 
 
-@pytest.mark.parametrize("place", ["listener.host", "listener.external_url", "external_url"])
+@pytest.mark.parametrize("place", ["listener.host", "listener.external_url", "external_url", "registry_url"])
 def test_one_address_beyond_this_machine_closes_what_is_open_to_strangers(
     place: str, hub: Hub, published: Publish, long_lived: LongLived
 ) -> None:
@@ -184,7 +184,7 @@ def test_one_address_beyond_this_machine_closes_what_is_open_to_strangers(
     elif place == "listener.external_url":
         own |= {"external_url": "https://docker.example.com"}
     else:
-        config |= {"external_url": "https://registry.example.com"}
+        config |= {place: "https://registry.example.com"}
     server = long_lived(config | {"listener": [own]})
     assert "allow_open_proxy" in server.log_text()
     for url, headers in (

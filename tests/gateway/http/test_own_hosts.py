@@ -48,9 +48,15 @@ async def test_a_loopback_server_refuses_every_other_name_on_every_path(host: st
     assert await statuses(tmp_path, host, ["http://127.0.0.1:8080"]) == [421] * len(PATHS)
 
 
-@pytest.mark.parametrize("host", ["registry.example", "Registry.Example:443", "docker.example:80", "mirror.example"])
+@pytest.mark.parametrize(
+    "host", ["registry.example", "Registry.Example:443", "docker.example:80", "mirror.example", "images.example"]
+)
 async def test_names_in_the_settings_are_its_own_at_every_address(host: str, tmp_path: Path) -> None:
-    configured = {"listener": [ListenerSettings(port=1)], "virtual_host": [VirtualHostSettings(name="mirror.example")]}
+    configured = {
+        "listener": [ListenerSettings(port=1)],
+        "virtual_host": [VirtualHostSettings(name="mirror.example")],
+        "registry_url": "https://images.example",
+    }
     assert 421 not in await statuses(tmp_path, host, URLS, configured)
     assert set(await statuses(tmp_path, "evil.example", URLS, configured)) == {421}
 

@@ -531,6 +531,7 @@ def test_arrays_of_tables_are_read_from_file_and_environment_and_shown(config: P
         ("[[virtual_host]]\nname = 'a:1'", 'virtual_host[1].name = "a:1" ({source}): must be a host name'),
         ("[[virtual_host]]\nname = 'a'\n[[virtual_host]]\nname = 'A'", '"a" is listed twice'),
         ("external_url = 'http://a:1'\n[[virtual_host]]\nname = 'a'", '"a" is the host of external_url'),
+        ("registry_url = 'http://a:1'\n[[virtual_host]]\nname = 'a'", '"a" is the host of registry_url'),
     ],
 )
 def test_what_is_wrong_inside_an_array_of_tables_is_named(config: Path, text: str, problem: str) -> None:
