@@ -38,8 +38,8 @@ def failure_document(error: UpstreamError) -> dict[str, Any] | None:
             return {"kind": "rate limited", "reason": reason, "retry_after": seconds}
         case Unstorable(reason=reason):
             return {"kind": "unstorable", "reason": reason}
-        case Unavailable(reason=reason):
-            return {"kind": "unavailable", "reason": reason}
+        case Unavailable(reason=reason, retry_after=seconds):
+            return {"kind": "unavailable", "reason": reason, "retry_after": seconds}
         case _:
             return None
 
@@ -55,4 +55,4 @@ def failure_from(document: dict[str, Any]) -> UpstreamError:
         case "unstorable":
             return Unstorable(reason)
         case _:
-            return Unavailable(reason)
+            return Unavailable(reason, document.get("retry_after"))

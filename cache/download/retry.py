@@ -9,7 +9,7 @@ import structlog
 from cache.download.errors import abandoned
 from cache.download.limits import DownloadLimits
 from cache.runtime.failpoints import failpoint
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Fault, Rest
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class RetryBudget:
         after = replace(self, have=max(have, self.have), used=used + 1)
         if used >= len(limits.retry_pauses):
             return None
-        requested = (error.retry_after or 0) if isinstance(error, RateLimited) else 0
+        requested = (error.retry_after or 0) if isinstance(error, RateLimited | Unavailable) else 0
         return max(limits.retry_pauses[used], min(requested, limits.longest_retry_pause)), after
 
 

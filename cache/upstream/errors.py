@@ -37,7 +37,8 @@ class UpstreamOutage(UpstreamError):
 class Unavailable(UpstreamOutage):
     """No usable response: refused, timed out, TLS, DNS, 5xx, or a token service that issues no tokens.
 
-    `retry_after`: seconds in which no request will be sent; None if that is not known.
+    `retry_after`: seconds in which no request will be sent, or in which the upstream wants none; None if that is not
+    known.
     """
 
     def __init__(self, reason: str, retry_after: int | None = None) -> None:

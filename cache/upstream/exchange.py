@@ -15,7 +15,7 @@ import structlog
 
 from cache.oci.media_types import essence
 from cache.runtime.throttle import LogThrottle
-from cache.upstream.allowance import RequestKind, parse_stated_limit, stated_delay
+from cache.upstream.allowance import RequestKind, parse_stated_limit, retry_after, stated_delay
 from cache.upstream.egress import OWN_HEADERS, Egress, Response
 from cache.upstream.errors import (
     AccessDenied,
@@ -156,7 +156,7 @@ class Exchange:
                 raise RateLimited(self._quota.reason(), heard.delay)
             case Meaning.NOTHING:
                 raise NoStatement(f"{spoke} responded with {status}, but not as a registry does")
-        raise Unavailable(f"{spoke} responded with {status}")
+        raise Unavailable(f"{spoke} responded with {status}", retry_after(heard.response.headers))
 
     def _authorized(self, request: RegistryRequest) -> Flow[Heard]:
         """Send a request, and again with a new token if that may change a refusal."""
@@ -202,7 +202,8 @@ class Exchange:
                 ping = yield from self._pinged(wide)
         host, status = self._source.origin.netloc, ping.status_code
         if status == 429 or status >= 500:
-            raise Unavailable(f"{host} refuses access, and responded with {status} when its /v2/ was requested")
+            reason = f"{host} refuses access, and responded with {status} when its /v2/ was requested"
+            raise Unavailable(reason, retry_after(ping.headers))
         if status in _REFUSED:
             self.tokens.note_password(authorization, accepted=False)
             error = CredentialRefused(

@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit
 
 from cache.oci.document import OFF_LOOP_BYTES, parse_document
 from cache.oci.media_types import essence
-from cache.upstream.allowance import stated_delay
+from cache.upstream.allowance import retry_after, stated_delay
 from cache.upstream.egress import OWN_HEADERS, Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, NoStatement, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
@@ -328,7 +328,7 @@ class Tokens:
             return AccessDenied(f"token service {host} issues no token without a login{said}")
         whom = f" to user {credential.username}" if credential else ""
         reason = f"token service {host} responded with {status}{whom}{said}"
-        return CredentialRefused(reason) if status in (401, 403) else Unavailable(reason)
+        return CredentialRefused(reason) if status in (401, 403) else Unavailable(reason, retry_after(response.headers))
 
     def _login(self) -> Flow[Credential | None]:
         if self._refused is None:

@@ -212,6 +212,8 @@ async def test_an_abort_ends_a_pause(rig: FlightsRig, liar: Liar) -> None:
     ("error", "pause"),
     [
         (Unavailable("x"), PAUSES[0]),
+        (Unavailable("x", 3), 3),
+        (Unavailable("x", 9999), LONGEST_PAUSE),
         (RateLimited("x"), PAUSES[0]),
         (RateLimited("x", 3), 3),
         (RateLimited("x", 9999), LONGEST_PAUSE),

@@ -178,7 +178,9 @@ async def test_another_worker_s_response_proves_the_right_of_its_own_image_alone
 # Failures.
 
 
-@pytest.mark.parametrize("error", [Unavailable("down"), RateLimited("slowly", 9), Corrupt("rubbish")])
+@pytest.mark.parametrize(
+    "error", [Unavailable("down"), Unavailable("down", 7), RateLimited("slowly", 9), Corrupt("rubbish")]
+)
 async def test_an_outage_is_shared(workers: Callable[..., FlightsRig], error: UpstreamError) -> None:
     one, two = workers(), workers()
     body, unused = ScriptedBody(responds=False), ScriptedBody()

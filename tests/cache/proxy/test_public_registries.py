@@ -159,6 +159,32 @@ async def test_an_outage_that_a_head_meets_is_no_reason_for_a_get(
     assert liar.requests.count(method="GET") == gets
 
 
+@pytest.mark.parametrize(
+    ("stated", "passed_on"), [(None, "5"), ("0", "1"), ("17", "17"), ("86400", "60"), ("soon", "5")]
+)
+async def test_the_retry_after_of_an_outage_is_passed_on_within_bounds(
+    stated: str | None, passed_on: str, opened: Open, liar: Liar
+) -> None:
+    liar.behave("/", lies.refused(503, "UNAVAILABLE", stated))
+    for pull in (
+        opened(liar).manifest(LATEST),
+        opened(liar, WEB).stat_manifest(LATEST),
+        opened(liar, OTHER).blob(BLOB),
+        opened(liar, RepositoryName("acme/listed")).tags(None),
+    ):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await pull
+        assert caught.value.headers["Retry-After"] == passed_on
+
+
+async def test_the_retry_after_of_a_token_service_s_outage_is_passed_on(opened: Open) -> None:
+    with Guarded("Bearer") as registry:
+        registry.front = lies.refused(503, "UNAVAILABLE", 17)
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await opened(registry).manifest(LATEST)
+        assert caught.value.headers["Retry-After"] == "17"
+
+
 async def test_the_head_of_a_registry_that_tells_the_truth_costs_no_get(opened: Open, liar: Liar) -> None:
     for _ in range(2):
         with pytest.raises(ManifestUnknown):

@@ -75,6 +75,8 @@ async def test_every_failure_of_the_upstream_becomes_one_of_ours(
         (AccessDenied("no"), unknown, None),
         (Corrupt("HTML"), UpstreamInvalid, None),
         (Unavailable("down"), UpstreamUnavailable, "5"),
+        (Unavailable("down", 17), UpstreamUnavailable, "17"),
+        (Unavailable("down", 86_400), UpstreamUnavailable, "60"),
         (RateLimited("slowly"), UpstreamUnavailable, "5"),
         (RateLimited("slowly", 0), UpstreamUnavailable, "1"),
         (RateLimited("slowly", 17), UpstreamUnavailable, "17"),
