@@ -900,7 +900,7 @@ THREATS = [
     ),
     Threat(
         "a registry without HEAD",
-        "A registry responds to no HEAD, and an image gets no blob that another one has; so it shows who has what.",
+        "A registry refuses every HEAD, and an image gets no blob that another one has; so it shows who has what.",
         "Where a HEAD proves no right, the content is fetched under the image's own name, as if nobody had it.",
         (
             "tests/cache/proxy/test_blobs.py"
@@ -912,8 +912,24 @@ THREATS = [
         ),
         Disarm(
             "cache/proxy/rights.py",
-            "if isinstance(error, RateLimited) and self._client.primary is self._client:",
+            "if isinstance(error, RateLimited | Unavailable) and self._client.primary is self._client:",
             "if self._client.primary is self._client:",
+        ),
+    ),
+    Threat(
+        "a proof during an outage",
+        "An upstream fails, or limits requests, and each proof of a right sends it a second request that fails as well.",
+        "A proof that meets an outage, a limit or silence is refused with 503; only one that says nothing is repeated.",
+        (
+            f"{PUBLIC}::test_an_outage_that_a_proof_meets_is_no_reason_for_a_get",
+            "tests/cache/proxy/test_blobs.py::test_an_outage_that_a_proof_of_a_blob_meets_is_no_reason_to_fetch_it",
+            "tests/cache/proxy/test_manifests.py"
+            "::test_an_outage_that_a_proof_of_a_manifest_meets_is_no_reason_to_fetch_it",
+        ),
+        Disarm(
+            "cache/proxy/rights.py",
+            "if isinstance(error, RateLimited | Unavailable) and self._client.primary is self._client:",
+            "if isinstance(error, RateLimited) and self._client.primary is self._client:",
         ),
     ),
     Threat(

@@ -14,9 +14,10 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
-- `proved_by`: a proof that failed is no verdict. Some registries serve content and respond to no HEAD, and a mirror may
-  have what the upstream lost. Then the content is fetched under this image's name, as if nobody had it: what a client
-  gets must not depend on what others have.
+- `proved_by`: a proof that was refused is no verdict. Some registries serve content and refuse every HEAD, and a mirror
+  may have what the upstream lost. Then the content is fetched under this image's name, as if nobody had it: what a
+  client gets must not depend on what others have. An outage, a limit, or a proof without a response is no reason to
+  fetch: the upstream is not to be asked again by a request that can only fail in the same way.
 - `record`, `record_arrival`: what an upstream's response to this image proved becomes links.
 - `revoke`: a refusal of a fresh token revokes the reference that was requested. Everything that the credential had
   proved for the image is revoked only if the image itself is refused (`revoke_if_refused`): a registry may refuse a
@@ -47,7 +48,7 @@ log = structlog.get_logger()
 log_throttle = LogThrottle()
 
 PROOF_SECONDS = 8.0
-"""Longest wait for the response to a HEAD that proves a right; what is left until clients give up is for a fetch."""
+"""Longest wait for the response to a HEAD that proves a right, and to the GET that may have to follow it."""
 
 
 class Rights:
@@ -110,12 +111,12 @@ class Rights:
 
     async def proved_by(self, proof: Awaitable[T]) -> T | None:
         """Await a proof of a right to content that others have; return its result, or None if it failed: then only a
-        fetch proves the right. Raises RateLimited, since a fetch would be refused as well; except where mirrors
-        remain."""
+        fetch proves the right. Raises RateLimited and Unavailable, since a fetch would meet the same; except where
+        mirrors remain."""
         try:
             return await proof
         except UpstreamError as error:
-            if isinstance(error, RateLimited) and self._client.primary is self._client:
+            if isinstance(error, RateLimited | Unavailable) and self._client.primary is self._client:
                 raise
             return None
 

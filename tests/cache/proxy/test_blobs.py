@@ -13,7 +13,17 @@ from cache.oci.errors import (
 from cache.oci.names import RepositoryName
 from cache.proxy import rights
 from cache.proxy.pull_through import PullTimings
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, Unavailable, UpstreamError
+from cache.repository import FoundBlob
+from cache.upstream.errors import (
+    AccessDenied,
+    Corrupt,
+    CredentialRefused,
+    NoStatement,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    UpstreamError,
+)
 from cache.values import Fault, Link, Source
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.proxy.bench import (
@@ -152,8 +162,11 @@ async def test_an_image_without_the_right_does_not_join_another_image_s_download
     assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
 
 
-NO_PROOFS = [Unavailable("405"), NotFound("404"), AccessDenied("403"), Corrupt("a page", Fault.HTML), None]
-"""What a HEAD of a blob meets at registries that serve blobs all the same; None: it is left without a response."""
+NO_PROOFS = [NotFound("404"), AccessDenied("403"), Corrupt("a page", Fault.HTML), NoStatement("a notice")]
+"""What a proof of a blob meets at registries that serve blobs all the same."""
+
+OUTAGES = [Unavailable("503"), CredentialRefused("401"), RateLimited("429"), None]
+"""What a proof of a blob meets that its fetch would meet as well; None: it is left without a response."""
 
 
 def refuse_proofs(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None) -> None:
@@ -166,7 +179,7 @@ def refuse_proofs(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: Upstre
 
 @pytest.mark.parametrize("failure", NO_PROOFS)
 async def test_what_another_image_has_is_fetched_as_if_nobody_had_it_where_no_head_proves_the_right(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError
 ) -> None:
     await bench.hold_blob()
     refuse_proofs(bench, monkeypatch, failure)
@@ -181,7 +194,7 @@ async def test_what_another_image_has_is_fetched_as_if_nobody_had_it_where_no_he
 
 @pytest.mark.parametrize("failure", NO_PROOFS)
 async def test_what_another_image_downloads_is_fetched_as_if_nobody_did_where_no_head_proves_the_right(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError
 ) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
     first = await bench.open(APP).blob(BLOB)
@@ -193,6 +206,32 @@ async def test_what_another_image_downloads_is_fetched_as_if_nobody_did_where_no
     assert await content(first) == CONTENT
     await bench.landed()
     assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+@pytest.mark.parametrize("failure", OUTAGES)
+@pytest.mark.parametrize("running", [False, True])
+async def test_an_outage_that_a_proof_of_a_blob_meets_is_no_reason_to_fetch_it(
+    running: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: UpstreamError | None
+) -> None:
+    body = bench.script.bodies[APP] = ScriptedBody(len(CONTENT))
+    first = await bench.open(APP).blob(BLOB)
+    if not running:
+        await finish(bench, body, first)
+    bench.script.take_calls()
+    refuse_proofs(bench, monkeypatch, failure)
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open(WEB).blob(BLOB)
+    assert "get blob" not in bench.script.take_calls()
+    if running:
+        await finish(bench, body, first)
+    assert not await bench.index.linked(Link(ANONYMOUS, WEB, BLOB))
+
+
+async def finish(bench: Bench, body: ScriptedBody, found: FoundBlob) -> None:
+    body.send(CONTENT)
+    body.end()
+    assert await content(found) == CONTENT
+    await bench.landed()
 
 
 @pytest.mark.parametrize("stated", [37, None])

@@ -13,7 +13,7 @@ from cache.oci.errors import (
 )
 from cache.oci.names import Tag
 from cache.proxy.pull_through import PullTimings
-from cache.upstream.errors import AccessDenied, Corrupt, NotFound, RateLimited, Unavailable, UpstreamError
+from cache.upstream.errors import AccessDenied, Corrupt, NoStatement, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Link, Outcome
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.proxy.bench import (
@@ -361,7 +361,18 @@ async def test_another_image_of_the_same_origin_proves_its_right_to_a_manifest_b
         assert bench.script.take_calls() == []
 
 
-@pytest.mark.parametrize("failure", [NotFound("404"), AccessDenied("403"), Unavailable("405")])
+@pytest.mark.parametrize("failure", [Unavailable("503"), RateLimited("429")])
+async def test_an_outage_that_a_proof_of_a_manifest_meets_is_no_reason_to_fetch_it(
+    bench: Bench, failure: UpstreamError
+) -> None:
+    await bench.hold_tag()
+    bench.script.failures["head", WEB] = failure
+    with pytest.raises(UpstreamUnavailable):
+        await bench.open(WEB).manifest(ONE.descriptor.digest)
+    assert bench.script.take_calls() == ["head"]
+
+
+@pytest.mark.parametrize("failure", [NotFound("404"), AccessDenied("403"), NoStatement("a page")])
 async def test_a_manifest_that_another_image_has_is_fetched_where_no_head_proves_the_right(
     bench: Bench, failure: UpstreamError
 ) -> None:

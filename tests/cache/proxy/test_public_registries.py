@@ -159,6 +159,22 @@ async def test_an_outage_that_a_head_meets_is_no_reason_for_a_get(
     assert liar.requests.count(method="GET") == gets
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503, None])
+async def test_an_outage_that_a_proof_meets_is_no_reason_for_a_get(
+    status: int | None, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    offer(liar)
+    await hold(bench, opened(liar, timings=QUICK))
+    liar.behave("/", lies.refused(status) if status else lies.stalled(-1), "HEAD")
+    gets = liar.requests.count(method="GET")
+    for pull in (opened(liar, WEB).blob(BLOB), opened(liar, OTHER).manifest(ONE.descriptor.digest)):
+        with pytest.raises(UpstreamUnavailable):
+            await pull
+    assert liar.requests.count(method="GET") == gets
+    liar.honest()
+    assert await blob_outcome(opened(liar)) is Outcome.HIT
+
+
 @pytest.mark.parametrize(
     ("stated", "passed_on"), [(None, "5"), ("0", "1"), ("17", "17"), ("86400", "60"), ("soon", "5")]
 )
