@@ -933,6 +933,16 @@ THREATS = [
         ),
     ),
     Threat(
+        "HEADs that are always refused",
+        "A registry refuses every HEAD, and each proof and each check of a tag costs two round trips for ever.",
+        "After three useless HEADs in a row a GET is sent at once, for ten minutes; then one HEAD is tried again.",
+        (
+            f"{PUBLIC}::test_heads_that_prove_nothing_again_and_again_are_left_out_for_a_while",
+            "tests/cache/upstream/test_useless_heads.py",
+        ),
+        Disarm("cache/upstream/useless_heads.py", "return 0 < record.until - now <= REMEMBERED", "return False"),
+    ),
+    Threat(
         "one refusal for a whole image",
         "A registry refuses one reference, by a policy for example, and everything cached of the image is lost.",
         "A refusal revokes its reference; the image is revoked only if its tags, or a tag that was good, are refused.",

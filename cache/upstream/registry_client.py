@@ -27,6 +27,7 @@ from cache.upstream.statements import Meaning, lacks_referrers
 from cache.upstream.tag_lists import TAG_LIST_LIMIT, read_tags
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of, root_of
+from cache.upstream.useless_heads import HeadKind, UselessHeads
 from cache.values import Fault, Part, ReferrersPage, Rest, Source, TagPage
 
 T = TypeVar("T")
@@ -53,13 +54,17 @@ class RegistryClient:
         quota: Quota | None = None,
         *,
         truthful_heads: bool = False,
+        heads: UselessHeads | None = None,
     ) -> None:
-        """`truthful_heads`: whether the registry refuses a HEAD of a manifest only where it refuses a GET."""
+        """`truthful_heads`: whether the registry refuses a HEAD of a manifest only where it refuses a GET. `heads`:
+        what is known of the registry's responses to HEAD, by default nothing yet."""
         self.source = source
         self.quota = quota or Quota(Ledger(), source)
         self._url = root_of(url)
         self._egress = egress.with_credential(source.credential)
         self._tokens = tokens
+        self._heads = heads or UselessHeads()
+        self._needs_checks = truthful_heads or self.quota.free_checks  # there a GET may cost what a HEAD does not
         self._exchange = Exchange(source, self._url, self._egress, tokens, self.quota, truthful_heads=truthful_heads)
 
     @property
@@ -89,11 +94,20 @@ class RegistryClient:
 
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
-        GET tells whether it exists."""
+        GET tells whether it exists. None at once where HEADs of this registry have proved nothing lately."""
+        if not self._needs_checks and self._heads.are_useless(HeadKind.MANIFEST):
+            return None
         request = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
         response = await carry_out(self._exchange.head(request), self._egress)
-        if response is None:
-            return None
+        target = self._target_of(response) if response is not None else None
+        if target is None:
+            self._heads.doubt((image, reference))
+        else:
+            self._heads.note_useful(HeadKind.MANIFEST)
+        return target
+
+    def _target_of(self, response: Response) -> Descriptor | None:
+        """The descriptor that a response to HEAD states; None if it does not state all of it."""
         media_type, size = essence(response.headers.get("content-type", "")), content_length(response)
         if not is_manifest(media_type) or not size:
             return None
@@ -109,7 +123,13 @@ class RegistryClient:
         """
         if held is None:
             self._egress.open_ahead(self._url)
-        return await carry_out(self._get_manifest(image, reference, held), self._egress)
+        found = False
+        try:
+            manifest = await carry_out(self._get_manifest(image, reference, held), self._egress)
+            found = True
+        finally:
+            self._heads.settle((image, reference), found=found)
+        return manifest
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         """Fetch the blob's size in bytes by HEAD or, where that proves nothing, by a GET of its first byte; None if the
@@ -117,16 +137,19 @@ class RegistryClient:
         return await carry_out(self._head_blob(image, digest), self._egress)
 
     def _head_blob(self, image: RepositoryName, digest: Digest) -> Flow[int | None]:
-        path = f"blobs/{digest}"
-        response = yield from self._exchange.head(self._request(RequestKind.CONTENT, image, "HEAD", path, {}))
-        if response is not None and not _is_page(response):
-            size = content_length(response)
+        path, useless = f"blobs/{digest}", self._heads.are_useless(HeadKind.BLOB)
+        if not useless:
+            response = yield from self._exchange.head(self._request(RequestKind.CONTENT, image, "HEAD", path, {}))
+            size = content_length(response) if response is not None and not _is_page(response) else None
             if size or (size == 0 and digest.holds_for(b"")):
+                self._heads.note_useful(HeadKind.BLOB)
                 return size
         first_byte = {"Range": "bytes=0-0"}
         response = yield from self._exchange.content(self._request(RequestKind.CONTENT, image, "GET", path, first_byte))
         yield Drop(response)
         self._refuse_page(response, digest)
+        if not useless and response.status_code in (200, 206):
+            self._heads.note_useless(HeadKind.BLOB)
         if response.status_code == 200:
             return content_length(response)
         if response.status_code != 206:

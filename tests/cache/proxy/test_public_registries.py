@@ -22,6 +22,7 @@ from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
+from cache.upstream.useless_heads import REMEMBERED, USELESS_AFTER, UselessHeads
 from cache.values import CredentialId, Outcome, PageStart, Source
 from tests.cache.proxy.bench import BLOB, CONTENT, MISS, ONE, TTL, TWO, Bench, content
 from tests.cache.samples import APP, LATEST, WEB
@@ -59,6 +60,7 @@ async def opened(bench: Bench) -> AsyncIterator[Open]:
         logins: Logins | None = None,
         worker: int = 0,
         timings: UpstreamTimings = UNHURRIED,
+        heads: UselessHeads | None = None,
     ) -> ProxiedRepository:
         user = credential()
         key = (upstream.url, user.username if user else "", worker)
@@ -66,7 +68,7 @@ async def opened(bench: Bench) -> AsyncIterator[Open]:
             origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True, timings=timings))
             source = Source(origin, CredentialId(key[1]))
             tokens = Tokens(origin, frozenset(), credential, logins=logins)
-            client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful)
+            client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful, heads=heads)
             clients[key] = client, egress
         return ProxiedRepository(bench.shared, clients[key][0], image)
 
@@ -173,6 +175,47 @@ async def test_an_outage_that_a_proof_meets_is_no_reason_for_a_get(
     assert liar.requests.count(method="GET") == gets
     liar.honest()
     assert await blob_outcome(opened(liar)) is Outcome.HIT
+
+
+@pytest.mark.parametrize("quirk", REFUSED_HEADS)
+async def test_heads_that_prove_nothing_again_and_again_are_left_out_for_a_while(
+    quirk: str, bench: Bench, opened: Open, liar: Liar
+) -> None:
+    now = [1000.0]
+    offer(liar)
+    heads = UselessHeads(lambda: now[0])
+    await hold(bench, opened(liar, heads=heads))
+    liar.behave("/", REFUSED_HEADS[quirk], "HEAD")
+
+    async def requests_of_a_pull(number: int) -> list[str]:
+        name = RepositoryName(f"acme/image{number}")
+        assert await blob_outcome(opened(liar, name)) is Outcome.MISS
+        assert outcome(await opened(liar, name).manifest(ONE.descriptor.digest)) is Outcome.MISS
+        return [request.method for request in liar.requests.select(path_contains=str(name))]
+
+    for number in range(USELESS_AFTER):
+        assert await requests_of_a_pull(number) == ["HEAD", "GET"] * 2
+    assert await requests_of_a_pull(10) == ["GET"] * 2
+    bench.clock.advance(TTL)
+    heads_sent = liar.requests.count(method="HEAD")
+    assert outcome(await opened(liar).manifest(LATEST)) is Outcome.REVALIDATED
+    assert liar.requests.count(method="HEAD") == heads_sent
+    now[0] += REMEMBERED
+    assert await requests_of_a_pull(11) == ["HEAD", "GET"] * 2
+    assert await requests_of_a_pull(12) == ["GET"] * 2
+    now[0] += REMEMBERED
+    liar.honest()
+    assert await requests_of_a_pull(13) == ["HEAD"] * 2
+    assert await requests_of_a_pull(14) == ["HEAD"] * 2
+
+
+async def test_a_head_that_may_cost_less_than_a_get_is_always_sent(opened: Open, liar: Liar) -> None:
+    offer(liar)
+    liar.behave("/manifests/", REFUSED_HEADS["405"], "HEAD")
+    for number in range(2 * USELESS_AFTER):
+        image = opened(liar, RepositoryName(f"acme/image{number}"), truthful=True)
+        assert (await image.stat_manifest(LATEST)).descriptor == ONE.descriptor
+    assert liar.requests.count(method="HEAD") == 2 * USELESS_AFTER
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""Useless HEADs: whether HEAD requests to a registry are worth their round trip; the decision is pure.
+
+Some registries refuse every HEAD of a blob or of a manifest, or say too little to it: public.ecr.aws responds 401
+(https://github.com/aws/containers-roadmap/issues/2671). Then each proof and each check would cost two round trips.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum
+
+USELESS_AFTER = 3
+"""Useless HEADs in a row after which no more are sent. Some registries refuse a HEAD only of what they have not yet
+imported (https://github.com/containerd/containerd/issues/4706)."""
+
+REMEMBERED = 600.0
+"""Seconds for which no HEAD is sent. The next one tells whether that goes on."""
+
+DOUBTS_KEPT = 100
+"""HEADs that said too little and whose GET is awaited; a client can name any number of images."""
+
+
+class HeadKind(Enum):
+    """Content that a HEAD is for."""
+
+    BLOB = "blob"
+    MANIFEST = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRecord:
+    """HEADs of one kind at one source. `useless`: those in a row that said too little. `until`: the moment before which
+    none is sent."""
+
+    useless: int = 0
+    until: float = 0.0
+
+
+UNTRIED = HeadRecord()
+
+
+def is_useless(record: HeadRecord, now: float) -> bool:
+    """Whether a GET is sent without a HEAD before it."""
+    return 0 < record.until - now <= REMEMBERED
+
+
+def after_useless(record: HeadRecord, now: float) -> HeadRecord:
+    """The record after a HEAD that said too little about content that a GET was then given."""
+    useless = min(record.useless + 1, USELESS_AFTER)
+    return HeadRecord(useless, now + REMEMBERED if useless == USELESS_AFTER else 0.0)
+
+
+class UselessHeads:
+    """Records of one source, for tasks and threads of one process. A HEAD that says enough resets its kind."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._records: dict[HeadKind, HeadRecord] = {}
+        self._doubts: OrderedDict[Hashable, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def are_useless(self, kind: HeadKind) -> bool:
+        return is_useless(self._records.get(kind, UNTRIED), self._clock())
+
+    def note_useful(self, kind: HeadKind) -> None:
+        """Note a HEAD that said enough."""
+        with self._lock:
+            self._records.pop(kind, None)
+
+    def note_useless(self, kind: HeadKind) -> None:
+        """Note a HEAD that said too little about content that a GET was then given."""
+        with self._lock:
+            self._records[kind] = after_useless(self._records.get(kind, UNTRIED), self._clock())
+
+    def doubt(self, key: Hashable) -> None:
+        """Note a HEAD of a manifest that said too little, until the GET that follows shows whether it was useless."""
+        with self._lock:
+            self._doubts[key] = None
+            while len(self._doubts) > DOUBTS_KEPT:
+                self._doubts.popitem(last=False)
+
+    def settle(self, key: Hashable, *, found: bool) -> None:
+        """Note the outcome of a GET of a manifest. `found`: whether it was given what the HEAD said too little about;
+        otherwise the HEAD may have been right."""
+        with self._lock:
+            doubted = key in self._doubts
+            self._doubts.pop(key, None)
+        if doubted and found:
+            self.note_useless(HeadKind.MANIFEST)
