@@ -1388,6 +1388,23 @@ THREATS = [
         ),
     ),
     Threat(
+        "files that nobody counts",
+        "On a full disk the rows of downloads cannot be written, and their files, which no image has, fill it further.",
+        "A stored file whose row the index refuses is deleted at once, unless the index has the blob already.",
+        (
+            "tests/cache/proxy/test_blobs.py::test_a_blob_whose_row_cannot_be_written_leaves_no_file",
+            "tests/cache/proxy/test_blobs.py::test_a_blob_that_another_has_recorded_stays_where_a_link_cannot_be_written",
+        ),
+        Disarm("cache/proxy/rights.py", "await asyncio.to_thread(store.delete, flight.digest, another)", "pass"),
+    ),
+    Threat(
+        "names that are not durable",
+        "A folder cannot be synced after a rename, and the file stays under its name, though nothing records it.",
+        "The file is given its old name back, which the download deletes.",
+        ("tests/cache/store/test_filesystem.py",),
+        Disarm("cache/store/filesystem.py", "os.replace(name, path)", "pass"),
+    ),
+    Threat(
         "damaged cache file",
         "A crash, a disk or a person cuts, empties or removes a file of the cache, and clients get incomplete content.",
         "A cached file counts only with the size recorded when it was verified; otherwise it is a miss.",
@@ -1407,7 +1424,7 @@ THREATS = [
         ),
         Disarm(
             "cache/download/flight_thread.py",
-            "if not (self._is_followed(descriptor) or self._is_right(descriptor)):",
+            "if not (self._progress.is_followed(descriptor) or self._is_right(descriptor)):",
             "if False:",
         ),
     ),

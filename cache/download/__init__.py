@@ -82,8 +82,9 @@ The kernel releases the lease with its process. What the next holder, which may 
     synced the folders                  the same; the blob now survives a power failure
     recorded the images in the index    finds blob and link, and needs no flight
 
-A file that was renamed and not recorded belongs to no image. The sweep of the cache deletes it after an hour, unless a
-download from the same or another source stores and records it first.
+A file that was renamed and not recorded belongs to no image. Where the index refuses the record, the process deletes
+the file. After a crash the sweep of the cache deletes it within two hours, unless a download from the same or another
+source stores and records it first.
 
 Takeover and resume
 -------------------

@@ -301,7 +301,7 @@ class Flights:
         return place.is_held and not flight.aborted
 
     async def _record(self, flight: Flight) -> None:
-        """Record what was stored. A failure is logged and costs one more request some day; readers do not notice."""
+        """Record what was stored. A failure is logged and costs one more download some day; readers do not notice."""
         failpoint("flight.committed")
         try:
             await self._record_stored(flight)

@@ -128,7 +128,7 @@ class FlightThread:
             if not isinstance(stored, LocalBlob):
                 return False
             descriptor = stored.fileno()
-            if not (self._is_followed(descriptor) or self._is_right(descriptor)):
+            if not (self._progress.is_followed(descriptor) or self._is_right(descriptor)):
                 log.error("blob_damaged", digest=str(digest), damage=Damage.DIGEST.value)
                 store.set_aside(digest, lambda: not self._has_name(os.fstat(descriptor)))
                 return False
@@ -136,12 +136,6 @@ class FlightThread:
         self._progress.report(FlightState.VERIFIED)
         self._progress.report(FlightState.COMMITTED)
         return True
-
-    def _is_followed(self, descriptor: int) -> bool:
-        """Whether an open file is the verified spool that this flight follows, with all of its bytes."""
-        file, found = self._progress.file, os.fstat(descriptor)
-        followed = file is not None and (file.inode, file.size) == (found.st_ino, found.st_size)
-        return followed and self._progress.verified
 
     def _is_right(self, descriptor: int) -> bool:
         """Whether the bytes of an open file have the digest. Raises Unavailable after `abort`."""
@@ -190,7 +184,7 @@ class FlightThread:
 
     def _is_committed(self) -> bool:
         """Whether the verified spool that this flight follows has the blob's name."""
-        return self._names(self._is_followed)
+        return self._names(self._progress.is_followed)
 
     def _has_name(self, file: os.stat_result) -> bool:
         """Whether a file has the blob's name."""

@@ -93,6 +93,11 @@ class Progress:
             self.file = file
         return self.file
 
+    def is_followed(self, descriptor: int) -> bool:
+        """Whether an open file is the verified spool that this download follows, with all of its bytes."""
+        file, found = self.file, os.fstat(descriptor)
+        return self.verified and file is not None and (file.inode, file.size) == (found.st_ino, found.st_size)
+
     def report(self, state: FlightState, error: UpstreamError | None = None) -> None:
         """Enter a state. FAILED is final; and a verified download stays so: it only could not be stored."""
         if self.state is FlightState.FAILED:

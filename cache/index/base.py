@@ -71,6 +71,9 @@ class Sizes(Protocol):
     async def find_size(self, digest: Digest) -> int | None:
         """Find the size in bytes of a blob that is, or was, cached; None if it is unknown."""
 
+    async def recorded_size(self, digest: Digest) -> int | None:
+        """Read the size of a blob that has a row now, whatever is in memory; None, also for the memory, without one."""
+
     async def drop(self, digest: Digest, unless: Callable[[], bool]) -> None:
         """Delete the row and links of a digest, unless `unless` returns True. It is called in a thread, at a moment at
         which no other process can record anything."""

@@ -164,12 +164,15 @@ class SqlIndex:
         # The size of a digest never changes, so this memory is right even if the row was deleted.
         if (held := self._sizes.get(digest)) is not None:
             return held
-        found = await self._read(
-            lambda connection: connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest))),
-            ("size", digest),
-        )
+        found = await self._read(lambda connection: _select_size(connection, digest), ("size", digest))
         if found is not None:
             self._sizes[digest] = found
+        return found
+
+    async def recorded_size(self, digest: Digest) -> int | None:
+        found = await self._read(lambda connection: _select_size(connection, digest))
+        if found is None:
+            self._forget_size(digest)
         return found
 
     async def drop(self, digest: Digest, unless: Callable[[], bool]) -> None:
@@ -367,6 +370,10 @@ def _select_pointer(connection: Connection, source: Source, image: RepositoryNam
 def to_pointer(row: Row[Any], source: Source, image: RepositoryName, tag: Tag) -> TagPointer:
     target = Descriptor(row.media_type, Digest.parse(row.digest), row.size)
     return TagPointer(source, image, tag, target, datetime.fromtimestamp(row.checked_at, UTC))
+
+
+def _select_size(connection: Connection, digest: Digest) -> int | None:
+    return connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
 
 
 def _select_link(connection: Connection, link: Link) -> bool:

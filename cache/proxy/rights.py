@@ -26,18 +26,19 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from cache.download.flight import Flight
-from cache.index.base import Fact, Index
+from cache.index.base import Fact, FullIndex, Index
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
+from cache.store.base import BlobStore, LocalBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NoStatement, NotFound, RateLimited, Unavailable, UpstreamError
@@ -186,7 +187,26 @@ class Rights:
             await self._client.primary.get_manifest(self._image, tag)
 
 
-async def record_arrival(index: Index, flight: Flight) -> None:
-    """Record a committed download: the bytes are cached, and all images whose right was proved have a link."""
+async def record_arrival(index: FullIndex, store: BlobStore, flight: Flight) -> None:
+    """Record a committed download: the bytes are cached, and all images whose right was proved have a link.
+
+    If that fails, as on a full disk, and nobody else has recorded the blob, its file is deleted: no request can find
+    it. Raises what the index raises.
+    """
     links = [Link(flight.source, image, flight.digest) for image in flight.images if flight.allows(image)]
-    await index.record(BlobInfo(flight.digest, flight.written), *links)
+    try:
+        await index.record(BlobInfo(flight.digest, flight.written), *links)
+    except Exception:
+        if await index.recorded_size(flight.digest) is None:
+            another = partial(_is_of_another, store, flight)
+            await asyncio.to_thread(store.delete, flight.digest, another)
+        raise
+
+
+def _is_of_another(store: BlobStore, flight: Flight) -> bool:
+    """Whether the file that has the blob's name is not the one that this download has stored."""
+    stored = store.open(flight.digest)
+    if stored is None:
+        return True
+    with closing(stored):
+        return not isinstance(stored, LocalBlob) or not flight.is_followed(stored.fileno())

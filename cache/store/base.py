@@ -66,10 +66,12 @@ class BlobStore(Protocol):
         """Open a blob; None where the store does not have it."""
 
     def adopt(self, path: Path, digest: Digest) -> None:
-        """Take over a local file that was verified and is durable; durable under its name when this returns."""
+        """Take over a local file that was verified and is durable; durable under its name when this returns. Raises
+        OSError; the file then has its old name."""
 
-    def delete(self, digest: Digest) -> None:
-        """Delete a blob; no error where it is missing. Readers that have it open are unaffected."""
+    def delete(self, digest: Digest, unless: Callable[[], bool] = lambda: False) -> None:
+        """Delete a blob, unless `unless` returns True, as for `set_aside`; no error where it is missing. Readers that
+        have it open are unaffected. Raises OSError."""
 
     def set_aside(self, digest: Digest, unless: Callable[[], bool]) -> bool:
         """Take the name away from a damaged file, unless `unless` returns True: it is called at a moment at which no

@@ -110,13 +110,21 @@ class FilesystemStore:
     def adopt(self, path: Path, digest: Digest) -> None:
         target = blob_path(self._root, digest)
         target.parent.mkdir(parents=True, exist_ok=True)
+        adopted = os.stat(path)
         with locked_folder(target.parent):
             os.replace(path, target)
-        for folder in (target.parent, target.parent.parent):
-            sync_folder(folder)
+        try:
+            for folder in (target.parent, target.parent.parent):
+                sync_folder(folder)
+        except OSError:
+            _give_back(target, path, adopted)
+            raise
 
-    def delete(self, digest: Digest) -> None:
-        blob_path(self._root, digest).unlink(missing_ok=True)
+    def delete(self, digest: Digest, unless: Callable[[], bool] = lambda: False) -> None:
+        path = blob_path(self._root, digest)
+        with suppress(FileNotFoundError), locked_folder(path.parent):
+            if not unless():
+                path.unlink()
 
     def set_aside(self, digest: Digest, unless: Callable[[], bool]) -> bool:
         path = blob_path(self._root, digest)
@@ -176,6 +184,13 @@ class FilesystemStore:
             info = self.stat(digest) if digest else None
             if info:
                 yield info
+
+
+def _give_back(name: Path, path: Path, adopted: os.stat_result) -> None:
+    """Give an adopted file its old path back, unless another file has taken its name since."""
+    with suppress(FileNotFoundError), locked_folder(name.parent):
+        if os.path.samestat(os.stat(name), adopted):
+            os.replace(name, path)
 
 
 async def read_exactly(descriptor: int, extent: Extent) -> bytes:

@@ -16,7 +16,6 @@ from .workers import holdings, workers
 
 METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 HEX = re.compile(r"[0-9a-f]{64}")
-UNRECORDED = re.compile(r"arrival_not_recorded\W.*?(sha256:[0-9a-f]{64})")
 LASTING = ("leases",)
 """Names that stay in spool/ by design: a lock file is never deleted, or two processes could lock two different
 files."""
@@ -97,16 +96,12 @@ def database_faults(data: Path) -> Iterator[str]:
 
 
 def rowless(gateway: Gateway) -> Iterator[str]:
-    """Files under final names whose content the index does not know: no reader may take one for a verified blob.
-
-    Where a row could not be written, because the disk was full, the server says so and deletes the file later.
-    """
+    """Files under final names whose content the index does not know: no reader may take one for a verified blob."""
     data = gateway.data
-    unrecorded = set(UNRECORDED.findall(gateway.log_text()))
     with closing(sqlite3.connect(data / "cache.db")) as database:
         known = {digest for (digest,) in database.execute("SELECT digest FROM blobs")}
     for path in sorted((data / "cache").rglob("*")):
-        if path.is_file() and f"sha256:{path.name}" not in known | unrecorded:
+        if path.is_file() and f"sha256:{path.name}" not in known:
             yield f"{path.relative_to(data)} has no row in cache.db"
 
 

@@ -191,7 +191,7 @@ class Bench:
         self.store = FilesystemStore(folder / "blobs")
         self.usage = UsageFile(folder / "usage.db")
         storage = DownloadStorage(folder / "spools", self.store, Quarantine(folder / "quarantine"))
-        self.flights = Flights(storage, self.tasks, lambda flight: record_arrival(self.index, flight))
+        self.flights = Flights(storage, self.tasks, lambda flight: record_arrival(self.index, self.store, flight))
         self.shared = CountedPullThrough(
             index=self.index,
             usage=self.usage,

@@ -1,6 +1,8 @@
 """Blobs of a proxied repository: which image gets which bytes, from where, and by which right."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -84,6 +86,36 @@ async def test_a_blob_whose_bytes_were_evicted_is_fetched_again(bench: Bench) ->
     found = await bench.open().blob(BLOB)
     assert (found.status, await content(found)) == (MISS, CONTENT)
     assert bench.script.take_calls() == ["get blob"]
+
+
+def refuse_rows(bench: Bench, table: str) -> None:
+    """Lets the index refuse rows of a table, as a full disk does."""
+    refusal = f"CREATE TRIGGER refused BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+    with closing(sqlite3.connect(bench.index.path)) as database:
+        database.execute(refusal)
+
+
+async def test_a_blob_whose_row_cannot_be_written_leaves_no_file(bench: Bench) -> None:
+    await bench.hold_blob()
+    bench.store.delete(BLOB)
+    with closing(sqlite3.connect(bench.index.path)) as database, database:
+        database.execute("DELETE FROM blobs")  # as an eviction by another worker, which leaves the size in memory here
+    refuse_rows(bench, "blobs")
+    found = await bench.open().blob(BLOB)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    assert list(bench.store.walk()) == []
+    assert await bench.index.find_size(BLOB) is None
+
+
+async def test_a_blob_that_another_has_recorded_stays_where_a_link_cannot_be_written(bench: Bench) -> None:
+    await bench.hold_blob()
+    refuse_rows(bench, "links")
+    found = await bench.open(APP, ELSEWHERE).blob(BLOB)
+    assert (found.status, await content(found)) == (MISS, CONTENT)
+    await bench.landed()
+    found = await bench.open().blob(BLOB)
+    assert (found.status, await content(found)) == (HIT, CONTENT)
 
 
 @pytest.mark.parametrize(("image", "source"), [(WEB, ANONYMOUS), (APP, ALICE), (WEB, ALICE)])

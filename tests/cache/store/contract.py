@@ -85,6 +85,14 @@ class BlobStoreContract:
     def test_setting_aside_a_missing_blob_is_no_error(self, store: BlobStore) -> None:
         store.set_aside(blob_of(10)[1], lambda: False)
 
+    def test_a_blob_is_deleted_unless_something_speaks_against_it(self, store: BlobStore, spools: Path) -> None:
+        content, digest = blob_of(5_000)
+        put(store, spools, content)
+        store.delete(digest, lambda: True)
+        assert store.stat(digest) == BlobInfo(digest, 5_000)
+        store.delete(digest, lambda: False)
+        assert store.stat(digest) is None
+
     async def test_a_reader_is_unaffected_when_the_blob_is_deleted(self, store: BlobStore, spools: Path) -> None:
         content, digest = blob_of(5_000)
         put(store, spools, content)

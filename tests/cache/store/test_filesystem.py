@@ -1,11 +1,14 @@
 """FilesystemStore: the contract, and the properties of files."""
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from cache.oci.digest import Digest
+from cache.store import filesystem
 from cache.store.base import Extent
 from cache.store.filesystem import FilesystemStore
 from cache.store.paths import blob_path
@@ -53,6 +56,20 @@ class TestFilesystemStore(BlobStoreContract):
         with pytest.raises(EOFError, match="ends at 4, before 10"):
             await blob.read(Extent(0, 10))
         blob.close()
+
+    def test_a_file_whose_name_cannot_be_made_durable_keeps_its_old_one(
+        self, store: FilesystemStore, spools: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(folder: Path) -> None:
+            raise OSError(errno.EIO, "the disk is broken")
+
+        monkeypatch.setattr(filesystem, "sync_folder", fail)
+        spool = spools / "spool"
+        spool.write_bytes(b"content")
+        with pytest.raises(OSError, match="broken"):
+            store.adopt(spool, Digest.of(b"content", "sha256"))
+        assert list(store.walk()) == []
+        assert spool.read_bytes() == b"content"
 
     def test_what_is_set_aside_is_in_the_quarantine_if_there_is_one(
         self, store: FilesystemStore, root: Path, spools: Path, tmp_path: Path
