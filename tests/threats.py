@@ -2122,8 +2122,8 @@ THREATS = [
         ("tests/gateway/auth/test_passwords.py::test_nobody_has_a_password_and_costs_a_verification_all_the_same",),
         Disarm(
             "gateway/auth/passwords.py",
-            "        self._waiting += 1\n        try:",
-            "        if stored is None:\n            return False\n        self._waiting += 1\n        try:",
+            "matched = matches(stored or self._nobody, password)",
+            "matched = stored is not None and matches(stored, password)",
         ),
     ),
 ]

@@ -51,7 +51,7 @@ class LoginDelays:
             self._failures[key] = _Failures(self._count(key, now) + 1, now)
         return None
 
-    def succeed(self, account: str, address: str | None, now: datetime) -> None:
+    def succeed(self, account: str, address: str | None) -> None:
         """Record that an attempt succeeded: the account has no failures any more, the address one less."""
         (of_account, _), *others = _keys(account, address)
         self._failures.pop(of_account, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from hmac import digest
 from secrets import token_bytes
@@ -49,6 +50,7 @@ class Passwords:
         self._threads = ThreadPoolExecutor(at_once or os.cpu_count() or 1, "password")
         self._queue_limit = queue_limit
         self._waiting = 0
+        self._lock = threading.Lock()
         self._key = token_bytes(32)
         self._successes: TTLCache[bytes, bool] = TTLCache(KEPT_SUCCESSES, REMEMBERED_SECONDS)
         self._nobody = hash_password(token_bytes(32).hex())
@@ -59,26 +61,37 @@ class Passwords:
 
     def remembers(self, user: User | None, password: str) -> bool:
         """Whether this password of the user was verified within the last minute."""
-        return user is not None and user.password_hash is not None and self._mark(user, password) in self._successes
+        if user is None or user.password_hash is None:
+            return False
+        with self._lock:
+            return self._mark(user, password) in self._successes
 
-    async def verify(self, user: User | None, password: str) -> bool:
-        """Whether the password is the user's; for nobody, and a user without a password, no, and just as slowly.
+    def begin(self, user: User | None, password: str) -> "asyncio.Future[bool]":
+        """Begin to verify whether the password is the user's; for nobody, and a user without a password, no, and just
+        as slowly.
 
-        Raises TooManyRequests if too many verifications wait.
+        The verification ends whoever waits for it. Raises TooManyRequests if too many are waiting.
         """
         stored = user.password_hash if user is not None else None
         if self._waiting >= self._queue_limit:
             raise TooManyRequests("too many logins with a password at the same time: try again, or use a token")
         self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            matched = await loop.run_in_executor(self._threads, matches, stored or self._nobody, password)
-        finally:
-            self._waiting -= 1
+        loop = asyncio.get_running_loop()
+        verification = loop.run_in_executor(self._threads, self._verify, user, stored, password)
+        verification.add_done_callback(self._note_end)
+        return verification
+
+    def _verify(self, user: User | None, stored: str | None, password: str) -> bool:
+        """Body of a verification in its thread."""
+        matched = matches(stored or self._nobody, password)
         if user is None or stored is None or not matched:
             return False
-        self._successes[self._mark(user, password)] = True
+        with self._lock:
+            self._successes[self._mark(user, password)] = True
         return True
+
+    def _note_end(self, _: "asyncio.Future[bool]") -> None:
+        self._waiting -= 1
 
     def _mark(self, user: User, password: str) -> bytes:
         """The mark of a success, which only this process can compute."""

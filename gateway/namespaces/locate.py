@@ -87,6 +87,19 @@ def locate_image(image: str, group: str, groups: Mapping[str, Group], upstreams:
     return location
 
 
+def canonical_name(location: Location) -> str:
+    """The one name of a repository, however it was spelled and whatever address it was requested at.
+
+    It is what a main address locates: of an image at the group's default upstream the shorter form.
+    """
+    if isinstance(location, NativeLocation):
+        return location.name.text
+    image = str(location.image)
+    default = known_registries.canonical_name(location.group.default_upstream)
+    short = location.upstream == default and not looks_like_upstream(image.partition("/")[0])
+    return proxied_name(location.group.path, image if short else f"{location.upstream}/{image}")
+
+
 def proxied_location(group: Group, upstream: str, image: RepositoryName, upstreams: Collection[str]) -> ProxiedLocation:
     """The location of an image whose group and upstream are already known. Raises NameUnknown where `locate` does."""
     if not group.proxy_enabled:

@@ -43,7 +43,7 @@ def test_a_success_ends_the_delays_of_an_account() -> None:
         delays.begin("alice", "10.0.0.1", NOW)
     for _ in range(100):
         assert delays.begin("alice", "10.0.0.1", NOW) is None
-        delays.succeed("alice", "10.0.0.1", NOW)
+        delays.succeed("alice", "10.0.0.1")
 
 
 def test_failures_of_an_address_delay_every_account_there() -> None:

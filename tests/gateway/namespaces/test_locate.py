@@ -8,7 +8,7 @@ import pytest
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.namespaces.group import Group
-from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, locate, locate_below
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, canonical_name, locate, locate_below
 from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -116,3 +116,28 @@ def test_a_name_without_the_separator_is_our_own(text: str) -> None:
 def test_a_name_that_leads_nowhere_is_unknown_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(NameUnknown, match=reason):
         where(text)
+
+
+@pytest.mark.parametrize(
+    ("group", "written", "canonical"),
+    [
+        ("hub", "alpine", "library/alpine"),
+        ("hub", "docker.io/alpine", "library/alpine"),
+        ("hub", "index.docker.io/library/alpine", "library/alpine"),
+        ("hub", "quay.io/one", "quay.io/one"),
+        ("alias", "alpine", "library/alpine"),
+        ("a/b", "quay.io/one", "one"),
+        ("a/b", "alpine", "alpine"),
+        ("a/b", "docker.io/alpine", "docker.io/library/alpine"),
+        ("a/b", "quay.io/docker.io/one", "quay.io/docker.io/one"),
+    ],
+)
+def test_a_repository_has_one_canonical_name_which_leads_to_it(group: str, written: str, canonical: str) -> None:
+    location = where(f"{group}/dependency_proxy/containers/{written}")
+    name = canonical_name(location)
+    assert name == f"{group}/dependency_proxy/containers/{canonical}"
+    assert where(name) == location
+
+
+def test_the_canonical_name_of_a_native_repository_is_its_own() -> None:
+    assert canonical_name(where("team/app")) == "team/app"
