@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "tests" / "THREATS.md"
 
 PUBLIC = "tests/cache/proxy/test_public_registries.py"
+PERMISSIONS = "tests/gateway/auth/test_permissions.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -601,6 +602,66 @@ THREATS = [
             "if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:",
             "if False:",
         ),
+    ),
+    Threat(
+        "a list taken for a right",
+        "A Bearer token lists what its holder may not, or no longer, do, and the server believes the list.",
+        "Each request is decided anew; the list of a token is asked last and only takes away what is allowed.",
+        (
+            f"{PERMISSIONS}::test_a_bearer_tokens_list_gives_no_right",
+            f"{PERMISSIONS}::test_a_bearer_token_does_what_its_list_names",
+        ),
+        Disarm(
+            "gateway/auth/permissions.py",
+            "    lapsed = _lapse(principal, now)",
+            """    if principal.limits is not None and not _beyond_limits(principal, action, target.name, now):
+        return Decision(True, "the token lists it")
+    lapsed = _lapse(principal, now)""",
+        ),
+    ),
+    Threat(
+        "a list that is not read",
+        "A token that was made for one pull is stolen, and pushes, deletes, or opens other repositories.",
+        "A Bearer token does nothing but what its list names, to the repositories that it names.",
+        (f"{PERMISSIONS}::test_a_list_that_names_another_repository_is_worth_nothing",),
+        Disarm("gateway/auth/permissions.py", "        if beyond:", "        if False:"),
+    ),
+    Threat(
+        "administrators in a disabled registry",
+        "The registry of a project is disabled, and administrators, jobs or deploy tokens go on using it.",
+        "The access level `disabled` refuses every pull, push and deletion before any role or scope is looked at.",
+        (
+            f"{PERMISSIONS}::test_every_cell_of_a_project",
+            f"{PERMISSIONS}::test_no_deploy_token_opens_a_disabled_registry",
+            f"{PERMISSIONS}::test_no_job_opens_a_disabled_registry",
+        ),
+        Disarm(
+            "gateway/auth/permissions.py",
+            "if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "a right that outlives its term",
+        "A membership, a token or a job has expired, and nothing was written that would end it in a memory.",
+        "Decisions are given the time, and look at the expiry of what they are given.",
+        (
+            f"{PERMISSIONS}::test_a_membership_ends_by_the_clock",
+            f"{PERMISSIONS}::test_a_credential_that_has_ended_opens_nothing",
+        ),
+        Disarm(
+            "gateway/namespaces/member.py", "return self.expires_at is None or now < self.expires_at", "return True"
+        ),
+    ),
+    Threat(
+        "jobs that pull from everywhere",
+        "A job is made to pull a private image of another project, which its user may pull but did not mean to lend.",
+        "A job pulls elsewhere only where that project's list names the job's project, and never pushes or deletes there.",
+        (
+            f"{PERMISSIONS}::test_every_cell_of_a_job_elsewhere",
+            f"{PERMISSIONS}::test_the_job_of_an_administrator_needs_the_list_like_every_other",
+        ),
+        Disarm("gateway/auth/permissions.py", "if principal.kind is not PrincipalKind.JOB_TOKEN or", "if True or"),
     ),
     Threat(
         "doors that open in a storm",

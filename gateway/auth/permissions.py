@@ -1,64 +1,444 @@
-"""Permissions: whether a principal may do something. Pure; every decision has a reason."""
+"""Permissions: whether a principal may do something. Pure; every decision has a reason that names its rule.
 
+`decide` is given all that it needs: the principal as it is now, the target with the nodes on the way to it, and the
+principal's memberships on that way. Nothing is remembered between two decisions, so that what changes in the tree, or
+ends by the clock, counts from the next request on.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from gateway.auth.matrix import (
+    DEPLOY_SCOPES,
+    GROUP_ADMIN,
+    GROUP_PULL,
+    JOB_ROLES,
+    KNOWS,
+    PERSONAL_SCOPES,
+    PULL,
+    ROLES,
+    Action,
+    Audience,
+    Cell,
+    Requirement,
+)
 from gateway.auth.principal import Principal, PrincipalKind
+from gateway.namespaces.credentials import DeployToken, Job, PersonalToken
 from gateway.namespaces.group import Group
+from gateway.namespaces.member import Member, strongest_role
+from gateway.namespaces.node import NodeKey, NodeKind, Way
+from gateway.namespaces.project import Project, RegistryAccess
+from gateway.namespaces.role import Role
+from gateway.namespaces.user import User
 
 
-class Action(Enum):
-    """Kind of access to a repository."""
+class Refusal(Enum):
+    """How a refusal shows to the client."""
 
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
+    HIDDEN = "hidden"
+    """As a name that does not exist: 404."""
+    LOGIN = "login"
+    """As a challenge, since another credential or token may help: 401. To an anonymous principal a name that does not
+    exist shows the same."""
+    DENIED = "denied"
+    """With its reason, to a principal that may know of the target: 403."""
+    UNSUPPORTED = "unsupported"
+    """With its reason, because nobody may do it whatever their permissions: 405."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of a permission check; `reason` is a sentence for the log and for people.
+    """The outcome of a permission check.
 
-    `supported`: false where nobody may do it, whatever their permissions.
+    `reason`: a sentence for the log and for people that names the rule; only a DENIED or UNSUPPORTED one is for the
+    client too. `refusal`: None exactly where it is allowed.
     """
 
     allowed: bool
     reason: str
-    supported: bool = True
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that the tree says about one principal at one target.
+
+    `members`: the memberships of the principal's user on `way`, and for a job on `origin` too. `origin`: the way to the
+    node to which a deploy token or a job belongs; empty for other principals, and where that node is gone.
+    """
+
+    members: tuple[Member, ...] = ()
+    origin: Way = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectTarget:
+    """A project, or a repository in it, as one principal stands to it.
+
+    `name`: the canonical name by which the list of a Bearer token names it. `job_allowances`: projects, and groups with
+    everything below them, whose jobs may pull from it.
+    """
+
+    name: str
+    project: Project
+    way: Way
+    standing: Standing = Standing()
+    job_allowances: frozenset[NodeKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyProxyTarget:
-    """The dependency proxy of a group, at one server.
+    """The dependency proxy of a group at one server, or an image below it, as one principal stands to it.
 
     `open_proxy`: whether this server may serve anonymous pulls. It is decided by its addresses and settings; the
-    address of a client has no influence, because behind a reverse proxy all clients share one address.
+    address of a client has no influence, because behind a reverse proxy all clients share one address. `name`: as in
+    ProjectTarget.
     """
 
+    name: str
     group: Group
+    way: Way
     open_proxy: bool
+    standing: Standing = Standing()
 
+
+@dataclass(frozen=True, slots=True)
+class AbsentTarget:
+    """A name that leads to no project and no group; refused in exactly the way in which a hidden one is."""
+
+    name: str
+
+
+Target = ProjectTarget | DependencyProxyTarget | AbsentTarget
 
 PULL_ONLY = "images of an upstream can only be pulled"
 
-_ANONYMOUS_PULL = Decision(True, "the group allows anonymous pull")
 
-
-def decide(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
+def decide(principal: Principal, action: Action, target: Target, now: datetime) -> Decision:
     """Decide whether a principal may do something at a time, which matters where membership or a token expires.
 
-    A principal that may not even pull learns only that, and not whether the action is supported.
+    A principal that may not know of the target learns only that, and not whether the action is supported. The list of a
+    Bearer token is asked last: it takes away what is allowed without it, and gives nothing.
     """
-    group = target.group
-    if principal.kind is PrincipalKind.ANONYMOUS and not group.anonymous_pull:
-        return Decision(False, f"group {group.path!r} requires a login, which this server does not offer yet")
-    if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:
-        return Decision(
-            False,
-            f"group {group.path!r} allows anonymous pull, but this server is reached beyond its own machine: "
-            "set allow_open_proxy = true if everybody who reaches it may pull",
+    lapsed = _lapse(principal, now)
+    if lapsed:
+        return Decision(False, lapsed, Refusal.LOGIN)
+    match target:
+        case AbsentTarget(name):
+            return _hide(principal, f"there is nothing at {name!r}")
+        case ProjectTarget():
+            decision = _decide_project(principal, action, target, now)
+        case DependencyProxyTarget():
+            decision = _decide_proxy(principal, action, target, now)
+    if decision.allowed and principal.limits is not None:
+        beyond = _beyond_limits(principal, action, target.name, now)
+        if beyond:
+            return Decision(False, beyond, Refusal.LOGIN)
+    return decision
+
+
+def _lapse(principal: Principal, now: datetime) -> str:
+    """Why a principal's credential is worth nothing any more; empty where it is valid."""
+    if principal.user is not None and principal.user.blocked:
+        return f"user {principal.user.name!r} is blocked"
+    match principal.credential:
+        case PersonalToken() | DeployToken() as token:
+            if token.revoked_at is not None:
+                return f"{_who(principal)} was revoked at {token.revoked_at:%Y-%m-%d %H:%M}"
+            if token.expires_at is not None and token.expires_at <= now:
+                return f"{_who(principal)} expired at {token.expires_at:%Y-%m-%d %H:%M}"
+        case Job() as job:
+            if job.finished_at is not None:
+                return f"{_who(principal)} finished at {job.finished_at:%Y-%m-%d %H:%M}"
+            if job.expires_at <= now:
+                return f"{_who(principal)} expired at {job.expires_at:%Y-%m-%d %H:%M}"
+    return ""
+
+
+def _beyond_limits(principal: Principal, action: Action, name: str, now: datetime) -> str:
+    """Why the list of the Bearer token does not cover an action; empty where it does."""
+    limits = principal.limits
+    if limits is None:
+        return ""
+    if limits.expires_at <= now:
+        return f"the Bearer token expired at {limits.expires_at:%Y-%m-%d %H:%M}"
+    listed = limits.actions.get(name, frozenset())
+    covered = action.value in listed or ("*" in listed and action is not Action.ADMIN)
+    return "" if covered else f"the Bearer token does not list {action.value} of {name!r}"
+
+
+# Projects
+
+
+def _decide_project(principal: Principal, action: Action, target: ProjectTarget, now: datetime) -> Decision:
+    project = target.project
+    if principal.kind is PrincipalKind.DEPLOY_TOKEN:
+        in_reach = _token_reaches(principal, target.way)
+        knows = in_reach or _everybody(KNOWS[project.visibility])
+    else:
+        person = _person_at_project(principal, target, now)
+        knows = person.meets(KNOWS[project.visibility])
+    if not knows:
+        return _hide(
+            principal, f"project {project.path!r} is {project.visibility}, and {_who(principal)} has no part in it"
         )
+    if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:
+        reason = f"the container registry of project {project.path!r} is disabled, for administrators too"
+        return Decision(False, reason, Refusal.DENIED)
+    cell = PULL[project.visibility, project.registry]
+    if action is Action.PULL and _everybody(cell):
+        return Decision(True, f"project {project.path!r} is {project.visibility}: {_words(cell)} may pull")
+    if principal.kind is PrincipalKind.DEPLOY_TOKEN:
+        return _decide_deploy_token(principal, action, f"project {project.path!r}", in_reach)
+    if principal.kind is PrincipalKind.JOB_TOKEN and (refused := _refuse_job(principal, action, target)):
+        return refused
+    return _decide_person(principal, action, target, person)
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """What a target's tables are asked about; `signed_in` is false for an external user as well as for nobody."""
+
+    role: Role | None = None
+    admin: bool = False
+    signed_in: bool = False
+
+    def meets(self, cell: Cell) -> bool:
+        return self.admin or any(self._meets(requirement) for requirement in cell)
+
+    def _meets(self, requirement: Requirement) -> bool:
+        match requirement:
+            case Audience.EVERYBODY:
+                return True
+            case Audience.SIGNED_IN:
+                return self.signed_in
+            case Role():
+                return self.role is not None and self.role >= requirement
+
+
+def _person_at(user: User | None, way: Way, members: Iterable[Member], now: datetime) -> _Person:
+    """A user as a member of the nodes of a way; who has the namespace at its top is the owner of everything below."""
+    if user is None:
+        return _Person()
+    owns = way[:1] == (NodeKey(NodeKind.USER, user.id),)
+    own = (member for member in members if member.user_id == user.id and member.node in way)
+    return _Person(Role.OWNER if owns else strongest_role(own, now), user.admin, not user.external)
+
+
+def _person_at_project(principal: Principal, target: ProjectTarget, now: datetime) -> _Person:
+    """The person behind a principal; for a job elsewhere without roles, unless the project's list names the job's."""
+    person = _person_at(principal.user, target.way, target.standing.members, now)
+    if principal.kind is not PrincipalKind.JOB_TOKEN or _is_own_project(principal, target) or _is_listed(target):
+        return person
+    return _Person(signed_in=person.signed_in)
+
+
+def _is_own_project(principal: Principal, target: ProjectTarget) -> bool:
+    return isinstance(principal.credential, Job) and principal.credential.project_id == target.project.id
+
+
+def _is_listed(target: ProjectTarget) -> bool:
+    """Whether the project allows jobs of the principal's origin."""
+    return not target.job_allowances.isdisjoint(target.standing.origin)
+
+
+def _refuse_job(principal: Principal, action: Action, target: ProjectTarget) -> Decision | None:
+    """Refuse what no job may do, whoever its user is; None where its user's role decides."""
+    path = target.project.path
+    if action is Action.ADMIN:
+        return Decision(False, f"{_who(principal)} may not administer: no job may", Refusal.DENIED)
+    if _is_own_project(principal, target):
+        return None
     if action is not Action.PULL:
-        return Decision(False, PULL_ONLY, supported=False)
-    return _ANONYMOUS_PULL
+        reason = f"{_who(principal)} may not {action.value} in project {path!r}: a job does so in its own project alone"
+        return Decision(False, reason, Refusal.DENIED)
+    return None
+
+
+def _decide_person(principal: Principal, action: Action, target: ProjectTarget, person: _Person) -> Decision:
+    """Decide by the role of the person behind a principal, then by the scopes of the token."""
+    project, who = target.project, _who(principal)
+    place = f"project {project.path!r}"
+    if action is Action.PULL:
+        cell = PULL[project.visibility, project.registry]
+    else:
+        roles = JOB_ROLES if principal.kind is PrincipalKind.JOB_TOKEN else ROLES
+        cell = (roles[action],)
+    rule = f"{_words(cell)} may {action.value}"
+    if not person.meets(cell):
+        level = " with its registry private" if project.registry is RegistryAccess.PRIVATE else ""
+        kind = f"{project.visibility} {place}{level}" if action is Action.PULL else place
+        return _deny(
+            principal, f"{who} is {_role_words(person)} of {place}: in {kind} {rule}{_list_hint(principal, target)}"
+        )
+    if too_narrow := _missing_scope(principal, action):
+        return Decision(False, too_narrow, Refusal.DENIED)
+    return Decision(True, f"{who} is {_role_words(person)} of {place}: {rule}")
+
+
+def _list_hint(principal: Principal, target: ProjectTarget) -> str:
+    job = principal.kind is PrincipalKind.JOB_TOKEN
+    if not job or _is_own_project(principal, target) or _is_listed(target):
+        return ""
+    return ", and its list of allowed jobs does not name the project of this job"
+
+
+# Dependency proxies
+
+
+def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyTarget, now: datetime) -> Decision:
+    if action is Action.ADMIN:
+        return _decide_group_admin(principal, target, now)
+    decision = _decide_proxy_pull(principal, target, now)
+    if decision.allowed and action is not Action.PULL:
+        return Decision(False, PULL_ONLY, Refusal.UNSUPPORTED)
+    return decision
+
+
+def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
+    group, who = target.group, _who(principal)
+    place = f"group {group.path!r}"
+    if group.anonymous_pull:
+        if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:
+            reason = (
+                f"{place} allows anonymous pull, but this server is reached beyond its own machine: "
+                "set allow_open_proxy = true if everybody who reaches it may pull"
+            )
+            return Decision(False, reason, Refusal.DENIED)
+        return Decision(True, f"{place} allows anonymous pull")
+    if principal.kind is PrincipalKind.DEPLOY_TOKEN:
+        return _decide_deploy_token_at_proxy(principal, target)
+    if principal.kind is PrincipalKind.JOB_TOKEN:
+        return _decide_job_at_proxy(principal, target, now)
+    person = _person_at(principal.user, target.way, target.standing.members, now)
+    reason = f"{who} is {_role_words(person)} of {place}: {_words((GROUP_PULL,))}, here or above, may pull"
+    if not person.meets((GROUP_PULL,)):
+        return _deny(principal, reason) if person.meets(KNOWS[group.visibility]) else _hide(principal, reason)
+    if too_narrow := _missing_scope(principal, Action.PULL):
+        return Decision(False, too_narrow, Refusal.DENIED)
+    return Decision(True, reason)
+
+
+def _decide_job_at_proxy(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
+    """Decide about a job: those of projects below the group may pull, as long as the user has a role in the project."""
+    group, who = target.group, _who(principal)
+    person = _person_at(principal.user, target.standing.origin, target.standing.members, now)
+    if _is_below(target) and person.meets((GROUP_PULL,)):
+        return Decision(True, f"{who} belongs to a project below group {group.path!r}: its jobs may pull")
+    reason = (
+        f"{who} has no role in the project of the job any more"
+        if _is_below(target)
+        else f"{who} belongs to no project below group {group.path!r}: only the jobs of those may pull"
+    )
+    stranger = _Person(signed_in=person.signed_in)
+    return _deny(principal, reason) if stranger.meets(KNOWS[group.visibility]) else _hide(principal, reason)
+
+
+def _decide_deploy_token_at_proxy(principal: Principal, target: DependencyProxyTarget) -> Decision:
+    """Decide about a deploy token: of the group, of a group above it, or of a project below it."""
+    token = principal.credential
+    of_project_below = isinstance(token, DeployToken) and token.node.kind is NodeKind.PROJECT and _is_below(target)
+    in_reach = of_project_below or _token_reaches(principal, target.way)
+    if not in_reach and not _everybody(KNOWS[target.group.visibility]):
+        return _hide(principal, f"{_who(principal)} belongs elsewhere than to group {target.group.path!r}")
+    return _decide_deploy_token(principal, Action.PULL, f"group {target.group.path!r}", in_reach)
+
+
+def _decide_group_admin(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
+    group = target.group
+    has_person = principal.kind in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN)
+    person = _person_at(principal.user if has_person else None, target.way, target.standing.members, now)
+    rule = f"{_words((GROUP_ADMIN,))}, here or above, may administer"
+    reason = f"{_who(principal)} is {_role_words(person)} of group {group.path!r}: {rule}"
+    if not person.meets((GROUP_ADMIN,)):
+        return _deny(principal, reason) if person.meets(KNOWS[group.visibility]) else _hide(principal, reason)
+    if too_narrow := _missing_scope(principal, Action.ADMIN):
+        return Decision(False, too_narrow, Refusal.DENIED)
+    return Decision(True, reason)
+
+
+def _is_below(target: DependencyProxyTarget) -> bool:
+    """Whether the node to which the credential belongs is below the group, or is the group."""
+    return bool(target.way) and target.way[-1] in target.standing.origin
+
+
+# Deploy tokens, scopes and words
+
+
+def _token_reaches(principal: Principal, way: Way) -> bool:
+    """Whether a deploy token belongs to a node on the way."""
+    return isinstance(principal.credential, DeployToken) and principal.credential.node in way
+
+
+def _decide_deploy_token(principal: Principal, action: Action, place: str, in_reach: bool) -> Decision:
+    """Decide by the scopes of a deploy token, which may know of the place."""
+    token, who = principal.credential, _who(principal)
+    if not in_reach or not isinstance(token, DeployToken):
+        return Decision(False, f"{who} belongs elsewhere than to {place}", Refusal.DENIED)
+    needed = DEPLOY_SCOPES[action]
+    if not needed:
+        return Decision(False, f"{who} may not {action.value}: no deploy token may", Refusal.DENIED)
+    if needed.isdisjoint(token.scopes):
+        return Decision(False, _scope_words(who, action, token.scopes, needed), Refusal.DENIED)
+    return Decision(True, f"{who} belongs to {place} or above it, and its scopes allow {action.value}")
+
+
+def _missing_scope(principal: Principal, action: Action) -> str:
+    """Why the scopes of a personal token do not cover an action; empty for every other principal."""
+    token = principal.credential
+    if not isinstance(token, PersonalToken) or not PERSONAL_SCOPES[action].isdisjoint(token.scopes):
+        return ""
+    return _scope_words(_who(principal), action, token.scopes, PERSONAL_SCOPES[action])
+
+
+def _scope_words(who: str, action: Action, scopes: Iterable[str], needed: Iterable[str]) -> str:
+    return (
+        f"{who} has the scopes {', '.join(sorted(scopes)) or 'none'}, and {action.value} needs "
+        f"{' or '.join(sorted(needed))}: make a token with that scope"
+    )
+
+
+def _everybody(cell: Cell) -> bool:
+    return Audience.EVERYBODY in cell
+
+
+def _words(cell: Cell) -> str:
+    """The requirements of a cell, as the subject of a sentence."""
+    return " and ".join(
+        f"{requirement.word}s and above" if isinstance(requirement, Role) else requirement.value for requirement in cell
+    )
+
+
+def _role_words(person: _Person) -> str:
+    if person.admin:
+        return "administrator"
+    return f"{person.role.word}" if person.role is not None else "no member"
+
+
+def _who(principal: Principal) -> str:
+    """A principal in a sentence, by names and numbers that are no secrets."""
+    user = f"user {principal.user.name!r}" if principal.user is not None else "nobody"
+    match principal.credential:
+        case PersonalToken(id=number):
+            return f"personal token {number} of {user}"
+        case DeployToken(id=number, username=username):
+            return f"deploy token {number} ({username})"
+        case Job(id=number):
+            return f"job {number} of {user}"
+        case _:
+            return user if principal.user is not None else "an anonymous client"
+
+
+def _hide(principal: Principal, reason: str) -> Decision:
+    """Refuse what the principal may not know of."""
+    return Decision(False, reason, Refusal.LOGIN if principal.is_anonymous else Refusal.HIDDEN)
+
+
+def _deny(principal: Principal, reason: str) -> Decision:
+    """Refuse what the principal may know of; an anonymous one is asked for a login, which may help."""
+    return Decision(False, reason, Refusal.LOGIN if principal.is_anonymous else Refusal.DENIED)
+
+
+__all__ = ["PULL_ONLY", "AbsentTarget", "Action", "Decision", "DependencyProxyTarget", "ProjectTarget", "Refusal"]

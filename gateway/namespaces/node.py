@@ -47,6 +47,10 @@ class NodeKey:
         return cls(NodeKind(kind), int(number))
 
 
+Way = tuple[NodeKey, ...]
+"""Nodes on the way to a node, from the top of the tree down, itself included."""
+
+
 @dataclass(frozen=True, slots=True)
 class PathEntry:
     """A node at its path, as the paths of the tree are looked up: nothing but who stands where."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from cache.oci.errors import Denied, NameUnknown, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.client_name import client_name
-from gateway.auth.permissions import Action, DependencyProxyTarget, decide
+from gateway.auth.matrix import Action
+from gateway.auth.permissions import DependencyProxyTarget, Refusal, decide
 from gateway.auth.principal import Principal
 from gateway.namespaces.locate import NativeLocation, Root
 from gateway.namespaces.paths import proxied_name
@@ -51,10 +52,12 @@ class RepositoryOpener:
                 f"{name} is not a repository of this server; "
                 f"images of upstreams are at {proxied_name('GROUP', 'IMAGE')}"
             )
-        target = DependencyProxyTarget(location.group, self._options.open_proxy)
+        target = DependencyProxyTarget(name.text, location.group, (), self._options.open_proxy)
         decision = decide(principal, action, target, self._services.clock())
-        if not decision.supported:
+        if decision.refusal is Refusal.UNSUPPORTED:
             raise Unsupported(f"{location.image} comes from upstream {location.upstream}: {decision.reason}")
+        if decision.refusal is Refusal.LOGIN:
+            raise Denied(f"group {location.group.path!r} requires a login, which this server does not offer yet")
         if not decision.allowed:
             raise Denied(decision.reason)
         return open_repository(location, self._services, principal.name or client_name(address))

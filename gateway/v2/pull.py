@@ -14,7 +14,7 @@ from cache.oci.media_types import OCI_INDEX, is_media_type
 from cache.oci.names import Tag
 from cache.upstream.lists import PAGE_SIZE
 from cache.values import ReferrersPage, TagPage
-from gateway.auth.permissions import Action
+from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup
 from gateway.http.documents import DocumentResponse, Documents

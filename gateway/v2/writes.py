@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from gateway.auth.permissions import Action
+from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener

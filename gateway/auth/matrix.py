@@ -1,0 +1,90 @@
+"""Matrix of permissions as data: who may pull by visibility and access level, and what roles and scopes may do.
+
+A cell lists requirements of which one suffices: an `Audience`, or a role, which stands for every stronger one too.
+Nothing is decided here; `gateway.auth.permissions` reads these tables and knows no rights beside them.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from gateway.namespaces.credentials import Scope
+from gateway.namespaces.node import Visibility
+from gateway.namespaces.project import RegistryAccess
+from gateway.namespaces.role import Role
+
+
+class Action(Enum):
+    """Kind of access: three to a repository, and `admin` to the settings of a project or a group."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+class Audience(Enum):
+    """Who has a right without being a member; the values end the sentence "… may pull"."""
+
+    EVERYBODY = "everybody"
+    SIGNED_IN = "every signed-in user who is not external"
+
+
+Requirement = Audience | Role
+Cell = tuple[Requirement, ...]
+
+_REPORTERS: Cell = (Role.REPORTER,)
+_NOBODY: Cell = ()
+
+PULL: Mapping[tuple[Visibility, RegistryAccess], Cell] = {
+    (Visibility.PUBLIC, RegistryAccess.ENABLED): (Audience.EVERYBODY,),
+    (Visibility.PUBLIC, RegistryAccess.PRIVATE): _REPORTERS,
+    (Visibility.PUBLIC, RegistryAccess.DISABLED): _NOBODY,
+    (Visibility.INTERNAL, RegistryAccess.ENABLED): (Audience.SIGNED_IN, Role.REPORTER),
+    (Visibility.INTERNAL, RegistryAccess.PRIVATE): _REPORTERS,
+    (Visibility.INTERNAL, RegistryAccess.DISABLED): _NOBODY,
+    (Visibility.PRIVATE, RegistryAccess.ENABLED): _REPORTERS,
+    (Visibility.PRIVATE, RegistryAccess.PRIVATE): _REPORTERS,
+    (Visibility.PRIVATE, RegistryAccess.DISABLED): _NOBODY,
+}
+"""Who may pull from a project (GitLab, "Container registry visibility permissions"). An external user who is a guest of
+an internal project is neither signed in, in the sense of the table, nor a reporter."""
+
+ROLES: Mapping[Action, Role] = {
+    Action.PUSH: Role.DEVELOPER,
+    Action.DELETE: Role.MAINTAINER,
+    Action.ADMIN: Role.MAINTAINER,
+}
+"""Weakest role in a project for what is no pull; neither visibility nor the access level `private` changes it."""
+
+JOB_ROLES: Mapping[Action, Role] = {Action.PUSH: Role.DEVELOPER, Action.DELETE: Role.DEVELOPER}
+"""Weakest role of a job's user for what the job does to its own project; a job administers nothing."""
+
+GROUP_PULL: Role = Role.GUEST
+"""Weakest role in a group, or above it, for pulls through its dependency proxy."""
+
+GROUP_ADMIN: Role = Role.OWNER
+"""Weakest role in a group, or above it, for its settings."""
+
+KNOWS: Mapping[Visibility, Cell] = {
+    Visibility.PUBLIC: (Audience.EVERYBODY,),
+    Visibility.INTERNAL: (Audience.SIGNED_IN, Role.GUEST),
+    Visibility.PRIVATE: (Role.GUEST,),
+}
+"""Who may know that a project or group exists, and so is told why something is refused."""
+
+PERSONAL_SCOPES: Mapping[Action, frozenset[Scope]] = {
+    Action.PULL: frozenset({Scope.API, Scope.READ_API, Scope.READ_REGISTRY, Scope.WRITE_REGISTRY}),
+    Action.PUSH: frozenset({Scope.API, Scope.WRITE_REGISTRY}),
+    Action.DELETE: frozenset({Scope.API, Scope.WRITE_REGISTRY}),
+    Action.ADMIN: frozenset({Scope.API}),
+}
+"""Scopes of a personal token of which one is needed, beside the user's own right. `write_registry` carries pulls,
+since clients that push ask for both."""
+
+DEPLOY_SCOPES: Mapping[Action, frozenset[Scope]] = {
+    Action.PULL: frozenset({Scope.READ_REGISTRY, Scope.WRITE_REGISTRY}),
+    Action.PUSH: frozenset({Scope.WRITE_REGISTRY}),
+    Action.DELETE: frozenset(),
+    Action.ADMIN: frozenset(),
+}
+"""Scopes of a deploy token of which one is needed; where there is none, no deploy token may do it."""
