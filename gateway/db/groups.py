@@ -5,23 +5,20 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, union_all
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
-from gateway.db import paths, schema
+from gateway.db import cascades, paths, schema
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.gate_document import gate_from_document, gate_to_document
 from gateway.namespaces.group import HUB, Group, check_creation, check_deletion, check_update, new_group, unknown_group
-from gateway.namespaces.node import NodeKey, NodeKind, Visibility
+from gateway.namespaces.node import NAMED_AT_MOST, NodeKey, NodeKind, Visibility
 from gateway.namespaces.paths import parent_path
-
-NAMED_INSIDE = 100
-"""Nodes below a group that are looked up to name some of them in a refusal."""
 
 
 async def prepare(connection: AsyncConnection, now: datetime) -> None:
@@ -39,8 +36,7 @@ async def create(connection: AsyncConnection, path: str, now: datetime) -> Group
     Raises PathInvalid, PathTaken, ParentUnknown.
     """
     group = new_group(path, now)
-    above = parent_path(path)
-    check_creation(group, await find(connection, above) if above else None)
+    check_creation(group, await paths.find(connection, parent_path(path)))
     if taken := await paths.find(connection, path):
         raise PathTaken(path, taken.key.kind)
     values = {**_columns(group), "path": path, "created_at": now}
@@ -50,10 +46,12 @@ async def create(connection: AsyncConnection, path: str, now: datetime) -> Group
     return _group(row)
 
 
-async def list_all(connection: AsyncConnection) -> list[Group]:
-    """Every group, each after the one above it."""
-    rows = await connection.execute(select(schema.groups))
-    return sorted(map(_group, rows), key=lambda group: group.path.split("/"))
+async def list_all(connection: AsyncConnection, below: str | None = None) -> list[Group]:
+    """List groups, each after the one above it: all, or those below a path."""
+    listed = select(schema.groups)
+    if below is not None:
+        listed = listed.where(paths.is_below(schema.groups.c.path, below))
+    return sorted(map(_group, await connection.execute(listed)), key=lambda group: group.path.split("/"))
 
 
 async def find(connection: AsyncConnection, path: str) -> Group | None:
@@ -72,20 +70,39 @@ async def get(connection: AsyncConnection, path: str) -> Group:
 async def update(connection: AsyncConnection, group: Group) -> None:
     """Store a changed group; its path stays. Raises GroupUnknown, and what `check_update` raises."""
     stored = await get(connection, group.path)
-    check_update(stored, group)
+    parent, more_visible = None, []
+    if group.visibility is not stored.visibility:
+        parent = await find(connection, parent_path(group.path))
+        more_visible = await _find_more_visible(connection, group)
+    check_update(stored, group, parent, more_visible)
     await connection.execute(update_of(schema.groups).where(schema.groups.c.id == stored.id).values(_columns(group)))
     await announce(connection, Concern.GROUP, group.path)
 
 
 async def delete(connection: AsyncConnection, path: str) -> Group:
-    """Delete a group and return it. Raises GroupUnknown, GroupNotEmpty."""
+    """Delete a group and return it. Raises GroupUnknown, NodeNotEmpty."""
     group = await get(connection, path)
-    inside = await paths.find_inside(connection, path, NAMED_INSIDE)
+    inside = await paths.find_inside(connection, path, NAMED_AT_MOST + 1)
     check_deletion(group, [place.path for place in inside])
+    await cascades.announce_all(connection, group.key)
     await connection.execute(delete_from(schema.groups).where(schema.groups.c.id == group.id))
-    await paths.release(connection, NodeKey(NodeKind.GROUP, group.id))
+    await paths.release(connection, group.key)
     await announce(connection, Concern.GROUP, path)
     return group
+
+
+async def _find_more_visible(connection: AsyncConnection, group: Group) -> list[str]:
+    """Paths of some nodes below a group that have a larger audience than the group."""
+    wider = [visibility for visibility in Visibility if visibility.openness > group.visibility.openness]
+    if not wider:
+        return []
+    found = union_all(
+        *(
+            select(table.c.path).where(paths.is_below(table.c.path, group.path), table.c.visibility.in_(wider))
+            for table in (schema.groups, schema.projects)
+        )
+    ).subquery()
+    return list(await connection.scalars(select(found.c.path).order_by(found.c.path).limit(NAMED_AT_MOST + 1)))
 
 
 def _columns(group: Group) -> dict[str, object]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, select
+from sqlalchemy import ColumnElement, Row, and_, delete, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import schema
 from gateway.db.dialects import insert_unless_taken
-from gateway.namespaces.errors import PathTaken
+from gateway.namespaces.errors import NodeUnknown, PathTaken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry
 
 _paths = schema.paths
@@ -38,6 +38,24 @@ async def find_all(connection: AsyncConnection, paths: Iterable[str]) -> list[Pa
     """Find those of the paths that nodes have, the shortest first."""
     rows = await connection.execute(select(_paths).where(_paths.c.path.in_(list(paths))))
     return sorted((_entry(row) for row in rows), key=lambda entry: len(entry.path))
+
+
+async def get_of(connection: AsyncConnection, key: NodeKey) -> PathEntry:
+    """Get the place of a node. Raises NodeUnknown."""
+    found = await find_of(connection, [key])
+    if not found:
+        raise NodeUnknown(f"there is no {key.kind} with the id {key.id}")
+    return found[0]
+
+
+async def find_of(connection: AsyncConnection, keys: Iterable[NodeKey]) -> list[PathEntry]:
+    """Find the places of those of the nodes that exist, in the order of their paths."""
+    ids: dict[NodeKind, list[int]] = {}
+    for key in keys:
+        ids.setdefault(key.kind, []).append(key.id)
+    which = [and_(_paths.c.kind == kind, _paths.c.node_id.in_(of_kind)) for kind, of_kind in ids.items()]
+    found = select(_paths).where(or_(false(), *which)).order_by(_paths.c.path)
+    return [_entry(row) for row in await connection.execute(found)]
 
 
 async def find_inside(connection: AsyncConnection, path: str, limit: int) -> list[PathEntry]:

@@ -25,12 +25,52 @@ class GroupUnknown(TreeError):
     """No group has this path."""
 
 
+class ProjectUnknown(TreeError):
+    """No project has this path."""
+
+
+class UserUnknown(TreeError):
+    """No user has this name."""
+
+
+class NodeUnknown(TreeError):
+    """No group and no project has this path."""
+
+
 class ParentUnknown(TreeError):
-    """The group above a new group does not exist."""
+    """The node above a new one does not exist, or holds no nodes of this kind."""
 
 
-class GroupNotEmpty(TreeError):
-    """The group holds other groups."""
+class NodeNotEmpty(TreeError):
+    """The group or the user's namespace holds other nodes."""
+
+
+class VisibilityRefused(TreeError):
+    """A node would be more visible than the one above it."""
+
+
+class EmailInvalid(TreeError):
+    """The text is no address of electronic mail."""
+
+
+class EmailTaken(TreeError):
+    """Another user has this address of electronic mail."""
+
+
+class PasswordRefused(TreeError):
+    """The password is too short or too long."""
+
+
+class LastAdministrator(TreeError):
+    """Without this user there would be no active administrator."""
+
+
+class MemberUnknown(TreeError):
+    """The user is not a member of this group or project itself."""
+
+
+class MembershipRefused(TreeError):
+    """The membership would mean nothing, or less than it says."""
 
 
 class AnonymousPullRefused(TreeError):

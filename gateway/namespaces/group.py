@@ -6,8 +6,15 @@ from datetime import datetime
 
 from cache.policy.gate import Gate
 from gateway import known_registries
-from gateway.namespaces.errors import AnonymousPullRefused, GroupNotEmpty, GroupUnknown, LoginMisdirected, ParentUnknown
-from gateway.namespaces.node import Visibility
+from gateway.namespaces.errors import (
+    AnonymousPullRefused,
+    GroupUnknown,
+    LoginMisdirected,
+    NodeNotEmpty,
+    ParentUnknown,
+    VisibilityRefused,
+)
+from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility, check_visibility, enumerate_paths
 from gateway.namespaces.paths import parent_path, parse_group_path, parse_upstream_name
 
 HUB = "hub"
@@ -44,6 +51,10 @@ class Group:
     fresh_only: bool = False
     gate: Gate | None = None
 
+    @property
+    def key(self) -> NodeKey:
+        return NodeKey(NodeKind.GROUP, self.id)
+
     def without_login(self) -> "Group":
         """The group without an upstream login."""
         return replace(self, upstream_username=None, upstream_password_sealed=None)
@@ -57,18 +68,34 @@ def new_group(path: str, now: datetime) -> Group:
     return Group(0, parse_group_path(path), Visibility.PRIVATE, True, False, DEFAULT_UPSTREAM, None, None, now)
 
 
-def check_creation(group: Group, parent: Group | None) -> None:
-    """Check that a new group has a place in the tree. `parent`: the group above, if it exists. Raises ParentUnknown."""
-    above = parent_path(group.path)
-    if above and parent is None:
-        raise ParentUnknown(f"group {group.path!r} needs the group {above!r} above it: create that first")
+def check_creation(group: Group, above: PathEntry | None) -> None:
+    """Check that a new group has a place in the tree. `above`: the node above it, if one exists.
+
+    Raises ParentUnknown.
+    """
+    path = parent_path(group.path)
+    if path and above is None:
+        raise ParentUnknown(f"group {group.path!r} needs the group {path!r} above it: create that first")
+    if above is not None and above.key.kind is not NodeKind.GROUP:
+        raise ParentUnknown(
+            f"group {group.path!r} cannot lie in the {above.key.kind} {above.path!r}: only groups hold groups"
+        )
 
 
-def check_update(old: Group, new: Group) -> None:
+def check_update(old: Group, new: Group, parent: "Group | None" = None, more_visible: Sequence[str] = ()) -> None:
     """Check that a stored group may become another.
 
-    Raises AnonymousPullRefused, UpstreamNameInvalid, LoginMisdirected.
+    `parent`: the group above it. `more_visible`: paths of nodes below it with a larger audience than it would have.
+    Raises AnonymousPullRefused, VisibilityRefused, UpstreamNameInvalid, LoginMisdirected.
     """
+    if new.visibility is not old.visibility:
+        if parent is not None:
+            check_visibility(f"group {new.path!r}", new.visibility, parent.path, parent.visibility)
+        if more_visible:
+            raise VisibilityRefused(
+                f"group {new.path!r} cannot be {new.visibility}, because what it holds is more visible "
+                f"({enumerate_paths(more_visible)}): make that {new.visibility} first"
+            )
     if new.anonymous_pull and new.visibility is not Visibility.PUBLIC:
         raise AnonymousPullRefused(f"group {new.path!r} cannot be {new.visibility} and allow anonymous pull")
     moved = parse_upstream_name(new.default_upstream) != old.default_upstream
@@ -79,16 +106,11 @@ def check_update(old: Group, new: Group) -> None:
 
 
 def check_deletion(group: Group, inside: Sequence[str]) -> None:
-    """Check that a group may be deleted. `inside`: paths of nodes below it. Raises GroupNotEmpty."""
+    """Check that a group may be deleted. `inside`: paths of nodes below it. Raises NodeNotEmpty."""
     if inside:
-        raise GroupNotEmpty(f"group {group.path!r} holds {_enumerate(inside)}: delete what is inside it first")
+        raise NodeNotEmpty(f"group {group.path!r} holds {enumerate_paths(inside)}: delete what is inside it first")
 
 
 def unknown_group(path: str) -> GroupUnknown:
     """The error for a path that no group has."""
     return GroupUnknown(f"there is no group {path!r}")
-
-
-def _enumerate(paths: Sequence[str], limit: int = 3) -> str:
-    listed = ", ".join(paths[:limit])
-    return listed if len(paths) <= limit else f"{listed} and {len(paths) - limit} more"

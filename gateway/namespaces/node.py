@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.namespaces.errors import VisibilityRefused
+
 
 class NodeKind(StrEnum):
     """Kind of a node; users and groups share their paths."""
@@ -63,3 +65,25 @@ def prefixes_of(path: str) -> Sequence[str]:
     """List the paths of all nodes that may stand on the way to a path, itself included, from the top down."""
     parts = path.split("/")
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+NAMED_AT_MOST = 3
+"""Nodes that a refusal names; one more is looked up to know whether there are more."""
+
+
+def enumerate_paths(paths: Sequence[str]) -> str:
+    """Enumerate the first paths of those that stand in the way of a change."""
+    named = ", ".join(paths[:NAMED_AT_MOST])
+    return named if len(paths) <= NAMED_AT_MOST else f"{named} and more"
+
+
+def check_visibility(what: str, visibility: Visibility, above: str, widest: Visibility) -> None:
+    """Check that a node is not more visible than the group above it. Raises VisibilityRefused.
+
+    `what`: the kind and path of the node. `above`, `widest`: path and visibility of that group.
+    """
+    if visibility.openness > widest.openness:
+        raise VisibilityRefused(
+            f"{what} cannot be {visibility} in the {widest} group {above!r}: "
+            f"make it {widest}, or the group {visibility}"
+        )

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.namespaces.node import NodeKey, NodeKind, Visibility
+from gateway.namespaces.errors import ParentUnknown, ProjectUnknown
+from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility, check_visibility
+from gateway.namespaces.paths import parent_path, parse_project_path
 
 
 class RegistryAccess(StrEnum):
@@ -29,3 +31,35 @@ class Project:
     @property
     def key(self) -> NodeKey:
         return NodeKey(NodeKind.PROJECT, self.id)
+
+
+def new_project(path: str, now: datetime, visibility: Visibility, created_by: int | None) -> Project:
+    """A project as it is created, with its registry enabled; its id is 0 until it is stored. Raises PathInvalid."""
+    return Project(0, parse_project_path(path), visibility, RegistryAccess.ENABLED, now, created_by)
+
+
+def check_place(project: Project, above: PathEntry | None) -> None:
+    """Check that a new project has a place in the tree. `above`: the node above it, if one exists.
+
+    Raises ParentUnknown.
+    """
+    path = parent_path(project.path)
+    if above is None:
+        raise ParentUnknown(f"project {project.path!r} needs the group or user {path!r} above it: create that first")
+    if above.key.kind is NodeKind.PROJECT:
+        raise ParentUnknown(
+            f"project {project.path!r} cannot lie in the project {path!r}: only groups and users hold projects"
+        )
+
+
+def check_audience(project: Project, above: str, widest: Visibility) -> None:
+    """Check that a project is not more visible than what is above it; a user's namespace counts as public.
+
+    Raises VisibilityRefused.
+    """
+    check_visibility(f"project {project.path!r}", project.visibility, above, widest)
+
+
+def unknown_project(path: str) -> ProjectUnknown:
+    """The error for a path that no project has."""
+    return ProjectUnknown(f"there is no project {path!r}")

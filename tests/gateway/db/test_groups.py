@@ -18,10 +18,10 @@ from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login, seal_login
 from gateway.namespaces.errors import (
     AnonymousPullRefused,
-    GroupNotEmpty,
     GroupUnknown,
     LoginIncomplete,
     LoginMisdirected,
+    NodeNotEmpty,
     ParentUnknown,
     PathInvalid,
     PathTaken,
@@ -79,7 +79,7 @@ async def test_groups_are_listed_after_the_ones_above_them(database: Database) -
     [
         ("a", PathTaken, "group 'a' exists already: choose another path, or update it"),
         ("x/y", ParentUnknown, "group 'x/y' needs the group 'x' above it: create that first"),
-        ("A", PathInvalid, "has capitals"),
+        ("A", PathInvalid, "has the capital 'A'"),
     ],
 )
 async def test_a_group_that_cannot_be_created_is_refused(
@@ -121,7 +121,7 @@ async def test_only_a_public_group_allows_anonymous_pull(database: Database, vis
 async def test_a_group_with_groups_inside_is_not_deleted(database: Database) -> None:
     await create(database, "a_b", "a_b/c", "a_b/d", "a_b/d/e", "a_b/f", "axb", "axb/c", "a_bc")
     async with database.write() as connection:
-        with pytest.raises(GroupNotEmpty, match="'a_b' holds a_b/c, a_b/d, a_b/d/e and 1 more: delete what is"):
+        with pytest.raises(NodeNotEmpty, match="'a_b' holds a_b/c, a_b/d, a_b/d/e and more: delete what is"):
             await groups.delete(connection, "a_b")
         assert (await groups.delete(connection, "a_bc")).path == "a_bc"
         with pytest.raises(GroupUnknown, match="there is no group 'a_bc'"):

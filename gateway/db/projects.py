@@ -1,0 +1,151 @@
+"""Queries of projects; the rules that a change must keep are called inside its transaction, and written elsewhere."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db import cascades, groups, paths, schema
+from gateway.db.changes import Concern, announce
+from gateway.namespaces.errors import PathTaken
+from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility
+from gateway.namespaces.paths import parent_path
+from gateway.namespaces.project import (
+    Project,
+    RegistryAccess,
+    check_audience,
+    check_place,
+    new_project,
+    unknown_project,
+)
+
+_projects = schema.projects
+_allowances = schema.job_allowances
+
+
+async def create(
+    connection: AsyncConnection,
+    path: str,
+    now: datetime,
+    *,
+    visibility: Visibility = Visibility.PRIVATE,
+    created_by: int | None = None,
+) -> Project:
+    """Store a project below a group or a user's namespace, with its registry enabled; `update` changes it further.
+
+    Raises PathInvalid, PathTaken, ParentUnknown, VisibilityRefused.
+    """
+    project = new_project(path, now, visibility, created_by)
+    above = await paths.find(connection, parent_path(path))
+    check_place(project, above)
+    if taken := await paths.find(connection, path):
+        raise PathTaken(path, taken.key.kind)
+    await _check_audience(connection, project, above)
+    values = {**_columns(project), "path": path, "created_at": now, "created_by": created_by}
+    row = (await connection.execute(insert_into(_projects).values(values).returning(_projects))).one()
+    stored = _project(row)
+    await paths.take(connection, path, stored.key)
+    await announce(connection, Concern.PROJECT, path)
+    return stored
+
+
+async def find(connection: AsyncConnection, path: str) -> Project | None:
+    row = (await connection.execute(select(_projects).where(_projects.c.path == path))).first()
+    return _project(row) if row else None
+
+
+async def find_by_id(connection: AsyncConnection, id: int) -> Project | None:
+    row = (await connection.execute(select(_projects).where(_projects.c.id == id))).first()
+    return _project(row) if row else None
+
+
+async def get(connection: AsyncConnection, path: str) -> Project:
+    """Get the project of a path. Raises ProjectUnknown."""
+    project = await find(connection, path)
+    if project is None:
+        raise unknown_project(path)
+    return project
+
+
+async def list_all(
+    connection: AsyncConnection, below: str | None = None, *, after: str = "", limit: int | None = None
+) -> list[Project]:
+    """List projects in the order of their paths: all, or the first ones `after` a path.
+
+    `below`: path of the group or user's namespace that holds them, at whatever depth.
+    """
+    listed = select(_projects).where(_projects.c.path > after)
+    if below is not None:
+        listed = listed.where(paths.is_below(_projects.c.path, below))
+    rows = await connection.execute(listed.order_by(_projects.c.path).limit(limit))
+    return [_project(row) for row in rows]
+
+
+async def update(connection: AsyncConnection, project: Project) -> None:
+    """Store a changed project; its path stays. Raises ProjectUnknown, VisibilityRefused."""
+    stored = await get(connection, project.path)
+    if project.visibility is not stored.visibility:
+        await _check_audience(connection, project, await paths.find(connection, parent_path(project.path)))
+    await connection.execute(update_of(_projects).where(_projects.c.id == stored.id).values(_columns(project)))
+    await announce(connection, Concern.PROJECT, project.path)
+
+
+async def delete(connection: AsyncConnection, path: str) -> Project:
+    """Delete a project with its memberships, tokens, jobs and allowances, and return it. Raises ProjectUnknown."""
+    project = await get(connection, path)
+    await cascades.announce_all(connection, project.key)
+    await connection.execute(delete_from(_projects).where(_projects.c.id == project.id))
+    await paths.release(connection, project.key)
+    await announce(connection, Concern.PROJECT, path)
+    return project
+
+
+async def allowed_jobs(connection: AsyncConnection, project_id: int) -> list[NodeKey]:
+    """List the other projects, and the groups with everything below them, whose jobs may pull from a project."""
+    rows = await connection.execute(select(_allowances).where(_allowances.c.project_id == project_id))
+    return sorted(
+        NodeKey(NodeKind.GROUP, row.allowed_group_id)
+        if row.allowed_project_id is None
+        else NodeKey(NodeKind.PROJECT, row.allowed_project_id)
+        for row in rows
+    )
+
+
+async def set_allowed_jobs(connection: AsyncConnection, project: Project, allowed: Iterable[NodeKey]) -> None:
+    """Replace the projects and groups whose jobs may pull from a project."""
+    await connection.execute(delete_from(_allowances).where(_allowances.c.project_id == project.id))
+    rows = [
+        {
+            "project_id": project.id,
+            "allowed_project_id": key.id if key.kind is NodeKind.PROJECT else None,
+            "allowed_group_id": key.id if key.kind is NodeKind.GROUP else None,
+        }
+        for key in sorted(set(allowed))
+    ]
+    if rows:
+        await connection.execute(insert_into(_allowances), rows)
+    await announce(connection, Concern.PROJECT, project.path)
+
+
+async def _check_audience(connection: AsyncConnection, project: Project, above: PathEntry | None) -> None:
+    group = None
+    if above is not None and above.key.kind is NodeKind.GROUP:
+        group = await groups.get(connection, above.path)
+    if group is not None:
+        check_audience(project, group.path, group.visibility)
+
+
+def _columns(project: Project) -> dict[str, object]:
+    """The columns that an update may change."""
+    return {"visibility": project.visibility, "registry": project.registry}
+
+
+def _project(row: Row[Any]) -> Project:
+    values = dict(row._mapping)
+    known = {"visibility": Visibility(values["visibility"]), "registry": RegistryAccess(values["registry"])}
+    return Project(**values | known)
