@@ -216,8 +216,12 @@ def test_only_create_makes_a_data_folder(terminal: Terminal, words: tuple[str, .
     [
         (("create", "a"), "group 'a' exists already: choose another path, or update it"),
         (("create", "x/y"), "group 'x/y' needs the group 'x' above it: create that first"),
-        (("create", "V2"), "group path 'V2' has capitals, which registry names must not: use 'v2'"),
-        (("create", "v2"), "group path 'v2' holds the reserved word 'v2': use another name"),
+        (
+            ("create", "Team"),
+            "group path 'Team' is not fit for image names, because 'Team' has the capital 'T': "
+            "use a path such as 'team'",
+        ),
+        (("create", "v2"), "group path 'v2' holds the reserved word 'v2': use a path such as 'v2-group'"),
         (("show", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
         (("update", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
         (("delete", "x"), "there is no group 'x': `registry-gateway group list` shows those there are"),
