@@ -7,9 +7,7 @@ from sqlalchemy import Table, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import deploy_tokens, jobs, personal_tokens, schema
-from gateway.db.credential_rows import announce_credential
 from gateway.namespaces.credentials import Credential, CredentialKind, CredentialRef, Job, JobDeployToken
-from gateway.namespaces.node import NodeKey, NodeKind
 
 USE_RESOLUTION = timedelta(minutes=1)
 """How much later a use must be than the one written down to be written too."""
@@ -68,20 +66,6 @@ async def note_uses(connection: AsyncConnection, uses: Mapping[CredentialRef, da
                 newest[ref.id] = max(at, newest.get(ref.id, at))
         if newest:
             await _note_uses(connection, table, newest)
-
-
-async def announce_all_of(connection: AsyncConnection, owner: NodeKey) -> None:
-    """Announce every credential that ends with its owner: a user's tokens and jobs, a project's, a group's tokens.
-
-    Whoever deletes the owner calls this before.
-    """
-    column = {NodeKind.USER: "user_id", NodeKind.GROUP: "group_id", NodeKind.PROJECT: "project_id"}[owner.kind]
-    for kind, table in _USED.items():
-        if column in table.c:
-            secret_hash = table.c.deploy_hash if kind is CredentialKind.JOB_DEPLOY_TOKEN else table.c.hash
-            owned = select(table.c.id, secret_hash).where(table.c[column] == owner.id, secret_hash.is_not(None))
-            for number, found in (await connection.execute(owned)).all():
-                await announce_credential(connection, CredentialRef(kind, number), found)
 
 
 async def _of_tokens(

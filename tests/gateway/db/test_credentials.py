@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select
 
-from gateway.db import credentials, deploy_tokens, jobs, personal_tokens, schema
+from gateway.db import cascades, credentials, deploy_tokens, jobs, personal_tokens, schema
 from gateway.db.engine import Database
 from gateway.namespaces.credentials import (
     Credential,
@@ -131,12 +131,12 @@ async def test_the_end_of_a_credential_is_announced_with_all_secrets_that_end_wi
 async def test_whatever_ends_with_its_owner_is_announced(database: Database, stored: Stored) -> None:
     for owner, secrets in {
         NodeKey(NodeKind.USER, stored.personal.user_id): ["personal", "job", "job-deploy"],
-        stored.deploy.node: ["deploy"],
+        stored.deploy.node: ["deploy", "job", "job-deploy"],
         NodeKey(NodeKind.PROJECT, stored.job.project_id): ["job", "job-deploy"],
     }.items():
         before = await last_number(database)
         async with database.write() as connection:
-            await credentials.announce_all_of(connection, owner)
+            await cascades.announce_all(connection, owner)
         assert await announced(database, before) == rows_of(stored, *secrets)
 
 

@@ -199,9 +199,18 @@ async def test_every_change_of_a_project_is_announced(database: Database) -> Non
 @pytest.mark.parametrize(
     ("doomed", "expected"),
     [
-        (NodeKey(NodeKind.PROJECT, 2), "member:1 project:a/p project:a/q deploy-q job-q job-p both-p"),
-        (NodeKey(NodeKind.GROUP, 2), "member:1 project:a/p group:a/b deploy-b job-p both-p"),
-        (NodeKey(NodeKind.USER, 1), "member:1 user:1 user:alice personal job-p job-q both-p"),
+        (
+            NodeKey(NodeKind.PROJECT, 2),
+            "member:1 project:a/p project:a/q deploy-q deploy:1 job-q job:2 job-p job:1 both-p job-deploy:1",
+        ),
+        (
+            NodeKey(NodeKind.GROUP, 2),
+            "member:1 project:a/p group:a/b deploy-b deploy:2 job-p job:1 both-p job-deploy:1",
+        ),
+        (
+            NodeKey(NodeKind.USER, 1),
+            "member:1 user:1 user:alice personal personal:1 job-p job:1 job-q job:2 both-p job-deploy:1",
+        ),
     ],
 )
 async def test_what_the_database_deletes_with_a_node_is_announced(
