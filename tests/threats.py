@@ -2187,6 +2187,63 @@ THREATS = [
             "matched = stored is not None and matches(stored, password)",
         ),
     ),
+    Threat(
+        "tokens in a copy of the database",
+        "Somebody reads gateway.db or a backup of it, and logs in with the tokens in it.",
+        "A token is shown once, when it is made; the SHA-256 of its 256 random bits is stored.",
+        ("tests/gateway/cli/test_credentials.py", "tests/gateway/db/test_credentials.py"),
+        Disarm(
+            "gateway/namespaces/credentials.py",
+            'return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()',
+            "return secret",
+        ),
+    ),
+    Threat(
+        "a job for whoever asks",
+        "A user who may not push starts a job, whose token may push and delete.",
+        "A job starts for developers of the project and above, by their roles at that moment, and for no blocked user.",
+        ("tests/gateway/namespaces/test_credential_rules.py", "tests/gateway/cli/test_credentials.py"),
+        Disarm("gateway/namespaces/credential_rules.py", "    _check_starter(project, way, user, members, now)\n", ""),
+    ),
+    Threat(
+        "a branch that a shell runs",
+        "A branch is named like a command, and a shell evaluates the variables of its job.",
+        "Each value is quoted for the shell, and a ref has printable characters alone.",
+        ("tests/gateway/cli/test_credentials.py::test_a_shell_evaluates_what_people_read",),
+        Disarm("gateway/cli/job.py", "shlex.quote(value)", "value"),
+    ),
+    Threat(
+        "a revoked deploy token in a job",
+        "A deploy token is revoked, and the secrets that stand for it in running jobs stay in the memories of workers.",
+        "The revocation announces those secrets too.",
+        ("tests/gateway/db/test_credentials.py",),
+        Disarm("gateway/db/deploy_tokens.py", "if job.deploy_hash is not None:", "if False:"),
+    ),
+    Threat(
+        "a token with more than its kind has",
+        "A deploy token is made with the scope `api`, or a personal token that outlives its owner's time.",
+        "Each kind has its scopes, and personal tokens and jobs have a longest lifetime.",
+        ("tests/gateway/namespaces/test_credential_rules.py",),
+        Disarm(
+            "gateway/namespaces/credential_rules.py", "if excess := frozenset(scopes) - allowed:", "if excess := set():"
+        ),
+    ),
+    Threat(
+        "a write for every request",
+        "Requests with a token write down its last use, and the database has time for nothing else.",
+        "Last uses are kept in memory and written together; of each token one use a minute is.",
+        ("tests/gateway/directory/test_last_uses.py",),
+        Disarm(
+            "gateway/directory/last_uses.py", "if noted is not None and abs(now - noted) < USE_RESOLUTION:", "if False:"
+        ),
+    ),
+    Threat(
+        "jobs without end in the database",
+        "Every pipeline leaves rows of jobs, until the database fills the disk.",
+        "A new token or job deletes up to a hundred of the oldest that ended a year ago.",
+        ("tests/gateway/db/test_jobs.py", "tests/gateway/db/test_personal_tokens.py"),
+        Disarm("gateway/db/credential_rows.py", "    if ended:", "    if False:"),
+    ),
 ]
 
 

@@ -12,9 +12,12 @@ import typer
 
 from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
+from gateway.cli import deploy_token as deploy_token_commands
 from gateway.cli import folder
 from gateway.cli import group as group_commands
+from gateway.cli import job as job_commands
 from gateway.cli import keys as keys_commands
+from gateway.cli import token as token_commands
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
@@ -35,6 +38,9 @@ app = typer.Typer(
 )
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
+app.add_typer(token_commands.app, name="token")
+app.add_typer(deploy_token_commands.app, name="deploy-token")
+app.add_typer(job_commands.app, name="job")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(keys_commands.app, name="keys")
 app.command("client-config")(with_session(client_config))

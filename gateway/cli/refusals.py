@@ -11,12 +11,13 @@ from cache.oci.errors import RegistryError
 from gateway.db.engine import DatabaseUnusable
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
-from gateway.namespaces.errors import AnonymousPullRefused, GroupUnknown, LoginMisdirected, TreeError
+from gateway.namespaces.errors import AnonymousPullRefused, CredentialUnknown, GroupUnknown, LoginMisdirected, TreeError
 from gateway.processes.errors import CannotStart
 from gateway.settings.load import SettingsError
 
 REMEDIES: dict[type[Exception], str] = {
     GroupUnknown: "`registry-gateway group list` shows those there are",
+    CredentialUnknown: "`list` of the same command shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
     'or --upstream-username "" to drop it',

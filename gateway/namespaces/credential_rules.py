@@ -39,11 +39,11 @@ _USERNAME = re.compile(r"[a-zA-Z0-9.+_-]{1,255}")
 
 
 class EndKind(StrEnum):
-    """Way in which a credential ended; the words follow "it"."""
+    """Way in which a credential ended."""
 
     EXPIRED = "expired"
-    REVOKED = "was revoked"
-    FINISHED = "was finished"
+    REVOKED = "revoked"
+    FINISHED = "finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Ending:
 
     def __str__(self) -> str:
         """The words that follow the name of the credential: `expired at 2030-01-31 18:00:00 UTC`."""
-        return f"{self.kind} at {format_moment(self.at)}"
+        verb = "expired" if self.kind is EndKind.EXPIRED else f"was {self.kind}"
+        return f"{verb} at {format_moment(self.at)}"
 
 
 def find_ending(credential: Credential, now: datetime) -> Ending | None:

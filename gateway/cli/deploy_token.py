@@ -1,0 +1,128 @@
+"""`deploy-token`: deploy tokens of projects and groups."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.credential_texts import (
+    CredentialId,
+    Expires,
+    TokenName,
+    moment_of,
+    paths_of,
+    print_listed,
+    print_token,
+    token_document,
+)
+from gateway.cli.folder import open_existing
+from gateway.cli.output import Document
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session, with_session
+from gateway.db import deploy_tokens, groups, paths, projects
+from gateway.db.connection import Connection
+from gateway.namespaces.credential_rules import new_deploy_token
+from gateway.namespaces.credentials import CredentialKind, DeployToken, Scope, hash_secret, new_secret
+from gateway.namespaces.node import NodeKey, NodeKind
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke deploy tokens.", rich_markup_mode=None)
+
+_COLUMNS = ["id", "path", "name", "username", "scopes", "expires", "state", "last_used"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """The project or group of deploy tokens, as it was given on the command line."""
+
+    project: Annotated[str | None, typer.Option("--project", metavar="P", help="The project of the tokens.")] = None
+    group: Annotated[str | None, typer.Option("--group", metavar="G", help="The group, for all projects below it.")] = (
+        None
+    )
+
+    async def find(self, connection: Connection) -> NodeKey | None:
+        """Find the node; None if none was given. Raises Refused, ProjectUnknown, GroupUnknown."""
+        if self.project is not None and self.group is not None:
+            raise Refused("a deploy token belongs to a project or to a group: give --project or --group, not both")
+        if self.project is not None:
+            return (await projects.get(connection, self.project)).key
+        if self.group is not None:
+            return NodeKey(NodeKind.GROUP, (await groups.get(connection, self.group)).id)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOptions:
+    """Properties of a new deploy token, as they were given on the command line."""
+
+    scope: Annotated[
+        list[Scope],
+        typer.Option("--scope", metavar="S", help="read_registry (pull) or write_registry (push); repeat it for both."),
+    ]
+    name: TokenName
+    username: Annotated[
+        str | None,
+        typer.Option("--username", metavar="N", help="The user name beside it. [default: gitlab+deploy-token-ID]"),
+    ] = None
+    expires: Expires = None
+
+
+@app.command()
+@with_session
+def create(session: Session, node: NodeOptions, options: TokenOptions) -> None:
+    """Create a token, which is shown this once; it does not expire unless that is given."""
+    secret = new_secret(CredentialKind.DEPLOY_TOKEN)
+    document = asyncio.run(_create(session.settings.data, node, options, hash_secret(secret)))
+    print_token(session, "created deploy token", document, secret)
+
+
+@app.command("list")
+@with_session
+def list_all(session: Session, node: NodeOptions) -> None:
+    """List tokens, also those that expired or were revoked; their secrets are not stored."""
+    print_listed(session, asyncio.run(_list(session.settings.data, node, datetime.now(UTC))), _COLUMNS)
+
+
+@app.command()
+@with_session
+def revoke(session: Session, token_id: CredentialId) -> None:
+    """End a token now, and for ever, with the secrets that stand for it in jobs; it stays in the list."""
+    now = datetime.now(UTC)
+    print_token(session, "revoked deploy token", asyncio.run(_revoke(session.settings.data, token_id, now)))
+
+
+async def _create(data: Path, node: NodeOptions, options: TokenOptions, secret_hash: str) -> Document:
+    now = datetime.now(UTC)
+    ends = moment_of(options.expires, now)
+    async with open_existing(data) as database, database.write() as connection:
+        key = await node.find(connection)
+        if key is None:
+            raise Refused("a deploy token belongs to a project or to a group: give --project or --group")
+        token = new_deploy_token(key, options.name, options.username, options.scope, ends, now)
+        stored = await deploy_tokens.create(connection, token, secret_hash)
+        return _document(stored, (await paths.get_of(connection, key)).path, now)
+
+
+async def _list(data: Path, node: NodeOptions, now: datetime) -> list[Document]:
+    async with open_existing(data) as database, database.read() as connection:
+        listed = await deploy_tokens.list_all(connection, await node.find(connection))
+        places = await paths_of(connection, (token.node for token in listed))
+    return [_document(token, places[token.node], now) for token in listed]
+
+
+async def _revoke(data: Path, token_id: int, now: datetime) -> Document:
+    async with open_existing(data) as database, database.write() as connection:
+        token = await deploy_tokens.revoke(connection, token_id, now)
+        return _document(token, (await paths.get_of(connection, token.node)).path, now)
+
+
+def _document(token: DeployToken, path: str, now: datetime) -> Document:
+    return {
+        "id": token.id,
+        "path": path,
+        "kind": token.node.kind.value,
+        "username": token.username,
+        **token_document(token, now),
+    }

@@ -1,0 +1,165 @@
+"""`job`: CI jobs, each with its token and the variables of GitLab's user guide."""
+
+import asyncio
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of, time_text
+from gateway.cli.folder import open_existing
+from gateway.cli.output import Document
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session, with_session
+from gateway.data_folder import announced_server
+from gateway.db import deploy_tokens, jobs, members, paths, projects, users
+from gateway.db.connection import Connection
+from gateway.namespaces.ci_variables import job_variables, registry_host
+from gateway.namespaces.credential_rules import direct_group, new_job
+from gateway.namespaces.credentials import CredentialKind, Job, hash_secret, new_secret
+from gateway.namespaces.expiry import FORMS
+from gateway.namespaces.node import NodeKey, NodeKind, prefixes_of
+from gateway.processes.listeners import configured_urls
+from gateway.settings.tables import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Start, finish and list CI jobs.", rich_markup_mode=None)
+
+_COLUMNS = ["id", "project", "user", "ref", "expires", "state", "last_used"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Properties of a new job, as they were given on the command line."""
+
+    user: Annotated[
+        str, typer.Option("--user", metavar="U", help="On whose behalf it runs: a developer of the project at least.")
+    ]
+    ref: Annotated[
+        str | None, typer.Option("--ref", metavar="R", help="The branch or tag, from which a slug is made.")
+    ] = None
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="TIME", help=f"The end, within 30 days: {FORMS}. [default: 1h]"),
+    ] = None
+
+
+@app.command()
+@with_session
+def start(
+    session: Session,
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="The full path of the project.")],
+    options: JobOptions,
+) -> None:
+    """Start a job and print its CI variables, as lines for a shell; the passwords are shown this once."""
+    host = registry_host(_registry_url(session.settings))
+    document, variables = asyncio.run(_start(session.settings, project, options, host))
+    session.print({**document, "variables": variables}, lambda: _print_started(document, variables))
+
+
+@app.command()
+@with_session
+def finish(session: Session, job_id: CredentialId) -> None:
+    """End a job now, with all its secrets."""
+    document = asyncio.run(_finish(session.settings, job_id))
+    text = f"finished job {document['id']} of {document['project']}"
+    session.print(document, lambda: print(text))
+
+
+@app.command("list")
+@with_session
+def list_all(
+    session: Session,
+    project: Annotated[
+        str | None, typer.Option("--project", metavar="P", help="Only the jobs of this project.")
+    ] = None,
+    ended: Annotated[bool, typer.Option("--all", help="Also the jobs that were finished or expired.")] = False,
+) -> None:
+    """List the jobs that run."""
+    print_listed(session, asyncio.run(_list(session.settings, project, ended)), _COLUMNS)
+
+
+async def _start(settings: Settings, path: str, options: JobOptions, host: str) -> tuple[Document, Mapping[str, str]]:
+    now = datetime.now(UTC)
+    ends = moment_of(options.expires, now)
+    secret, deploy_secret = new_secret(CredentialKind.JOB_TOKEN), new_secret(CredentialKind.JOB_DEPLOY_TOKEN)
+    async with open_existing(settings.data) as database, database.write() as connection:
+        project = await projects.get(connection, path)
+        user = await users.get(connection, options.user)
+        way = await paths.find_all(connection, prefixes_of(project.path))
+        on_the_way = {entry.key for entry in way}
+        roles = [member for member in await members.of_user(connection, user.id) if member.node in on_the_way]
+        job = new_job(project, way, user, roles, options.ref, ends, now)
+        group = direct_group(way)
+        nodes = [project.key, *([group.key] if group else [])]
+        token = await deploy_tokens.find_for_jobs(connection, nodes, now)
+        job = replace(job, deploy_token_id=token.id if token else None)
+        job = await jobs.create(connection, job, hash_secret(secret), hash_secret(deploy_secret) if token else None)
+        variables = job_variables(host, job, secret, project, way, (token, deploy_secret) if token else None)
+        return _document(job, project.path, user.name, now), variables
+
+
+async def _finish(settings: Settings, job_id: int) -> Document:
+    now = datetime.now(UTC)
+    async with open_existing(settings.data) as database, database.write() as connection:
+        (document,) = await _documents(connection, [await jobs.finish(connection, job_id, now)], now)
+        return document
+
+
+async def _list(settings: Settings, path: str | None, ended: bool) -> list[Document]:
+    now = datetime.now(UTC)
+    async with open_existing(settings.data) as database, database.read() as connection:
+        project_id = None if path is None else (await projects.get(connection, path)).id
+        if ended:
+            return await _documents(connection, await jobs.list_all(connection, project_id), now)
+        return await _documents(connection, await jobs.list_running(connection, now, project_id), now)
+
+
+async def _documents(connection: Connection, listed: list[Job], now: datetime) -> list[Document]:
+    names = await paths_of(connection, (key for job in listed for key in (_project(job), _user(job))))
+    return [_document(job, names[_project(job)], names[_user(job)], now) for job in listed]
+
+
+def _project(job: Job) -> NodeKey:
+    return NodeKey(NodeKind.PROJECT, job.project_id)
+
+
+def _user(job: Job) -> NodeKey:
+    return NodeKey(NodeKind.USER, job.user_id)
+
+
+def _document(job: Job, project: str, user: str, now: datetime) -> Document:
+    return {
+        "id": job.id,
+        "project": project,
+        "user": user,
+        "ref": job.ref,
+        "created": time_text(job.created_at),
+        "expires": time_text(job.expires_at),
+        "finished": time_text(job.finished_at),
+        "last_used": time_text(job.last_used_at),
+        "state": state_of(job, now),
+    }
+
+
+def _print_started(document: Document, variables: Mapping[str, str]) -> None:
+    """Print lines that a shell can evaluate."""
+    print(
+        f"# job {document['id']} of {document['project']} on behalf of {document['user']} until {document['expires']}"
+    )
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def _registry_url(settings: Settings) -> str:
+    """The URL by which jobs reach the registry. Raises Refused if its port is not known yet."""
+    if configured := settings.registry_url or settings.external_url:
+        return configured
+    server = announced_server(settings.data)
+    url = server.urls[0] if server and server.is_alive else configured_urls(settings)[0]
+    if urlsplit(url).port == 0:
+        raise Refused("the settings let the server take any free port: start it first, or set the port")
+    return url

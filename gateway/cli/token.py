@@ -1,0 +1,93 @@
+"""`token`: personal access tokens of users."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.credential_texts import (
+    CredentialId,
+    Expires,
+    TokenName,
+    moment_of,
+    paths_of,
+    print_listed,
+    print_token,
+    token_document,
+)
+from gateway.cli.folder import open_existing
+from gateway.cli.output import Document
+from gateway.cli.session import Session, with_session
+from gateway.db import personal_tokens, users
+from gateway.namespaces.credential_rules import new_personal_token
+from gateway.namespaces.credentials import CredentialKind, PersonalToken, Scope, hash_secret, new_secret
+from gateway.namespaces.node import NodeKey, NodeKind
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke personal access tokens.", rich_markup_mode=None)
+
+_COLUMNS = ["id", "user", "name", "scopes", "expires", "state", "last_used"]
+
+Owner = Annotated[str, typer.Option("--user", metavar="U", help="The user whom the token belongs to.")]
+Scopes = Annotated[list[Scope], typer.Option("--scope", help="What the token may be used for; repeat it for several.")]
+
+
+@app.command()
+@with_session
+def create(session: Session, user: Owner, scope: Scopes, name: TokenName, expires: Expires = None) -> None:
+    """Create a token, which is shown this once; it expires within 365 days, the default."""
+    secret = new_secret(CredentialKind.PERSONAL_TOKEN)
+    now = datetime.now(UTC)
+    ends = moment_of(expires, now)
+    token = asyncio.run(_create(session.settings.data, user, name, scope, ends, now, hash_secret(secret)))
+    print_token(session, "created personal access token", _document(token, user, now), secret)
+
+
+@app.command("list")
+@with_session
+def list_all(
+    session: Session, user: Annotated[str | None, typer.Option("--user", metavar="U", help="Only this user's.")] = None
+) -> None:
+    """List tokens, also those that expired or were revoked; their secrets are not stored."""
+    documents = asyncio.run(_list(session.settings.data, user, datetime.now(UTC)))
+    print_listed(session, documents, _COLUMNS)
+
+
+@app.command()
+@with_session
+def revoke(session: Session, token_id: CredentialId) -> None:
+    """End a token now, and for ever; it stays in the list."""
+    now = datetime.now(UTC)
+    print_token(session, "revoked personal access token", asyncio.run(_revoke(session.settings.data, token_id, now)))
+
+
+async def _create(
+    data: Path, username: str, name: str, scopes: list[Scope], ends: datetime | None, now: datetime, secret_hash: str
+) -> PersonalToken:
+    async with open_existing(data) as database, database.write() as connection:
+        user = await users.get(connection, username)
+        token = new_personal_token(user, name, scopes, ends, now)
+        return await personal_tokens.create(connection, token, secret_hash)
+
+
+async def _list(data: Path, username: str | None, now: datetime) -> list[Document]:
+    async with open_existing(data) as database, database.read() as connection:
+        owner = None if username is None else (await users.get(connection, username)).id
+        listed = await personal_tokens.list_all(connection, owner)
+        names = await paths_of(connection, (_owner(token) for token in listed))
+    return [_document(token, names[_owner(token)], now) for token in listed]
+
+
+async def _revoke(data: Path, token_id: int, now: datetime) -> Document:
+    async with open_existing(data) as database, database.write() as connection:
+        token = await personal_tokens.revoke(connection, token_id, now)
+        return _document(token, (await users.get_by_id(connection, token.user_id)).name, now)
+
+
+def _owner(token: PersonalToken) -> NodeKey:
+    return NodeKey(NodeKind.USER, token.user_id)
+
+
+def _document(token: PersonalToken, user: str, now: datetime) -> Document:
+    return {"id": token.id, "user": user, **token_document(token, now)}
