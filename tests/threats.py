@@ -687,8 +687,8 @@ THREATS = [
         ),
         Disarm(
             "cache/upstream/registry_client.py",
-            "raw = yield Read(response, SIZE_LIMIT)",
-            "raw = yield Read(response, 1 << 40)",
+            "yield ReadDocument(response, SIZE_LIMIT, verify)",
+            "yield ReadDocument(response, 1 << 40, verify)",
         ),
     ),
     Threat(
@@ -2049,9 +2049,41 @@ THREATS = [
     Threat(
         "large lists at once",
         "Clients request several lists of tags of 32 MiB at the same time, and the memory fills.",
-        "Of each upstream one document of more than 4 MiB is read and parsed at a time.",
-        ("tests/cache/upstream/test_tag_lists.py",),
-        Disarm("cache/upstream/egress.py", "await self._turn.acquire()", "pass"),
+        "Of each upstream one document of more than 4 MiB is read at a time, or two for two groups, and one is parsed.",
+        ("tests/cache/upstream/test_document_room.py",),
+        Disarm("cache/upstream/document_room.py", "_Slots(SLOT, 1, 1)", "_Slots(SLOT, 100, 1)"),
+    ),
+    Threat(
+        "manifests that fill the memory",
+        "A client requests many manifests of 4 MiB at once, whose upstream lets them trickle in.",
+        "Beyond 256 KiB a document waits for one of few slots, of which no client and no group gets all.",
+        ("tests/cache/upstream/test_document_room.py",),
+        Disarm("cache/upstream/document_room.py", "if self._bytes <= slots.beyond:", "if True:"),
+    ),
+    Threat(
+        "slots of documents that trickle",
+        "A list trickles in for 20 s and holds the slot for which large documents of others wait.",
+        "A document below 256 KiB/s loses its slot to one that waits, unless that belongs to a group with more slots.",
+        ("tests/cache/upstream/test_document_room.py",),
+        Disarm("cache/upstream/document_room.py", "rates[min(slow)].end_reading()", "pass"),
+    ),
+    Threat(
+        "documents that grow in memory",
+        "A compressed document, or a list of referrers, takes many times its bytes in memory.",
+        "What a document comes to once it is decompressed or parsed counts for its slot, before it does.",
+        ("tests/cache/upstream/test_document_room.py::test_what_a_document_takes_in_memory_counts",),
+        Disarm("cache/upstream/flow.py", "await space.grow(step.limit * step.weight)", "pass"),
+    ),
+    Threat(
+        "documents of nobody",
+        "Large documents wait for memory as one crowd, whoever requested them.",
+        "Each document is read on behalf of the group and client that requested it.",
+        ("tests/cache/proxy/test_small_requests.py::test_every_document_is_read_on_behalf_of_its_requester",),
+        Disarm(
+            "cache/proxy/repository.py",
+            "(self._image, pointer.tag, held, self._requester)",
+            "(self._image, pointer.tag, held)",
+        ),
     ),
     Threat(
         "a list of brackets",

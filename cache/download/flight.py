@@ -13,15 +13,7 @@ from functools import partial
 
 import structlog
 
-from cache.download.admission import (
-    DEFAULT_PLACES,
-    Line,
-    PlaceLimits,
-    PlaceRequest,
-    UpstreamPlaces,
-    queue_full,
-    waited_in_vain,
-)
+from cache.download.admission import DEFAULT_PLACES, PlaceLimits, UpstreamPlaces, queue_full, waited_in_vain
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.download.fill import FillResources
 from cache.download.flight_thread import FlightThread
@@ -35,6 +27,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.failpoints import failpoint
 from cache.runtime.fair_queue import NOBODY, Requester
+from cache.runtime.line import Line, PlaceRequest
 from cache.runtime.tasks import Tasks
 from cache.runtime.throttle import LogThrottle
 from cache.upstream.errors import Corrupt, Unavailable

@@ -3,13 +3,13 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from cache.download.admission import PlaceRequest
 from cache.download.errors import Unstorable
 from cache.download.follower import Follower
 from cache.download.incoming import Fetch
 from cache.download.uncached import UncachedBlob
 from cache.oci.errors import BlobUnknown
 from cache.proxy.errors import refusal
+from cache.runtime.line import PlaceRequest
 from cache.store.base import Extent, LocalBlob
 from cache.upstream.errors import Unavailable, UpstreamError
 

@@ -64,11 +64,12 @@ class ProxiedLists:
 
     async def tags(self, query: str, *, continued: bool = False) -> tuple[TagPage, CacheStatus]:
         """The upstream's page of a query. `continued`: the client has seen the beginning of this page already."""
-        work, seconds = partial(self._client.tags, self._image, query), CONTINUED_SECONDS if continued else 1.0
+        work = partial(self._client.tags, self._image, query, self._calls.requester)
+        seconds = CONTINUED_SECONDS if continued else 1.0
         return await self._find(_Wanted(SharedCall.LIST_TAGS, f"tags {query}", work, _read_tags, seconds))
 
     async def referrers(self, digest: Digest, artifact_type: str | None) -> tuple[ReferrersPage, CacheStatus]:
-        work = partial(self._client.referrers, self._image, digest, artifact_type)
+        work = partial(self._client.referrers, self._image, digest, artifact_type, self._calls.requester)
         query = f"referrers {digest} {artifact_type or ''}"
         return await self._find(_Wanted(SharedCall.LIST_REFERRERS, query, work, _read_referrers))
 

@@ -279,7 +279,7 @@ class ProxiedRepository:
 
     async def _get(self, reference: Tag | Digest) -> Manifest:
         requested_at = self._shared.clock()
-        manifest = await self._client.get_manifest(self._image, reference)
+        manifest = await self._client.get_manifest(self._image, reference, requester=self._requester)
         await self._record(manifest, reference, requested_at)
         return manifest
 
@@ -307,9 +307,9 @@ class ProxiedRepository:
             if self._client.quota.saving_mode() is SavingMode.SCARCE:
                 raise self._client.quota.saving_refusal()
             if target:
-                manifest = await self._client.get_manifest(self._image, target.digest)
+                manifest = await self._client.get_manifest(self._image, target.digest, requester=self._requester)
             else:
-                manifest = await client.get_manifest(self._image, pointer.tag, held)
+                manifest = await client.get_manifest(self._image, pointer.tag, held, self._requester)
         else:
             manifest = held
         if manifest.descriptor.digest == held.descriptor.digest:

@@ -11,7 +11,6 @@ from enum import Enum
 from functools import partial
 from typing import TypeVar
 
-from cache.download.admission import PlaceRequest
 from cache.download.errors import AlreadyStored, Unstorable
 from cache.events import RefusedContent
 from cache.oci.digest import Digest
@@ -22,12 +21,14 @@ from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
 from cache.runtime.fair_queue import Requester
+from cache.runtime.line import PlaceRequest
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import (
     AccessDenied,
     Corrupt,
     FormatUnsupported,
+    NoRoom,
     NoStatement,
     NotFound,
     Unavailable,
@@ -174,7 +175,7 @@ class UpstreamCalls:
         except FormatUnsupported:
             self._shared.outages.end(self._source)
             raise
-        except NoStatement:
+        except (NoStatement, NoRoom):
             raise
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())

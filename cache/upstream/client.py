@@ -7,6 +7,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream.allowance import RequestKind
 from cache.upstream.quota import Quota
 from cache.values import Part, ReferrersPage, Rest, Source, TagPage
@@ -34,7 +35,8 @@ class BlobStream(Protocol):
 class UpstreamClient(Protocol):
     """One upstream, used with one credential. Raises only UpstreamError.
 
-    Facts about the upstream are properties and two synchronous methods; the six requests are the rest.
+    Facts about the upstream are properties and two synchronous methods; the six requests are the rest. `requester`: on
+    whose behalf a large document waits for memory.
     """
 
     @property
@@ -65,7 +67,11 @@ class UpstreamClient(Protocol):
         GET tells whether it exists."""
 
     async def get_manifest(
-        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+        self,
+        image: RepositoryName,
+        reference: Tag | Digest,
+        held: Manifest | None = None,
+        requester: Requester = NOBODY,
     ) -> Manifest:
         """The manifest, verified against the requested digest, else against the one that the upstream names.
 
@@ -85,8 +91,10 @@ class UpstreamClient(Protocol):
         `start` of the stream shows which.
         """
 
-    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+    async def tags(self, image: RepositoryName, query: str = "", requester: Requester = NOBODY) -> TagPage:
         """One page of the image's tags: the one that `query` requests, as `n=100&last=v1`, and as long as it comes."""
 
-    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+    async def referrers(
+        self, image: RepositoryName, digest: Digest, artifact_type: str | None, requester: Requester = NOBODY
+    ) -> ReferrersPage:
         """Manifests whose subject is the digest, of one artifact type or of all."""

@@ -6,9 +6,9 @@ It knows no registry. Only this module and `transport` import the HTTP library.
 import asyncio
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from enum import Enum
 from pathlib import Path
@@ -19,6 +19,7 @@ import httpx2
 
 from cache.runtime.exhaustion import is_exhausted
 from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, RequestOutcome, outcome_of
+from cache.upstream.document_room import DocumentRoom, DocumentSpace
 from cache.upstream.errors import Unavailable
 from cache.upstream.kept_connections import CREDENTIAL
 from cache.upstream.reach import Identity, Reach
@@ -40,9 +41,6 @@ from cache.values import ANONYMOUS, CredentialId
 
 Response = httpx2.Response
 T = TypeVar("T")
-
-LARGE = 4 * 1024 * 1024
-"""Bytes beyond which a document is large."""
 
 _OUR_FAULT = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
@@ -110,13 +108,13 @@ class Egress:
         self.traffic = traffic
         self.timings = reach.timings
         self.circuits = CircuitBreakers()
+        self.documents = DocumentRoom()
         self._reach = reach
         self._check = AddressCheck(reach, resolver)
         self._made: list[Clients] = []
         self._latest: dict[bool, Clients] = {}
         self._making = threading.Lock()
         self._documents = ThreadPoolExecutor(1, "documents")
-        self._large = asyncio.Semaphore(1)
         self._credential = ANONYMOUS
 
     def with_credential(self, credential: CredentialId) -> "Egress":
@@ -196,10 +194,6 @@ class Egress:
         """Run a function on a document of this upstream outside the event loop: one at a time, because each would take
         its share of the interpreter."""
         return await asyncio.get_running_loop().run_in_executor(self._documents, function)
-
-    def large_document(self) -> "LargeDocument":
-        """A document that may be large: at most one such of this upstream is in memory at a time."""
-        return LargeDocument(self._large)
 
     async def close(self) -> None:
         self._documents.shutdown(wait=False, cancel_futures=True)
@@ -302,27 +296,6 @@ def _modified(name: str, path: Path | None) -> int:
         raise Unavailable(f"the {name} {path} cannot be used ({error.strerror})") from error
 
 
-class LargeDocument:
-    """The context in which a document is read and parsed; it waits for its turn once the document is large."""
-
-    def __init__(self, turn: asyncio.Semaphore) -> None:
-        self._turn = turn
-        self._taken = False
-
-    async def __aenter__(self) -> "LargeDocument":
-        return self
-
-    async def take(self) -> None:
-        """Wait until no other large document is in memory, unless this one has its turn."""
-        if not self._taken:
-            await self._turn.acquire()
-            self._taken = True
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._taken:
-            self._turn.release()
-
-
 class _Seen:
     response: Response | None = None
 
@@ -387,25 +360,27 @@ async def body(
     response: Response,
     limit: int,
     timeout: float,  # noqa: ASYNC109 (a blob has none)
-    take_room: Callable[[], Awaitable[None]] | None = None,
+    space: DocumentSpace | None = None,
+    weight: int = 1,
 ) -> bytes | None:
     """Read all bytes as they came over the wire and close the response; None where there are more than `limit`.
 
-    `take_room`: is awaited before a document that turns out to be large is read on. Raises Unavailable where the body
-    breaks off, or takes more than `timeout` seconds.
+    `space`: holds the bytes, `weight` times, and may wait for a slot before it reads on. Raises Unavailable where the
+    body breaks off, or takes more than `timeout` seconds; NoRoom.
     """
     parts, size = [], 0
     try:
         with _named(str(response.url)):
-            async with asyncio.timeout(timeout):
-                async for part in response.aiter_raw():
-                    parts.append(part)
-                    size += len(part)
-                    if size > limit:
-                        return None
-                    _check_pieces(response, len(parts), size)
-                    if take_room is not None and size > LARGE:
-                        await take_room()
+            async with asyncio.timeout(timeout) as time_limit:
+                with space.reading(time_limit) if space else nullcontext():
+                    async for part in response.aiter_raw():
+                        parts.append(part)
+                        size += len(part)
+                        if size > limit:
+                            return None
+                        _check_pieces(response, len(parts), size)
+                        if space is not None:
+                            await space.grow(len(part) * weight)
     finally:
         await response.aclose()
     return b"".join(parts)

@@ -49,6 +49,13 @@ class Unavailable(UpstreamOutage):
         return type(self)(self.reason, self.retry_after)
 
 
+class NoRoom(Unavailable):
+    """This process has no memory left for a large document now, which shows nothing of the upstream."""
+
+    def __init__(self, reason: str, retry_after: int | None = 5) -> None:
+        super().__init__(reason, retry_after)
+
+
 class CredentialRefused(Unavailable):
     """The upstream, or its token service, refuses our credential for every use: it is wrong, or it has expired."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cache.oci.document import OFF_LOOP_BYTES
+from cache.runtime.fair_queue import NOBODY, Requester
+from cache.upstream.document_room import FREE, DocumentSpace
 from cache.upstream.egress import Egress, Response, body, body_blocking, drop, drop_blocking
 from cache.upstream.errors import Unavailable, UpstreamError
 
@@ -36,9 +38,9 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read the rest of a response and close it; the result is its bytes, or None if they exceed the limit.
+    """Read the rest of a small response and close it; the result is its bytes, or None if they exceed the limit.
 
-    A document that comes compressed although none is accepted is decompressed, up to the limit.
+    A response that comes compressed although none is accepted is decompressed, up to the limit.
     """
 
     response: Response
@@ -46,13 +48,24 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLarge:
-    """Read the rest of a response and close it; the result is what the function makes of its bytes, or of None if they
-    exceed the limit. Only one large document of an upstream is in memory at a time."""
+class ReadDocument:
+    """Read the rest of a response, a manifest or a list, and close it; the result is what the function makes of its
+    bytes, or of None if they exceed the limit. Errors of the function are raised inside the flow.
+
+    What a flow has read counts until it ends, `weight` times: a large document waits for a slot (`document_room`).
+    """
 
     response: Response
     limit: int
     function: Callable[[bytes | None], Any]
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """Wait until the flow may hold so many more bytes."""
+
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,7 @@ class Wait:
     future: "Future[UpstreamError | None]"
 
 
-Step = Open | Read | ReadLarge | Drop | Compute | Wait
+Step = Open | Read | ReadDocument | Grow | Drop | Compute | Wait
 Flow = Generator[Step, Any, T]
 
 _WAIT_LIMIT = 30.0
@@ -89,18 +102,22 @@ _GZIP = b"\x1f\x8b"
 # stand in the flow, once.
 
 
-async def carry_out(flow: Flow[T], egress: Egress) -> T:
+async def carry_out(flow: Flow[T], egress: Egress, requester: Requester = NOBODY) -> T:
     """Runs a flow in a task. Errors of a step are raised inside the flow. Responses that it leaves open where it fails,
-    or where the task is cancelled, are closed: otherwise each would keep a connection for ever."""
+    or where the task is cancelled, are closed: otherwise each would keep a connection for ever.
+
+    `requester`: on whose behalf its documents wait for slots.
+    """
     reply: Any = None
     failure: Exception | None = None
     opened: list[Response] = []
+    space = DocumentSpace(egress.documents, requester)
     try:
         while True:
             step = flow.throw(failure) if failure else flow.send(reply)
             reply, failure = None, None
             try:
-                reply = await _perform(step, egress)
+                reply = await _perform(step, egress, space)
             except Exception as error:  # the flow decides what an error means
                 failure = error
             if isinstance(step, Open) and failure is None:
@@ -111,6 +128,7 @@ async def carry_out(flow: Flow[T], egress: Egress) -> T:
         return result
     finally:
         flow.close()
+        space.close()
         for response in opened:
             await response.aclose()
 
@@ -140,7 +158,7 @@ def carry_out_blocking(flow: Flow[T], egress: Egress) -> T:
             response.close()
 
 
-async def _perform(step: Step, egress: Egress) -> Any:
+async def _perform(step: Step, egress: Egress, space: DocumentSpace) -> Any:
     match step:
         case Open(method, url, headers, image, redirected):
             return await egress.send(method, url, headers, image, redirected=redirected)
@@ -149,8 +167,10 @@ async def _perform(step: Step, egress: Egress) -> Any:
             if content is None or not is_compressed(response, content):
                 return content
             return await egress.compute(lambda: decompressed(content, limit))
-        case ReadLarge(response, limit, function):
-            return await _read_large(response, limit, function, egress)
+        case ReadDocument():
+            return await _read_document(step, egress, space)
+        case Grow(size):
+            return await space.grow(size)
         case Drop(response):
             return await drop(response)
         case Compute(function, size):
@@ -159,15 +179,26 @@ async def _perform(step: Step, egress: Egress) -> Any:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), _WAIT_LIMIT)
 
 
-async def _read_large(response: Response, limit: int, function: Callable[[bytes | None], T], egress: Egress) -> T:
-    async with egress.large_document() as room:
-        content = _noted(await body(response, limit, egress.timings.body, room.take), egress)
-        if content is not None and is_compressed(response, content):
-            await room.take()
-            packed = content
-            content = await egress.compute(lambda: decompressed(packed, limit))
-        small = content is None or len(content) < OFF_LOOP_BYTES
-        return function(content) if small else await egress.compute(lambda: function(content))
+async def _read_document(step: ReadDocument, egress: Egress, space: DocumentSpace) -> Any:
+    response, limit, function = step.response, step.limit, step.function
+    content = _noted(await body(response, limit, egress.timings.body, space, step.weight), egress)
+    if content is not None and is_compressed(response, content):
+        content = await _unpacked(content, step, egress, space)
+    if content is None or len(content) < OFF_LOOP_BYTES:
+        return function(content)
+    return await egress.compute(lambda: function(content))
+
+
+async def _unpacked(packed: bytes, step: ReadDocument, egress: Egress, space: DocumentSpace) -> bytes | None:
+    """Decompress a document. Only one that turns out to be large waits for what it may come to."""
+    first = min(step.limit, FREE)
+    content = await egress.compute(lambda: decompressed(packed, first))
+    if content is not None:
+        await space.grow(len(content) * step.weight)
+    elif first < step.limit:
+        await space.grow(step.limit * step.weight)
+        content = await egress.compute(lambda: decompressed(packed, step.limit))
+    return content
 
 
 def _perform_blocking(step: Step, egress: Egress) -> Any:
@@ -177,8 +208,10 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
         case Read(response, limit):
             content = _noted(body_blocking(response, limit, egress.timings.body), egress)
             return decompressed(content, limit) if content and is_compressed(response, content) else content
-        case ReadLarge(response, limit, function):
+        case ReadDocument(response, limit, function):
             return function(_perform_blocking(Read(response, limit), egress))
+        case Grow():
+            return None
         case Drop(response):
             return drop_blocking(response)
         case Compute(function):

@@ -23,6 +23,7 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import BlobStream, UpstreamClient
 from cache.upstream.errors import AccessDenied, NotFound, UpstreamError, UpstreamOutage
@@ -80,18 +81,24 @@ class MirroredClient:
         return await self._first(reference, lambda client: client.head_manifest(image, reference))
 
     async def get_manifest(
-        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+        self,
+        image: RepositoryName,
+        reference: Tag | Digest,
+        held: Manifest | None = None,
+        requester: Requester = NOBODY,
     ) -> Manifest:
-        return await self._first(reference, lambda client: client.get_manifest(image, reference, held))
+        return await self._first(reference, lambda client: client.get_manifest(image, reference, held, requester))
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
         return await self._first(digest, lambda client: client.head_blob(image, digest))
 
-    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
-        return await self._first(None, lambda client: client.tags(image, query))
+    async def tags(self, image: RepositoryName, query: str = "", requester: Requester = NOBODY) -> TagPage:
+        return await self._first(None, lambda client: client.tags(image, query, requester))
 
-    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
-        return await self._first(None, lambda client: client.referrers(image, digest, artifact_type))
+    async def referrers(
+        self, image: RepositoryName, digest: Digest, artifact_type: str | None, requester: Requester = NOBODY
+    ) -> ReferrersPage:
+        return await self._first(None, lambda client: client.referrers(image, digest, artifact_type, requester))
 
     @contextmanager
     def open_blob(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -13,12 +14,13 @@ from cache.oci.errors import DigestInvalid, ManifestInvalid
 from cache.oci.manifest import SIZE_LIMIT, Manifest
 from cache.oci.media_types import ACCEPTED, OCI_INDEX, OCTET_STREAM, SCHEMA_1, essence, is_manifest, single_value
 from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream.allowance import RequestKind
 from cache.upstream.blob_stream import ResponseBlobStream, content_length
 from cache.upstream.egress import Egress, Response
-from cache.upstream.errors import Corrupt, FormatUnsupported, NotFound, Unavailable
+from cache.upstream.errors import Corrupt, FormatUnsupported, NoRoom, NotFound, Unavailable
 from cache.upstream.exchange import Exchange, RegistryRequest
-from cache.upstream.flow import Compute, Drop, Flow, Read, ReadLarge, carry_out, carry_out_blocking
+from cache.upstream.flow import Compute, Drop, Flow, Grow, ReadDocument, carry_out, carry_out_blocking
 from cache.upstream.ledger import Ledger
 from cache.upstream.lists import next_page, next_query
 from cache.upstream.probe import RegistryProbe
@@ -35,6 +37,9 @@ T = TypeVar("T")
 _ACCEPT = ", ".join(ACCEPTED)
 _NAMED_TYPES = ("text/html", "text/plain", "application/json", "application/octet-stream")
 """Media types that a reason names; any other may be any text."""
+
+PARSED = 10
+"""Bytes that a parsed document takes in memory for each byte of its text, about."""
 
 REFERRERS_PAGES = 100
 """Pages of one list of referrers that are requested for a client."""
@@ -115,7 +120,11 @@ class RegistryClient:
         return Descriptor(media_type, digest, size) if digest else None
 
     async def get_manifest(
-        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+        self,
+        image: RepositoryName,
+        reference: Tag | Digest,
+        held: Manifest | None = None,
+        requester: Requester = NOBODY,
     ) -> Manifest:
         """Fetch a manifest, verified against the requested digest, else against the one that the upstream names.
 
@@ -125,7 +134,7 @@ class RegistryClient:
             self._egress.open_ahead(self._url)
         found = False
         try:
-            manifest = await carry_out(self._get_manifest(image, reference, held), self._egress)
+            manifest = await carry_out(self._get_manifest(image, reference, held), self._egress, requester)
             found = True
         finally:
             self._heads.settle((image, reference), found=found)
@@ -188,24 +197,26 @@ class RegistryClient:
         if _is_page(response):
             raise Corrupt(f"{self.host} responded with an HTML page for blob {digest}", Fault.HTML)
 
-    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+    async def tags(self, image: RepositoryName, query: str = "", requester: Requester = NOBODY) -> TagPage:
         """Fetch the page of tags that a query requests, as long as it comes."""
-        return await carry_out(self._tags(image, query), self._egress)
+        return await carry_out(self._tags(image, query), self._egress, requester)
 
     def _tags(self, image: RepositoryName, query: str) -> Flow[TagPage]:
         path = "tags/list" + (f"?{query}" if query else "")
         request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": "application/json"})
         response = yield from self._exchange.content(request)
-        names, size = yield ReadLarge(response, TAG_LIST_LIMIT, self._tag_names)
+        names, size = yield ReadDocument(response, TAG_LIST_LIMIT, self._tag_names)
         link = ", ".join(response.headers.get_list("link"))
         origins = (self.source.origin, origin_of(str(response.url)))
         return TagPage(names, next_page(link, f"{self._url}/?{query}", origins, names), size)
 
-    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+    async def referrers(
+        self, image: RepositoryName, digest: Digest, artifact_type: str | None, requester: Requester = NOBODY
+    ) -> ReferrersPage:
         """List referrers by the referrers API or, if the upstream lacks it, by the fallback tag (distribution-spec
         1.1)."""
         query = urlencode({"artifactType": artifact_type}) if artifact_type is not None else ""
-        return await carry_out(self._referrers(image, digest, query), self._egress)
+        return await carry_out(self._referrers(image, digest, query), self._egress, requester)
 
     def _referrers(self, image: RepositoryName, digest: Digest, query: str) -> Flow[ReferrersPage]:
         """All pages of the list in one; a list that is too long is refused, as one that is cut short would be wrong."""
@@ -249,6 +260,7 @@ class RegistryClient:
             raw = (yield from self._get_manifest(image, tag)).raw
         except NotFound:
             return ReferrersPage([], filtered=False)
+        yield Grow(len(raw) * PARSED)
         manifests = yield Compute(lambda: self._descriptors(parse_document(raw)), len(raw))
         return ReferrersPage(manifests, filtered=False, size=len(raw))
 
@@ -289,28 +301,34 @@ class RegistryClient:
             fault = Fault.HTML if media_type == "text/html" else Fault.MEDIA_TYPE
             sent = media_type if media_type in _NAMED_TYPES else "another media type" if media_type else "no media type"
             raise Corrupt(f"{self.host} responded with {sent} for a manifest", fault)
+        promised = reference if isinstance(reference, Digest) else _stated_digest(response)
+        verify = partial(self._verified, image, media_type, promised)
         try:
-            raw = yield Read(response, SIZE_LIMIT)
+            manifest: Manifest = yield ReadDocument(response, SIZE_LIMIT, verify)
+        except NoRoom:
+            raise
         except Unavailable as error:
             raise Corrupt(f"the manifest ended early: {error.reason}", Fault.BROKEN) from error
-        if raw is None:
-            raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
-        promised = reference if isinstance(reference, Digest) else _stated_digest(response)
-        manifest: Manifest = yield Compute(lambda: self._verified(image, media_type, raw, promised), len(raw))
         return manifest
 
     def _refuse_schema_1(self, response: Response, media_type: str, name: str) -> Flow[None]:
         """Close a response that is no manifest. Raises FormatUnsupported for Docker's schema 1, by its media type or,
         as `application/json`, by its document."""
-        raw = (yield Read(response, SIZE_LIMIT)) if media_type == "application/json" else (yield Drop(response))
-        if media_type in SCHEMA_1 or (yield Compute(lambda: _schema_version(raw or b"") == 1, len(raw or b""))):
+        version = None
+        if media_type == "application/json":
+            version = yield ReadDocument(response, SIZE_LIMIT, _schema_version)
+        else:
+            yield Drop(response)
+        if media_type in SCHEMA_1 or version == 1:
             raise FormatUnsupported(
                 f"{self.host} has {name} only in Docker's old schema 1 format, which is not served: push it there "
                 "again with a current client"
             )
 
-    def _verified(self, image: RepositoryName, media_type: str, raw: bytes, promised: Digest | None) -> Manifest:
-        """Parse a manifest that has the promised digest. Raises Corrupt."""
+    def _verified(self, image: RepositoryName, media_type: str, promised: Digest | None, raw: bytes | None) -> Manifest:
+        """Parse a manifest that has the promised digest. Raises Corrupt, also for None, which is too large."""
+        if raw is None:
+            raise Corrupt(f"{self.host} sent a manifest of more than {SIZE_LIMIT} bytes", Fault.SIZE)
         if promised and not promised.holds_for(raw):
             raise Corrupt(f"{self.host} sent a manifest that does not match the digest {promised}", Fault.DIGEST, raw)
         if promised:
@@ -322,11 +340,14 @@ class RegistryClient:
 
     def _read_json(self, response: Response, read: Callable[[dict[str, Any]], T]) -> Flow[tuple[T, int]]:
         """Read a document; return what `read` makes of it, and its size."""
-        raw: bytes | None = yield Read(response, SIZE_LIMIT)
-        if raw is None:
-            raise Corrupt(f"{self.host} sent a list of more than {SIZE_LIMIT} bytes", Fault.SIZE)
-        found: T = yield Compute(lambda: read(self._document(raw)), len(raw))
-        return found, len(raw)
+
+        def parse(raw: bytes | None) -> tuple[T, int]:
+            if raw is None:
+                raise Corrupt(f"{self.host} sent a list of more than {SIZE_LIMIT} bytes", Fault.SIZE)
+            return read(self._document(raw)), len(raw)
+
+        found: tuple[T, int] = yield ReadDocument(response, SIZE_LIMIT, parse, PARSED)
+        return found
 
     def _document(self, raw: bytes) -> dict[str, Any]:
         try:
@@ -357,9 +378,9 @@ def _stated_digest(response: Response) -> Digest | None:
         return None
 
 
-def _schema_version(raw: bytes) -> object:
+def _schema_version(raw: bytes | None) -> object:
     try:
-        document = parse_document(raw)
+        document = parse_document(raw or b"")
     except ValueError:
         return None
     return document.get("schemaVersion") if isinstance(document, dict) else None

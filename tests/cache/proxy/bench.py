@@ -75,6 +75,8 @@ class Script:
         self.ledger = Ledger()
         self.fails = False
         self.calls: list[str] = []
+        self.requesters: list[Requester] = []
+        """Whoever each document was requested for."""
         self._held: dict[str, asyncio.Event] = {}
         self._waiting: set[str] = set()
 
@@ -134,8 +136,13 @@ class ScriptedClient:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
 
     async def get_manifest(
-        self, image: RepositoryName, reference: Tag | Digest, held: Manifest | None = None
+        self,
+        image: RepositoryName,
+        reference: Tag | Digest,
+        held: Manifest | None = None,
+        requester: Requester = NOBODY,
     ) -> Manifest:
+        self._script.requesters.append(requester)
         return await self._manifest("get", image, reference)
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
@@ -154,12 +161,16 @@ class ScriptedClient:
         with body.fetch(part) as incoming:
             yield incoming
 
-    async def tags(self, image: RepositoryName, query: str = "") -> TagPage:
+    async def tags(self, image: RepositoryName, query: str = "", requester: Requester = NOBODY) -> TagPage:
+        self._script.requesters.append(requester)
         await self._script.pause("tags")
         self._script.note("tags", image)
         return self._script.pages.get(query, TagPage(["latest"]))
 
-    async def referrers(self, image: RepositoryName, digest: Digest, artifact_type: str | None) -> ReferrersPage:
+    async def referrers(
+        self, image: RepositoryName, digest: Digest, artifact_type: str | None, requester: Requester = NOBODY
+    ) -> ReferrersPage:
+        self._script.requesters.append(requester)
         self._script.note("referrers", image)
         return ReferrersPage(self._script.referrers, filtered=False)
 

@@ -9,7 +9,7 @@ from cache.oci.errors import UpstreamUnavailable
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.pull_through import PullTimings
 from cache.runtime.fair_queue import Requester
-from tests.cache.proxy.bench import BLOB, ONE, Bench, until
+from tests.cache.proxy.bench import BLOB, ONE, TTL, TWO, Bench, until
 from tests.cache.samples import APP, LATEST
 
 GREEDY, OTHER = Requester("a", "1"), Requester("b", "1")
@@ -50,6 +50,20 @@ async def test_who_is_refused_learns_of_the_queue(crowded: Bench) -> None:
     with pytest.raises(UpstreamUnavailable, match="queue") as caught:
         await crowded.open(RepositoryName("crowd/late"), requester=GREEDY).manifest(Tag("late"))
     assert caught.value.headers["Retry-After"]
+
+
+async def test_every_document_is_read_on_behalf_of_its_requester(bench: Bench) -> None:
+    bench.script.publish(ONE)
+    repository = bench.open(requester=OTHER)
+    await repository.manifest(LATEST)
+    await repository.tags(None)
+    await repository.referrers(ONE.descriptor.digest, None)
+    for tells_digest, moved in ((True, TWO), (False, ONE)):
+        bench.script.tells_digest = tells_digest
+        bench.script.publish(moved)
+        bench.clock.advance(TTL)
+        await repository.manifest(LATEST)
+    assert bench.script.requesters == [OTHER] * 5
 
 
 async def test_downloads_do_not_delay_small_requests(bench: Bench) -> None:

@@ -1,6 +1,5 @@
 """Tag lists of any size: scanned in pieces where they are large, with the result of a parser."""
 
-import asyncio
 import json
 import time
 
@@ -10,8 +9,6 @@ from hypothesis import strategies as st
 
 from cache.oci.document import STRUCTURE_LIMIT
 from cache.oci.names import is_tag
-from cache.upstream.egress import Egress
-from cache.upstream.reach import Reach
 from cache.upstream.tag_lists import BRACKET_LIMIT, ENTRY_LIMIT, _scanned, read_tags
 
 TEXTS = st.one_of(st.sampled_from(["latest", "tags", 'a"tags":[', "\\", "[", "]}", ","]), st.text(max_size=5))
@@ -93,20 +90,3 @@ def test_names_that_are_no_tags_are_left_out() -> None:
     assert read_tags(json.dumps({"tags": names}).encode()) == ["a", "d"]
     filler = {"manifest": [{}] * STRUCTURE_LIMIT}
     assert read_tags(json.dumps(filler | {"tags": names}).encode()) == ["a", "d"]
-
-
-async def test_one_large_document_of_an_upstream_is_in_memory_at_a_time() -> None:
-    egress = Egress(Reach())
-    async with egress.large_document() as first:
-        await first.take()
-        await first.take()
-        async with egress.large_document() as second:
-            waiting = asyncio.create_task(second.take())
-            await asyncio.sleep(0)
-            assert not waiting.done()
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-    async with asyncio.timeout(10), egress.large_document() as third:
-        await third.take()
-    await egress.close()

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cache.upstream.document_room import DocumentRoom
 from cache.upstream.egress import UNWATCHED
 from cache.upstream.errors import AccessDenied, CredentialRefused, RateLimited, Unavailable, UpstreamError
 from cache.upstream.flow import Drop, Flow, Open, Read, Wait, carry_out, carry_out_blocking
@@ -212,7 +213,7 @@ def granting(token: object = "t0k", status: int = 200, headers: Mapping[str, str
 class Service:
     """A token service that hands out what `answer` makes; it speaks to both drivers of flows."""
 
-    traffic = UNWATCHED
+    traffic, documents = UNWATCHED, DocumentRoom()
     timings = UpstreamTimings()
 
     def __init__(self, answer: Callable[[], httpx2.Response] | None = None) -> None:
