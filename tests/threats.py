@@ -2276,6 +2276,17 @@ THREATS = [
         ("tests/gateway/db/test_jobs.py", "tests/gateway/db/test_personal_tokens.py"),
         Disarm("gateway/db/credential_rows.py", "    if ended:", "    if False:"),
     ),
+    Threat(
+        "a deletion that reads all jobs",
+        "A deleted row is looked for in a large table that refers to it, and writers wait for many seconds.",
+        "Each column that refers to another table has an index.",
+        ("tests/gateway/db/test_schema.py",),
+        Disarm(
+            "gateway/db/schema.py",
+            'ForeignKey("deploy_tokens.id", ondelete="SET NULL"), index=True)',
+            'ForeignKey("deploy_tokens.id", ondelete="SET NULL"))',
+        ),
+    ),
 ]
 
 

@@ -68,6 +68,7 @@ def create_projects() -> None:
         sa.CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="ck_projects_registry"),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_projects_created_by", "projects", ["created_by"])
 
 
 def create_members() -> None:
@@ -137,6 +138,7 @@ def create_jobs() -> None:
     )
     op.create_index("ix_jobs_project_id", "jobs", ["project_id"])
     op.create_index("ix_jobs_user_id", "jobs", ["user_id"])
+    op.create_index("ix_jobs_deploy_token_id", "jobs", ["deploy_token_id"])
     op.create_table(
         "job_allowances",
         sa.Column("id", sa.Integer, nullable=False),
@@ -149,7 +151,8 @@ def create_jobs() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_job_allowances_project_id", "job_allowances", ["project_id"])
+    for column in ("project_id", "allowed_project_id", "allowed_group_id"):
+        op.create_index(f"ix_job_allowances_{column}", "job_allowances", [column])
 
 
 def columns_of_a_token() -> list[sa.Column[object]]:
