@@ -1449,6 +1449,16 @@ THREATS = [
         ),
     ),
     Threat(
+        "cached in one memory alone",
+        "A manifest is evicted from a full disk while one worker serves it from memory, and is lost with that worker.",
+        "When the upstream confirms a tag, its manifest and the right to it are recorded again beside the pointer.",
+        (
+            "tests/cache/proxy/test_manifests.py"
+            "::test_a_manifest_that_is_in_memory_alone_is_recorded_again_when_it_is_confirmed",
+        ),
+        Disarm("cache/proxy/repository.py", "record(held, link, replace(", "record(replace("),
+    ),
+    Threat(
         "files that nobody counts",
         "On a full disk the rows of downloads cannot be written, and their files, which no image has, fill it further.",
         "A stored file whose row the index refuses is deleted at once, unless the index has the blob already.",

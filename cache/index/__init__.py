@@ -21,7 +21,8 @@ is not written yet. A row read while the process itself wrote is not kept, since
     SqlIndex.drop (its file is not intact)  the size                                nothing (*)
 
 (*) A link to a blob that is still in memory finds no file, which is a miss. A manifest has no file: a process that
-holds it with its link and pointer serves it, still with the right bytes, until one of them leaves its memory.
+holds it with its link and pointer serves it, still with the right bytes, until one of them leaves its memory. When the
+upstream confirms the tag, that process records all three again, so that the others and a new one have them, too.
 
 Each line above that makes others drop something inserts a row into `changes` in the same transaction. Another process
 sees in `PRAGMA data_version`, at most every `look_every` seconds, that something was committed; it then reads the rows

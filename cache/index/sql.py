@@ -414,7 +414,8 @@ def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: 
             case Manifest(descriptor, raw):
                 document = {"media_type": descriptor.media_type, "raw": raw}
                 put = upsert(manifests).values(digest=str(descriptor.digest), **document)
-                connection.execute(put.on_conflict_do_update(set_=document))
+                other = or_(put.excluded.raw != manifests.c.raw, put.excluded.media_type != manifests.c.media_type)
+                connection.execute(put.on_conflict_do_update(set_=document, where=other))
             case BlobInfo(digest, size):
                 blob = {"digest": str(digest), "size": size}
                 connection.execute(upsert(blobs).values(**blob).on_conflict_do_nothing())

@@ -313,7 +313,9 @@ class ProxiedRepository:
         else:
             manifest = held
         if manifest.descriptor.digest == held.descriptor.digest:
-            await self._rights.record(replace(pointer, checked_at=requested_at))
+            # The manifest may be held in memory alone, since it was evicted from the index.
+            link = self._rights.link(held.descriptor.digest)
+            await self._rights.record(held, link, replace(pointer, checked_at=requested_at))
             return None
         await self._record(manifest, pointer.tag, requested_at)
         return manifest

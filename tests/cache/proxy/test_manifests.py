@@ -1,10 +1,14 @@
 """Manifests of a proxied repository: which image gets which one, from where, and by which right."""
 
 import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
 
+from cache.index.sql import SqlIndex
 from cache.oci.digest import Digest
 from cache.oci.errors import (
     BlobUnknown,
@@ -12,7 +16,9 @@ from cache.oci.errors import (
     UpstreamUnavailable,
 )
 from cache.oci.names import Tag
+from cache.proxy.memory import RecentManifests
 from cache.proxy.pull_through import PullTimings
+from cache.proxy.repository import ProxiedRepository
 from cache.upstream.errors import AccessDenied, Corrupt, NoStatement, NotFound, RateLimited, Unavailable, UpstreamError
 from cache.values import Link, Outcome
 from tests.cache.download.scripted import ScriptedBody
@@ -105,6 +111,39 @@ async def test_an_upstream_that_tells_no_digest_is_asked_for_the_document(bench:
     bench.clock.advance(TTL)
     found = await bench.open().manifest(LATEST)
     assert (found.manifest, found.status) == (TWO, MISS)
+
+
+@pytest.mark.parametrize("tells_digest", [True, False])
+async def test_a_manifest_that_is_in_memory_alone_is_recorded_again_when_it_is_confirmed(
+    bench: Bench, tells_digest: bool
+) -> None:
+    bench.script.tells_digest = tells_digest
+    await bench.hold_tag()
+    evict_rows(bench)
+    bench.clock.advance(TTL)
+    assert (await bench.open().manifest(LATEST)).status == REVALIDATED
+    bench.script.failure = RateLimited("too many requests")
+    bench.clock.advance(TTL)
+    with another_worker(bench) as worker:
+        found = await worker.manifest(LATEST)
+    assert (found.manifest, found.status.outcome) == (ONE, Outcome.STALE)
+
+
+def evict_rows(bench: Bench) -> None:
+    """Deletes the rows of all content, as the sweep of another worker does, which leaves memory here."""
+    with closing(sqlite3.connect(bench.index.path)) as database, database:
+        for table in ("links", "manifests", "pointers"):
+            database.execute(f"DELETE FROM {table}")
+
+
+@contextmanager
+def another_worker(bench: Bench) -> Iterator[ProxiedRepository]:
+    """The repository as another worker opens it, which has nothing in memory."""
+    index, mine = SqlIndex(bench.index.path, clock=lambda: bench.clock().timestamp()), bench.shared.index
+    bench.shared.index, bench.shared.recent = index, RecentManifests()
+    yield bench.open()
+    bench.shared.index = mine
+    index.close()
 
 
 async def test_all_who_revalidate_share_one_head(bench: Bench) -> None:
