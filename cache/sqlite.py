@@ -40,17 +40,21 @@ class Watcher:
         with explained(path):
             self._pooled = engine.raw_connection()
         self._connection = cast(sqlite3.Connection, self._pooled.driver_connection)
-
+        self._path = path
         self._look_every = look_every
-        self._looked_at = 0.0
         self._version = 0
+        self.looked_at = 0.0
+        """When the file was last looked at, by the monotonic clock."""
 
     def version(self) -> int:
-        """A number that changes with every commit. Read it before the data that it guards."""
+        """A number that changes with every commit. Read it before the data that it guards. Raises DatabaseUnusable."""
         now = time.monotonic()
-        if now - self._looked_at >= self._look_every:
-            [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
-            self._version, self._looked_at = int(version), now
+        if now - self.looked_at >= self._look_every:
+            try:
+                [(version,)] = self._connection.execute("PRAGMA data_version").fetchall()
+            except sqlite3.DatabaseError as error:
+                raise _unusable(self._path, str(error)) from error
+            self._version, self.looked_at = int(version), now
         return self._version
 
     def close(self) -> None:
@@ -81,7 +85,7 @@ def migrate(path: Path, script_location: str) -> None:
         if current == newest_revision(script_location):
             return
         with engine.execution_options(**WRITES).begin() as connection:
-            _upgrade(connection, script_location, path, current)
+            run_migrations(connection, script_location, path, current)
 
 
 def newest_revision(script_location: str) -> str:
@@ -91,6 +95,14 @@ def newest_revision(script_location: str) -> str:
     return max(name.partition("_")[0] for name in (file.name for file in revisions) if name.endswith(".py"))
 
 
+def read_revision(path: Path) -> str | None:
+    """Read the revision of a file, which must exist; None for an empty one. Raises DatabaseUnusable."""
+    engine = create_engine(url("sqlite", path), poolclass=NullPool)
+    listen(engine)
+    with reading(engine, path) as connection:
+        return _revision(connection)
+
+
 def _revision(connection: Connection) -> str | None:
     """Find the revision of a database; None for an empty one."""
     if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first():
@@ -98,7 +110,11 @@ def _revision(connection: Connection) -> str | None:
     return cast(str | None, connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
 
 
-def _upgrade(connection: Connection, script_location: str, path: Path, current: str | None) -> None:
+def run_migrations(connection: Connection, script_location: str, database: object, current: str | None) -> None:
+    """Upgrade a database in the transaction of its connection. Raises DatabaseUnusable if its revision is unknown.
+
+    `database` names it in the error; `current` is its revision.
+    """
     # Imported here, since it takes an eighth of the time of a command's start, and few starts find a revision missing.
     from alembic import command
     from alembic.config import Config
@@ -111,7 +127,7 @@ def _upgrade(connection: Connection, script_location: str, path: Path, current: 
         command.upgrade(config, "head")
     except CommandError as error:
         raise DatabaseUnusable(
-            f"{path} has revision {current}, which this version does not know: "
+            f"{database} has revision {current}, which this version does not know: "
             "use the version that wrote it, or restore a backup"
         ) from error
 
@@ -147,8 +163,12 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
         reason = str(error.orig) if isinstance(error, DatabaseError) else str(error)
-        remedy = "try again" if "locked" in reason else "look at the file, its owner and the space on its disk"
-        raise DatabaseUnusable(f"{path} cannot be used ({reason}): {remedy}") from error
+        raise _unusable(path, reason) from error
+
+
+def _unusable(path: Path, reason: str) -> DatabaseUnusable:
+    remedy = "try again" if "locked" in reason else "look at the file, its owner and the space on its disk"
+    return DatabaseUnusable(f"{path} cannot be used ({reason}): {remedy}")
 
 
 def _write_ahead(connection: Any, _record: object) -> None:

@@ -55,7 +55,7 @@ def _rank(item: pytest.Item) -> int:
 
 
 def _starts_processes(item: pytest.Item) -> bool:
-    return "processes" in getattr(item, "fixturenames", ())
+    return "processes" in getattr(item, "fixturenames", ()) or item.get_closest_marker("processes") is not None
 
 
 @pytest.fixture(scope="session")

@@ -835,7 +835,7 @@ THREATS = [
         "Several processes write gateway.db, and some of them find it locked again and again until they fail.",
         "A writer takes its turn at a lock file before it begins its transaction.",
         ("tests/gateway/db/test_engine.py::test_a_writer_waits_for_one_of_another_process",),
-        Disarm("gateway/db/engine.py", "stack.enter_context(alone(self._path))", "pass"),
+        Disarm("gateway/db/sqlite_engine.py", "stack.enter_context(alone(self._path))", "pass"),
     ),
     Threat(
         "an image of another registry",

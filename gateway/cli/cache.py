@@ -90,7 +90,7 @@ def refresh(session: Session, image: ImageArgument, group: GroupOption = HUB) ->
 
 
 async def _refresh(session: Session, text: str, group: str) -> None:
-    await folder.require(session.settings.data)
+    await folder.require(session.settings)
     logs.configure(session.settings.log_format)
     name, reference = parse_image(text)
     if isinstance(reference, Digest):
@@ -207,7 +207,7 @@ async def _heal(session: Session, result: Verification) -> int:
 
 def _open_admin(session: Session) -> CacheAdmin:
     """Open the records of the cache for a command. Raises Refused if there is no data folder."""
-    asyncio.run(folder.require(session.settings.data))
+    asyncio.run(folder.require(session.settings))
     migrate(session.folder.index, MIGRATIONS)
     return CacheAdmin(session.folder.index)
 

@@ -1,7 +1,6 @@
 """`client-config`: prints the configuration with which a client pulls through this server."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -14,7 +13,6 @@ from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
 from gateway.db import groups
-from gateway.db.engine import DATABASE_FILE
 from gateway.namespaces.group import DEFAULT_UPSTREAM
 from gateway.processes.listeners import configured_urls
 from gateway.settings.tables import ListenerSettings, Settings, VirtualHostSettings
@@ -81,9 +79,9 @@ def _server_url(url: str) -> ServerUrl:
 
 async def _default_upstream(settings: Settings, group: str) -> str:
     """Read the default upstream of a group, or that of a new group if there is no data folder yet. Raises Refused."""
-    if not (Path(settings.data) / DATABASE_FILE).is_file():
+    if not await folder.exists(settings):
         return DEFAULT_UPSTREAM
-    async with folder.open_existing(settings.data) as database, database.read() as connection:
+    async with folder.open_existing(settings) as database, database.read() as connection:
         found = await groups.get(connection, group)
     if not found.proxy_enabled:
         raise Refused(f"the dependency proxy of group {group!r} is off: enable it, or give --group another")

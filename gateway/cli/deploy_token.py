@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +26,7 @@ from gateway.db.connection import Connection
 from gateway.namespaces.credential_rules import new_deploy_token
 from gateway.namespaces.credentials import CredentialKind, DeployToken, Scope, hash_secret, new_secret
 from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke deploy tokens.", rich_markup_mode=None)
 
@@ -74,7 +74,7 @@ class TokenOptions:
 def create(session: Session, node: NodeOptions, options: TokenOptions) -> None:
     """Create a token, which is shown this once; it does not expire unless that is given."""
     secret = new_secret(CredentialKind.DEPLOY_TOKEN)
-    document = asyncio.run(_create(session.settings.data, node, options, hash_secret(secret)))
+    document = asyncio.run(_create(session.settings, node, options, hash_secret(secret)))
     print_token(session, "created deploy token", document, secret)
 
 
@@ -82,7 +82,7 @@ def create(session: Session, node: NodeOptions, options: TokenOptions) -> None:
 @with_session
 def list_all(session: Session, node: NodeOptions) -> None:
     """List tokens, also those that expired or were revoked; their secrets are not stored."""
-    print_listed(session, asyncio.run(_list(session.settings.data, node, datetime.now(UTC))), _COLUMNS)
+    print_listed(session, asyncio.run(_list(session.settings, node, datetime.now(UTC))), _COLUMNS)
 
 
 @app.command()
@@ -90,13 +90,13 @@ def list_all(session: Session, node: NodeOptions) -> None:
 def revoke(session: Session, token_id: CredentialId) -> None:
     """End a token now, and for ever, with the secrets that stand for it in jobs; it stays in the list."""
     now = datetime.now(UTC)
-    print_token(session, "revoked deploy token", asyncio.run(_revoke(session.settings.data, token_id, now)))
+    print_token(session, "revoked deploy token", asyncio.run(_revoke(session.settings, token_id, now)))
 
 
-async def _create(data: Path, node: NodeOptions, options: TokenOptions, secret_hash: str) -> Document:
+async def _create(settings: Settings, node: NodeOptions, options: TokenOptions, secret_hash: str) -> Document:
     now = datetime.now(UTC)
     ends = moment_of(options.expires, now)
-    async with open_existing(data) as database, database.write() as connection:
+    async with open_existing(settings) as database, database.write() as connection:
         key = await node.find(connection)
         if key is None:
             raise Refused("a deploy token belongs to a project or to a group: give --project or --group")
@@ -105,15 +105,15 @@ async def _create(data: Path, node: NodeOptions, options: TokenOptions, secret_h
         return _document(stored, (await paths.get_of(connection, key)).path, now)
 
 
-async def _list(data: Path, node: NodeOptions, now: datetime) -> list[Document]:
-    async with open_existing(data) as database, database.read() as connection:
+async def _list(settings: Settings, node: NodeOptions, now: datetime) -> list[Document]:
+    async with open_existing(settings) as database, database.read() as connection:
         listed = await deploy_tokens.list_all(connection, await node.find(connection))
         places = await paths_of(connection, (token.node for token in listed))
     return [_document(token, places[token.node], now) for token in listed]
 
 
-async def _revoke(data: Path, token_id: int, now: datetime) -> Document:
-    async with open_existing(data) as database, database.write() as connection:
+async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
+    async with open_existing(settings) as database, database.write() as connection:
         token = await deploy_tokens.revoke(connection, token_id, now)
         return _document(token, (await paths.get_of(connection, token.node)).path, now)
 

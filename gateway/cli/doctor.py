@@ -102,7 +102,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
 def _read_installation(session: Session) -> Installation:
     """Read groups, upstreams and cached tags from the data folder. Raises Refused, DatabaseUnusable."""
     settings, folder = session.settings, session.folder
-    groups = asyncio.run(read_groups(settings.data))
+    groups = asyncio.run(read_groups(settings))
     migrate(folder.index, MIGRATIONS)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     return Installation(groups, upstreams, CacheAdmin(folder.index), FilesystemStore(folder.blobs))

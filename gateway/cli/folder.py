@@ -1,4 +1,4 @@
-"""Data folder: how commands open or make it."""
+"""Data folder and database: how commands open or make them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,50 +8,67 @@ from pathlib import Path
 from gateway import data_folder
 from gateway.cli.refusals import Refused
 from gateway.db import groups
-from gateway.db.engine import DATABASE_FILE, Database, migrate
+from gateway.db.engine import Database
+from gateway.db.setup import read_revision, set_up
 from gateway.namespaces.group import Group
+from gateway.settings.tables import Settings
+from gateway.wiring.from_settings import configured_database
 
 
 @asynccontextmanager
-async def open_made(data: Path) -> AsyncIterator[Database]:
+async def open_made(settings: Settings) -> AsyncIterator[Database]:
     """Open the database; a missing one is made, with the group that a new one holds.
 
     Raises Refused, DatabaseUnusable.
     """
-    _make(data)
-    async with Database.open(data / DATABASE_FILE) as database:
+    _make_folder(settings.data)
+    address = configured_database(settings)
+    await set_up(address)
+    async with Database.open(address) as database:
         async with database.write() as connection:
             await groups.prepare(connection, datetime.now(UTC))
         yield database
 
 
 @asynccontextmanager
-async def open_existing(data: Path) -> AsyncIterator[Database]:
+async def open_existing(settings: Settings) -> AsyncIterator[Database]:
     """Open the database, which must exist. Raises Refused, DatabaseUnusable."""
-    _require(data)
-    async with Database.open(data / DATABASE_FILE) as database:
+    await require(settings)
+    async with Database.open(configured_database(settings)) as database:
         yield database
 
 
-async def make(data: Path) -> list[Group]:
-    """Make the folder and its database where they are missing; returns the groups. Raises Refused, DatabaseUnusable."""
-    async with open_made(data) as database, database.read() as connection:
+async def make(settings: Settings) -> list[Group]:
+    """Make the folder and the database where they are missing; returns the groups. Raises Refused, DatabaseUnusable."""
+    async with open_made(settings) as database, database.read() as connection:
         return await groups.list_all(connection)
 
 
-async def read_groups(data: Path) -> list[Group]:
+async def read_groups(settings: Settings) -> list[Group]:
     """Every group, each after the one above it. Raises Refused, DatabaseUnusable."""
-    async with open_existing(data) as database, database.read() as connection:
+    async with open_existing(settings) as database, database.read() as connection:
         return await groups.list_all(connection)
 
 
-async def require(data: Path) -> None:
-    """Check that the data folder exists, and migrate its database. Raises Refused, DatabaseUnusable."""
-    async with open_existing(data):
-        pass
+async def require(settings: Settings) -> None:
+    """Check that folder and database exist, and upgrade an SQLite file. Raises Refused, DatabaseUnusable."""
+    if not await exists(settings):
+        raise Refused(
+            f"there is no data folder {settings.data.absolute()}: name the right one with --data, "
+            "or make it with `registry-gateway serve`"
+        )
+    await set_up(configured_database(settings))
 
 
-def _make(data: Path) -> None:
+async def exists(settings: Settings) -> bool:
+    """Whether there is a data folder with a database, wherever that lies. Raises DatabaseUnusable."""
+    address = configured_database(settings)
+    if isinstance(address, Path):
+        return address.is_file()
+    return settings.data.is_dir() and (await read_revision(address)).number is not None
+
+
+def _make_folder(data: Path) -> None:
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -59,13 +76,3 @@ def _make(data: Path) -> None:
             f"data folder {data.absolute()} cannot be made ({error.strerror}): give --data another one"
         ) from error
     data_folder.make_room(data)
-    migrate(data / DATABASE_FILE)
-
-
-def _require(data: Path) -> None:
-    if not (data / DATABASE_FILE).is_file():
-        raise Refused(
-            f"there is no data folder {data.absolute()}: name the right one with --data, "
-            "or make it with `registry-gateway serve`"
-        )
-    migrate(data / DATABASE_FILE)

@@ -134,7 +134,7 @@ class _Change:
 def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
     """Create a group; the group above it must exist."""
     change = _Change.of(options, gate, session.settings)
-    group = asyncio.run(_create(session.settings.data, parse_group_path(path), change))
+    group = asyncio.run(_create(session.settings, parse_group_path(path), change))
     _print_done(session, group, "created")
 
 
@@ -142,7 +142,7 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
 @with_session
 def list_all(session: Session) -> None:
     """List all groups."""
-    listed = asyncio.run(read_groups(session.settings.data))
+    listed = asyncio.run(read_groups(session.settings))
     rows = [_row(group) for group in listed]
     session.print([_document(group) for group in listed], lambda: print_table(_HEADINGS, rows))
 
@@ -151,7 +151,7 @@ def list_all(session: Session) -> None:
 @with_session
 def show(session: Session, path: GroupPath) -> None:
     """Show one group."""
-    group = asyncio.run(_get(session.settings.data, path))
+    group = asyncio.run(_get(session.settings, path))
     names = [heading.lower() for heading in _HEADINGS]
     gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
     more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
@@ -163,7 +163,7 @@ def show(session: Session, path: GroupPath) -> None:
 @with_session
 def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
-    group = asyncio.run(_update(session.settings.data, path, _Change.of(options, gate, session.settings)))
+    group = asyncio.run(_update(session.settings, path, _Change.of(options, gate, session.settings)))
     _print_done(session, group, "updated")
 
 
@@ -171,31 +171,31 @@ def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
 @with_session
 def delete(session: Session, path: GroupPath) -> None:
     """Delete a group that holds no other group."""
-    group = asyncio.run(_delete(session.settings.data, path))
+    group = asyncio.run(_delete(session.settings, path))
     _print_done(session, group, "deleted")
 
 
-async def _create(data: Path, path: str, change: _Change) -> Group:
-    async with open_made(data) as database, database.write() as connection:
+async def _create(settings: Settings, path: str, change: _Change) -> Group:
+    async with open_made(settings) as database, database.write() as connection:
         group = change.apply(await groups.create(connection, path, datetime.now(UTC)))
         await groups.update(connection, group)
         return group
 
 
-async def _get(data: Path, path: str) -> Group:
-    async with open_existing(data) as database, database.read() as connection:
+async def _get(settings: Settings, path: str) -> Group:
+    async with open_existing(settings) as database, database.read() as connection:
         return await groups.get(connection, path)
 
 
-async def _update(data: Path, path: str, change: _Change) -> Group:
-    async with open_existing(data) as database, database.write() as connection:
+async def _update(settings: Settings, path: str, change: _Change) -> Group:
+    async with open_existing(settings) as database, database.write() as connection:
         group = change.apply(await groups.get(connection, path))
         await groups.update(connection, group)
         return group
 
 
-async def _delete(data: Path, path: str) -> Group:
-    async with open_existing(data) as database, database.write() as connection:
+async def _delete(settings: Settings, path: str) -> Group:
+    async with open_existing(settings) as database, database.write() as connection:
         return await groups.delete(connection, path)
 
 

@@ -40,5 +40,5 @@ def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLoc
     Raises RegistryError, Refused, DatabaseUnusable.
     """
     name, reference = parse_image(text)
-    groups = {found.path: found for found in asyncio.run(read_groups(session.settings.data))}
+    groups = {found.path: found for found in asyncio.run(read_groups(session.settings))}
     return locate_image(name, group, groups, list(session.settings.upstreams)), reference

@@ -86,7 +86,7 @@ async def _start(settings: Settings, path: str, options: JobOptions, host: str) 
     now = datetime.now(UTC)
     ends = moment_of(options.expires, now)
     secret, deploy_secret = new_secret(CredentialKind.JOB_TOKEN), new_secret(CredentialKind.JOB_DEPLOY_TOKEN)
-    async with open_existing(settings.data) as database, database.write() as connection:
+    async with open_existing(settings) as database, database.write() as connection:
         project = await projects.get(connection, path)
         user = await users.get(connection, options.user)
         way = await paths.find_all(connection, prefixes_of(project.path))
@@ -104,14 +104,14 @@ async def _start(settings: Settings, path: str, options: JobOptions, host: str) 
 
 async def _finish(settings: Settings, job_id: int) -> Document:
     now = datetime.now(UTC)
-    async with open_existing(settings.data) as database, database.write() as connection:
+    async with open_existing(settings) as database, database.write() as connection:
         (document,) = await _documents(connection, [await jobs.finish(connection, job_id, now)], now)
         return document
 
 
 async def _list(settings: Settings, path: str | None, ended: bool) -> list[Document]:
     now = datetime.now(UTC)
-    async with open_existing(settings.data) as database, database.read() as connection:
+    async with open_existing(settings) as database, database.read() as connection:
         project_id = None if path is None else (await projects.get(connection, path)).id
         if ended:
             return await _documents(connection, await jobs.list_all(connection, project_id), now)

@@ -21,7 +21,7 @@ _COLUMNS = ["id", "created", "used_for"]
 @with_session
 def list_keys(session: Session) -> None:
     """List the keys that sign or verify tokens; the first one is made where there is none."""
-    asyncio.run(folder.require(session.settings.data))
+    asyncio.run(folder.require(session.settings))
     _print(session, SigningKeys(session.settings.data / KEYS_DIRECTORY).published(datetime.now(UTC)))
 
 
@@ -29,7 +29,7 @@ def list_keys(session: Session) -> None:
 @with_session
 def rotate(session: Session) -> None:
     """Make a new key that signs from now on; the old ones verify until the last of their tokens has expired."""
-    asyncio.run(folder.require(session.settings.data))
+    asyncio.run(folder.require(session.settings))
     _print(session, signing.rotate(session.settings.data / KEYS_DIRECTORY, datetime.now(UTC)))
 
 

@@ -12,6 +12,7 @@ import typer
 
 from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
+from gateway.cli import db as db_commands
 from gateway.cli import deploy_token as deploy_token_commands
 from gateway.cli import folder
 from gateway.cli import group as group_commands
@@ -43,6 +44,7 @@ app.add_typer(deploy_token_commands.app, name="deploy-token")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(keys_commands.app, name="keys")
+app.add_typer(db_commands.app, name="db")
 app.command("client-config")(with_session(client_config))
 app.command()(with_session(doctor))
 app.command()(with_session(quota))
@@ -106,7 +108,7 @@ def serve(
         "log_format": log_format,
     }
     settings = session.load(flags).settings
-    accounts = open_accounts(asyncio.run(folder.make(settings.data)), configured_upstreams(settings))
+    accounts = open_accounts(asyncio.run(folder.make(settings)), configured_upstreams(settings))
     supervisor.serve(settings, accounts, partial(_print_urls, settings))
 
 

@@ -15,7 +15,7 @@ _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at"
 
 def quota(session: Session) -> None:
     """Show how many pulls upstreams still allow each credential, and when they will be used up."""
-    asyncio.run(folder.require(session.settings.data))
+    asyncio.run(folder.require(session.settings))
     upstreams = {name: registry_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
     reports = report_quota(upstreams, ledger.read(session.folder.quota), datetime.now(UTC).timestamp())
     documents = [_document(report) for report in reports]

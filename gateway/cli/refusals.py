@@ -9,6 +9,7 @@ import typer
 
 from cache.oci.errors import RegistryError
 from gateway.db.engine import DatabaseUnusable
+from gateway.db.revisions import DatabaseOutdated
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.errors import AnonymousPullRefused, CredentialUnknown, GroupUnknown, LoginMisdirected, TreeError
@@ -19,6 +20,7 @@ REMEDIES: dict[type[Exception], str] = {
     GroupUnknown: "`registry-gateway group list` shows those there are",
     CredentialUnknown: "`list` of the same command shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
+    DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
     'or --upstream-username "" to drop it',
 }

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +23,7 @@ from gateway.db import personal_tokens, users
 from gateway.namespaces.credential_rules import new_personal_token
 from gateway.namespaces.credentials import CredentialKind, PersonalToken, Scope, hash_secret, new_secret
 from gateway.namespaces.node import NodeKey, NodeKind
+from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke personal access tokens.", rich_markup_mode=None)
 
@@ -40,7 +40,7 @@ def create(session: Session, user: Owner, scope: Scopes, name: TokenName, expire
     secret = new_secret(CredentialKind.PERSONAL_TOKEN)
     now = datetime.now(UTC)
     ends = moment_of(expires, now)
-    token = asyncio.run(_create(session.settings.data, user, name, scope, ends, now, hash_secret(secret)))
+    token = asyncio.run(_create(session.settings, user, name, scope, ends, now, hash_secret(secret)))
     print_token(session, "created personal access token", _document(token, user, now), secret)
 
 
@@ -50,7 +50,7 @@ def list_all(
     session: Session, user: Annotated[str | None, typer.Option("--user", metavar="U", help="Only this user's.")] = None
 ) -> None:
     """List tokens, also those that expired or were revoked; their secrets are not stored."""
-    documents = asyncio.run(_list(session.settings.data, user, datetime.now(UTC)))
+    documents = asyncio.run(_list(session.settings, user, datetime.now(UTC)))
     print_listed(session, documents, _COLUMNS)
 
 
@@ -59,28 +59,34 @@ def list_all(
 def revoke(session: Session, token_id: CredentialId) -> None:
     """End a token now, and for ever; it stays in the list."""
     now = datetime.now(UTC)
-    print_token(session, "revoked personal access token", asyncio.run(_revoke(session.settings.data, token_id, now)))
+    print_token(session, "revoked personal access token", asyncio.run(_revoke(session.settings, token_id, now)))
 
 
 async def _create(
-    data: Path, username: str, name: str, scopes: list[Scope], ends: datetime | None, now: datetime, secret_hash: str
+    settings: Settings,
+    username: str,
+    name: str,
+    scopes: list[Scope],
+    ends: datetime | None,
+    now: datetime,
+    secret_hash: str,
 ) -> PersonalToken:
-    async with open_existing(data) as database, database.write() as connection:
+    async with open_existing(settings) as database, database.write() as connection:
         user = await users.get(connection, username)
         token = new_personal_token(user, name, scopes, ends, now)
         return await personal_tokens.create(connection, token, secret_hash)
 
 
-async def _list(data: Path, username: str | None, now: datetime) -> list[Document]:
-    async with open_existing(data) as database, database.read() as connection:
+async def _list(settings: Settings, username: str | None, now: datetime) -> list[Document]:
+    async with open_existing(settings) as database, database.read() as connection:
         owner = None if username is None else (await users.get(connection, username)).id
         listed = await personal_tokens.list_all(connection, owner)
         names = await paths_of(connection, (_owner(token) for token in listed))
     return [_document(token, names[_owner(token)], now) for token in listed]
 
 
-async def _revoke(data: Path, token_id: int, now: datetime) -> Document:
-    async with open_existing(data) as database, database.write() as connection:
+async def _revoke(settings: Settings, token_id: int, now: datetime) -> Document:
+    async with open_existing(settings) as database, database.write() as connection:
         token = await personal_tokens.revoke(connection, token_id, now)
         return _document(token, (await users.get_by_id(connection, token.user_id)).name, now)
 

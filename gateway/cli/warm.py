@@ -99,7 +99,7 @@ async def _warm_repeatedly(session: Session, file: Path, group: str, interval: t
 
 
 async def _warm_once(session: Session, wanted: list[WantedImage], group: str) -> list[WarmingFailure]:
-    await folder.require(session.settings.data)
+    await folder.require(session.settings)
     logs.configure(session.settings.log_format)
     async with open_services(session.settings) as services:
         sources = WarmingSources(services, session.settings.data)

@@ -5,20 +5,22 @@ a row (seq, concern, key) for each thing that a memory may hold; a reader drops 
 name, and nothing else. Old rows are pruned; a reader whose last number was pruned drops everything.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, create_engine, delete, func, insert, select
+from sqlalchemy import Row, Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.pool import QueuePool
 
-from cache.sqlite import Watcher, explained, listen, url
+from gateway.db.dialects import notify_readers
 from gateway.db.schema import changes
 
 KEPT = 10_000
 """Rows that the log keeps at least."""
+
+STALE_SECONDS = 1.0
+"""How old memories may be before nothing may be decided by them that a change could have taken away."""
 
 Drop = Callable[[str | None], None]
 """Drops from a memory what a key names; None: everything."""
@@ -43,67 +45,76 @@ class Concern(StrEnum):
 async def announce(connection: AsyncConnection, concern: Concern, key: str, kept: int = KEPT) -> None:
     """Write down a change in the transaction that makes it, and prune the log to `kept` rows.
 
-    Every query that changes what some process may keep in memory calls this.
+    Every query that changes what some process may keep in memory calls this, in a transaction of `Database.write`:
+    since writers do not overlap there, numbers become visible in their order.
     """
     row = insert(changes).values(concern=concern, key=key).returning(changes.c.seq)
     seq = (await connection.execute(row)).scalar_one()
     await connection.execute(delete(changes).where(changes.c.seq <= seq - kept))
+    await notify_readers(connection)
 
 
-class ChangeSignal:
+class ChangeSignal(ABC):
     """Keeps the memories of one process true to the database: `catch_up` before a lookup, then trust the memory.
 
-    For one thread. `PRAGMA data_version` is the cheap hint that a commit has happened; only then the log is read.
+    A value that is read from the database later must not be kept if a drop happened in between. For one thread.
     """
 
-    def __init__(self, path: Path, look_every: float = 0.0) -> None:
-        """Open a database that has been migrated. `look_every`: seconds for which no further commit is looked for.
-
-        Raises DatabaseUnusable.
-        """
-        self._path = path
-        self._watcher = Watcher(path, look_every)
-        self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
-        listen(self._engine)
+    def __init__(self, seen: int) -> None:
+        """`seen`: the last number of the log when the memories were empty."""
+        self._seen = seen
         self._memories: dict[str, list[Drop]] = {}
-        self._version = self._watcher.version()
-        with explained(path), self._engine.connect() as connection:
-            self._seen: int = connection.scalar(select(func.max(changes.c.seq))) or 0
-
-    def close(self) -> None:
-        self._watcher.close()
-        self._engine.dispose()
 
     def subscribe(self, concern: Concern, drop: Drop) -> None:
         """Call `drop` for each change of this concern that was committed from now on."""
         self._memories.setdefault(concern, []).append(drop)
 
+    @abstractmethod
     def catch_up(self) -> None:
-        """Drop entries that this or another process has changed; about 1 µs if nothing was committed.
+        """Drop entries that are known to have changed; about 1 µs if there are none. Raises nothing.
 
-        Synchronous, so that a memory that is read right after is current. A value that is read from the database later
-        must not be kept if a drop happened in between. Raises DatabaseUnusable.
+        While the database cannot be read the memories stay as they are: see `require_current`.
         """
-        version = self._watcher.version()
-        if version == self._version:
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """Drop entries that changed before this call, if the database can be read. Raises nothing."""
+
+    @abstractmethod
+    async def require_current(self) -> None:
+        """Check that the memories miss no change that is older than STALE_SECONDS. Raises DatabaseUnusable.
+
+        For what a change may have taken away, such as anything that a credential opens; a few µs as a rule.
+        """
+
+    def _take(self, news: Sequence[Row[Any, Any, Any, Any, Any]]) -> None:
+        """Drop what the rows of `news_after` name, or everything where rows are missing."""
+        first, last = news[0].first, news[0].last
+        if last is None:
             return
-        seen, complete, rows = self._read()
-        if complete:
-            for row in rows:
-                for drop in self._memories.get(row.concern, ()):
-                    drop(row.key)
-        else:
+        # A number that went back is that of a restored database.
+        if first > self._seen + 1 or last < self._seen:
             for drop in [drop for memory in self._memories.values() for drop in memory]:
                 drop(None)
-        self._version, self._seen = version, seen
+        else:
+            for row in news:
+                for drop in self._memories.get(row.concern, ()):
+                    drop(row.key)
+        self._seen = last
 
-    def _read(self) -> tuple[int, bool, Sequence[Row[Any, Any, Any]]]:
-        """The last number of the log, whether the rows after the last seen one are all there, and those rows."""
-        with explained(self._path), self._engine.connect() as connection:
-            first, last = connection.execute(select(func.min(changes.c.seq), func.max(changes.c.seq))).one()
-            if last is None:
-                return self._seen, True, ()
-            if first > self._seen + 1:
-                return last, False, ()
-            later = select(changes.c.seq, changes.c.concern, changes.c.key).where(changes.c.seq > self._seen)
-            return last, True, connection.execute(later.order_by(changes.c.seq)).all()
+
+def news_after(seen: int) -> Select[Any, Any, Any, Any, Any]:
+    """Select the rows after a number, each beside the first and the last number of the log; at least one row, whose
+    own columns may be NULL. One statement sees one state of the log."""
+    bounds = select(
+        select(func.min(changes.c.seq)).scalar_subquery().label("first"),
+        select(func.max(changes.c.seq)).scalar_subquery().label("last"),
+    ).subquery("bounds")
+    later = bounds.outerjoin(changes, changes.c.seq > seen)
+    columns = (bounds.c.first, bounds.c.last, changes.c.seq, changes.c.concern, changes.c.key)
+    return select(*columns).select_from(later).order_by(changes.c.seq)
+
+
+def last_number() -> Select[Any]:
+    """Select the last number of the log; NULL if it is empty."""
+    return select(func.max(changes.c.seq))

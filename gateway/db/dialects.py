@@ -1,8 +1,13 @@
 """Statements that each database engine words in its own way, in one place."""
 
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+POSTGRESQL = "postgresql"
+
+CHANNEL = "registry_gateway_changes"
+"""Channel of PostgreSQL on which a commit with changes is announced."""
 
 
 def insert_unless_taken(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
@@ -10,5 +15,14 @@ def insert_unless_taken(connection: AsyncConnection, table: Table) -> "postgresq
 
     On PostgreSQL a statement that violates a constraint would end the whole transaction.
     """
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if connection.dialect.name == POSTGRESQL else sqlite.insert
     return insert(table).on_conflict_do_nothing()
+
+
+async def notify_readers(connection: AsyncConnection) -> None:
+    """Tell processes that follow the log of changes of this transaction when it commits.
+
+    SQLite tells them of each commit by itself.
+    """
+    if connection.dialect.name == POSTGRESQL:
+        await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})

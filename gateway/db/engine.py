@@ -1,140 +1,87 @@
-"""Database: opens, migrates, reads and writes gateway.db; writers take turns. It knows no table but the changes."""
+"""Database: opens, sets up, reads and writes gateway.db on SQLite and on PostgreSQL. It knows no table but the
+changes."""
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from queue import SimpleQueue
+from typing import Protocol
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cache import sqlite
-from cache.sqlite import DatabaseUnusable, alone
+from cache.sqlite import DatabaseUnusable
+from gateway.db.address import DatabaseAddress
 from gateway.db.changes import ChangeSignal
+from gateway.db.postgresql import PostgresqlTransactions
+from gateway.db.postgresql_changes import PostgresqlSignal
+from gateway.db.revisions import MIGRATIONS
+from gateway.db.sqlite_changes import SqliteSignal
+from gateway.db.sqlite_engine import SqliteTransactions
 
 DATABASE_FILE = "gateway.db"
-MIGRATIONS = "gateway.db:migrations"
 TURN_SECONDS = 5.0
-CLOSE_SECONDS = 0.5
+
+
+class Transactions(Protocol):
+    """Transactions of one engine. Writers never overlap, so what a writer has read holds until it commits."""
+
+    engine: AsyncEngine
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+
+    def write(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
 
 class Database:
     """One open gateway.db; made by `Database.open`, and only usable on the event loop that opened it."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, changes: ChangeSignal, turns: "WriterTurns") -> None:
-        self.path = path
+    def __init__(self, address: DatabaseAddress, transactions: Transactions, changes: ChangeSignal) -> None:
+        self.address = address
         self.changes = changes
-        self._readers = engine
-        self._writers = engine.execution_options(**sqlite.WRITES)
-        self._turns = turns
+        self._transactions = transactions
+        self._readers = transactions.engine
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: Path, look_every: float = 0.0, turn_seconds: float = TURN_SECONDS
+        cls, address: DatabaseAddress, look_every: float = 0.0, turn_seconds: float = TURN_SECONDS
     ) -> AsyncIterator["Database"]:
-        """Open a database that `migrate` has made. Raises DatabaseUnusable, also when there is none.
+        """Open a database that has been set up. Raises DatabaseUnusable, also when there is none.
 
-        `look_every`: see ChangeSignal. `turn_seconds`: how long a writer waits for its turn.
+        `look_every`: seconds for which no further commit is looked for in an SQLite file. `turn_seconds`: how long a
+        writer waits for its turn.
         """
-        engine = create_async_engine(sqlite.url("sqlite+aiosqlite", path))
-        sqlite.listen(engine.sync_engine)
-        with ExitStack() as opened:
-            changes = ChangeSignal(path, look_every)
-            opened.callback(changes.close)
-            turns = WriterTurns(path, turn_seconds)
-            opened.callback(turns.close)
-            try:
-                yield cls(path, engine, changes, turns)
-            finally:
-                await engine.dispose()
+        async with AsyncExitStack() as opened:
+            transactions: Transactions
+            changes: ChangeSignal
+            if isinstance(address, Path):
+                transactions = await opened.enter_async_context(SqliteTransactions.open(address, turn_seconds))
+                changes = opened.enter_context(SqliteSignal.open(address, look_every))
+            else:
+                transactions = await opened.enter_async_context(PostgresqlTransactions.open(address, turn_seconds))
+                changes = await opened.enter_async_context(PostgresqlSignal.open(address))
+            yield cls(address, transactions, changes)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that sees one state of the database and changes nothing. Raises DatabaseUnusable."""
-        with sqlite.explained(self.path):
-            async with self._readers.connect() as connection:
-                yield connection
+        async with self._transactions.read() as connection:
+            yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that commits when the block ends without an exception; until then what it read holds.
 
-        Raises DatabaseUnusable, also when other writers leave it no turn in time.
+        Memories of this process are told of the changes before it returns. Raises DatabaseUnusable, also when other
+        writers leave it no turn in time.
         """
-        async with self._turns.turn():
-            with sqlite.explained(self.path):
-                async with self._writers.begin() as connection:
-                    yield connection
-
-
-class WriterTurns:
-    """Queue of the writers of one database, of this process and of others, at the lock file beside it.
-
-    SQLite's own lock is not fair: a writer that finds it taken tries again and again, and of several some fail as busy.
-    """
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        """`seconds`: how long a writer waits for its turn."""
-        self._path = path
-        self._seconds = seconds
-        self._waiting: SimpleQueue[Future[ExitStack] | None] = SimpleQueue()
-        # One thread: it takes the turns of this process in order, and at most one waits for other processes. A process
-        # that gave up waiting may end while the thread still waits.
-        self._thread = threading.Thread(target=self._take_turns, name="gateway-db-turn", daemon=True)
-
-    def close(self) -> None:
-        """End the thread; one that waits for another process is left behind."""
-        if self._thread.ident is not None:
-            self._waiting.put(None)
-            self._thread.join(CLOSE_SECONDS)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Hold the turn for the block. Raises DatabaseUnusable when it does not come in time."""
-        taken: Future[ExitStack] = Future()
-        if self._thread.ident is None:
-            self._thread.start()
-        self._waiting.put(taken)
-        try:
-            async with asyncio.timeout(self._seconds):
-                held = await asyncio.wrap_future(taken)
-        except BaseException as error:
-            if not taken.cancel():
-                taken.add_done_callback(_give_back)
-            if isinstance(error, TimeoutError):
-                raise sqlite.locked_error(self._path) from None
-            raise
-        with held:
-            yield
-
-    def _take_turns(self) -> None:
-        """Body of the thread."""
-        while (taken := self._waiting.get()) is not None:
-            if not taken.set_running_or_notify_cancel():
-                continue
-            try:
-                taken.set_result(self._take())
-            except BaseException as error:  # a thread's last resort: its waiter must learn of it
-                taken.set_exception(error)
-
-    def _take(self) -> ExitStack:
-        """Wait for the lock; closing the stack releases it."""
-        stack = ExitStack()
-        stack.enter_context(alone(self._path))
-        return stack
-
-
-def _give_back(taken: Future[ExitStack]) -> None:
-    """Release a lock that was acquired after its waiter had left."""
-    if not taken.cancelled() and taken.exception() is None:
-        taken.result().close()
+        async with self._transactions.write() as connection:
+            yield connection
+        await self.changes.refresh()
 
 
 def migrate(path: Path) -> None:
-    """Make the database if it is missing and bring it to the newest revision. Raises DatabaseUnusable."""
+    """Make an SQLite file if it is missing and bring it to the newest revision. Raises DatabaseUnusable."""
     sqlite.migrate(path, MIGRATIONS)
 
 

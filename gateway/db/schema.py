@@ -200,6 +200,15 @@ installation = Table(
     CheckConstraint("id = 1", name="one"),
 )
 
+# Oldest revision whose programs can use the database, one row. Each migration states it anew.
+compatibility = Table(
+    "compatibility",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("oldest_program", String(16), nullable=False),
+    CheckConstraint("id = 1", name="one"),
+)
+
 # Log of changes: what a process that keeps it in memory must drop. Numbers never return, also where all rows are gone.
 changes = Table(
     "changes",

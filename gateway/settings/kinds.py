@@ -22,6 +22,7 @@ from gateway.settings.units import Size, parse_duration, parse_rate, parse_size
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 _AUTHORITY = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?")
 _URL = re.compile(r"(https?)://([^/@\s]+@)?([^/@\s]+)((?:/[\w.~%-]+)*)/?", re.ASCII | re.IGNORECASE)
+_DATABASE_URL = re.compile(r"postgresql://[\w.~%+-]+@[\w.~%:\[\]-]+/[\w.~%+-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ def _url(text: str, *, user: bool = False, path: bool = False) -> str:
     if match is None or (match[2] and not user) or (match[4] and not path):
         raise ValueError("not such a URL")
     return f"{match[1].lower()}://{match[2] or ''}{_authority(match[3])}{match[4]}"
+
+
+def _database_url(text: str) -> str:
+    """A URL of a PostgreSQL database, without a password; the host of a Unix socket is its folder, with %2F for /."""
+    if _DATABASE_URL.fullmatch(text) is None:
+        raise ValueError("not such a URL")
+    host = text.partition("@")[2].partition("/")[0]
+    if host[:3].upper() != "%2F":
+        _authority(host)
+    return text
 
 
 def _registry_url(text: str) -> str:
@@ -152,6 +163,13 @@ UpstreamUrl = Annotated[
 ]
 ExternalUrl = Annotated[
     str, _external, SettingKind("empty, or an http(s) URL like https://registry.example.com, with no user or query")
+]
+DatabaseUrl = Annotated[
+    str,
+    AfterValidator(lambda text: text and _database_url(text)),
+    SettingKind(
+        "empty, or a URL like postgresql://USER@HOST/NAME, with :PORT where it is not 5432, and without the password"
+    ),
 ]
 ProxyUrl = Annotated[
     str, _proxy, SettingKind("empty, or an http(s) URL like http://proxy.example.com:3128, with no path or query")

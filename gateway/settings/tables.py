@@ -14,6 +14,7 @@ from gateway import known_registries
 from gateway.settings.kinds import (
     BindHost,
     CommandLine,
+    DatabaseUrl,
     Duration,
     ExternalUrl,
     Glob,
@@ -146,6 +147,23 @@ class CacheSettings(Table):
     )
 
 
+class DatabaseSettings(Table):
+    """Settings of the database with groups, users and projects."""
+
+    url: DatabaseUrl = Field(
+        default="",
+        description="The PostgreSQL database, postgresql://USER@HOST/NAME; empty: SQLite in the data folder.",
+    )
+    password_file: OptionalPath = Field(default=None, description="The file with the password of its user.")
+
+    @field_validator("password_file")
+    @classmethod
+    def _password_is_of_a_user(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
+        if password_file and not info.data.get("url", "-"):
+            raise PydanticCustomError("rule", "password_file needs the url of a database: set both or neither")
+        return password_file
+
+
 class ListenerSettings(Table):
     """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
@@ -216,6 +234,7 @@ class Settings(Table):
         default=None, description="The file with the bearer token for the metrics; empty: readable on loopback only."
     )
     cache: CacheSettings = CacheSettings()
+    database: DatabaseSettings = DatabaseSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cache.download.admission import DEFAULT_PLACES, PlaceLimits
 from cache.events import UNOBSERVED, CacheEvents
@@ -17,6 +17,8 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.urls import registry_of
 from gateway.auth.exposure import is_loopback, on_loopback_alone
 from gateway.data_folder import CacheFolder
+from gateway.db.address import POSTGRESQL_PORT, DatabaseAddress, PostgresqlAddress
+from gateway.db.engine import DATABASE_FILE
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
@@ -41,6 +43,22 @@ def open_evictor(settings: Settings, maintenance: CacheMaintenance, events: Cach
     quarantine = Quarantine(folder.quarantine)
     store = FilesystemStore(folder.blobs, quarantine)
     return Evictor(maintenance, store, quarantine, folder.blobs, folder.lock("evict"), limits, events)
+
+
+def configured_database(settings: Settings) -> DatabaseAddress:
+    """Find the address of gateway.db: that of the setting, else a file in the data folder."""
+    if not settings.database.url:
+        return settings.data / DATABASE_FILE
+    url = urlsplit(settings.database.url)
+    user, _, host = url.netloc.partition("@")
+    is_folder = host.startswith("%")  # of a Unix socket
+    return PostgresqlAddress(
+        user=unquote(user),
+        host=unquote(host) if is_folder else url.hostname or "",
+        name=unquote(url.path[1:]),
+        port=(None if is_folder else url.port) or POSTGRESQL_PORT,
+        password_file=settings.database.password_file,
+    )
 
 
 def configured_upstreams(settings: Settings) -> list[Upstream]:

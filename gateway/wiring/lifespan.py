@@ -31,7 +31,7 @@ from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.auth.authenticator import Authenticator
 from gateway.data_folder import CacheFolder
-from gateway.db.engine import DATABASE_FILE, Database
+from gateway.db.engine import Database
 from gateway.directory.directory import Directory
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.maintenance.heal import Healer
@@ -41,7 +41,13 @@ from gateway.observability.server_state import ServerState
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
-from gateway.wiring.from_settings import configured_upstreams, download_places, open_evictor, tag_rules
+from gateway.wiring.from_settings import (
+    configured_database,
+    configured_upstreams,
+    download_places,
+    open_evictor,
+    tag_rules,
+)
 
 log = structlog.get_logger()
 
@@ -76,7 +82,7 @@ async def open_services(
     async with (
         _open_index(folder) as index,
         _open_records(folder, metrics) as records,
-        Database.open(settings.data / DATABASE_FILE, CHANGE_CHECK_SECONDS) as database,
+        Database.open(configured_database(settings), CHANGE_CHECK_SECONDS) as database,
         _open_upstreams(settings, records) as upstreams,
     ):
         events = _ServerEvents(records, folder, upstreams)

@@ -209,7 +209,7 @@ def token(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def served(tmp_path: Path, url: str = "http://127.0.0.1:8080", **settings: Any) -> AsyncIterator[ASGIApp]:
-    await make(tmp_path)
+    await make(Settings(data=tmp_path))
     async with running(Settings(data=tmp_path, **settings), [url]) as (app,):
         yield app
 
@@ -296,7 +296,7 @@ async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:
 
 
 async def test_a_stopping_server_is_not_ready(tmp_path: Path) -> None:
-    await make(tmp_path)
+    await make(Settings(data=tmp_path))
     server_state = ServerState()
     async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], server_state=server_state) as (app,):
         assert (await ready(app)).status == 200

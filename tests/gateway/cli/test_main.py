@@ -353,7 +353,7 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     printed = "registry-gateway: no: stop it, or give --data another folder\n"
     assert terminal.run("serve", *flags) == (1, "", printed)
     [settings] = served
-    others = {"upstreams", "cache", "zero_copy", "ns_group", "listener", "virtual_host"}
+    others = {"upstreams", "cache", "database", "zero_copy", "ns_group", "listener", "virtual_host"}
     others |= {"metrics_access", "metrics_token_file"}
     assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",

@@ -2,33 +2,26 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, text
 
 from gateway.db import groups
+from gateway.db.address import DatabaseAddress
 from gateway.db.changes import ChangeSignal, Concern, announce
-from gateway.db.engine import Database, migrate
+from gateway.db.engine import Database
 from gateway.db.schema import changes
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate(tmp_path / "gateway.db")
-    async with Database.open(tmp_path / "gateway.db") as database:
-        yield database
-
-
-@pytest.fixture
-def signal(database: Database) -> Iterator[ChangeSignal]:
-    signal = ChangeSignal(database.path)
-    yield signal
-    signal.close()
+async def signal(database: Database) -> AsyncIterator[ChangeSignal]:
+    """The signal of another process, as it were: it learns of changes from the database alone."""
+    async with Database.open(database.address) as other:
+        yield other.changes
 
 
 def drops(signal: ChangeSignal) -> list[str | None]:
@@ -49,15 +42,15 @@ async def test_every_query_that_changes_a_group_announces_its_path(database: Dat
     async with database.write() as connection:
         await groups.create(connection, "a", NOW)
         group = await groups.create(connection, "a/b", NOW)
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == ["a", "a/b"]
     async with database.write() as connection:
         await groups.update(connection, group)
-    signal.catch_up()
+    await signal.refresh()
     assert dropped[2:] == ["a/b"]
     async with database.write() as connection:
         await groups.delete(connection, "a/b")
-    signal.catch_up()
+    await signal.refresh()
     assert dropped[3:] == ["a/b"]
 
 
@@ -67,24 +60,23 @@ async def test_a_change_that_is_rolled_back_is_not_announced(database: Database,
         async with database.write() as connection:
             await groups.create(connection, "a", NOW)
             raise ZeroDivisionError
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == []
 
 
 async def test_what_was_announced_before_is_not_told_again(database: Database) -> None:
     await tell(database, "before")
-    signal = ChangeSignal(database.path)
-    dropped = drops(signal)
-    await tell(database, "a")
-    signal.catch_up()
-    signal.catch_up()
+    async with Database.open(database.address) as other:
+        dropped = drops(other.changes)
+        await tell(database, "a")
+        await other.changes.refresh()
+        await other.changes.refresh()
     assert dropped == ["a"]
-    signal.close()
 
 
-def announce_elsewhere(path: Path) -> None:
+def announce_elsewhere(address: DatabaseAddress) -> None:
     async def write() -> None:
-        async with Database.open(path) as database:
+        async with Database.open(address) as database:
             await tell(database, "elsewhere")
 
     asyncio.run(write())
@@ -93,11 +85,11 @@ def announce_elsewhere(path: Path) -> None:
 @pytest.mark.usefixtures("processes")
 async def test_changes_of_another_process_are_seen(database: Database, signal: ChangeSignal) -> None:
     dropped = drops(signal)
-    other = multiprocessing.get_context("spawn").Process(target=announce_elsewhere, args=(database.path,))
+    other = multiprocessing.get_context("spawn").Process(target=announce_elsewhere, args=(database.address,))
     other.start()
     await asyncio.to_thread(other.join)
     assert other.exitcode == 0
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == ["elsewhere"]
 
 
@@ -106,10 +98,10 @@ async def test_a_commit_or_a_concern_of_no_interest_drops_nothing(database: Data
     async with database.write() as connection:
         await connection.execute(text("UPDATE installation SET prepared_at = prepared_at"))
         await connection.execute(insert(changes).values(concern="another", key="a"))
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == []
     await tell(database, "b")
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == ["b"]
 
 
@@ -126,24 +118,24 @@ async def test_a_reader_whose_last_number_is_pruned_drops_everything(
     database: Database, signal: ChangeSignal, count: int, dropped: list[str | None]
 ) -> None:
     await tell(database, "before", kept=5)
-    signal.catch_up()
+    await signal.refresh()
     told = drops(signal)
     await tell(database, *map(str, range(count)), kept=5)
-    signal.catch_up()
+    await signal.refresh()
     assert told == dropped
     await tell(database, "after", kept=5)
-    signal.catch_up()
+    await signal.refresh()
     assert told == [*dropped, "after"]
 
 
 async def test_numbers_do_not_return_when_all_rows_are_deleted(database: Database, signal: ChangeSignal) -> None:
     await tell(database, "a", "b")
-    signal.catch_up()
+    await signal.refresh()
     dropped = drops(signal)
     async with database.write() as connection:
         await connection.execute(text("DELETE FROM changes"))
     await tell(database, "c")
     async with database.read() as connection:
         assert await connection.scalar(select(func.max(changes.c.seq))) == 3
-    signal.catch_up()
+    await signal.refresh()
     assert dropped == ["c"]

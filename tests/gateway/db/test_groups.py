@@ -1,6 +1,5 @@
-"""Groups as they are stored: real SQLite in a folder of the test's own."""
+"""Groups as they are stored, on each engine."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import CooldownAction, Gate, Pin
 from gateway.db import groups
-from gateway.db.engine import Database, migrate
+from gateway.db.engine import Database
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.upstream_login import open_login, seal_login
 from gateway.namespaces.errors import (
@@ -31,13 +30,6 @@ from gateway.namespaces.group import Group, Login
 from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate(tmp_path / "gateway.db")
-    async with Database.open(tmp_path / "gateway.db") as database:
-        yield database
 
 
 async def create(database: Database, *paths: str) -> Group:

@@ -112,7 +112,7 @@ def create_elsewhere(path: Path) -> None:
 @pytest.mark.usefixtures("processes")
 async def test_a_commit_of_another_process_is_seen_by_the_next_lookup(database: Database, directory: Directory) -> None:
     assert await directory.find_group("other") is None
-    other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(database.path,))
+    other = multiprocessing.get_context("spawn").Process(target=create_elsewhere, args=(database.address,))
     other.start()
     await asyncio.to_thread(other.join)
     assert other.exitcode == 0
@@ -182,7 +182,7 @@ class HeldDatabase(Database):
 
 
 async def test_a_group_that_changes_while_it_is_read_is_not_kept(database: Database) -> None:
-    async with HeldDatabase.open(database.path) as held:
+    async with HeldDatabase.open(database.address) as held:
         assert isinstance(held, HeldDatabase)
         held.has_read, held.released = asyncio.Event(), asyncio.Event()
         directory = Directory(held, UPSTREAMS)
@@ -199,7 +199,7 @@ async def test_a_group_that_changes_while_it_is_read_is_not_kept(database: Datab
 
 
 async def test_a_lookup_costs_microseconds_when_nothing_has_changed(database: Database) -> None:
-    async with Database.open(database.path, look_every=0.005) as watched:
+    async with Database.open(database.address, look_every=0.005) as watched:
         directory = Directory(watched, UPSTREAMS)
         await directory.locate(NAME)
 

@@ -1,14 +1,12 @@
 """Last uses of credentials: what is kept in memory, and what is written down."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
 
 from gateway.db import personal_tokens, schema
-from gateway.db.engine import Database, migrate
+from gateway.db.engine import Database
 from gateway.directory import last_uses
 from gateway.directory.last_uses import LastUses
 from gateway.namespaces.credentials import CredentialRef, PersonalToken, Scope, hash_secret
@@ -16,13 +14,6 @@ from tests.gateway.db.identity_rows import add_user
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate(tmp_path / "gateway.db")
-    async with Database.open(tmp_path / "gateway.db") as database:
-        yield database
 
 
 @pytest.fixture

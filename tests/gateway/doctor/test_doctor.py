@@ -18,6 +18,7 @@ from gateway.cli.session import Session
 from gateway.doctor.check import Check
 from gateway.doctor.clients import PROFILES, ClientProfile, PullTarget, replay
 from gateway.doctor.machine import check_descriptors, check_file_system, examine_machine, file_system_of
+from gateway.settings.tables import Settings
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
 from tests.parts.canaries import CANARY, found_in
@@ -54,7 +55,7 @@ def doctor(tmp_path: Path) -> Doctor:
     data = tmp_path / "data"
 
     def run(upstream: dict[str, Any], image: str | None = "library/tiny", **settings: Any) -> dict[str, Check]:
-        asyncio.run(make(data))
+        asyncio.run(make(Settings(data=data)))
         config = tmp_path / "gateway.toml"
         config.write_text(toml({**settings, "upstreams": {"docker.io": upstream}}))
         return by_name(examine_with(config, data, image))
@@ -282,7 +283,7 @@ def test_a_clock_that_one_upstream_agrees_with_is_right(
     wrong = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     liar.behave("/v2/", Lie(headers={"Date": wrong}))
     server = gateway({"upstreams": {"docker.io": hub.settings(), "odd.example": liar.settings()}}, start=False)
-    asyncio.run(make(server.data))
+    asyncio.run(make(Settings(data=server.data)))
     checks = examined(server)
     assert checks["clock"].ok is True
     assert checks["upstream odd.example: anonymous login"].ok is None  # no image of it is known
@@ -399,7 +400,7 @@ def test_a_server_that_run_json_announces_but_that_cannot_be_reached_fails(
 ) -> None:
     published("tiny", repository="library/alpine")
     server = gateway({"upstreams": {"docker.io": hub.settings()}}, start=False)
-    asyncio.run(make(server.data))
+    asyncio.run(make(Settings(data=server.data)))
     mine = json.dumps({"pid": 1, "addresses": [server.url]})
     (server.data / "run.json").write_text(mine)
     completed = server.cli("doctor")

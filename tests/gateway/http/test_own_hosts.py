@@ -23,7 +23,7 @@ PATHS = ["/v2/", "/v2/hub/dependency_proxy/containers/x/tags/list", "/-/health",
 
 async def statuses(data: Path, host: str | None, urls: list[str], settings: Mapping[str, Any] = NOTHING) -> list[int]:
     """Statuses of the paths for one Host, at each address of a server with these settings."""
-    await make(data)
+    await make(Settings(data=data))
     found = []
     async with running(Settings(data=data, upstreams={}, **settings), urls) as apps:
         for app in apps:

@@ -1,0 +1,35 @@
+"""`db`: the revision of the database, and its upgrade."""
+
+import asyncio
+
+import typer
+
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session, with_session
+from gateway.db import setup
+from gateway.db.revisions import check_usable, needed_revision
+from gateway.wiring.from_settings import configured_database
+
+app = typer.Typer(no_args_is_help=True, help="Check and upgrade the database.", rich_markup_mode=None)
+
+
+@app.command()
+@with_session
+def check(session: Session) -> None:
+    """Check that this version can use the database; exit code 1 if `serve` would refuse it."""
+    address = configured_database(session.settings)
+    found = asyncio.run(setup.read_revision(address))
+    session.print({"revision": found.number}, lambda: print(f"{address} has revision {found.number or 'none'}"))
+    if found.number is None:
+        raise Refused(f"{address} is empty: `registry-gateway serve` sets it up, or `registry-gateway db upgrade`")
+    check_usable(address, found, needed_revision())
+
+
+@app.command()
+@with_session
+def upgrade(session: Session) -> None:
+    """Bring the database to the revision of this version; an empty one is set up."""
+    address = configured_database(session.settings)
+    asyncio.run(setup.upgrade(address))
+    found = asyncio.run(setup.read_revision(address))
+    session.print({"revision": found.number}, lambda: print(f"{address} has revision {found.number}"))
