@@ -1,143 +1,137 @@
 """Every client that pulls from a registry straight pulls from it through the gateway, whatever that registry is like.
 
 The table that the test prints (pytest -s) has a row for each scripted registry and a column for each client: `yes`, or
-`-` where the client cannot pull from that registry straight either. crane and oras are columns where Go is installed.
+`-` where the client cannot pull from that registry straight either. Each image is pulled a second time where something
+happens to the registry in the meantime, such as the end of a token.
 """
 
-import os
+import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.parts.challenger import CHALLENGES, TOKENS, Challenger
 from tests.parts.clients import ClientFailed, Skopeo
 from tests.parts.engines import Containerd, Dockerd
-from tests.parts.found_documents import FOUND
-from tests.parts.found_documents import found as document
 from tests.parts.gateway import Gateway
-from tests.parts.go_clients import CRANE, ORAS, GoClient, find_go_client
+from tests.parts.go_clients import CRANE, ORAS, GoClient, build_go_client
 from tests.parts.images import Images
-from tests.parts.liar import Answer, Liar
-from tests.parts.quirks import REFUSED_HEADS
-from tests.parts.records import Record
+from tests.parts.scripted import ODD_DOCUMENT, PASSWORD, USER, Scripted, scripted_registries
 
 from .conftest import LongLived
+from .datafolder import await_rest
 
-Pull = Callable[[str], bool]
-
-
-class Redirecting(Liar):
-    """registry.k8s.io: everything but /v2/ is redirected to another registry, without its query
-    (https://github.com/kubernetes/registry.k8s.io/blob/main/cmd/archeio/internal/app/handlers.go)."""
-
-    def __init__(self, target: Liar) -> None:
-        super().__init__()
-        self._target = target
-
-    def _honest_answer(self, record: Record, *, ranged: bool) -> Answer:
-        if record.path == "/v2/":
-            return super()._honest_answer(record, ranged=ranged)
-        return Answer(307, {"Location": f"{self._target.url}{record.path}"}, b"")
+Pull = Callable[[str], object]
+CLIENTS = ("skopeo", "docker", "ctr", "crane", "oras")
 
 
 @pytest.fixture(scope="module")
-def registries(images: Images) -> Iterator[dict[str, Liar]]:
-    """The scripted registries by what is odd about them, each with the same image."""
+def registries(images: Images) -> Iterator[dict[str, Scripted]]:
     with ExitStack() as stack:
-        target = stack.enter_context(Liar())
-        found: dict[str, Liar] = {"honest": Liar(), "redirects everything": Redirecting(target)}
-        for name, lie in REFUSED_HEADS.items():
-            liar = found[f"HEAD: {name}"] = Liar()
-            liar.behave("/library/", lie, "HEAD")
-        for name, challenge in CHALLENGES.items():
-            demanding = found[f"challenge: {name}"] = Challenger()
-            demanding.challenge = challenge
-        for name, tokens in TOKENS.items():
-            issuing = found[f"token: {name}"] = Challenger()
-            issuing.tokens = tokens
-        for liar in (target, *found.values()):
-            liar.offer(images.tiny)
-        for name in FOUND:
-            if not name.startswith("thousands"):
-                found[f"document: {name}"] = odd = Liar()
-                odd.offer(images.tiny)
-                odd.offer_manifest("latest", *document(name, images.tiny))
-        yield {name: stack.enter_context(liar) for name, liar in found.items()}
+        found = scripted_registries(images.tiny, [f"library/{client}" for client in CLIENTS])
+        for scripted in found.values():
+            for listener in scripted.listeners:
+                stack.enter_context(listener)
+        yield found
 
 
 @pytest.fixture(scope="module")
-def upstreams(registries: dict[str, Liar]) -> dict[str, str]:
+def upstreams(registries: dict[str, Scripted]) -> dict[str, str]:
     """The name of the upstream that each registry is."""
     return {name: f"r{number}.example" for number, name in enumerate(registries)}
 
 
 @pytest.fixture(scope="module")
-def server(registries: dict[str, Liar], upstreams: dict[str, str], long_lived: LongLived) -> Gateway:
-    settings = {upstreams[name]: liar.settings() for name, liar in registries.items()}
-    return long_lived({"upstreams": settings, "workers": 1})
+def server(
+    registries: dict[str, Scripted], upstreams: dict[str, str], long_lived: LongLived, workplace: Path
+) -> Gateway:
+    password_file = workplace / "password-of-scripted-registries"
+    password_file.write_text(PASSWORD)
+    login = {"username": USER, "password_file": str(password_file), "groups": ["hub"]}
+    settings = {
+        upstreams[name]: scripted.liar.settings(**(login if scripted.login else {}))
+        for name, scripted in registries.items()
+    }
+    return long_lived({"upstreams": settings, "workers": 1, "cache": {"ttl": "0s"}})
 
 
 @pytest.fixture(scope="module")
 def clients(workplace: Path, processes: None) -> Iterator[dict[str, Pull]]:
-    """The clients by name; each pulls an image whole, and keeps nothing of it."""
+    """The clients by name; each pulls an image whole, and keeps nothing of it. Raises PartFailed where one is
+    missing."""
     folder = workplace / "pulling"
     folder.mkdir()
+    numbers = itertools.count()
     skopeo = Skopeo(folder / "skopeo")
-    found: dict[str, Pull] = {}
+    crane, oras = (GoClient(build_go_client(module), folder) for module in (CRANE, ORAS))
     with ExitStack() as stack:
-
-        def by_skopeo(reference: str) -> bool:
-            return worked(lambda: skopeo.pull(reference, folder / f"skopeo-{len(os.listdir(folder))}"))
-
-        found["skopeo"] = by_skopeo
         docker = Dockerd(folder / "dockerd", "{}")
         stack.callback(docker.stop)
-
-        def by_docker(reference: str) -> bool:
-            pulled = worked(lambda: docker.run("pull", "--quiet", reference))
-            worked(lambda: docker.run("rmi", "--force", reference))
-            return pulled
-
-        found["docker"] = by_docker
         containerd = Containerd(folder / "containerd")
         stack.callback(containerd.stop)
 
-        def by_ctr(reference: str) -> bool:
-            pulled = worked(lambda: containerd.pull("--plain-http", reference))
-            worked(lambda: containerd.forget(reference))
-            return pulled
+        def by_docker(reference: str) -> None:
+            try:
+                docker.run("pull", "--quiet", reference)
+            finally:
+                worked(partial(docker.run, "rmi", "--force"), reference)
 
-        found["ctr"] = by_ctr
-        for module in (CRANE, ORAS):
-            if (program := find_go_client(module)) is not None:
-                found[program.name] = GoClient(program, folder).pull
-        yield found
+        def by_ctr(reference: str) -> None:
+            try:
+                containerd.pull("--plain-http", reference)
+            finally:
+                worked(containerd.forget, reference)
+
+        pulls: list[Pull] = [
+            lambda reference: skopeo.pull(reference, folder / f"skopeo-{next(numbers)}"),
+            by_docker,
+            by_ctr,
+            crane.pull,
+            oras.pull,
+        ]
+        yield dict(zip(CLIENTS, pulls, strict=True))
 
 
-def worked(action: Callable[[], object]) -> bool:
+def worked(pull: Pull, reference: str) -> bool:
     try:
-        action()
+        pull(reference)
     except ClientFailed:
         return False
     return True
 
 
+@pytest.mark.long
 def test_what_a_client_pulls_straight_it_pulls_through_the_gateway(
-    registries: dict[str, Liar], upstreams: dict[str, str], server: Gateway, clients: dict[str, Pull]
+    registries: dict[str, Scripted],
+    upstreams: dict[str, str],
+    server: Gateway,
+    clients: dict[str, Pull],
+    images: Images,
 ) -> None:
-    table: dict[str, dict[str, str]] = {}
-    for name, liar in registries.items():
-        for client, pull in clients.items():
-            image = f"library/{client}:latest"  # a name of its own, so that each client meets the registry's quirks
-            word = "yes" if pull(server.proxied(f"{upstreams[name]}/{image}")) else "-"
-            if word != "yes" and pull(f"{liar.netloc}/{image}"):
-                word = "NO"
-            table.setdefault(name, {})[client] = word
-    print()
-    print("".join([f"{'':46}", *(f"{client:>10}" for client in clients)]))
-    for name, row in table.items():
-        print("".join([f"{name:46}", *(f"{word:>10}" for word in row.values())]))
-    assert "NO" not in {word for row in table.values() for word in row.values()}
-    assert set(table["honest"].values()) == {"yes"}
+    blobs = [digest for digest in images.tiny.blobs if digest not in images.tiny.manifests]
+
+    def outcome(name: str, client: str) -> str:
+        image = f"library/{client}"  # a name of its own, so that each client meets the registry's quirks
+        if worked(clients[client], server.proxied(f"{upstreams[name]}/{image}:latest")):
+            return "yes"
+        straight = worked(clients[client], f"{registries[name].liar.netloc}/{image}:latest")
+        return "NO" if straight else "-"
+
+    print(f"\n{'':46}", *(f"{client:>9}" for client in CLIENTS))
+    table: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(len(CLIENTS)) as threads:
+        for name, scripted in registries.items():
+            words = list(threads.map(outcome, [name] * len(CLIENTS), CLIENTS))
+            if scripted.later is not None and set(words) == {"yes"}:
+                for client in CLIENTS:
+                    await_rest(server, f"{upstreams[name]}/library/{client}", *blobs)
+                scripted.later()
+                words = list(threads.map(outcome, [name] * len(CLIENTS), CLIENTS))
+            table[name] = words
+            print(f"{name:46}", *(f"{word:>9}" for word in words))
+    expected = {"yes", "-"}
+    assert {word for words in table.values() for word in words} <= expected
+    assert {name for name, words in table.items() if "-" in words and not name.startswith(ODD_DOCUMENT)} == set()

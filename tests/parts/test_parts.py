@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from . import lies, raw
+from . import go_clients, lies, raw
 from .certs import Authority
 from .clients import ClientFailed, Podman, Skopeo
 from .gateway import toml
@@ -128,6 +128,18 @@ def test_stopping_a_process_ends_its_children_too(tmp_path: Path) -> None:
 def test_a_missing_program_is_an_error_that_names_its_package() -> None:
     with pytest.raises(PartFailed, match="apt-get install no-such-package"):
         binary("no-such-program", "no-such-package")
+
+
+def test_a_client_that_cannot_be_built_is_named(
+    monkeypatch: pytest.MonkeyPatch, scratch: Path, processes: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(scratch))
+    monkeypatch.setattr(go_clients, "find_go", lambda: None)
+    with pytest.raises(PartFailed, match=r"Go is not installed; tests need it for crane: tests/run --prepare"):
+        go_clients.build_go_client(go_clients.CRANE)
+    monkeypatch.setattr(go_clients, "find_go", lambda: "/bin/false")
+    with pytest.raises(PartFailed, match="oras cannot be built"):
+        go_clients.build_go_client(go_clients.ORAS)
 
 
 # The registry, and Docker Hub in front of it.
