@@ -2085,6 +2085,13 @@ THREATS = [
         Disarm("cache/upstream/flow.py", "await space.grow(step.limit * step.weight)", "pass"),
     ),
     Threat(
+        "errors that keep documents",
+        "Documents break off one after the other, and each error keeps the bytes that had come in memory.",
+        "What was read of a document is dropped before its error is raised.",
+        ("tests/cache/upstream/test_document_room.py::test_an_error_keeps_nothing_of_the_document_that_broke_off",),
+        Disarm("cache/upstream/egress.py", "parts.clear()  # which", "pass  # which"),
+    ),
+    Threat(
         "documents of nobody",
         "Large documents wait for memory as one crowd, whoever requested them.",
         "Each document is read on behalf of the group and client that requested it.",

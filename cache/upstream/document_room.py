@@ -97,9 +97,10 @@ class DocumentSpace:
         return rate
 
     def end_reading(self) -> None:
-        """Let the time limit of the document that is being read expire now."""
-        if self._reading is not None:
-            self._reading.reschedule(asyncio.get_running_loop().time())
+        """Let the time limit of the document that is being read expire now, unless it does already."""
+        limit, self._reading = self._reading, None
+        if limit is not None and not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
 
     @contextmanager
     def _paused(self) -> Iterator[None]:

@@ -381,6 +381,9 @@ async def body(
                         _check_pieces(response, len(parts), size)
                         if space is not None:
                             await space.grow(len(part) * weight)
+    except BaseException:
+        parts.clear()  # which the error's traceback would keep for as long as the error is
+        raise
     finally:
         await response.aclose()
     return b"".join(parts)

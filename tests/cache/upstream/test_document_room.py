@@ -164,6 +164,19 @@ async def test_a_document_that_trickles_in_loses_its_slot_to_one_that_waits(who:
         await slow
 
 
+async def test_a_document_that_two_end_at_once_ends_once() -> None:
+    room, began = DocumentRoom(), asyncio.Event()
+    slow = asyncio.create_task(trickle(room, GREEDY, SLOT, began))
+    await asyncio.wait_for(began.wait(), 30)
+    [holder] = room.steps[0]._holders
+    holder.end_reading()
+    await asyncio.sleep(0)  # its time is over, and it does not know yet
+    assert not slow.done()
+    holder.end_reading()
+    with pytest.raises(TimeoutError):
+        await slow
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_flood_takes_no_slot_of_a_group_that_has_fewer(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document_room, "WAIT", 0.2)
@@ -248,6 +261,18 @@ async def test_manifests_that_trickle_in_are_bounded_and_keep_no_other_group_wai
     hold.release()
     sizes = [manifest.descriptor.size for manifest in await asyncio.gather(*slow)]
     assert sizes == [SIZE_LIMIT] * COUNT
+
+
+@pytest.mark.usefixtures("traced")
+async def test_an_error_keeps_nothing_of_the_document_that_broke_off(liar: Liar, client: RegistryClient) -> None:
+    liar.offer_manifest("latest", OCI_INDEX, padded(SIZE_LIMIT))
+    liar.behave("manifests/latest", lies.short(SIZE_LIMIT - 1))
+    await client.tags(APP)
+    before, _ = tracemalloc.get_traced_memory()
+    with pytest.raises(Corrupt) as caught:
+        await client.get_manifest(APP, LATEST)
+    assert tracemalloc.get_traced_memory()[0] < before + MB
+    assert caught.value.reason
 
 
 async def test_a_manifest_without_a_slot_is_no_broken_one(
