@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cache import sqlite
 from tests.parts.canaries import found_below, found_in
 from tests.parts.certs import Authority
 from tests.parts.clients import Podman, Skopeo
@@ -19,6 +20,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import ImageLayout, Images
 from tests.parts.liar import Liar
+from tests.parts.migrated import RUN_MIGRATIONS, RecordedMigrations
 from tests.parts.ports import reserve_ports
 from tests.parts.registry import Registry
 
@@ -83,6 +85,20 @@ def _refuse_processes(event: str, _: object) -> None:
 def own_ports() -> None:
     """Reserves ports before a test counts its open descriptors."""
     reserve_ports()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorded_migrations() -> Iterator[None]:
+    """Makes new databases from the recorded outcome of the migrations, but for tests that use `real_migrations`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "run_migrations", RecordedMigrations().upgrade)
+        yield
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the migrations themselves for every database of a test."""
+    monkeypatch.setattr(sqlite, "run_migrations", RUN_MIGRATIONS)
 
 
 @pytest.fixture(scope="session")

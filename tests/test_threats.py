@@ -1,6 +1,7 @@
 """The table of threats is held to the code and the tests."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ def test_what_is_taken_away_stands_once_in_the_code(threat: Threat) -> None:
 @pytest.mark.parametrize("node", sorted({node for row in (*THREATS, *FAULTS) for node in row.tests}))
 def test_every_test_that_is_named_exists(node: str) -> None:
     file, _, name = node.partition("::")
-    assert Path(ROOT / file).is_file()
-    functions = [n.name for n in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(n, "name")]
-    assert not name or name in functions
+    assert (ROOT / file).is_file()
+    assert not name or name in names_in(ROOT / file)
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    """Names of the functions and classes of a module."""
+    return frozenset(n.name for n in ast.walk(ast.parse(path.read_text())) if hasattr(n, "name"))

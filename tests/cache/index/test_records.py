@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.index import records
 from cache.index.admin import CacheAdmin
 from cache.index.records import POINTER_SECONDS, SIGHTING_SECONDS
 from cache.index.sql import SqlIndex
@@ -69,11 +70,14 @@ async def test_what_a_tag_still_points_to_keeps_its_age(index: SqlIndex, admin: 
     assert len(admin.sightings(ANONYMOUS, APP)) == 1
 
 
-async def test_an_image_without_any_record_is_deleted(index: SqlIndex, admin: CacheAdmin) -> None:
-    await index.record(*(pointer(f"v{number}", 2 * SIGHTING_SECONDS, WEB) for number in range(1200)))
+async def test_an_image_without_any_record_is_deleted(
+    index: SqlIndex, admin: CacheAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "BATCH", 50)
+    await index.record(*(pointer(f"v{number}", 2 * SIGHTING_SECONDS, WEB) for number in range(120)))
     await index.record(POINTER, MANIFEST, LINK)
     admin.pin(ANONYMOUS, RepositoryName("acme/pinned"), "")
-    assert admin.sweep_records(NOW.timestamp()) == 2 * 1200 + 1
+    assert admin.sweep_records(NOW.timestamp()) == 2 * 120 + 1
     assert {name.text for _, name in admin.images()} == {"acme/app", "acme/pinned"}
     assert admin.sightings(ANONYMOUS, WEB) == []
 

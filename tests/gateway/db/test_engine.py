@@ -27,6 +27,7 @@ from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 SPAWN = multiprocessing.get_context("spawn")
+pytestmark = pytest.mark.usefixtures("real_migrations")
 
 
 @pytest.fixture
