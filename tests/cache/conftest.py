@@ -18,7 +18,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[FlightsRig]:
     yield rig
     await rig.tasks.close()
     for thread in fill_threads():
-        await asyncio.to_thread(thread.join, 10)
+        await asyncio.to_thread(thread.join, 30)
     assert not fill_threads()
     assert len(rig.tasks) == 0
     assert len(rig.flights) == 0

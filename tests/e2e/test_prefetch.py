@@ -30,7 +30,7 @@ def test_a_manifest_alone_brings_its_blobs_and_a_crowd_joins_them(
     hold = hub.hold(layer)
     server = gateway({"upstreams": {"docker.io": hub.settings()}})
     assert raw.get(server.proxied_url("library/mid/manifests/latest")).headers["x-cache"] == "MISS"
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     streams = at_once(8, lambda _: raw.open_stream("GET", server.proxied_url(f"library/mid/blobs/{layer}")))
     outcomes = sorted(stream.headers["x-cache"] for stream in streams)
     assert outcomes == ["COALESCED"] * 7 + ["MISS"]

@@ -188,7 +188,7 @@ def test_a_refusal_ends_only_those_of_the_image_that_was_refused(liar: Liar, bot
         if number == 0:
             return get(both, f"{OTHER}/bad/name/blobs/{digest}")
         assert late.hold is not None
-        assert late.hold.reached.wait(10)
+        assert late.hold.reached.wait(30)
         if number == 1:
             liar.requests.wait_for(3, "liar", "HEAD", digest)
             late.hold.release()

@@ -82,7 +82,7 @@ def test_bytes_stop_until_they_are_let_go(proxied: FaultProxy, blob: Content) ->
     assert lie.hold
     with raw.open_stream("GET", f"{proxied.url}/v2/any/blobs/{blob.digest}") as stream:
         assert stream.read(MIDDLE) == CONTENT[:MIDDLE]
-        assert lie.hold.reached.wait(10)
+        assert lie.hold.reached.wait(30)
         lie.hold.release()
         assert stream.read_all() == CONTENT[MIDDLE:]
 

@@ -150,7 +150,7 @@ def test_followers_of_one_fetch_are_counted_while_they_follow_and_after(
     held = hub.hold(layer)
     with ThreadPoolExecutor(3) as clients:
         answers = [clients.submit(pulled, server, path) for _ in range(3)]
-        assert held.reached.wait(10)
+        assert held.reached.wait(30)
         wait_until(lambda: Counts(server).of("followers") == 3, what="three clients do not follow")
         counts = Counts(server)
         assert counts.of("flights") == 1

@@ -260,7 +260,7 @@ def test_a_held_blob_stops_after_its_first_bytes(
     url = raw.get(f"{hub.url}/v2/library/tiny/blobs/{layer}", token, context=context).headers["location"]
     with raw.open_stream("GET", url, context=context) as stream:
         assert stream.read(1000) == layout.read(layer)[:1000]
-        assert hold.reached.wait(5)
+        assert hold.reached.wait(30)
         assert hub.log.select("cdn")[0].sent == 1000
         hold.release()
         assert stream.read_all() == layout.read(layer)[1000:]
@@ -406,7 +406,7 @@ def test_a_stalled_body_goes_on_when_released(liar: Liar, blob: str) -> None:
     with raw.open_stream("GET", blob) as stream:
         assert stream.read(30_000) == CONTENT[:30_000]
         assert lie.hold is not None
-        assert lie.hold.reached.wait(5)
+        assert lie.hold.reached.wait(30)
         assert stream.received == 30_000
         lie.hold.release()
         assert stream.read_all() == CONTENT[30_000:]
@@ -425,7 +425,7 @@ def test_a_stalled_head_does_not_keep_the_liar_from_stopping(liar: Liar, blob: s
     asking = threading.Thread(target=ask)
     asking.start()
     assert lie.hold is not None
-    assert lie.hold.reached.wait(5)
+    assert lie.hold.reached.wait(30)
     liar.stop()
     asking.join(5)
     assert not asking.is_alive()

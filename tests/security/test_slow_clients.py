@@ -474,7 +474,7 @@ def test_500_hostile_sockets_stop_no_healthy_pull_and_leave_nothing(gateway: Gat
             pull_all(target, url, digest, PULLS)
             assert len(list(left)) == HOSTILE
         assert descriptors(target.worker) >= before + 2 * HOSTILE, "the attackers are no longer connected"
-    wait_until(lambda: descriptors(target.worker) <= before, within=20)
+    wait_until(lambda: descriptors(target.worker) <= before, within=30)
     pull_all(target, url, digest, PULLS)
     assert trouble(target) == []
 

@@ -133,7 +133,7 @@ def alone(shared: Gateway) -> tuple[dict[str, Conversation], dict[str, list[str]
     """Send each vector to our server; what came back, and what was handled."""
     before = settled_descriptors(shared)
     conversations = converse_all(shared.port, BOUND)
-    wait_until(lambda: descriptors(shared.worker) <= before, within=15, what="descriptors are left behind")
+    wait_until(lambda: descriptors(shared.worker) <= before, within=30, what="descriptors are left behind")
     return conversations, caught_up(shared)
 
 

@@ -77,7 +77,7 @@ class ScriptedBody:
                 yield incoming
             return
         self._requested.set()
-        self._responded.wait(20)
+        self._responded.wait(30)
         if self._refusal is not None:
             raise self._refusal
         try:
@@ -88,7 +88,7 @@ class ScriptedBody:
     def receive_into(self, buffer: memoryview) -> int:
         self.receiving.set()
         if not self._rest:
-            item = self._queue.get(timeout=20)
+            item = self._queue.get(timeout=30)
             if isinstance(item, Exception):
                 raise item
             if item is None:

@@ -403,7 +403,7 @@ async def test_a_reader_that_joins_after_the_abort_gets_a_new_flight(rig: Flight
     content, digest = blob_of(10)
     slow = ScriptedBody(responds=False)
     given_up, follower, _ = rig.join(slow, digest)
-    await asyncio.to_thread(slow.requested.wait, 10)
+    await asyncio.to_thread(slow.requested.wait, 30)
     follower.close()
     await until(lambda: not given_up.joinable)
     assert given_up.state is FlightState.WAITING
@@ -448,7 +448,7 @@ async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: 
     rig.limit(stop_within=0.01)
     body = ScriptedBody(responds=responds, deaf=True)
     flight, follower, _ = rig.join(body, blob_of(1)[1])
-    await asyncio.to_thread((body.receiving if responds else body.requested).wait, 10)
+    await asyncio.to_thread((body.receiving if responds else body.requested).wait, 30)
     await rig.tasks.close()
     assert fill_threads()
     with pytest.raises(Unavailable):
@@ -457,7 +457,7 @@ async def test_closing_does_not_wait_for_an_upstream_that_does_not_respond(rig: 
     body.respond()
     body.end()
     for thread in fill_threads():
-        await asyncio.to_thread(thread.join, 10)
+        await asyncio.to_thread(thread.join, 30)
     assert flight.state is FlightState.FAILED
     assert not body.ended.is_set() or responds
 

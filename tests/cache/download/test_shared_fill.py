@@ -71,7 +71,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Callable[..., FlightsRig]]:
     for rig in made:
         await rig.tasks.close()
     for thread in fill_threads():
-        await asyncio.to_thread(thread.join, 10)
+        await asyncio.to_thread(thread.join, 30)
     assert not fill_threads()
     assert made[0].spool_files() == []
     await until(lambda: open_descriptors() <= before)

@@ -196,7 +196,7 @@ async def test_an_uncached_stream_that_breaks_off_more_often_than_chunks_may_wai
         else:
             body.end()
     bench.script.bodies[APP], bodies[0].later = bodies[0], bodies[1:]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert await content(await bench.open().blob(digest)) == whole
 
 
@@ -207,7 +207,7 @@ async def test_an_upstream_is_read_no_faster_than_the_client_reads(bench: Bench)
     body.send(*[WHOLE[start : start + piece] for start in range(0, SIZE, piece)])
     body.end()
     found = await bench.open().blob(DIGEST)
-    await asyncio.to_thread(body.receiving.wait, 10)
+    await asyncio.to_thread(body.receiving.wait, 30)
     await until(lambda: body._queue.qsize() <= 101 - uncached.CHUNKS)
     assert body._queue.qsize() == 101 - uncached.CHUNKS
     assert await content(found) == WHOLE

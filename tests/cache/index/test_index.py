@@ -86,7 +86,7 @@ class Held:
             self._index._transact = transact  # type: ignore[method-assign]
             result = transact(work, options)
             self._reached.set()
-            self._release.wait(10)
+            self._release.wait(30)
             return result
 
         self._index._transact = held  # type: ignore[method-assign]
@@ -96,7 +96,7 @@ class Held:
         self._release.set()
 
     async def reached(self) -> None:
-        assert await asyncio.to_thread(self._reached.wait, 10)
+        assert await asyncio.to_thread(self._reached.wait, 30)
 
     def release(self) -> None:
         self._release.set()

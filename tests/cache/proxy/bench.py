@@ -256,6 +256,6 @@ async def content(found: FoundBlob) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  the index and the downloads work in threads
             await asyncio.sleep(0.001)

@@ -299,7 +299,7 @@ async def test_a_success_of_another_size_is_no_right_to_what_another_image_has(
 async def test_a_refusal_of_one_image_ends_only_its_own_waiters(bench: Bench, refusal: UpstreamError) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     first = asyncio.ensure_future(bench.open(APP).blob(BLOB))
-    await asyncio.to_thread(body.requested.wait, 10)
+    await asyncio.to_thread(body.requested.wait, 30)
     flight = bench.flights.find(ANONYMOUS, BLOB)
     assert flight is not None
     other = asyncio.ensure_future(bench.open(WEB).blob(BLOB))
@@ -329,7 +329,7 @@ async def test_credentials_do_not_share_a_download(bench: Bench) -> None:
 async def test_a_reader_that_leaves_while_it_waits_leaves_nothing(bench: Bench) -> None:
     body = bench.script.bodies[APP] = ScriptedBody(responds=False)
     waiting = asyncio.ensure_future(bench.open().blob(BLOB))
-    await asyncio.to_thread(body.requested.wait, 10)
+    await asyncio.to_thread(body.requested.wait, 30)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     body.send(CONTENT)

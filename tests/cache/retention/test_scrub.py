@@ -175,7 +175,7 @@ async def test_the_scrub_finds_what_was_unchecked_longest_first_and_checks_nothi
     role = ProcessRole(keeper.folder / "scrub.lock")
     looking = Scrub(keeper.maintenance, keeper.usage, inspector, role, 0, note)
     looking.start()
-    assert await asyncio.to_thread(both.wait, 10)
+    assert await asyncio.to_thread(both.wait, 30)
     looking.close()
     assert [finding.digest for finding in found] == [oldest, newer]
     assert await keeper.held(oldest, newer, fresh) == [False, False, True]

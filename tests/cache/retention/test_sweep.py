@@ -466,12 +466,12 @@ async def test_one_process_of_the_host_sweeps_and_another_takes_over_when_it_end
 
     first, second = (Sweeper(keeper.evictor, ProcessRole(role), Looks(name)) for name in ("first", "second"))
     first.start()
-    assert await asyncio.to_thread(seen.wait, 10)
+    assert await asyncio.to_thread(seen.wait, 30)
     assert not ProcessRole(role).take()
     seen.clear()
     first.close()
     second.start()
-    assert await asyncio.to_thread(seen.wait, 10)
+    assert await asyncio.to_thread(seen.wait, 30)
     second.close()
     assert looks == ["first", "second"]
 
@@ -490,7 +490,7 @@ async def test_a_sweep_that_fails_does_not_end_the_thread(keeper: Keeper) -> Non
     evictor = keeper.evicting(EvictionLimits(10 * SIZE), Unreliable)
     sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=SweepTimings(interval=0.01))
     sweeper.start()
-    assert await asyncio.to_thread(looked.wait, 10)
+    assert await asyncio.to_thread(looked.wait, 30)
     sweeper.close()
 
 
@@ -515,7 +515,7 @@ async def test_chores_are_done_now_and_then_whatever_fails(keeper: Keeper, fails
     sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), chores=chores, timings=timings)
     began = time.monotonic()
     sweeper.start()
-    assert await asyncio.to_thread(often.wait, 10)
+    assert await asyncio.to_thread(often.wait, 30)
     sweeper.close()
     assert all(later - earlier >= 0.1 for earlier, later in itertools.pairwise([began, *done]))
 
@@ -527,7 +527,7 @@ async def test_records_that_nothing_needs_are_deleted_now_and_then(keeper: Keepe
     timings = SweepTimings(interval=0.01, chores=0.02)
     sweeper = Sweeper(keeper.evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while admin.images():  # noqa: ASYNC110  the thread of the sweep changes it
             await asyncio.sleep(0.01)
     sweeper.close()
@@ -551,7 +551,7 @@ async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:
     timings = SweepTimings(pressed_interval=0.02, first_folders=0.1)
     sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
-    assert await asyncio.to_thread(many.wait, 10)
+    assert await asyncio.to_thread(many.wait, 30)
     sweeper.close()
     assert tidied[:4] == list(prefixes())[:4]
 

@@ -74,7 +74,7 @@ def test_of_many_threads_one_goes_first(path: Path, clock: Clock) -> None:
     gate, sent = threading.Barrier(8), []
 
     def go(quota: Quota) -> None:
-        gate.wait(10)
+        gate.wait(30)
         try:
             with quota.request(RequestKind.PULL):
                 sent.append(quota)

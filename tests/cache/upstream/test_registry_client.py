@@ -197,11 +197,11 @@ async def test_an_abort_from_another_thread_wakes_a_stalled_read(
                 got.extend(part)
 
     working = asyncio.ensure_future(asyncio.to_thread(work))
-    assert await asyncio.to_thread(stall.hold.reached.wait, 10)
-    assert await asyncio.to_thread(opened.wait, 10)
+    assert await asyncio.to_thread(stall.hold.reached.wait, 30)
+    assert await asyncio.to_thread(opened.wait, 30)
     streams[0].abort()
     with pytest.raises(Unavailable):
-        await asyncio.wait_for(working, 10)
+        await asyncio.wait_for(working, 30)
     assert content.startswith(got)
     streams[0].abort()
 
@@ -220,7 +220,7 @@ async def test_what_is_read_after_an_abort_is_the_body_or_nothing(upstream: Liar
             parts = receive(stream, 50_000)
             while len(got) < 100_000:  # past what the library has read ahead
                 got.extend(next(parts))
-            hold.reached.wait(10)
+            hold.reached.wait(30)
             stream.abort()
             for part in parts:
                 got.extend(part)
@@ -274,7 +274,7 @@ async def test_downloads_leave_no_descriptor(liar: Liar, authority: Authority, c
 
 async def until_descriptors(fits: Callable[[int], bool]) -> None:
     """The other ends of our connections are in this process too, and close a little later."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not fits(open_descriptors()):  # noqa: ASYNC110  nobody tells
             await asyncio.sleep(0.01)
 

@@ -246,7 +246,7 @@ class Service:
         with self.lock:
             self.asked.append(Open(method, url, headers))
         self.opened.set()
-        self.gate.wait(10)
+        self.gate.wait(30)
         response = self.answer()
         response.request = httpx2.Request(method, url)
         return response
@@ -822,7 +822,7 @@ async def test_tasks_and_threads_share_one_fetch() -> None:
     barrier = threading.Barrier(9)
 
     def from_thread() -> Any:
-        barrier.wait(10)
+        barrier.wait(30)
         return run(tokens.renewed(SCOPE, None, bearer()), service)
 
     executor = ThreadPoolExecutor(9)
@@ -831,7 +831,7 @@ async def test_tasks_and_threads_share_one_fetch() -> None:
         asyncio.ensure_future(carry_out(tokens.renewed(SCOPE, None, bearer()), service))  # type: ignore[arg-type]
         for _ in range(8)
     ]
-    await asyncio.wrap_future(executor.submit(barrier.wait, 10))
+    await asyncio.wrap_future(executor.submit(barrier.wait, 30))
     service.gate.set()
     assert set(await asyncio.gather(*threads, *tasks)) == {"Bearer t1"}
     executor.shutdown()
@@ -845,7 +845,7 @@ async def test_a_cancelled_task_leaves_no_one_waiting() -> None:
         asyncio.ensure_future(carry_out(tokens.renewed(SCOPE, None, bearer()), service))  # type: ignore[arg-type]
         for _ in range(2)
     )
-    assert await asyncio.to_thread(service.opened.wait, 10)
+    assert await asyncio.to_thread(service.opened.wait, 30)
     one.cancel()
     await asyncio.gather(one, return_exceptions=True)
     service.gate.set()
@@ -859,7 +859,7 @@ async def test_a_waiter_that_is_cancelled_does_not_stop_the_fetch() -> None:
         asyncio.ensure_future(carry_out(tokens.renewed(SCOPE, None, bearer()), service))  # type: ignore[arg-type]
         for _ in range(2)
     )
-    assert await asyncio.to_thread(service.opened.wait, 10)
+    assert await asyncio.to_thread(service.opened.wait, 30)
     other.cancel()
     await asyncio.gather(other, return_exceptions=True)
     service.gate.set()

@@ -231,7 +231,7 @@ def test_refresh_leaves_downloads_of_a_running_server_alone(
     layer = max(published("mid").layers, key=lambda digest: images.mid.blobs[digest].stat().st_size)
     hold = hub.hold(layer)
     with raw.open_stream("GET", served.proxied_url(f"mid/blobs/{layer}")) as stream:
-        assert hold.reached.wait(10)
+        assert hold.reached.wait(30)
         spools = sorted((served.data / "spool").iterdir())
         served.json("cache", "refresh", "tiny")
         assert spools == sorted((served.data / "spool").iterdir()) != []

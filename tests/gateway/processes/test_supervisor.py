@@ -38,7 +38,7 @@ class Kept:
 
     def __init__(self, server: Gateway) -> None:
         self._server = server
-        self._connection = http.client.HTTPConnection(HOST, server.port, timeout=20)
+        self._connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
         self._connection.connect()
 
     def get(self, path: str = "/v2/") -> int:
@@ -95,7 +95,7 @@ def kept() -> Iterator[Callable[[Gateway, int], list[Kept]]]:
 
         def keep(server: Gateway, count: int = 12) -> list[Kept]:
             connections: list[Kept] = []
-            wait_until(lambda: enough(connections, server, count), within=20, what="one worker takes everything")
+            wait_until(lambda: enough(connections, server, count), within=30, what="one worker takes everything")
             return connections
 
         def enough(connections: list[Kept], server: Gateway, count: int) -> bool:
@@ -121,7 +121,7 @@ def begin_stalled(server: Gateway, upstream: Liar) -> tuple[bytes, raw.RawStream
     lie = upstream.behave(digest, lies.stalled(LARGE // 2))
     stream = raw.open_stream("GET", server.proxied_url(f"library/large/blobs/{digest}"))
     assert lie.hold is not None
-    assert lie.hold.reached.wait(20)
+    assert lie.hold.reached.wait(30)
     return content, stream, lie
 
 
@@ -237,7 +237,7 @@ def test_workers_finish_what_they_send_and_none_is_left(start: Callable[..., Gat
     with stream:
         assert stream.read_all() == content
         assert stream.complete
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
     assert group_members(leader) == []
     assert not (server.data / "run.json").exists()
     assert [file.name for file in (server.data / "spool").iterdir()] == ["leases"]
@@ -253,7 +253,7 @@ def test_a_second_signal_ends_what_is_being_sent(
     server.process.signal(numbers[0])
     wait_until(lambda: not answers_tcp(server.port)(), what="connections are still accepted")
     server.process.signal(numbers[1])
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     assert group_members(leader) == []
     assert [file.name for file in (server.data / "spool").iterdir()] == ["leases"]
     with stream:
@@ -273,7 +273,7 @@ def test_a_signal_to_the_whole_group_is_one_signal(start: Callable[..., Gateway]
     lie.hold.release()
     with stream:
         assert stream.read_all() == content
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_sigquit_stops_as_sigterm_does(start: Callable[..., Gateway], upstream: Liar) -> None:
@@ -382,7 +382,7 @@ def test_a_worker_without_descriptors_waits_and_goes_on(start: Callable[..., Gat
     before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (len(descriptors(worker)) + 3, before[1]))
     with ExitStack() as opened:
-        clients = [opened.enter_context(socket.create_connection((HOST, server.port), timeout=20)) for _ in range(12)]
+        clients = [opened.enter_context(socket.create_connection((HOST, server.port), timeout=30)) for _ in range(12)]
         wait_until(lambda: "accept_paused" in server.log_text())
         turns = context_switches(worker)
         wait_until(lambda: context_switches(worker) >= turns + 5, what="it never tries again")

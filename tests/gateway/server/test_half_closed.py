@@ -50,7 +50,7 @@ def test_a_half_closed_client_waits_for_an_upstream(gateway: GatewayFactory, lia
         connection.send(request(server.proxied_url(f"library/any/blobs/{digest}")))
         connection.socket.shutdown(socket.SHUT_WR)
         assert lie.hold is not None
-        assert lie.hold.reached.wait(10)
+        assert lie.hold.reached.wait(30)
         lie.hold.release()
         found = RawStream(connection.socket, "GET", 0)
         assert (found.status, found.read_all(), found.complete) == (200, content, True)

@@ -77,7 +77,7 @@ class Pair:
             return all(number <= before.get(kind, 0) + (kind == "socket:") for kind, number in now.items())
 
         try:
-            wait_until(settled, within=15)
+            wait_until(settled, within=30)
         except TimeoutError as error:
             raise AssertionError(f"open before: {before}, and now: {self.open_files()}") from error
 
@@ -90,7 +90,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterat
             server.start()
             yield Pair(server, upstream)
             server.process.signal(signal.SIGTERM)
-            assert server.process.wait(10) == 0, "work that a test began has not ended"
+            assert server.process.wait(30) == 0, "work that a test began has not ended"
         finally:
             server.kill()
 
@@ -122,7 +122,7 @@ class RawConnection:
     """A connection on which a test writes any bytes, and reads one response after the other."""
 
     def __init__(self, server: Gateway) -> None:
-        self.socket = socket.create_connection((HOST, server.port), timeout=15)
+        self.socket = socket.create_connection((HOST, server.port), timeout=30)
 
     def __enter__(self) -> "RawConnection":
         return self
@@ -349,7 +349,7 @@ def test_those_who_leave_a_download_that_stalls_leave_nothing(pair: Pair) -> Non
     content, url = pair.offer(LARGE, lie)
     streams = [raw.open_stream("GET", url) for _ in range(20)]
     assert lie.hold is not None
-    assert lie.hold.reached.wait(10)
+    assert lie.hold.reached.wait(30)
     for stream in streams:
         assert stream.read(1_000)
         stream.abort()
@@ -451,7 +451,7 @@ def begin(pair: Pair) -> Streaming:
     content, url = pair.offer(LARGE, lie)
     stream = raw.open_stream("GET", url)
     assert lie.hold is not None
-    assert lie.hold.reached.wait(10)
+    assert lie.hold.reached.wait(30)
     return Streaming(content, stream, lie)
 
 
@@ -467,7 +467,7 @@ def test_a_server_that_is_stopped_finishes_what_it_is_sending(signals: list[sign
     wait_until(lambda: not answers_tcp(own.server.port)(), what="connections are still accepted")
     found = pull.finish()
     assert (found.status, found.complete, found.body) == (200, True, pull.content)
-    assert own.server.process.wait(10) == 0
+    assert own.server.process.wait(30) == 0
     assert "Traceback" not in own.server.log_text()
     assert not (own.server.data / "run.json").exists()
     assert [file.name for file in (own.server.data / "spool").iterdir()] == ["leases"]
@@ -480,7 +480,7 @@ def test_a_server_that_is_stopped_closes_the_connections_that_wait(own: Pair) ->
         own.server.process.signal(signal.SIGTERM)
         assert idle.ended()
         assert silent.ended()
-    assert own.server.process.wait(10) == 0
+    assert own.server.process.wait(30) == 0
     assert "Traceback" not in own.server.log_text()
 
 
@@ -496,7 +496,7 @@ def test_a_server_is_stopped_although_clients_left_with_requests_waiting(own: Pa
             how(connection)
     own.settles(before)
     own.server.process.signal(signal.SIGTERM)
-    assert own.server.process.wait(10) == 0
+    assert own.server.process.wait(30) == 0
     assert "Traceback" not in own.server.log_text()
 
 
@@ -513,4 +513,4 @@ def test_a_server_that_is_stopped_in_the_moment_its_clients_leave_stops_at_once(
     server.process.signal(signal.SIGTERM)
     for client in clients[32:]:
         client.close()
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0

@@ -227,7 +227,7 @@ class Audited:
         return recorded(self._record)
 
     def request(self, vector: Vector) -> Exchange:
-        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+        with socket.create_connection((HOST, self.port), timeout=30) as connection:
             head = f"{vector.method} {vector.target} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
             connection.sendall(head.encode("ascii"))
             stream = RawStream(connection, vector.method, 0)

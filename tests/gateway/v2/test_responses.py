@@ -96,7 +96,7 @@ def serving(blob: ScriptedBlob, answer: CacheStatus = MISS) -> ASGIApp:
 
 
 async def get(blob: ScriptedBlob, *headers: tuple[str, str], version: str = "1.1", method: str = "GET") -> Exchange:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await Client(scope_of(method, "/", headers, http_version=version)).request(serving(blob))
 
 
@@ -213,7 +213,7 @@ class Conversation:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def end(self) -> Exchange:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.task
 
     async def _note(self, message: Message) -> None:
@@ -459,7 +459,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_its_blob() -> None:
     async def send(message: Message) -> None:
         raise AssertionError("nobody is left to respond to")
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await PulledBlob(find, Headers())(scope_of("GET", "/"), receive, send)
         await ended.wait()
 
@@ -476,7 +476,7 @@ async def test_headers_or_a_refusal_are_sent_in_time(found: bool) -> None:
     async def get(request: Request) -> ASGIApp:
         return PulledBlob(find, request.headers, headers_seconds=0.05)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         app = ErrorRendering(Router([Route("/", get)]))  # type: ignore[arg-type]
         exchange = await Client(scope_of("GET", "/")).request(app)
     assert (exchange.status, "retry-after" in exchange.headers) == (503, True)
