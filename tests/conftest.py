@@ -4,6 +4,7 @@ A part starts when a test first requests it. A fixture of scope "session" exists
 pytest-xdist: workers share neither files nor servers nor ports.
 """
 
+import gc
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cache import sqlite
 from tests.parts.canaries import found_below, found_in
@@ -26,6 +28,8 @@ from tests.parts.registry import Registry
 
 GATEWAYS = pytest.StashKey[list[Gateway]]()
 LOG_TAIL = 8_000
+QUICK_EXAMPLES = 25
+"""How many examples of a property a quick run tries, where a whole run tries a hundred."""
 
 GatewayFactory = Callable[..., Gateway]
 Publish = Callable[..., ImageLayout]
@@ -33,6 +37,24 @@ Publish = Callable[..., ImageLayout]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="run only tests that start no process; fail one that does")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes quick runs try fewer examples of each property."""
+    if config.getoption("quick"):
+        settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
+        settings.load_profile("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spares the thousands of tests, which live as long as the process, every search for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

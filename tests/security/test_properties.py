@@ -14,6 +14,7 @@ from .fuzz import TARGETS, head
 
 checked = head()
 
+EXAMPLES = settings.default.max_examples
 TOKENS = st.text("abcABC0123456789!#$%&'*+-.^_`|~", min_size=1, max_size=12).map(str.encode)
 VALUES = st.text([chr(code) for code in range(33, 127)], max_size=20).map(str.encode)
 PADDING = st.sampled_from([b"", b" ", b"\t", b"  "])
@@ -102,7 +103,7 @@ def test_a_head_as_clients_send_it_is_accepted(data: bytes) -> None:
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r")
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=5 * EXAMPLES, deadline=None)
 def test_a_head_that_is_accepted_is_read_as_its_lines_say(data: bytes) -> None:
     checked(data)
 
@@ -123,7 +124,7 @@ def fed(pieces: Iterable[bytes]) -> Request | int | None:
 
 
 @given(heads, st.sampled_from([b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n"]), st.lists(st.integers(1, 40), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_it_does_not_matter_in_what_pieces_a_head_comes(data: bytes, end: bytes, cuts: list[int]) -> None:
     whole, pieces, at = data + end, [], 0
     for cut in cuts:
@@ -152,7 +153,7 @@ def test_what_the_fuzzer_checks_holds_for_its_seeds_and_what_is_near_them(name: 
     check = target.load()
 
     @given(st.sampled_from(target.seeds), st.integers(0, 200), st.binary(max_size=4), st.integers(0, 4))
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     def holds(seed: bytes, at: int, scrap: bytes, gone: int) -> None:
         check(seed[:at] + scrap + seed[at + gone :])
 

@@ -39,8 +39,8 @@ def is_digest(text: str) -> bool:
 
 
 @given(NEAR_MISSES)
-@example("a" * 1_000_000)
-@example("sha256:" + "\ud800" * 1_000_000)
+@example("a" * 100_000)
+@example("sha256:" + "\ud800" * 100_000)
 def test_a_text_parses_exactly_if_it_is_a_registered_algorithm_and_all_its_hex_digits(text: str) -> None:
     if is_digest(text):
         assert str(Digest.parse(text)) == text

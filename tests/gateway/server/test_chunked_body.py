@@ -16,6 +16,7 @@ from gateway.server.chunked_body import (
 )
 from tests.security.fuzz import TARGETS
 
+EXAMPLES = settings.default.max_examples
 LAST = b"0\r\n\r\n"
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
 LARGER = b"%x\r\n%b\r\n" % (LEAST_AVERAGE, b"a" * LEAST_AVERAGE)
@@ -130,6 +131,6 @@ def spoilt(draw: st.DrawFn) -> bytes:
 
 
 @given(spoilt())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * EXAMPLES, deadline=None)
 def test_what_is_accepted_is_read_as_h11_reads_it(data: bytes) -> None:
     TARGETS["chunks"].load()(data)
