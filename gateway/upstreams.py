@@ -26,6 +26,7 @@ from cache.upstream.urls import registry_of
 from cache.values import ANONYMOUS, CredentialId, Fault, Origin, Registry, Source
 from gateway.keys.password_command import PasswordCommand
 from gateway.keys.sealing import SealBroken, Sealer
+from gateway.keys.shared_secret import SUFFIX, SharedSecret
 from gateway.keys.upstream_login import open_login
 from gateway.keys.upstream_secrets import password_version, read_headers, read_password
 from gateway.known_registries import find_registry
@@ -151,14 +152,17 @@ class Upstreams:
         sealer: Sealer,
         ledger: Ledger | None = None,
         traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
+        secrets: Path | None = None,
     ) -> None:
         """`ledger`: known limits of the sources; by default only this process knows them. `traffic` returns the
-        receiver of traffic reports for an upstream's name."""
+        receiver of traffic reports for an upstream's name. `secrets`: folder of what commands print, sealed, which
+        processes share; by default each runs them itself."""
         self.ledger = ledger or Ledger()
         self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
         self._registries = {name: registry_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
+        self._secrets = secrets
         self._egress: dict[str, Egress] = {}
         self._primaries: dict[tuple[str, CredentialId, str | None], RegistryClient] = {}
         self._clients: dict[tuple[str, CredentialId, str | None], UpstreamClient] = {}
@@ -318,7 +322,7 @@ class Upstreams:
         if source.credential.is_anonymous or not username:
             return Tokens(*place, lambda: None)
         if command:
-            printed = PasswordCommand(upstream.name, username, command)
+            printed = PasswordCommand(upstream.name, username, command, shared=self._shared_secret(upstream))
             return Tokens(*place, printed, refused=printed.refused, logins=logins)
 
         def read() -> Credential:
@@ -326,6 +330,14 @@ class Upstreams:
             return Credential(username, read_password(upstream.name, password_file), version)
 
         return Tokens(*place, read, logins=logins)
+
+    def _shared_secret(self, upstream: Upstream) -> SharedSecret | None:
+        """The secret that the command of an upstream prints, for all processes with the same settings."""
+        if self._secrets is None:
+            return None
+        context = f"output of {upstream.password_command!r} for {upstream.username} of upstream {upstream.name}"
+        name = hashlib.sha256(context.encode()).hexdigest()[:32]
+        return SharedSecret(self._secrets / f"{name}{SUFFIX}", self._sealer, context)
 
 
 def _identified(name: str) -> str:

@@ -119,6 +119,20 @@ THREATS = [
         ),
     ),
     Threat(
+        "a shared password at rest",
+        "The password that a command printed lies in a file for all workers, and whoever gets that file has it.",
+        "It is sealed with the key file, for its command alone, readable by its user alone, and deleted at a start.",
+        (
+            "tests/gateway/keys/test_password_command.py::test_a_shared_password_is_sealed_and_ends_with_its_server",
+            "tests/e2e/test_reach.py::test_a_command_is_run_once_for_all_workers_of_a_server",
+        ),
+        Disarm(
+            "gateway/keys/shared_secret.py",
+            "self._sealer.seal(secret, self._context).encode()",
+            "secret.encode()",
+        ),
+    ),
+    Threat(
         "a command that never ends",
         "A command for a password hangs, floods its output, or leaves children behind, and pulls wait for it.",
         "It has 15 s and 64 KiB; then it and its children are killed, and it rests for a moment.",

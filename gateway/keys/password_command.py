@@ -1,7 +1,7 @@
 """Passwords that a command prints, as for registries whose passwords expire (AWS ECR: 12 hours).
 
-The command is run without a shell, and what it prints is kept in memory until it expires: the standard output is the
-password, or one of these JSON objects, which state its end:
+The command is run without a shell, and what it prints is kept until it expires, in memory and in a sealed file that the
+workers of a server share: the standard output is the password, or one of these JSON objects, which state its end:
 
     {"password": "…", "expires_in": 3600}                     or "expires_at", a time as in RFC 3339
     {"authorizationData": [{"authorizationToken": "…", "expiresAt": …}]}
@@ -23,12 +23,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cache.upstream.errors import Unavailable
 from cache.upstream.tokens import Credential
+from gateway.keys.shared_secret import SharedSecret
 
 COMMAND_SECONDS = 15.0
 """Time limit of a command: shorter than clients wait for a response."""
@@ -52,50 +53,82 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    credential: Credential
+    """The outcome of one run of the command: a password, or `reason` where it gave none. It holds from `made_at` to
+    `until`."""
+
+    password: str
     made_at: float
     until: float
+    reason: str = ""
+
+    def holds(self, now: float) -> bool:
+        return self.made_at <= now < self.until
 
 
 class PasswordCommand:
-    """The credential of one upstream, whose password a command prints. Blocks; for threads, which share one run."""
+    """The credential of one upstream, whose password a command prints. Blocks; for threads, which share one run, as do
+    the processes that have the same `shared` secret."""
 
     def __init__(
-        self, upstream: str, username: str, command: Sequence[str], clock: Callable[[], float] = time.time
+        self,
+        upstream: str,
+        username: str,
+        command: Sequence[str],
+        clock: Callable[[], float] = time.time,
+        shared: SharedSecret | None = None,
     ) -> None:
         self._upstream, self._username, self._command = upstream, username, tuple(command)
         self._clock = clock
+        self._shared = shared
         self._kept: _Kept | None = None
-        self._failed: tuple[str, float] = ("", 0.0)
+        self._refused: _Kept | None = None
         self._lock = threading.Lock()
 
     def __call__(self) -> Credential:
         """Get the credential; runs the command where none is kept. Raises Unavailable."""
         with self._lock:
-            now = self._clock()
-            kept = self._kept
-            if kept is not None and kept.made_at <= now < kept.until:
-                return kept.credential
-            reason, again_at = self._failed
-            if reason and 0 <= again_at - now <= PAUSE:
-                raise Unavailable(reason)
-            try:
-                password, life = read_output(run(self._command), now)
-            except CommandFailed as error:
-                reason = f"the password_command of upstream {self._upstream} {error}"
-                self._failed = (reason, self._clock() + PAUSE)
-                raise Unavailable(reason) from None
-            credential = Credential(self._username, password)
-            self._kept = _Kept(credential, now, now + max(life - RENEW_BEFORE, life / 2))
-            self._failed = ("", 0.0)
-            return credential
+            if self._kept is None or not self._kept.holds(self._clock()):
+                self._kept = self._obtained()
+            if self._kept.reason:
+                raise Unavailable(self._kept.reason)
+            return Credential(self._username, self._kept.password)
 
     def refused(self, credential: Credential) -> None:
         """Forget a credential that the upstream refused, unless it is so new that another would fare no better."""
         with self._lock:
             kept = self._kept
-            if kept is not None and kept.credential == credential and self._clock() - kept.made_at >= PAUSE:
-                self._kept = None
+            known = kept is not None and not kept.reason and Credential(self._username, kept.password) == credential
+            if kept is not None and known and self._clock() - kept.made_at >= PAUSE:
+                self._kept, self._refused = None, kept
+
+    def _obtained(self) -> _Kept:
+        """The outcome of another process's run, unless it has expired or was refused, or that of a run of this one."""
+        if self._shared is None:
+            return self._outcome()
+        with self._shared.exclusively(COMMAND_SECONDS):
+            found = _parse(self._shared.read())
+            if found is None or found == self._refused or not found.holds(self._clock()):
+                found = self._outcome()
+                self._shared.write(json.dumps(asdict(found)))
+            return found
+
+    def _outcome(self) -> _Kept:
+        """Run the command."""
+        began = self._clock()
+        try:
+            password, life = read_output(run(self._command), began)
+        except CommandFailed as error:
+            failed = self._clock()
+            return _Kept("", failed, failed + PAUSE, f"the password_command of upstream {self._upstream} {error}")
+        return _Kept(password, began, began + max(life - RENEW_BEFORE, life / 2))
+
+
+def _parse(document: str | None) -> _Kept | None:
+    """The outcome that another process has shared; None without one."""
+    try:
+        return _Kept(**json.loads(document)) if document is not None else None
+    except (ValueError, TypeError):
+        return None
 
 
 def run(command: Sequence[str], seconds: float = COMMAND_SECONDS) -> bytes:

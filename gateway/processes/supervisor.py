@@ -25,6 +25,7 @@ from cache.sqlite import DatabaseUnusable, migrate
 from gateway import data_folder
 from gateway.data_folder import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY
+from gateway.keys.shared_secret import delete_shared_secrets
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.observability.shared_counts import CountMemory, CountPlace
@@ -73,6 +74,7 @@ def _prepare(data: Path) -> None:
         folder.make()
         for place in (data, data / KEYS_DIRECTORY):
             delete_drafts(place)
+        delete_shared_secrets(data / KEYS_DIRECTORY)
         sweep_spools(folder.spools)
     except OSError as error:
         reason = f"data folder {data.absolute()} cannot be used ({error.strerror})"

@@ -154,6 +154,7 @@ async def _open_upstreams(settings: Settings, records: _Records) -> AsyncIterato
         Sealer(settings.data / KEYS_DIRECTORY),
         records.ledger,
         lambda name: UpstreamTraffic(records.metrics, name),
+        settings.data / KEYS_DIRECTORY,
     )
     try:
         await upstreams.prepare()

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import pytest
 
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import lies, raw
-from tests.parts.canaries import CANARY
+from tests.parts.canaries import CANARY, found_below
 from tests.parts.certs import Authority
 from tests.parts.clients import Skopeo
 from tests.parts.hub import Hub
 from tests.parts.images import Images, seeded
 from tests.parts.liar import Liar
+from tests.parts.processes import wait_until
 from tests.parts.proxies import Nginx
 from tests.parts.registry import Registry
 
@@ -312,3 +315,29 @@ def test_a_password_comes_from_a_command(
     assert checks["upstream docker.io: password command"]["ok"] is False
     assert "printed no password" in checks["upstream docker.io: password command"]["detail"]
     assert CANARY not in completed.stdout + completed.stderr
+
+
+def test_a_command_is_run_once_for_all_workers_of_a_server(liar: Liar, gateway: GatewayFactory, scratch: Path) -> None:
+    digest, runs = liar.offer_blob(seeded("command", 1000)), scratch / "runs"
+    login = {
+        "username": "AWS",
+        "password_command": ["sh", "-c", f"echo run >> {runs}; echo {CANARY}"],
+        "groups": ["hub"],
+    }
+    server = gateway({"upstreams": {"docker.io": liar.settings(**login)}, "workers": 1})
+
+    def pull(image: str) -> None:
+        challenge = lies.answered(401, b"", WWW_Authenticate='Basic realm="https://r.example/"')
+        liar.behave(f"/{image}/", challenge.only(1))
+        assert raw.get(server.proxied_url(f"acme/{image}/blobs/{digest}")).status == 200
+
+    pull("one")
+    before = server.worker
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: server.workers != [] and before not in server.workers, what="no new worker")
+    pull("two")
+    assert runs.read_text() == "run\n"
+    assert found_below(server.data) == {}
+    server.restart()
+    pull("three")
+    assert runs.read_text() == "run\n" * 2

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from gateway.keys.password_command import (
     read_output,
     run,
 )
+from gateway.keys.sealing import Sealer
+from gateway.keys.shared_secret import SUFFIX, SharedSecret, delete_shared_secrets
 from tests.parts.processes import wait_until
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -115,6 +120,82 @@ def test_a_command_that_fails_is_named_without_its_output(tmp_path: Path) -> Non
     with pytest.raises(Unavailable):
         command()
     assert (tmp_path / "runs").read_text() == "run\n" * 2
+
+
+Worker = Callable[..., PasswordCommand]
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    """Makes the command as one more worker process has it."""
+
+    def make(command: list[str], clock: Clock, context: str = "command") -> PasswordCommand:
+        shared = SharedSecret(tmp_path / "keys" / f"one{SUFFIX}", Sealer(tmp_path / "keys"), context)
+        return PasswordCommand("registry.example", "AWS", command, clock, shared)
+
+    return make
+
+
+def test_workers_share_what_a_command_printed(tmp_path: Path, worker: Worker) -> None:
+    clock, command = Clock(), counting(tmp_path)
+    workers = [worker(command, clock) for _ in range(3)]
+    assert {each().password for each in workers} == {"1"}
+    clock.now += DEFAULT_LIFE - 60
+    assert {each().password for each in workers} == {"2"}
+    assert worker(command, clock, "another command")().password == "3"
+
+
+def test_workers_that_need_a_password_at_once_run_the_command_once(tmp_path: Path, worker: Worker) -> None:
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    os.mkfifo(go)
+    command = ["sh", "-c", f"echo run >> {runs}; cat {go}; wc -l < {runs}"]
+    with ThreadPoolExecutor(4) as threads:
+        found = threads.map(lambda each: each().password, [worker(command, Clock()) for _ in range(4)])
+        go.write_bytes(b"")  # returns once a command reads
+        assert list(found) == ["1"] * 4
+
+
+def test_workers_share_the_failure_of_a_command(tmp_path: Path, worker: Worker) -> None:
+    clock, failing = Clock(), counting(tmp_path, "exit 3")
+    for each in (worker(failing, clock), worker(failing, clock)):
+        with pytest.raises(Unavailable, match="ended with status 3"):
+            each()
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_a_password_that_one_worker_was_refused_is_replaced_for_all(tmp_path: Path, worker: Worker) -> None:
+    clock, command = Clock(), counting(tmp_path)
+    one, two = worker(command, clock), worker(command, clock)
+    assert one() == two() == Credential("AWS", "1")
+    clock.now += PAUSE
+    one.refused(one())
+    assert (one().password, two().password) == ("2", "1")
+    two.refused(two())
+    assert two().password == "2"
+    assert (tmp_path / "runs").read_text() == "run\n" * 2
+
+
+def test_a_shared_password_is_sealed_and_ends_with_its_server(tmp_path: Path, worker: Worker) -> None:
+    keys = tmp_path / "keys"
+    worker(["echo", "open sesame"], Clock())()
+    assert [path.name for path in keys.glob(f"*{SUFFIX}")] == [f"one{SUFFIX}"]
+    assert all(b"sesame" not in path.read_bytes() and path.stat().st_mode & 0o077 == 0 for path in keys.iterdir())
+    delete_shared_secrets(keys)
+    assert list(keys.glob(f"*{SUFFIX}")) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"v1.none.AAAA", b"x" * 1_000_000])
+def test_a_shared_file_that_is_damaged_is_written_anew(tmp_path: Path, worker: Worker, content: bytes) -> None:
+    command = counting(tmp_path)
+    worker(command, Clock())()
+    (tmp_path / "keys" / f"one{SUFFIX}").write_bytes(content)
+    assert [worker(command, Clock())().password for _ in range(2)] == ["2", "2"]
+
+
+def test_without_a_place_for_the_file_each_worker_runs_the_command(tmp_path: Path, worker: Worker) -> None:
+    (tmp_path / "keys").write_text("no folder")
+    command = counting(tmp_path)
+    assert [worker(command, Clock())().password for _ in range(2)] == ["1", "2"]
 
 
 def test_a_command_is_run_without_a_shell_and_without_input(tmp_path: Path) -> None:
