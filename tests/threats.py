@@ -668,6 +668,41 @@ THREATS = [
         ),
     ),
     Threat(
+        "tokens of what was deleted",
+        "A user or project is deleted, the database deletes its tokens and jobs, and memories go on accepting them.",
+        "A deletion announces every membership, token, job and allowance that goes with it, in its own transaction.",
+        ("tests/gateway/db/test_projects.py::test_what_the_database_deletes_with_a_node_is_announced",),
+        Disarm("gateway/db/cascades.py", "await announce(connection, concern, key)", "pass"),
+    ),
+    Threat(
+        "a public project in a private group",
+        "A project is made public in a group whose owners count on being private, and strangers pull its images.",
+        "Nothing is more visible than the group above it, when it is created and when it is changed.",
+        (
+            "tests/gateway/db/test_projects.py::test_a_project_that_cannot_be_created_is_refused",
+            "tests/gateway/db/test_projects.py::test_an_update_stores_visibility_and_registry",
+        ),
+        Disarm("gateway/namespaces/node.py", "if visibility.openness > widest.openness:", "if False:"),
+    ),
+    Threat(
+        "a private group around public projects",
+        "A group is made private, and whoever did so believes that what it holds is private, too.",
+        "A group becomes less visible only after what it holds; the refusal names that.",
+        ("tests/gateway/db/test_projects.py::test_a_group_is_not_less_visible_than_what_it_holds",),
+        Disarm("gateway/namespaces/group.py", "if more_visible:", "if False:"),
+    ),
+    Threat(
+        "nobody left to administer",
+        "The last administrator is blocked or made a regular user, and nobody can undo it.",
+        "The last active administrator is neither blocked nor deleted, and keeps that right.",
+        ("tests/gateway/db/test_users.py::test_the_last_active_administrator_stays",),
+        Disarm(
+            "gateway/namespaces/user.py",
+            "if old.is_active_admin and not new.is_active_admin and not other_admins:",
+            "if False:",
+        ),
+    ),
+    Threat(
         "jobs that pull from everywhere",
         "A job is made to pull a private image of another project, which its user may pull but did not mean to lend.",
         "A job pulls elsewhere only where that project's list names the job's project, and never pushes or deletes there.",

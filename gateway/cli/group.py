@@ -5,15 +5,16 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.output import Document, print_table
-from gateway.cli.refusals import Refused
-from gateway.cli.session import Session, with_session
+from gateway.cli.password_file import read_password
+from gateway.cli.refusals import Refused, warn_of_host
+from gateway.cli.session import Session, given, with_session
 from gateway.db import groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
@@ -35,7 +36,10 @@ class GroupOptions:
     """Properties of a group as they were given on the command line; None leaves a property as it is."""
 
     visibility: Annotated[
-        Visibility | None, typer.Option("--visibility", help="Who may see the group. [new groups: private]")
+        Visibility | None,
+        typer.Option(
+            "--visibility", help="Who may see the group; at most as many as see the one above. [new groups: private]"
+        ),
     ] = None
     proxy: Annotated[
         bool | None, typer.Option("--proxy/--no-proxy", help="The group's dependency proxy. [new groups: on]")
@@ -74,11 +78,11 @@ class GroupOptions:
         """Return the group with the given properties, except its login."""
         return replace(
             group,
-            visibility=_given(self.visibility, group.visibility),
-            proxy_enabled=_given(self.proxy, group.proxy_enabled),
-            anonymous_pull=_given(self.anonymous_pull, group.anonymous_pull),
-            default_upstream=_given(self.default_upstream, group.default_upstream),
-            fresh_only=_given(self.fresh_only, group.fresh_only),
+            visibility=given(self.visibility, group.visibility),
+            proxy_enabled=given(self.proxy, group.proxy_enabled),
+            anonymous_pull=given(self.anonymous_pull, group.anonymous_pull),
+            default_upstream=given(self.default_upstream, group.default_upstream),
+            fresh_only=given(self.fresh_only, group.fresh_only),
         )
 
     def apply_login(self, group: Group, password: str | None, sealer: Sealer) -> Group:
@@ -100,13 +104,6 @@ class GroupOptions:
                 return seal_login(group, Login(name or "", given or ""), sealer)
 
 
-_T = TypeVar("_T")
-
-
-def _given(value: _T | None, otherwise: _T) -> _T:
-    return otherwise if value is None else value
-
-
 @dataclass(frozen=True, slots=True)
 class _Change:
     """The options of `create` and `update`, checked as far as that is possible without the group."""
@@ -119,7 +116,7 @@ class _Change:
     @classmethod
     def of(cls, options: GroupOptions, gate: GateOptions, settings: Settings) -> "_Change":
         """Read the password file and check the default upstream. Raises Refused, UpstreamNameInvalid."""
-        password = _read_password(options.upstream_password_file)
+        password = read_password(options.upstream_password_file)
         _check_configured(options.default_upstream, settings.upstreams)
         return cls(options, gate, password, settings)
 
@@ -135,6 +132,7 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     """Create a group; the group above it must exist."""
     change = _Change.of(options, gate, session.settings)
     group = asyncio.run(_create(session.settings, parse_group_path(path), change))
+    warn_of_host(path)
     _print_done(session, group, "created")
 
 
@@ -170,7 +168,7 @@ def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
 @app.command()
 @with_session
 def delete(session: Session, path: GroupPath) -> None:
-    """Delete a group that holds no other group."""
+    """Delete a group that holds no other group and no project."""
     group = asyncio.run(_delete(session.settings, path))
     _print_done(session, group, "deleted")
 
@@ -197,21 +195,6 @@ async def _update(settings: Settings, path: str, change: _Change) -> Group:
 async def _delete(settings: Settings, path: str) -> Group:
     async with open_existing(settings) as database, database.write() as connection:
         return await groups.delete(connection, path)
-
-
-def _read_password(file: Path | None) -> str | None:
-    """Read a password file, without the end of its last line; None if no file is given. Raises Refused."""
-    if file is None:
-        return None
-    try:
-        password = file.read_text().removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise Refused(f"password file {file} cannot be read ({error.strerror}): give another one") from error
-    except UnicodeDecodeError as error:
-        raise Refused(f"password file {file} is not UTF-8: write the password into it as text") from error
-    if not password:
-        raise Refused(f"password file {file} is empty: write the password into it")
-    return password
 
 
 def _check_configured(upstream: str | None, configured: Collection[str]) -> None:

@@ -18,7 +18,10 @@ from gateway.cli import folder
 from gateway.cli import group as group_commands
 from gateway.cli import job as job_commands
 from gateway.cli import keys as keys_commands
+from gateway.cli import member as member_commands
+from gateway.cli import project as project_commands
 from gateway.cli import token as token_commands
+from gateway.cli import user as user_commands
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
@@ -39,6 +42,9 @@ app = typer.Typer(
 )
 app.add_typer(config_commands.app, name="config")
 app.add_typer(group_commands.app, name="group")
+app.add_typer(project_commands.app, name="project")
+app.add_typer(user_commands.app, name="user")
+app.add_typer(member_commands.app, name="member")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(deploy_token_commands.app, name="deploy-token")
 app.add_typer(job_commands.app, name="job")

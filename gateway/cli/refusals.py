@@ -12,12 +12,25 @@ from gateway.db.engine import DatabaseUnusable
 from gateway.db.revisions import DatabaseOutdated
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
-from gateway.namespaces.errors import AnonymousPullRefused, CredentialUnknown, GroupUnknown, LoginMisdirected, TreeError
+from gateway.namespaces.errors import (
+    AnonymousPullRefused,
+    CredentialUnknown,
+    GroupUnknown,
+    LoginMisdirected,
+    NodeUnknown,
+    ProjectUnknown,
+    TreeError,
+    UserUnknown,
+)
+from gateway.namespaces.paths import find_host_warning
 from gateway.processes.errors import CannotStart
 from gateway.settings.load import SettingsError
 
 REMEDIES: dict[type[Exception], str] = {
     GroupUnknown: "`registry-gateway group list` shows those there are",
+    ProjectUnknown: "`registry-gateway project list` shows those there are",
+    NodeUnknown: "`registry-gateway group list` and `registry-gateway project list` show those there are",
+    UserUnknown: "`registry-gateway user list` shows those there are",
     CredentialUnknown: "`list` of the same command shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
     DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it",
@@ -63,3 +76,9 @@ def _start_remedy(error: CannotStart) -> str:
 def complain(text: str) -> None:
     """Print a line to stderr, as the command's own."""
     print(f"registry-gateway: {text}", file=sys.stderr)
+
+
+def warn_of_host(path: str) -> None:
+    """Warn on stderr of a new path whose first component clients take for the name of a host."""
+    if (warning := find_host_warning(path)) is not None:
+        complain(f"warning: {warning}")

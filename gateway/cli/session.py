@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -60,6 +60,14 @@ class Session:
             print_json(document)
         else:
             for_people()
+
+
+_T = TypeVar("_T")
+
+
+def given(value: _T | None, otherwise: _T) -> _T:
+    """The value of an option, or what stays where it was not given."""
+    return otherwise if value is None else value
 
 
 def with_session(function: Callable[..., None], *, json: bool = True) -> Callable[..., None]:

@@ -34,6 +34,14 @@ async def find(connection: AsyncConnection, path: str) -> PathEntry | None:
     return found[0] if found else None
 
 
+async def get(connection: AsyncConnection, path: str) -> PathEntry:
+    """Get the node that has a path. Raises NodeUnknown."""
+    found = await find(connection, path)
+    if found is None:
+        raise NodeUnknown(f"there is no group, project or user {path!r}")
+    return found
+
+
 async def find_all(connection: AsyncConnection, paths: Iterable[str]) -> list[PathEntry]:
     """Find those of the paths that nodes have, the shortest first."""
     rows = await connection.execute(select(_paths).where(_paths.c.path.in_(list(paths))))

@@ -18,6 +18,7 @@ from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import (
     Project,
     RegistryAccess,
+    check_allowance,
     check_audience,
     check_place,
     new_project,
@@ -130,6 +131,23 @@ async def set_allowed_jobs(connection: AsyncConnection, project: Project, allowe
     if rows:
         await connection.execute(insert_into(_allowances), rows)
     await announce(connection, Concern.PROJECT, project.path)
+
+
+async def allowed_paths(connection: AsyncConnection, project_id: int) -> list[str]:
+    """List the paths of `allowed_jobs`, in their order."""
+    allowed = await allowed_jobs(connection, project_id)
+    return [place.path for place in await paths.find_of(connection, allowed)]
+
+
+async def allow_jobs_of(connection: AsyncConnection, project: Project, allowed: Iterable[str]) -> None:
+    """Replace the projects and groups whose jobs may pull from a project, by their paths; empty texts are left out.
+
+    Raises NodeUnknown, AllowanceRefused.
+    """
+    places = [await paths.get(connection, path) for path in allowed if path]
+    for place in places:
+        check_allowance(project, place)
+    await set_allowed_jobs(connection, project, [place.key for place in places])
 
 
 async def _check_audience(connection: AsyncConnection, project: Project, above: PathEntry | None) -> None:

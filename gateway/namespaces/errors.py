@@ -49,6 +49,10 @@ class VisibilityRefused(TreeError):
     """A node would be more visible than the one above it."""
 
 
+class AllowanceRefused(TreeError):
+    """Jobs of this node cannot be allowed to pull."""
+
+
 class EmailInvalid(TreeError):
     """The text is no address of electronic mail."""
 

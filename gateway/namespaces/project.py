@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.namespaces.errors import ParentUnknown, ProjectUnknown
+from gateway.namespaces.errors import AllowanceRefused, ParentUnknown, ProjectUnknown
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility, check_visibility
 from gateway.namespaces.paths import parent_path, parse_project_path
 
@@ -58,6 +58,14 @@ def check_audience(project: Project, above: str, widest: Visibility) -> None:
     Raises VisibilityRefused.
     """
     check_visibility(f"project {project.path!r}", project.visibility, above, widest)
+
+
+def check_allowance(project: Project, allowed: PathEntry) -> None:
+    """Check that a project can allow the jobs of a node to pull from it. Raises AllowanceRefused."""
+    if allowed.key.kind is NodeKind.USER:
+        raise AllowanceRefused(
+            f"project {project.path!r} cannot allow the jobs of user {allowed.path!r}: name a project or a group"
+        )
 
 
 def unknown_project(path: str) -> ProjectUnknown:

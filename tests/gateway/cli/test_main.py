@@ -1,74 +1,20 @@
 """Commands as they are typed: what they print, what they refuse, and with which exit code."""
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer import testing
-from typer.main import get_command
-from typer.testing import CliRunner
 
-from gateway.cli.main import app
 from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.settings.tables import Settings
 from gateway.upstreams import OpenAccount
+from tests.gateway.cli.terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def commands_built_once() -> Iterator[None]:
-    """Builds the tree of commands for the first test alone: that takes longer than most commands."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(testing, "_get_command", cache(get_command))
-        yield
-
-
-class Terminal:
-    """A user at a prompt in a folder of the test's own, with one upstream beside the built-in one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data"
-        self.config = folder / "gateway.toml"
-        self.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
-
-    def run(self, *words: str, data: Path | None = None) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a command; variables GATEWAY_… of the environment are not passed on."""
-        options = ["--config", str(self.config), "--data", str(data or self.data)]
-        without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        result = CliRunner().invoke(app, [*words, *options], env=without)
-        return result.exit_code, result.stdout, result.stderr
-
-    def done(self, *words: str) -> str:
-        code, out, err = self.run(*words)
-        assert (code, err) == (0, "")
-        return out
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.done(*words, "--json"))
-
-    def refused(self, *words: str, data: Path | None = None) -> str:
-        code, out, err = self.run(*words, data=data)
-        assert (code, out, err.count("\n")) == (1, "", 1)
-        return err.removeprefix("registry-gateway: ").rstrip("\n")
-
-    def password(self, content: bytes) -> str:
-        (self.folder / "password").write_bytes(content)
-        return str(self.folder / "password")
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Terminal:
-    return Terminal(tmp_path)
 
 
 # group

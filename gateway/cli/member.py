@@ -1,0 +1,132 @@
+"""`member`: the roles of users in groups and projects."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gateway.cli.folder import open_existing
+from gateway.cli.output import Document, print_table
+from gateway.cli.session import Session, with_session
+from gateway.db import members, paths, users
+from gateway.namespaces.expiry import format_moment, parse_expiry
+from gateway.namespaces.member import Member
+from gateway.namespaces.node import NodeKind, prefixes_of
+from gateway.namespaces.role import Role
+from gateway.settings.tables import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Add, list and remove members.", rich_markup_mode=None)
+
+_HEADINGS = ["User", "Role", "Source", "Expires"]
+
+NodePath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of a group or project.")]
+MemberName = Annotated[str, typer.Argument(metavar="USER", help="The name of the user.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A membership in words. `source`: the path of the node that has the member."""
+
+    user: str
+    role: Role
+    source: str
+    expires_at: datetime | None = None
+    expired: bool = False
+
+
+@app.command()
+@with_session
+def add(
+    session: Session,
+    path: NodePath,
+    user: MemberName,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="guest, reporter, developer, maintainer or owner.")],
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="The day, UTC, from whose midnight on it means nothing. [default: never]"),
+    ] = None,
+) -> None:
+    """Give a user a role in a group or project, and in all below it; replaces the role and expiry of a member."""
+    now = datetime.now(UTC)
+    try:
+        parsed = Role.parse(role)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    expires_at = None if expires is None else parse_expiry(expires, now)
+    shown, new = asyncio.run(_add(session.settings, path, user, parsed, expires_at, now))
+    _print_done(session, shown, "added" if new else "changed")
+
+
+@app.command("list")
+@with_session
+def list_all(session: Session, path: NodePath) -> None:
+    """List the members of a group or project, those that it has from above included."""
+    listed = asyncio.run(_list(session.settings, path))
+    rows = [_row(shown) for shown in listed]
+    session.print([_document(shown) for shown in listed], lambda: print_table(_HEADINGS, rows))
+
+
+@app.command()
+@with_session
+def remove(session: Session, path: NodePath, user: MemberName) -> None:
+    """Remove a member; roles from above stay."""
+    _print_done(session, asyncio.run(_remove(session.settings, path, user)), "removed")
+
+
+async def _add(
+    settings: Settings, path: str, name: str, role: Role, expires_at: datetime | None, now: datetime
+) -> tuple[_Shown, bool]:
+    """Store the membership; also returns whether it is a new one."""
+    async with open_existing(settings) as database, database.write() as connection:
+        node, user = (await paths.get(connection, path)).key, await users.get(connection, name)
+        new = await members.find(connection, node, user.id) is None
+        member = Member(node, user.id, role, expires_at, now)
+        await (members.add(connection, member) if new else members.update(connection, member, now))
+        return _Shown(name, role, path, expires_at), new
+
+
+async def _list(settings: Settings, path: str) -> list[_Shown]:
+    async with open_existing(settings) as database, database.read() as connection:
+        now = datetime.now(UTC)
+        await paths.get(connection, path)
+        places = await paths.find_all(connection, prefixes_of(path))
+        sources = {place.key: place.path for place in places}
+        found = await members.list_of(connection, sources)
+        names = await users.names_of(connection, {member.user_id for member in found})
+        owners = [_Shown(place.path, Role.OWNER, place.path) for place in places if place.key.kind is NodeKind.USER]
+        listed = [
+            _Shown(
+                names[member.user_id], member.role, sources[member.node], member.expires_at, not member.is_active(now)
+            )
+            for member in found
+        ]
+        return sorted([*owners, *listed], key=lambda shown: (shown.user, len(shown.source)))
+
+
+async def _remove(settings: Settings, path: str, name: str) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        node, user = (await paths.get(connection, path)).key, await users.get(connection, name)
+        member = await members.remove(connection, node, user.id)
+        return _Shown(name, member.role, path, member.expires_at, not member.is_active(datetime.now(UTC)))
+
+
+def _print_done(session: Session, shown: _Shown, done: str) -> None:
+    user, role, source, expires = _row(shown)
+    session.print(_document(shown), lambda: print(f"{done} member {user} of {source}: {role}, expires {expires}"))
+
+
+def _row(shown: _Shown) -> tuple[str, ...]:
+    expires = "never" if shown.expires_at is None else format_moment(shown.expires_at)
+    return shown.user, shown.role.word, shown.source, f"{expires}, is over" if shown.expired else expires
+
+
+def _document(shown: _Shown) -> Document:
+    return {
+        "user": shown.user,
+        "role": shown.role.word,
+        "source": shown.source,
+        "expires": None if shown.expires_at is None else shown.expires_at.isoformat(),
+        "active": not shown.expired,
+    }

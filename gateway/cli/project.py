@@ -1,0 +1,182 @@
+"""`project`: the projects of the tree, in groups and in users' namespaces."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gateway.cli.folder import open_existing, open_made
+from gateway.cli.output import Document, print_table
+from gateway.cli.refusals import warn_of_host
+from gateway.cli.session import Session, given, with_session
+from gateway.db import paths, projects
+from gateway.namespaces.node import Visibility
+from gateway.namespaces.paths import parse_project_path
+from gateway.namespaces.project import Project, RegistryAccess
+from gateway.settings.tables import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Create, show and change projects.", rich_markup_mode=None)
+
+_HEADINGS = ["Path", "Visibility", "Registry"]
+
+ProjectPath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of the project, such as team/app.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectOptions:
+    """Properties of a project as they were given on the command line; None leaves a property as it is."""
+
+    visibility: Annotated[
+        Visibility | None,
+        typer.Option(
+            "--visibility", help="Who may see the project; at most as many as see its group. [new projects: private]"
+        ),
+    ] = None
+    registry: Annotated[
+        RegistryAccess | None,
+        typer.Option(
+            "--registry",
+            help="Who may pull: whoever sees the project, members from reporter on, nobody. [new projects: enabled]",
+        ),
+    ] = None
+    job_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job-allow",
+            metavar="PATH",
+            help='A project, or a group with all in it, whose jobs may pull; repeatable; replaces the list; "" clears.',
+        ),
+    ] = None
+
+    def apply(self, project: Project) -> Project:
+        """Return the project with the given properties, except the jobs that it allows."""
+        return replace(
+            project,
+            visibility=given(self.visibility, project.visibility),
+            registry=given(self.registry, project.registry),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A project with the paths of the nodes whose jobs it allows."""
+
+    project: Project
+    job_allow: Sequence[str]
+
+
+@app.command()
+@with_session
+def create(session: Session, path: ProjectPath, options: ProjectOptions) -> None:
+    """Create a project; the group or user above it must exist."""
+    shown = asyncio.run(_create(session.settings, parse_project_path(path), options))
+    warn_of_host(path)
+    _print_done(session, shown, "created")
+
+
+@app.command("list")
+@with_session
+def list_all(
+    session: Session,
+    below: Annotated[
+        str | None,
+        typer.Argument(metavar="[PATH]", help="The group or user whose projects to list.", show_default=False),
+    ] = None,
+) -> None:
+    """List all projects, or those of a group or user."""
+    listed = asyncio.run(_list(session.settings, below))
+    rows = [_row(project) for project in listed]
+    session.print([_document(project) for project in listed], lambda: print_table(_HEADINGS, rows))
+
+
+@app.command()
+@with_session
+def show(session: Session, path: ProjectPath) -> None:
+    """Show one project."""
+    shown = asyncio.run(_get(session.settings, path))
+    more = [
+        *(("job allow", allowed) for allowed in shown.job_allow),
+        ("created", shown.project.created_at.isoformat()),
+    ]
+    rows = [*zip([heading.lower() for heading in _HEADINGS], _row(shown.project), strict=True), *more]
+    session.print(_full_document(shown), lambda: print_table(["", "Value"], rows))
+
+
+@app.command()
+@with_session
+def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None:
+    """Change the given properties of a project; the others stay. A running server applies them to its next request."""
+    _print_done(session, asyncio.run(_update(session.settings, path, options)), "updated")
+
+
+@app.command()
+@with_session
+def delete(session: Session, path: ProjectPath) -> None:
+    """Delete a project with its memberships, deploy tokens and jobs."""
+    _print_done(session, asyncio.run(_delete(session.settings, path)), "deleted")
+
+
+async def _create(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
+    async with open_made(settings) as database, database.write() as connection:
+        visibility = given(options.visibility, Visibility.PRIVATE)
+        project = options.apply(await projects.create(connection, path, datetime.now(UTC), visibility=visibility))
+        await projects.update(connection, project)
+        await projects.allow_jobs_of(connection, project, options.job_allow or ())
+        return _Shown(project, await projects.allowed_paths(connection, project.id))
+
+
+async def _list(settings: Settings, below: str | None) -> list[Project]:
+    async with open_existing(settings) as database, database.read() as connection:
+        if below is not None:
+            await paths.get(connection, below)
+        return await projects.list_all(connection, below)
+
+
+async def _get(settings: Settings, path: str) -> _Shown:
+    async with open_existing(settings) as database, database.read() as connection:
+        project = await projects.get(connection, path)
+        return _Shown(project, await projects.allowed_paths(connection, project.id))
+
+
+async def _update(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        project = options.apply(await projects.get(connection, path))
+        await projects.update(connection, project)
+        if options.job_allow is not None:
+            await projects.allow_jobs_of(connection, project, options.job_allow)
+        return _Shown(project, await projects.allowed_paths(connection, project.id))
+
+
+async def _delete(settings: Settings, path: str) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        project = await projects.get(connection, path)
+        allowed = await projects.allowed_paths(connection, project.id)
+        return _Shown(await projects.delete(connection, path), allowed)
+
+
+def _print_done(session: Session, shown: _Shown, done: str) -> None:
+    path, visibility, registry = _row(shown.project)
+    session.print(
+        _full_document(shown), lambda: print(f"{done} project {path}: {visibility}, container registry {registry}")
+    )
+
+
+def _row(project: Project) -> tuple[str, ...]:
+    return project.path, project.visibility, project.registry
+
+
+def _document(project: Project) -> dict[str, object]:
+    return {
+        "id": project.id,
+        "path": project.path,
+        "visibility": project.visibility,
+        "registry": project.registry,
+        "created_at": project.created_at.isoformat(),
+    }
+
+
+def _full_document(shown: _Shown) -> Document:
+    return {**_document(shown.project), "job_allow": shown.job_allow}

@@ -1,0 +1,172 @@
+"""`user`: the people who have a login, each with a namespace for projects."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.auth.passwords import hash_password
+from gateway.cli.folder import open_existing, open_made
+from gateway.cli.output import Document, print_table
+from gateway.cli.password_file import read_password
+from gateway.cli.refusals import warn_of_host
+from gateway.cli.session import Session, given, with_session
+from gateway.db import users
+from gateway.namespaces.paths import parse_user_name
+from gateway.namespaces.user import User, check_password
+from gateway.settings.tables import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Create, show and change users.", rich_markup_mode=None)
+
+_HEADINGS = ["Name", "State", "Kind", "E-mail"]
+
+UserName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the user, and of the user's namespace.")]
+
+
+@dataclass(frozen=True, slots=True)
+class UserOptions:
+    """Properties of a user as they were given on the command line; None leaves a property as it is."""
+
+    admin: Annotated[
+        bool | None, typer.Option("--admin/--no-admin", help="Whether the user may do everything. [new users: no]")
+    ] = None
+    external: Annotated[
+        bool | None,
+        typer.Option(
+            "--external/--no-external", help="Whether internal projects are hidden from the user. [new users: no]"
+        ),
+    ] = None
+    email: Annotated[
+        str | None, typer.Option("--email", metavar="E", help='The address of electronic mail; "" drops it.')
+    ] = None
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", metavar="F", help="The file with the user's password, read now, once."),
+    ] = None
+    block: Annotated[
+        bool | None,
+        typer.Option("--block/--unblock", help="Whether every credential of the user is refused. [new users: no]"),
+    ] = None
+
+    def hash_password(self) -> str | None:
+        """Read the password file and hash what it holds; None if none is given. Raises Refused, PasswordRefused."""
+        password = read_password(self.password_file)
+        if password is None:
+            return None
+        check_password(password)
+        return hash_password(password)
+
+    def apply(self, user: User, password_hash: str | None, now: datetime) -> User:
+        """Return the user with the given properties."""
+        changed = replace(
+            user,
+            admin=given(self.admin, user.admin),
+            external=given(self.external, user.external),
+            email=given(self.email, user.email) or None,
+            blocked=given(self.block, user.blocked),
+        )
+        return changed if password_hash is None else changed.with_password(password_hash, now)
+
+
+@app.command()
+@with_session
+def create(session: Session, name: UserName, options: UserOptions) -> None:
+    """Create a user; one without a password can only use tokens."""
+    parse_user_name(name)
+    user = asyncio.run(_create(session.settings, name, options, options.hash_password()))
+    warn_of_host(name)
+    _print_done(session, user, "created")
+
+
+@app.command("list")
+@with_session
+def list_all(session: Session) -> None:
+    """List all users."""
+    listed = asyncio.run(_list(session.settings))
+    session.print([_document(user) for user in listed], lambda: print_table(_HEADINGS, list(map(_row, listed))))
+
+
+@app.command()
+@with_session
+def show(session: Session, name: UserName) -> None:
+    """Show one user."""
+    user = asyncio.run(_get(session.settings, name))
+    changed = user.password_changed_at
+    more = [
+        ("password", "none" if changed is None else f"changed {changed.isoformat()}"),
+        ("created", user.created_at.isoformat()),
+    ]
+    rows = [*zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True), *more]
+    session.print(_document(user), lambda: print_table(["", "Value"], rows))
+
+
+@app.command()
+@with_session
+def update(session: Session, name: UserName, options: UserOptions) -> None:
+    """Change the given properties of a user; the others stay. A running server applies them to its next request."""
+    user = asyncio.run(_update(session.settings, name, options, options.hash_password()))
+    _print_done(session, user, "updated")
+
+
+@app.command()
+@with_session
+def delete(session: Session, name: UserName) -> None:
+    """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
+    user = asyncio.run(_delete(session.settings, name))
+    _print_done(session, user, "deleted")
+
+
+async def _create(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> User:
+    async with open_made(settings) as database, database.write() as connection:
+        now = datetime.now(UTC)
+        user = options.apply(await users.create(connection, name, now), password_hash, now)
+        await users.update(connection, user)
+        return await users.get(connection, name)
+
+
+async def _list(settings: Settings) -> list[User]:
+    async with open_existing(settings) as database, database.read() as connection:
+        return await users.list_all(connection)
+
+
+async def _get(settings: Settings, name: str) -> User:
+    async with open_existing(settings) as database, database.read() as connection:
+        return await users.get(connection, name)
+
+
+async def _update(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> User:
+    async with open_existing(settings) as database, database.write() as connection:
+        user = options.apply(await users.get(connection, name), password_hash, datetime.now(UTC))
+        await users.update(connection, user)
+        return await users.get(connection, name)
+
+
+async def _delete(settings: Settings, name: str) -> User:
+    async with open_existing(settings) as database, database.write() as connection:
+        return await users.delete(connection, name)
+
+
+def _print_done(session: Session, user: User, done: str) -> None:
+    name, state, kind, _ = _row(user)
+    session.print(_document(user), lambda: print(f"{done} user {name}: {state}, {kind}"))
+
+
+def _row(user: User) -> tuple[str, ...]:
+    kinds = [word for word, holds in (("administrator", user.admin), ("external", user.external)) if holds]
+    return user.name, user.state, ", ".join(kinds) or "regular", user.email or "-"
+
+
+def _document(user: User) -> Document:
+    return {
+        "id": user.id,
+        "name": user.name,
+        "state": user.state,
+        "admin": user.admin,
+        "external": user.external,
+        "email": user.email,
+        "has_password": user.password_hash is not None,
+        "created_at": user.created_at.isoformat(),
+    }

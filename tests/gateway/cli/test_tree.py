@@ -1,0 +1,292 @@
+"""`user`, `project` and `member` as they are typed, and what the tree adds to `group`."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.auth.passwords import matches
+from gateway.cli.folder import open_existing
+from gateway.db import users
+from gateway.settings.load import load
+from gateway.settings.tables import Settings
+from tests.gateway.cli.terminal import Terminal
+
+
+def without_time(document: dict[str, Any]) -> dict[str, Any]:
+    assert "T" in document["created_at"]
+    return {key: value for key, value in document.items() if key != "created_at"}
+
+
+@pytest.fixture
+def tree(terminal: Terminal) -> Terminal:
+    """The users alice and root (an administrator), the groups team and team/sub, the project team/app."""
+    terminal.done("user", "create", "root", "--admin")
+    terminal.done("user", "create", "alice")
+    terminal.done("group", "create", "team")
+    terminal.done("group", "create", "team/sub")
+    terminal.done("project", "create", "team/app")
+    return terminal
+
+
+# user
+
+
+def test_a_user_is_created_shown_changed_and_deleted(terminal: Terminal) -> None:
+    assert terminal.done("user", "create", "root", "--admin") == "created user root: active, administrator\n"
+    alice = {
+        "id": 2,
+        "name": "alice",
+        "state": "active",
+        "admin": False,
+        "external": False,
+        "email": None,
+        "has_password": False,
+    }
+    created = terminal.json("user", "create", "alice")
+    assert without_time(created) == alice
+    assert terminal.json("user", "show", "alice") == created
+    options = ("--admin", "--external", "--block", "--email", "Alice@Example.com")
+    changed = terminal.json("user", "update", "alice", *options)
+    assert without_time(changed) == alice | {
+        "state": "blocked",
+        "admin": True,
+        "external": True,
+        "email": "alice@example.com",
+    }
+    assert terminal.json("user", "update", "alice") == changed
+    assert [user["name"] for user in terminal.json("user", "list")] == ["alice", "root"]
+    assert terminal.done("user", "list").splitlines() == [
+        "alice\tblocked\tadministrator, external\talice@example.com",
+        "root\tactive\tadministrator\t-",
+    ]
+    options = ("--no-admin", "--no-external", "--unblock", "--email", "")
+    assert terminal.json("user", "update", "alice", *options) == created
+    assert terminal.done("user", "show", "alice").splitlines()[:5] == [
+        "name\talice",
+        "state\tactive",
+        "kind\tregular",
+        "e-mail\t-",
+        "password\tnone",
+    ]
+    assert terminal.done("user", "delete", "alice") == "deleted user alice: active, regular\n"
+    assert [user["name"] for user in terminal.json("user", "list")] == ["root"]
+
+
+async def password_hash_of(name: str, settings: Settings) -> str | None:
+    async with open_existing(settings) as database, database.read() as connection:
+        return (await users.get(connection, name)).password_hash
+
+
+def test_a_password_is_stored_as_a_hash(terminal: Terminal) -> None:
+    created = terminal.json("user", "create", "alice", "--password-file", terminal.password(b"correct horse\r\n"))
+    assert created["has_password"] is True
+    assert "changed 2" in terminal.done("user", "show", "alice")
+    terminal.done("user", "update", "alice", "--password-file", terminal.password("neues Paßwort".encode()))
+    stored = asyncio.run(password_hash_of("alice", load(terminal.config, {}, {"data": str(terminal.data)}).settings))
+    assert stored is not None
+    assert matches(stored, "neues Paßwort")
+    assert not matches(stored, "correct horse")
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        (b"short", "the password has 5 characters: use at least 8"),
+        (b"x" * 1025, "the password has 1025 characters: use at most 1024"),
+    ],
+)
+def test_a_password_of_another_length_is_refused(terminal: Terminal, password: bytes, reason: str) -> None:
+    assert terminal.refused("user", "create", "alice", "--password-file", terminal.password(password)) == reason
+    assert not terminal.data.exists()
+
+
+# project
+
+
+def test_a_project_is_created_shown_changed_and_deleted(tree: Terminal) -> None:
+    created = tree.json("project", "create", "alice/tool", "--visibility", "public")
+    assert without_time(created) == {
+        "id": 2,
+        "path": "alice/tool",
+        "visibility": "public",
+        "registry": "enabled",
+        "job_allow": [],
+    }
+    assert tree.json("project", "show", "alice/tool") == created
+    allowed = ("--job-allow", "team/sub", "--job-allow", "team/app")
+    changed = tree.json(
+        "project", "update", "alice/tool", "--visibility", "internal", "--registry", "disabled", *allowed
+    )
+    assert changed == created | {
+        "visibility": "internal",
+        "registry": "disabled",
+        "job_allow": ["team/app", "team/sub"],
+    }
+    assert tree.json("project", "update", "alice/tool") == changed
+    assert tree.done("project", "show", "alice/tool").splitlines()[:5] == [
+        "path\talice/tool",
+        "visibility\tinternal",
+        "registry\tdisabled",
+        "job allow\tteam/app",
+        "job allow\tteam/sub",
+    ]
+    assert tree.json("project", "update", "alice/tool", "--job-allow", "team")["job_allow"] == ["team"]
+    assert tree.json("project", "update", "alice/tool", "--job-allow", "")["job_allow"] == []
+    assert tree.done("project", "list") == "alice/tool\tinternal\tdisabled\nteam/app\tprivate\tenabled\n"
+    assert [project["path"] for project in tree.json("project", "list", "team")] == ["team/app"]
+    assert tree.json("project", "list", "team/sub") == []
+    done = "deleted project alice/tool: internal, container registry disabled\n"
+    assert tree.done("project", "delete", "alice/tool") == done
+    assert [project["path"] for project in tree.json("project", "list")] == ["team/app"]
+
+
+# member
+
+
+def test_members_are_added_listed_with_their_source_changed_and_removed(tree: Terminal) -> None:
+    added = tree.done("member", "add", "team", "alice", "reporter", "--expires", "2999-01-31")
+    assert added == "added member alice of team: reporter, expires 2999-01-31 00:00:00 UTC\n"
+    inherited = {
+        "user": "alice",
+        "role": "reporter",
+        "source": "team",
+        "expires": "2999-01-31T00:00:00+00:00",
+        "active": True,
+    }
+    own = {"user": "alice", "role": "owner", "source": "team/app", "expires": None, "active": True}
+    assert tree.json("member", "add", "team/app", "alice", "Owner") == own
+    assert tree.json("member", "list", "team") == tree.json("member", "list", "team/sub") == [inherited]
+    assert tree.json("member", "list", "team/app") == [inherited, own]
+    assert tree.done("member", "list", "team/app").splitlines() == [
+        "alice\treporter\tteam\t2999-01-31 00:00:00 UTC",
+        "alice\towner\tteam/app\tnever",
+    ]
+    changed = "changed member alice of team/app: developer, expires never\n"
+    assert tree.done("member", "add", "team/app", "alice", "developer") == changed
+    assert tree.json("member", "remove", "team/app", "alice") == own | {"role": "developer"}
+    assert tree.json("member", "list", "team/app") == [inherited]
+
+
+def test_the_owner_of_a_namespace_is_listed(tree: Terminal) -> None:
+    tree.done("project", "create", "alice/tool")
+    owner = {"user": "alice", "role": "owner", "source": "alice", "expires": None, "active": True}
+    assert tree.json("member", "list", "alice/tool") == tree.json("member", "list", "alice") == [owner]
+
+
+# Refusals
+
+
+REFUSALS = [
+    ("user create alice", "user 'alice' exists already: choose another path, or update it"),
+    ("user create team", "group 'team' exists already: choose another path, or update it"),
+    ("user create bob --email bob", "'bob' is not an e-mail address: write it as NAME@HOST"),
+    (
+        "user create bob_",
+        "user name 'bob_' is not fit for image names, because 'bob_' ends with '_': use a name such as 'bob'",
+    ),
+    ("user show bob", "there is no user 'bob': `registry-gateway user list` shows those there are"),
+    (
+        "user update root --block",
+        "user 'root' is the last active administrator: make another user an administrator first",
+    ),
+    (
+        "user update root --no-admin",
+        "user 'root' is the last active administrator: make another user an administrator first",
+    ),
+    (
+        "user delete root",
+        "user 'root' is the last active administrator: make another user an administrator first",
+    ),
+    ("project create team/app", "project 'team/app' exists already: choose another path, or update it"),
+    ("project create x/y", "project 'x/y' needs the group or user 'x' above it: create that first"),
+    (
+        "project create team/b --visibility public",
+        "project 'team/b' cannot be public in the private group 'team': make it private, or the group public",
+    ),
+    ("project show team", "there is no project 'team': `registry-gateway project list` shows those there are"),
+    (
+        "project update team/app --job-allow alice",
+        "project 'team/app' cannot allow the jobs of user 'alice': name a project or a group",
+    ),
+    (
+        "project update team/app --registry private --job-allow x",
+        "there is no group, project or user 'x': "
+        "`registry-gateway group list` and `registry-gateway project list` show those there are",
+    ),
+    ("group create alice", "user 'alice' exists already: choose another path, or update it"),
+    ("group create alice/x", "group 'alice/x' cannot lie in the user 'alice': only groups hold groups"),
+    ("group delete team", "group 'team' holds team/app, team/sub: delete what is inside it first"),
+    (
+        "group update team/sub --visibility internal",
+        "group 'team/sub' cannot be internal in the private group 'team': make it private, or the group internal",
+    ),
+    ("member add team bob guest", "there is no user 'bob': `registry-gateway user list` shows those there are"),
+    (
+        "member add alice alice owner",
+        "the namespace of user 'alice' has no members: add them to a project in it",
+    ),
+    ("member add team alice owner --expires 2020-01-01", "'2020-01-01' is not in the future: use a later time"),
+    ("member remove team alice", "user 'alice' is not a member of 'team'"),
+]
+
+
+def test_what_is_refused_says_why_and_changes_nothing(tree: Terminal) -> None:
+    lists = [("user", "list"), ("project", "list"), ("group", "list"), ("member", "list", "team")]
+    before = [tree.json(*words) for words in lists]
+    for words, reason in REFUSALS:
+        assert tree.refused(*words.split()) == reason
+    assert [tree.json(*words) for words in lists] == before
+
+
+def test_a_role_that_takes_nothing_away_is_refused(tree: Terminal) -> None:
+    tree.done("member", "add", "team", "alice", "maintainer")
+    refusal = tree.refused("member", "add", "team/app", "alice", "guest")
+    assert refusal.startswith("user 'alice' is maintainer of 'team', which holds in 'team/app' too: guest would take")
+    refusal = tree.refused("member", "remove", "team/app", "alice")
+    assert refusal == "user 'alice' is a member of 'team/app' only by way of 'team': change the role there"
+
+
+def test_a_group_stays_as_visible_as_what_it_holds(tree: Terminal) -> None:
+    for path in ("team", "team/sub"):
+        tree.done("group", "update", path, "--visibility", "public")
+    tree.done("project", "update", "team/app", "--visibility", "internal")
+    refusal = tree.refused("group", "update", "team", "--visibility", "private")
+    assert refusal == (
+        "group 'team' cannot be private, because what it holds is more visible (team/app, team/sub): "
+        "make that private first"
+    )
+
+
+def test_wrong_usage_has_an_exit_code_of_its_own(terminal: Terminal) -> None:
+    for words in ("user create bob --no-block", "member add team alice boss", "user create"):
+        code, out, err = terminal.run(*words.split())
+        assert (code, out) == (2, "")
+        assert "Error: " in err
+    assert not terminal.data.exists()
+
+
+def test_only_create_makes_a_data_folder(terminal: Terminal) -> None:
+    for words in (
+        "user list",
+        "user delete a",
+        "project list",
+        "project show a/b",
+        "member list a",
+        "member add a b guest",
+    ):
+        assert terminal.refused(*words.split()).startswith(f"there is no data folder {terminal.data}: ")
+    assert not terminal.data.exists()
+
+
+@pytest.mark.parametrize("words", ["user create", "group create"])
+def test_a_path_that_clients_take_for_a_host_is_warned_of(terminal: Terminal, words: str) -> None:
+    warning = (
+        "registry-gateway: warning: clients take 'my.team' for the host of a registry in every image name that has no "
+        "host before it: always write the host, or choose a name without a dot other than localhost\n"
+    )
+    code, _, err = terminal.run(*words.split(), "my.team")
+    assert (code, err) == (0, warning)
+    code, _, err = terminal.run("project", "create", "my.team/app")
+    assert (code, err) == (0, warning)
+    terminal.done("project", "update", "my.team/app", "--registry", "private")
