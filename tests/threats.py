@@ -880,6 +880,87 @@ THREATS = [
         Disarm("gateway/directory/directory.py", "self._groups.pop(path, None)", "pass"),
     ),
     Threat(
+        "a change with a lower number",
+        "On PostgreSQL a revocation draws a lower number than a change that commits before it, and a process never reads it.",
+        "A writer holds one advisory lock for its transaction, so numbers become visible in their order, and rules hold.",
+        (
+            "tests/gateway/db/test_postgresql.py::test_a_number_is_never_seen_before_a_lower_one",
+            "tests/gateway/db/test_transactions.py::test_what_a_writer_read_stays_true_until_it_commits",
+        ),
+        Disarm("gateway/db/postgresql.py", "await take_lock(connection, WRITERS_LOCK)", "pass"),
+    ),
+    Threat(
+        "a worker that is cut off from its database",
+        "A worker cannot reach the database, learns of no revocation, and goes on with what it remembers of credentials.",
+        "Memories that could not be compared with the database for a second are not current, and say so.",
+        (
+            "tests/gateway/db/test_postgresql.py::test_a_process_that_is_cut_off_says_so_and_catches_up_later",
+            "tests/gateway/db/test_postgresql.py::test_a_server_that_does_not_answer_is_as_one_that_is_not_there",
+        ),
+        Disarm(
+            "gateway/db/postgresql_changes.py",
+            "if failure := self._failure or await self._read_soon():",
+            'if failure := "":',
+        ),
+    ),
+    Threat(
+        "a database file that cannot be read",
+        "The log of changes in the SQLite file cannot be read, and a worker goes on with what it remembers of credentials.",
+        "Memories that could not be compared with the database for a second are not current, and say so.",
+        (
+            "tests/gateway/db/test_changes.py::test_memories_of_a_database_that_cannot_be_read_stay_and_are_not_current_after_a_second",
+        ),
+        Disarm("gateway/db/sqlite_changes.py", "if self._failure and", "if False and"),
+    ),
+    Threat(
+        "a database server that does not answer",
+        "The server of the database accepts connections and answers nothing, and who waits for it waits for ever.",
+        "A read of the log has a second; then its connection is broken, and those who wait are refused.",
+        ("tests/gateway/db/test_postgresql.py::test_a_server_that_does_not_answer_is_as_one_that_is_not_there",),
+        Disarm("gateway/db/postgresql_changes.py", "self._loop.call_later(READ_SECONDS,", "self._loop.call_later(600,"),
+    ),
+    Threat(
+        "a notification that is lost",
+        "A notification of a change is lost, behind a pooler or with a connection, and a revoked token goes on.",
+        "The log is read twice a second, whatever is notified.",
+        ("tests/gateway/db/test_postgresql.py::test_a_change_is_seen_without_a_notification",),
+        Disarm("gateway/db/postgresql_changes.py", "asyncio.timeout(POLL_SECONDS)", "asyncio.timeout(None)"),
+    ),
+    Threat(
+        "a database that was set back",
+        "A backup of the database is restored while workers run, and its changes have numbers that they have seen already.",
+        "A last number that is lower than the last one seen drops everything from memory.",
+        ("tests/gateway/db/test_postgresql.py::test_everything_is_dropped_when_the_database_was_set_back",),
+        Disarm("gateway/db/changes.py", " or last < self._seen:", ":"),
+    ),
+    Threat(
+        "names in the order of a language",
+        "A database sorts as a language does, and lists and the ranges of prefixes hold other paths than the rules mean.",
+        "Names and paths have a collation of their own, which compares byte by byte.",
+        ("tests/gateway/db/test_postgresql.py::test_names_sort_byte_by_byte_in_a_database_of_a_language",),
+        Disarm(
+            "gateway/db/migrations/versions/0004_identity.py",
+            'sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")',
+            "sa.String(255)",
+        ),
+    ),
+    Threat(
+        "an old program on a new database",
+        "A database was upgraded, and a server of the version before serves from tables that now mean something else.",
+        "Each upgrade names the oldest version that can use its result; older ones refuse to start.",
+        ("tests/gateway/db/test_postgresql.py::test_a_newer_database_is_used_if_it_names_this_version_as_able",),
+        Disarm(
+            "gateway/db/revisions.py", "if found.oldest_program is None or found.oldest_program > needed:", "if False:"
+        ),
+    ),
+    Threat(
+        "rows in an error",
+        "A violated constraint's error holds the whole row, with sealed passwords and hashes, and goes to the log.",
+        "Errors of statements keep their first line, without parameters and detail.",
+        ("tests/gateway/db/test_transactions.py::test_the_error_of_a_statement_shows_no_row",),
+        Disarm("gateway/db/postgresql.py", "error.__cause__.detail = None", "pass"),
+    ),
+    Threat(
         "writers that starve",
         "Several processes write gateway.db, and some of them find it locked again and again until they fail.",
         "A writer takes its turn at a lock file before it begins its transaction.",

@@ -123,9 +123,14 @@ def make_engine(address: PostgresqlAddress, *, pooled: bool = False) -> AsyncEng
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **pool)
 
     def explain(context: ExceptionContext) -> None:
+        error = context.original_exception
         # A connection that breaks is an OSError, which the code inside a transaction may raise for reasons of its own.
-        if isinstance(context.original_exception, OSError):
-            _raise(address, context.original_exception)
+        if isinstance(error, OSError):
+            _raise(address, error)
+        # The detail of a violated constraint is the whole row, with all that is secret in it.
+        error.args = error.args[:1] and (str(error.args[0]).partition("\n")[0],)
+        if isinstance(error.__cause__, asyncpg.PostgresError):
+            error.__cause__.detail = None
 
     event.listen(engine.sync_engine, "handle_error", explain)
     return engine

@@ -99,6 +99,12 @@ class Postgresql:
         """Drops a database, whoever uses it."""
         await self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
+    async def allow_connections(self, name: str, allowed: bool) -> None:
+        """Lets clients use a database, or ends their connections and refuses others."""
+        await self._execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {str(allowed).lower()}')
+        if not allowed:
+            await self._execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(
             host=HOST, port=self.port, user=ADMIN, password=PASSWORD, database="postgres", timeout=30

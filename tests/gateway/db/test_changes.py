@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select, text
 from gateway.db import groups
 from gateway.db.address import DatabaseAddress
 from gateway.db.changes import ChangeSignal, Concern, announce
-from gateway.db.engine import Database
+from gateway.db.engine import Database, DatabaseUnusable
 from gateway.db.schema import changes
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -139,3 +139,25 @@ async def test_numbers_do_not_return_when_all_rows_are_deleted(database: Databas
         assert await connection.scalar(select(func.max(changes.c.seq))) == 3
     await signal.refresh()
     assert dropped == ["c"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_memories_of_a_database_that_cannot_be_read_stay_and_are_not_current_after_a_second(
+    database: Database, signal: ChangeSignal
+) -> None:
+    dropped = drops(signal)
+    await signal.require_current()
+    async with database.write() as connection:
+        await announce(connection, Concern.GROUP, "a")
+        await connection.execute(text("ALTER TABLE changes RENAME TO away"))
+    signal.catch_up()
+    with pytest.raises(DatabaseUnusable, match="no such table: changes"):
+        async with asyncio.timeout(60):
+            while True:
+                await signal.require_current()
+                await asyncio.sleep(0.02)
+    assert dropped == []
+    async with database.write() as connection:
+        await connection.execute(text("ALTER TABLE away RENAME TO changes"))
+    await signal.require_current()
+    assert dropped == ["a"]

@@ -22,7 +22,6 @@ from cache.index import sql
 from cache.sqlite import Watcher, alone, newest_revision
 from gateway.db import groups, revisions, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
-from gateway.namespaces.errors import PathTaken
 from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -125,12 +124,6 @@ async def test_opening_makes_no_database(tmp_path: Path) -> None:
     assert not (tmp_path / "gateway.db").exists()
 
 
-async def test_a_write_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(PathTaken):
-        await create(database, "a", "b", "a")
-    assert await paths(database) == []
-
-
 async def test_a_writer_without_a_turn_says_so(tmp_path: Path, database: Database) -> None:
     async with Database.open(tmp_path / "gateway.db", turn_seconds=0.01) as impatient:
         async with database.write():
@@ -139,57 +132,6 @@ async def test_a_writer_without_a_turn_says_so(tmp_path: Path, database: Databas
         await create(database, "b")
         await create(impatient, "c")
     assert await paths(database) == ["b", "c"]
-
-
-async def test_a_writer_that_is_cancelled_gives_its_turn_back(database: Database) -> None:
-    async with database.write():
-        waiting = [asyncio.create_task(create(database, path)) for path in ("a", "b", "c")]
-        await asyncio.sleep(0)
-        for task in waiting[:2]:
-            task.cancel()
-        await asyncio.gather(*waiting[:2], return_exceptions=True)
-    await waiting[2]
-    assert await paths(database) == ["c"]
-
-
-async def test_what_a_writer_read_stays_true_until_it_commits(database: Database) -> None:
-    async def create_next() -> None:
-        async with database.write() as connection:
-            count = len(await groups.list_all(connection))
-            await groups.create(connection, f"g{count}", NOW)
-
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(8):
-            tasks.create_task(create_next())
-    assert await paths(database) == [f"g{number}" for number in range(8)]
-
-
-def write_often(path: Path, name: str, times: int) -> None:
-    """Work of another process: `times` transactions that read, wait for the disk and write."""
-
-    async def write() -> None:
-        async with Database.open(path) as database:
-            for _ in range(times):
-                async with database.write() as connection:
-                    count = len(await groups.list_all(connection))
-                    await groups.create(connection, f"{name}-{count}", NOW)
-
-    asyncio.run(write())
-
-
-@pytest.mark.usefixtures("processes")
-async def test_processes_that_write_at_once_take_turns_and_none_is_refused(tmp_path: Path, database: Database) -> None:
-    processes = [
-        SPAWN.Process(target=write_often, args=(tmp_path / "gateway.db", name, 25)) for name in ("x", "y", "z")
-    ]
-    for process in processes:
-        process.start()
-    for number in range(25):
-        await create(database, f"own-{number}")
-    for process in processes:
-        await asyncio.to_thread(process.join)
-        assert process.exitcode == 0
-    assert len(await paths(database)) == 100
 
 
 def write_in_vain(path: Path) -> None:
