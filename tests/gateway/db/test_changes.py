@@ -152,7 +152,7 @@ async def test_memories_of_a_database_that_cannot_be_read_stay_and_are_not_curre
         await connection.execute(text("ALTER TABLE changes RENAME TO away"))
     signal.catch_up()
     with pytest.raises(DatabaseUnusable, match="no such table: changes"):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             while True:
                 await signal.require_current()
                 await asyncio.sleep(0.02)

@@ -53,7 +53,7 @@ async def signal(address: PostgresqlAddress) -> AsyncIterator[ChangeSignal]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  what is read moves on in the loop
             await asyncio.sleep(0.02)
 
@@ -249,7 +249,7 @@ async def is_current(signal: ChangeSignal) -> bool:
 
 
 async def until_current(signal: ChangeSignal, wanted: bool) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(30):
         while await is_current(signal) is not wanted:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
