@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "tests" / "THREATS.md"
 
 PUBLIC = "tests/cache/proxy/test_public_registries.py"
+IDENTITY = "tests/gateway/directory/test_identity.py"
+RIGHTS = "tests/gateway/v2/test_rights.py"
 PERMISSIONS = "tests/gateway/auth/test_permissions.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
@@ -703,6 +705,83 @@ THREATS = [
         ),
     ),
     Threat(
+        "members who stay in memory",
+        "A member is removed, a user blocked, a role taken away, and a worker that remembers them goes on serving them.",
+        "Each change announces in its own transaction what it concerns, and every worker drops that before its next lookup.",
+        (
+            f"{IDENTITY}::test_a_change_elsewhere_counts_from_the_next_lookup_on",
+            f"{IDENTITY}::test_a_member_of_a_group_loses_its_dependency_proxy_at_once",
+        ),
+        Disarm("gateway/directory/directory.py", "_drop(self._memberships, None if key is None else int(key))", "pass"),
+    ),
+    Threat(
+        "tokens that stay in memory",
+        "A token is revoked, or its job finished, and a worker that remembers it goes on accepting it.",
+        "The change announces the token by its identity and by the hash of its secret, and every worker drops both.",
+        (f"{IDENTITY}::test_a_change_elsewhere_counts_from_the_next_lookup_on",),
+        Disarm(
+            "gateway/directory/directory.py",
+            "_drop(self._credentials, None if key is None else CredentialRef.parse(key))",
+            "pass",
+        ),
+    ),
+    Threat(
+        "projects that stay open in memory",
+        "A project is made private, its registry disabled, or it is deleted, and a worker still has it as it was.",
+        "A change of a project announces its path, and every worker drops the project, its way and its list of jobs.",
+        (
+            f"{IDENTITY}::test_a_change_elsewhere_counts_from_the_next_lookup_on",
+            f"{IDENTITY}::test_a_closed_project_is_closed_to_strangers_at_once",
+        ),
+        Disarm("gateway/directory/directory.py", "_drop(self._projects, path)", "pass"),
+    ),
+    Threat(
+        "a change in the middle of a lookup",
+        "A right is taken away between the moment a lookup reads it and the moment it is put into memory, where it stays.",
+        "A memory counts what it drops, and keeps nothing that was read before the last drop.",
+        (
+            "tests/gateway/directory/test_memory.py::test_what_was_read_before_a_drop_is_not_kept",
+            "tests/gateway/directory/test_directory.py::test_a_group_that_changes_while_it_is_read_is_not_kept",
+        ),
+        Disarm("gateway/directory/memory.py", "if version != self.version:", "if False:"),
+    ),
+    Threat(
+        "memories full of invented names",
+        "A stranger asks for thousands of names, users and tokens that do not exist, and drives out of memory what does.",
+        "Absences have small memories of their own, and names below a project or group are not remembered as nodes.",
+        (
+            "tests/gateway/directory/test_memory.py::test_invented_keys_drive_out_no_value",
+            f"{IDENTITY}::test_invented_names_and_secrets_leave_what_exists_in_memory",
+        ),
+        Disarm(
+            "gateway/directory/memory.py",
+            "self._absent: LRUCache[K, None] = LRUCache(kept_absent)",
+            "self._absent: Any = self._present",
+        ),
+    ),
+    Threat(
+        "a difference between hidden and absent",
+        "Whoever may not know of a private project or closed group learns by the response that it exists.",
+        "Both give one response, by the same steps and in the same words; the reason stands in the log alone.",
+        (
+            f"{RIGHTS}::test_what_is_hidden_is_refused_as_if_it_did_not_exist",
+            f"{RIGHTS}::test_what_is_hidden_is_refused_as_fast_as_what_does_not_exist",
+            f"{PERMISSIONS}::test_what_is_hidden_shows_like_what_is_absent",
+        ),
+        Disarm("gateway/v2/opener.py", "{_nothing_to_see(name, root)}{_hint(principal)}", "{decision.reason}"),
+    ),
+    Threat(
+        "a proxy that tells of a closed group",
+        "Before anything is decided, an error says that the dependency proxy of a private group is off, or lists upstreams.",
+        "What is wrong with a name below a group is told to those alone who may pull through it.",
+        (f"{RIGHTS}::test_what_is_hidden_is_refused_as_if_it_did_not_exist",),
+        Disarm(
+            "gateway/v2/opener.py",
+            "if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):",
+            "if located.problem:",
+        ),
+    ),
+    Threat(
         "jobs that pull from everywhere",
         "A job is made to pull a private image of another project, which its user may pull but did not mean to lend.",
         "A job pulls elsewhere only where that project's list names the job's project, and never pushes or deletes there.",
@@ -877,7 +956,7 @@ THREATS = [
             "tests/gateway/directory/test_directory.py::test_a_change_of_this_process_is_seen_by_the_next_lookup",
             "tests/gateway/directory/test_directory.py::test_a_commit_of_another_process_is_seen_by_the_next_lookup",
         ),
-        Disarm("gateway/directory/directory.py", "self._groups.pop(path, None)", "pass"),
+        Disarm("gateway/directory/directory.py", "_drop(self._groups, path)", "pass"),
     ),
     Threat(
         "a change with a lower number",

@@ -11,7 +11,8 @@ from typing import ClassVar
 class RegistryError(Exception):
     """A refusal with a code that clients know.
 
-    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response.
+    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response. `reason` is for the
+    log alone, where it says more than the client may know.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -22,6 +23,7 @@ class RegistryError(Exception):
         super().__init__(detail if detail is not None else self.message)
         self.detail = detail
         self.headers = dict(headers or {})
+        self.reason = ""
 
     def __str__(self) -> str:
         return self.message if self.detail is None else f"{self.message}: {self.detail}"

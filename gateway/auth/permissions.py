@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 
 from gateway.auth.matrix import (
     DEPLOY_SCOPES,
@@ -25,7 +26,9 @@ from gateway.auth.matrix import (
     Requirement,
 )
 from gateway.auth.principal import Principal, PrincipalKind
-from gateway.namespaces.credentials import DeployToken, Job, PersonalToken
+from gateway.namespaces.credential_rules import find_ending
+from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken, PersonalToken
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import Group
 from gateway.namespaces.member import Member, strongest_role
 from gateway.namespaces.node import NodeKey, NodeKind, Way
@@ -143,18 +146,8 @@ def _lapse(principal: Principal, now: datetime) -> str:
     """Why a principal's credential is worth nothing any more; empty where it is valid."""
     if principal.user is not None and principal.user.blocked:
         return f"user {principal.user.name!r} is blocked"
-    match principal.credential:
-        case PersonalToken() | DeployToken() as token:
-            if token.revoked_at is not None:
-                return f"{_who(principal)} was revoked at {token.revoked_at:%Y-%m-%d %H:%M}"
-            if token.expires_at is not None and token.expires_at <= now:
-                return f"{_who(principal)} expired at {token.expires_at:%Y-%m-%d %H:%M}"
-        case Job() as job:
-            if job.finished_at is not None:
-                return f"{_who(principal)} finished at {job.finished_at:%Y-%m-%d %H:%M}"
-            if job.expires_at <= now:
-                return f"{_who(principal)} expired at {job.expires_at:%Y-%m-%d %H:%M}"
-    return ""
+    ending = principal.credential and find_ending(principal.credential, now)
+    return f"{_who(principal)} {ending}" if ending else ""
 
 
 def _beyond_limits(principal: Principal, action: Action, name: str, now: datetime) -> str:
@@ -163,7 +156,7 @@ def _beyond_limits(principal: Principal, action: Action, name: str, now: datetim
     if limits is None:
         return ""
     if limits.expires_at <= now:
-        return f"the Bearer token expired at {limits.expires_at:%Y-%m-%d %H:%M}"
+        return f"the Bearer token expired at {format_moment(limits.expires_at)}"
     listed = limits.actions.get(name, frozenset())
     covered = action.value in listed or ("*" in listed and action is not Action.ADMIN)
     return "" if covered else f"the Bearer token does not list {action.value} of {name!r}"
@@ -338,8 +331,8 @@ def _decide_job_at_proxy(principal: Principal, target: DependencyProxyTarget, no
 
 def _decide_deploy_token_at_proxy(principal: Principal, target: DependencyProxyTarget) -> Decision:
     """Decide about a deploy token: of the group, of a group above it, or of a project below it."""
-    token = principal.credential
-    of_project_below = isinstance(token, DeployToken) and token.node.kind is NodeKind.PROJECT and _is_below(target)
+    token = _deploy_token(principal)
+    of_project_below = token is not None and token.node.kind is NodeKind.PROJECT and _is_below(target)
     in_reach = of_project_below or _token_reaches(principal, target.way)
     if not in_reach and not _everybody(KNOWS[target.group.visibility]):
         return _hide(principal, f"{_who(principal)} belongs elsewhere than to group {target.group.path!r}")
@@ -369,13 +362,25 @@ def _is_below(target: DependencyProxyTarget) -> bool:
 
 def _token_reaches(principal: Principal, way: Way) -> bool:
     """Whether a deploy token belongs to a node on the way."""
-    return isinstance(principal.credential, DeployToken) and principal.credential.node in way
+    token = _deploy_token(principal)
+    return token is not None and token.node in way
+
+
+def _deploy_token(principal: Principal) -> DeployToken | None:
+    """The deploy token that a principal presents, by its own secret or by that of a job."""
+    match principal.credential:
+        case DeployToken() as token:
+            return token
+        case JobDeployToken(token=token):
+            return token
+        case _:
+            return None
 
 
 def _decide_deploy_token(principal: Principal, action: Action, place: str, in_reach: bool) -> Decision:
     """Decide by the scopes of a deploy token, which may know of the place."""
-    token, who = principal.credential, _who(principal)
-    if not in_reach or not isinstance(token, DeployToken):
+    token, who = _deploy_token(principal), _who(principal)
+    if not in_reach or token is None:
         return Decision(False, f"{who} belongs elsewhere than to {place}", Refusal.DENIED)
     needed = DEPLOY_SCOPES[action]
     if not needed:
@@ -404,6 +409,7 @@ def _everybody(cell: Cell) -> bool:
     return Audience.EVERYBODY in cell
 
 
+@lru_cache(100)
 def _words(cell: Cell) -> str:
     """The requirements of a cell, as the subject of a sentence."""
     return " and ".join(
@@ -425,9 +431,11 @@ def _who(principal: Principal) -> str:
             return f"personal token {number} of {user}"
         case DeployToken(id=number, username=username):
             return f"deploy token {number} ({username})"
+        case JobDeployToken(job=Job(id=number), token=DeployToken(id=token)):
+            return f"deploy token {token} of job {number}"
         case Job(id=number):
             return f"job {number} of {user}"
-        case _:
+        case None:
             return user if principal.user is not None else "an anonymous client"
 
 

@@ -29,7 +29,7 @@ def log_at_once(line: AccessLine) -> None:
 class RequestRecord:
     """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
-    __slots__ = ("bytes", "complete", "first_byte", "group", "kind", "outcome", "status", "upstream")
+    __slots__ = ("bytes", "complete", "first_byte", "group", "kind", "outcome", "refusal", "status", "upstream")
 
     def __init__(self) -> None:
         self.status = 0
@@ -40,6 +40,7 @@ class RequestRecord:
         self.kind: str | None = None
         self.group: str | None = None
         self.upstream: str | None = None
+        self.refusal: str | None = None
 
 
 def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
@@ -47,6 +48,13 @@ def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
     if record is not None:
         record.kind, record.group, record.upstream = kind, group, upstream
+
+
+def note_refusal(scope: Scope, reason: str | None) -> None:
+    """Record why a request was not permitted, for the log; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.refusal = reason
 
 
 class AccessLog:
@@ -127,4 +135,5 @@ def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None
         client[0] if client else None,
         agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
         request_id.decode(),
+        record.refusal,
     )

@@ -9,7 +9,8 @@ class AccessLine(NamedTuple):
     `path` has no query, in which signatures and tokens may stand. `kind`, `group` and `upstream` are set after a
     lookup: the endpoint's kind, the group's path and the upstream's configured name. `client` is the address of the
     connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to the
-    first byte of the response's body, or its end.
+    first byte of the response's body, or its end. `refusal`: why it was not permitted, which may say more than the
+    response.
     """
 
     method: str
@@ -26,3 +27,4 @@ class AccessLine(NamedTuple):
     client: str | None
     user_agent: str | None
     request_id: str
+    refusal: str | None = None

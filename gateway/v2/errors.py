@@ -5,6 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
+from gateway.http.access_log import note_refusal
 from gateway.http.errors import READ_METHODS, error_response, unusable_database
 
 
@@ -27,8 +28,17 @@ class ErrorRendering:
         except (RegistryError, DatabaseUnusable) as error:
             if begun:
                 raise
-            refusal = render(error if isinstance(error, RegistryError) else unusable_database())
+            rendered = error if isinstance(error, RegistryError) else unusable_database()
+            note_refusal(scope, reason_of(rendered))
+            refusal = render(rendered)
             await refusal(scope, receive, send)
+
+
+def reason_of(error: RegistryError) -> str | None:
+    """Why a request was not permitted, for the log; None for other errors, whose responses say it all."""
+    if error.reason:
+        return error.reason
+    return error.detail if error.status in (401, 403) and isinstance(error.detail, str) else None
 
 
 def render(error: RegistryError) -> Response:

@@ -1,14 +1,17 @@
 """RepositoryOpener: opens the repository that a request names, for a principal that may use it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from cache.oci.errors import Denied, NameUnknown, Unsupported
+from cache.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized, Unsupported
 from cache.oci.names import RepositoryName
+from gateway.auth.access import Access
 from gateway.auth.client_name import client_name
 from gateway.auth.matrix import Action
-from gateway.auth.permissions import DependencyProxyTarget, Refusal, decide
-from gateway.auth.principal import Principal
-from gateway.namespaces.locate import NativeLocation, Root
+from gateway.auth.permissions import Decision, Refusal, decide
+from gateway.auth.principal import Principal, PrincipalKind
+from gateway.directory.places import Located, ProjectPlace
+from gateway.namespaces.locate import ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name
 from gateway.repositories import OpenedRepository, open_repository
 from gateway.services import Services
@@ -21,43 +24,115 @@ class RegistryOptions:
     open_proxy: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What a principal may do to a repository, which has this canonical name."""
+
+    name: str
+    actions: frozenset[Action]
+
+
 class RepositoryOpener:
-    """Opens repositories, for each request anew; only the location of a name is remembered, in the directory.
+    """Opens repositories, for each request anew; what the tree says is remembered in the directory, no decision is.
 
     The steps, each of which may refuse the request:
 
-    1. `directory.locate`: the group, the upstream and the image that the name means (NameUnknown).
-    2. `decide`: whether the principal may do this to the image (Denied), and whether anybody may (Unsupported).
-    3. The settings of the upstream allow the image (Denied).
-    4. The gate of the group allows the image's name (Denied).
-    5. The repository is opened, behind the group's pins and cooldown.
+    1. `directory.locate`: the group or project that the name leads to, and the image or repository in it.
+    2. `Access.decide`: whether the principal may do this there. Who may not know of it is answered as if nothing were
+       there: NameUnknown, or Unauthorized to an anonymous principal.
+    3. The name leads to an image or a repository (NameUnknown).
+    4. The settings of the upstream allow the image (Denied).
+    5. The gate of the group allows the image's name (Denied).
+    6. The repository is opened, behind the group's pins and cooldown.
 
     The last three are those of `open_repository`.
     """
 
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._services = services
-        self._options = options
+        self._access = Access(services.directory, options.open_proxy)
 
     async def open(
         self, name: RepositoryName, principal: Principal, action: Action, root: Root | None, address: str = ""
     ) -> OpenedRepository:
         """Open the repository that a name leads to below a root, or by itself.
 
-        `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported.
+        `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported,
+        Unauthorized, DatabaseUnusable.
         """
-        location = await self._services.directory.locate(name, root)
-        if isinstance(location, NativeLocation):
-            raise NameUnknown(
-                f"{name} is not a repository of this server; "
-                f"images of upstreams are at {proxied_name('GROUP', 'IMAGE')}"
-            )
-        target = DependencyProxyTarget(name.text, location.group, (), self._options.open_proxy)
-        decision = decide(principal, action, target, self._services.clock())
-        if decision.refusal is Refusal.UNSUPPORTED:
-            raise Unsupported(f"{location.image} comes from upstream {location.upstream}: {decision.reason}")
-        if decision.refusal is Refusal.LOGIN:
-            raise Denied(f"group {location.group.path!r} requires a login, which this server does not offer yet")
+        located = await self._services.directory.locate(name, root)
+        # Where a name leads to no image a token cannot list it, and what is wrong with the name is told instead.
+        whoever = replace(principal, limits=None) if located.problem else principal
+        decision = await self._access.decide(whoever, action, located, self._services.clock())
+        if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):
+            raise NameUnknown(located.problem)
         if not decision.allowed:
-            raise Denied(decision.reason)
+            raise _refused(decision, name, root, principal, action, located)
+        location = located.location
+        if not isinstance(location, ProxiedLocation):
+            raise _without_store(name, action, located)
         return open_repository(location, self._services, principal.name or client_name(address))
+
+    async def permitted(
+        self, name: RepositoryName, principal: Principal, actions: Iterable[Action], root: Root | None
+    ) -> Permitted | None:
+        """Find out which of the actions a principal may do to the repository that a name leads to; None for no such.
+
+        Raises DatabaseUnusable.
+        """
+        located = await self._services.directory.locate(name, root)
+        if located.location is None:
+            return None
+        target, now = await self._access.target(principal, located), self._services.clock()
+        allowed = frozenset(action for action in actions if decide(principal, action, target, now).allowed)
+        return Permitted(located.name, allowed)
+
+
+def _refused(
+    decision: Decision, name: RepositoryName, root: Root | None, principal: Principal, action: Action, located: Located
+) -> RegistryError:
+    """The error of a refusal, with its reason for the log; the client is told no more than it may know."""
+    error: RegistryError
+    match decision.refusal:
+        case Refusal.DENIED:
+            error = Denied(decision.reason)
+        case Refusal.UNSUPPORTED:
+            location = located.location
+            source = (
+                f"{location.image} comes from upstream {location.upstream}: "
+                if isinstance(location, ProxiedLocation)
+                else ""
+            )
+            error = Unsupported(f"{source}{decision.reason}")
+        case Refusal.LOGIN if not principal.is_anonymous:
+            error = Unauthorized(decision.reason)
+        case Refusal.LOGIN:
+            error = Unauthorized(f"{_nothing_to_see(name, root)}; log in to {action.value}")
+        case _:
+            error = NameUnknown(f"{_nothing_to_see(name, root)}{_hint(principal)}")
+    error.reason = decision.reason
+    return error
+
+
+def _nothing_to_see(name: RepositoryName, root: Root | None) -> str:
+    """What is said of a name that does not exist, and in the same words of one that must not be known."""
+    path = group_path_of(name) if root is None else root.group
+    if path is not None:
+        return f"there is no group {path!r}, or not for everybody"
+    images = proxied_name("GROUP", "IMAGE")
+    return f"{name} is not a repository of this server, or not for everybody; images of upstreams are at {images}"
+
+
+def _hint(principal: Principal) -> str:
+    """What may help a principal, whatever it asked for."""
+    if principal.kind is PrincipalKind.JOB_TOKEN:
+        return "; a job sees of other projects only what their lists of allowed jobs open to its own project"
+    return ""
+
+
+def _without_store(name: RepositoryName, action: Action, located: Located) -> RegistryError:
+    """The error for a repository of a project, as long as this server stores none."""
+    path = located.place.project.path if isinstance(located.place, ProjectPlace) else name.text
+    if action is Action.PULL:
+        return NameUnknown(f"project {path!r} holds no repository {name.text!r}")
+    return Unsupported(f"project {path!r} cannot be written to yet: this version of the server stores no images")

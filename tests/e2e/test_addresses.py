@@ -118,7 +118,7 @@ def test_a_namespace_reaches_what_is_configured_and_nothing_else(hub: Hub, publi
 def test_our_own_host_as_a_namespace_means_what_is_ours(hub: Hub, published: Publish, server: Gateway) -> None:
     published("tiny")
     answer = raw.get(f"{server.url}/v2/library/tiny/manifests/latest?ns={server.host}")
-    assert (answer.status, error_of(answer)["code"]) == (404, "NAME_UNKNOWN")
+    assert (answer.status, error_of(answer)["code"]) == (401, "UNAUTHORIZED")
     assert "is not a repository of this server" in error_of(answer)["detail"]
     assert hub.log.select() == []
 

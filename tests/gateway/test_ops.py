@@ -338,6 +338,7 @@ def test_a_json_line_describes_request_and_response(hub: Hub, tiny: ImageLayout,
         "complete": True,
         "client": "127.0.0.1",
         "request_id": "mine",
+        "refusal": None,
     }
     assert (blob["kind"], blob["outcome"], blob["bytes"]) == ("blob", "MISS", size_of(tiny))
     assert "hunter2" not in server.log_text()

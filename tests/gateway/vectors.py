@@ -154,13 +154,13 @@ def places() -> Iterator[Vector]:
     """Valid names of images that do not exist, or are not for this client."""
     for resource in RESOURCES:
         yield Vector(
-            "GET", f"/v2/nogroup/dependency_proxy/containers/tiny/{resource}", 404, "NAME_UNKNOWN", "'nogroup'"
+            "GET", f"/v2/nogroup/dependency_proxy/containers/tiny/{resource}", 401, "UNAUTHORIZED", "'nogroup'"
         )
         yield Vector(
-            "GET", f"/v2/hub/sub/dependency_proxy/containers/tiny/{resource}", 404, "NAME_UNKNOWN", "'hub/sub'"
+            "GET", f"/v2/hub/sub/dependency_proxy/containers/tiny/{resource}", 401, "UNAUTHORIZED", "'hub/sub'"
         )
-        yield Vector("GET", f"/v2/off/dependency_proxy/containers/tiny/{resource}", 404, "NAME_UNKNOWN", "enable it")
-        yield Vector("GET", f"/v2/closed/dependency_proxy/containers/tiny/{resource}", 403, "DENIED", "login")
+        yield Vector("GET", f"/v2/off/dependency_proxy/containers/tiny/{resource}", 401, "UNAUTHORIZED", "'off'")
+        yield Vector("GET", f"/v2/closed/dependency_proxy/containers/tiny/{resource}", 401, "UNAUTHORIZED", "log in")
         yield Vector("GET", f"{PROXIED}/quay.io/org/app/{resource}", 404, "NAME_UNKNOWN", "configured are docker.io")
         yield Vector("GET", f"{PROXIED}/localhost/app/{resource}", 404, "NAME_UNKNOWN", "'localhost'")
         yield Vector("GET", f"{PROXIED}/127.0.0.1/app/{resource}", 404, "NAME_UNKNOWN", "'127.0.0.1'")
@@ -170,17 +170,17 @@ def places() -> Iterator[Vector]:
         yield Vector("GET", f"{PROXIED}/index.docker.io/{DENIED}/{resource}", 403, "DENIED", DENIED)
         yield Vector("HEAD", f"{PROXIED}/{DENIED}/{resource}", 403, "DENIED")
         for native in ("library/tiny", "a", "hub/dependency_proxy", "dependency_proxy/containers/a", PROXIED[4:]):
-            yield Vector("GET", f"/v2/{native}/{resource}", 404, "NAME_UNKNOWN", "GROUP/dependency_proxy/containers")
+            yield Vector("GET", f"/v2/{native}/{resource}", 401, "UNAUTHORIZED", "GROUP/dependency_proxy/containers")
 
 
 def writes() -> Iterator[Vector]:
     for method, resource in WRITES:
         yield Vector(method, f"{PROXIED}/{IMAGE}/{resource}", 405, "UNSUPPORTED", "only be pulled")
         yield Vector(method, f"{PROXIED}/{DENIED}/{resource}", 405, "UNSUPPORTED", "only be pulled")
-        yield Vector(method, f"/v2/library/tiny/{resource}", 404, "NAME_UNKNOWN", "not a repository of this server")
+        yield Vector(method, f"/v2/library/tiny/{resource}", 401, "UNAUTHORIZED", "not a repository of this server")
     for place, status, code in (
-        ("closed/dependency_proxy/containers/tiny", 403, "DENIED"),
-        ("off/dependency_proxy/containers/tiny", 404, "NAME_UNKNOWN"),
+        ("closed/dependency_proxy/containers/tiny", 401, "UNAUTHORIZED"),
+        ("off/dependency_proxy/containers/tiny", 401, "UNAUTHORIZED"),
         ("hub/dependency_proxy/containers/quay.io/a/b", 404, "NAME_UNKNOWN"),
     ):
         yield Vector("PUT", f"/v2/{place}/manifests/latest", status, code)

@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.db import groups
 from gateway.db.changes import Concern, announce
 from gateway.db.engine import Database, migrate
 from gateway.directory.directory import Directory
+from gateway.directory.places import Located
 from gateway.namespaces.group import Group
-from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root
+from gateway.namespaces.locate import ProxiedLocation, Root
 from gateway.namespaces.node import Visibility
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -60,7 +60,7 @@ def statements(database: Database) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-def at_once(lookup: Coroutine[Any, Any, Any]) -> object:
+def at_once(lookup: Coroutine[Any, Any, Any]) -> Any:
     """The result of a lookup that does not switch tasks."""
     with pytest.raises(StopIteration) as ended:
         lookup.send(None)
@@ -69,9 +69,9 @@ def at_once(lookup: Coroutine[Any, Any, Any]) -> object:
 
 async def test_a_group_is_read_once_and_then_found_in_memory(directory: Directory, statements: list[str]) -> None:
     assert await directory.find_group("hub") == HUB
-    assert await directory.locate(NAME) == ProxiedLocation(HUB, "docker.io", X)
+    assert (await directory.locate(NAME)).location == ProxiedLocation(HUB, "docker.io", X)
     assert at_once(directory.find_group("hub")) == HUB
-    assert at_once(directory.locate(NAME)) == ProxiedLocation(HUB, "docker.io", X)
+    assert at_once(directory.locate(NAME)).location == ProxiedLocation(HUB, "docker.io", X)
     assert len(statements) == 1
 
 
@@ -81,21 +81,19 @@ async def test_an_absence_is_remembered_until_that_group_is_created(
     name = RepositoryName.parse("other/dependency_proxy/containers/x")
     for _ in range(3):
         assert await directory.find_group("other") is None
-        with pytest.raises(NameUnknown, match="there is no group 'other'"):
-            await directory.locate(name)
+        assert await directory.locate(name) == Located(name.text, None)
     assert len(statements) == 1
     async with database.write() as connection:
         await groups.create(connection, "other", NOW)
-    assert isinstance(await directory.locate(name), ProxiedLocation)
+    assert isinstance((await directory.locate(name)).location, ProxiedLocation)
 
 
 async def test_a_root_and_a_native_name_are_located_too(directory: Directory, statements: list[str]) -> None:
     quay = Root("hub", "quay.io")
-    assert await directory.locate(X, quay) == ProxiedLocation(HUB, "quay.io", X)
-    assert await directory.locate(X) == NativeLocation(X)
-    assert at_once(directory.locate(X, quay)) == ProxiedLocation(HUB, "quay.io", X)
-    with pytest.raises(NameUnknown, match="there is no group 'none'"):
-        await directory.locate(X, Root("none", "quay.io"))
+    assert (await directory.locate(X, quay)).location == ProxiedLocation(HUB, "quay.io", X)
+    assert await directory.locate(X) == Located(X.text, None)
+    assert at_once(directory.locate(X, quay)).location == ProxiedLocation(HUB, "quay.io", X)
+    assert await directory.locate(X, Root("none", "quay.io")) == Located(X.text, None)
     assert len(statements) == 2
 
 
@@ -123,13 +121,12 @@ async def test_a_change_of_this_process_is_seen_by_the_next_lookup(database: Dat
     await directory.locate(NAME)
     async with database.write() as connection:
         await groups.update(connection, replace(HUB, default_upstream="quay.io"))
-    assert await directory.locate(NAME) == ProxiedLocation(
+    assert (await directory.locate(NAME)).location == ProxiedLocation(
         replace(HUB, default_upstream="quay.io"), "quay.io", RepositoryName.parse("x")
     )
     async with database.write() as connection:
         await groups.delete(connection, "hub")
-    with pytest.raises(NameUnknown, match="there is no group 'hub'"):
-        await directory.locate(NAME)
+    assert (await directory.locate(NAME)).place is None
 
 
 async def test_a_commit_that_names_no_group_in_memory_reads_none_again(
@@ -140,7 +137,7 @@ async def test_a_commit_that_names_no_group_in_memory_reads_none_again(
     for _ in range(3):
         async with database.write() as connection:
             await connection.execute(text("UPDATE installation SET prepared_at = prepared_at"))
-        assert at_once(directory.locate(NAME)) == ProxiedLocation(HUB, "docker.io", X)
+        assert at_once(directory.locate(NAME)).location == ProxiedLocation(HUB, "docker.io", X)
     assert len(statements) == 1
 
 
@@ -193,9 +190,9 @@ async def test_a_group_that_changes_while_it_is_read_is_not_kept(database: Datab
             await groups.update(connection, changed)
         assert await directory.find_group("other") is None  # which learns of the change
         held.released.set()
-        assert await locating == ProxiedLocation(HUB, "docker.io", X)
+        assert (await locating).location == ProxiedLocation(HUB, "docker.io", X)
         assert await directory.find_group("hub") == changed
-        assert await directory.locate(NAME) == ProxiedLocation(changed, "quay.io", RepositoryName.parse("x"))
+        assert (await directory.locate(NAME)).location == ProxiedLocation(changed, "quay.io", RepositoryName.parse("x"))
 
 
 async def test_a_lookup_costs_microseconds_when_nothing_has_changed(database: Database) -> None:

@@ -440,4 +440,4 @@ def test_a_group_without_anonymous_pull_fails_every_client(
     assert server.cli("group", "update", "hub", "--no-anonymous-pull").returncode == 0
     checks = examined(server, "tiny")
     assert verdicts(checks, "server", *PULLS) == [True, False, False, False, False]
-    assert all("DENIED" in checks[name].detail and "--anonymous-pull" in checks[name].remedy for name in PULLS)
+    assert all("UNAUTHORIZED" in checks[name].detail and "--anonymous-pull" in checks[name].remedy for name in PULLS)

@@ -1,0 +1,67 @@
+"""Access: the facts about one principal at one place, looked up for a decision."""
+
+from datetime import datetime
+
+from gateway.auth.matrix import Action
+from gateway.auth.permissions import (
+    AbsentTarget,
+    Decision,
+    DependencyProxyTarget,
+    ProjectTarget,
+    Standing,
+    Target,
+    decide,
+)
+from gateway.auth.principal import Principal
+from gateway.directory.directory import Directory
+from gateway.directory.places import GroupPlace, Located
+from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken
+from gateway.namespaces.node import NodeKey, NodeKind, Way
+
+
+class Access:
+    """Decides about located names. Every fact comes from the directory, mostly from memory; no decision is kept."""
+
+    def __init__(self, directory: Directory, open_proxy: bool) -> None:
+        """`open_proxy`: whether this server may serve anonymous pulls of upstreams' images."""
+        self._directory = directory
+        self._open_proxy = open_proxy
+
+    async def decide(self, principal: Principal, action: Action, located: Located, now: datetime) -> Decision:
+        """Decide whether a principal may do something to what a name leads to. Raises DatabaseUnusable."""
+        return decide(principal, action, await self.target(principal, located), now)
+
+    async def target(self, principal: Principal, located: Located) -> Target:
+        """All that decisions about a principal and a name depend on.
+
+        Raises DatabaseUnusable, also where memories may have missed a change and the principal has a credential: what
+        strangers may do goes on meanwhile.
+        """
+        if not principal.is_anonymous:
+            await self._directory.require_current()
+        place = located.place
+        if place is None:
+            return AbsentTarget(located.name)
+        standing = await self._standing(principal, place.way)
+        if isinstance(place, GroupPlace):
+            return DependencyProxyTarget(located.name, place.group, place.way, self._open_proxy, standing)
+        return ProjectTarget(located.name, place.project, place.way, standing, place.job_allowances)
+
+    async def _standing(self, principal: Principal, way: Way) -> Standing:
+        node = _node_of(principal)
+        origin = () if node is None else await self._directory.way_to(node)
+        if principal.user is None:
+            return Standing(origin=origin)
+        nodes = dict.fromkeys((*way, *origin))
+        return Standing(await self._directory.memberships(principal.user.id, nodes), origin)
+
+
+def _node_of(principal: Principal) -> NodeKey | None:
+    """The node to which a principal's token belongs; None where it belongs to a person or to nobody."""
+    match principal.credential:
+        case DeployToken(node=node) | JobDeployToken(token=DeployToken(node=node)):
+            return node
+        case Job() as job:
+            return NodeKey(NodeKind.PROJECT, job.project_id)
+        case _:
+            return None

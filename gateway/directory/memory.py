@@ -1,0 +1,59 @@
+"""Memory of lookups: what was found, and in a place of its own what was not, by which strangers drive out nothing."""
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from cachetools import LRUCache
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+KEPT_ABSENT = 1_000
+"""Absences that each memory keeps. Names and secrets that a client invents are all absent, so however many there are,
+they take the room of other absences alone."""
+
+
+class Memory(Generic[K, V]):
+    """Values by key, the least used dropped first. None is the absence of a value, which is remembered too.
+
+    `version` counts the drops: a value that was read before the last one must not be kept.
+    """
+
+    def __init__(self, kept: int, weigh: Callable[[V], int] | None = None, kept_absent: int = KEPT_ABSENT) -> None:
+        """`kept`: how many values are kept, or how much they may weigh together."""
+        self._kept = kept
+        self._weigh = weigh
+        self._present: LRUCache[K, V] = LRUCache(kept, weigh)
+        self._absent: LRUCache[K, None] = LRUCache(kept_absent)
+        self.version = 0
+
+    def find(self, key: K) -> V | None:
+        """Find a value; None also where nothing is known: see `knows_absence`."""
+        return self._present.get(key)
+
+    def knows_absence(self, key: K) -> bool:
+        """Whether it is known that there is no value; a use of that knowledge."""
+        return self._absent.get(key, self) is None
+
+    def keep(self, key: K, value: V | None, version: int) -> None:
+        """Keep what was read while the memory had that version, unless something was dropped since."""
+        if version != self.version:
+            return
+        if value is None:
+            self._absent[key] = None
+        elif self._weigh is None or self._weigh(value) <= self._kept:
+            self._present[key] = value
+
+    def drop(self, key: K) -> None:
+        """Forget a value, and every absence."""
+        self.forget_absences()
+        self._present.pop(key, None)
+
+    def drop_all(self) -> None:
+        self.forget_absences()
+        self._present.clear()
+
+    def forget_absences(self) -> None:
+        """Forget what was not found, since something was made whose keys are not told."""
+        self.version += 1
+        self._absent.clear()

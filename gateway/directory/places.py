@@ -1,0 +1,43 @@
+"""Places: groups and projects with the nodes on the way to them, and where the name of a repository leads."""
+
+from dataclasses import dataclass
+
+from gateway.namespaces.group import Group
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation
+from gateway.namespaces.node import NodeKey, Way
+from gateway.namespaces.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlace:
+    """A group and the way to it."""
+
+    group: Group
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPlace:
+    """A project and the way to it. `job_allowances`: projects and groups whose jobs may pull from it."""
+
+    project: Project
+    way: Way
+    job_allowances: frozenset[NodeKey]
+
+
+Place = GroupPlace | ProjectPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a name leads, for whoever may know it.
+
+    `name`: the canonical one, or the given one where it leads nowhere. `place`: the group or project whose members
+    decide; None where there is none. `location`: None where there is no place, and where a group's dependency proxy is
+    off or the upstream not configured, as `problem` says.
+    """
+
+    name: str
+    place: Place | None
+    location: ProxiedLocation | NativeLocation | None = None
+    problem: str = ""
