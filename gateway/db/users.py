@@ -100,7 +100,7 @@ async def update(connection: AsyncConnection, user: User) -> None:
     Raises UserUnknown, EmailInvalid, EmailTaken, LastAdministrator.
     """
     stored = await get(connection, user.name)
-    check_change(stored, user, await _has_admin_beside(connection, stored.id))
+    check_change(stored, user, await _is_dispensable(connection, stored))
     user = replace(user, id=stored.id, email=None if user.email is None else parse_email(user.email))
     await _check_email(connection, user)
     await connection.execute(update_of(_users).where(_users.c.id == stored.id).values(_columns(user)))
@@ -114,7 +114,7 @@ async def delete(connection: AsyncConnection, name: str) -> User:
     """
     user = await get(connection, name)
     inside = await paths.find_inside(connection, name, NAMED_AT_MOST + 1)
-    check_departure(user, [place.path for place in inside], await _has_admin_beside(connection, user.id))
+    check_departure(user, [place.path for place in inside], await _is_dispensable(connection, user))
     await cascades.announce_all(connection, user.key)
     await connection.execute(delete_from(_users).where(_users.c.id == user.id))
     await paths.release(connection, user.key)
@@ -126,6 +126,11 @@ async def delete(connection: AsyncConnection, name: str) -> User:
 async def _find(connection: AsyncConnection, which: Any) -> User | None:
     row = (await connection.execute(select(_users).where(which))).first()
     return _user(row) if row else None
+
+
+async def _is_dispensable(connection: AsyncConnection, user: User) -> bool:
+    """Whether there is an active administrator without this user; not looked up for a user who is none."""
+    return not user.is_active_admin or await _has_admin_beside(connection, user.id)
 
 
 async def _has_admin_beside(connection: AsyncConnection, id: int) -> bool:

@@ -85,8 +85,9 @@ def check_password(password: str) -> None:
 
 
 def check_change(old: User, new: User, other_admins: bool) -> None:
-    """Check that a stored user may become another. `other_admins`: whether there are more active administrators.
+    """Check that a stored user may become another.
 
+    `other_admins`: whether there are more active administrators, which matters for an active one alone.
     Raises EmailInvalid, LastAdministrator.
     """
     if new.email is not None and new.email != old.email:

@@ -155,7 +155,8 @@ async def test_projects_are_listed_below_a_path_and_in_pages(database: Database)
         assert await listed("a") == ["a/b-c", "a/b/0", "a/b/p"]
         assert await listed("a/b") == ["a/b/0", "a/b/p"]
         assert await listed("a", after="a/b-c", limit=1) == ["a/b/0"]
-        assert await listed("x") == []
+        assert await listed("a/b", after="a") == await listed("a/b", after="a/b/") == ["a/b/0", "a/b/p"]
+        assert await listed("a", after="open") == await listed("x") == []
 
 
 # Job allowances
