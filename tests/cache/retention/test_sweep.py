@@ -51,6 +51,14 @@ def tidy(keeper: Keeper, *digests: Digest) -> None:
             keeper.evictor.tidy(prefix)
 
 
+@pytest.fixture
+def few_folders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders that a search for room walks, which are 512 otherwise."""
+    few = prefixes()[:4]
+    monkeypatch.setattr(sweep, "prefixes", lambda: few)
+    return few
+
+
 async def test_below_the_cap_nothing_is_evicted(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number) for number in range(10)]
     assert keeper.evictor.sweep() == 0
@@ -222,6 +230,7 @@ async def test_room_is_made_for_what_is_wanted(keeper: Keeper) -> None:
     assert await keeper.held(*digests) == [False] * 3 + [True] * 5
 
 
+@pytest.mark.usefixtures("few_folders")
 async def test_no_room_is_made_of_nothing(keeper: Keeper) -> None:
     assert keeper.evictor.make_room(1) == 0
 
@@ -274,7 +283,10 @@ async def test_many_requests_for_room_at_once_search_once_where_there_is_none(
     assert searches == 2
 
 
-async def test_room_is_not_made_of_manifests_which_take_none_on_the_disk(keeper: Keeper) -> None:
+async def test_room_is_not_made_of_manifests_which_take_none_on_the_disk(
+    keeper: Keeper, few_folders: list[str]
+) -> None:
+    few_folders += [prefix for prefix in prefixes() if str(manifest_of("one").descriptor.digest).startswith(prefix)]
     await keeper.put_image(manifest_of("one"), "latest", age=5000)
     assert keeper.evictor.make_room(1) == 0
     assert keeper.maintenance.manifest_bytes(manifest_of("one").descriptor.digest) is not None
