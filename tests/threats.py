@@ -2393,6 +2393,89 @@ THREATS = [
         Disarm("gateway/auth/tokens.py", "if now >= expires_at:", "if False:"),
     ),
     Threat(
+        "Bearer token of a revoked credential",
+        "A credential is revoked, expires, or its user is blocked, and Bearer tokens made from it go on until they expire.",
+        "A Bearer token names its credential, which is looked up with each request and must still be valid.",
+        (
+            "tests/gateway/auth/test_authenticator.py::test_a_token_that_has_ended_says_so_and_takes_its_bearers_and_refresh_tokens_along",
+            "tests/gateway/v2/test_token.py::test_a_revoked_token_ends_its_bearer_and_refresh_token_at_once",
+        ),
+        Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
+    ),
+    Threat(
+        "tokens of a blocked user",
+        "A blocked user goes on with a personal token, a job's token, or what was made from either.",
+        "The user behind a credential is looked up with each request.",
+        ("tests/gateway/auth/test_authenticator.py::test_a_block_ends_everything_of_a_user_at_once",),
+        Disarm("gateway/auth/authenticator.py", "            _check_not_blocked(user)\n", ""),
+    ),
+    Threat(
+        "refresh token after a new password",
+        "A password leaked and was changed, but what was stored by a login with it still opens the account.",
+        "Tokens that were made from a password hold the time of its last change, and end with the next one.",
+        ("tests/gateway/auth/test_authenticator.py::test_a_changed_password_ends_what_was_made_with_the_old_one",),
+        Disarm(
+            "gateway/auth/authenticator.py", "if user.password_changed_at != backing.password_changed_at:", "if False:"
+        ),
+    ),
+    Threat(
+        "oracle of secrets",
+        "The text for a wrong password differs from that for an unknown user, or tells that a user is blocked.",
+        "One text; a reason is given to whoever presents the right secret alone.",
+        (
+            "tests/gateway/auth/test_authenticator.py::test_unknown_and_wrong_secrets_get_one_text",
+            "tests/gateway/auth/test_authenticator.py::test_a_wrong_password_of_a_blocked_user_tells_nothing",
+        ),
+        Disarm(
+            "gateway/auth/authenticator.py",
+            "        if not await self._logins.log_in(user, name, password, address) or user is None:\n",
+            "        if user is None:\n            raise Unauthorized(LOGIN_AGAIN)\n"
+            "        if not await self._logins.log_in(user, name, password, address):\n",
+        ),
+    ),
+    Threat(
+        "deploy token under another name",
+        "A deploy token's secret is tried with any user name, so that one that leaked alone is enough.",
+        "The user name beside a deploy token must be its own.",
+        ("tests/gateway/auth/test_authenticator.py::test_the_user_name_beside_a_deploy_token_must_match",),
+        Disarm(
+            "gateway/auth/authenticator.py",
+            "if isinstance(token, DeployToken) and username != token.username:",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "account locked out",
+        "Somebody fails logins of an account on purpose, so that its user cannot pull any more.",
+        "Tokens and passwords that were verified within the last minute are not delayed.",
+        (
+            "tests/gateway/auth/test_password_logins.py::test_a_remembered_success_is_never_delayed",
+            "tests/gateway/auth/test_authenticator.py::test_failures_delay_passwords_and_never_tokens",
+        ),
+        Disarm("gateway/auth/password_logins.py", "if self._passwords.remembers(user, password):", "if False:"),
+    ),
+    Threat(
+        "forged client address",
+        "A client writes X-Forwarded-For itself, to escape the delays of logins or to put them on somebody else.",
+        "The header is read from the end, and believed as far as proxies of `trusted_proxies` wrote it.",
+        ("tests/gateway/http/test_client_address.py::test_the_client_is_the_last_that_no_trusted_proxy_has",),
+        Disarm("gateway/http/client_address.py", "_parse(hops.pop()) if hops", "_parse(hops.pop(0)) if hops"),
+    ),
+    Threat(
+        "large form",
+        "A request for a token has an endless body, which is kept in memory.",
+        "A form has at most 32 KiB and 500 fields.",
+        ("tests/gateway/v2/test_token.py::test_a_malformed_form_is_refused",),
+        Disarm("gateway/v2/token.py", "if len(body) > FORM_LIMIT:", "if False:"),
+    ),
+    Threat(
+        "more tokens from a token",
+        "A Bearer token of one repository is exchanged for one of another.",
+        "The token endpoint takes secrets and refresh tokens alone.",
+        ("tests/gateway/v2/test_token.py::test_a_bearer_gives_no_other_tokens",),
+        Disarm("gateway/v2/token.py", "if principal.limits is not None:", "if False:"),
+    ),
+    Threat(
         "another sealed text as refresh token",
         "A text that the server sealed for another purpose is presented as a refresh token.",
         "Each purpose seals with a context of its own, which must be the same to open the text.",

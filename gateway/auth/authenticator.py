@@ -1,18 +1,254 @@
-"""Authenticator: from the credential of a request to its principal."""
+"""Authenticator: from the credential of a request to its principal.
 
-from collections.abc import Mapping
-from typing import Any
+Secrets that are unknown or wrong get one response in equal time. Whoever presents the right secret of a credential that
+has ended, or whose user is blocked, is told so with the way out. What stands behind a Bearer or refresh token is looked
+up again for each request, so it ends with its credential.
+"""
 
-from gateway.auth.principal import ANONYMOUS, Principal
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Protocol
+
+from cachetools import LRUCache
+
+from cache.oci.errors import StoreUnavailable, Unauthorized
+from gateway.auth.password_logins import PasswordLogins
+from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
+from gateway.auth.tokens import Backing, Bearer, TokenRefused, TokenService
+from gateway.keys.signing import SigningKeysUnusable
+from gateway.namespaces.credential_rules import find_ending
+from gateway.namespaces.credentials import (
+    PREFIXES,
+    Credential,
+    CredentialKind,
+    CredentialRef,
+    DeployToken,
+    Job,
+    JobDeployToken,
+    PersonalToken,
+    hash_secret,
+)
+from gateway.namespaces.user import User
+
+KEPT_BEARERS = 10_000
+CLIENT_ADDRESS = "gateway.client_address"
+"""Key of a scope under which the address of the client stands where it is known."""
+
+WRONG = "access denied: the user name, the password or the token is wrong"
+"""The one text for every secret that is unknown or wrong."""
+
+LOGIN_AGAIN = "the token of this request is not valid, or not any more: log in again"
+MALFORMED = "the Authorization of this request is malformed: use Basic with a user name and a secret, or Bearer"
+
+_SECRETS = tuple(PREFIXES.values())
+
+
+class Identities(Protocol):
+    """Lookups of users and credentials, which are current with each call. All raise DatabaseUnusable."""
+
+    async def find_user(self, name: str) -> User | None:
+        """Find a user by name."""
+
+    async def find_user_by_email(self, email: str) -> User | None:
+        """Find a user by e-mail address, in lower case."""
+
+    async def user(self, user_id: int) -> User | None:
+        """Find a user by id."""
+
+    async def credential_of_hash(self, secret_hash: str) -> tuple[CredentialRef, Credential] | None:
+        """Find a credential by the hash of its secret, also one that has ended."""
+
+    async def credential(self, ref: CredentialRef) -> Credential | None:
+        """Find a credential by its identity, also one that has ended."""
 
 
 class Authenticator:
     """Builds the principal of each request, once, before anything is decided."""
 
-    async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
-        """The principal of an ASGI scope.
+    def __init__(
+        self,
+        identities: Identities,
+        tokens: TokenService,
+        logins: PasswordLogins,
+        clock: Callable[[], datetime],
+        note_use: Callable[[CredentialRef, datetime], None] = lambda ref, at: None,
+    ) -> None:
+        """`note_use` is told when a stored credential is used."""
+        self._identities = identities
+        self._tokens = tokens
+        self._logins = logins
+        self._clock = clock
+        self._note_use = note_use
+        self._bearers: LRUCache[bytes, Bearer] = LRUCache(KEPT_BEARERS)
 
-        This server has no credentials yet, so every request is anonymous, and credentials that were meant for another
-        registry are ignored.
+    async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
+        """The principal of an ASGI scope. Raises Unauthorized for a credential that is not accepted, TooManyRequests,
+        StoreUnavailable, DatabaseUnusable."""
+        found = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not found:
+            return ANONYMOUS
+        scheme, _, text = found[0].partition(b" ")
+        if len(found) > 1:
+            raise Unauthorized(MALFORMED)
+        match scheme.lower():
+            case b"bearer":
+                return await self._bearer_principal(text.strip())
+            case b"basic":
+                username, secret = _parse_basic(text.strip())
+                return await self.log_in(username, secret, scope.get(CLIENT_ADDRESS))
+        raise Unauthorized(MALFORMED)
+
+    async def log_in(self, username: str, secret: str, address: str | None) -> Principal:
+        """The principal of a user name and a secret: that of a token, or a user's password.
+
+        `address`: of the client, None where it is not known. Raises as `authenticate` does.
         """
-        return ANONYMOUS
+        if not secret.startswith(_SECRETS):
+            return await self._password_principal(username, secret, address)
+        found = await self._identities.credential_of_hash(hash_secret(secret))
+        if found is None:
+            raise Unauthorized(WRONG)
+        ref, credential = found
+        principal = await self._credential_principal(ref, credential)
+        token = principal.credential
+        if isinstance(token, DeployToken) and username != token.username:
+            raise Unauthorized("this deploy token belongs to another user name: use the one that it was made with")
+        return principal
+
+    async def refreshed(self, refresh_token: str) -> Principal:
+        """The principal of a refresh token. Raises as `authenticate` does."""
+        try:
+            backing = self._tokens.open_refresh(refresh_token)
+        except TokenRefused as error:
+            raise Unauthorized(LOGIN_AGAIN) from error
+        return await self._backed_principal(backing)
+
+    async def _bearer_principal(self, text: bytes) -> Principal:
+        key, now = sha256(text).digest(), self._clock()
+        bearer: Bearer | None = self._bearers.get(key)
+        if bearer is None or now >= bearer.access.expires_at:
+            try:
+                bearer = self._tokens.verify(text.decode("latin-1"), now)
+            except TokenRefused as error:
+                raise Unauthorized(LOGIN_AGAIN) from error
+            except SigningKeysUnusable as error:
+                raise StoreUnavailable(
+                    "the signing keys of this server cannot be used; its log has the cause"
+                ) from error
+            self._bearers[key] = bearer
+        if bearer.backing is None:
+            return replace(ANONYMOUS, limits=bearer.access)
+        return replace(await self._backed_principal(bearer.backing), limits=bearer.access)
+
+    async def _backed_principal(self, backing: Backing) -> Principal:
+        """The principal of the credential that a token stands for, as it is now."""
+        ref = backing.ref
+        if ref.kind is CredentialKind.PASSWORD:
+            user = await self._identities.user(ref.id)
+            if user is None:
+                raise Unauthorized(LOGIN_AGAIN)
+            if user.password_changed_at != backing.password_changed_at:
+                raise Unauthorized(f"the password of user {user.name!r} has changed: log in again")
+            return _of_password(user)
+        credential = await self._identities.credential(ref)
+        if credential is None:
+            raise Unauthorized(LOGIN_AGAIN)
+        return await self._credential_principal(ref, credential)
+
+    async def _password_principal(self, username: str, password: str, address: str | None) -> Principal:
+        name = username.lower()
+        user = await self._identities.find_user(name)
+        if user is None and "@" in name:
+            user = await self._identities.find_user_by_email(name)
+        if not await self._logins.log_in(user, name, password, address) or user is None:
+            raise Unauthorized(WRONG)
+        return _of_password(user)
+
+    async def _credential_principal(self, ref: CredentialRef, credential: Credential) -> Principal:
+        """The principal of a stored credential. Raises Unauthorized with the reason if it has ended."""
+        now = self._clock()
+        ending = find_ending(credential, now)
+        if ending is not None:
+            raise Unauthorized(f"{_describe(credential)} {ending}: {_way_out(credential)}")
+        user = None
+        if (user_id := _user_id(credential)) is not None:
+            user = await self._identities.user(user_id)
+            if user is None:
+                raise Unauthorized(WRONG)
+            _check_not_blocked(user)
+        self._note_use(ref, now)
+        match credential:
+            case PersonalToken():
+                kind, name = PrincipalKind.PERSONAL_TOKEN, user.name if user else ""
+            case Job():
+                kind, name = PrincipalKind.JOB_TOKEN, user.name if user else ""
+            case JobDeployToken():
+                return Principal(PrincipalKind.DEPLOY_TOKEN, credential.token.username, None, credential.token, ref)
+            case DeployToken():
+                kind, name = PrincipalKind.DEPLOY_TOKEN, credential.username
+        return Principal(kind, name, user, credential, ref)
+
+
+def backing_of(principal: Principal) -> Backing | None:
+    """What a token for a principal stands for; None for nobody."""
+    if principal.ref is None:
+        return None
+    is_password = principal.ref.kind is CredentialKind.PASSWORD
+    return Backing(principal.ref, principal.user.password_changed_at if principal.user and is_password else None)
+
+
+def _parse_basic(text: bytes) -> tuple[str, str]:
+    """The user name and the secret of Basic credentials (RFC 7617). Raises Unauthorized."""
+    try:
+        username, colon, secret = b64decode(text, validate=True).decode().partition(":")
+    except ValueError as error:
+        raise Unauthorized(MALFORMED) from error
+    if not colon:
+        raise Unauthorized(MALFORMED)
+    return username, secret
+
+
+def _of_password(user: User) -> Principal:
+    _check_not_blocked(user)
+    return Principal(PrincipalKind.USER, user.name, user, None, CredentialRef(CredentialKind.PASSWORD, user.id))
+
+
+def _check_not_blocked(user: User) -> None:
+    if user.blocked:
+        raise Unauthorized(f"user {user.name!r} is blocked: ask an administrator of this server")
+
+
+def _user_id(credential: Credential) -> int | None:
+    """The user without whom a credential is worth nothing; None for a deploy token, which belongs to nobody."""
+    match credential:
+        case PersonalToken() | Job():
+            return credential.user_id
+        case JobDeployToken():
+            return credential.job.user_id
+        case DeployToken():
+            return None
+
+
+def _describe(credential: Credential) -> str:
+    match credential:
+        case PersonalToken():
+            return f"the personal access token {credential.name!r}"
+        case DeployToken():
+            return f"the deploy token {credential.username!r}"
+        case Job():
+            return f"the token of job {credential.id}"
+        case JobDeployToken():
+            return f"the deploy token {credential.token.username!r} of job {credential.job.id}"
+
+
+def _way_out(credential: Credential) -> str:
+    match credential:
+        case PersonalToken():
+            return "make a new one"
+        case DeployToken():
+            return f"ask a maintainer of its {credential.node.kind} for a new one"
+        case Job() | JobDeployToken():
+            return "start a new job"

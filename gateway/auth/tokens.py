@@ -8,19 +8,22 @@ A refresh token is sealed, so it holds no state here: it stands for a credential
 """
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from secrets import token_urlsafe
 from typing import Any
 
 import jwt
+from cachetools import LRUCache
 from jwt.types import Options
 
 from gateway.auth.principal import AccessList
 from gateway.auth.scopes import access_document, granted_actions
 from gateway.keys.sealing import SealBroken, Sealer
-from gateway.keys.signing import ALGORITHM, TOKEN_LIFETIME, SigningKeys
+from gateway.keys.signing import ALGORITHM, TOKEN_LIFETIME, SigningKey, SigningKeys
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
 
 ISSUER = SERVICE = "registry-gateway"
@@ -33,6 +36,7 @@ CLOCK_SKEW = timedelta(seconds=5)
 """Time by which the clock of the process that issued a token may be ahead."""
 
 TOKEN_LIMIT = 8 * 1024
+KEPT_ISSUED = 256
 _REFRESH_CONTEXT = "refresh token"
 
 
@@ -65,22 +69,29 @@ class IssuedToken:
     lifetime: timedelta = TOKEN_LIFETIME
 
 
+_Same = tuple[Backing | None, str, frozenset[tuple[str, frozenset[str]]], int, str]
+
+
 class TokenService:
     """Issues and verifies the tokens of this server."""
 
     def __init__(self, keys: SigningKeys, sealer: Sealer) -> None:
         self._keys = keys
         self._sealer = sealer
+        self._issued: LRUCache[_Same, IssuedToken] = LRUCache(KEPT_ISSUED)
 
     def issue(
         self, backing: Backing | None, subject: str, granted: Mapping[str, frozenset[str]], now: datetime
     ) -> IssuedToken:
         """Issue a Bearer token with these actions by canonical name. `subject`: a name for logs.
 
-        Raises SigningKeysUnusable.
+        Requests of one second for the same get the same token: a fleet that begins to pull at once sends many, and a
+        signature takes as long as the rest of a request. Raises SigningKeysUnusable.
         """
-        key = self._keys.current(now)
-        issued = int(now.timestamp())
+        key, issued = self._keys.current(now), int(now.timestamp())
+        same = (backing, subject, frozenset(granted.items()), issued, key.id)
+        if (known := self._issued.get(same)) is not None:
+            return known
         claims: dict[str, object] = {
             "iss": ISSUER,
             "aud": SERVICE,
@@ -93,8 +104,8 @@ class TokenService:
         }
         if backing is not None:
             claims["backing"] = _backing_document(backing)
-        text = jwt.encode(claims, key.private, ALGORITHM, {"kid": key.id})
-        return IssuedToken(text, datetime.fromtimestamp(issued, UTC))
+        token = self._issued[same] = IssuedToken(_sign(claims, key), datetime.fromtimestamp(issued, UTC))
+        return token
 
     def verify(self, text: str, now: datetime) -> Bearer:
         """Verify a Bearer token. Raises TokenRefused, SigningKeysUnusable."""
@@ -112,6 +123,10 @@ class TokenService:
             return Bearer(backing, AccessList(granted_actions(claims["access"]), expires_at))
         except (KeyError, ValueError, TypeError, OverflowError, OSError) as error:
             raise TokenRefused("a token whose claims are not those of this server") from error
+
+    def published(self, now: datetime) -> list[dict[str, str]]:
+        """The public keys that verify tokens now, as JSON Web Keys. Raises SigningKeysUnusable."""
+        return [key.document() for key in self._keys.published(now)]
 
     def issue_refresh(self, backing: Backing) -> str:
         """A refresh token, which is valid as long as the credential that it stands for. Raises SealBroken."""
@@ -143,6 +158,22 @@ class TokenService:
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenRefused("a token with a wrong signature") from error
         return claims
+
+
+def _sign(claims: Mapping[str, object], key: SigningKey) -> str:
+    """A signed token in its compact form (RFC 7515, section 7.1); twice as fast as by the library that verifies."""
+    signed = f"{_header(key.id)}.{_encode(claims)}"
+    signature = urlsafe_b64encode(key.private.sign(signed.encode())).rstrip(b"=").decode()
+    return f"{signed}.{signature}"
+
+
+@lru_cache(16)
+def _header(key_id: str) -> str:
+    return _encode({"alg": ALGORITHM, "kid": key_id, "typ": "JWT"})
+
+
+def _encode(document: Mapping[str, object]) -> str:
+    return urlsafe_b64encode(json.dumps(document, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
 _SIGNATURE_ALONE: Options = {

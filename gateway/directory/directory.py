@@ -52,6 +52,7 @@ class Directory:
         )
         self._credentials: Memory[CredentialRef, Credential] = Memory(KEPT_CREDENTIALS)
         self._refs: Memory[str, CredentialRef] = Memory(KEPT_CREDENTIALS)
+        self._has_logins: bool | None = None
         for concern, drop in {
             Concern.GROUP: self._drop_group,
             Concern.PROJECT: self._drop_project,
@@ -174,6 +175,18 @@ class Directory:
         """Find a user by e-mail address, in lower case; None if there is none."""
         return await self._find_user(email, users.find_by_email, lambda user: user.email)
 
+    async def has_logins(self) -> bool:
+        """Whether there is any user, so that somebody could log in."""
+        self._database.changes.catch_up()
+        if self._has_logins is not None:
+            return self._has_logins
+        version = self._users.version
+        async with self._database.read() as connection:
+            found = bool(await users.list_all(connection, limit=1))
+        if version == self._users.version:
+            self._has_logins = found
+        return found
+
     async def memberships(self, user_id: int, nodes: Iterable[NodeKey]) -> tuple[Member, ...]:
         """Memberships of a user in the nodes themselves, expired ones too."""
 
@@ -258,6 +271,7 @@ class Directory:
 
     def _drop_user(self, key: str | None) -> None:
         """Forget a user by id, or the user that a name or an address leads to."""
+        self._has_logins = None
         if key is None or key.isdecimal():
             _drop(self._users, None if key is None else int(key))
         _drop(self._user_ids, key)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -194,6 +194,10 @@ HostPatterns = Annotated[
         ...,
     ],
     SettingKind('a list of host, host:port or *.host like ["cdn.example.com", "*.pkg.dev"]', json.loads),
+]
+Networks = Annotated[
+    tuple[Annotated[str, AfterValidator(lambda text: str(ip_network(text)))], ...],
+    SettingKind('a list of networks or addresses like ["10.0.0.0/8", "192.0.2.7"]', json.loads),
 ]
 CommandLine = Annotated[
     tuple[Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")], ...],

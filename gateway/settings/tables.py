@@ -28,6 +28,7 @@ from gateway.settings.kinds import (
     KnownUpstream,
     LogFormatName,
     MetricsAccessName,
+    Networks,
     OptionalPath,
     Port,
     ProxyUrl,
@@ -216,6 +217,9 @@ class Settings(Table):
         default="", description="The registry's own URL where it differs from external_url; empty: it does not."
     )
     workers: Workers = Field(default=0, description="The number of processes that serve; 0: one per core.")
+    trusted_proxies: Networks = Field(
+        default=(), description="Networks of reverse proxies whose X-Forwarded-For names the client, never for rights."
+    )
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")

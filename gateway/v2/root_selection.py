@@ -67,7 +67,7 @@ def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
     configured upstreams and reaches nothing else; a name below a group already names its upstream. An address or
     virtual host of one upstream serves no other upstream, even if `ns` names one. Raises NameUnknown, Unsupported.
     """
-    address = _address(scope, table)
+    address = address_roots(scope, table)
     if not scope["query_string"]:
         return address.own
     reads, of_one_upstream = scope["method"] in _READS, address.own.root is not None
@@ -87,7 +87,7 @@ def choose_root(scope: Mapping[str, Any], table: RootTable) -> ChosenRoot:
     return chosen
 
 
-def _address(scope: Mapping[str, Any], table: RootTable) -> AddressRoots:
+def address_roots(scope: Mapping[str, Any], table: RootTable) -> AddressRoots:
     """The address that a request came to; a Host chooses among the configured names and means nothing else."""
     number: int = scope.get(_ADDRESS, 0)
     if number:
@@ -149,8 +149,9 @@ def root_table(
     ns_group: str,
     virtual_hosts: Mapping[str, Root],
     listeners: Iterable[tuple[str, Root]] = (),
+    other_urls: Iterable[str] = (),
 ) -> RootTable:
-    """The table of a server whose main address clients reach at `main_url`.
+    """The table of a server whose main address clients reach at `main_url`, and at `other_urls`, which it never names.
 
     `upstreams`: the URL of each, by name. `ns_group`: the group that `ns` on the main address pulls through.
     `listeners`: the URL and root of each.
@@ -159,7 +160,8 @@ def root_table(
     by_namespace = {
         namespace: ChosenRoot(main_url, Root(ns_group, name), namespace, name) for namespace, name in namespaces.items()
     }
-    main = AddressRoots(ChosenRoot(main_url), frozenset(hosts_of(main_url)), by_namespace, sorted(upstreams))
+    own_hosts = frozenset(host for url in (main_url, *other_urls) for host in hosts_of(url))
+    main = AddressRoots(ChosenRoot(main_url), own_hosts, by_namespace, sorted(upstreams))
     hosts = {
         name.encode(): _of_one_upstream(url_with_host(main_url, name), root, namespaces)
         for name, root in virtual_hosts.items()

@@ -6,13 +6,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cache.oci.errors import Unauthorized
+from cache.oci.names import RepositoryName
 from gateway.auth.principal import Principal
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
+from gateway.namespaces.locate import Root
+from gateway.namespaces.paths import proxied_name
 from gateway.services import Services
+from gateway.v2.challenges import CHALLENGE_HEADER, challenge, needed_scope
 from gateway.v2.endpoint import PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
-from gateway.v2.opener import RegistryOptions, RepositoryOpener
+from gateway.v2.opener import RepositoryOpener
 from gateway.v2.paging import PageLinks
 from gateway.v2.pull import Pull
+from gateway.v2.root_selection import chosen_root
 from gateway.v2.writes import Writes
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
@@ -23,9 +29,9 @@ _WRITES = ("POST", "PUT", "PATCH", "DELETE")
 class RegistryApi:
     """App for every path under /v2, inside a RootSelection. Raises RegistryError for a refused request."""
 
-    def __init__(self, services: Services, options: RegistryOptions) -> None:
+    def __init__(self, services: Services, opener: RepositoryOpener) -> None:
         self._authenticator = services.authenticator
-        opener = RepositoryOpener(services, options)
+        self._directory = services.directory
         pull, writes = Pull(opener, PageLinks(services.sealer)), Writes(opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
@@ -48,16 +54,47 @@ class RegistryApi:
     async def _respond(self, request: Request) -> ASGIApp:
         path, method = request.scope["path"], request.method
         check_raw_path(request.scope["raw_path"])
-        principal = await self._authenticator.authenticate(request.scope)
-        if path in PINGS and method in ("GET", "HEAD"):
-            return ping()
         endpoint = None if path in PINGS else parse_endpoint(path)
-        if endpoint is None and path not in PINGS:
-            raise unknown_path(path)
-        handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
-        if endpoint is None or handler is None:
-            raise wrong_method(method)
-        return await handler(request, endpoint, principal)
+        try:
+            principal = await self._authenticator.authenticate(request.scope)
+            if endpoint is None and path in PINGS and method in ("GET", "HEAD"):
+                return await self._ping(principal)
+            if endpoint is None and path not in PINGS:
+                raise unknown_path(path)
+            handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
+            if endpoint is None or handler is None:
+                raise wrong_method(method)
+            return await handler(request, endpoint, principal)
+        except Unauthorized as error:
+            error.headers[CHALLENGE_HEADER] = await self._challenge(request, endpoint)
+            raise
+
+    async def _ping(self, principal: Principal) -> ASGIApp:
+        """Respond to a ping; whoever sends no credential is challenged once there is one that could be sent.
+
+        A client logs in at the realm of this challenge, and requests anonymous tokens there. Raises Unauthorized.
+        """
+        if principal.is_anonymous and principal.limits is None and await self._directory.has_logins():
+            raise Unauthorized("log in, or request a token without a login for what everybody may pull")
+        return ping()
+
+    async def _challenge(self, request: Request, endpoint: Endpoint | None) -> str:
+        """The challenge for a request: the realm is at the address that it came to, whose names the scope uses.
+
+        The token endpoint sees no `ns`, so the scope names such an image as the main address does.
+        """
+        chosen = chosen_root(request.scope)
+        if endpoint is None:
+            return challenge(chosen.url)
+        name = endpoint.name.text
+        if chosen.root is not None and chosen.link_namespace:
+            name = await self._main_name(endpoint.name, chosen.root)
+        return challenge(chosen.url, needed_scope(endpoint, request.method, name))
+
+    async def _main_name(self, name: RepositoryName, root: Root) -> str:
+        """The name at the main address of an image below a root."""
+        located = await self._directory.locate(name, root)
+        return located.name if located.location else proxied_name(root.group, f"{root.upstream}/{name}")
 
 
 def ping() -> ASGIApp:

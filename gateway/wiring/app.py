@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.auth.authenticator import CLIENT_ADDRESS
 from gateway.http.access_log import AccessLog, log_at_once
+from gateway.http.client_address import ClientAddress, Network
 from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
 from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
@@ -20,9 +23,10 @@ from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.v2.errors import ErrorRendering
-from gateway.v2.opener import RegistryOptions
+from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
 from gateway.v2.routes import RegistryApi
+from gateway.v2.token import TokenApi
 from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
 from gateway.wiring.lifespan import open_services, scrubbing
 
@@ -47,11 +51,12 @@ async def running(
         main_url, *other_urls = urls
         listeners = [Root(listener.group, listener.upstream) for listener in settings.listener]
         roots = root_table(
-            main_url,
+            settings.registry_url or main_url,
             {name: upstream.url for name, upstream in settings.upstreams.items()},
             settings.ns_group,
             {host.name: Root(host.group, host.upstream) for host in settings.virtual_host},
             zip(other_urls, listeners, strict=True),
+            [main_url],
         )
         app = create_app(
             services,
@@ -60,6 +65,7 @@ async def running(
             ops_options(settings, urls),
             is_own_host=own_hosts(settings, urls),
             zero_copy=settings.zero_copy,
+            trusted_proxies=[ip_network(network) for network in settings.trusted_proxies],
             log_access=log_access,
             stalls=stalls,
             drain=drain,
@@ -75,6 +81,7 @@ def create_app(
     *,
     is_own_host: Callable[[str], bool] | None = None,
     zero_copy: bool = True,
+    trusted_proxies: Sequence[Network] = (),
     log_access: Callable[[AccessLine], None] = log_at_once,
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
@@ -84,8 +91,12 @@ def create_app(
     `is_own_host`: whether requests for a host name are served; None: for every name. `zero_copy`: whether files are
     sent without being read, where that is possible.
     """
+    opener = RepositoryOpener(services, registry)
     surfaces: ASGIApp = Surfaces(
-        ErrorRendering(RootSelection(RegistryApi(services, registry), roots)), ops_app(services, operations), not_found
+        ErrorRendering(RootSelection(RegistryApi(services, opener), roots)),
+        ErrorRendering(TokenApi(services, opener, roots)),
+        ops_app(services, operations),
+        not_found,
     )
     if is_own_host is not None:
         surfaces = OwnHosts(surfaces, is_own_host)
@@ -97,15 +108,17 @@ def create_app(
 
     access_log = AccessLog(surfaces, unexpected_response, count_and_log)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)
-    return ConnectionInScope(ZeroCopy(StalledClients(DrainedRefusals(access_log, drain), stalls), zero_copy))
+    watched = StalledClients(DrainedRefusals(access_log, drain), stalls)
+    return ConnectionInScope(ZeroCopy(ClientAddress(watched, trusted_proxies, CLIENT_ADDRESS), zero_copy))
 
 
 class Surfaces:
     """Selects the surface by the path of a request."""
 
-    def __init__(self, registry: ASGIApp, operations: ASGIApp, none: ASGIApp) -> None:
+    def __init__(self, registry: ASGIApp, tokens: ASGIApp, operations: ASGIApp, none: ASGIApp) -> None:
         """`none` serves paths that belong to no surface."""
         self._registry = registry
+        self._tokens = tokens
         self._operations = operations
         self._none = none
 
@@ -113,6 +126,8 @@ class Surfaces:
         path = scope["path"]
         if path.startswith("/v2") and path[3:4] in ("", "/", "\n"):
             await self._registry(scope, receive, send)
+        elif path.startswith("/jwt/"):
+            await self._tokens(scope, receive, send)
         elif path.startswith("/-/"):
             await self._operations(scope, receive, send)
         else:

@@ -1,5 +1,6 @@
 """Values and parts made from the settings, in the types of the packages that use them."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
@@ -101,6 +102,12 @@ def download_places(settings: Settings) -> PlaceLimits:
     each = share_descriptors(raise_descriptor_limit()).downloads // max(1, origins)
     spare = min(DEFAULT_PLACES.spare, each // 5)
     return replace(DEFAULT_PLACES, places=max(1, min(DEFAULT_PLACES.places, each - spare)), spare=spare)
+
+
+def password_threads(settings: Settings) -> int:
+    """How many passwords a worker verifies at the same time: all workers together as many as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // (settings.workers or cores))
 
 
 def tag_rules(settings: Settings) -> TagRules:

@@ -30,10 +30,16 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.login_delays import LoginDelays
+from gateway.auth.password_logins import PasswordLogins
+from gateway.auth.passwords import Passwords
+from gateway.auth.tokens import TokenService
 from gateway.data_folder import CacheFolder
-from gateway.db.engine import Database
+from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.directory import Directory
+from gateway.directory.last_uses import LastUses
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+from gateway.keys.signing import SigningKeys, SigningKeysUnusable
 from gateway.maintenance.heal import Healer
 from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
@@ -46,6 +52,7 @@ from gateway.wiring.from_settings import (
     configured_upstreams,
     download_places,
     open_evictor,
+    password_threads,
     tag_rules,
 )
 
@@ -90,20 +97,23 @@ async def open_services(
             _open_evictor(settings, folder, records, events) as evictor,
             _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
         ):
-            directory = Directory(database, upstreams.names)
-            yield Services(
-                directory=directory,
-                authenticator=Authenticator(),
-                upstreams=upstreams,
-                sealer=Sealer(settings.data / KEYS_DIRECTORY),
-                pull_through=pull_through,
-                metrics=metrics,
-                events=events,
-                index=index,
-                folder=folder,
-                server_state=server_state,
-                clock=utc_now,
-            )
+            directory, sealer = Directory(database, upstreams.names), Sealer(settings.data / KEYS_DIRECTORY)
+            tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)
+            async with _open_authenticator(settings, database, directory, tokens) as authenticator:
+                yield Services(
+                    directory=directory,
+                    authenticator=authenticator,
+                    tokens=tokens,
+                    upstreams=upstreams,
+                    sealer=sealer,
+                    pull_through=pull_through,
+                    metrics=metrics,
+                    events=events,
+                    index=index,
+                    folder=folder,
+                    server_state=server_state,
+                    clock=utc_now,
+                )
 
 
 class _ServerEvents(RecordedEvents):
@@ -220,6 +230,26 @@ async def _open_pull_through(
 
 
 @asynccontextmanager
+async def _open_authenticator(
+    settings: Settings, database: Database, directory: Directory, tokens: TokenService
+) -> AsyncIterator[Authenticator]:
+    """Open the authenticator; while it is open, last uses of credentials are written at intervals."""
+    uses, tasks = LastUses(database), Tasks()
+    logins = PasswordLogins(Passwords(password_threads(settings)), LoginDelays(), utc_now)
+    try:
+        tokens.published(utc_now())
+    except SigningKeysUnusable as error:  # what strangers may pull needs no token
+        log.warning("signing_keys_unusable", reason=str(error))
+    tasks.start(_flush_uses_at_intervals(uses), "last uses")
+    try:
+        yield Authenticator(directory, tokens, logins, utc_now, uses.note)
+    finally:
+        logins.close()
+        await tasks.close()
+        await _flush_uses(uses)
+
+
+@asynccontextmanager
 async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
     """Check the cache for damage in the background, as fast as the settings allow."""
     rate = settings.cache.scrub_rate.number
@@ -262,6 +292,19 @@ async def _flush_at_intervals(records: _Records) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
         await asyncio.to_thread(_flush, records)
+
+
+async def _flush_uses_at_intervals(uses: LastUses) -> None:
+    while True:
+        await asyncio.sleep(USAGE_FLUSH_SECONDS)
+        await _flush_uses(uses)
+
+
+async def _flush_uses(uses: LastUses) -> None:
+    try:
+        await uses.flush()
+    except DatabaseUnusable as error:  # kept for the next time
+        log.warning("last_uses_not_written", reason=str(error))
 
 
 def _flush(records: _Records) -> None:

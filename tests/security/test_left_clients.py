@@ -229,7 +229,7 @@ async def test_a_client_that_leaves_over_tls_leaves_nothing(
 
 
 async def test_flooded_bodies_leave_nothing_of_the_whole_application(scratch: Path) -> None:
-    async with folder.open_made(scratch):
+    async with folder.open_made(Settings.model_validate({"data": str(scratch)})):
         pass
     settings = Settings.model_validate({"data": str(scratch)})
     drain = DrainLimits(seconds=0.2)
@@ -265,7 +265,7 @@ async def test_a_failure_is_told_to_a_client_that_is_still_sending(
         raise ArithmeticError("a handler that fails")
 
     monkeypatch.setattr(Surfaces, "__call__", fail)
-    async with folder.open_made(scratch):
+    async with folder.open_made(Settings.model_validate({"data": str(scratch)})):
         pass
     settings = Settings.model_validate({"data": str(scratch)})
     async with running(settings, ["http://127.0.0.1:8080"]) as [app], serving(app) as served:

@@ -315,7 +315,7 @@ async def test_the_application_notices_them_too(liar: Liar, scratch: Path) -> No
 
 
 async def prepare(data: Path) -> None:
-    async with folder.open_made(data):
+    async with folder.open_made(Settings.model_validate({"data": str(data)})):
         pass
 
 

@@ -66,6 +66,20 @@ def test_a_token_is_verified_as_it_was_issued_until_it_expires(bench: Bench, bac
         bench.tokens.verify(issued.text, NOW + TOKEN_LIFETIME)
 
 
+def test_only_the_same_request_of_the_same_second_gets_the_same_token(bench: Bench) -> None:
+    issued = bench.tokens.issue(TOKEN, "alice", GRANTED, NOW)
+    assert bench.tokens.issue(TOKEN, "alice", GRANTED, NOW) == issued
+    others = [
+        bench.tokens.issue(None, "alice", GRANTED, NOW),
+        bench.tokens.issue(PASSWORD, "alice", GRANTED, NOW),
+        bench.tokens.issue(TOKEN, "bob", GRANTED, NOW),
+        bench.tokens.issue(TOKEN, "alice", {}, NOW),
+        bench.tokens.issue(TOKEN, "alice", {"hub/x": frozenset({"pull"})}, NOW),
+        bench.tokens.issue(TOKEN, "alice", GRANTED, NOW + timedelta(seconds=1)),
+    ]
+    assert len({issued.text, *(other.text for other in others)}) == 1 + len(others)
+
+
 def symmetric(bench: Bench, key: bytes) -> str:
     import hashlib
     import hmac

@@ -34,7 +34,7 @@ class Impatient:
 
 @pytest.fixture
 async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
-    await folder.make(tmp_path)
+    await folder.make(Settings.model_validate({"data": str(tmp_path)}))
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
     stop, listener, server_state = asyncio.Event(), listen(0), ServerState()

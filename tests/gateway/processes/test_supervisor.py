@@ -41,7 +41,7 @@ class Kept:
         self._connection = http.client.HTTPConnection(HOST, server.port, timeout=30)
         self._connection.connect()
 
-    def get(self, path: str = "/v2/") -> int:
+    def get(self, path: str = "/-/health") -> int:
         """Request a path; returns the status, and raises what http.client raises if the connection has ended."""
         self._connection.auto_open = False
         self._connection.request("GET", path)

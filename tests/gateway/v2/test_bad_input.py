@@ -61,7 +61,10 @@ def settings(canary: Liar) -> dict[str, Any]:
 
 async def prepare(data: Path) -> None:
     """Create, beside the open `hub`, a group whose proxy is off and one that requires a login."""
-    async with folder.open_made(data) as database, database.write() as connection:
+    async with (
+        folder.open_made(Settings.model_validate({"data": str(data)})) as database,
+        database.write() as connection,
+    ):
         for path, proxy_enabled in (("off", False), ("closed", True)):
             group = await groups.create(connection, path, NOW)
             await groups.update(connection, replace(group, proxy_enabled=proxy_enabled))
@@ -291,7 +294,7 @@ async def test_a_running_server_touches_nothing_for_any_of_them(scratch: Path) -
         await prepare(server.data)
         server.start()
         try:
-            server.request(Vector("GET", "/v2/", 200, ""))
+            server.request(Vector("GET", "/-/health", 200, ""))
             before, beginning = files(server.data), len(server.recorded())
             for vector in VECTORS:
                 found = server.request(vector)

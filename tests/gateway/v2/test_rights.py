@@ -145,13 +145,15 @@ async def test_what_is_hidden_is_refused_as_if_it_did_not_exist(surface: Surface
         other = await surface.request(principal, method, f"/v2/{absent}/{resource}")
         assert first.status == other.status == (401 if principal.is_anonymous else 404), (method, resource)
         words = ((hidden, absent), (hidden.split("/")[0], absent.split("/")[0]))
-        body = first.body
+        body, challenge = first.body, first.headers.get("www-authenticate") or ""
         for word, instead in words:
-            body = body.replace(word.encode(), instead.encode())
+            body, challenge = body.replace(word.encode(), instead.encode()), challenge.replace(word, instead)
         assert body == other.body
+        assert challenge == (other.headers.get("www-authenticate") or "")
         lengths = [("content-length", str(len(found.body))) for found in (first, other)]
         assert lengths[0] in first.headers.lines and lengths[1] in other.headers.lines
-        rest = [[line for line in found.headers.lines if line[0] != "content-length"] for found in (first, other)]
+        named = ("content-length", "www-authenticate")  # compared above
+        rest = [[line for line in found.headers.lines if line[0] not in named] for found in (first, other)]
         assert rest[0] == rest[1]
 
 
