@@ -4,10 +4,12 @@ A part starts when a test first requests it. A fixture of scope "session" exists
 pytest-xdist: workers share neither files nor servers nor ports.
 """
 
+import asyncio
 import gc
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.parts.images import ImageLayout, Images
 from tests.parts.liar import Liar
 from tests.parts.migrated import RUN_MIGRATIONS, RecordedMigrations
 from tests.parts.ports import reserve_ports
+from tests.parts.postgresql import Databases, Postgresql
 from tests.parts.registry import Registry
 
 GATEWAYS = pytest.StashKey[list[Gateway]]()
@@ -159,6 +162,20 @@ def registry(workplace: Path, processes: None) -> Iterator[Registry]:
     registry.start()
     yield registry
     registry.stop()
+
+
+@pytest.fixture(scope="session")
+def databases(processes: None) -> Iterator[Databases]:
+    """Starts the PostgreSQL server that all tests of a worker share; each test creates databases of its own."""
+    server = Postgresql()
+    try:
+        server.start()
+        databases = Databases(server)
+        with ThreadPoolExecutor(1) as pool:  # in a thread, for this one may have an event loop
+            pool.submit(asyncio.run, databases.prepare()).result()
+        yield databases
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

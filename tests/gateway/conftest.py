@@ -1,8 +1,6 @@
 """gateway.db for a test, on each engine that it may lie on."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,23 +8,9 @@ import pytest
 from gateway.db.address import DatabaseAddress
 from gateway.db.engine import Database
 from gateway.db.setup import set_up
-from tests.parts.postgresql import Databases, Postgresql
+from tests.parts.postgresql import Databases
 
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.processes)]
-
-
-@pytest.fixture(scope="session")
-def databases(processes: None) -> Iterator[Databases]:
-    """Starts the PostgreSQL server that all tests of a worker share; each test creates databases of its own."""
-    server = Postgresql()
-    try:
-        server.start()
-        databases = Databases(server)
-        with ThreadPoolExecutor(1) as pool:  # in a thread, for this one may have an event loop
-            pool.submit(asyncio.run, databases.prepare()).result()
-        yield databases
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=ENGINES)

@@ -1,0 +1,65 @@
+"""A server of two workers whose groups lie in a PostgreSQL database, also while that cannot be reached."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.db.address import PostgresqlAddress
+from tests.conftest import GatewayFactory, Publish
+from tests.parts import raw
+from tests.parts.gateway import Gateway
+from tests.parts.hub import Hub
+from tests.parts.postgresql import PASSWORD, Databases
+from tests.parts.processes import wait_until
+
+WORKERS = 2
+MANIFEST = "library/tiny/manifests/latest"
+
+
+@pytest.fixture
+def address(databases: Databases) -> Iterator[PostgresqlAddress]:
+    address = asyncio.run(databases.server.create("of_a_server", "template0"))
+    yield address
+    asyncio.run(databases.server.drop(address.name))
+
+
+@pytest.fixture
+def server(hub: Hub, published: Publish, gateway: GatewayFactory, address: PostgresqlAddress) -> Gateway:
+    published("tiny")
+    database = {"url": str(address), "password_file": str(address.password_file)}
+    upstreams = {"docker.io": hub.settings()}
+    return gateway({"upstreams": upstreams, "workers": WORKERS, "database": database, "cache": {"ttl": "1h"}})
+
+
+def statuses(server: Gateway, group: str = "hub") -> set[int]:
+    """What the workers say to pulls, each on a connection of its own."""
+    return {raw.get(server.proxied_url(MANIFEST, group)).status for _ in range(8 * WORKERS)}
+
+
+def test_groups_live_in_the_database_and_every_worker_learns_of_them(server: Gateway) -> None:
+    assert not (server.data / "gateway.db").exists()
+    assert statuses(server) == {200}
+    assert 200 not in statuses(server, "ci")
+    server.json("group", "create", "ci", "--visibility", "public", "--anonymous-pull")
+    wait_until(lambda: statuses(server, "ci") == {200})
+    server.json("group", "update", "ci", "--no-anonymous-pull")
+    wait_until(lambda: 200 not in statuses(server, "ci"))
+    assert PASSWORD not in server.log_text()
+
+
+def test_what_everybody_may_pull_is_served_while_the_database_is_away(
+    server: Gateway, databases: Databases, address: PostgresqlAddress
+) -> None:
+    assert statuses(server) == {200}
+    asyncio.run(databases.server.allow_connections(address.name, False))
+    wait_until(lambda: server.log_text().count("changes_not_read") == WORKERS)
+    assert statuses(server) == {200}
+    assert statuses(server, "unknown") == {503}
+    assert raw.get(f"{server.url}/-/ready").status == 503
+    asyncio.run(databases.server.allow_connections(address.name, True))
+    wait_until(lambda: raw.get(f"{server.url}/-/ready").status == 200)
+    wait_until(lambda: server.log_text().count("changes_read_again") == WORKERS)
+    server.json("group", "update", "hub", "--no-anonymous-pull")
+    wait_until(lambda: 200 not in statuses(server))
+    assert PASSWORD not in server.log_text()
