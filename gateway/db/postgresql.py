@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
-import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import event, exc, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -96,6 +95,8 @@ def make_engine(address: PostgresqlAddress, *, pooled: bool = False) -> AsyncEng
 
     Not `pooled`: each connection is closed after its use, and a statement takes as long as it takes.
     """
+    # Imported here, since it takes a part of the time of a command's start, and most installations have SQLite.
+    import asyncpg  # type: ignore[import-untyped]
 
     async def connect() -> Any:
         try:
@@ -129,7 +130,7 @@ def make_engine(address: PostgresqlAddress, *, pooled: bool = False) -> AsyncEng
             _raise(address, error)
         # The detail of a violated constraint is the whole row, with all that is secret in it.
         error.args = error.args[:1] and (str(error.args[0]).partition("\n")[0],)
-        if isinstance(error.__cause__, asyncpg.PostgresError):
+        if error.__cause__ is not None and hasattr(error.__cause__, "detail"):
             error.__cause__.detail = None
 
     event.listen(engine.sync_engine, "handle_error", explain)
@@ -152,7 +153,7 @@ def explained(address: PostgresqlAddress) -> Iterator[None]:
 
 def unusable(address: PostgresqlAddress, error: BaseException) -> DatabaseUnusable:
     """Make the error that says why a database cannot be used, and what helps; it holds no password."""
-    cause = error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error
+    cause = error.__cause__ if error.__cause__ is not None and hasattr(error.__cause__, "sqlstate") else error
     code = getattr(cause, "sqlstate", None) or ""
     reason = (str(cause).splitlines() or [""])[0] or ("no answer in time" if isinstance(cause, TimeoutError) else "")
     remedy = _REMEDIES.get(code) or _REMEDIES.get(code[:2]) or _ELSEWHERE
