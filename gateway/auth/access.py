@@ -12,10 +12,10 @@ from gateway.auth.permissions import (
     Target,
     decide,
 )
-from gateway.auth.principal import Principal
+from gateway.auth.principal import Principal, PrincipalKind
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
-from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken
+from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken, PersonalToken
 from gateway.namespaces.node import NodeKey, NodeKind, Way
 
 
@@ -54,6 +54,20 @@ class Access:
             return Standing(origin=origin)
         nodes = dict.fromkeys((*way, *origin))
         return Standing(await self._directory.memberships(principal.user.id, nodes), origin)
+
+
+async def stored_principal(directory: Directory, ref: CredentialRef, credential: Credential) -> Principal:
+    """The principal of a stored credential, whether or not it has ended: decisions look at that. Raises
+    DatabaseUnusable."""
+    match credential:
+        case PersonalToken(user_id=user_id):
+            user = await directory.user(user_id)
+            return Principal(PrincipalKind.PERSONAL_TOKEN, user.name if user else "", user, credential, ref)
+        case Job(user_id=user_id):
+            user = await directory.user(user_id)
+            return Principal(PrincipalKind.JOB_TOKEN, user.name if user else "", user, credential, ref)
+        case DeployToken(username=username) | JobDeployToken(token=DeployToken(username=username)):
+            return Principal(PrincipalKind.DEPLOY_TOKEN, username, None, credential, ref)
 
 
 def _node_of(principal: Principal) -> NodeKey | None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli import access as access_commands
 from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
 from gateway.cli import db as db_commands
@@ -48,6 +49,7 @@ app.add_typer(member_commands.app, name="member")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(deploy_token_commands.app, name="deploy-token")
 app.add_typer(job_commands.app, name="job")
+app.add_typer(access_commands.app, name="access")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(keys_commands.app, name="keys")
 app.add_typer(db_commands.app, name="db")

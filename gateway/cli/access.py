@@ -1,0 +1,108 @@
+"""`access`: the decision about a request before anybody makes it, with the rule that decides."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from cache.oci.errors import NameInvalid
+from cache.oci.names import RepositoryName
+from gateway.auth.access import Access, stored_principal
+from gateway.auth.matrix import Action
+from gateway.auth.permissions import Decision, Refusal
+from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
+from gateway.cli.folder import open_existing
+from gateway.cli.refusals import Refused, refuse
+from gateway.cli.session import Session, with_session
+from gateway.directory.directory import Directory
+from gateway.directory.places import Located
+from gateway.namespaces.credentials import CredentialKind, CredentialRef, hash_secret
+from gateway.processes.listeners import configured_urls
+from gateway.settings.tables import Settings
+from gateway.wiring.from_settings import open_proxy_allowed
+
+app = typer.Typer(no_args_is_help=True, help="Explain who may do what.", rich_markup_mode=None)
+
+FROM_STDIN = "-"
+
+
+@app.callback()
+def access() -> None:
+    """Explain who may do what."""
+
+
+@app.command()
+@with_session
+def explain(
+    session: Session,
+    action: Annotated[Action, typer.Argument(metavar="pull|push|delete|admin", help="What is to be done.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A project, a group, or the name of an image.")],
+    user: Annotated[str | None, typer.Option("--user", metavar="U", help="With the password of this user.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", metavar="ID", help="With this token: ID, deploy:ID, job:ID; - reads its secret."),
+    ] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Without a login.")] = False,
+) -> None:
+    """Print whether somebody may do something now, and the rule that decides; exit code 1 if not."""
+    if [user is not None, token is not None, anonymous].count(True) != 1:
+        raise typer.BadParameter("name one party: --user, --token or --anonymous")
+    decision = asyncio.run(_decide(session.settings, action, path, user, token))
+    document = {"allowed": decision.allowed, "reason": decision.reason}
+    session.print(document, lambda: print(f"allowed: {decision.reason}") if decision.allowed else None)
+    if not decision.allowed:
+        if session.as_json:
+            raise typer.Exit(1)
+        refuse(f"refused: {decision.reason}")
+
+
+async def _decide(settings: Settings, action: Action, path: str, user: str | None, token: str | None) -> Decision:
+    async with open_existing(settings) as database:
+        directory = Directory(database, list(settings.upstreams))
+        principal = await _principal(directory, user, token)
+        located = await _locate(directory, path)
+        access = Access(directory, open_proxy_allowed(settings, configured_urls(settings)))
+        decision = await access.decide(principal, action, located, datetime.now(UTC))
+    if located.problem and decision.allowed and action is not Action.ADMIN:
+        return Decision(False, located.problem, Refusal.HIDDEN)
+    return decision
+
+
+async def _principal(directory: Directory, user: str | None, token: str | None) -> Principal:
+    """The party that the options name. Raises Refused."""
+    if user is not None:
+        found = await directory.find_user(user)
+        if found is None:
+            raise Refused(f"there is no user {user!r}: `registry-gateway user list` shows those there are")
+        return Principal(PrincipalKind.USER, found.name, found, ref=CredentialRef(CredentialKind.PASSWORD, found.id))
+    if token is None:
+        return ANONYMOUS
+    ref = await _ref_of(directory, token)
+    credential = None if ref is None else await directory.credential(ref)
+    if ref is None or credential is None:
+        what = "the secret on standard input" if token == FROM_STDIN else repr(token)
+        raise Refused(f"there is no token {what}: `registry-gateway token list` shows those there are")
+    return await stored_principal(directory, ref, credential)
+
+
+async def _ref_of(directory: Directory, token: str) -> CredentialRef | None:
+    if token == FROM_STDIN:
+        found = await directory.credential_of_hash(hash_secret(sys.stdin.readline().strip()))
+        return found and found[0]
+    try:
+        ref = CredentialRef.parse(token if ":" in token else f"{CredentialKind.PERSONAL_TOKEN}:{token}")
+    except ValueError:
+        raise Refused(f"{token!r} is not a token: write its ID, deploy:ID or job:ID, or - for its secret") from None
+    return None if ref.kind is CredentialKind.PASSWORD else ref
+
+
+async def _locate(directory: Directory, path: str) -> Located:
+    """Find the group, project or image of a path. Raises NameInvalid."""
+    if (group := await directory.find_group_place(path)) is not None:
+        return Located(path, group)
+    try:
+        return await directory.locate(RepositoryName.parse(path))
+    except NameInvalid as error:
+        raise Refused(f"{path!r} is not a path: {error.detail}") from error

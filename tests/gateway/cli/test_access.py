@@ -1,0 +1,100 @@
+"""`access explain` as it is typed: the answer, the rule, and the exit code."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from tests.gateway.cli.terminal import Terminal
+
+
+@pytest.fixture
+def tree(terminal: Terminal) -> Terminal:
+    """The group team with the project team/app, its developer alice, the stranger bob and the administrator root."""
+    terminal.done("user", "create", "root", "--admin")
+    for name in ("alice", "bob"):
+        terminal.done("user", "create", name)
+    terminal.done("group", "create", "team")
+    terminal.done("project", "create", "team/app")
+    terminal.done("member", "add", "team/app", "alice", "developer")
+    return terminal
+
+
+def explained(terminal: Terminal, *words: str) -> str:
+    """The answer for people, wherever it is printed."""
+    code, out, err = terminal.run("access", "explain", *words)
+    answer = f"{out}{err}".strip().removeprefix("registry-gateway: ")
+    assert answer.startswith("allowed: " if code == 0 else "refused: ")
+    assert "\n" not in answer
+    return answer
+
+
+def test_every_action_of_a_user_is_explained(tree: Terminal) -> None:
+    alice = ("team/app/image", "--user", "alice")
+    role = "user 'alice' is developer of project 'team/app'"
+    assert explained(tree, "pull", *alice) == f"allowed: {role}: reporters and above may pull"
+    assert explained(tree, "push", *alice) == f"allowed: {role}: developers and above may push"
+    assert explained(tree, "delete", *alice).startswith(f"refused: {role}")
+    assert explained(tree, "admin", *alice).endswith("maintainers and above may admin")
+    assert explained(tree, "pull", "team/app", "--user", "bob").startswith("refused: project 'team/app' is private")
+    assert explained(tree, "pull", "team/none", "--user", "root") == "refused: there is nothing at 'team/none'"
+
+
+def test_a_group_means_its_dependency_proxy_and_its_settings(tree: Terminal) -> None:
+    for path in ("hub", "hub/dependency_proxy/containers/alpine"):
+        assert explained(tree, "pull", path, "--anonymous") == "allowed: group 'hub' allows anonymous pull"
+        assert explained(tree, "push", path, "--anonymous").startswith("refused: images of an upstream")
+    assert explained(tree, "admin", "team", "--user", "root").startswith("allowed: user 'root' is administrator")
+    assert explained(tree, "pull", "team", "--anonymous").startswith("refused: an anonymous client")
+    strange = "team/dependency_proxy/containers/nope.example/x"
+    assert "not configured" in explained(tree, "pull", strange, "--user", "root")
+
+
+def test_the_open_proxy_guard_is_that_of_the_settings(tree: Terminal) -> None:
+    tree.config.write_text('external_url = "https://registry.example.com"\n')
+    assert "allow_open_proxy" in explained(tree, "pull", "hub", "--anonymous")
+
+
+def test_tokens_are_named_by_their_numbers_or_shown_on_standard_input(tree: Terminal) -> None:
+    made = tree.json("token", "create", "--user", "alice", "--scope", "read_registry", "--name", "laptop")
+    made_for = ("team/app", "--token")
+    tree.json("deploy-token", "create", "--project", "team/app", "--name", "ci", "--scope", "write_registry")
+    job = tree.json("job", "start", "team/app", "--user", "alice")
+    assert explained(tree, "pull", *made_for, str(made["id"])).startswith("allowed: personal token 1 of user 'alice'")
+    assert "push needs api or write_registry" in explained(tree, "push", *made_for, "1")
+    assert explained(tree, "push", *made_for, "deploy:1").startswith("allowed: deploy token 1")
+    assert explained(tree, "delete", *made_for, "deploy:1").endswith("no deploy token may")
+    assert explained(tree, "delete", *made_for, f"job:{job['id']}").startswith("allowed: job 1 of user 'alice'")
+    words = ["access", "explain", "pull", "team/app", "--token", "-", "--data", str(tree.data), "--json"]
+    shown = CliRunner().invoke(app, words, input=f"{made['token']}\n")
+    assert (shown.exit_code, json.loads(shown.stdout)["allowed"]) == (0, True)
+    tree.done("token", "revoke", "1")
+    assert "was revoked" in explained(tree, "pull", *made_for, "1")
+
+
+def test_the_document_is_printed_whatever_the_answer(tree: Terminal) -> None:
+    code, out, err = tree.run("access", "explain", "push", "team/app", "--user", "bob", "--json")
+    assert (code, err) == (1, "")
+    document = json.loads(out)
+    assert list(document) == ["allowed", "reason"]
+    assert document["allowed"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("team/app", "--user", "nobody"), "there is no user 'nobody'"),
+        (("team/app", "--token", "99"), "there is no token '99'"),
+        (("team/app", "--token", "password:1"), "there is no token"),
+        (("team/app", "--token", "x:y"), "is not a token"),
+        (("Team/App", "--anonymous"), "is not a path"),
+    ],
+)
+def test_who_or_what_there_is_not_is_said_in_a_line(tree: Terminal, words: tuple[str, ...], says: str) -> None:
+    assert says in tree.refused("access", "explain", "pull", *words)
+
+
+@pytest.mark.parametrize("parties", [(), ("--anonymous", "--user", "alice"), ("--user", "alice", "--token", "1")])
+def test_one_party_is_named(tree: Terminal, parties: tuple[str, ...]) -> None:
+    assert tree.run("access", "explain", "pull", "team/app", *parties)[0] == 2
