@@ -5,11 +5,12 @@ Blocks. Requests, connections and headers were taken from traces of these progra
 
 import http.client
 import json
+import re
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from cache.oci.closure import fits
 from cache.oci.descriptor import Descriptor
@@ -119,6 +120,10 @@ def replay(
 _PROXY_REMEDY = "see what is between: a reverse proxy must pass status, headers and bodies on as they are"
 
 
+_CHALLENGE = re.compile(r'Bearer realm="https?://[^"]*?(?P<path>/jwt/[^"]*)",service="(?P<service>[^"]*)"')
+"""Challenge of a ping; the token is requested below the URL of the server itself."""
+
+
 class ReplayedPull:
     """The requests of one pull, over one connection or over one each."""
 
@@ -129,14 +134,43 @@ class ReplayedPull:
         self._query = query
         self._timeout = timeout
         self._kept: http.client.HTTPConnection | None = None
+        self._login: list[tuple[str, str]] = []
         self.responses: list[ClientResponse] = []
+
+    def ping(self, name: str) -> None:
+        """Ping the server, and where it challenges the client, request a token for a repository as clients do.
+
+        Raises as `send` does.
+        """
+        response = self._exchange("GET", "/v2/", [], SIZE_LIMIT)
+        if response.status != 401:
+            _check_response(response, SIZE_LIMIT)
+            return
+        challenge = _CHALLENGE.fullmatch(response.headers.get("WWW-Authenticate", ""))
+        if challenge is None:
+            raise ResponseWrong("GET /v2/ returned 401 without a challenge that clients understand", _PROXY_REMEDY)
+        query = urlencode({"service": challenge["service"], "scope": f"repository:{name}:pull"})
+        response = self._exchange("GET", f"{challenge['path']}?{query}", [], SIZE_LIMIT)
+        try:
+            self._login = [("Authorization", f"Bearer {json.loads(response.body)['token']}")]
+        except (ValueError, KeyError, TypeError):
+            text = f"{challenge['path']} returned {response.status} and no token: {_error_text(response)}"
+            raise ResponseWrong(text, _remedy_of(response)) from None
 
     def send(self, method: str, path: str, headers: list[tuple[str, str]], limit: int = SIZE_LIMIT) -> ClientResponse:
         """Send a request, and read at most `limit` bytes of its body. Raises ResponseWrong, OSError, HTTPException."""
+        response = self._exchange(method, path + self._query, [*self._login, *headers], limit)
+        if method == "HEAD" and response.status >= 400:
+            self.send("GET", path, headers)  # only the body of a response to GET states why
+            raise ResponseWrong(f"{response.request} returned {response.status}, but GET 200", _PROXY_REMEDY)
+        _check_response(response, limit)
+        return response
+
+    def _exchange(self, method: str, target: str, headers: list[tuple[str, str]], limit: int) -> ClientResponse:
         connection = self._kept or _connect(self._url, self._certificate, self._timeout)
         self._kept = connection if self._profile.keeps_connection else None
         began = time.monotonic()
-        connection.putrequest(method, path + self._query, skip_accept_encoding=True)
+        connection.putrequest(method, target, skip_accept_encoding=True)
         more = [] if self._profile.keeps_connection else [("Connection", "close")]
         for name, value in [("User-Agent", self._profile.user_agent), *headers, *more]:
             connection.putheader(name, value)
@@ -146,12 +180,9 @@ class ReplayedPull:
         body = received.read(limit + 1)
         if self._kept is None:
             connection.close()
+        path = target.partition("?")[0]
         response = ClientResponse(f"{method} {path}", received.status, received.headers, body, seconds)
         self.responses.append(response)
-        if method == "HEAD" and response.status >= 400:
-            self.send("GET", path, headers)  # only the body of a response to GET states why
-            raise ResponseWrong(f"{response.request} returned {response.status}, but GET 200", _PROXY_REMEDY)
-        _check_response(response, limit)
         return response
 
     def close(self) -> None:
@@ -190,7 +221,7 @@ def unreadiness(url: str, certificate: str | None) -> str | None:
 def _pull(profile: ClientProfile, pull: ReplayedPull, target: PullTarget) -> None:
     accept = [("Accept", line) for line in profile.accept]
     if profile.pings:
-        pull.send("GET", "/v2/", [])
+        pull.ping(target.name)
     path = f"/v2/{target.name}"
     reference: Tag | Digest = target.reference
     if profile.sends_head:

@@ -104,8 +104,9 @@ def test_a_good_server_passes_all_and_each_client_is_served(
     hub.tokens.users["ada"] = CANARY
     login = {"username": "ada", "password_file": str(scratch / "password"), "groups": ["hub"]}
     server = gateway({"upstreams": {"docker.io": hub.settings(**login)}})
+    server.cli("user", "create", "somebody")  # so that a ping is challenged, and clients request a token
     pull(server, images, "tiny")
-    for words, responses in (((), 5), (("--image", "library/multi:latest"), 6)):
+    for words, responses in (((), 6), (("--image", "library/multi:latest"), 7)):
         completed = server.cli("doctor", *words, "--json")
         checks = by_name([Check(**entry) for entry in json.loads(completed.stdout)])
         assert {name: check.detail for name, check in checks.items() if not check.ok} == {}
