@@ -9,7 +9,9 @@ import typer
 from gateway import known_registries
 from gateway.cli import folder
 from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
+from gateway.cli.gitlab_variables import WHERE, GitlabOptions, gitlab_variables, read_secret
 from gateway.cli.refusals import Refused, complain
+from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
 from gateway.db import groups
@@ -24,9 +26,14 @@ def client_config(
     client: Annotated[Client, typer.Argument(help="The client that pulls through this server.")],
     group: Annotated[str, typer.Option(help="The group to pull through. [default: the setting ns_group]")] = "",
     upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = known_registries.DOCKER_HUB,
+    *,
+    gitlab: GitlabOptions,
 ) -> None:
     """Print the configuration with which a client pulls through this server."""
     settings = session.settings
+    if gitlab.project is not None or gitlab.token_file is not None:
+        _print_variables(session, client, gitlab, group)
+        return
     route = _route(settings, group or settings.ns_group, upstream)
     try:
         file = client_file(client, route)
@@ -36,6 +43,19 @@ def client_config(
     session.print(document, lambda: print(file.text, end=""))
     if client is Client.DOCKER and not session.as_json:  # JSON has no comments
         complain(f"this belongs into {file.path}; then restart dockerd")
+
+
+def _print_variables(session: Session, client: Client, options: GitlabOptions, group: str) -> None:
+    """Print the CI/CD variables of a project. Raises Refused."""
+    if client is not Client.GITLAB_CI or options.project is None:
+        raise Refused("--project P, and --token-file with it, belong to gitlab-ci alone")
+    if group:
+        raise Refused("the groups of --project are those above it: leave --group out")
+    settings, secret = session.settings, read_secret(options.token_file)
+    work = gitlab_variables(settings, options.project, registry_url(settings), secret)
+    variables, text = asyncio.run(work)
+    document = {"client": client.value, "path": WHERE, "text": text, "variables": variables}
+    session.print(document, lambda: print(text, end=""))
 
 
 def _route(settings: Settings, group: str, upstream: str) -> ClientRoute:

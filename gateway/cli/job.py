@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of, time_text
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document
-from gateway.cli.refusals import Refused
+from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session, with_session
-from gateway.data_folder import announced_server
 from gateway.db import deploy_tokens, jobs, members, paths, projects, users
 from gateway.db.connection import Connection
 from gateway.namespaces.ci_variables import job_variables, registry_host
@@ -23,7 +21,6 @@ from gateway.namespaces.credential_rules import direct_group, new_job
 from gateway.namespaces.credentials import CredentialKind, Job, hash_secret, new_secret
 from gateway.namespaces.expiry import FORMS
 from gateway.namespaces.node import NodeKey, NodeKind, prefixes_of
-from gateway.processes.listeners import configured_urls
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Start, finish and list CI jobs.", rich_markup_mode=None)
@@ -55,7 +52,7 @@ def start(
     options: JobOptions,
 ) -> None:
     """Start a job and print its CI variables, as lines for a shell; the passwords are shown this once."""
-    host = registry_host(_registry_url(session.settings))
+    host = registry_host(registry_url(session.settings))
     document, variables = asyncio.run(_start(session.settings, project, options, host))
     session.print({**document, "variables": variables}, lambda: _print_started(document, variables))
 
@@ -152,14 +149,3 @@ def _print_started(document: Document, variables: Mapping[str, str]) -> None:
     )
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
-
-
-def _registry_url(settings: Settings) -> str:
-    """The URL by which jobs reach the registry. Raises Refused if its port is not known yet."""
-    if configured := settings.registry_url or settings.external_url:
-        return configured
-    server = announced_server(settings.data)
-    url = server.urls[0] if server and server.is_alive else configured_urls(settings)[0]
-    if urlsplit(url).port == 0:
-        raise Refused("the settings let the server take any free port: start it first, or set the port")
-    return url

@@ -44,19 +44,8 @@ def job_variables(
 
     The password is the job token at both places, because docker keeps one login for a host.
     """
-    variables = {
-        "CI_JOB_ID": str(job.id),
-        "CI_JOB_TOKEN": secret,
-        "CI_REGISTRY": host,
-        "CI_REGISTRY_USER": JOB_USERNAME,
-        "CI_REGISTRY_PASSWORD": secret,
-        "CI_DEPENDENCY_PROXY_SERVER": host,
-        "CI_DEPENDENCY_PROXY_USER": JOB_USERNAME,
-        "CI_DEPENDENCY_PROXY_PASSWORD": secret,
-    }
-    if project.registry is not RegistryAccess.DISABLED:
-        variables["CI_REGISTRY_IMAGE"] = f"{host}/{project.path.lower()}"
-    variables |= _group_prefixes(host, way)
+    variables = {"CI_JOB_ID": str(job.id), "CI_JOB_TOKEN": secret}
+    variables |= access_variables(host, project, way, (JOB_USERNAME, secret))
     if job.ref is not None:
         variables["CI_PROJECT_PATH"] = project.path
         variables["CI_COMMIT_REF_NAME"] = job.ref
@@ -65,6 +54,22 @@ def job_variables(
         token, deploy_secret = deploy
         variables |= {"CI_DEPLOY_USER": token.username, "CI_DEPLOY_PASSWORD": deploy_secret}
     return variables
+
+
+def access_variables(
+    host: str, project: Project, way: Sequence[PathEntry], login: tuple[str, str] | None
+) -> dict[str, str]:
+    """Make the variables by which jobs reach a project's registry and the dependency proxies of the groups above it.
+
+    `host`: see `registry_host`. `way`: the nodes from the top of the tree to the project. `login`: user name and secret
+    with which jobs log in; without it their variables are left out.
+    """
+    variables = {"CI_REGISTRY": host}
+    if project.registry is not RegistryAccess.DISABLED:
+        variables["CI_REGISTRY_IMAGE"] = f"{host}/{project.path.lower()}"
+    variables |= _login_variables("CI_REGISTRY", login)
+    variables["CI_DEPENDENCY_PROXY_SERVER"] = host
+    return variables | _group_prefixes(host, way) | _login_variables("CI_DEPENDENCY_PROXY", login)
 
 
 def ref_slug(ref: str) -> str:
@@ -77,6 +82,10 @@ def ref_slug(ref: str) -> str:
     if not slug:
         raise CredentialInvalid(f"the ref {ref!r} has no letter or digit for CI_COMMIT_REF_SLUG: use another name")
     return slug
+
+
+def _login_variables(name: str, login: tuple[str, str] | None) -> dict[str, str]:
+    return {} if login is None else {f"{name}_USER": login[0], f"{name}_PASSWORD": login[1]}
 
 
 def _group_prefixes(host: str, way: Sequence[PathEntry]) -> dict[str, str]:

@@ -19,15 +19,15 @@ class Terminal:
         self.config = folder / "gateway.toml"
         self.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
 
-    def run(self, *words: str, data: Path | None = None) -> tuple[int, str, str]:
+    def run(self, *words: str, data: Path | None = None, stdin: str = "") -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command; variables GATEWAY_… of the environment are not passed on."""
         options = ["--config", str(self.config), "--data", str(data or self.data)]
         without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        result = CliRunner().invoke(app, [*words, *options], env=without)
+        result = CliRunner().invoke(app, [*words, *options], env=without, input=stdin)
         return result.exit_code, result.stdout, result.stderr
 
-    def done(self, *words: str) -> str:
-        code, out, err = self.run(*words)
+    def done(self, *words: str, stdin: str = "") -> str:
+        code, out, err = self.run(*words, stdin=stdin)
         assert (code, err) == (0, "")
         return out
 

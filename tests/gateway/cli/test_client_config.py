@@ -1,7 +1,9 @@
 """`client-config`: files for each client and server, and refusals of configurations that could not work."""
 
+import base64
 import json
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,104 @@ def test_the_addresses_are_those_of_the_running_server(terminal: Terminal) -> No
     assert '[host."http://127.0.0.1:4001"]' in terminal.done("client-config", "containerd")
     (terminal.data / "run.json").write_text(json.dumps(run | {"addresses": ["http://127.0.0.1:4001"]}))
     assert "start it again" in terminal.refused("client-config", "docker")
+
+
+# gitlab-ci --project
+
+
+@pytest.fixture
+def project(terminal: Terminal) -> Terminal:
+    """A server with a public name, and the project team/web/app beside another one."""
+    terminal.config.write_text('external_url = "https://r.example"\n')
+    for words in ("group create team", "group create team/web", "user create ann"):
+        terminal.done(*words.split())
+    for path in ("team/web/app", "team/web/other", "ann/own"):
+        terminal.done("project", "create", path)
+    return terminal
+
+
+def secret_file(terminal: Terminal, *words: str) -> str:
+    """A file with the secret of a new token."""
+    made = terminal.json(*words)
+    return terminal.password(f"{made.get('token') or made['variables']['CI_JOB_TOKEN']}\n".encode())
+
+
+VARIABLES = ("client-config", "gitlab-ci", "--project")
+DEPLOY_TOKEN = ("deploy-token", "create", "--name", "ci", "--scope", "read_registry", "--scope", "write_registry")
+
+
+def assignments(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_variables_for_gitlab_say_which_token_to_create(project: Terminal) -> None:
+    out = project.done(*VARIABLES, "team/web/app")
+    assert assignments(out) == {
+        "CI_REGISTRY": "r.example:443",
+        "CI_REGISTRY_IMAGE": "r.example:443/team/web/app",
+        "CI_DEPENDENCY_PROXY_SERVER": "r.example:443",
+        "CI_DEPENDENCY_PROXY_GROUP_IMAGE_PREFIX": "r.example:443/team/dependency_proxy/containers",
+        "CI_DEPENDENCY_PROXY_DIRECT_GROUP_IMAGE_PREFIX": "r.example:443/team/web/dependency_proxy/containers",
+    }
+    [create] = [line for line in out.splitlines() if "deploy-token create" in line]
+    made = project.json(*shlex.split(create.strip("# "))[1:])
+    assert (made["path"], made["scopes"]) == ("team/web/app", ["read_registry", "write_registry"])
+
+
+@pytest.mark.parametrize("owner", [("--project", "team/web/app"), ("--group", "team")])
+def test_variables_for_gitlab_hold_the_login_of_a_deploy_token(project: Terminal, owner: tuple[str, str]) -> None:
+    file = secret_file(project, *DEPLOY_TOKEN, *owner, "--username", "ci-bot")
+    secret = Path(file).read_text().strip()
+    document = project.json(*VARIABLES, "team/web/app", "--token-file", file)
+    variables = document["variables"]
+    assert assignments(document["text"]) == variables
+    assert {name: variables[name] for name in variables if name.endswith(("_USER", "_PASSWORD"))} == {
+        "CI_REGISTRY_USER": "ci-bot",
+        "CI_REGISTRY_PASSWORD": secret,
+        "CI_DEPENDENCY_PROXY_USER": "ci-bot",
+        "CI_DEPENDENCY_PROXY_PASSWORD": secret,
+    }
+    login = {"auth": base64.b64encode(f"ci-bot:{secret}".encode()).decode()}
+    assert json.loads(variables["DOCKER_AUTH_CONFIG"]) == {"auths": {"r.example:443": login, "r.example": login}}
+    assert " " not in variables["DOCKER_AUTH_CONFIG"]
+
+
+def test_the_secret_for_gitlab_comes_from_standard_input_too(project: Terminal) -> None:
+    secret = Path(secret_file(project, *DEPLOY_TOKEN, "--project", "ann/own")).read_text()
+    out = project.done(*VARIABLES, "ann/own", "--token-file", "-", stdin=secret)
+    assert assignments(out)["CI_REGISTRY_PASSWORD"] == secret.strip()
+    assert "IMAGE_PREFIX" not in out
+    assert "standard input is empty" in project.refused(*VARIABLES, "ann/own", "--token-file", "-")
+
+
+def test_a_token_that_jobs_could_not_use_is_refused(project: Terminal) -> None:
+    def refused(*words: str) -> str:
+        return project.refused(*VARIABLES, "team/web/app", "--token-file", secret_file(project, *words))
+
+    other = ("--project", "team/web/other")
+    assert "belongs to team/web/other, not to team/web/app or a group above it" in refused(*DEPLOY_TOKEN, *other)
+    assert "personal:1 is no deploy token" in refused(
+        "token", "create", "--user", "ann", "--name", "t", "--scope", "api"
+    )
+    assert "job:1 is no deploy token" in refused("job", "start", "ann/own", "--user", "ann")
+    file = secret_file(project, *DEPLOY_TOKEN, "--project", "team/web/app")
+    project.done("deploy-token", "revoke", "2")
+    assert "deploy token 2 was revoked" in project.refused(*VARIABLES, "team/web/app", "--token-file", file)
+    unknown = project.password(b"rgdt-unknown")
+    message = project.refused(*VARIABLES, "team/web/app", "--token-file", unknown)
+    assert "no token has this secret" in message and "rgdt-unknown" not in message
+
+
+def test_variables_that_would_not_help_are_refused(project: Terminal) -> None:
+    assert "project list" in project.refused(*VARIABLES, "team/absent")
+    assert "leave --group out" in project.refused(*VARIABLES, "team/web/app", "--group", "team")
+    assert "belong to gitlab-ci" in project.refused("client-config", "podman", "--project", "team/web/app")
+    assert "belong to gitlab-ci" in project.refused("client-config", "gitlab-ci", "--token-file", "-")
+    project.done("project", "update", "team/web/app", "--registry", "disabled")
+    assert "--registry enabled` enables it" in project.refused(*VARIABLES, "team/web/app")
+
+
+@pytest.mark.parametrize(("url", "told"), [(PLAIN, True), (TLS, False), (LOCAL, False)])
+def test_variables_for_gitlab_tell_of_plain_http(project: Terminal, url: str, told: bool) -> None:
+    project.config.write_text(f'external_url = "{url}"\n')
+    assert ('"insecure-registries"' in project.done(*VARIABLES, "team/web/app")) == told
