@@ -19,6 +19,7 @@ from gateway.namespaces.credentials import Credential, CredentialRef, hash_secre
 from gateway.namespaces.member import Member
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.role import Role
+from gateway.settings.tables import Settings
 from tests.gateway.cli.test_main import Terminal
 
 HOST = "registry.example.com:443"
@@ -32,7 +33,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 async def _made(data: Path) -> None:
     """Groups a and a/b with the project a/b/app; the developer ann, the reporter rob, and zoe with a project."""
     now = datetime.now(UTC)
-    async with open_made(data) as database, database.write() as connection:
+    async with open_made(Settings(data=data)) as database, database.write() as connection:
         await groups.create(connection, "a", now)
         group = await groups.create(connection, "a/b", now)
         roles = {"ann": Role.DEVELOPER, "rob": Role.REPORTER, "zoe": None}
@@ -57,7 +58,7 @@ def prompt(tmp_path: Path) -> Iterator[Terminal]:
 
 def found(terminal: Terminal, secret: str) -> tuple[CredentialRef, Credential] | None:
     async def find() -> tuple[CredentialRef, Credential] | None:
-        async with open_existing(terminal.data) as database, database.read() as connection:
+        async with open_existing(Settings(data=terminal.data)) as database, database.read() as connection:
             return await credentials.find_by_hash(connection, hash_secret(secret))
 
     return run(find())
