@@ -261,11 +261,10 @@ def _decide_person(principal: Principal, action: Action, target: ProjectTarget, 
         cell = (roles[action],)
     rule = f"{_words(cell)} may {action.value}"
     if not person.meets(cell):
-        level = " with its registry private" if project.registry is RegistryAccess.PRIVATE else ""
-        kind = f"{project.visibility} {place}{level}" if action is Action.PULL else place
-        return _deny(
-            principal, f"{who} is {_role_words(person)} of {place}: in {kind} {rule}{_list_hint(principal, target)}"
-        )
+        if action is Action.PULL:
+            level = " with its registry private" if project.registry is RegistryAccess.PRIVATE else ""
+            rule = f"in {project.visibility} {place}{level} {rule}{_list_hint(principal, target)}"
+        return _deny(principal, f"{who} is {_role_words(person)} of {place}: {rule}")
     if too_narrow := _missing_scope(principal, action):
         return Decision(False, too_narrow, Refusal.DENIED)
     return Decision(True, f"{who} is {_role_words(person)} of {place}: {rule}")
