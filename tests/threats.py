@@ -670,6 +670,37 @@ THREATS = [
         ),
     ),
     Threat(
+        "the first password in a log",
+        "The generated password of the first administrator is printed where a log keeps it.",
+        "It is shown on a terminal alone, at the start that made it; elsewhere the path of its file is printed.",
+        (
+            "tests/gateway/cli/test_first_start.py::test_a_fresh_start_names_the_file_and_not_the_password",
+            "tests/e2e/test_first_start.py::test_no_log_holds_the_first_password",
+        ),
+        Disarm("gateway/cli/administrator.py", "if start.generated and is_on_terminal():", "if True:"),
+    ),
+    Threat(
+        "two first administrators",
+        "Several servers of one database start at once; each writes a password, and only the last one opens.",
+        "The transaction that creates the user looks again for an administrator, and writes the file before it commits.",
+        ("tests/gateway/maintenance/test_first_administrator.py::test_of_many_starts_at_once_one_makes_root",),
+        Disarm(
+            "gateway/maintenance/first_administrator.py",
+            "        if await users.has_admin(connection):\n            return AdministratorStart()\n        if (",
+            "        if (",
+        ),
+    ),
+    Threat(
+        "a first password that stays",
+        "The generated password of the first administrator lies in its file for ever, with the rights of a password.",
+        "The file is deleted when that password is changed, by the command, or else by the next start.",
+        (
+            "tests/gateway/cli/test_first_start.py::test_the_file_goes_with_the_password",
+            "tests/gateway/maintenance/test_first_administrator.py::test_the_file_of_a_changed_password_is_deleted",
+        ),
+        Disarm("gateway/keys/root_password.py", ".unlink(missing_ok=True)", ".exists()"),
+    ),
+    Threat(
         "tokens of what was deleted",
         "A user or project is deleted, the database deletes its tokens and jobs, and memories go on accepting them.",
         "A deletion announces every membership, token, job and allowance that goes with it, in its own transaction.",

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from gateway.cli import access as access_commands
+from gateway.cli import administrator, folder
 from gateway.cli import cache as cache_commands
 from gateway.cli import config as config_commands
 from gateway.cli import db as db_commands
 from gateway.cli import deploy_token as deploy_token_commands
-from gateway.cli import folder
 from gateway.cli import group as group_commands
 from gateway.cli import job as job_commands
 from gateway.cli import keys as keys_commands
@@ -27,7 +27,9 @@ from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
 from gateway.cli.session import Session, with_session
-from gateway.namespaces.group import HUB
+from gateway.db import groups
+from gateway.maintenance.first_administrator import AdministratorStart
+from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.paths import proxied_name
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
@@ -104,7 +106,7 @@ def serve(
     tls_key: Annotated[str | None, typer.Option(metavar="F", help="Its private key, in PEM.")] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="For people or for machines. [default: console]")] = None,
 ) -> None:
-    """Serve until stopped; makes the data folder, and the group `hub` in a new one."""
+    """Serve until stopped; makes the data folder, the group `hub` in a new one, and the first administrator."""
     flags: dict[str, object] = {
         "host": host,
         "port": port,
@@ -116,11 +118,21 @@ def serve(
         "log_format": log_format,
     }
     settings = session.load(flags).settings
-    accounts = open_accounts(asyncio.run(folder.make(settings)), configured_upstreams(settings))
-    supervisor.serve(settings, accounts, partial(_print_urls, settings))
+    listed, start = asyncio.run(_make_folder(settings))
+    accounts = open_accounts(listed, configured_upstreams(settings))
+    ready = partial(_print_urls, settings, start)
+    supervisor.serve(settings, accounts, ready, administrator.warnings_of(start))
 
 
-def _print_urls(settings: Settings, urls: Sequence[str]) -> None:
+async def _make_folder(settings: Settings) -> tuple[list[Group], AdministratorStart]:
+    """Make what a start needs and is missing; returns the groups, and what was done about the administrator."""
+    async with folder.open_made(settings) as database:
+        start = await administrator.prepare(database, settings)
+        async with database.read() as connection:
+            return await groups.list_all(connection), start
+
+
+def _print_urls(settings: Settings, start: AdministratorStart, urls: Sequence[str]) -> None:
     """Print where the server is reached, and commands that try it."""
     url, *others = urls
     image = f"{url.partition('://')[2]}/{proxied_name(HUB, 'alpine')}:latest"
@@ -128,6 +140,7 @@ def _print_urls(settings: Settings, urls: Sequence[str]) -> None:
     lines = [f"registry-gateway serves {url}, data in {settings.data.absolute()}"]
     for listener, address in zip(settings.listener, others, strict=True):
         lines.append(f"and {address}, where every name is an image of {listener.upstream}")
+    lines += administrator.lines_of(start, settings.data)
     lines += [f"try:  docker pull {image}", f"or:   skopeo inspect{plain} docker://{image}"]
     print_briefly("".join(f"{line}\n" for line in lines))
 

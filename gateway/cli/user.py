@@ -15,8 +15,10 @@ from gateway.cli.password_file import read_password
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import users
+from gateway.keys import root_password
+from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.namespaces.paths import parse_user_name
-from gateway.namespaces.user import User, check_password
+from gateway.namespaces.user import ROOT, User, check_password
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change users.", rich_markup_mode=None)
@@ -107,7 +109,10 @@ def show(session: Session, name: UserName) -> None:
 @with_session
 def update(session: Session, name: UserName, options: UserOptions) -> None:
     """Change the given properties of a user; the others stay. A running server applies them to its next request."""
-    user = asyncio.run(_update(session.settings, name, options, options.hash_password()))
+    password_hash = options.hash_password()
+    user = asyncio.run(_update(session.settings, name, options, password_hash))
+    if name == ROOT and password_hash is not None:
+        root_password.drop(session.settings.data / KEYS_DIRECTORY)
     _print_done(session, user, "updated")
 
 
@@ -116,6 +121,8 @@ def update(session: Session, name: UserName, options: UserOptions) -> None:
 def delete(session: Session, name: UserName) -> None:
     """Delete a user with the user's memberships and tokens; the namespace must hold no project."""
     user = asyncio.run(_delete(session.settings, name))
+    if name == ROOT:
+        root_password.drop(session.settings.data / KEYS_DIRECTORY)
     _print_done(session, user, "deleted")
 
 

@@ -8,6 +8,9 @@ from gateway.namespaces.errors import EmailInvalid, LastAdministrator, NodeNotEm
 from gateway.namespaces.node import NodeKey, NodeKind, enumerate_paths
 from gateway.namespaces.paths import parse_user_name
 
+ROOT = "root"
+"""Name of the first administrator."""
+
 SHORTEST_PASSWORD = 8
 LONGEST_PASSWORD = 1024
 """Characters that are hashed at most, so that nobody makes the server hash megabytes."""

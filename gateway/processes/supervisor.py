@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,11 +45,25 @@ LOCK_WAIT_SECONDS = 1.0
 """Workers whose parent was killed hold the folder for a moment longer."""
 
 
-def serve(settings: Settings, accounts: Sequence[OpenAccount], ready: Callable[[Sequence[str]], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class StartWarning:
+    """Log line of a start about what it found, with what a person can do."""
+
+    event: str
+    reason: str
+    remedy: str
+
+
+def serve(
+    settings: Settings,
+    accounts: Sequence[OpenAccount],
+    ready: Callable[[Sequence[str]], None],
+    warnings: Sequence[StartWarning] = (),
+) -> None:
     """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
-        `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
-    address and of the listeners.
+    `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
+    address and of the listeners. `warnings`: what else to warn of.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
@@ -61,6 +76,8 @@ def serve(settings: Settings, accounts: Sequence[OpenAccount], ready: Callable[[
             _prepare(settings.data)
             urls = urls_of(settings, listening)
             _warn(settings, urls, accounts)
+            for warning in warnings:
+                log.warning(warning.event, reason=warning.reason, remedy=warning.remedy)
             _serve_by_workers(settings, listening, urls, partial(ready, urls))
     except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         raise CannotStart(str(error)) from error

@@ -220,6 +220,9 @@ class Settings(Table):
     trusted_proxies: Networks = Field(
         default=(), description="Networks of reverse proxies whose X-Forwarded-For names the client, never for rights."
     )
+    admin_password_file: OptionalPath = Field(
+        default=None, description="The file with the password of the first administrator; empty: generate one."
+    )
     allow_open_proxy: Switch = Field(default=False, description="Whether anonymous pull is served beyond loopback.")
     ns_group: GroupPathText = Field(default="hub", description="The group that serves names with `?ns=`.")
     tls_cert: OptionalPath = Field(default=None, description="The certificate chain, in PEM, to serve HTTPS with.")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from gateway.keys.sealing import KEY_FILE
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.settings.tables import Settings
-from gateway.upstreams import OpenAccount
 from tests.gateway.cli.terminal import Terminal
 
 REPOSITORY = Path(__file__).parents[3]
@@ -300,7 +298,7 @@ def test_settings_that_cannot_be_used_are_refused(terminal: Terminal, words: tup
 def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[Settings] = []
 
-    def serve(settings: Settings, _: Sequence[OpenAccount], ready: Callable[[Sequence[str]], None]) -> None:
+    def serve(settings: Settings, *_: object) -> None:
         served.append(settings)
         raise CannotStart("no", remedy="stop it", settings=("data",))
 
@@ -311,7 +309,7 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     assert terminal.run("serve", *flags) == (1, "", printed)
     [settings] = served
     others = {"upstreams", "cache", "database", "zero_copy", "ns_group", "listener", "virtual_host"}
-    others |= {"metrics_access", "metrics_token_file", "registry_url"}
+    others |= {"metrics_access", "metrics_token_file", "registry_url", "admin_password_file", "trusted_proxies"}
     assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",
         "port": 0,

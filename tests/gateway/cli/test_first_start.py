@@ -1,0 +1,161 @@
+"""First start: what `serve` says about the administrator, and what it does with a password file."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.auth.passwords import matches
+from gateway.cli import main
+from gateway.cli.folder import open_existing
+from gateway.db import users
+from gateway.keys import root_password
+from gateway.namespaces.user import User
+from gateway.processes import supervisor
+from gateway.processes.supervisor import StartWarning
+from gateway.settings.tables import Settings
+from tests.gateway.cli.terminal import Terminal
+
+PASSWORD_LINE = "administrator root, password in {file} until it is changed"
+
+
+class Starts:
+    """Starts that serve nothing: the lines that each prints when it is ready, and its warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[list[StartWarning]] = []
+
+    def serve(self, settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning]) -> None:
+        self.warnings.append(list(warnings))
+        ready(["http://127.0.0.1:8080"])
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
+    starts = Starts()
+    monkeypatch.setattr(supervisor, "serve", starts.serve)
+    monkeypatch.setattr(main, "print_briefly", lambda text: print(text, end=""))  # it needs a descriptor
+    yield starts
+
+
+def root_of(terminal: Terminal) -> User | None:
+    async def find() -> User | None:
+        async with open_existing(Settings(data=terminal.data)) as database, database.read() as connection:
+            return await users.find(connection, "root")
+
+    return asyncio.run(find())
+
+
+def administrator_line(printed: str) -> str:
+    return "".join(line for line in printed.splitlines() if line.startswith("administrator "))
+
+
+def test_a_fresh_start_names_the_file_and_not_the_password(terminal: Terminal, starts: Starts) -> None:
+    file = terminal.data / "keys" / "root-password"
+    for _ in range(2):
+        printed = terminal.done("serve")
+        assert administrator_line(printed) == PASSWORD_LINE.format(file=file)
+        assert file.read_text().strip() not in printed
+    root = root_of(terminal)
+    assert root is not None and root.admin and matches(root.password_hash or "", file.read_text().strip())
+    assert starts.warnings == [[], []]
+
+
+def test_the_password_is_shown_on_a_terminal_once(
+    terminal: Terminal, starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.administrator.is_on_terminal", lambda: True)
+    file = terminal.data / "keys" / "root-password"
+    first, second = terminal.done("serve"), terminal.done("serve")
+    password = file.read_text().strip()
+    assert administrator_line(first) == f"administrator root, password {password} (in {file} until it is changed)"
+    assert administrator_line(second) == PASSWORD_LINE.format(file=file)
+
+
+def test_the_password_comes_from_the_file_of_the_setting(terminal: Terminal, starts: Starts) -> None:
+    terminal.config.write_text(f'admin_password_file = "{terminal.password(b"chosen-password" + os.linesep.encode())}"')
+    assert administrator_line(terminal.done("serve")) == "administrator root, password as in admin_password_file"
+    root = root_of(terminal)
+    assert root is not None and matches(root.password_hash or "", "chosen-password")
+    assert root_password.find(terminal.data / "keys") is None
+    terminal.config.write_text('admin_password_file = "/nonexistent"')
+    assert administrator_line(terminal.done("serve")) == ""
+    assert root_of(terminal) == root
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read (No such file or directory): give another one"),
+        (b"", "is empty: write the password into it"),
+        (b"\n", "is empty: write the password into it"),
+        (b"\xff\xfe", "is not UTF-8: write the password into it as text"),
+        (b"short", "the password has 5 characters: use at least 8"),
+        (b"x" * 1025, "the password has 1025 characters: use at most 1024"),
+    ],
+)
+def test_a_password_file_of_no_use_is_refused_where_it_is_needed(
+    terminal: Terminal, starts: Starts, content: bytes | None, reason: str
+) -> None:
+    file = terminal.folder / "password"
+    if content is not None:
+        terminal.password(content)
+    terminal.config.write_text(f'admin_password_file = "{file}"')
+    said = reason if reason.startswith("the password") else f"password file {file} {reason}"
+    expected = f"admin_password_file {file} is needed for the first administrator: {said}"
+    assert terminal.refused("serve") == expected
+    assert starts.warnings == []
+    assert root_of(terminal) is None
+    terminal.password(b"long enough")
+    terminal.done("serve")
+    assert root_of(terminal) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "remedy"),
+    [
+        (
+            ["group", "create", "root"],
+            "is the path of a group",
+            "`registry-gateway user create NAME --admin --password-file FILE` creates one with another name",
+        ),
+        (
+            ["user", "create", "root"],
+            "is a regular user",
+            "`registry-gateway user update root --admin --unblock` makes it one",
+        ),
+    ],
+)
+def test_a_name_that_is_taken_is_warned_of_and_the_server_starts(
+    terminal: Terminal, starts: Starts, words: list[str], reason: str, remedy: str
+) -> None:
+    terminal.done(*words)
+    for _ in range(2):
+        assert administrator_line(terminal.done("serve")) == ""
+    warning = StartWarning("no_administrator", f"there is no administrator, and 'root' {reason}", remedy)
+    assert starts.warnings == [[warning], [warning]]
+    options = ["--admin", "--password-file", terminal.password(b"long enough")]
+    terminal.done("user", *(["create", "ada"] if words[0] == "group" else ["update", "root"]), *options)
+    terminal.done("serve")
+    assert starts.warnings[2:] == [[]]
+
+
+@pytest.mark.parametrize("words", [["update", "root", "--password-file"], ["delete", "root"]])
+def test_the_file_goes_with_the_password(terminal: Terminal, starts: Starts, words: list[str]) -> None:
+    terminal.done("serve")
+    keys = terminal.data / "keys"
+    terminal.done("user", "create", "ada", "--admin")
+    terminal.done("user", "update", "root", "--email", "root@example.com")
+    assert root_password.find(keys) is not None
+    terminal.done("user", *words, *([terminal.password(b"another password")] if len(words) > 2 else []))
+    assert root_password.find(keys) is None
+    assert administrator_line(terminal.done("serve")) == ""
+
+
+def test_other_passwords_leave_the_file(terminal: Terminal, starts: Starts) -> None:
+    terminal.done("serve")
+    terminal.done("user", "create", "ada", "--password-file", terminal.password(b"another password"))
+    terminal.done("user", "update", "ada", "--password-file", terminal.password(b"one more password"))
+    assert root_password.find(terminal.data / "keys") is not None
