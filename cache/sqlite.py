@@ -1,10 +1,11 @@
 """SQLite files: how they are opened, migrated and watched. This module knows no table."""
 
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from cache.runtime.files import ensure
+from cache.runtime.files import create as create_file
+from cache.runtime.files import ensure, sync_file
 from cache.runtime.locks import lock, open_lock_file, try_lock
 
 BUSY_TIMEOUT_MS = 5_000
@@ -101,6 +103,42 @@ def read_revision(path: Path) -> str | None:
     listen(engine)
     with reading(engine, path) as connection:
         return _revision(connection)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy one state of a database to a new file while others use it, who do not wait; check the copy, and sync it.
+
+    Raises FileExistsError, DatabaseUnusable, OSError, also if the disk of the target is full.
+    """
+    os.close(create_file(target))
+    with explained(source), closing(_connect(source)) as reader, closing(_connect(target)) as writer:
+        writer.execute("PRAGMA journal_mode=OFF").close()
+        writer.execute("PRAGMA synchronous=OFF").close()
+        try:
+            reader.backup(writer)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+            raise
+    try:
+        check(target)
+    except DatabaseUnusable as error:
+        raise DatabaseUnusable(f"{source} is damaged: restore a backup") from error
+    sync_file(target)
+
+
+def check(path: Path) -> None:
+    """Check the structure of a file that nobody else uses, and leave no file beside it. Raises DatabaseUnusable."""
+    with explained(path), closing(_connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE").close()
+        [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DatabaseUnusable(f"{path} is damaged ({verdict}): restore a backup")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
 def _revision(connection: Connection) -> str | None:

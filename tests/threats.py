@@ -670,6 +670,58 @@ THREATS = [
         ),
     ),
     Threat(
+        "a backup that writes elsewhere",
+        "The archive given to `restore` has names, links or devices that lead out of the data folder.",
+        "Only gateway.db and plain names below keys/ are members; each is a regular file, and made as a new one.",
+        ("tests/gateway/cli/test_backup.py::test_a_forged_backup_changes_nothing",),
+        Disarm(
+            "gateway/maintenance/archive.py",
+            "if not (self.name == DATABASE_FILE or _KEY_NAME.fullmatch(self.name)):",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "a backup that was altered",
+        "A backup was cut off or changed on its way, and replaces good data.",
+        "Size, order, digest and revision are checked, and the database is opened, before anything is replaced.",
+        (
+            "tests/gateway/cli/test_backup.py::test_a_forged_backup_changes_nothing",
+            "tests/gateway/cli/test_backup.py::test_a_file_that_is_no_backup_changes_nothing",
+        ),
+        Disarm("gateway/maintenance/archive.py", "if digest.hexdigest() != member.sha256:", "if False:"),
+    ),
+    Threat(
+        "a backup that others read",
+        "Other users of the machine read the keys in a backup, or in the files of which it is made.",
+        "The file is made for its owner alone, in a folder for its owner alone, and only named when it is finished.",
+        ("tests/gateway/cli/test_backup.py::test_a_backup_is_for_its_owner_whatever_the_umask",),
+        Disarm("gateway/maintenance/backup.py", 'open(files.create(draft), "wb")', 'open(draft, "wb")'),
+    ),
+    Threat(
+        "a restore under a running server",
+        "Database and keys are replaced while a server uses them: rights come from memory, and writes are lost.",
+        "A restore holds the lock that a server holds from its start to its end.",
+        (
+            "tests/gateway/cli/test_backup.py::test_a_restore_is_refused_while_a_server_runs",
+            "tests/e2e/test_backup.py::test_a_backup_of_a_running_server_is_restored_elsewhere",
+        ),
+        Disarm("gateway/maintenance/restore.py", "if not held.enter_context(server_lock(data)):", "if False:"),
+    ),
+    Threat(
+        "a restore that was killed",
+        "A restore ends between two files, and the old database is used with the new keys, or none.",
+        "Once it is decided, the restore is completed by whoever uses the data folder next, before anything is opened.",
+        ("tests/gateway/cli/test_backup.py::test_a_restore_that_is_killed_leaves_the_old_folder_or_is_completed",),
+        Disarm("gateway/cli/folder.py", "        finish_restore(data)", "        pass"),
+    ),
+    Threat(
+        "cached images of another group",
+        "A restored database gives the id of a later group to a new one, which then pulls what that group had cached.",
+        "A restore deletes the index of the cache, and with it every right to cached content.",
+        ("tests/gateway/cli/test_backup.py::test_what_was_there_is_kept_and_the_index_of_the_cache_is_not",),
+        Disarm("gateway/maintenance/restore.py", "index.with_name(index.name + end).unlink(missing_ok=True)", "pass"),
+    ),
+    Threat(
         "the first password in a log",
         "The generated password of the first administrator is printed where a log keeps it.",
         "It is shown on a terminal alone, at the start that made it; elsewhere the path of its file is printed.",

@@ -55,6 +55,15 @@ def draft(path: Path, content: bytes, *, durable: bool = False) -> Iterator[Path
         new.unlink(missing_ok=True)
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def delete_drafts(folder: Path) -> None:
     """Delete the drafts of processes that were killed. Raises OSError."""
     for left in folder.glob(f".*{_DRAFT}"):

@@ -10,6 +10,7 @@ from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.engine import Database
 from gateway.db.setup import read_revision, set_up
+from gateway.maintenance.restore import DataFolderBusy, finish_restore
 from gateway.namespaces.group import Group
 from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import configured_database
@@ -22,6 +23,7 @@ async def open_made(settings: Settings) -> AsyncIterator[Database]:
     Raises Refused, DatabaseUnusable.
     """
     _make_folder(settings.data)
+    _finish_restore(settings.data)
     address = configured_database(settings)
     await set_up(address)
     async with Database.open(address) as database:
@@ -52,16 +54,22 @@ async def read_groups(settings: Settings) -> list[Group]:
 
 async def require(settings: Settings) -> None:
     """Check that folder and database exist, and upgrade an SQLite file. Raises Refused, DatabaseUnusable."""
+    await require_as_it_is(settings)
+    await set_up(configured_database(settings))
+
+
+async def require_as_it_is(settings: Settings) -> None:
+    """Check that folder and database exist, whatever the revision is. Raises Refused, DatabaseUnusable."""
     if not await exists(settings):
         raise Refused(
             f"there is no data folder {settings.data.absolute()}: name the right one with --data, "
             "or make it with `registry-gateway serve`"
         )
-    await set_up(configured_database(settings))
 
 
 async def exists(settings: Settings) -> bool:
-    """Whether there is a data folder with a database, wherever that lies. Raises DatabaseUnusable."""
+    """Whether there is a data folder with a database, wherever that lies. Raises Refused, DatabaseUnusable."""
+    _finish_restore(settings.data)
     address = configured_database(settings)
     if isinstance(address, Path):
         return address.is_file()
@@ -76,3 +84,15 @@ def _make_folder(data: Path) -> None:
             f"data folder {data.absolute()} cannot be made ({error.strerror}): give --data another one"
         ) from error
     data_folder.make_room(data)
+
+
+def _finish_restore(data: Path) -> None:
+    try:
+        finish_restore(data)
+    except DataFolderBusy as error:
+        raise Refused(f"data folder {data.absolute()} is being restored: try again") from error
+    except OSError as error:
+        raise Refused(
+            f"a restore of {data.absolute()} was interrupted and cannot be completed ({error.strerror}): "
+            "look at its owner and its disk, then try again"
+        ) from error

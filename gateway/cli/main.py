@@ -23,9 +23,11 @@ from gateway.cli import member as member_commands
 from gateway.cli import project as project_commands
 from gateway.cli import token as token_commands
 from gateway.cli import user as user_commands
+from gateway.cli.backup import backup
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
+from gateway.cli.restore import restore
 from gateway.cli.session import Session, with_session
 from gateway.db import groups
 from gateway.maintenance.first_administrator import AdministratorStart
@@ -58,6 +60,8 @@ app.add_typer(db_commands.app, name="db")
 app.command("client-config")(with_session(client_config))
 app.command()(with_session(doctor))
 app.command()(with_session(quota))
+app.command()(with_session(backup))
+app.command()(with_session(restore))
 
 
 class LogFormat(StrEnum):

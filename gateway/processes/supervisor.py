@@ -27,6 +27,7 @@ from gateway import data_folder
 from gateway.data_folder import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.keys.shared_secret import delete_shared_secrets
+from gateway.maintenance.restore import drop_draft
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.observability.shared_counts import CountMemory, CountPlace
@@ -93,6 +94,7 @@ def _prepare(data: Path) -> None:
             delete_drafts(place)
         delete_shared_secrets(data / KEYS_DIRECTORY)
         sweep_spools(folder.spools)
+        drop_draft(data)
     except OSError as error:
         reason = f"data folder {data.absolute()} cannot be used ({error.strerror})"
         raise CannotStart(reason, remedy="look at its owner and its disk") from error

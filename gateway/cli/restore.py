@@ -1,0 +1,79 @@
+"""`restore`: puts a backup in place of the database and the keys of the data folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from stat import S_ISREG
+from typing import Annotated, BinaryIO
+
+import typer
+
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session
+from gateway.maintenance import restore as restoring
+from gateway.maintenance.archive import ArchiveUnusable, BackupManifest, read_manifest
+from gateway.maintenance.restore import DataFolderBusy
+from gateway.settings.tables import Settings
+
+
+def restore(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
+) -> None:
+    """Replace the database and the keys by those of a backup, while no server runs; what was there is kept."""
+    settings = session.settings
+    with _opened(file) as content:
+        try:
+            manifest = read_manifest(content)
+            _check_engine(file, manifest, settings)
+            aside = restoring.restore(content, manifest, settings.data, datetime.now(UTC))
+        except ArchiveUnusable as error:
+            raise Refused(f"{file} is of no use, since {error}; nothing was changed: use another backup") from error
+        except DataFolderBusy as error:
+            raise Refused(f"{error}: stop it, or give --data another folder") from error
+        except OSError as error:
+            raise Refused(_failure(error, settings.data)) from error
+    document = {
+        "bytes": manifest.bytes,
+        "files": len(manifest.members),
+        "created_at": manifest.created_at,
+        "kept": str(aside.absolute()) if aside else None,
+    }
+    session.print(document, lambda: _print(settings.data, manifest, aside))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    try:
+        content = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise Refused(f"{file} cannot be read ({error.strerror}): name a file that `backup` wrote") from error
+    with content:
+        if not S_ISREG(os.fstat(content.fileno()).st_mode):
+            raise Refused(f"{file} is no regular file: name a file that `backup` wrote")
+        yield content
+
+
+def _check_engine(file: Path, manifest: BackupManifest, settings: Settings) -> None:
+    if manifest.holds_database and settings.database.url:
+        raise Refused(f"{file} holds an SQLite database, and database.url names another: remove that setting")
+    if not manifest.holds_database and not settings.database.url:
+        raise Refused(f"{file} holds no database, since that was in PostgreSQL: set database.url, and use pg_restore")
+
+
+def _failure(error: OSError, data: Path) -> str:
+    reason = f"data folder {data.absolute()} cannot be restored ({error.strerror})"
+    if (data / restoring.PENDING).is_dir():
+        return f"{reason} to its end: look at its owner and its disk, then run any command on it, which completes it"
+    return f"{reason}, and nothing was changed: look at its owner and its disk"
+
+
+def _print(data: Path, manifest: BackupManifest, aside: Path | None) -> None:
+    made = f"the backup of {manifest.created_at}"
+    print(f"restored {len(manifest.members)} files, {manifest.bytes} bytes, to {data} from {made}")
+    if aside is not None:
+        print(f"what was there before is in {aside}: delete it when nothing of it is missing")
+    if not manifest.holds_database:
+        print("the database was not in it: restore the file of pg_dump by pg_restore --clean")
