@@ -24,6 +24,7 @@ PUBLIC = "tests/cache/proxy/test_public_registries.py"
 IDENTITY = "tests/gateway/directory/test_identity.py"
 RIGHTS = "tests/gateway/v2/test_rights.py"
 PERMISSIONS = "tests/gateway/auth/test_permissions.py"
+AUTHORISATION = "tests/security/test_authorisation.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -850,6 +851,8 @@ THREATS = [
             f"{RIGHTS}::test_what_is_hidden_is_refused_as_if_it_did_not_exist",
             f"{RIGHTS}::test_what_is_hidden_is_refused_as_fast_as_what_does_not_exist",
             f"{PERMISSIONS}::test_what_is_hidden_shows_like_what_is_absent",
+            "tests/security/test_hidden.py::test_a_hidden_name_is_answered_as_one_that_does_not_exist",
+            "tests/security/test_hidden.py::test_a_hidden_name_takes_as_long_as_one_that_does_not_exist",
         ),
         Disarm("gateway/v2/opener.py", "{_nothing_to_see(name, root)}{_hint(principal)}", "{decision.reason}"),
     ),
@@ -862,6 +865,31 @@ THREATS = [
             "gateway/v2/opener.py",
             "if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):",
             "if located.problem:",
+        ),
+    ),
+    Threat(
+        "a right that nobody has",
+        "A change of the code gives a role, a scope or a job something that the user guide does not give it.",
+        "Every cell of a table that is written from the guide holds for each credential, scheme and route of a server.",
+        (
+            f"{AUTHORISATION}::test_projects_are_for_whom_the_table_says",
+            f"{AUTHORISATION}::test_dependency_proxies_are_for_whom_the_table_says",
+        ),
+        Disarm(
+            "gateway/auth/matrix.py",
+            "(Visibility.INTERNAL, RegistryAccess.PRIVATE): _REPORTERS,",
+            "(Visibility.INTERNAL, RegistryAccess.PRIVATE): (Role.GUEST,),",
+        ),
+    ),
+    Threat(
+        "a route that nobody decided about",
+        "A new route of /v2 is served before anybody has said who may use it.",
+        "The table names every route of a repository with its action; a route that it does not name fails the tests.",
+        (f"{AUTHORISATION}::test_the_table_names_every_route_of_the_server",),
+        Disarm(
+            "gateway/v2/routes.py",
+            '_WRITES = ("POST", "PUT", "PATCH", "DELETE")',
+            '_WRITES = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")',
         ),
     ),
     Threat(
@@ -2445,7 +2473,10 @@ THREATS = [
         "forged token",
         "A Bearer token is unsigned, or signed by another key or algorithm, which its header names (`alg`, `jwk`, `jku`, `kid`).",
         "One algorithm is accepted, with keys of the server's own file; no other key that a header names is looked at.",
-        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
+        (
+            "tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",
+            "tests/security/test_forged_tokens.py::test_every_forged_token_gets_the_same_refusal_at_once",
+        ),
         Disarm(
             "gateway/auth/tokens.py",
             "[ALGORITHM], _SIGNATURE_ALONE)",
@@ -2482,6 +2513,7 @@ THREATS = [
         (
             "tests/gateway/auth/test_authenticator.py::test_a_token_that_has_ended_says_so_and_takes_its_bearers_and_refresh_tokens_along",
             "tests/gateway/v2/test_token.py::test_a_revoked_token_ends_its_bearer_and_refresh_token_at_once",
+            "tests/security/test_changes_take_effect.py::test_a_change_takes_effect_at_once_everywhere",
         ),
         Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
     ),

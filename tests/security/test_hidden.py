@@ -1,0 +1,131 @@
+"""What a client may not know of looks like what does not exist: in status, headers, body and time."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.parts.canaries import remember
+from tests.parts.gateway import Gateway
+
+from .kept import Answer, Header, Kept, basic, bearer, request_by_get, scope, token_of
+from .tree import PASSWORD, Planter, run
+
+PAIRS = 2_000
+LARGEST_DIFFERENCE = 0.0002
+"""Seconds between the medians of the two."""
+
+NATIVE = ("acme/hidden/app", "acme/absent/app")
+INSIDE = ("acme/hidden", "acme/absent")
+PROXIED = ("hidden/dependency_proxy/containers/library/tiny", "absent/dependency_proxy/containers/library/tiny")
+NAMES = {"project": NATIVE, "project itself": INSIDE, "group": PROXIED}
+PATHS = (
+    "manifests/latest",
+    f"blobs/sha256:{'5e' * 32}",
+    "tags/list",
+    f"referrers/sha256:{'5e' * 32}",
+    "blobs/uploads/",
+)
+
+
+async def _plant(planter: Planter) -> None:
+    await planter.user("stranger")
+    await planter.user("adele", admin=True)
+    await planter.group("acme")
+    await planter.project("acme/hidden")
+    await planter.group("hidden")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[Gateway]:
+    server = Gateway(tmp_path_factory.mktemp("hidden"), {"log_format": "json"})
+    run(server.data, _plant)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def client(server: Gateway) -> Iterator[Kept]:
+    with Kept(server.port) as client:
+        yield client
+
+
+def credential(client: Kept, who: str) -> list[Header]:
+    """Headers of a client of some kind."""
+    match who:
+        case "anonymous":
+            return []
+        case "Basic":
+            return [basic("stranger", PASSWORD)]
+        case "anonymous Bearer":
+            return [bearer(token_of(request_by_get(client, "", "", [])))]
+    return [bearer(remember(token_of(request_by_get(client, "stranger", PASSWORD, []))))]
+
+
+WHO = ("anonymous", "Basic", "anonymous Bearer", "Bearer")
+
+
+def without_name(answer: Answer, name: str) -> tuple[int, list[Header], bytes]:
+    """A response without what must differ: the requested name, which it repeats, the request's id and the date."""
+    text = answer.body.decode()
+    headers = [(key, value) for key, value in answer.headers if key not in ("x-request-id", "date")]
+    for part in (name, name.partition("/dependency_proxy")[0]):
+        text = re.sub(re.escape(part) + r"\b", "NAME", text)
+        headers = [(key, re.sub(re.escape(part) + r"\b", "NAME", value)) for key, value in headers]
+    return answer.status, headers, text.encode()
+
+
+@pytest.mark.parametrize("what", NAMES)
+@pytest.mark.parametrize("who", WHO)
+def test_a_hidden_name_is_answered_as_one_that_does_not_exist(client: Kept, who: str, what: str) -> None:
+    headers = credential(client, who)
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        for path in PATHS:
+            hidden, absent = (client.send(method, f"/v2/{name}/{path}", headers) for name in NAMES[what])
+            assert without_name(hidden, NAMES[what][0]) == without_name(absent, NAMES[what][1]), (method, path)
+
+
+@pytest.mark.parametrize("who", ["anonymous", "Basic"])
+def test_a_token_names_neither_what_is_hidden_nor_what_does_not_exist(client: Kept, who: str) -> None:
+    login = ("", "") if who == "anonymous" else ("stranger", PASSWORD)
+    for names in NAMES.values():
+        for name in names:
+            answer = request_by_get(client, *login, [scope(name)])
+            assert b'"scope":""' in answer.body.replace(b" ", b"")
+
+
+def computed(pids: Iterable[int]) -> float:
+    """Seconds for which processes have had a processor (proc_pid_schedstat(5): nanoseconds of the main thread)."""
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+
+
+@pytest.mark.parametrize("what", ["project", "group"])
+@pytest.mark.parametrize("who", ["anonymous", "Basic", "Bearer"])
+def test_a_hidden_name_takes_as_long_as_one_that_does_not_exist(
+    server: Gateway, client: Kept, who: str, what: str
+) -> None:
+    """The limit is that of a machine without other work: by so much as others delay each request, it is larger."""
+    headers = credential(client, who)
+    lines = "".join(f"{key}: {value}\r\n" for key, value in headers)
+    requests = [f"GET /v2/{name}/manifests/latest HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n" for name in NAMES[what]]
+    hidden, absent = (request.encode() for request in requests)
+    for request in (hidden, absent) * 100:
+        client.exchange("GET", request)
+    taken: dict[bytes, list[float]] = {hidden: [], absent: []}
+    before, begun = computed([*server.workers, os.getpid()]), time.perf_counter()
+    for number in range(PAIRS):
+        for request in (hidden, absent) if number % 2 else (absent, hidden):
+            sent = time.perf_counter()
+            client.exchange("GET", request)
+            taken[request].append(time.perf_counter() - sent)
+    slower_by = (time.perf_counter() - begun) / (computed([*server.workers, os.getpid()]) - before)
+    difference = median(taken[hidden]) - median(taken[absent])
+    print(
+        f"{who} {what}: {difference * 1e6:.0f} µs, slower by {slower_by:.1f}, median {median(taken[hidden]) * 1e6:.0f}"
+    )
+    assert abs(difference) < LARGEST_DIFFERENCE * max(1.0, slower_by), f"{difference * 1e6:.0f} µs, {slower_by:.1f}"
