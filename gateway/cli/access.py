@@ -14,7 +14,7 @@ from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
 from gateway.cli.folder import open_existing
-from gateway.cli.refusals import Refused, refuse
+from gateway.cli.refusals import DEPLOY_TOKENS, JOBS, PERSONAL_TOKENS, Refused, refuse
 from gateway.cli.session import Session, with_session
 from gateway.directory.directory import Directory
 from gateway.directory.places import Located
@@ -26,6 +26,7 @@ from gateway.wiring.from_settings import open_proxy_allowed
 app = typer.Typer(no_args_is_help=True, help="Explain who may do what.", rich_markup_mode=None)
 
 FROM_STDIN = "-"
+_LISTS = {CredentialKind.PERSONAL_TOKEN: PERSONAL_TOKENS, CredentialKind.DEPLOY_TOKEN: DEPLOY_TOKENS}
 
 
 @app.callback()
@@ -82,8 +83,10 @@ async def _principal(directory: Directory, user: str | None, token: str | None) 
     ref = await _ref_of(directory, token)
     credential = None if ref is None else await directory.credential(ref)
     if ref is None or credential is None:
-        what = "the secret on standard input" if token == FROM_STDIN else repr(token)
-        raise Refused(f"there is no token {what}: `registry-gateway token list` shows those there are")
+        if token == FROM_STDIN:
+            raise Refused("no token has the secret on standard input: tokens are shown once, when they are created")
+        shown = _LISTS.get(ref.kind if ref else CredentialKind.PERSONAL_TOKEN, JOBS)
+        raise Refused(f"there is no token {token!r}: `registry-gateway {shown}` shows those there are")
     return await stored_principal(directory, ref, credential)
 
 

@@ -1,13 +1,17 @@
 """`db`: the revision of the database, and its upgrade."""
 
 import asyncio
+from pathlib import Path
 
 import typer
 
+from gateway.cli.folder import absent
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import setup
+from gateway.db.address import DatabaseAddress
 from gateway.db.revisions import check_usable, needed_revision
+from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import configured_database
 
 app = typer.Typer(no_args_is_help=True, help="Check and upgrade the database.", rich_markup_mode=None)
@@ -17,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, help="Check and upgrade the database.", 
 @with_session
 def check(session: Session) -> None:
     """Check that this version can use the database; exit code 1 if `serve` would refuse it."""
-    address = configured_database(session.settings)
+    address = _existing(session.settings)
     found = asyncio.run(setup.read_revision(address))
     session.print({"revision": found.number}, lambda: print(f"{address} has revision {found.number or 'none'}"))
     if found.number is None:
@@ -29,7 +33,15 @@ def check(session: Session) -> None:
 @with_session
 def upgrade(session: Session) -> None:
     """Bring the database to the revision of this version; an empty one is set up."""
-    address = configured_database(session.settings)
+    address = _existing(session.settings)
     asyncio.run(setup.upgrade(address))
     found = asyncio.run(setup.read_revision(address))
     session.print({"revision": found.number}, lambda: print(f"{address} has revision {found.number}"))
+
+
+def _existing(settings: Settings) -> DatabaseAddress:
+    """The address of the database. Raises Refused if it is a file that does not exist."""
+    address = configured_database(settings)
+    if isinstance(address, Path) and not address.exists():
+        raise absent(settings)
+    return address

@@ -61,10 +61,7 @@ async def require(settings: Settings) -> None:
 async def require_as_it_is(settings: Settings) -> None:
     """Check that folder and database exist, whatever the revision is. Raises Refused, DatabaseUnusable."""
     if not await exists(settings):
-        raise Refused(
-            f"there is no data folder {settings.data.absolute()}: name the right one with --data, "
-            "or make it with `registry-gateway serve`"
-        )
+        raise absent(settings)
 
 
 async def exists(settings: Settings) -> bool:
@@ -74,6 +71,14 @@ async def exists(settings: Settings) -> bool:
     if isinstance(address, Path):
         return address.is_file()
     return settings.data.is_dir() and (await read_revision(address)).number is not None
+
+
+def absent(settings: Settings) -> Refused:
+    """The refusal of a command that needs a data folder with a database where there is none."""
+    return Refused(
+        f"there is no data folder {settings.data.absolute()}: name the right one with --data, "
+        "or make it with `registry-gateway serve`"
+    )
 
 
 def _make_folder(data: Path) -> None:

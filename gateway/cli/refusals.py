@@ -14,10 +14,12 @@ from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.errors import (
     AnonymousPullRefused,
-    CredentialUnknown,
+    DeployTokenUnknown,
     GroupUnknown,
+    JobUnknown,
     LoginMisdirected,
     NodeUnknown,
+    PersonalTokenUnknown,
     ProjectUnknown,
     TreeError,
     UserUnknown,
@@ -26,12 +28,17 @@ from gateway.namespaces.paths import find_host_warning
 from gateway.processes.errors import CannotStart
 from gateway.settings.load import SettingsError
 
+PERSONAL_TOKENS, DEPLOY_TOKENS, JOBS = "token list", "deploy-token list", "job list --all"
+"""Commands that show the credentials of each kind by their ids."""
+
 REMEDIES: dict[type[Exception], str] = {
     GroupUnknown: "`registry-gateway group list` shows those there are",
     ProjectUnknown: "`registry-gateway project list` shows those there are",
     NodeUnknown: "`registry-gateway group list` and `registry-gateway project list` show those there are",
     UserUnknown: "`registry-gateway user list` shows those there are",
-    CredentialUnknown: "`list` of the same command shows those there are",
+    PersonalTokenUnknown: f"`registry-gateway {PERSONAL_TOKENS}` shows those there are",
+    DeployTokenUnknown: f"`registry-gateway {DEPLOY_TOKENS}` shows those there are",
+    JobUnknown: f"`registry-gateway {JOBS}` shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
     DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "

@@ -12,7 +12,7 @@ from gateway.db.credential_rows import announce_credential, prune, scopes_from_t
 from gateway.db.schema import deploy_tokens, jobs
 from gateway.namespaces.credential_rules import TOKEN_OF_JOBS, default_username
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, DeployToken
-from gateway.namespaces.errors import CredentialUnknown
+from gateway.namespaces.errors import DeployTokenUnknown
 from gateway.namespaces.node import NodeKey, NodeKind
 
 _ENDS = (deploy_tokens.c.expires_at, deploy_tokens.c.revoked_at)
@@ -50,10 +50,10 @@ async def find_by_hash(connection: AsyncConnection, secret_hash: str) -> DeployT
 
 
 async def get(connection: AsyncConnection, token_id: int) -> DeployToken:
-    """Get the token of an id. Raises CredentialUnknown."""
+    """Get the token of an id. Raises DeployTokenUnknown."""
     token = await find(connection, token_id)
     if token is None:
-        raise CredentialUnknown("deploy token", token_id)
+        raise DeployTokenUnknown(token_id)
     return token
 
 
@@ -80,7 +80,7 @@ async def find_for_jobs(connection: AsyncConnection, nodes: Sequence[NodeKey], n
 
 
 async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> DeployToken:
-    """End a token and return it; one that was revoked before keeps its time. Raises CredentialUnknown.
+    """End a token and return it; one that was revoked before keeps its time. Raises DeployTokenUnknown.
 
     The secrets that stand for it in jobs end with it, so they are announced too.
     """

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db.credential_rows import announce_credential, prune
 from gateway.db.schema import jobs
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, Job
-from gateway.namespaces.errors import CredentialUnknown
+from gateway.namespaces.errors import JobUnknown
 
 _ENDS = (jobs.c.expires_at, jobs.c.finished_at)
 
@@ -51,10 +51,10 @@ async def find_by_deploy_hash(connection: AsyncConnection, secret_hash: str) -> 
 
 
 async def get(connection: AsyncConnection, job_id: int) -> Job:
-    """Get the job of an id. Raises CredentialUnknown."""
+    """Get the job of an id. Raises JobUnknown."""
     job = await find(connection, job_id)
     if job is None:
-        raise CredentialUnknown("job", job_id)
+        raise JobUnknown(job_id)
     return job
 
 
@@ -71,7 +71,7 @@ async def list_all(connection: AsyncConnection, project_id: int | None = None) -
 
 
 async def finish(connection: AsyncConnection, job_id: int, now: datetime) -> Job:
-    """End a job and return it; one that was finished before keeps its time. Raises CredentialUnknown."""
+    """End a job and return it; one that was finished before keeps its time. Raises JobUnknown."""
     job = await get(connection, job_id)
     if job.finished_at is not None:
         return job

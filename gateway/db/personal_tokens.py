@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db.credential_rows import announce_credential, prune, scopes_from_text, scopes_to_text
 from gateway.db.schema import personal_tokens
 from gateway.namespaces.credentials import PersonalToken
-from gateway.namespaces.errors import CredentialUnknown
+from gateway.namespaces.errors import PersonalTokenUnknown
 
 _ENDS = (personal_tokens.c.expires_at, personal_tokens.c.revoked_at)
 
@@ -41,10 +41,10 @@ async def find_by_hash(connection: AsyncConnection, secret_hash: str) -> Persona
 
 
 async def get(connection: AsyncConnection, token_id: int) -> PersonalToken:
-    """Get the token of an id. Raises CredentialUnknown."""
+    """Get the token of an id. Raises PersonalTokenUnknown."""
     token = await find(connection, token_id)
     if token is None:
-        raise CredentialUnknown("personal access token", token_id)
+        raise PersonalTokenUnknown(token_id)
     return token
 
 
@@ -57,7 +57,7 @@ async def list_all(connection: AsyncConnection, user_id: int | None = None) -> l
 
 
 async def revoke(connection: AsyncConnection, token_id: int, now: datetime) -> PersonalToken:
-    """End a token and return it; one that was revoked before keeps its time. Raises CredentialUnknown."""
+    """End a token and return it; one that was revoked before keeps its time. Raises PersonalTokenUnknown."""
     token = await get(connection, token_id)
     if token.revoked_at is not None:
         return token

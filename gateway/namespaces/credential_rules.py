@@ -80,7 +80,7 @@ def new_personal_token(
     Raises CredentialInvalid, ExpiryInvalid.
     """
     if user.blocked:
-        raise CredentialInvalid(f"user {user.name!r} is blocked, so no token of this user would be accepted")
+        raise CredentialInvalid(f"user {user.name!r} is blocked, and so are the user's tokens: unblock the user first")
     _check_name(name)
     checked = _check_scopes("a personal access token", scopes, frozenset(Scope))
     ends = expires_at or now + PERSONAL_TOKEN_LIFETIME
@@ -153,7 +153,7 @@ def _check_starter(
 ) -> None:
     """Check that a user may start a job in a project: developers and above, and administrators. Raises JobRefused."""
     if user.blocked:
-        raise JobRefused(f"user {user.name!r} is blocked and cannot start jobs")
+        raise JobRefused(f"user {user.name!r} is blocked and cannot start jobs: unblock the user first")
     if user.admin or (way and way[0].key == NodeKey(NodeKind.USER, user.id)):
         return
     role = strongest_role(members, now)

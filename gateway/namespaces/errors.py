@@ -98,11 +98,30 @@ class CredentialInvalid(TreeError):
 
 
 class CredentialUnknown(TreeError):
-    """No token or job has this id."""
+    """No credential of one kind has this id."""
 
-    def __init__(self, kind: str, number: int) -> None:
-        """`kind`: in words."""
-        super().__init__(f"there is no {kind} {number}")
+    kind: str
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no {self.kind} {number}")
+
+
+class PersonalTokenUnknown(CredentialUnknown):
+    """No personal access token has this id."""
+
+    kind = "personal access token"
+
+
+class DeployTokenUnknown(CredentialUnknown):
+    """No deploy token has this id."""
+
+    kind = "deploy token"
+
+
+class JobUnknown(CredentialUnknown):
+    """No job has this id."""
+
+    kind = "job"
 
 
 class JobRefused(TreeError):

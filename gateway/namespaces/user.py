@@ -81,6 +81,8 @@ def parse_email(text: str) -> str:
 
 def check_password(password: str) -> None:
     """Check that a password may be chosen. Raises PasswordRefused, whose text does not repeat it."""
+    if len(password.splitlines()) > 1:
+        raise PasswordRefused("the password has more than one line: use a single one, as login prompts do")
     if len(password) < SHORTEST_PASSWORD:
         raise PasswordRefused(f"the password has {len(password)} characters: use at least {SHORTEST_PASSWORD}")
     if len(password) > LONGEST_PASSWORD:

@@ -85,7 +85,13 @@ def test_the_document_is_printed_whatever_the_answer(tree: Terminal) -> None:
     ("words", "says"),
     [
         (("team/app", "--user", "nobody"), "there is no user 'nobody'"),
-        (("team/app", "--token", "99"), "there is no token '99'"),
+        (("team/app", "--token", "99"), "there is no token '99': `registry-gateway token list` shows"),
+        (
+            ("team/app", "--token", "deploy:9"),
+            "there is no token 'deploy:9': `registry-gateway deploy-token list`",
+        ),
+        (("team/app", "--token", "job:9"), "there is no token 'job:9': `registry-gateway job list --all` shows"),
+        (("team/app", "--token", "-"), "no token has the secret on standard input"),
         (("team/app", "--token", "password:1"), "there is no token"),
         (("team/app", "--token", "x:y"), "is not a token"),
         (("Team/App", "--anonymous"), "is not a path"),

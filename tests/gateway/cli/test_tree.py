@@ -94,6 +94,7 @@ def test_a_password_is_stored_as_a_hash(terminal: Terminal) -> None:
     [
         (b"short", "the password has 5 characters: use at least 8"),
         (b"x" * 1025, "the password has 1025 characters: use at most 1024"),
+        (b"one line\nand another", "the password has more than one line: use a single one, as login prompts do"),
     ],
 )
 def test_a_password_of_another_length_is_refused(terminal: Terminal, password: bytes, reason: str) -> None:
