@@ -802,7 +802,10 @@ THREATS = [
         "tokens that stay in memory",
         "A token is revoked, or its job finished, and a worker that remembers it goes on accepting it.",
         "The change announces the token by its identity and by the hash of its secret, and every worker drops both.",
-        (f"{IDENTITY}::test_a_change_elsewhere_counts_from_the_next_lookup_on",),
+        (
+            f"{IDENTITY}::test_a_change_elsewhere_counts_from_the_next_lookup_on",
+            "tests/security/test_changes_take_effect.py::test_a_change_takes_effect_at_once_everywhere",
+        ),
         Disarm(
             "gateway/directory/directory.py",
             "_drop(self._credentials, None if key is None else CredentialRef.parse(key))",
@@ -2513,7 +2516,6 @@ THREATS = [
         (
             "tests/gateway/auth/test_authenticator.py::test_a_token_that_has_ended_says_so_and_takes_its_bearers_and_refresh_tokens_along",
             "tests/gateway/v2/test_token.py::test_a_revoked_token_ends_its_bearer_and_refresh_token_at_once",
-            "tests/security/test_changes_take_effect.py::test_a_change_takes_effect_at_once_everywhere",
         ),
         Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
     ),
