@@ -2703,6 +2703,35 @@ THREATS = [
         Disarm("gateway/db/credential_rows.py", "    if ended:", "    if False:"),
     ),
     Threat(
+        "a value that the database cannot hold",
+        "A login or a token names a text with NUL or an id above 31 bits; PostgreSQL refuses it, and requests fail.",
+        "Such a value equals nothing where it is looked for, on both engines, and is refused before it is stored.",
+        ("tests/gateway/db/test_storable.py",),
+        Disarm(
+            "gateway/db/storable.py",
+            "return value if value is None or is_storable_text(value) else None",
+            "return value",
+        ),
+    ),
+    Threat(
+        "a number that the database cannot hold",
+        "The subject of a token or a setting is a number that is larger than any id, and PostgreSQL refuses it.",
+        "Such a number equals nothing where it is looked for, and is refused before it is stored.",
+        ("tests/gateway/db/test_storable.py",),
+        Disarm(
+            "gateway/db/storable.py",
+            "return value if value is None or is_storable_id(value) else None",
+            "return value",
+        ),
+    ),
+    Threat(
+        "a listing that fills the memory",
+        "An installation has 100,000 projects, and a command that lists them holds all of them at once.",
+        "Projects and users are read and printed a thousand at a time, also as one JSON array.",
+        ("tests/gateway/cli/test_tree.py::test_a_listing_holds_one_page",),
+        Disarm("gateway/cli/project.py", "after=after, limit=limit", "after=after"),
+    ),
+    Threat(
         "a deletion that reads all jobs",
         "A deleted row is looked for in a large table that refers to it, and writers wait for many seconds.",
         "Each column that refers to another table has an index.",

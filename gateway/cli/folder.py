@@ -1,19 +1,26 @@
 """Data folder and database: how commands open or make them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from gateway import data_folder
 from gateway.cli.refusals import Refused
 from gateway.db import groups
+from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.setup import read_revision, set_up
 from gateway.maintenance.restore import DataFolderBusy, finish_restore
 from gateway.namespaces.group import Group
 from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import configured_database
+
+T = TypeVar("T")
+
+PAGE_SIZE = 1000
+"""Entries of a listing that a command keeps in memory."""
 
 
 @asynccontextmanager
@@ -40,16 +47,31 @@ async def open_existing(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
-async def make(settings: Settings) -> list[Group]:
-    """Make the folder and the database where they are missing; returns the groups. Raises Refused, DatabaseUnusable."""
-    async with open_made(settings) as database, database.read() as connection:
-        return await groups.list_all(connection)
-
-
 async def read_groups(settings: Settings) -> list[Group]:
     """Every group, each after the one above it. Raises Refused, DatabaseUnusable."""
     async with open_existing(settings) as database, database.read() as connection:
         return await groups.list_all(connection)
+
+
+async def read_pages(
+    settings: Settings, read: Callable[[Connection, str, int], Awaitable[Sequence[T]]], key_of: Callable[[T], str]
+) -> AsyncGenerator[Sequence[T], None]:
+    """Read a listing page by page, at least one, in bounded memory. Raises Refused, DatabaseUnusable, and what `read`
+    raises.
+
+    `read` gets the key of the last entry so far and the number of entries to return, fewer at the end. Each page is
+    read in a transaction of its own, so that a slow reader of the output holds up nothing in the database.
+    """
+    async with open_existing(settings) as database:
+        after = ""
+        while True:
+            async with database.read() as connection:
+                page = await read(connection, after, PAGE_SIZE)
+            if page or not after:
+                yield page
+            if len(page) < PAGE_SIZE:
+                return
+            after = key_of(page[-1])
 
 
 async def require(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -122,18 +122,20 @@ def serve(
         "log_format": log_format,
     }
     settings = session.load(flags).settings
-    listed, start = asyncio.run(_make_folder(settings))
-    accounts = open_accounts(listed, configured_upstreams(settings))
+    upstreams = configured_upstreams(settings)
+    lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
+    accounts = open_accounts(lending, upstreams)
     ready = partial(_print_urls, settings, start)
     supervisor.serve(settings, accounts, ready, administrator.warnings_of(start))
 
 
-async def _make_folder(settings: Settings) -> tuple[list[Group], AdministratorStart]:
-    """Make what a start needs and is missing; returns the groups, and what was done about the administrator."""
+async def _make_folder(settings: Settings, listed: Collection[str]) -> tuple[list[Group], AdministratorStart]:
+    """Make what a start needs and is missing; returns the groups that may show everybody what an account reads, of
+    those without a login the `listed` ones, and what was done about the administrator."""
     async with folder.open_made(settings) as database:
         start = await administrator.prepare(database, settings)
         async with database.read() as connection:
-            return await groups.list_all(connection), start
+            return await groups.list_lending(connection, listed), start
 
 
 def _print_urls(settings: Settings, start: AdministratorStart, urls: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -16,6 +16,22 @@ Document = Mapping[str, object]
 def print_json(document: Document | Sequence[Document]) -> None:
     """Print one JSON document."""
     print(json.dumps(document, indent=2))
+
+
+async def print_json_pages(pages: AsyncIterator[Sequence[Document]]) -> None:
+    """Print the documents of all pages as one JSON array, each page as soon as it is there."""
+    before = "["
+    async for page in pages:
+        if page:
+            print(before + json.dumps(page, indent=2)[1:-2], end="")
+            before = ","
+    print("[]" if before == "[" else "\n]")
+
+
+async def print_table_pages(headings: Sequence[str], pages: AsyncIterator[Sequence[Sequence[str]]]) -> None:
+    """Print each page of rows as a table of its own, as soon as it is there."""
+    async for page in pages:
+        print_table(headings, page)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

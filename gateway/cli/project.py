@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from gateway.cli.folder import open_existing, open_made
+from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.output import Document, print_table
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import paths, projects
+from gateway.db.connection import Connection
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
 from gateway.namespaces.project import Project, RegistryAccess
@@ -87,9 +89,8 @@ def list_all(
     ] = None,
 ) -> None:
     """List all projects, or those of a group or user."""
-    listed = asyncio.run(_list(session.settings, below))
-    rows = [_row(project) for project in listed]
-    session.print([_document(project) for project in listed], lambda: print_table(_HEADINGS, rows))
+    pages = read_pages(session.settings, partial(_read_page, below), lambda project: project.path)
+    asyncio.run(session.print_pages(pages, _document, _HEADINGS, _row))
 
 
 @app.command()
@@ -128,11 +129,10 @@ async def _create(settings: Settings, path: str, options: ProjectOptions) -> _Sh
         return _Shown(project, await projects.allowed_paths(connection, project.id))
 
 
-async def _list(settings: Settings, below: str | None) -> list[Project]:
-    async with open_existing(settings) as database, database.read() as connection:
-        if below is not None:
-            await paths.get(connection, below)
-        return await projects.list_all(connection, below)
+async def _read_page(below: str | None, connection: Connection, after: str, limit: int) -> list[Project]:
+    if below is not None and not after:
+        await paths.get(connection, below)
+    return await projects.list_all(connection, below, after=after, limit=limit)
 
 
 async def _get(settings: Settings, path: str) -> _Shown:

@@ -6,7 +6,8 @@ parameter whose type is a dataclass into one option per field.
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from gateway.cli.output import Document, print_json
+from gateway.cli.output import Document, print_json, print_json_pages, print_table_pages
 from gateway.cli.refusals import refusals
 from gateway.data_folder import CacheFolder
 from gateway.settings.load import LoadedSettings, load
@@ -25,6 +26,9 @@ _CONFIG = Annotated[
 ]
 _DATA = Annotated[str | None, typer.Option("--data", metavar="DIR", help="The data folder. [default: ./registry-data]")]
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)]
+
+
+_T = TypeVar("_T")
 
 
 class Session:
@@ -61,8 +65,19 @@ class Session:
         else:
             for_people()
 
-
-_T = TypeVar("_T")
+    async def print_pages(
+        self,
+        pages: AsyncGenerator[Sequence[_T], None],
+        document_of: Callable[[_T], Document],
+        headings: Sequence[str],
+        row_of: Callable[[_T], Sequence[str]],
+    ) -> None:
+        """Print a listing while its pages are read: one JSON array if --json was given, else tables."""
+        async with aclosing(pages):
+            if self.as_json:
+                await print_json_pages(list(map(document_of, page)) async for page in pages)
+            else:
+                await print_table_pages(headings, (list(map(row_of, page)) async for page in pages))
 
 
 def given(value: _T | None, otherwise: _T) -> _T:

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from gateway.auth.passwords import hash_password
-from gateway.cli.folder import open_existing, open_made
+from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import users
+from gateway.db.connection import Connection
 from gateway.keys import root_password
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.namespaces.paths import parse_user_name
@@ -87,8 +88,8 @@ def create(session: Session, name: UserName, options: UserOptions) -> None:
 @with_session
 def list_all(session: Session) -> None:
     """List all users."""
-    listed = asyncio.run(_list(session.settings))
-    session.print([_document(user) for user in listed], lambda: print_table(_HEADINGS, list(map(_row, listed))))
+    pages = read_pages(session.settings, _read_page, lambda user: user.name)
+    asyncio.run(session.print_pages(pages, _document, _HEADINGS, _row))
 
 
 @app.command()
@@ -134,9 +135,8 @@ async def _create(settings: Settings, name: str, options: UserOptions, password_
         return await users.get(connection, name)
 
 
-async def _list(settings: Settings) -> list[User]:
-    async with open_existing(settings) as database, database.read() as connection:
-        return await users.list_all(connection)
+async def _read_page(connection: Connection, after: str, limit: int) -> list[User]:
+    return await users.list_all(connection, after=after, limit=limit)
 
 
 async def _get(settings: Settings, name: str) -> User:

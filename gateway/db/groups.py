@@ -1,11 +1,12 @@
 """Queries of groups; the rules that a change must keep are called inside its transaction, and written elsewhere."""
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, union_all
+from sqlalchemy import Row, or_, select, union_all
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -52,6 +53,15 @@ async def list_all(connection: AsyncConnection, below: str | None = None) -> lis
     if below is not None:
         listed = listed.where(paths.is_below(schema.groups.c.path, below))
     return sorted(map(_group, await connection.execute(listed)), key=lambda group: group.path.split("/"))
+
+
+async def list_lending(connection: AsyncConnection, listed: Collection[str]) -> list[Group]:
+    """List the groups that may show everybody what an account reads: those with anonymous pull that have an upstream
+    login of their own, or whose paths are `listed` by upstreams that lend theirs."""
+    open_ones = schema.groups.c.proxy_enabled, schema.groups.c.anonymous_pull
+    with_account = or_(schema.groups.c.upstream_username.is_not(None), schema.groups.c.path.in_(listed))
+    lending = select(schema.groups).where(*open_ones, with_account).order_by(schema.groups.c.path)
+    return [_group(row) for row in await connection.execute(lending)]
 
 
 async def find(connection: AsyncConnection, path: str) -> Group | None:

@@ -19,6 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from gateway.db.storable import StoredId, StoredText
+
 
 class Moment(TypeDecorator[datetime]):
     """Aware datetime, stored in UTC also where the database forgets time zones."""
@@ -33,7 +35,7 @@ class Moment(TypeDecorator[datetime]):
         return value and value.replace(tzinfo=value.tzinfo or UTC)
 
 
-PathText = String(255).with_variant(String(255, collation="C"), "postgresql")
+PathText = StoredText(255, bytewise=True)
 """Type of names and paths, compared byte by byte on both databases, so that an index serves prefixes."""
 
 metadata = MetaData(
@@ -51,14 +53,14 @@ metadata = MetaData(
 groups = Table(
     "groups",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", StoredId, primary_key=True),
     Column("path", PathText, nullable=False, unique=True),
     Column("visibility", String(8), nullable=False),
     Column("proxy_enabled", Boolean, nullable=False),
     Column("anonymous_pull", Boolean, nullable=False),
-    Column("default_upstream", String(255), nullable=False),
-    Column("upstream_username", String),
-    Column("upstream_password_sealed", String),
+    Column("default_upstream", StoredText(255), nullable=False),
+    Column("upstream_username", StoredText),
+    Column("upstream_password_sealed", StoredText),
     Column("created_at", Moment, nullable=False),
     Column("fresh_only", Boolean, nullable=False, server_default=false()),
     Column("gate", Text),
@@ -74,7 +76,7 @@ paths = Table(
     metadata,
     Column("path", PathText, primary_key=True),
     Column("kind", String(8), nullable=False),
-    Column("node_id", Integer, nullable=False),
+    Column("node_id", StoredId, nullable=False),
     CheckConstraint("kind IN ('user', 'group', 'project')", name="kind"),
     UniqueConstraint("kind", "node_id"),
 )
@@ -82,13 +84,13 @@ paths = Table(
 users = Table(
     "users",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", StoredId, primary_key=True),
     Column("name", PathText, nullable=False, unique=True),
     Column("email", PathText, unique=True),
     Column("admin", Boolean, nullable=False),
     Column("external", Boolean, nullable=False),
     Column("blocked", Boolean, nullable=False),
-    Column("password_hash", String),
+    Column("password_hash", StoredText),
     Column("password_changed_at", Moment),
     Column("created_at", Moment, nullable=False),
     sqlite_autoincrement=True,
@@ -98,12 +100,12 @@ users = Table(
 projects = Table(
     "projects",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", StoredId, primary_key=True),
     Column("path", PathText, nullable=False, unique=True),
     Column("visibility", String(8), nullable=False),
     Column("registry", String(8), nullable=False),
     Column("created_at", Moment, nullable=False),
-    Column("created_by", Integer, ForeignKey("users.id", ondelete="SET NULL"), index=True),
+    Column("created_by", StoredId, ForeignKey("users.id", ondelete="SET NULL"), index=True),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="registry"),
     sqlite_autoincrement=True,
@@ -113,10 +115,10 @@ projects = Table(
 members = Table(
     "members",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE")),
-    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE")),
-    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("id", StoredId, primary_key=True),
+    Column("group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE")),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE")),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("role", Integer, nullable=False),
     Column("expires_at", Moment),
     Column("created_at", Moment, nullable=False),
@@ -131,11 +133,11 @@ members = Table(
 personal_tokens = Table(
     "personal_tokens",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("name", String(255), nullable=False),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("scopes", String, nullable=False),
+    Column("id", StoredId, primary_key=True),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", StoredText(255), nullable=False),
+    Column("hash", StoredText(64), nullable=False, unique=True),
+    Column("scopes", StoredText, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
@@ -146,13 +148,13 @@ personal_tokens = Table(
 deploy_tokens = Table(
     "deploy_tokens",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
-    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
-    Column("name", String(255), nullable=False),
-    Column("username", String(255), nullable=False),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("scopes", String, nullable=False),
+    Column("id", StoredId, primary_key=True),
+    Column("group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    Column("name", StoredText(255), nullable=False),
+    Column("username", StoredText(255), nullable=False),
+    Column("hash", StoredText(64), nullable=False, unique=True),
+    Column("scopes", StoredText, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
@@ -165,13 +167,13 @@ deploy_tokens = Table(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("user_id", Integer, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("deploy_token_id", Integer, ForeignKey("deploy_tokens.id", ondelete="SET NULL"), index=True),
-    Column("deploy_hash", String(64), unique=True),
-    Column("ref", String),
+    Column("id", StoredId, primary_key=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("user_id", StoredId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("hash", StoredText(64), nullable=False, unique=True),
+    Column("deploy_token_id", StoredId, ForeignKey("deploy_tokens.id", ondelete="SET NULL"), index=True),
+    Column("deploy_hash", StoredText(64), unique=True),
+    Column("ref", StoredText),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("finished_at", Moment),
@@ -183,10 +185,10 @@ jobs = Table(
 job_allowances = Table(
     "job_allowances",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("allowed_project_id", Integer, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
-    Column("allowed_group_id", Integer, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    Column("id", StoredId, primary_key=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("allowed_project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), index=True),
+    Column("allowed_group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
     CheckConstraint("(allowed_group_id IS NULL) <> (allowed_project_id IS NULL)", name="one_node"),
     sqlite_autoincrement=True,
 )
@@ -195,7 +197,7 @@ job_allowances = Table(
 installation = Table(
     "installation",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", StoredId, primary_key=True),
     Column("prepared_at", Moment, nullable=False),
     CheckConstraint("id = 1", name="one"),
 )
@@ -204,7 +206,7 @@ installation = Table(
 compatibility = Table(
     "compatibility",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", StoredId, primary_key=True),
     Column("oldest_program", String(16), nullable=False),
     CheckConstraint("id = 1", name="one"),
 )
@@ -215,6 +217,6 @@ changes = Table(
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("concern", String(16), nullable=False),
-    Column("key", String, nullable=False),
+    Column("key", StoredText, nullable=False),
     sqlite_autoincrement=True,
 )

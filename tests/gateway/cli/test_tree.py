@@ -1,12 +1,16 @@
 """`user`, `project` and `member` as they are typed, and what the tree adds to `group`."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
 from gateway.auth.passwords import matches
+from gateway.cli import folder, output
 from gateway.cli.folder import open_existing
+from gateway.cli.output import Document, print_json_pages, print_table
 from gateway.db import users
 from gateway.settings.load import load
 from gateway.settings.tables import Settings
@@ -291,3 +295,36 @@ def test_a_path_that_clients_take_for_a_host_is_warned_of(terminal: Terminal, wo
     code, _, err = terminal.run("project", "create", "my.team/app")
     assert (code, err) == (0, warning)
     terminal.done("project", "update", "my.team/app", "--registry", "private")
+
+
+def test_a_listing_holds_one_page(tree: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ben", "cid"):
+        tree.done("user", "create", name)
+        tree.done("project", "create", f"{name}/app")
+    sizes: list[int] = []
+
+    def print_lines(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        sizes.append(len(rows))
+        print_table(headings, rows)
+
+    for words in (("user", "list"), ("project", "list")):
+        monkeypatch.undo()
+        whole, lines = tree.json(*words), tree.done(*words)
+        monkeypatch.setattr(output, "print_table", print_lines)
+        for size in (1, 2, len(whole)):
+            monkeypatch.setattr(folder, "PAGE_SIZE", size)
+            sizes.clear()
+            assert tree.done(*words) == lines
+            assert max(sizes) == size
+            assert tree.json(*words) == whole
+
+
+def test_pages_are_printed_as_the_whole_array_would_be(capsys: pytest.CaptureFixture[str]) -> None:
+    async def pages(sizes: Sequence[int]) -> AsyncIterator[list[Document]]:
+        for size in sizes:
+            yield [{"name": "a\nb", "kinds": ["x"]}] * size
+
+    for sizes in ((0,), (1,), (2, 0), (2, 1), (2, 2)):
+        asyncio.run(print_json_pages(pages(sizes)))
+        expected = json.dumps([{"name": "a\nb", "kinds": ["x"]}] * sum(sizes), indent=2)
+        assert capsys.readouterr().out == f"{expected}\n"

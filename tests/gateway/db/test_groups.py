@@ -184,3 +184,22 @@ async def test_a_gate_is_stored_as_it_was(database: Database) -> None:
     group = await create(database, "a")
     assert (await update(database, replace(group, gate=gate))).gate == gate
     assert (await update(database, replace(group, gate=None))).gate is None
+
+
+async def test_only_groups_that_may_lend_an_account_are_read(database: Database) -> None:
+    """A start need not read 10,000 groups to learn which of them show everybody what an account reads."""
+    login = {"upstream_username": "us", "upstream_password_sealed": "sealed"}
+    is_open = {"visibility": Visibility.PUBLIC, "anonymous_pull": True}
+    for path, changes in {
+        "closed": login,
+        "closed-listed": {},
+        "off": {**is_open, **login, "proxy_enabled": False},
+        "open": is_open,
+        "open-listed": is_open,
+        "own": {**is_open, **login},
+    }.items():
+        await update(database, replace(await create(database, path), **changes))
+    async with database.read() as connection:
+        found = await groups.list_lending(connection, {"open-listed", "closed-listed", "absent"})
+        assert [group.path for group in found] == ["open-listed", "own"]
+        assert [group.path for group in await groups.list_lending(connection, set())] == ["own"]

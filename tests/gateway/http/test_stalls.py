@@ -34,7 +34,8 @@ class Impatient:
 
 @pytest.fixture
 async def impatient(tmp_path: Path, liar: Liar) -> AsyncIterator[Impatient]:
-    await folder.make(Settings.model_validate({"data": str(tmp_path)}))
+    async with folder.open_made(Settings.model_validate({"data": str(tmp_path)})):
+        pass
     target = f"{PROXIED}/{liar.offer_blob(seeded('stalls', 2_000_000))}"
     given = {"data": str(tmp_path), "upstreams": {"docker.io": liar.settings()}}
     stop, listener, server_state = asyncio.Event(), listen(0), ServerState()
