@@ -20,11 +20,13 @@ from pathlib import Path
 from tests.bench import work
 from tests.bench.far import far_away
 from tests.bench.growth import growth
+from tests.bench.logins import logins
 from tests.bench.measure import ratios, spread
 from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Peer, RegistryGateway
 from tests.bench.plot import plot
 from tests.bench.ranged import ranged
 from tests.bench.table import tables
+from tests.bench.tree import tree
 from tests.bench.upstream import MB, Upstream
 
 SECONDS = 2.0
@@ -163,7 +165,13 @@ def main() -> int:
                 found = measure(piece, upstream, rounds, folder, [name for name in piece.peers if name not in left_out])
                 figures[piece.name] = found
                 rows += report(piece, found)
-        for name, extra in (("ranged fill", ranged), ("growth", growth), ("far away", far_away)):
+        for name, extra in (
+            ("ranged fill", ranged),
+            ("growth", growth),
+            ("tree", tree),
+            ("logins", logins),
+            ("far away", far_away),
+        ):
             if chosen.only in name:
                 figures[name] = extra(folder, rounds, chosen.quick)
     finally:

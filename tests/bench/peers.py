@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.parts.gateway import Gateway
 from tests.parts.ports import free_port
@@ -47,6 +47,10 @@ class RegistryGateway:
 
     def restart(self) -> None:
         self._gateway.start()
+
+    def command(self, *words: str) -> Any:
+        """Runs a command on the data folder while the server runs; returns its JSON."""
+        return self._gateway.json(*words)
 
     @property
     def base(self) -> str:

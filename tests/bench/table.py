@@ -9,6 +9,15 @@ from typing import Any
 US, COLUMNS = "registry-gateway", ("registry-gateway", "docker-registry", "distribution", "nginx")
 COMPARE = {"<=": le, ">=": ge}
 FAR_AWAY = (("crane straight", 1.05), ("skopeo straight", 0.9), ("docker-registry", 0.5))
+TREE = {
+    "start_s": "start: s",
+    "cold_ms": "first decision: ms",
+    "warm_ms": "decision: ms",
+    "page_ms": "100 of the list: ms",
+    "new_project_ms": "new project: ms",
+    "del_project_ms": "deleted project: ms",
+    "del_user_ms": "deleted user: ms",
+}
 OWN = "first byte over the upstream's own"
 
 
@@ -86,6 +95,12 @@ def tables(measured: dict[str, Any]) -> str:
             f"| {int(count):,} | {of['start_s']:.2f} | {of['first_hit_ms']:.1f} | {of['hit_ms']:.1f} | "
             f"{of['memory_mb']:.0f} |"
             for count, of in figures["growth"].items()
+        ]
+    if "tree" in figures:
+        rows += ["", f"| projects | {' | '.join(TREE.values())} |", "| --- " * (len(TREE) + 1) + "|"]
+        rows += [
+            f"| {int(count):,} | {' | '.join(f'{of[name]:.3g}' for name in TREE)} |"
+            for count, of in figures["tree"].items()
         ]
     return "\n".join(rows) + "\n"
 

@@ -129,11 +129,15 @@ def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figur
     return {"grown_mb": grown / MB, "speed_kept": alone / beside}
 
 
-def requests_per_second(url: str, seconds: float, keep_alive: bool) -> float:
-    """Requests per second, measured by wrk with one thread and 16 connections."""
-    close = [] if keep_alive else ["-H", "Connection: close"]
-    command = [binary("wrk", "wrk"), "-t1", "-c16", f"-d{seconds:.0f}s", *close, url]
+def requests_per_second(url: str, seconds: float, keep_alive: bool, header: str = "") -> float:
+    """Requests per second, measured by wrk with one thread and 16 connections. Raises RuntimeError for a response that
+    is no success."""
+    lines = [line for line in ("" if keep_alive else "Connection: close", header) if line]
+    headers = [word for line in lines for word in ("-H", line)]
+    command = [binary("wrk", "wrk"), "-t1", "-c16", f"-d{seconds:.0f}s", *headers, url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise RuntimeError(f"{url}: {output}")
     [line] = [line for line in output.splitlines() if line.startswith("Requests/sec:")]
     return float(line.split()[1])
 
