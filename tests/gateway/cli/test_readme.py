@@ -71,12 +71,14 @@ STUB = """\
 #!/bin/sh
 echo "$@" >> docker.log
 case "$*" in *--password-stdin*) cat >> docker.log; echo >> docker.log;; esac
-test "$1" != "$FAILS"
+test "$1" != "${FAILS#killed at }" && exit
+case "$FAILS" in killed*) kill -TERM $PPID;; *) exit 1;; esac
 """
 
 
 def run_script(terminal: Terminal, fails: str = "") -> tuple[int, list[str]]:
-    """Run the script of a CI job. Returns its exit code and the calls of docker; `fails`: which of them fails."""
+    """Run the script of a CI job. Returns its exit code and the calls of docker; `fails`: which of them fails,
+    or at which of them the script is terminated."""
     programs = terminal.folder / "bin"
     programs.mkdir(exist_ok=True)
     gateway = f'exec {sys.executable} -m gateway "$@" --data {terminal.data} --config {terminal.config}'
@@ -85,12 +87,12 @@ def run_script(terminal: Terminal, fails: str = "") -> tuple[int, list[str]]:
         (programs / name).chmod(0o700)
     [script] = blocks("sh")
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "FAILS": fails}
-    done = subprocess.run(["sh", "-c", script], cwd=terminal.folder, env=environment, timeout=60, capture_output=True)
+    done = subprocess.run(["sh", "-c", script], cwd=terminal.folder, env=environment, timeout=180, capture_output=True)
     log = terminal.folder / "docker.log"
     return done.returncode, log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("fails", ["", "login", "build"])
+@pytest.mark.parametrize("fails", ["", "login", "build", "logout", "killed at build"])
 def test_the_script_of_a_ci_job_finishes_its_job_whatever_fails(prompt: Terminal, fails: str) -> None:
     run_readme(prompt, until="token create")
     code, calls = run_script(prompt, fails)
