@@ -2531,8 +2531,20 @@ THREATS = [
         "A password leaked and was changed, but what was stored by a login with it still opens the account.",
         "Tokens that were made from a password hold the time of its last change, and end with the next one.",
         ("tests/gateway/auth/test_authenticator.py::test_a_changed_password_ends_what_was_made_with_the_old_one",),
+        Disarm("gateway/auth/authenticator.py", "if user.password_changed_at != backing.made_at:", "if False:"),
+    ),
+    Threat(
+        "an id that a restored backup gives again",
+        "A backup is restored: a login from after it stands for the id of a token that is then made for somebody else.",
+        "Bearer and refresh tokens name the time when their credential was made beside its id.",
+        (
+            "tests/gateway/auth/test_authenticator.py"
+            "::test_a_token_gives_nothing_where_another_credential_was_given_its_id",
+        ),
         Disarm(
-            "gateway/auth/authenticator.py", "if user.password_changed_at != backing.password_changed_at:", "if False:"
+            "gateway/auth/authenticator.py",
+            "if credential is None or _made_at(credential) != backing.made_at:",
+            "if credential is None:",
         ),
     ),
     Threat(

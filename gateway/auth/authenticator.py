@@ -150,11 +150,11 @@ class Authenticator:
             user = await self._identities.user(ref.id)
             if user is None:
                 raise Unauthorized(LOGIN_AGAIN)
-            if user.password_changed_at != backing.password_changed_at:
+            if user.password_changed_at != backing.made_at:
                 raise Unauthorized(f"the password of user {user.name!r} has changed: log in again")
             return _of_password(user)
         credential = await self._identities.credential(ref)
-        if credential is None:
+        if credential is None or _made_at(credential) != backing.made_at:
             raise Unauthorized(LOGIN_AGAIN)
         return await self._credential_principal(ref, credential)
 
@@ -194,10 +194,15 @@ class Authenticator:
 
 def backing_of(principal: Principal) -> Backing | None:
     """What a token for a principal stands for; None for nobody."""
-    if principal.ref is None:
-        return None
-    is_password = principal.ref.kind is CredentialKind.PASSWORD
-    return Backing(principal.ref, principal.user.password_changed_at if principal.user and is_password else None)
+    made_at = principal.user.password_changed_at if principal.user else None
+    if principal.credential is not None:
+        made_at = _made_at(principal.credential)
+    return None if principal.ref is None or made_at is None else Backing(principal.ref, made_at)
+
+
+def _made_at(credential: Credential) -> datetime:
+    """When a stored credential was made; of a job's deploy token, as its principal has it, that token."""
+    return credential.token.created_at if isinstance(credential, JobDeployToken) else credential.created_at
 
 
 def _parse_basic(text: bytes) -> tuple[str, str]:

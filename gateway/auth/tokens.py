@@ -24,7 +24,7 @@ from gateway.auth.principal import AccessList
 from gateway.auth.scopes import access_document, granted_actions
 from gateway.keys.sealing import SealBroken, Sealer
 from gateway.keys.signing import ALGORITHM, TOKEN_LIFETIME, SigningKey, SigningKeys
-from gateway.namespaces.credentials import CredentialKind, CredentialRef
+from gateway.namespaces.credentials import CredentialRef
 
 ISSUER = SERVICE = "registry-gateway"
 """Issuer of the tokens, and the name of the one service that they are for."""
@@ -46,10 +46,14 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """The credential that a token stands for. `password_changed_at`: of the password that was verified, else None."""
+    """The credential that a token stands for.
+
+    `made_at`: when the password was set, or the stored token was made. An id alone does not do: where a backup was
+    restored, ids that were given after it are given once more, to credentials of other people.
+    """
 
     ref: CredentialRef
-    password_changed_at: datetime | None = None
+    made_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +194,12 @@ _SIGNATURE_ALONE: Options = {
 
 
 def _backing_document(backing: Backing) -> dict[str, object]:
-    document: dict[str, object] = {"ref": str(backing.ref)}
-    if backing.password_changed_at is not None:
-        document["password"] = backing.password_changed_at.isoformat()
-    return document
+    return {"ref": str(backing.ref), "made_at": backing.made_at.isoformat()}
 
 
 def _parse_backing(document: Mapping[str, Any]) -> Backing:
     """Read a document. Raises ValueError, KeyError, TypeError."""
-    ref = CredentialRef.parse(document["ref"])
-    changed = datetime.fromisoformat(document["password"]) if "password" in document else None
-    if (ref.kind is CredentialKind.PASSWORD) != (changed is not None):
-        raise ValueError("a password without the time of its last change")
-    return Backing(ref, changed)
+    return Backing(CredentialRef.parse(document["ref"]), datetime.fromisoformat(document["made_at"]))
 
 
 def _number(value: object) -> int:

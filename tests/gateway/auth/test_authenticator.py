@@ -330,6 +330,19 @@ async def test_two_credentials_are_refused(bench: Bench) -> None:
     assert await bench.refused(value, value) == MALFORMED
 
 
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_token_gives_nothing_where_another_credential_was_given_its_id(bench: Bench, name: str) -> None:
+    """After a restored backup, ids that were given since it was made are given once more."""
+    principal = await bench.basic(KINDS[name][2], SECRETS[name])
+    backing = backing_of(principal)
+    assert backing is not None
+    bearer, refresh = bench.bearer(principal), bench.tokens.issue_refresh(backing)
+    bench.stored.change(name, created_at=BEFORE + timedelta(microseconds=1))
+    assert await bench.refused(bearer) == LOGIN_AGAIN
+    with pytest.raises(Unauthorized, match=LOGIN_AGAIN):
+        await bench.authenticator.refreshed(refresh)
+
+
 async def test_a_refresh_token_is_no_bearer_and_a_bearer_no_refresh_token(bench: Bench) -> None:
     principal = await bench.basic("x", SECRETS["personal"])
     backing = backing_of(principal)

@@ -18,7 +18,7 @@ from gateway.keys.signing import TOKEN_LIFETIME, SigningKeys, rotate
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-TOKEN = Backing(CredentialRef(CredentialKind.PERSONAL_TOKEN, 7))
+TOKEN = Backing(CredentialRef(CredentialKind.PERSONAL_TOKEN, 7), NOW - timedelta(days=1))
 PASSWORD = Backing(CredentialRef(CredentialKind.PASSWORD, 1), NOW - timedelta(days=3, microseconds=1))
 GRANTED = {"hub/dependency_proxy/containers/library/alpine": frozenset({"pull"})}
 
