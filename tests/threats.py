@@ -2534,6 +2534,44 @@ THREATS = [
         Disarm("gateway/auth/authenticator.py", "if user.password_changed_at != backing.made_at:", "if False:"),
     ),
     Threat(
+        "logins that nobody verifies",
+        "A flood of invented user names fills the queue of logins: each attempt of a person then counts as a failure.",
+        "Only an attempt that is verified counts; a full queue refuses the others before.",
+        ("tests/gateway/auth/test_password_logins.py::test_a_login_that_finds_no_room_is_no_failure",),
+        Disarm("gateway/auth/password_logins.py", "self._passwords.check_room()", "pass"),
+    ),
+    Threat(
+        "an address for each guess",
+        "A client with a network of IPv6 tries each password of each account from another of its addresses.",
+        "Failures count for the whole network, of which a client may use any address.",
+        ("tests/gateway/auth/test_login_delays.py::test_the_addresses_of_one_ipv6_network_are_one_client",),
+        Disarm("gateway/auth/login_delays.py", '_key("address", client_name(address))', '_key("address", address)'),
+    ),
+    Threat(
+        "a clock that is put back",
+        "The clock is corrected by a day, and accounts with failures wait for that day.",
+        "Failures of the future count as none.",
+        ("tests/gateway/auth/test_login_delays.py::test_a_clock_that_is_put_back_delays_nobody",),
+        Disarm("gateway/auth/login_delays.py", "timedelta(0) <= now - found.last <", "now - found.last <"),
+    ),
+    Threat(
+        "invented addresses of proxies",
+        "A client sends thousands of long X-Forwarded-For headers, which a memory of addresses keeps.",
+        "The last kilobyte is read and kept, and in it only whole entries.",
+        (
+            "tests/gateway/http/test_client_address.py"
+            "::test_what_a_client_writes_before_the_entry_of_a_proxy_takes_no_memory",
+        ),
+        Disarm("gateway/http/client_address.py", "if len(joined) > _END_LIMIT:", "if False:"),
+    ),
+    Threat(
+        "tokens with long lists",
+        "A stranger gets thousands of Bearer tokens with long lists, and uses each once; the verified ones are kept.",
+        "A remembered token takes the room of all the names in its list.",
+        ("tests/gateway/auth/test_authenticator.py::test_a_token_with_a_long_list_takes_the_room_of_many",),
+        Disarm("gateway/auth/authenticator.py", "return 1 + len(bearer.access.actions)", "return 1"),
+    ),
+    Threat(
         "an id that a restored backup gives again",
         "A backup is restored: a login from after it stands for the id of a token that is then made for somebody else.",
         "Bearer and refresh tokens name the time when their credential was made beside its id.",

@@ -33,7 +33,9 @@ from gateway.namespaces.credentials import (
 )
 from gateway.namespaces.user import User
 
-KEPT_BEARERS = 10_000
+KEPT_BEARERS = 20_000
+"""Verified Bearer tokens that are remembered, and names in their lists, together."""
+
 CLIENT_ADDRESS = "gateway.client_address"
 """Key of a scope under which the address of the client stands where it is known."""
 
@@ -82,7 +84,7 @@ class Authenticator:
         self._logins = logins
         self._clock = clock
         self._note_use = note_use
-        self._bearers: LRUCache[bytes, Bearer] = LRUCache(KEPT_BEARERS)
+        self._bearers: LRUCache[bytes, Bearer] = LRUCache(KEPT_BEARERS, weight_of)
 
     async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
         """The principal of an ASGI scope. Raises Unauthorized for a credential that is not accepted, TooManyRequests,
@@ -190,6 +192,11 @@ class Authenticator:
             case DeployToken():
                 kind, name = PrincipalKind.DEPLOY_TOKEN, credential.username
         return Principal(kind, name, user, credential, ref)
+
+
+def weight_of(bearer: Bearer) -> int:
+    """The room of a Bearer token in memory: its list may be long, and everybody is given a token who asks for one."""
+    return 1 + len(bearer.access.actions)
 
 
 def backing_of(principal: Principal) -> Backing | None:

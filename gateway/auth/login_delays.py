@@ -1,7 +1,8 @@
 """Delays of password logins after failures, by account and by address; pure, with the clock as an argument.
 
 An attempt counts as a failure when it begins and is taken back when it succeeds, so that attempts at the same time do
-not all pass before the first one has failed. An account is the name that was presented, whether it exists or not.
+not all pass before the first one has failed. An account is the name that was presented, whether it exists or not; an
+address of IPv6 stands for its whole network, of which a client may use any address.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 
 from cachetools import LRUCache
+
+from gateway.auth.client_name import client_name
 
 FREE_FAILURES = 5
 """Failures of an account after which its logins are delayed: a person mistypes a password a few times."""
@@ -62,7 +65,9 @@ class LoginDelays:
 
     def _count(self, key: bytes, now: datetime) -> int:
         found = self._failures.get(key)
-        return 0 if found is None or now - found.last >= FORGOTTEN_AFTER else found.count
+        if found is None or not timedelta(0) <= now - found.last < FORGOTTEN_AFTER:  # a clock that was put back
+            return 0
+        return found.count
 
     def _blocked_until(self, key: bytes, free: int) -> datetime:
         found: _Failures = self._failures[key]
@@ -80,7 +85,7 @@ def _keys(account: str, address: str | None) -> list[tuple[bytes, int]]:
     """Keys of the same size for texts of any length, each with its number of free failures."""
     keys = [(_key("account", account.lower()), FREE_FAILURES)]
     if address is not None:
-        keys.append((_key("address", address), FREE_FAILURES_OF_ADDRESS))
+        keys.append((_key("address", client_name(address)), FREE_FAILURES_OF_ADDRESS))
     return keys
 
 

@@ -47,6 +47,7 @@ class PasswordLogins:
         return await asyncio.shield(running)  # a client that leaves does not take the verification from the others
 
     def _begin(self, user: User | None, name: str, password: str, address: str | None) -> "asyncio.Future[bool]":
+        self._passwords.check_room()  # what is never verified is no failure of the account
         wait = self._delays.begin(name, address, self._clock())
         if wait is not None:
             seconds = ceil(wait.total_seconds())

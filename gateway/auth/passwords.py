@@ -66,15 +66,19 @@ class Passwords:
         with self._lock:
             return self._mark(user, password) in self._successes
 
+    def check_room(self) -> None:
+        """Check that another verification may begin. Raises TooManyRequests if too many are waiting."""
+        if self._waiting >= self._queue_limit:
+            raise TooManyRequests("too many logins with a password at the same time: try again, or use a token")
+
     def begin(self, user: User | None, password: str) -> "asyncio.Future[bool]":
         """Begin to verify whether the password is the user's; for nobody, and a user without a password, no, and just
         as slowly.
 
         The verification ends whoever waits for it. Raises TooManyRequests if too many are waiting.
         """
+        self.check_room()
         stored = user.password_hash if user is not None else None
-        if self._waiting >= self._queue_limit:
-            raise TooManyRequests("too many logins with a password at the same time: try again, or use a token")
         self._waiting += 1
         loop = asyncio.get_running_loop()
         verification = loop.run_in_executor(self._threads, self._verify, user, stored, password)

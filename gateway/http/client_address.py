@@ -15,6 +15,8 @@ Network = IPv4Network | IPv6Network
 _HEADER = b"x-forwarded-for"
 _HOPS = 50
 """Entries that are read, from the end; more proxies do not stand in a row."""
+_END_LIMIT = 1024
+"""Bytes of all values that are read, from the end: 20 addresses of the longest form."""
 
 
 def forwarded_address(peer: str, forwarded: Iterable[str], trusted: Sequence[Network]) -> str | None:
@@ -41,18 +43,26 @@ class ClientAddress:
     def __init__(self, app: ASGIApp, trusted: Sequence[Network], key: str) -> None:
         self._app = app
         self._key = key
-        self._find = lru_cache(4096)(lambda peer, forwarded: forwarded_address(peer, forwarded, trusted))
+        self._find = lru_cache(4096)(lambda peer, forwarded: forwarded_address(peer, [forwarded], trusted))
         self._trusts = bool(trusted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") if self._trusts and scope["type"] == "http" else None
         if client is not None:
-            forwarded = tuple(value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER)
+            forwarded = _end_of([value for name, value in scope["headers"] if name == _HEADER])
             address = self._find(client[0], forwarded)
             if address is not None:
                 scope[self._key] = address
                 scope["client"] = (address, client[1] if address == client[0] else 0)
         await self._app(scope, receive, send)
+
+
+def _end_of(values: Sequence[bytes]) -> str:
+    """The last entries of all values, without one that is cut off: what a client writes before takes no memory."""
+    joined = b",".join(values)
+    if len(joined) > _END_LIMIT:
+        joined = joined[-_END_LIMIT:].partition(b",")[2]
+    return joined.decode("latin-1")
 
 
 def _parse(text: str) -> Address | None:

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from cache.oci.errors import RegistryError, TooManyRequests, Unauthorized
-from gateway.auth.authenticator import CLIENT_ADDRESS, LOGIN_AGAIN, MALFORMED, WRONG, Authenticator, backing_of
+from gateway.auth.authenticator import (
+    CLIENT_ADDRESS,
+    LOGIN_AGAIN,
+    MALFORMED,
+    WRONG,
+    Authenticator,
+    backing_of,
+    weight_of,
+)
 from gateway.auth.login_delays import FREE_FAILURES, FREE_FAILURES_OF_ADDRESS, LoginDelays
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords, hash_password
-from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
-from gateway.auth.tokens import TokenService
+from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKind
+from gateway.auth.tokens import Bearer, TokenService
 from gateway.keys.sealing import Sealer
 from gateway.keys.signing import TOKEN_LIFETIME, SigningKeys
 from gateway.namespaces.credentials import (
@@ -377,3 +385,8 @@ async def test_no_refusal_holds_a_secret(bench: Bench) -> None:
         with pytest.raises(RegistryError) as caught:
             await bench.with_header(value)
         assert secret not in json.dumps([str(caught.value), caught.value.headers])
+
+
+def test_a_token_with_a_long_list_takes_the_room_of_many() -> None:
+    lists = {count: {f"name{number}": frozenset({"pull"}) for number in range(count)} for count in (0, 1, 50)}
+    assert [weight_of(Bearer(None, AccessList(actions, LATER))) for actions in lists.values()] == [1, 2, 51]

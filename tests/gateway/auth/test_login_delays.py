@@ -69,3 +69,19 @@ def test_memory_is_bounded_whatever_names_are_tried() -> None:
         delays.begin(f"{number}", None, NOW)
     assert len(delays._failures) == KEPT
     assert len(login_delays._key("account", "x" * 8000)) == 16
+
+
+def test_the_addresses_of_one_ipv6_network_are_one_client() -> None:
+    delays = LoginDelays()
+    for number in range(FREE_FAILURES_OF_ADDRESS):
+        assert delays.begin(f"user{number}", f"2001:db8:1:1::{number + 1:x}", NOW) is None
+    assert delays.begin("alice", "2001:db8:1:1::ffff", NOW) == SECOND
+    assert delays.begin("alice", "2001:db8:1:2::1", NOW) is None
+
+
+def test_a_clock_that_is_put_back_delays_nobody() -> None:
+    delays = LoginDelays()
+    for _ in range(FREE_FAILURES):
+        delays.begin("alice", None, NOW)
+    assert delays.begin("alice", None, NOW) == SECOND
+    assert delays.begin("alice", None, NOW - timedelta(days=1)) is None

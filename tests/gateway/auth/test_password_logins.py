@@ -76,3 +76,18 @@ async def test_a_client_that_leaves_does_not_take_the_verification_from_the_othe
     first.cancel()
     assert await second
     assert first.cancelled()
+
+
+async def test_a_login_that_finds_no_room_is_no_failure() -> None:
+    passwords = Passwords(1, queue_limit=1)
+    logins = PasswordLogins(passwords, LoginDelays(), lambda: NOW)
+    try:
+        other = asyncio.ensure_future(logins.log_in(None, "mallory", "guess", None))
+        await asyncio.sleep(0)
+        for _ in range(3 * FREE_FAILURES):
+            with pytest.raises(TooManyRequests, match="at the same time"):
+                await logins.log_in(ALICE, "alice", "right", None)
+        assert not await other
+        assert await logins.log_in(ALICE, "alice", "right", None)
+    finally:
+        logins.close()
