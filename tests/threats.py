@@ -842,9 +842,16 @@ THREATS = [
         ),
         Disarm(
             "gateway/directory/memory.py",
-            "self._absent: LRUCache[K, None] = LRUCache(kept_absent)",
+            "self._absent: LRUCache[K | tuple[object, K], None] = LRUCache(kept_absent)",
             "self._absent: Any = self._present",
         ),
+    ),
+    Threat(
+        "a private name that is refused at once",
+        "A stranger times thousands of invented names: the refusal of one that exists comes from memory, and so sooner.",
+        "A refused name costs the query of an absent one, and is forgotten with the absent ones.",
+        (f"{RIGHTS}::test_a_hidden_name_costs_the_queries_of_an_absent_one",),
+        Disarm("gateway/directory/directory.py", "if memory.knows_concealed(key):", "if True:"),
     ),
     Threat(
         "a difference between hidden and absent",

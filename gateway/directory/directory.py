@@ -161,6 +161,28 @@ class Directory:
         self._projects.keep(path, found, version)
         return Located(name.text, found, NativeLocation(name))
 
+    async def conceal(self, name: RepositoryName, root: Root | None = None) -> None:
+        """Spend on a name that must not be known what one costs that leads nowhere: the same query, and no query as
+        long as the memory of absences knows of it.
+
+        Without this, a name in memory is refused within microseconds, and one that leads nowhere is read first.
+        """
+        path = group_path_of(name) if root is None else root.group
+        if path is not None:
+            await self._pretend(self._groups, path, lambda connection: groups.find(connection, path))
+            return
+        candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
+        await self._pretend(self._located, (None, name), lambda connection: paths.find_all(connection, candidates))
+
+    async def _pretend(self, memory: Memory[K, V], key: K, read: Callable[[Connection], Awaitable[object]]) -> None:
+        """Look a key up as if a memory had no value for it."""
+        if memory.knows_concealed(key):
+            return
+        version = memory.version
+        async with self._database.read() as connection:
+            await read(connection)
+        memory.conceal(key, version)
+
     # Users, members and credentials
 
     async def user(self, user_id: int) -> User | None:

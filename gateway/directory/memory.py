@@ -1,4 +1,8 @@
-"""Memory of lookups: what was found, and in a place of its own what was not, by which strangers drive out nothing."""
+"""Memory of lookups: what was found, and in a place of its own what was not, by which strangers drive out nothing.
+
+What somebody asked for who may not know of it is noted beside what was not found: strangers learn neither from the
+other, not even by what the memory still knows.
+"""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -12,9 +16,13 @@ KEPT_ABSENT = 1_000
 """Absences that each memory keeps. Names and secrets that a client invents are all absent, so however many there are,
 they take the room of other absences alone."""
 
+_CONCEALED = object()
+
 
 class Memory(Generic[K, V]):
     """Values by key, the least used dropped first. None is the absence of a value, which is remembered too.
+
+    A concealed key takes the room of an absence and is forgotten like one; a value that it has is found all the same.
 
     `version` counts the drops: a value that was read before the last one must not be kept.
     """
@@ -24,7 +32,7 @@ class Memory(Generic[K, V]):
         self._kept = kept
         self._weigh = weigh
         self._present: LRUCache[K, V] = LRUCache(kept, weigh)
-        self._absent: LRUCache[K, None] = LRUCache(kept_absent)
+        self._absent: LRUCache[K | tuple[object, K], None] = LRUCache(kept_absent)
         self.version = 0
 
     def find(self, key: K) -> V | None:
@@ -43,6 +51,15 @@ class Memory(Generic[K, V]):
             self._absent[key] = None
         elif self._weigh is None or self._weigh(value) <= self._kept:
             self._present[key] = value
+
+    def knows_concealed(self, key: K) -> bool:
+        """Whether it is known that a key is concealed; a use of that knowledge."""
+        return self._absent.get((_CONCEALED, key), self) is None
+
+    def conceal(self, key: K, version: int) -> None:
+        """Note that a key was asked for by somebody who may not know of it, unless something was dropped since."""
+        if version == self.version:
+            self._absent[_CONCEALED, key] = None
 
     def drop(self, key: K) -> None:
         """Forget a value, and every absence."""

@@ -16,6 +16,9 @@ from gateway.namespaces.paths import proxied_name
 from gateway.repositories import OpenedRepository, open_repository
 from gateway.services import Services
 
+_NOTHING_THERE = (Refusal.HIDDEN, Refusal.LOGIN)
+"""Refusals that show to a client like a name that leads nowhere, and take as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
@@ -39,7 +42,7 @@ class RepositoryOpener:
 
     1. `directory.locate`: the group or project that the name leads to, and the image or repository in it.
     2. `Access.decide`: whether the principal may do this there. Who may not know of it is answered as if nothing were
-       there: NameUnknown, or Unauthorized to an anonymous principal.
+       there, and as slowly: NameUnknown, or Unauthorized to an anonymous principal.
     3. The name leads to an image or a repository (NameUnknown).
     4. The settings of the upstream allow the image (Denied).
     5. The gate of the group allows the image's name (Denied).
@@ -67,6 +70,8 @@ class RepositoryOpener:
         if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):
             raise NameUnknown(located.problem)
         if not decision.allowed:
+            if located.place is not None and decision.refusal in _NOTHING_THERE:
+                await self._services.directory.conceal(name, root)
             raise _refused(decision, name, root, principal, action, located)
         location = located.location
         if not isinstance(location, ProxiedLocation):
@@ -82,10 +87,14 @@ class RepositoryOpener:
         """
         located = await self._services.directory.locate(name, root)
         if located.location is None:
+            if located.place is not None:
+                await self._services.directory.conceal(name, root)
             return None
         target, now = await self._access.target(principal, located), self._services.clock()
-        allowed = frozenset(action for action in actions if decide(principal, action, target, now).allowed)
-        return Permitted(located.name, allowed)
+        decisions = {action: decide(principal, action, target, now) for action in actions}
+        if any(decision.refusal in _NOTHING_THERE for decision in decisions.values()):
+            await self._services.directory.conceal(name, root)
+        return Permitted(located.name, frozenset(action for action, found in decisions.items() if found.allowed))
 
 
 def _refused(

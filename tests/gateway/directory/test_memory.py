@@ -59,3 +59,20 @@ def test_what_was_read_before_a_drop_is_not_kept() -> None:
         memory.keep("a", 1, version)
         memory.keep("b", None, version)
         assert [kept(memory, key) for key in "ab"] == [None, None]
+
+
+def test_a_concealed_key_is_forgotten_with_the_absent_ones_and_keeps_its_value() -> None:
+    memory: Memory[str, int] = Memory(10, kept_absent=2)
+    memory.keep("a", 1, memory.version)
+    memory.conceal("a", memory.version)
+    assert memory.knows_concealed("a")
+    assert kept(memory, "a") == 1
+    for key in "bc":
+        memory.keep(key, None, memory.version)
+    assert not memory.knows_concealed("a")
+    version = memory.version
+    memory.conceal("a", version)
+    memory.forget_absences()
+    assert not memory.knows_concealed("a")
+    memory.conceal("a", version)
+    assert not memory.knows_concealed("a")

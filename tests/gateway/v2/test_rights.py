@@ -1,6 +1,7 @@
 """Rights at the surface: what a refused request is told, what it is not told, and what the log has of it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection, event
 from structlog.testing import capture_logs
 
 from cache.oci.names import RepositoryName
@@ -134,6 +136,51 @@ PAIRS = {  # hidden and absent, of one length
     "closed/dependency_proxy/containers/nope.example/alpine": "absent/dependency_proxy/containers/nope.example/alpine",
     "off/dependency_proxy/containers/alpine": "abs/dependency_proxy/containers/alpine",
 }
+
+
+TOKEN_QUERY = "/jwt/auth?service=registry-gateway&scope=repository:"
+
+
+@pytest.mark.parametrize("path", ["/v2/{}/manifests/v1", TOKEN_QUERY + "{}:pull"])
+@pytest.mark.parametrize("hidden", PAIRS)
+@pytest.mark.parametrize("who", ["anonymous", "user's Bearer"])
+async def test_a_hidden_name_costs_the_queries_of_an_absent_one(
+    surface: Surface, who: str, hidden: str, path: str
+) -> None:
+    """By name: below a project each one is new. In memory are the principal, the group and the project alone."""
+    principal, directory = strangers(surface)[who], surface.services.directory
+    presented = replace(principal, limits=None) if path.startswith(TOKEN_QUERY) else principal
+    counted: list[tuple[int, ...]] = []
+    for name in (hidden, PAIRS[hidden]):
+        below = "" if "dependency_proxy" in name else "/{}"
+        await surface.request(presented, "GET", path.format(name + below.format("warm")))
+        for memory in (directory._groups, directory._located):
+            memory.forget_absences()
+        with statements(surface) as seen:
+            counts = []
+            for repository in ("one", "one", "two"):
+                await surface.request(presented, "GET", path.format(name + below.format(repository)))
+                counts.append(len(seen))
+            counted.append(tuple(counts))
+    assert counted[0] == counted[1]
+    assert counted[0][:2] == (1, 1)
+
+
+@contextmanager
+def statements(surface: Surface) -> Iterator[list[str]]:
+    """The queries that the directory sends to the database."""
+    seen: list[str] = []
+
+    def note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            seen.append(statement)
+
+    engine = surface.services.directory._database._readers.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("hidden", PAIRS)
