@@ -109,6 +109,7 @@ def forged_tokens(setting: Setting, url: str) -> dict[str, str]:
     public = setting.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     pem = setting.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     head, claims, now = {"alg": "EdDSA", "typ": "JWT", "kid": setting.key_id}, setting.claims, int(time.time())
+    own = claims["backing"]
     jwk = {
         "kty": "OKP",
         "crv": "Ed25519",
@@ -165,9 +166,10 @@ def forged_tokens(setting: Setting, url: str) -> dict[str, str]:
         "no time": claiming(iat=None),
         "no access": claiming(access=None),
         "access that is a text": claiming(access="repository:*:*"),
-        "unknown credential": claiming(backing={"ref": "personal:987654321"}),
-        "unknown kind of credential": claiming(backing={"ref": "root:1"}),
-        "password without its time": claiming(backing={"ref": "password:1"}),
+        "unknown credential": claiming(backing={**own, "ref": "personal:987654321"}),
+        "unknown kind of credential": claiming(backing={**own, "ref": "root:1"}),
+        "credential without its time": claiming(backing={"ref": own["ref"]}),
+        "credential of another time": claiming(backing={**own, "made_at": "2020-01-01T00:00:00+00:00"}),
         "credential that is a number": claiming(backing=1),
         "claims that are a list": make(head, [claims], ours),
         "claims that are no JSON": make(head, b"\x00\xff", ours),
@@ -208,7 +210,8 @@ def test_every_forged_token_gets_the_same_refusal_at_once(client: Kept, setting:
 
 def test_a_token_of_another_installation_is_refused(client: Kept, setting: Setting, tmp_path: Path) -> None:
     service = TokenService(SigningKeys(tmp_path / "keys"), Sealer(tmp_path / "keys"))
-    backing, now = Backing(CredentialRef(CredentialKind.PERSONAL_TOKEN, setting.personal.id)), datetime.now(UTC)
+    ref, now = CredentialRef(CredentialKind.PERSONAL_TOKEN, setting.personal.id), datetime.now(UTC)
+    backing = Backing(ref, datetime.fromisoformat(setting.claims["backing"]["made_at"]))
     token = service.issue(backing, "ann", {IMAGE: frozenset({"pull"})}, now).text
     refused = [client.send("GET", target, [bearer(token)]) for target in TARGETS]
     refused.append(request_by_refresh(client, service.issue_refresh(backing), [scope(IMAGE)]))
