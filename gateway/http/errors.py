@@ -17,17 +17,14 @@ API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 READ_METHODS = {"Allow": "GET, HEAD"}
 """Header of each response with status 405, since nothing on this server can be written to."""
 
-_REASON_STATUSES = (401, 403, 429)
-"""Statuses of refusals that depend on who asks."""
-
 
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
     """The response to a request that was refused; `headers` are sent beside the error's own.
 
-    Clients print `message` and drop `detail`, so the reason why somebody may not do something is in both.
+    Clients print `message` and drop `detail`, so a sentence is in both.
     """
-    explains = error.status in _REASON_STATUSES and isinstance(error.detail, str)
-    entry = {"code": error.code, "message": error.detail if explains else error.message, "detail": error.detail}
+    message = error.detail if isinstance(error.detail, str) else error.message
+    entry = {"code": error.code, "message": message, "detail": error.detail}
     every = {**API_VERSION, "X-Content-Type-Options": "nosniff", **(headers or {}), **error.headers}
     return JSONResponse({"errors": [entry]}, error.status, every)
 

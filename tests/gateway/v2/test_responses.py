@@ -237,7 +237,7 @@ async def test_a_small_blob_that_fails_is_answered_with_a_clear_error(failure: R
     blob.proceed.set()
     found = await get(blob)
     assert (found.status, found.complete) == (failure.status, True)
-    assert found.error == {"code": failure.code, "message": failure.message, "detail": failure.detail}
+    assert found.error == {"code": failure.code, "message": failure.detail, "detail": failure.detail}
     assert "x-cache" not in found.headers
     assert "docker-content-digest" not in found.headers
     assert blob.closed == 1
