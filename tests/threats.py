@@ -2527,6 +2527,16 @@ THREATS = [
         Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
     ),
     Threat(
+        "stored logins",
+        "A client goes on with the pair, refresh token or Bearer token of its login after the credential has ended.",
+        "Whatever a client stores stands for the credential, whose end reaches every worker before its next request.",
+        (
+            "tests/e2e/test_logins.py::test_what_is_stored_is_refused_by_both_workers_within_a_second_of_its_end",
+            "tests/e2e/test_logins.py::test_every_client_prints_why_a_credential_is_not_accepted",
+        ),
+        Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
+    ),
+    Threat(
         "tokens of a blocked user",
         "A blocked user goes on with a personal token, a job's token, or what was made from either.",
         "The user behind a credential is looked up with each request.",

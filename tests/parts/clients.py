@@ -79,14 +79,16 @@ class PrivateHome:
         """Sets the registries.conf of podman, buildah and skopeo."""
         Path(self.environment["CONTAINERS_REGISTRIES_CONF"]).write_text(text)
 
-    def run(self, argv: list[str], *, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Runs a client to its end; raises ClientFailed unless `check` is False."""
+    def run(
+        self, argv: list[str], *, check: bool = True, standard_input: str = "", **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a client to its end, with `more` in its environment; raises ClientFailed unless `check` is False."""
         forget_blob_locations()
         completed = subprocess.run(
             argv,
-            env=self.environment,
+            env=self.environment | more,
             cwd=self.directory,
-            stdin=subprocess.DEVNULL,
+            input=standard_input,
             capture_output=True,
             text=True,
             timeout=LONGEST_RUN,

@@ -49,12 +49,14 @@ class Engine:
             self.stop()
             raise
 
-    def _run(self, argv: list[str], *, check: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
+    def _run(
+        self, argv: list[str], *, check: bool = True, standard_input: str = "", **more: str
+    ) -> "subprocess.CompletedProcess[str]":
         completed = subprocess.run(
             argv,
             env=self._environment | more,
             cwd=self.directory,
-            stdin=subprocess.DEVNULL,
+            input=standard_input,
             capture_output=True,
             text=True,
             timeout=LONGEST_RUN,
@@ -79,9 +81,12 @@ class Dockerd(Engine):
         own += ["--iptables=false", "--ip6tables=false"]
         self._start([binary("dockerd", "docker.io"), *own], [*self._docker, "version"])
 
-    def run(self, *words: str, buildkit: bool = False) -> "subprocess.CompletedProcess[str]":
-        """Runs any docker command; raises ClientFailed."""
-        return self._run([*self._docker, *words], DOCKER_BUILDKIT="1" if buildkit else "0")
+    def run(
+        self, *words: str, buildkit: bool = False, standard_input: str = "", check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs any docker command; raises ClientFailed unless `check` is False."""
+        more = {"DOCKER_BUILDKIT": "1" if buildkit else "0"}
+        return self._run([*self._docker, *words], check=check, standard_input=standard_input, **more)
 
     def digest(self, reference: str) -> str:
         """Digest of the manifest by which an image was pulled."""
@@ -112,13 +117,13 @@ address = "{directory / "t"}"
         self._ctr = [_debian("ctr", "containerd"), "--address", str(socket)]
         self._start([binary("containerd", "containerd"), "--config", str(file)], [*self._ctr, "version"])
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Runs any ctr command; raises ClientFailed."""
-        return self._run([*self._ctr, *words])
+    def run(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Runs any ctr command; raises ClientFailed unless `check` is False."""
+        return self._run([*self._ctr, *words], check=check)
 
-    def pull(self, *words: str) -> None:
-        """Runs `ctr images pull` with a snapshotter that needs no kernel support."""
-        self.run("images", "pull", "--snapshotter", "native", *words)
+    def pull(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Runs `ctr images pull` with a snapshotter that needs no kernel support; raises as `run` does."""
+        return self.run("images", "pull", "--snapshotter", "native", *words, check=check)
 
     def digest(self, reference: str) -> str:
         rows: list[Any] = [line.split() for line in self.run("images", "list").stdout.splitlines()]
