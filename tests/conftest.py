@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from cache import sqlite
 from tests.parts.canaries import found_below, found_in
@@ -43,10 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes quick runs try fewer examples of each property."""
-    if config.getoption("quick"):
-        settings.register_profile("quick", max_examples=QUICK_EXAMPLES)
-        settings.load_profile("quick")
+    """Makes quick runs try fewer examples of each property, and no property fail since the machine is busy."""
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples = QUICK_EXAMPLES if config.getoption("quick") else patient.max_examples
+    settings.register_profile("tests", patient, max_examples=examples)
+    settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

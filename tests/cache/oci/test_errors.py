@@ -24,6 +24,7 @@ def test_the_table_of_codes_is_the_specification_s_with_unknown_and_unavailable(
         "PAGINATION_NUMBER_INVALID": [400],
         "RANGE_INVALID": [416],
         "TAG_INVALID": [400],
+        "TOOMANYREQUESTS": [429],
         "UNAUTHORIZED": [401],
         "UNAVAILABLE": [503],
         "UNKNOWN": [500, 502],
