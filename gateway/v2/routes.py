@@ -47,6 +47,11 @@ class RegistryApi:
             },
         }
 
+    @property
+    def routes(self) -> frozenset[tuple[EndpointKind, str]]:
+        """Every resource of a repository with each method that it has; all else is refused."""
+        return frozenset(self._handlers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._respond(Request(scope, receive))
         await response(scope, receive, send)
