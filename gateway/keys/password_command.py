@@ -66,8 +66,8 @@ class _Kept:
 
 
 class PasswordCommand:
-    """The credential of one upstream, whose password a command prints. Blocks; for threads, which share one run, as do
-    the processes that have the same `shared` secret."""
+    """The credential of one upstream, whose password a command prints. A call blocks; for threads, which share one run,
+    as do the processes that have the same `shared` secret."""
 
     def __init__(
         self,
@@ -82,19 +82,28 @@ class PasswordCommand:
         self._shared = shared
         self._kept: _Kept | None = None
         self._refused: _Kept | None = None
+        self._obtaining = threading.Lock()
+        """Held while the command runs; only threads that need its password wait for it."""
         self._lock = threading.Lock()
 
     def __call__(self) -> Credential:
         """Get the credential; runs the command where none is kept. Raises Unavailable."""
-        with self._lock:
-            if self._kept is None or not self._kept.holds(self._clock()):
-                self._kept = self._obtained()
-            if self._kept.reason:
-                raise Unavailable(self._kept.reason)
-            return Credential(self._username, self._kept.password)
+        with self._obtaining:
+            with self._lock:
+                kept = self._kept
+            if kept is None or not kept.holds(self._clock()):
+                kept = self._obtained()
+                with self._lock:
+                    self._kept = kept
+            if kept.reason:
+                raise Unavailable(kept.reason)
+            return Credential(self._username, kept.password)
 
     def refused(self, credential: Credential) -> None:
-        """Forget a credential that the upstream refused, unless it is so new that another would fare no better."""
+        """Forget a credential that the upstream refused, unless it is so new that another would fare no better.
+
+        Returns at once, also while the command runs: an event loop calls this.
+        """
         with self._lock:
             kept = self._kept
             known = kept is not None and not kept.reason and Credential(self._username, kept.password) == credential

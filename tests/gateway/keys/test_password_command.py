@@ -107,6 +107,22 @@ def test_a_refused_password_is_replaced_but_not_in_a_loop(tmp_path: Path) -> Non
     assert command().password == "2"
 
 
+def test_a_password_is_refused_at_once_also_while_the_command_runs(tmp_path: Path) -> None:
+    clock, go = Clock(), tmp_path / "go"
+    command = PasswordCommand("registry.example", "AWS", counting(tmp_path, f"[ ! -e {go} ] || cat {go}"), clock)
+    first = command()
+    os.mkfifo(go)
+    clock.now += DEFAULT_LIFE
+    with ThreadPoolExecutor(2) as threads:
+        second = threads.submit(command)
+        wait_until(lambda: (tmp_path / "runs").read_text() == "run\n" * 2)
+        try:
+            threads.submit(command.refused, first).result(5)
+        finally:
+            go.write_bytes(b"")  # returns once the command reads
+        assert second.result().password == "2"
+
+
 def test_a_command_that_fails_is_named_without_its_output(tmp_path: Path) -> None:
     clock = Clock()
     failing = counting(tmp_path, "echo s3cret; echo s3cret >&2; exit 3")
