@@ -108,6 +108,19 @@ THREATS = [
         Disarm("gateway/settings/keys.py", 'if key[-1:] != ("headers",):', "if True:"),
     ),
     Threat(
+        "a slow password command",
+        "A password is refused while the command that prints the next one runs, and the whole worker waits for it.",
+        "To note a refusal waits for nothing; only threads that need the password wait for the command.",
+        (
+            "tests/gateway/keys/test_password_command.py::test_a_password_is_refused_at_once_also_while_the_command_runs",
+        ),
+        Disarm(
+            "gateway/keys/password_command.py",
+            "self._lock = threading.Lock()",
+            "self._lock = self._obtaining = threading.RLock()",
+        ),
+    ),
+    Threat(
         "output of a command",
         "A command for a password fails, and its output, a secret, goes to the log, to a client or to `doctor`.",
         "A failure names the reason alone; what the command prints, its errors too, is neither kept nor shown.",
@@ -574,6 +587,31 @@ THREATS = [
             "return Tokens(origin, self._token_hosts, lambda: None,",
             "return Tokens(origin, self._token_hosts, self._credential,",
         ),
+    ),
+    Threat(
+        "a guest that has tokens made for it",
+        "A redirect's target names the upstream's own host as its token service, which issues a token for our client certificate or fixed headers.",
+        "Token services that such a registry names are targets of redirects, too: they are shown nothing.",
+        ("tests/e2e/test_reach.py::test_a_redirect_s_target_cannot_have_a_token_made_with_what_the_upstream_is_shown",),
+        Disarm("cache/upstream/tokens.py", "redirected = self._of_guest or not own", "redirected = not own"),
+    ),
+    Threat(
+        "a guest that closes the upstream",
+        "The token service of a redirect's target responds 429, and nobody can pull anything from the upstream for an hour.",
+        "What such a registry's token service states is an outage of the one image, and no limit of the upstream.",
+        (f"{PUBLIC}::test_a_limit_of_a_redirect_s_target_is_none_of_the_upstream",),
+        Disarm(
+            "cache/upstream/guests.py",
+            "raise Unavailable(error.reason, error.retry_after) from error",
+            "raise",
+        ),
+    ),
+    Threat(
+        "a guest that closes another image",
+        "A redirect's target names a token service that fails, and another image in its scope, whose circuit opens.",
+        "Failures of its token services count for a name that no image has.",
+        ("tests/cache/upstream/test_tokens.py::test_what_a_guest_names_counts_for_no_image_of_the_upstream",),
+        Disarm("cache/upstream/tokens.py", 'image = f"{image} of {self._origin}"', "pass"),
     ),
     Threat(
         "rights that were lost",

@@ -2,7 +2,8 @@
 
 Names such as those of vendors redirect to another registry, which demands a token of its own
 (https://github.com/scarf-sh/gateway). It gets an anonymous one, for the scope that it names itself, and never learns of
-the upstream's credential.
+the upstream's credential. Its token service gets nothing of the upstream either, and its limits are not the upstream's:
+whoever owns one image that is redirected chooses both.
 """
 
 import re
@@ -11,7 +12,7 @@ from collections import OrderedDict
 from urllib.parse import unquote, urlsplit
 
 from cache.upstream.egress import Response
-from cache.upstream.errors import AccessDenied
+from cache.upstream.errors import AccessDenied, RateLimited, Unavailable
 from cache.upstream.flow import Flow
 from cache.upstream.tokens import Tokens, parse_challenges
 from cache.upstream.urls import origin_of
@@ -37,7 +38,8 @@ class Guests:
 
     def authorization(self, url: str, refusal: Response, refused: str | None) -> Flow[str | None]:
         """Header for the repetition of a request that a redirect's target refused with 401, though it had the header
-        `refused`; None if the target issues no token to anybody. Raises UpstreamError."""
+        `refused`; None if the target issues no token to anybody. Raises UpstreamError, but never RateLimited, by which
+        the upstream's own limit is known."""
         challenge = ", ".join(refusal.headers.get_list("www-authenticate"))
         named = [found for found in parse_challenges(challenge) if found.scheme == "bearer"]
         match = _PATH.fullmatch(unquote(urlsplit(url).path))
@@ -48,6 +50,8 @@ class Guests:
             return (yield from self._of(origin_of(url)).renewed(scope, refused, challenge))
         except AccessDenied:
             return None
+        except RateLimited as error:
+            raise Unavailable(error.reason, error.retry_after) from error
 
     def _of(self, origin: Origin) -> Tokens:
         with self._lock:

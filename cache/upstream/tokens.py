@@ -120,12 +120,16 @@ class Tokens:
         *,
         refused: Callable[[Credential], None] | None = None,
         logins: Logins | None = None,
+        of_guest: bool = False,
     ) -> None:
-        """`refused`: told of a credential that was refused, where another may be had at once. `credential` may then
-        take long. `logins`: the attempts with the credential; by default only this object knows them."""
+        """`refused`: told of a credential that was refused, where another may be had at once; returns at once.
+        `credential` may then take long. `logins`: the attempts with the credential; by default only this object knows
+        them. `of_guest`: the registry is the target of a redirect, and so is each token service that it names: what
+        becomes of it counts for the image, and it is shown nothing, even at the upstream's own origin."""
         self._refused = refused
         self._logins = logins or Logins(Ledger(), Source(origin))
         self._presented: Credential | None = None
+        self._of_guest = of_guest
         self._origin = origin
         self._token_hosts = token_hosts
         self._credential = credential
@@ -145,8 +149,8 @@ class Tokens:
         return self._challenge is not None
 
     def anonymous(self, origin: Origin) -> "Tokens":
-        """Tokens for strangers of another registry, from its own realm or the same token hosts."""
-        return Tokens(origin, self._token_hosts, lambda: None, self._clock)
+        """Tokens for strangers of another registry, a guest, from its own realm or the same token hosts."""
+        return Tokens(origin, self._token_hosts, lambda: None, self._clock, of_guest=True)
 
     def note_password(self, authorization: str, *, accepted: bool) -> None:
         """Note whether the upstream accepts the credential itself, or refuses it whatever it is presented for.
@@ -290,13 +294,16 @@ class Tokens:
         query = {"service": challenge.parameters["service"]} if "service" in challenge.parameters else {}
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"
         image = scope.removeprefix("repository:").removesuffix(":pull")
+        if self._of_guest:
+            image = f"{image} of {self._origin}"  # a guest names the scope: it must open the circuit of no other image
         first, own = origin_of(url), True
         for _ in range(REDIRECT_LIMIT + 1):
             # A redirect to another host, even to one of `token_hosts`, carries no credential.
             own = own and origin_of(url) == first
             authorization = credential.basic() if credential and own else None
             headers = _HEADERS | ({"Authorization": authorization} if authorization else {})
-            response: Response = yield Open("GET", url, headers, image, redirected=not own, brief=True)
+            redirected = self._of_guest or not own
+            response: Response = yield Open("GET", url, headers, image, redirected=redirected, brief=True)
             if response.status_code not in REDIRECTS or "location" not in response.headers:
                 break
             yield Drop(response)

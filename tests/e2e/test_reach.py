@@ -278,6 +278,18 @@ def test_certificate_and_fixed_headers_go_to_the_upstream_alone(
     assert shown_to(elsewhere) == {("NONE", None)}
 
 
+def test_a_redirect_s_target_cannot_have_a_token_made_with_what_the_upstream_is_shown(
+    liar: Liar, elsewhere: Liar, gateway: GatewayFactory, in_front: InFront, authority: Authority
+) -> None:
+    own, other = in_front(liar.port), in_front(elsewhere.port)
+    server = gateway(identified(own, authority, headers={"X-Api-Key": CANARY}))
+    liar.behave("/manifests/", lies.redirected(f"{other}/v2/any/name/manifests/latest"))
+    elsewhere.behave("/manifests/", lies.foreign_realm(f"{own}/token", "repository:any/private:pull"))
+    raw.get(server.proxied_url("any/name/manifests/latest"))
+    asked = [record for record in liar.requests.select() if record.path.startswith("/token")]
+    assert {(record.header("x-shown"), record.header("x-api-key")) for record in asked} == {("NONE", None)}
+
+
 def test_a_group_that_does_not_use_the_account_shows_nothing(
     liar: Liar, images: Images, gateway: GatewayFactory, in_front: InFront, authority: Authority
 ) -> None:

@@ -318,6 +318,16 @@ async def test_a_redirect_s_target_that_demands_a_token_gets_an_anonymous_one(op
             await opened(front, OTHER, lambda: ALICE).manifest(LATEST)
 
 
+async def test_a_limit_of_a_redirect_s_target_is_none_of_the_upstream(opened: Open) -> None:
+    with Guarded("Bearer", alice="other") as registry, Redirecting(registry, "vendor") as front:
+        offer(registry).public = {f"vendor/{APP}", f"vendor/{WEB}"}  # type: ignore[attr-defined]
+        registry.front = lies.refused(429, retry_after=86_400)
+        with pytest.raises(UpstreamUnavailable, match="received too many requests"):
+            await opened(front, APP).manifest(LATEST)
+        registry.front = None
+        assert (await opened(front, WEB).manifest(LATEST)).manifest == ONE
+
+
 @pytest.mark.parametrize("quirk", WITHOUT_REFERRERS)
 async def test_referrers_that_are_absent_in_other_words_come_from_the_fallback_tag(
     quirk: str, opened: Open, liar: Liar

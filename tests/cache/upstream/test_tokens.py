@@ -864,3 +864,9 @@ async def test_a_waiter_that_is_cancelled_does_not_stop_the_fetch() -> None:
     await asyncio.gather(other, return_exceptions=True)
     service.gate.set()
     assert await one == "Bearer t1"
+
+
+def test_what_a_guest_names_counts_for_no_image_of_the_upstream() -> None:
+    guest = make_tokens(ALICE).anonymous(Origin("https", "guest.example", 443))
+    step = next(guest.renewed(SCOPE, None, bearer(f"{OWN}/fails")))
+    assert isinstance(step, Open) and step.redirected and " " in step.image
