@@ -614,6 +614,20 @@ THREATS = [
         Disarm("cache/upstream/tokens.py", 'image = f"{image} of {self._origin}"', "pass"),
     ),
     Threat(
+        "a refused right in memory",
+        "The row of a right is evicted, then the right is refused, and another worker still has it in memory when others fetch the content again.",
+        "What is evicted is told to every worker, which drops the links and pointers from its memory.",
+        (
+            "tests/cache/index/test_index.py::test_what_was_evicted_leaves_the_memory_of_every_process",
+            "tests/cache/index/test_index.py::test_what_one_process_found_missing_leaves_the_memory_of_every_process",
+        ),
+        Disarm(
+            "cache/index/removal.py",
+            "for table, reference in ((links, links.c.digest), (pointers, pointers.c.tag)):",
+            "for table, reference in ():",
+        ),
+    ),
+    Threat(
         "rights that were lost",
         "A credential loses the right to an image, and the cache continues to serve it.",
         "If the upstream refuses a fresh token for the image, all links and pointers of the image are revoked.",

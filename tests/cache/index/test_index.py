@@ -16,8 +16,10 @@ from alembic.config import Config
 from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.engine import Engine
 
+from cache.index.maintenance import CacheMaintenance
 from cache.index.sightings import KEPT
 from cache.index.sql import MIGRATIONS, SqlIndex
+from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.sqlite import DatabaseUnusable, alone
@@ -252,6 +254,34 @@ async def test_an_image_forgotten_by_another_process_is_seen_at_the_next_questio
     with statements() as seen:
         assert await other.linked(kept)
     assert seen == []
+
+
+async def test_what_was_evicted_leaves_the_memory_of_every_process(
+    index: SqlIndex, other: SqlIndex, path: Path, tmp_path: Path
+) -> None:
+    blob = BlobInfo(DIGEST, 3)
+    await index.record(POINTER, LINK, MANIFEST, blob)
+    for view in (index, other):
+        assert await view.linked(LINK) and await view.find_pointer(ANONYMOUS, APP, LATEST)
+    maintenance = CacheMaintenance(path, UsageFile(tmp_path / "usage.db"))
+    maintenance.remove([DIGEST, POINTER.target.digest])
+    maintenance.close()
+    await index.record(blob, Link(ANONYMOUS, WEB, DIGEST))  # another image has it fetched anew
+    await index.forget(ANONYMOUS, APP, DIGEST)  # and what this one had is refused: nothing of that is recorded
+    for view in (index, other):
+        assert not await view.linked(LINK)
+        assert await view.find_pointer(ANONYMOUS, APP, LATEST) is None
+        assert await view.linked(Link(ANONYMOUS, WEB, DIGEST))
+
+
+async def test_what_one_process_found_missing_leaves_the_memory_of_every_process(
+    index: SqlIndex, other: SqlIndex
+) -> None:
+    await index.record(LINK, BlobInfo(DIGEST, 3))
+    assert await index.linked(LINK) and await other.linked(LINK)
+    await index.drop(DIGEST, lambda: False)
+    assert not await index.linked(LINK)
+    assert not await other.linked(LINK)
 
 
 async def test_a_tag_forgotten_by_another_process_is_seen_at_the_next_question(
