@@ -2603,6 +2603,16 @@ THREATS = [
         Disarm("gateway/auth/authenticator.py", "if user.password_changed_at != backing.made_at:", "if False:"),
     ),
     Threat(
+        "a user name that is refused at once",
+        "A stranger times refused logins: a name that exists is found in memory, and another is read first.",
+        "A failed login of a user costs the query of a name that nobody has.",
+        (
+            f"{IDENTITY}::test_a_concealed_user_costs_the_query_of_one_that_does_not_exist",
+            "tests/gateway/auth/test_authenticator.py::test_a_user_whose_login_fails_is_concealed",
+        ),
+        Disarm("gateway/auth/authenticator.py", "await self._identities.conceal_user(name)", "pass"),
+    ),
+    Threat(
         "logins that nobody verifies",
         "A flood of invented user names fills the queue of logins: each attempt of a person then counts as a failure.",
         "Only an attempt that is verified counts; a full queue refuses the others before.",
@@ -2664,9 +2674,8 @@ THREATS = [
         ),
         Disarm(
             "gateway/auth/authenticator.py",
-            "        if not await self._logins.log_in(user, name, password, address) or user is None:\n",
-            "        if user is None:\n            raise Unauthorized(LOGIN_AGAIN)\n"
-            "        if not await self._logins.log_in(user, name, password, address):\n",
+            "        refusal: RegistryError = Unauthorized(WRONG)\n",
+            "        refusal: RegistryError = Unauthorized(WRONG if user else LOGIN_AGAIN)\n",
         ),
     ),
     Threat(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cachetools import LRUCache
 
-from cache.oci.errors import StoreUnavailable, Unauthorized
+from cache.oci.errors import RegistryError, StoreUnavailable, TooManyRequests, Unauthorized
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
 from gateway.auth.tokens import Backing, Bearer, TokenRefused, TokenService
@@ -56,6 +56,9 @@ class Identities(Protocol):
 
     async def find_user_by_email(self, email: str) -> User | None:
         """Find a user by e-mail address, in lower case."""
+
+    async def conceal_user(self, name: str) -> None:
+        """Spend on a name or address that has a user as long as on one that has none."""
 
     async def user(self, user_id: int) -> User | None:
         """Find a user by id."""
@@ -162,12 +165,17 @@ class Authenticator:
 
     async def _password_principal(self, username: str, password: str, address: str | None) -> Principal:
         name = username.lower()
-        user = await self._identities.find_user(name)
-        if user is None and "@" in name:
-            user = await self._identities.find_user_by_email(name)
-        if not await self._logins.log_in(user, name, password, address) or user is None:
-            raise Unauthorized(WRONG)
-        return _of_password(user)
+        find = self._identities.find_user_by_email if "@" in name else self._identities.find_user  # no name has an @
+        user = await find(name)
+        refusal: RegistryError = Unauthorized(WRONG)
+        try:
+            if await self._logins.log_in(user, name, password, address) and user is not None:
+                return _of_password(user)
+        except TooManyRequests as error:
+            refusal = error
+        if user is not None:
+            await self._identities.conceal_user(name)
+        raise refusal
 
     async def _credential_principal(self, ref: CredentialRef, credential: Credential) -> Principal:
         """The principal of a stored credential. Raises Unauthorized with the reason if it has ended."""

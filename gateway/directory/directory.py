@@ -47,6 +47,7 @@ class Directory:
         self._paths: Memory[NodeKey, str] = Memory(KEPT_NODES)
         self._users: Memory[int, User] = Memory(KEPT_USERS)
         self._user_ids: Memory[str, int] = Memory(KEPT_USERS)
+        self._user_ids_by_email: Memory[str, int] = Memory(KEPT_USERS)
         self._memberships: Memory[int, Mapping[NodeKey, Member]] = Memory(
             KEPT_MEMBERSHIPS, lambda found: 1 + len(found)
         )
@@ -191,11 +192,16 @@ class Directory:
 
     async def find_user(self, name: str) -> User | None:
         """Find a user by name; None if there is none."""
-        return await self._find_user(name, users.find, lambda user: user.name)
+        return await self._find_user(self._user_ids, name, users.find, lambda user: user.name)
 
     async def find_user_by_email(self, email: str) -> User | None:
         """Find a user by e-mail address, in lower case; None if there is none."""
-        return await self._find_user(email, users.find_by_email, lambda user: user.email)
+        return await self._find_user(self._user_ids_by_email, email, users.find_by_email, lambda user: user.email)
+
+    async def conceal_user(self, name: str) -> None:
+        """Spend on the name or address of a user, whose login failed, what one costs that nobody has; see `conceal`."""
+        memory, find = (self._user_ids_by_email, users.find_by_email) if "@" in name else (self._user_ids, users.find)
+        await self._pretend(memory, name, lambda connection: find(connection, name))
 
     async def has_logins(self) -> bool:
         """Whether there is any user, so that somebody could log in."""
@@ -244,6 +250,7 @@ class Directory:
 
     async def _find_user(
         self,
+        memory: Memory[str, int],
         key: str,
         find: Callable[[Connection, str], Awaitable[User | None]],
         key_of: Callable[[User], str | None],
@@ -253,11 +260,11 @@ class Directory:
             return None if found is None else found.id
 
         for _ in range(2):
-            user_id = await self._look_up(self._user_ids, key, read)
+            user_id = await self._look_up(memory, key, read)
             user = None if user_id is None else await self.user(user_id)
             if user_id is None or (user is not None and key_of(user) == key):
                 return user
-            self._user_ids.drop(key)  # the user had that name or address
+            memory.drop(key)  # the user had that name or address
         return None
 
     async def _look_up(self, memory: Memory[K, V], key: K, read: Read[V]) -> V | None:
@@ -297,6 +304,7 @@ class Directory:
         if key is None or key.isdecimal():
             _drop(self._users, None if key is None else int(key))
         _drop(self._user_ids, key)
+        _drop(self._user_ids_by_email, key)
 
     def _drop_memberships(self, key: str | None) -> None:
         _drop(self._memberships, None if key is None else int(key))

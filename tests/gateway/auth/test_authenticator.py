@@ -70,6 +70,7 @@ class Stored:
 
     def __init__(self) -> None:
         self.users = {ALICE.id: ALICE}
+        self.concealed: list[str] = []
         credentials: list[Credential] = [PERSONAL, DEPLOY, JOB, JobDeployToken(JOB, DEPLOY)]
         self.credentials = dict(zip(REFS.values(), credentials, strict=True))
         self.hashes = {hash_secret(SECRETS[name]): REFS[name] for name in KINDS}
@@ -79,6 +80,9 @@ class Stored:
 
     async def find_user_by_email(self, email: str) -> User | None:
         return next((user for user in self.users.values() if user.email == email), None)
+
+    async def conceal_user(self, name: str) -> None:
+        self.concealed.append(name)
 
     async def user(self, user_id: int) -> User | None:
         return self.users.get(user_id)
@@ -390,3 +394,15 @@ async def test_no_refusal_holds_a_secret(bench: Bench) -> None:
 def test_a_token_with_a_long_list_takes_the_room_of_many() -> None:
     lists = {count: {f"name{number}": frozenset({"pull"}) for number in range(count)} for count in (0, 1, 50)}
     assert [weight_of(Bearer(None, AccessList(actions, LATER))) for actions in lists.values()] == [1, 2, 51]
+
+
+async def test_a_user_whose_login_fails_is_concealed(bench: Bench) -> None:
+    assert await bench.basic("Alice", "right")
+    assert bench.stored.concealed == []
+    for number in range(FREE_FAILURES):
+        assert await bench.refused(basic("Alice", f"wrong{number}")) == WRONG
+    with pytest.raises(TooManyRequests):
+        await bench.basic("alice", "another")
+    assert bench.stored.concealed == ["alice"] * (FREE_FAILURES + 1)
+    assert await bench.refused(basic("nobody", "wrong")) == WRONG
+    assert "nobody" not in bench.stored.concealed

@@ -304,3 +304,26 @@ async def test_a_permission_check_costs_less_than_a_tenth_of_a_millisecond(tree:
 
                 took = min(timeit(check_at_once, number=500, timer=thread_time) for _ in range(5)) / 500
                 assert took < 100e-6, (kind, name)  # 10 to 25 µs on an idle machine
+
+
+async def test_a_user_is_found_by_address_whatever_was_looked_for_as_a_name(tree: Tree, directory: Directory) -> None:
+    assert await directory.find_user("ann@example.com") is None
+    assert await directory.find_user_by_email("ann@example.com") == tree.ann
+
+
+@pytest.mark.parametrize(("known", "unknown"), [("ann", "nobody"), ("ann@example.com", "nobody@example.com")])
+async def test_a_concealed_user_costs_the_query_of_one_that_does_not_exist(
+    tree: Tree, directory: Directory, known: str, unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = directory.find_user_by_email if "@" in known else directory.find_user
+    assert await find(known) == tree.ann
+    assert await find(unknown) is None
+    for memory in (directory._user_ids, directory._user_ids_by_email):
+        memory.forget_absences()
+    read, reads = Database.read, []
+    monkeypatch.setattr(Database, "read", lambda database: reads.append(database) or read(database))
+    counts = []
+    for lookup in (find(known), directory.conceal_user(known), directory.conceal_user(known), find(unknown)):
+        await lookup
+        counts.append(len(reads))
+    assert counts == [0, 1, 1, 2]
