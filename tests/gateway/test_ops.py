@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
 
-from gateway.cli.folder import make
 from gateway.observability.access_line import AccessLine
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
@@ -23,6 +22,7 @@ from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, send_request
+from tests.gateway.made import make
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub

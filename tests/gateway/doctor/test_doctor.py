@@ -13,13 +13,13 @@ import pytest
 
 from cache.oci.names import Tag
 from gateway.cli.doctor import examine
-from gateway.cli.folder import make
 from gateway.cli.session import Session
 from gateway.doctor.check import Check
 from gateway.doctor.clients import PROFILES, ClientProfile, PullTarget, replay
 from gateway.doctor.machine import check_descriptors, check_file_system, examine_machine, file_system_of
 from gateway.settings.tables import Settings
 from tests.conftest import GatewayFactory, Publish
+from tests.gateway.made import make
 from tests.parts import raw
 from tests.parts.canaries import CANARY, found_in
 from tests.parts.certs import Authority

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.folder import make
 from gateway.http.own_hosts import name_of
 from gateway.settings.tables import ListenerSettings, Settings, VirtualHostSettings
 from gateway.wiring.app import running
 from tests.gateway.asgi import send_request
+from tests.gateway.made import make
 
 LOOPBACK = ["localhost", "LOCALHOST:8080", "a.localhost", "localhost.", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080"]
 FOREIGN = ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1"]

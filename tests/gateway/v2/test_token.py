@@ -21,7 +21,14 @@ from gateway.cli import folder
 from gateway.db import groups, members, personal_tokens, users
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.keys.signing import rotate
-from gateway.namespaces.credentials import CredentialKind, PersonalToken, Scope, hash_secret, new_secret
+from gateway.namespaces.credentials import (
+    PREFIXES,
+    CredentialKind,
+    PersonalToken,
+    Scope,
+    hash_secret,
+    new_secret,
+)
 from gateway.namespaces.locate import Root
 from gateway.namespaces.member import Member
 from gateway.namespaces.node import NodeKey, NodeKind
@@ -44,7 +51,7 @@ ROOTS = root_table(
     {HOST: Root("closed", "docker.io")},
     [(LISTENER, Root("hub", "docker.io"))],
 )
-SECRET = new_secret(CredentialKind.PERSONAL_TOKEN)
+SECRET = PREFIXES[CredentialKind.PERSONAL_TOKEN] + "s" * 43
 OPEN = "hub/dependency_proxy/containers/library/alpine"
 CLOSED = "closed/dependency_proxy/containers/library/alpine"
 ABSENT = "absent/dependency_proxy/containers/library/alpine"
