@@ -24,6 +24,7 @@ PUBLIC = "tests/cache/proxy/test_public_registries.py"
 IDENTITY = "tests/gateway/directory/test_identity.py"
 RIGHTS = "tests/gateway/v2/test_rights.py"
 PERMISSIONS = "tests/gateway/auth/test_permissions.py"
+PASSWORD_LOGINS = "tests/gateway/auth/test_password_logins.py"
 AUTHORISATION = "tests/security/test_authorisation.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
@@ -2617,7 +2618,36 @@ THREATS = [
         "A flood of invented user names fills the queue of logins: each attempt of a person then counts as a failure.",
         "Only an attempt that is verified counts; a full queue refuses the others before.",
         ("tests/gateway/auth/test_password_logins.py::test_a_login_that_finds_no_room_is_no_failure",),
-        Disarm("gateway/auth/password_logins.py", "self._passwords.check_room()", "pass"),
+        Disarm(
+            "gateway/auth/password_logins.py",
+            "            login = self._running[key] = _Login(",
+            "            self._delays.begin(name, address, self._clock())\n"
+            "            login = self._running[key] = _Login(",
+        ),
+    ),
+    Threat(
+        "password logins closed for everybody",
+        "One client sends hundreds of logins with invented names: they fill the queue, and the logins of others are refused "
+        "or wait for a minute.",
+        "Peers take turns, the networks of one site together, and the surplus of whoever has most logins is refused.",
+        (
+            f"{PASSWORD_LOGINS}::test_a_peer_with_many_logins_waits_behind_its_own",
+            f"{PASSWORD_LOGINS}::test_the_surplus_of_whoever_has_most_is_refused",
+            f"{PASSWORD_LOGINS}::test_the_networks_of_one_site_are_one_group",
+            "tests/gateway/v2/test_token.py::test_logins_take_turns_by_the_address_of_their_peer",
+        ),
+        Disarm(
+            "gateway/auth/password_logins.py",
+            "login.join(Requester(site_name(peer), client_name(peer)))",
+            "login.join(Requester())",
+        ),
+    ),
+    Threat(
+        "logins that wait for ever",
+        "Logins of many peers wait longer than their clients do, which then repeat them.",
+        "A login whose verification has not begun after 10 s is refused, with the time after which to try again.",
+        (f"{PASSWORD_LOGINS}::test_a_login_waits_no_longer_than_clients_do",),
+        Disarm("gateway/auth/password_logins.py", "            self._settle(_LATE)", "            pass"),
     ),
     Threat(
         "an address for each guess",
@@ -2753,14 +2783,21 @@ THREATS = [
         (
             "tests/gateway/auth/test_login_delays.py::test_failures_delay_their_account_alone_and_attempts_at_once_count_before_they_fail",
         ),
-        Disarm("gateway/auth/login_delays.py", "if longest > timedelta(0):", "if False:"),
+        Disarm("gateway/auth/login_delays.py", "return longest if longest > timedelta(0) else None", "return None"),
     ),
     Threat(
         "many logins",
         "Many logins with passwords, each of which takes 20 ms of a core and 19 MiB, fill all cores and the memory.",
         "At most as many verifications run as there are cores, and a bounded number wait; further ones are refused.",
-        ("tests/gateway/auth/test_passwords.py::test_no_more_verifications_run_or_wait_than_allowed",),
-        Disarm("gateway/auth/passwords.py", "if self._waiting >= self._queue_limit:", "if False:"),
+        (
+            "tests/gateway/auth/test_passwords.py::test_no_more_verifications_run_than_allowed",
+            f"{PASSWORD_LOGINS}::test_the_surplus_of_whoever_has_most_is_refused",
+        ),
+        Disarm(
+            "gateway/auth/password_logins.py",
+            "Line(passwords.at_once, 0, queue_length)",
+            "Line(passwords.at_once, 0, 10 * queue_length)",
+        ),
     ),
     Threat(
         "timing of unknown users",

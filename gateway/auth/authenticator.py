@@ -103,16 +103,16 @@ class Authenticator:
                 return await self._bearer_principal(text.strip())
             case b"basic":
                 username, secret = _parse_basic(text.strip())
-                return await self.log_in(username, secret, scope.get(CLIENT_ADDRESS))
+                return await self.log_in(username, secret, scope.get(CLIENT_ADDRESS), peer_of(scope))
         raise Unauthorized(MALFORMED)
 
-    async def log_in(self, username: str, secret: str, address: str | None) -> Principal:
+    async def log_in(self, username: str, secret: str, address: str | None, peer: str = "") -> Principal:
         """The principal of a user name and a secret: that of a token, or a user's password.
 
-        `address`: of the client, None where it is not known. Raises as `authenticate` does.
+        `address`: of the client, None where it is not known. `peer`: see `peer_of`. Raises as `authenticate` does.
         """
         if not secret.startswith(_SECRETS):
-            return await self._password_principal(username, secret, address)
+            return await self._password_principal(username, secret, address, peer)
         found = await self._identities.credential_of_hash(hash_secret(secret))
         if found is None:
             raise Unauthorized(WRONG)
@@ -163,13 +163,13 @@ class Authenticator:
             raise Unauthorized(LOGIN_AGAIN)
         return await self._credential_principal(ref, credential)
 
-    async def _password_principal(self, username: str, password: str, address: str | None) -> Principal:
+    async def _password_principal(self, username: str, password: str, address: str | None, peer: str) -> Principal:
         name = username.lower()
         find = self._identities.find_user_by_email if "@" in name else self._identities.find_user  # no name has an @
         user = await find(name)
         refusal: RegistryError = Unauthorized(WRONG)
         try:
-            if await self._logins.log_in(user, name, password, address) and user is not None:
+            if await self._logins.log_in(user, name, password, address, peer) and user is not None:
                 return _of_password(user)
         except TooManyRequests as error:
             refusal = error
@@ -200,6 +200,12 @@ class Authenticator:
             case DeployToken():
                 kind, name = PrincipalKind.DEPLOY_TOKEN, credential.username
         return Principal(kind, name, user, credential, ref)
+
+
+def peer_of(scope: Mapping[str, Any]) -> str:
+    """The address that a request came from, or that of the client where trusted proxies name it; empty for none."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def weight_of(bearer: Bearer) -> int:

@@ -45,14 +45,19 @@ class LoginDelays:
 
         Otherwise the time after which another one may. `address`: None where it is not known.
         """
+        wait = self.find_wait(account, address, now)
+        if wait is not None:
+            return wait
+        for key, _ in _keys(account, address):
+            self._failures[key] = _Failures(self._count(key, now) + 1, now)
+        return None
+
+    def find_wait(self, account: str, address: str | None, now: datetime) -> timedelta | None:
+        """Find the time after which an attempt may begin, without counting one; None if it may now."""
         keys = _keys(account, address)
         waits = [self._blocked_until(key, free) - now for key, free in keys if self._count(key, now)]
         longest = max(waits, default=timedelta(0))
-        if longest > timedelta(0):
-            return longest
-        for key, _ in keys:
-            self._failures[key] = _Failures(self._count(key, now) + 1, now)
-        return None
+        return longest if longest > timedelta(0) else None
 
     def succeed(self, account: str, address: str | None) -> None:
         """Record that an attempt succeeded: the account has no failures any more, the address one less."""

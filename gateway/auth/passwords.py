@@ -11,7 +11,6 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
 
-from cache.oci.errors import TooManyRequests
 from gateway.namespaces.user import User
 
 MEMORY_KIB = 19 * 1024
@@ -19,8 +18,6 @@ MEMORY_KIB = 19 * 1024
 
 REMEMBERED_SECONDS = 60.0
 KEPT_SUCCESSES = 10_000
-QUEUE_LIMIT = 200
-"""Verifications that run or wait; more are refused, since each would wait for seconds."""
 
 _hasher = PasswordHasher(time_cost=2, memory_cost=MEMORY_KIB, parallelism=1)
 
@@ -45,11 +42,10 @@ class Passwords:
     it. The caller checks whether the user is blocked, for each request.
     """
 
-    def __init__(self, at_once: int | None = None, queue_limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, at_once: int | None = None) -> None:
         """`at_once`: verifications at the same time; None: one for each core."""
-        self._threads = ThreadPoolExecutor(at_once or os.cpu_count() or 1, "password")
-        self._queue_limit = queue_limit
-        self._waiting = 0
+        self.at_once = at_once or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self.at_once, "password")
         self._lock = threading.Lock()
         self._key = token_bytes(32)
         self._successes: TTLCache[bytes, bool] = TTLCache(KEPT_SUCCESSES, REMEMBERED_SECONDS)
@@ -66,24 +62,14 @@ class Passwords:
         with self._lock:
             return self._mark(user, password) in self._successes
 
-    def check_room(self) -> None:
-        """Check that another verification may begin. Raises TooManyRequests if too many are waiting."""
-        if self._waiting >= self._queue_limit:
-            raise TooManyRequests("too many logins with a password at the same time: try again, or use a token")
-
     def begin(self, user: User | None, password: str) -> "asyncio.Future[bool]":
         """Begin to verify whether the password is the user's; for nobody, and a user without a password, no, and just
         as slowly.
 
-        The verification ends whoever waits for it. Raises TooManyRequests if too many are waiting.
+        The verification ends whoever waits for it. More than `at_once` of them wait, however many they are.
         """
-        self.check_room()
         stored = user.password_hash if user is not None else None
-        self._waiting += 1
-        loop = asyncio.get_running_loop()
-        verification = loop.run_in_executor(self._threads, self._verify, user, stored, password)
-        verification.add_done_callback(self._note_end)
-        return verification
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._verify, user, stored, password)
 
     def _verify(self, user: User | None, stored: str | None, password: str) -> bool:
         """Body of a verification in its thread."""
@@ -93,9 +79,6 @@ class Passwords:
         with self._lock:
             self._successes[self._mark(user, password)] = True
         return True
-
-    def _note_end(self, _: "asyncio.Future[bool]") -> None:
-        self._waiting -= 1
 
     def _mark(self, user: User, password: str) -> bytes:
         """The mark of a success, which only this process can compute."""

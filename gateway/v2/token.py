@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsupported
-from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of
+from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.matrix import Action
 from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.auth.scopes import ACTIONS, ALL_ACTIONS, RequestedScope, parse_scopes, scope_text
@@ -106,7 +106,8 @@ class TokenApi:
                 return ANONYMOUS
             case "password":
                 address = request.scope.get(CLIENT_ADDRESS)
-                return await authenticator.log_in(_field(fields, "username"), _field(fields, "password"), address)
+                username, password = _field(fields, "username"), _field(fields, "password")
+                return await authenticator.log_in(username, password, address, peer_of(request.scope))
         raise TokenRequestInvalid("grant_type must be password or refresh_token")
 
     async def _token(self, request: Request, asked: TokenRequest, principal: Principal) -> ASGIApp:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from starlette.types import ASGIApp
 
 from gateway.auth.authenticator import WRONG
+from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import hash_password
 from gateway.cli import folder
 from gateway.db import groups, members, personal_tokens, users
@@ -284,6 +285,21 @@ async def test_post_takes_a_password_and_a_token(surface: Surface) -> None:
         assert access(found) == [{**ALPINE, "name": CLOSED}]
     assert access(await surface.post(grant_type="password", scope=f"repository:{OPEN}:pull")) == [ALPINE]
     assert (await surface.post(grant_type="password", username="alice", password="wrong")).status == 401
+
+
+async def test_logins_take_turns_by_the_address_of_their_peer(
+    surface: Surface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers: list[str] = []
+
+    async def note(self: PasswordLogins, user: Any, name: str, password: str, address: Any, peer: str = "") -> bool:
+        peers.append(peer)
+        return True
+
+    monkeypatch.setattr(PasswordLogins, "log_in", note)
+    await surface.get(login="alice:right")
+    await surface.post(grant_type="password", username="alice", password="right")
+    assert peers == ["127.0.0.1", "127.0.0.1"]
 
 
 @pytest.mark.parametrize("login", ["alice:right", f"x:{SECRET}"])
