@@ -2737,6 +2737,27 @@ THREATS = [
         Disarm("gateway/http/client_address.py", "_parse(hops.pop()) if hops", "_parse(hops.pop(0)) if hops"),
     ),
     Threat(
+        "many scopes",
+        "A request for a token has a hundred invented names, each of which is a query of the database.",
+        "A request may have scopes for 20 repositories, and 100 scopes in all; more are refused with 400.",
+        (
+            "tests/gateway/auth/test_scopes.py::test_the_number_of_scopes_is_bounded",
+            "tests/gateway/v2/test_token.py::test_more_scopes_than_clients_need_are_refused",
+        ),
+        Disarm("gateway/auth/scopes.py", "elif len(found) == SCOPE_LIMIT:", "elif False:"),
+    ),
+    Threat(
+        "a token that its own server refuses",
+        "A token for many long names is longer than the server reads: the client that presents it is refused for ever.",
+        "Such a token is not issued: the request is refused with 400, which says to ask for fewer repositories.",
+        ("tests/gateway/v2/test_token.py::test_every_token_that_is_issued_is_accepted",),
+        Disarm(
+            "gateway/auth/tokens.py",
+            "        if len(text) > TOKEN_LIMIT:\n            raise TokenTooLong",
+            "        if False:\n            raise TokenTooLong",
+        ),
+    ),
+    Threat(
         "large form",
         "A request for a token has an endless body, which is kept in memory.",
         "A form has at most 32 KiB and 500 fields.",

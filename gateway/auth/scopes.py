@@ -11,8 +11,15 @@ ALL_ACTIONS = "*"
 ACTIONS = ("pull", "push", "delete")
 """Actions that a token may hold, in the order in which they are written; `*` stands for all of them."""
 
-SCOPE_LIMIT = 100
-"""Repositories of one request for a token; more than any client asks for, and few enough to decide each."""
+SCOPE_LIMIT = 20
+"""Repositories of one request for a token, each of which may cost a query; clients ask for one, or two for a mount."""
+
+WORD_LIMIT = 100
+"""Scopes of one request, also those that are joined or mean nothing."""
+
+
+class TooManyScopes(ValueError):
+    """A request has more scopes than one may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,14 @@ def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[Re
 
     What means nothing here is dropped: other types, names that no repository has, unknown actions (distribution's token
     specification: a server grants what it can). A host before the name, with a port that the specification does not
-    foresee, is dropped where it is one of `own_hosts`. Scopes of one name are joined; at most SCOPE_LIMIT are read.
+    foresee, is dropped where it is one of `own_hosts`. Scopes of one name are joined. Raises TooManyScopes.
     """
     hosts = frozenset(own_hosts)
     found: dict[str, RequestedScope] = {}
-    for word in [word for text in texts for word in text.split()][: 2 * SCOPE_LIMIT]:
+    words = [word for text in texts for word in text.split()]
+    if len(words) > WORD_LIMIT:
+        raise TooManyScopes(f"the request has more than {WORD_LIMIT} scopes")
+    for word in words:
         scope = _parse(word, hosts)
         if scope is None:
             continue
@@ -44,7 +54,7 @@ def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[Re
         if known is not None:
             scope = RequestedScope(scope.name, scope.actions | known.actions, scope.everything or known.everything)
         elif len(found) == SCOPE_LIMIT:
-            break
+            raise TooManyScopes(f"the request has scopes for more than {SCOPE_LIMIT} repositories: ask for fewer")
         found[scope.name.text] = scope
     return list(found.values())
 

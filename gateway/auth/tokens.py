@@ -35,9 +35,15 @@ SERVICES = frozenset({SERVICE, "container_registry", "dependency_proxy"})
 CLOCK_SKEW = timedelta(seconds=5)
 """Time by which the clock of the process that issued a token may be ahead."""
 
-TOKEN_LIMIT = 8 * 1024
+TOKEN_LIMIT = 8 * 1024 - len("Bearer ")
+"""Bytes of a token that is issued or accepted: the server reads no longer Authorization."""
+
 KEPT_ISSUED = 256
 _REFRESH_CONTEXT = "refresh token"
+
+
+class TokenTooLong(ValueError):
+    """A token for so many or so long names would not be accepted by the server that issues it."""
 
 
 class TokenRefused(Exception):
@@ -90,7 +96,7 @@ class TokenService:
         """Issue a Bearer token with these actions by canonical name. `subject`: a name for logs.
 
         Requests of one second for the same get the same token: a fleet that begins to pull at once sends many, and a
-        signature takes as long as the rest of a request. Raises SigningKeysUnusable.
+        signature takes as long as the rest of a request. Raises TokenTooLong, SigningKeysUnusable.
         """
         key, issued = self._keys.current(now), int(now.timestamp())
         same = (backing, subject, frozenset(granted.items()), issued, key.id)
@@ -108,7 +114,10 @@ class TokenService:
         }
         if backing is not None:
             claims["backing"] = _backing_document(backing)
-        token = self._issued[same] = IssuedToken(_sign(claims, key), datetime.fromtimestamp(issued, UTC))
+        text = _sign(claims, key)
+        if len(text) > TOKEN_LIMIT:
+            raise TokenTooLong(f"the token would have more than {TOKEN_LIMIT} bytes: ask for fewer repositories")
+        token = self._issued[same] = IssuedToken(text, datetime.fromtimestamp(issued, UTC))
         return token
 
     def verify(self, text: str, now: datetime) -> Bearer:

@@ -17,8 +17,8 @@ from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsu
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.matrix import Action
 from gateway.auth.principal import ANONYMOUS, Principal
-from gateway.auth.scopes import ACTIONS, ALL_ACTIONS, RequestedScope, parse_scopes, scope_text
-from gateway.auth.tokens import SERVICE, SERVICES
+from gateway.auth.scopes import ACTIONS, ALL_ACTIONS, RequestedScope, TooManyScopes, parse_scopes, scope_text
+from gateway.auth.tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.http.errors import unknown_path
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
@@ -114,7 +114,10 @@ class TokenApi:
         services, address = self._services, address_roots(request.scope, self._roots)
         granted = await self._granted(_parse_scopes(asked.scopes, address.own_hosts), principal, address)
         backing = backing_of(principal)
-        issued = services.tokens.issue(backing, principal.name, granted, services.clock())
+        try:
+            issued = services.tokens.issue(backing, principal.name, granted, services.clock())
+        except TokenTooLong as error:
+            raise TokenRequestInvalid(str(error)) from error
         document: dict[str, object] = {
             "token": issued.text,
             "access_token": issued.text,
@@ -149,7 +152,11 @@ def _parse_query(text: bytes) -> TokenRequest:
 
 @lru_cache(256)
 def _parse_scopes(texts: tuple[str, ...], own_hosts: frozenset[str]) -> tuple[RequestedScope, ...]:
-    return tuple(parse_scopes(texts, own_hosts))
+    """The scopes of a request. Raises TokenRequestInvalid."""
+    try:
+        return tuple(parse_scopes(texts, own_hosts))
+    except TooManyScopes as error:
+        raise TokenRequestInvalid(str(error)) from error
 
 
 def _parse_fields(text: bytes) -> dict[str, list[str]]:

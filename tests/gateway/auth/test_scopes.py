@@ -2,7 +2,15 @@
 
 import pytest
 
-from gateway.auth.scopes import SCOPE_LIMIT, access_document, granted_actions, parse_scopes, scope_text
+from gateway.auth.scopes import (
+    SCOPE_LIMIT,
+    WORD_LIMIT,
+    TooManyScopes,
+    access_document,
+    granted_actions,
+    parse_scopes,
+    scope_text,
+)
 
 BOTH = ["pull", "push"]
 ALL = ["delete", "pull", "push"]
@@ -38,7 +46,12 @@ def test_scopes_are_read_in_both_spellings_and_what_means_nothing_is_dropped(
 
 
 def test_the_number_of_scopes_is_bounded() -> None:
-    assert len(parsed(" ".join(f"repository:r{number}:pull" for number in range(3 * SCOPE_LIMIT)))) == SCOPE_LIMIT
+    scopes = [f"repository:r{number}:pull" for number in range(SCOPE_LIMIT)]
+    assert len(parsed(*scopes, *scopes, "repository:r0:push")) == SCOPE_LIMIT
+    with pytest.raises(TooManyScopes, match="more than 20 repositories"):
+        parsed(" ".join([*scopes, "repository:another:pull"]))
+    with pytest.raises(TooManyScopes, match="more than 100 scopes"):
+        parsed("x " * (WORD_LIMIT + 1))
 
 
 def test_a_star_is_marked() -> None:

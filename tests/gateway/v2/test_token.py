@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from gateway.auth.authenticator import WRONG
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import hash_password
+from gateway.auth.scopes import SCOPE_LIMIT
 from gateway.cli import folder
 from gateway.db import groups, members, personal_tokens, users
 from gateway.db.engine import DATABASE_FILE, Database
@@ -34,6 +35,7 @@ from gateway.namespaces.locate import Root
 from gateway.namespaces.member import Member
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.namespaces.role import Role
+from gateway.server.request_head import AUTHORIZATION_LIMIT
 from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.v2.opener import RegistryOptions
@@ -249,6 +251,33 @@ async def test_nothing_granted_is_a_token_all_the_same(surface: Surface) -> None
     assert access(await surface.get(scope=f"repository:{CLOSED}:pull")) == []
     assert access(await surface.get(login="alice:right", scope="repository:absent/x:pull")) == []
     assert access(await surface.get()) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_more_scopes_than_clients_need_are_refused(method: str, surface: Surface) -> None:
+    scope = [f"repository:invented{number}/x:pull" for number in range(SCOPE_LIMIT + 1)]
+    asked = {"scope": scope, "service": "registry-gateway"}
+    refused = await (surface.get(**asked) if method == "GET" else surface.post(grant_type="password", **asked))
+    assert (refused.status, refused.error["code"]) == (400, "UNSUPPORTED")
+    assert f"more than {SCOPE_LIMIT} repositories" in refused.error["detail"]
+    assert access(await surface.get(scope=scope[:SCOPE_LIMIT])) == []
+
+
+async def test_every_token_that_is_issued_is_accepted(surface: Surface) -> None:
+    folder, refused = OPEN.removesuffix("library/alpine"), 0
+    longest = 255 - len(folder) - len("p00/")
+    for length in (100, 190, 195, 200, 203, 206, 209, longest):
+        scope = [f"repository:{folder}p{number:02}/{'x' * length}:pull" for number in range(SCOPE_LIMIT)]
+        found = await surface.post(grant_type="password", scope=scope)
+        if found.status == 400:
+            assert "ask for fewer repositories" in found.error["detail"]
+            refused += 1
+            continue
+        assert len(access(found)) == SCOPE_LIMIT
+        bearer = f"Bearer {document(found)['token']}"
+        assert len(bearer) <= AUTHORIZATION_LIMIT
+        assert (await send_request(surface.app, "GET", "/v2/", [("Authorization", bearer)])).status == 200
+    assert 0 < refused < 8
 
 
 async def test_an_address_maps_the_names_of_scopes_as_it_maps_paths(surface: Surface) -> None:
