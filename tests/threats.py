@@ -1387,6 +1387,21 @@ THREATS = [
         Disarm("cache/upstream/useless_heads.py", "return 0 < record.until - now <= REMEMBERED", "return False"),
     ),
     Threat(
+        "HEADs that a redirect's target spoils",
+        "The target of one image's redirect answers three HEADs with too little, and the whole registry gets none.",
+        "What a redirect's target answers to a HEAD counts for that image alone.",
+        (
+            f"{PUBLIC}::test_useless_heads_behind_a_redirect_count_for_their_image_alone",
+            "tests/cache/upstream/test_useless_heads.py"
+            "::test_what_a_redirect_s_target_answers_counts_for_that_image_alone",
+        ),
+        Disarm(
+            "cache/upstream/useless_heads.py",
+            "            if own:\n                self._records[kind]",
+            "            if True:\n                self._records[kind]",
+        ),
+    ),
+    Threat(
         "one refusal for a whole image",
         "A registry refuses one reference, by a policy for example, and everything cached of the image is lost.",
         "A refusal revokes its reference; the image is revoked only if its tags, or a tag that was good, are refused.",
@@ -2490,7 +2505,21 @@ THREATS = [
         "An upstream sends a list of tags that takes long to read.",
         "A large list is scanned in short steps, and its brackets and entries are counted before.",
         ("tests/cache/upstream/test_tag_lists.py",),
-        Disarm("cache/upstream/tag_lists.py", "if sum(map(raw.count,", "if False and sum(map(raw.count,"),
+        Disarm("cache/upstream/tag_lists.py", "if sum(_count(raw, sign)", "if False and sum(_count(raw, sign)"),
+    ),
+    Threat(
+        "a list of one text",
+        "A list of tags has one text, or one gap, of 25 MB, and everybody waits until it has been read in one call.",
+        "A list of more than 1 MiB is read in pieces, and a text or a gap of more than 64 KiB is refused.",
+        ("tests/cache/upstream/test_tag_lists.py::test_a_long_text_or_gap_is_refused",),
+        Disarm("cache/upstream/tag_lists.py", "if len(raw) > AT_ONCE:", "if False:"),
+    ),
+    Threat(
+        "a list of millions of tags",
+        "A list of tags has three million short names, which take ten times the memory of their text.",
+        "A list has 300,000 entries at most, and waits for room by what it takes once it is parsed.",
+        ("tests/cache/upstream/test_tag_lists.py::test_more_tags_than_one_list_may_have_are_refused",),
+        Disarm("cache/upstream/tag_lists.py", "if count > NAMES_LIMIT:", "if False:"),
     ),
     Threat(
         "a registry that works without us",

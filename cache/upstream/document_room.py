@@ -1,6 +1,7 @@
 """Document room: memory for the documents of one upstream under way, for which large ones wait, fairly.
 
-Documents are manifests and lists. A request holds the bytes of its documents until it has made its result of them.
+Documents are manifests and lists; a list counts as what it takes in memory once it is parsed.
+A request holds the bytes of its documents until it has made its result of them.
 Beyond FREE it waits for a slot, and beyond SLOT for a large slot, too. Both are shared fairly by groups and then by
 their clients. While others wait, a document that arrives too slowly loses its slots.
 
@@ -25,7 +26,7 @@ SLOT = 4 * 1024 * 1024
 """Bytes that a request holds with a slot: those of the largest manifest."""
 
 LARGE = 40 * 1024 * 1024
-"""Bytes that a request holds with a large slot: at most those of the largest list of tags, or of parsed referrers."""
+"""Bytes that a request holds with a large slot: about those of the largest list of tags, or of parsed referrers."""
 
 WAIT = 10.0
 """Seconds that a document waits for a slot; its connection is idle meanwhile."""

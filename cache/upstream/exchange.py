@@ -113,15 +113,16 @@ class Exchange:
             yield from self.refuse(heard, request)
         return heard.response
 
-    def head(self, request: RegistryRequest) -> Flow[Response | None]:
-        """Send a HEAD and return its 2xx response; None if it proves nothing, so that a GET has to follow."""
+    def head(self, request: RegistryRequest) -> Flow[tuple[Response | None, bool]]:
+        """Send a HEAD and return its 2xx response, None if it proves nothing, so that a GET has to follow; and whether
+        the upstream's own host sent it, before any redirect to another."""
         heard = yield from self.hear(request)
         if heard.meaning is Meaning.CONTENT:
             yield Drop(heard.response)
-            return heard.response
+            return heard.response, heard.own
         truthful = self._truthful and request.path.startswith("manifests/")
         if head_proves_nothing(heard.response.status_code, heard.meaning, truthful=truthful):
-            return None
+            return None, heard.own
         return (yield from self.refuse(heard, request))
 
     def hear(self, request: RegistryRequest) -> Flow[Heard]:

@@ -100,15 +100,15 @@ class RegistryClient:
     async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
         GET tells whether it exists. None at once where HEADs of this registry have proved nothing lately."""
-        if not self._needs_checks and self._heads.are_useless(HeadKind.MANIFEST):
+        if not self._needs_checks and self._heads.are_useless(HeadKind.MANIFEST, image):
             return None
         request = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
-        response = await carry_out(self._exchange.head(request), self._egress)
+        response, own = await carry_out(self._exchange.head(request), self._egress)
         target = self._target_of(response) if response is not None else None
         if target is None:
-            self._heads.doubt((image, reference))
+            self._heads.doubt(image, reference, own=own)
         else:
-            self._heads.note_useful(HeadKind.MANIFEST)
+            self._heads.note_useful(HeadKind.MANIFEST, image, own=own)
         return target
 
     def _target_of(self, response: Response) -> Descriptor | None:
@@ -137,7 +137,7 @@ class RegistryClient:
             manifest = await carry_out(self._get_manifest(image, reference, held), self._egress, requester)
             found = True
         finally:
-            self._heads.settle((image, reference), found=found)
+            self._heads.settle(image, reference, found=found)
         return manifest
 
     async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
@@ -146,19 +146,21 @@ class RegistryClient:
         return await carry_out(self._head_blob(image, digest), self._egress)
 
     def _head_blob(self, image: RepositoryName, digest: Digest) -> Flow[int | None]:
-        path, useless = f"blobs/{digest}", self._heads.are_useless(HeadKind.BLOB)
+        path, useless = f"blobs/{digest}", self._heads.are_useless(HeadKind.BLOB, image)
+        own = True
         if not useless:
-            response = yield from self._exchange.head(self._request(RequestKind.CONTENT, image, "HEAD", path, {}))
+            request = self._request(RequestKind.CONTENT, image, "HEAD", path, {})
+            response, own = yield from self._exchange.head(request)
             size = content_length(response) if response is not None and not _is_page(response) else None
             if size or (size == 0 and digest.holds_for(b"")):
-                self._heads.note_useful(HeadKind.BLOB)
+                self._heads.note_useful(HeadKind.BLOB, image, own=own)
                 return size
         first_byte = {"Range": "bytes=0-0"}
         response = yield from self._exchange.content(self._request(RequestKind.CONTENT, image, "GET", path, first_byte))
         yield Drop(response)
         self._refuse_page(response, digest)
         if not useless and response.status_code in (200, 206):
-            self._heads.note_useless(HeadKind.BLOB)
+            self._heads.note_useless(HeadKind.BLOB, image, own=own)
         if response.status_code == 200:
             return content_length(response)
         if response.status_code != 206:
@@ -205,7 +207,7 @@ class RegistryClient:
         path = "tags/list" + (f"?{query}" if query else "")
         request = self._request(RequestKind.LIST, image, "GET", path, {"Accept": "application/json"})
         response = yield from self._exchange.content(request)
-        names, size = yield ReadDocument(response, TAG_LIST_LIMIT, self._tag_names)
+        names, size = yield ReadDocument(response, TAG_LIST_LIMIT, self._tag_names, PARSED)
         link = ", ".join(response.headers.get_list("link"))
         origins = (self.source.origin, origin_of(str(response.url)))
         return TagPage(names, next_page(link, f"{self._url}/?{query}", origins, names), size)

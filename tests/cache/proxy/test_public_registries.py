@@ -22,7 +22,7 @@ from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Credential, Tokens
 from cache.upstream.urls import origin_of
-from cache.upstream.useless_heads import REMEMBERED, USELESS_AFTER, UselessHeads
+from cache.upstream.useless_heads import REMEMBERED, USELESS_AFTER, HeadKind, UselessHeads
 from cache.values import CredentialId, Outcome, PageStart, Source
 from tests.cache.proxy.bench import BLOB, CONTENT, MISS, ONE, TTL, TWO, Bench, content
 from tests.cache.samples import APP, LATEST, WEB
@@ -316,6 +316,18 @@ async def test_a_redirect_s_target_that_demands_a_token_gets_an_anonymous_one(op
         assert not any("Basic" in value for value in sent)
         with pytest.raises(ManifestUnknown, match="responded with 401"):
             await opened(front, OTHER, lambda: ALICE).manifest(LATEST)
+
+
+async def test_useless_heads_behind_a_redirect_count_for_their_image_alone(opened: Open, liar: Liar) -> None:
+    offer(liar)
+    heads = UselessHeads()
+    liar.behave("/manifests/", REFUSED_HEADS["405"], "HEAD")
+    with Redirecting(liar) as front:
+        for tag in (Tag(f"t{number}") for number in range(USELESS_AFTER)):
+            liar.offer_manifest(str(tag), OCI_MANIFEST, ONE.raw)
+            assert (await opened(front, heads=heads).stat_manifest(tag)).descriptor == ONE.descriptor
+        assert heads.are_useless(HeadKind.MANIFEST, APP)
+        assert not heads.are_useless(HeadKind.MANIFEST, WEB)
 
 
 async def test_a_limit_of_a_redirect_s_target_is_none_of_the_upstream(opened: Open) -> None:

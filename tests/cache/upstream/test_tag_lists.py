@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from cache.oci.document import STRUCTURE_LIMIT
 from cache.oci.names import is_tag
-from cache.upstream.tag_lists import BRACKET_LIMIT, ENTRY_LIMIT, _scanned, read_tags
+from cache.upstream.tag_lists import (
+    AT_ONCE,
+    BRACKET_LIMIT,
+    ENTRY_LIMIT,
+    NAMES_LIMIT,
+    PIECE_LIMIT,
+    _scanned,
+    read_tags,
+)
 
 TEXTS = st.one_of(st.sampled_from(["latest", "tags", 'a"tags":[', "\\", "[", "]}", ","]), st.text(max_size=5))
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
@@ -90,3 +98,48 @@ def test_names_that_are_no_tags_are_left_out() -> None:
     assert read_tags(json.dumps({"tags": names}).encode()) == ["a", "d"]
     filler = {"manifest": [{}] * STRUCTURE_LIMIT}
     assert read_tags(json.dumps(filler | {"tags": names}).encode()) == ["a", "d"]
+
+
+MUCH = 4 * AT_ONCE
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"tags": ["' + b"a" * MUCH + b'"]}',
+        b'{"tags": ["' + b"\\n" * MUCH + b'"]}',
+        b'{"tags": ["a", "' + b"a" * MUCH + b'"]}',
+        b'{"x": "' + b"a" * MUCH + b'", "tags": []}',
+        b'{"x": "' + b"\\n" * MUCH + b'", "tags": []}',
+        b'{"' + b"a" * MUCH + b'": 1, "tags": []}',
+        b'{"x": ' + b"1" * MUCH + b', "tags": []}',
+        b'{"tags":' + b" " * MUCH + b"[]}",
+        b'{"tags"' + b" " * MUCH + b":[]}",
+        b'{"tags":[' + b" " * MUCH + b"]}",
+        b'{"tags":[' + b" " * MUCH + b'"a"]}',
+        b'{"tags":["a"' + b" " * MUCH + b"]}",
+        b'{"tags":["a"]}' + b" " * MUCH,
+        b" " * MUCH + b'{"tags":["a"]}',
+    ],
+    ids=lambda raw: f"{raw[:16].decode()}...{raw[-16:].decode()}",
+)
+def test_a_long_text_or_gap_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=f"more than {PIECE_LIMIT} characters"):
+        read_tags(raw)
+
+
+def test_a_large_list_with_texts_and_gaps_within_the_limit_is_read() -> None:
+    names = [f"{number:0128}" for number in range(10_000)]
+    document = {"x": ["a" * PIECE_LIMIT, "\n" * PIECE_LIMIT] * 5, "tags": [*names, "b" * PIECE_LIMIT, None]}
+    raw = json.dumps(document).replace(" ", " " * 1000, 50).encode()
+    assert len(raw) > AT_ONCE
+    assert read_tags(raw) == names
+
+
+@pytest.mark.parametrize("entry", ["a", "", None])
+def test_more_tags_than_one_list_may_have_are_refused(entry: str | None) -> None:
+    for fill in ([], [{}] * STRUCTURE_LIMIT):
+        fits = {"x": fill, "tags": [entry] * NAMES_LIMIT}
+        assert len(read_tags(json.dumps(fits).encode())) == (NAMES_LIMIT if entry else 0)
+        with pytest.raises(ValueError, match=f"more than {NAMES_LIMIT} tags"):
+            read_tags(json.dumps(fits | {"tags": [entry] * (NAMES_LIMIT + 1)}).encode())
