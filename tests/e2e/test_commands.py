@@ -162,7 +162,7 @@ def test_serve_refuses_a_data_folder_that_another_server_uses(gateway: GatewayFa
     assert "another server uses the data folder" in line
     assert "--data" in line
     assert (first.data / "run.json").read_text() == before
-    assert raw.get(f"{first.url}/v2/").status == 200
+    assert raw.get(f"{first.url}/-/health").status == 200
     first.stop()
     second.start()
 

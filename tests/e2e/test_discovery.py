@@ -6,7 +6,6 @@ import pytest
 
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import lies, raw
-from tests.parts.clients import Skopeo
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import INDEX, SIGNATURE
@@ -24,9 +23,7 @@ def server(long_lived: LongLived, plain_hub_servers: Hub) -> Gateway:
     return long_lived({"upstreams": {"docker.io": plain_hub_servers.settings()}, "external_url": EXTERNAL})
 
 
-def test_tags_come_in_pages_whose_links_bear_the_external_url(
-    hub: Hub, published: Publish, server: Gateway, skopeo: Skopeo
-) -> None:
+def test_tags_come_in_pages_whose_links_bear_the_external_url(hub: Hub, published: Publish, server: Gateway) -> None:
     for tag in TAGS:
         published("tiny", repository="lists/paged", tag=tag)
     name = "hub/dependency_proxy/containers/lists/paged"
@@ -50,7 +47,6 @@ def test_tags_come_in_pages_whose_links_bear_the_external_url(
     assert json.loads(after.body)["tags"] == ["v3", "v4"]
     for wrong in ("-1", "x", "1.5", ""):
         assert raw.get(f"{server.url}/v2/{name}/tags/list?n={wrong}").status == 400
-    assert skopeo.tags(server.proxied("lists/paged")) == TAGS
 
 
 @pytest.mark.parametrize("with_api", [True, False])
@@ -104,6 +100,7 @@ def test_a_list_that_is_none_is_not_passed_on(liar: Liar, published: Publish, ga
 
 def test_the_ping_says_what_this_is(server: Gateway) -> None:
     answer = raw.get(f"{server.url}/v2/")
-    assert (answer.status, answer.body) == (200, b"{}")
+    challenge = f'Bearer realm="{EXTERNAL}/jwt/auth",service="registry-gateway"'
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, challenge)
     assert answer.headers["docker-distribution-api-version"] == "registry/2.0"
     assert "server" not in answer.headers
