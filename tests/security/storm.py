@@ -67,8 +67,13 @@ LONGEST_PULL = 0.2
 """Seconds within which 99 of 100 cached pulls end during a storm, on a machine whose processors are free.
 
 On a busy one, what a constant response takes is added, and a pull counts for the share of its time in which the workers
-ran when they could.
+ran when they could. A slow and busy machine exceeds that too, without a defect: there ten times as long is allowed, and
+the line that the test prints tells what it was.
 """
+ROOM = 10
+"""Factor of LONGEST_PULL that no machine exceeds without a defect."""
+IDLE = 0.9
+"""Share of the time in which workers run when they can, from which on a machine counts as idle."""
 
 GROWTH = 1.1
 """Memory after the third storm, compared to that after the second: the allocator keeps what the first took."""
@@ -352,7 +357,7 @@ def judge(stage: Stage, outcome: Outcome) -> None:
         outcome.found("cached pulls", sentence)
     late, constant = share(outcome.pulls, 99), share(outcome.constants, 99)
     ran = sum(outcome.shares) / len(outcome.shares)
-    if late is None or constant is None or late * ran > LONGEST_PULL + constant:
+    if late is None or constant is None or is_late(late, constant, ran):
         outcome.found("cached pulls", f"p99 is {late} s, of a constant response {constant} s; workers ran {ran:.0%}")
     for record in stage.stranger.requests.select():
         if record.header("authorization") is not None:
@@ -373,6 +378,14 @@ def processor_times(pid: int) -> tuple[int, int]:
     """Nanoseconds in which a process's first thread ran, and in which it could have run: proc(5), schedstat."""
     ran, waited, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
     return ran, waited
+
+
+def is_late(late: float, constant: float, ran: float) -> bool:
+    """Whether the slowest hundredth of the cached pulls took too long: `late` seconds, and a constant response
+    `constant`, while the workers ran for the share `ran` of the time in which they could."""
+    if late * ran <= LONGEST_PULL + constant:
+        return False
+    return ran >= IDLE or late > ROOM * LONGEST_PULL + constant
 
 
 def share_of(before: tuple[int, int], after: tuple[int, int]) -> float:
