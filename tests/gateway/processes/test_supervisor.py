@@ -388,7 +388,7 @@ def test_a_worker_without_descriptors_waits_and_goes_on(start: Callable[..., Gat
         wait_until(lambda: context_switches(worker) >= turns + 5, what="it never tries again")
         resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
         for client in clients:
-            client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            client.sendall(b"GET /-/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert raw.RawStream(client, "GET", 0).status == 200
     assert server.worker == worker
     assert server.log_text().count("accept_paused") == 1
