@@ -119,7 +119,7 @@ FAILURES: dict[str, tuple[Lie, int, str | None]] = {
     "429": (lies.refused(429), 503, "30"),
     "500": (lies.refused(500), 503, "5"),
     "502": (lies.refused(502), 503, "5"),
-    "503": (lies.refused(503, retry_after=7), 503, "5"),
+    "503": (lies.refused(503, retry_after=7), 503, "7"),
     "html": (lies.html(), 502, None),
 }
 
