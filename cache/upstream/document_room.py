@@ -50,7 +50,7 @@ class DocumentRoom:
 
 
 class DocumentSpace:
-    """What one request holds of documents, and the slots that it has for them. Its owner closes it."""
+    """Share of a room that one request holds: bytes of documents, and the slots for them. Its owner closes it."""
 
     def __init__(self, room: DocumentRoom, who: Requester = NOBODY) -> None:
         self.who = who

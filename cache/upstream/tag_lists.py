@@ -100,7 +100,7 @@ def _scanned(raw: bytes) -> list[str]:
 
 
 def _count(raw: bytes, sign: bytes) -> int:
-    """How often a sign occurs, counted in pieces."""
+    """Count the occurrences of a sign, piece by piece."""
     return sum(raw.count(sign, start, start + AT_ONCE) for start in range(0, len(raw), AT_ONCE))
 
 

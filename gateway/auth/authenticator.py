@@ -214,7 +214,7 @@ def weight_of(bearer: Bearer) -> int:
 
 
 def backing_of(principal: Principal) -> Backing | None:
-    """What a token for a principal stands for; None for nobody."""
+    """Find the credential that a token for a principal stands for; None for nobody."""
     made_at = principal.user.password_changed_at if principal.user else None
     if principal.credential is not None:
         made_at = _made_at(principal.credential)

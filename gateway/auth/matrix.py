@@ -23,7 +23,7 @@ class Action(Enum):
 
 
 class Audience(Enum):
-    """Who has a right without being a member; the values end the sentence "… may pull"."""
+    """Audience that has a right without being members; the values end the sentence "… may pull"."""
 
     EVERYBODY = "everybody"
     SIGNED_IN = "every signed-in user who is not external"

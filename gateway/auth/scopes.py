@@ -24,7 +24,7 @@ class TooManyScopes(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RequestedScope:
-    """What a client asks for one repository: the name as it spelled it, and the actions.
+    """Request for one repository: the name as the client spelled it, and the actions.
 
     `everything`: it wrote `*`.
     """
@@ -96,7 +96,7 @@ def access_document(granted: Mapping[str, frozenset[str]]) -> list[dict[str, obj
 
 
 def granted_actions(document: Sequence[Mapping[str, object]]) -> dict[str, frozenset[str]]:
-    """What a claim `access` grants, by canonical name, without `*`. Raises ValueError, TypeError, KeyError."""
+    """Read the actions of a claim `access` by canonical name, without `*`. Raises ValueError, TypeError, KeyError."""
     granted: dict[str, frozenset[str]] = {}
     for entry in document:
         name, actions = entry["name"], entry["actions"]

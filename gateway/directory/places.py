@@ -30,7 +30,7 @@ Place = GroupPlace | ProjectPlace
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where a name leads, for whoever may know it.
+    """Meaning of a name, for whoever may know it.
 
     `name`: the canonical one, or the given one where it leads nowhere. `place`: the group or project whose members
     decide; None where there is none. `location`: None where there is no place, and where a group's dependency proxy is

@@ -51,7 +51,7 @@ class BackupMember:
 
 @dataclass(frozen=True, slots=True)
 class BackupManifest:
-    """What a backup holds. `revision`: that of the database; None where the database lies elsewhere."""
+    """Contents of a backup. `revision`: that of the database; None where the database lies elsewhere."""
 
     created_at: str
     revision: str | None

@@ -22,7 +22,7 @@ _GENERATED_BYTES = 18
 
 @dataclass(frozen=True, slots=True)
 class AdministratorStart:
-    """What a start did about the administrator. `obstacle`: why there is none; empty if there is one."""
+    """Outcome of a start that looked for an administrator. `obstacle`: why there is none; empty if there is one."""
 
     created: bool = False
     generated: bool = False

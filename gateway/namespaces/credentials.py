@@ -13,7 +13,7 @@ SECRET_BYTES = 32
 
 
 class Scope(StrEnum):
-    """What a token was made for; a token never does more than its scopes, and never more than its owner may."""
+    """Purpose of a token; a token never does more than its scopes, and never more than its owner may."""
 
     API = "api"
     READ_API = "read_api"

@@ -29,7 +29,7 @@ class RegistryOptions:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """What a principal may do to a repository, which has this canonical name."""
+    """Actions that a principal may do to a repository, and its canonical name."""
 
     name: str
     actions: frozenset[Action]
@@ -124,7 +124,7 @@ def _refused(
 
 
 def _nothing_to_see(name: RepositoryName, root: Root | None) -> str:
-    """What is said of a name that does not exist, and in the same words of one that must not be known."""
+    """Write the text for a name that does not exist or must not be known, which is one text."""
     path = group_path_of(name) if root is None else root.group
     if path is not None:
         return f"there is no group {path!r}, or not for everybody"
@@ -133,7 +133,7 @@ def _nothing_to_see(name: RepositoryName, root: Root | None) -> str:
 
 
 def _hint(principal: Principal) -> str:
-    """What may help a principal, whatever it asked for."""
+    """Write what may help a principal, whatever it asked for."""
     if principal.kind is PrincipalKind.JOB_TOKEN:
         return "; a job sees of other projects only what their lists of allowed jobs open to its own project"
     return ""

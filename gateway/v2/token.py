@@ -132,7 +132,7 @@ class TokenApi:
     async def _granted(
         self, scopes: Sequence[RequestedScope], principal: Principal, address: AddressRoots
     ) -> dict[str, frozenset[str]]:
-        """What a principal may do of what it asks for, by canonical name; names that lead nowhere are left out."""
+        """Decide which requested actions are granted, by canonical name; names that lead nowhere are left out."""
         granted: dict[str, frozenset[str]] = {}
         for scope in scopes:
             wanted = [Action(action) for action in ACTIONS if action in scope.actions]

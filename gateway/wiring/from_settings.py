@@ -105,7 +105,7 @@ def download_places(settings: Settings) -> PlaceLimits:
 
 
 def password_threads(settings: Settings) -> int:
-    """How many passwords a worker verifies at the same time: all workers together as many as there are cores."""
+    """Count the passwords that a worker verifies at the same time: all workers together as many as there are cores."""
     cores = len(os.sched_getaffinity(0))
     return max(1, cores // (settings.workers or cores))
 
