@@ -38,7 +38,7 @@ from gateway.namespaces.user import User
 
 
 class Refusal(Enum):
-    """How a refusal shows to the client."""
+    """Form in which a client sees a refusal."""
 
     HIDDEN = "hidden"
     """As a name that does not exist: 404."""
@@ -192,7 +192,7 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
 
 @dataclass(frozen=True, slots=True)
 class _Person:
-    """What a target's tables are asked about; `signed_in` is false for an external user as well as for nobody."""
+    """Facts by which the tables decide; `signed_in` is false for an external user as well as for nobody."""
 
     role: Role | None = None
     admin: bool = False
@@ -306,9 +306,15 @@ def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now:
         return _decide_job_at_proxy(principal, target, now)
     person = _person_at(principal.user, target.way, target.standing.members, now)
     reason = f"{who} is {_role_words(person)} of {place}: {_words((GROUP_PULL,))}, here or above, may pull"
-    if not person.meets((GROUP_PULL,)):
-        return _deny(principal, reason) if person.meets(KNOWS[group.visibility]) else _hide(principal, reason)
-    if too_narrow := _missing_scope(principal, Action.PULL):
+    known = person.meets(KNOWS[group.visibility])
+    return _decide_by_role(principal, Action.PULL, person.meets((GROUP_PULL,)), known, reason)
+
+
+def _decide_by_role(principal: Principal, action: Action, may: bool, known: bool, reason: str) -> Decision:
+    """Decide about a person: `may` by role, within the scopes of a token; `known`: whether the group may be known."""
+    if not may:
+        return _deny(principal, reason) if known else _hide(principal, reason)
+    if too_narrow := _missing_scope(principal, action):
         return Decision(False, too_narrow, Refusal.DENIED)
     return Decision(True, reason)
 
@@ -344,11 +350,8 @@ def _decide_group_admin(principal: Principal, target: DependencyProxyTarget, now
     person = _person_at(principal.user if has_person else None, target.way, target.standing.members, now)
     rule = f"{_words((GROUP_ADMIN,))}, here or above, may administer"
     reason = f"{_who(principal)} is {_role_words(person)} of group {group.path!r}: {rule}"
-    if not person.meets((GROUP_ADMIN,)):
-        return _deny(principal, reason) if person.meets(KNOWS[group.visibility]) else _hide(principal, reason)
-    if too_narrow := _missing_scope(principal, Action.ADMIN):
-        return Decision(False, too_narrow, Refusal.DENIED)
-    return Decision(True, reason)
+    known = person.meets(KNOWS[group.visibility])
+    return _decide_by_role(principal, Action.ADMIN, person.meets((GROUP_ADMIN,)), known, reason)
 
 
 def _is_below(target: DependencyProxyTarget) -> bool:
