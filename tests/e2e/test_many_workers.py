@@ -66,7 +66,8 @@ def worker_of(server: Gateway, stream: RawStream) -> int:
     """Process id at the other end of a connection."""
     local, remote = stream.addresses
     wanted = f"{hex_address(remote)} {hex_address(local)}"
-    [inode] = [line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines() if wanted in line]
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    [inode] = {line.split()[9] for line in lines if wanted in line}  # a line can be listed twice while others change
     for pid in server.workers:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed in the meantime
