@@ -1,7 +1,9 @@
 """Acceptor: takes connections from a listening socket that several processes share.
 
-It accepts one connection in each turn of the loop: a process that is busy takes fewer. The loop's own server accepts as
-many as the backlog holds, which gives nearly all of them to whichever process wakes first.
+It accepts one connection in each turn of the loop: a process that is busy takes fewer. The loop's own server accepts
+as many as the backlog holds, which gives nearly all of them to whichever process wakes first. Where turns are long,
+because there is much to do in each, a turn accepts one for every millisecond of the last, so that nobody waits for a
+turn of each who came before.
 """
 
 import asyncio
@@ -20,6 +22,9 @@ from gateway.server.timings import ServerTimings
 log = structlog.get_logger()
 
 PAUSE_SECONDS = 0.1
+SECONDS_PER_CONNECTION = 0.001
+"""Length of a turn of the loop that accepts one connection; a longer one accepts more."""
+MOST_IN_A_TURN = 64
 LOG_INTERVAL_SECONDS = 60.0
 BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 """The response on a connection above the cap."""
@@ -52,6 +57,7 @@ class Acceptor:
         self._connecting: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.TimerHandle | None = None
         self._logged_at = -LOG_INTERVAL_SECONDS
+        self._next = 1
         listener.setblocking(False)
         self._resume()
 
@@ -70,13 +76,23 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        try:
-            connection, peer = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another process was faster, or the client has disconnected
-        except OSError as error:
-            self._pause(error)
-            return
+        self._loop.call_soon(self._measure_turn, self._loop.time())
+        for _ in range(self._next):
+            try:
+                connection, peer = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return  # another process was faster, or the client has disconnected
+            except OSError as error:
+                self._pause(error)
+                return
+            self._admit(connection, peer)
+
+    def _measure_turn(self, begun: float) -> None:
+        """Set how many connections the next turn accepts, from when this one began."""
+        turn = self._loop.time() - begun
+        self._next = max(1, min(MOST_IN_A_TURN, int(turn / SECONDS_PER_CONNECTION)))
+
+    def _admit(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         connection.setblocking(False)
         if (place := self._cap.enter(client_of(peer[0]))) is not None:
             task = self._begin(connection, partial(self._connected, place), self._timings.tls_handshake, place.leave)

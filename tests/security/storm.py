@@ -67,7 +67,7 @@ LONGEST_PULL = 0.2
 """Seconds within which 99 of 100 cached pulls end during a storm, on a machine whose processors are free.
 
 On a busy one, what a constant response takes is added, and a pull counts for the share of its time in which the workers
-ran when they could. A slow and busy machine exceeds that too, without a defect: there ten times as long is allowed, and
+ran when they could. A slow and busy machine exceeds that too, without a defect: there ten times as much is allowed, and
 the line that the test prints tells what it was.
 """
 ROOM = 10
@@ -383,9 +383,8 @@ def processor_times(pid: int) -> tuple[int, int]:
 def is_late(late: float, constant: float, ran: float) -> bool:
     """Whether the slowest hundredth of the cached pulls took too long: `late` seconds, and a constant response
     `constant`, while the workers ran for the share `ran` of the time in which they could."""
-    if late * ran <= LONGEST_PULL + constant:
-        return False
-    return ran >= IDLE or late > ROOM * LONGEST_PULL + constant
+    room = 1 if ran >= IDLE else ROOM
+    return late * ran > room * LONGEST_PULL + constant
 
 
 def share_of(before: tuple[int, int], after: tuple[int, int]) -> float:
