@@ -3,14 +3,18 @@
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     DateTime,
     Dialect,
     ForeignKey,
+    Index,
     Integer,
+    LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -37,6 +41,9 @@ class Moment(TypeDecorator[datetime]):
 
 PathText = StoredText(255, bytewise=True)
 """Type of names and paths, compared byte by byte on both databases, so that an index serves prefixes."""
+
+DigestText = StoredText(135, bytewise=True)
+"""Type of digests, `algorithm:hex`; a sha512 has 135 characters."""
 
 metadata = MetaData(
     naming_convention={
@@ -191,6 +198,88 @@ job_allowances = Table(
     Column("allowed_group_id", StoredId, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
     CheckConstraint("(allowed_group_id IS NULL) <> (allowed_project_id IS NULL)", name="one_node"),
     sqlite_autoincrement=True,
+)
+
+# Native repositories of projects; `path` is the name that clients use.
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("path", PathText, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Native blobs that are stored: a file without a row is not here.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+# Blobs that may be pulled from a repository, and that its manifests may refer to.
+blob_links = Table(
+    "blob_links",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", DigestText, ForeignKey("blobs.digest"), nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
+    PrimaryKeyConstraint("repository_id", "digest"),
+)
+
+# Manifests byte for byte. `subject`: the digest of the manifest that this one refers to, which may not be here.
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("media_type", StoredText(255), nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("subject", DigestText),
+    Column("artifact_type", StoredText(255)),
+    Column("pushed_at", Moment, nullable=False),
+    UniqueConstraint("repository_id", "digest"),
+    Index("ix_manifests_repository_id_subject", "repository_id", "subject"),
+    sqlite_autoincrement=True,
+)
+
+# What a manifest needs for a complete pull: blobs, and manifests of the same repository; each digest once.
+manifest_references = Table(
+    "manifest_references",
+    metadata,
+    Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", DigestText, nullable=False, index=True),
+    Column("is_manifest", Boolean, nullable=False),
+    PrimaryKeyConstraint("manifest_id", "digest"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("name", StoredText(128, bytewise=True), nullable=False),
+    Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
+    Column("moved_at", Moment, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+)
+
+# Uploads that are not finished. `received`: bytes that are durable in the file; `hash_state`: the hash of these, NULL
+# where it must be taken anew. `owner`: who began it, and alone goes on.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", StoredText(36), primary_key=True),
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("owner", StoredText(255), nullable=False, index=True),
+    Column("received", BigInteger, nullable=False),
+    Column("hash_state", LargeBinary),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False, index=True),
 )
 
 # Mark of a prepared installation, at most one row: when it was given what every new one is given.

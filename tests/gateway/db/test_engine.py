@@ -183,8 +183,9 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         await groups.create(connection, "ci", NOW)
     before = groups_of(path)
     with closing(sqlite3.connect(path)) as file, file:
+        store = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
         newer = ("paths", "job_allowances", "jobs", "deploy_tokens", "personal_tokens", "members", "projects", "users")
-        for table in ("changes", *newer, "compatibility"):
+        for table in ("changes", *store, *newer, "compatibility"):
             file.execute(f"DROP TABLE {table}")
         file.execute("UPDATE alembic_version SET version_num = '0002'")
     migrate(path)
