@@ -71,6 +71,42 @@ class BlobUnknown(RegistryError):
     code, status, message = "BLOB_UNKNOWN", 404, "blob unknown to registry"
 
 
+class ManifestBlobUnknown(RegistryError):
+    """A manifest refers to content that the repository does not have."""
+
+    code, status, message = "MANIFEST_BLOB_UNKNOWN", 404, "blob unknown to registry"
+
+
+class UploadUnknown(RegistryError):
+    """The repository has no unfinished upload of this id, or it is another client's."""
+
+    code, status, message = "BLOB_UPLOAD_UNKNOWN", 404, "blob upload unknown to registry"
+
+
+class UploadInvalid(RegistryError):
+    """The request does not fit the upload."""
+
+    code, status, message = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
+
+
+class SizeInvalid(RegistryError):
+    """The content has another length than was stated, or is larger than it may be."""
+
+    code, status, message = "SIZE_INVALID", 400, "provided length did not match content length"
+
+
+class TooLarge(SizeInvalid):
+    """The content is larger than this server takes."""
+
+    status, message = 413, "the content is too large"
+
+
+class StorageFull(RegistryError):
+    """There is no room left for what is pushed; what was there before is untouched."""
+
+    code, status, message = "DENIED", 507, "this server has no room left"
+
+
 class RangeInvalid(RegistryError):
     """The requested range is not within the blob."""
 

@@ -1,0 +1,77 @@
+"""WritableRepository and UploadSession: the protocols by which a repository is pushed to and deleted from."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import Tag
+from cache.repository import Repository
+from cache.store.base import LocalBlob
+
+Body = AsyncIterator[bytes]
+"""Bytes of a request's body as they arrive. Raises ClientLeft where the client has left before its end."""
+
+
+class ClientLeft(Exception):
+    """The client has left before the end of its body."""
+
+
+class UploadSession(Protocol):
+    """One upload of a blob, bound to a repository and to who began it; whichever worker it reaches goes on with it."""
+
+    id: str
+    """Part of the upload's URL, not to be guessed."""
+    received: int
+    """Bytes that have arrived and are durable."""
+
+    async def append(self, body: Body, start: int | None = None, length: int | None = None) -> int:
+        """Append a body, and return how many bytes have been received in all.
+
+        `start`: offset that the client states for it. `length`: number of bytes that it states. Where the client leaves
+        early, what has arrived stays. Raises RangeInvalid, with the range that has arrived in its headers, where
+        another offset is due or another request appends to the same upload, SizeInvalid where the body has another
+        length or is larger than a blob may be, StorageFull.
+        """
+
+    async def commit(self, digest: Digest) -> None:
+        """Make what has arrived a blob of the repository, durable when this returns; the upload ends.
+
+        Raises DigestInvalid where the digest does not hold: the upload ends then, too. StorageFull.
+        """
+
+    async def cancel(self) -> None:
+        """End the upload and forget what has arrived."""
+
+
+class WritableRepository(Repository, Protocol):
+    """A repository of a project, as one principal uses it: `owner` names that one. Raises RegistryError."""
+
+    async def begin_upload(self, owner: str) -> UploadSession:
+        """Begin an upload; the repository comes into being with it if it is the first. Raises TooManyRequests."""
+
+    async def find_upload(self, id: str, owner: str) -> UploadSession:
+        """Find an unfinished upload of this repository that this owner began. Raises UploadUnknown."""
+
+    async def mount(self, digest: Digest, source: LocalBlob | None) -> bool:
+        """Take a blob over that the caller may read, without a copy; whether it is now in this repository.
+
+        `source`: the open blob where it is not native content; None where it is. The caller has decided that whoever
+        asks may read it, and closes it.
+        """
+
+    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
+        """Store a manifest and point tags to it, in one transaction.
+
+        Raises ManifestBlobUnknown, which lists every reference that is not in this repository.
+        """
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Delete a manifest with every tag that points to it. Raises ManifestUnknown; Denied where an index of the
+        repository lists it."""
+
+    async def delete_tag(self, tag: Tag) -> None:
+        """Delete a tag; its manifest stays. Raises ManifestUnknown."""
+
+    async def delete_blob(self, digest: Digest) -> None:
+        """Take a blob out of the repository. Raises BlobUnknown; Denied where a manifest of the repository needs it."""
