@@ -40,6 +40,16 @@ class Concern(StrEnum):
     CREDENTIAL = "credential"
     """The key is of a token or a job that was made, changed or deleted: the hash of its secret in one row, and in
     another its identity, `KIND:ID`."""
+    REPOSITORY = "repository"
+    """The key is the path of the native repository, which may have been created or deleted."""
+    CONTENT = "content"
+    """The key is of a tag, or of a manifest or blob by its digest, that was made, moved or deleted in one native
+    repository: the repository's id and the tag or digest, as `content_key` writes them."""
+
+
+def content_key(repository_id: int, reference: object) -> str:
+    """The key of a tag or digest of one repository."""
+    return f"{repository_id} {reference}"
 
 
 async def announce(connection: AsyncConnection, concern: Concern, key: str, kept: int = KEPT) -> None:
