@@ -1,0 +1,73 @@
+"""Queries of native blobs: which are stored, and which repositories they are linked to."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache.oci.digest import Digest
+from gateway.db import schema
+from gateway.db.changes import Concern, announce, content_key
+from gateway.db.dialects import insert_unless_taken
+
+_blobs = schema.blobs
+_links = schema.blob_links
+_repositories = schema.repositories
+
+BATCH = 500
+"""Digests that one statement looks for; older versions of SQLite take 999 values in all."""
+
+
+async def size(connection: AsyncConnection, repository_id: int, digest: Digest) -> int | None:
+    """Find the size of a blob that is linked to a repository, in bytes; None where it is not linked."""
+    linked = select(_blobs.c.size).join(_links, _links.c.digest == _blobs.c.digest)
+    of_repository = linked.where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
+    return (await connection.execute(of_repository)).scalar_one_or_none()
+
+
+async def stored_size(connection: AsyncConnection, digest: Digest) -> int | None:
+    """Find the size of a blob in bytes, whichever repository it is linked to; None where it is not stored."""
+    return (await connection.execute(select(_blobs.c.size).where(_blobs.c.digest == str(digest)))).scalar_one_or_none()
+
+
+async def missing(connection: AsyncConnection, repository_id: int, digests: Collection[Digest]) -> set[Digest]:
+    """Find the digests whose blobs are not linked to a repository."""
+    sought, found = sorted(set(digests)), set[str]()
+    for start in range(0, len(sought), BATCH):
+        batch = [str(digest) for digest in sought[start : start + BATCH]]
+        linked = select(_links.c.digest).where(_links.c.repository_id == repository_id, _links.c.digest.in_(batch))
+        found.update((await connection.execute(linked)).scalars())
+    return {digest for digest in sought if str(digest) not in found}
+
+
+async def repositories_with(connection: AsyncConnection, digest: Digest, limit: int) -> list[str]:
+    """List the paths of the first `limit` repositories, in the order of their paths, that a blob is linked to."""
+    linked = select(_repositories.c.path).join(_links, _links.c.repository_id == _repositories.c.id)
+    first = linked.where(_links.c.digest == str(digest)).order_by(_repositories.c.path).limit(limit)
+    return list((await connection.execute(first)).scalars())
+
+
+async def link(connection: AsyncConnection, repository_id: int, digest: Digest, size: int, now: datetime) -> None:
+    """Link a blob whose verified file is in the store to a repository; no error where it is linked already.
+
+    `size`: bytes of the file, which become the blob's recorded size.
+    """
+    recorded = await stored_size(connection, digest)
+    if recorded is None:
+        await connection.execute(insert(_blobs).values(digest=str(digest), size=size, created_at=now))
+    elif recorded != size:
+        await connection.execute(update(_blobs).where(_blobs.c.digest == str(digest)).values(size=size))
+    row = {"repository_id": repository_id, "digest": str(digest), "created_at": now}
+    linked = insert_unless_taken(connection, _links).values(row).returning(_links.c.digest)
+    if (await connection.execute(linked)).first() is not None or recorded != size:
+        await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+
+
+async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
+    """Take a blob out of a repository; whether it was linked. The blob stays stored for others, and for a review."""
+    linked = delete(_links).where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
+    if (await connection.execute(linked.returning(_links.c.digest))).first() is None:
+        return False
+    await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+    return True

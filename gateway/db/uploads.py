@@ -1,0 +1,74 @@
+"""Queries of unfinished uploads. Nothing in memory depends on them, so no change of them is announced."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import func, select, update
+from sqlalchemy import insert as insert_into
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db import schema
+
+_uploads = schema.uploads
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpload:
+    """An unfinished upload as it is stored.
+
+    `received`: bytes of its file that were acknowledged. `hash_state`: saved state of the hash of these, with what it
+    holds for; None where the hash must be taken anew.
+    """
+
+    id: str
+    repository_id: int
+    owner: str
+    received: int
+    hash_state: bytes | None
+    created_at: datetime
+    updated_at: datetime
+
+
+async def insert(connection: AsyncConnection, id: str, repository_id: int, owner: str, now: datetime) -> None:
+    """Store a new upload, of which nothing has arrived."""
+    row = {"id": id, "repository_id": repository_id, "owner": owner, "created_at": now, "updated_at": now}
+    await connection.execute(insert_into(_uploads).values(received=0, **row))
+
+
+async def find(connection: AsyncConnection, id: str, repository_id: int, owner: str) -> StoredUpload | None:
+    """Find an upload of a repository that this owner began; None where there is none."""
+    own = (_uploads.c.repository_id == repository_id) & (_uploads.c.owner == owner)
+    row = (await connection.execute(select(_uploads).where(_uploads.c.id == id, own))).first()
+    return StoredUpload(**row._mapping) if row else None
+
+
+async def count_of(connection: AsyncConnection, owner: str) -> int:
+    """Count the unfinished uploads that an owner began, in every repository."""
+    owned = select(func.count()).select_from(_uploads).where(_uploads.c.owner == owner)
+    return (await connection.execute(owned)).scalar_one()
+
+
+async def advance(connection: AsyncConnection, id: str, received: int, hash_state: bytes | None, now: datetime) -> bool:
+    """Record how much of an upload has arrived, and the hash of that; whether the upload still exists."""
+    values = {"received": received, "hash_state": hash_state, "updated_at": now}
+    changed = update(_uploads).where(_uploads.c.id == id).values(values).returning(_uploads.c.id)
+    return (await connection.execute(changed)).first() is not None
+
+
+async def delete(connection: AsyncConnection, id: str) -> bool:
+    """Delete an upload; whether it existed."""
+    deleted = delete_from(_uploads).where(_uploads.c.id == id).returning(_uploads.c.id)
+    return (await connection.execute(deleted)).first() is not None
+
+
+async def list_abandoned(connection: AsyncConnection, before: datetime, limit: int) -> list[str]:
+    """List the ids of the first `limit` uploads to which nothing was appended since a time, the oldest first."""
+    abandoned = select(_uploads.c.id).where(_uploads.c.updated_at < before).order_by(_uploads.c.updated_at)
+    return list((await connection.execute(abandoned.limit(limit))).scalars())
+
+
+async def existing(connection: AsyncConnection, ids: Collection[str]) -> set[str]:
+    """Find which of a few ids, at most 500, are those of unfinished uploads."""
+    return set((await connection.execute(select(_uploads.c.id).where(_uploads.c.id.in_(ids)))).scalars())
