@@ -278,11 +278,13 @@ class TagPage:
 @dataclass(frozen=True, slots=True)
 class ReferrersPage:
     """The descriptors that refer to a subject. `filtered`: whether the upstream applied the filter by artifact type.
-    `size`: bytes of the response."""
+    `size`: bytes of the response. `next`: number where the next page begins; None on the last one, and for a list that
+    has no pages."""
 
     manifests: list[dict[str, Any]]
     filtered: bool
     size: int = field(default=0, compare=False)
+    next: int | None = None
 
 
 class Outcome(Enum):

@@ -6,7 +6,7 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from cache.repository import Repository
+from cache.repository import FoundReferrers, Repository
 from cache.store.base import LocalBlob
 
 Body = AsyncIterator[bytes]
@@ -46,6 +46,13 @@ class UploadSession(Protocol):
 
 class WritableRepository(Repository, Protocol):
     """A repository of a project, as one principal uses it: `owner` names that one. Raises RegistryError."""
+
+    async def referrers(self, digest: Digest, artifact_type: str | None, after: int = 0) -> FoundReferrers:
+        """A page of the manifests whose subject is the digest; None for every artifact type.
+
+        `after`: number where the page begins, as the page before it states; 0 for the first one. A page is small enough
+        for clients, which refuse documents above 4 MiB. Raises NameUnknown.
+        """
 
     async def begin_upload(self, owner: str) -> UploadSession:
         """Begin an upload; the repository comes into being with it if it is the first. Raises TooManyRequests."""
