@@ -2957,6 +2957,24 @@ THREATS = [
             'ForeignKey("deploy_tokens.id", ondelete="SET NULL"))',
         ),
     ),
+    Threat(
+        "a deletion that a worker has not seen",
+        "A deletion was confirmed, and a worker that looked at the database just before still serves what is gone.",
+        "Reads of native content look for changes each time, however short ago they were looked for.",
+        ("tests/gateway/db/test_changes.py::test_a_refresh_looks_at_the_database_however_short_ago_it_was_looked_at",),
+        Disarm("gateway/db/sqlite_changes.py", "self._take_news(self._watcher.look)", "self.catch_up()"),
+    ),
+    Threat(
+        "a project deleted with its repositories",
+        "A project is deleted, and memories go on to serve its repositories, which the database deleted with it.",
+        "What the database deletes with a node is announced, each repository by its path.",
+        ("tests/gateway/db/test_repositories.py::test_repositories_that_go_with_their_project_are_announced",),
+        Disarm(
+            "gateway/db/cascades.py",
+            "[] if in_group else [(Concern.REPOSITORY,",
+            "[] if True else [(Concern.REPOSITORY,",
+        ),
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Announcements of what the database deletes together with a node: memberships, tokens, jobs and allowances."""
+"""Announcements of what the database deletes with a node: memberships, tokens, jobs, allowances, repositories."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.changes import Concern, announce
 from gateway.db.credential_rows import announce_credential
-from gateway.db.schema import deploy_tokens, job_allowances, jobs, members, personal_tokens, projects
+from gateway.db.schema import deploy_tokens, job_allowances, jobs, members, personal_tokens, projects, repositories
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
 from gateway.namespaces.node import NodeKey, NodeKind
 
@@ -31,10 +31,12 @@ def _affected(node: NodeKey) -> list[tuple[Concern, Select[Any]]]:
     in_group = node.kind is NodeKind.GROUP
     memberships = (members.c.group_id if in_group else members.c.project_id) == node.id
     allowed = (job_allowances.c.allowed_group_id if in_group else job_allowances.c.allowed_project_id) == node.id
+    of_project = repositories.c.project_id == node.id
     allowing = select(job_allowances.c.project_id).where(allowed)
     return [
         (Concern.MEMBER, select(members.c.user_id).where(memberships)),
         (Concern.PROJECT, select(projects.c.path).where(projects.c.id.in_(allowing))),
+        *([] if in_group else [(Concern.REPOSITORY, select(repositories.c.path).where(of_project))]),
     ]
 
 

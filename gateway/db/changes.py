@@ -91,6 +91,13 @@ class ChangeSignal(ABC):
         """Drop entries that changed before this call, if the database can be read. Raises nothing."""
 
     @abstractmethod
+    async def require_newest(self) -> None:
+        """Drop entries that changed before this call. Raises DatabaseUnusable where the database cannot be read.
+
+        For what must never be read again once its deletion was confirmed, by whichever process.
+        """
+
+    @abstractmethod
     async def require_current(self) -> None:
         """Check that the memories miss no change that is older than STALE_SECONDS. Raises DatabaseUnusable.
 

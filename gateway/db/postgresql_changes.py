@@ -64,6 +64,11 @@ class PostgresqlSignal(ChangeSignal):
         if not self._failure:
             await self._read_soon()
 
+    async def require_newest(self) -> None:
+        failure = self._failure or await self._read_soon()
+        if failure:
+            raise DatabaseUnusable(failure)
+
     async def require_current(self) -> None:
         if self._loop.time() - self._reached_at <= STALE_SECONDS:
             return

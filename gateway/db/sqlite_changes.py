@@ -1,7 +1,7 @@
 """Changes of gateway.db as an SQLite file: `PRAGMA data_version` tells of commits, and then the log is read."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,12 @@ class SqliteSignal(ChangeSignal):
             engine.dispose()
 
     def catch_up(self) -> None:
+        self._take_news(self._watcher.version)
+
+    def _take_news(self, look: Callable[[], int]) -> None:
+        """Read the log if the number of commits that `look` returns is another than before."""
         try:
-            version = self._watcher.version()
+            version = look()
             if version != self._version:
                 with reading(self._engine, self._path) as connection:
                     news = connection.execute(news_after(self._seen)).all()
@@ -55,7 +59,12 @@ class SqliteSignal(ChangeSignal):
             self._failure, self._reached_at = "", self._watcher.looked_at
 
     async def refresh(self) -> None:
-        self.catch_up()
+        self._take_news(self._watcher.look)
+
+    async def require_newest(self) -> None:
+        await self.refresh()
+        if self._failure:
+            raise DatabaseUnusable(self._failure)
 
     async def require_current(self) -> None:
         self.catch_up()

@@ -82,6 +82,17 @@ def announce_elsewhere(address: DatabaseAddress) -> None:
     asyncio.run(write())
 
 
+async def test_a_refresh_looks_at_the_database_however_short_ago_it_was_looked_at(database: Database) -> None:
+    async with Database.open(database.address, look_every=3600) as other:
+        dropped = drops(other.changes)
+        await tell(database, "a")
+        await other.changes.refresh()
+        assert dropped == ["a"]
+        await tell(database, "b")
+        await other.changes.require_newest()
+        assert dropped == ["a", "b"]
+
+
 @pytest.mark.usefixtures("processes")
 async def test_changes_of_another_process_are_seen(database: Database, signal: ChangeSignal) -> None:
     dropped = drops(signal)
@@ -151,6 +162,8 @@ async def test_memories_of_a_database_that_cannot_be_read_stay_and_are_not_curre
         await announce(connection, Concern.GROUP, "a")
         await connection.execute(text("ALTER TABLE changes RENAME TO away"))
     signal.catch_up()
+    with pytest.raises(DatabaseUnusable, match="no such table: changes"):
+        await signal.require_newest()
     with pytest.raises(DatabaseUnusable, match="no such table: changes"):
         async with asyncio.timeout(30):
             while True:

@@ -1,0 +1,194 @@
+"""Queries of manifests of native repositories, which are stored byte for byte."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_of
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.names import Tag
+from gateway.db import tags
+from gateway.db.changes import Concern, announce, content_key
+from gateway.db.dialects import insert_unless_taken
+from gateway.db.schema import manifest_references, manifests, repositories
+from gateway.db.schema import tags as _tags
+
+_AT_ONCE = 500
+"""Values in one statement; engines limit them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it is stored: its descriptor and its bytes."""
+
+    descriptor: Descriptor
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a manifest needs for a complete pull: a blob, or a manifest of the same repository."""
+
+    digest: Digest
+    is_manifest: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewManifest:
+    """A manifest that is about to be stored. `references` names each digest once.
+
+    `artifact_type`: the type by which lists of referrers are filtered; None for none.
+    """
+
+    descriptor: Descriptor
+    raw: bytes
+    references: Sequence[Reference] = ()
+    subject: Digest | None = None
+    artifact_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that refers to a subject: its number, by which pages are cut, and its size in bytes."""
+
+    id: int
+    size: int
+
+
+async def put(connection: AsyncConnection, repository_id: int, manifest: NewManifest, now: datetime) -> int:
+    """Store a manifest unless the repository has it, and return its number.
+
+    One that is stored already changes in its media type alone, as whoever pushes it states it now.
+    """
+    digest, media_type = manifest.descriptor.digest, manifest.descriptor.media_type
+    values = {
+        "repository_id": repository_id,
+        "digest": str(digest),
+        "media_type": media_type,
+        "raw": manifest.raw,
+        "subject": manifest.subject and str(manifest.subject),
+        "artifact_type": manifest.artifact_type,
+        "pushed_at": now,
+    }
+    made = insert_unless_taken(connection, manifests).values(values).returning(manifests.c.id)
+    number: int | None = (await connection.execute(made)).scalar()
+    if number is None:
+        return await _put_again(connection, repository_id, manifest)
+    rows = [
+        {"manifest_id": number, "digest": str(reference.digest), "is_manifest": reference.is_manifest}
+        for reference in manifest.references
+    ]
+    if rows:
+        await connection.execute(insert_into(manifest_references), rows)
+    await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+    return number
+
+
+async def _put_again(connection: AsyncConnection, repository_id: int, manifest: NewManifest) -> int:
+    digest, media_type = manifest.descriptor.digest, manifest.descriptor.media_type
+    found = select(manifests.c.id, manifests.c.media_type).where(_is(repository_id, digest))
+    row = (await connection.execute(found)).one()
+    number: int = row.id
+    if row.media_type != media_type:
+        changed = update_of(manifests).where(manifests.c.id == number)
+        await connection.execute(changed.values(media_type=media_type, artifact_type=manifest.artifact_type))
+        await tags.announce_of(connection, repository_id, number)
+        await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+    return number
+
+
+async def find(connection: AsyncConnection, repository_id: int, reference: Tag | Digest) -> StoredManifest | None:
+    """Find a manifest by its digest, or by a tag that points to it."""
+    row = (await connection.execute(_select(repository_id, reference, manifests.c.raw))).first()
+    return StoredManifest(_descriptor(row), row.raw) if row else None
+
+
+async def stat(connection: AsyncConnection, repository_id: int, reference: Tag | Digest) -> Descriptor | None:
+    """Find the descriptor of a manifest by its digest, or by a tag that points to it."""
+    row = (await connection.execute(_select(repository_id, reference))).first()
+    return _descriptor(row) if row else None
+
+
+async def missing(connection: AsyncConnection, repository_id: int, digests: Iterable[Digest]) -> set[Digest]:
+    """Those of the digests of which the repository has no manifest."""
+    wanted, found = set(digests), set[str]()
+    for some in _some_at_a_time(wanted):
+        here = manifests.c.repository_id == repository_id, manifests.c.digest.in_(list(map(str, some)))
+        found.update(await connection.scalars(select(manifests.c.digest).where(*here)))
+    return {digest for digest in wanted if str(digest) not in found}
+
+
+async def repositories_with(connection: AsyncConnection, digest: Digest, limit: int) -> list[str]:
+    """List the paths of the first `limit` repositories, in the order of their paths, that have a manifest."""
+    holders = select(repositories.c.path).join(manifests, manifests.c.repository_id == repositories.c.id)
+    first = holders.where(manifests.c.digest == str(digest)).order_by(repositories.c.path).limit(limit)
+    return list(await connection.scalars(first))
+
+
+async def list_referrers(
+    connection: AsyncConnection,
+    repository_id: int,
+    subject: Digest,
+    artifact_type: str | None = None,
+    *,
+    after: int = 0,
+    limit: int | None = None,
+) -> list[Referrer]:
+    """List the manifests that refer to a subject in the order in which they were pushed, or the first ones after a
+    number. `artifact_type`: only those of this type; None for all."""
+    which = [manifests.c.repository_id == repository_id, manifests.c.subject == str(subject), manifests.c.id > after]
+    if artifact_type is not None:
+        which.append(manifests.c.artifact_type == artifact_type)
+    listed = select(manifests.c.id, func.length(manifests.c.raw).label("size")).where(*which)
+    rows = await connection.execute(listed.order_by(manifests.c.id).limit(limit))
+    return [Referrer(row.id, row.size) for row in rows]
+
+
+async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[StoredManifest]:
+    """Read manifests by their numbers, the lowest first; at most a page of them."""
+    columns = (manifests.c.digest, manifests.c.media_type, manifests.c.raw)
+    found = select(*columns, func.length(manifests.c.raw).label("size")).where(manifests.c.id.in_(ids))
+    rows = await connection.execute(found.order_by(manifests.c.id))
+    return [StoredManifest(_descriptor(row), row.raw) for row in rows]
+
+
+async def delete(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
+    """Delete a manifest with every tag that points to it; return whether there was one."""
+    number = await connection.scalar(select(manifests.c.id).where(_is(repository_id, digest)))
+    if number is None:
+        return False
+    await tags.announce_of(connection, repository_id, number)
+    await connection.execute(delete_from(manifests).where(manifests.c.id == number))
+    await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+    return True
+
+
+def _select(repository_id: int, reference: Tag | Digest, *more: ColumnElement[Any]) -> Select[Any]:
+    size = func.length(manifests.c.raw).label("size")
+    found = select(manifests.c.digest, manifests.c.media_type, size, *more)
+    if isinstance(reference, Digest):
+        return found.where(_is(repository_id, reference))
+    pointing = found.join_from(_tags, manifests, _tags.c.manifest_id == manifests.c.id)
+    return pointing.where(_tags.c.repository_id == repository_id, _tags.c.name == reference.text)
+
+
+def _is(repository_id: int, digest: Digest) -> ColumnElement[bool]:
+    return and_(manifests.c.repository_id == repository_id, manifests.c.digest == str(digest))
+
+
+def _descriptor(row: Any) -> Descriptor:
+    return Descriptor(row.media_type, Digest.parse(row.digest), row.size)
+
+
+def _some_at_a_time(digests: Iterable[Digest]) -> Iterator[list[Digest]]:
+    remaining = iter(digests)
+    while some := list(islice(remaining, _AT_ONCE)):
+        yield some

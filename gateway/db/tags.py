@@ -1,0 +1,81 @@
+"""Queries of tags of native repositories: each points to one manifest of its repository."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import delete as delete_from
+from sqlalchemy import update as update_of
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache.oci.digest import Digest
+from cache.oci.names import Tag
+from gateway.db.changes import Concern, announce, content_key
+from gateway.db.dialects import insert_unless_taken
+from gateway.db.schema import manifests, tags
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTag:
+    """A tag, the manifest that it points to, and when it was made and last moved to another manifest."""
+
+    tag: Tag
+    digest: Digest
+    created_at: datetime
+    moved_at: datetime
+
+
+async def point(connection: AsyncConnection, repository_id: int, tag: Tag, manifest_id: int, now: datetime) -> bool:
+    """Make a tag point to a manifest of its repository; return whether it did not do so before."""
+    values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
+    times = {"created_at": now, "moved_at": now}
+    made = insert_unless_taken(connection, tags).values(**values, **times).returning(tags.c.name)
+    if (await connection.execute(made)).first() is None:
+        elsewhere = and_(_is(repository_id, tag), tags.c.manifest_id != manifest_id)
+        moved = update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now)
+        if not (await connection.execute(moved)).rowcount:
+            return False
+    await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
+    return True
+
+
+async def list_page(
+    connection: AsyncConnection, repository_id: int, after: str = "", limit: int | None = None
+) -> list[str]:
+    """List the names of a repository's tags in their byte order, or the first ones after a name."""
+    listed = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name > after)
+    return list(await connection.scalars(listed.order_by(tags.c.name).limit(limit)))
+
+
+async def list_details(
+    connection: AsyncConnection, repository_id: int, after: str = "", limit: int | None = None
+) -> list[StoredTag]:
+    """List a repository's tags with what they point to, in the byte order of their names."""
+    listed = select(tags.c.name, manifests.c.digest, tags.c.created_at, tags.c.moved_at)
+    listed = listed.join_from(tags, manifests, tags.c.manifest_id == manifests.c.id)
+    page = listed.where(tags.c.repository_id == repository_id, tags.c.name > after).order_by(tags.c.name).limit(limit)
+    return [
+        StoredTag(Tag(row.name), Digest.parse(row.digest), row.created_at, row.moved_at)
+        for row in await connection.execute(page)
+    ]
+
+
+async def delete(connection: AsyncConnection, repository_id: int, tag: Tag) -> bool:
+    """Delete a tag, whose manifest stays; return whether there was one."""
+    gone = delete_from(tags).where(_is(repository_id, tag))
+    if not (await connection.execute(gone)).rowcount:
+        return False
+    await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
+    return True
+
+
+async def announce_of(connection: AsyncConnection, repository_id: int, manifest_id: int) -> None:
+    """Announce every tag that points to a manifest; call it before the manifest is changed or deleted."""
+    names: Any = select(tags.c.name).where(tags.c.manifest_id == manifest_id)
+    for name in list(await connection.scalars(names)):
+        await announce(connection, Concern.CONTENT, content_key(repository_id, name))
+
+
+def _is(repository_id: int, tag: Tag) -> ColumnElement[bool]:
+    return and_(tags.c.repository_id == repository_id, tags.c.name == tag.text)

@@ -1,0 +1,103 @@
+"""Native repositories as they are stored: one suite for every database."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from cache.oci.names import RepositoryName, Tag
+from gateway.db import manifests, projects, repositories, schema, tags
+from gateway.db.changes import Concern
+from gateway.db.engine import Database
+from gateway.db.repositories import StoredRepository
+from gateway.namespaces.project import Project
+from tests.gateway.db.announced import Announced
+from tests.gateway.db.identity_rows import NOW, add_group, add_project
+from tests.gateway.db.native_rows import add_blob, new_manifest
+
+
+@pytest.fixture
+async def project(database: Database) -> Project:
+    async with database.write() as connection:
+        await add_group(connection)
+        return await add_project(connection)
+
+
+async def create(database: Database, project: Project, *paths: str) -> list[StoredRepository]:
+    async with database.write() as connection:
+        return [await repositories.find_or_create(connection, project.id, RepositoryName(path), NOW) for path in paths]
+
+
+async def test_a_repository_is_created_once_and_found_by_its_path(database: Database, project: Project) -> None:
+    announced = Announced(database)
+    [created] = await create(database, project, "team/app/cache")
+    assert created == StoredRepository(1, project.id, "team/app/cache", NOW)
+    assert announced.take() == {(Concern.REPOSITORY, "team/app/cache")}
+    async with database.write() as connection:
+        later = NOW + timedelta(days=1)
+        again = await repositories.find_or_create(connection, project.id, RepositoryName("team/app/cache"), later)
+    assert again == created
+    assert announced.take() == set()
+    async with database.read() as connection:
+        assert await repositories.find(connection, RepositoryName("team/app/cache")) == created
+        assert await repositories.find(connection, RepositoryName("team/app")) is None
+
+
+async def test_repositories_are_listed_in_byte_order_and_in_pages(database: Database, project: Project) -> None:
+    async with database.write() as connection:
+        other = await add_project(connection, "team/app-2")
+    await create(database, project, "team/app/b", "team/app", "team/app/a_c", "team/app/a-c")
+    await create(database, other, "team/app-2")
+    ordered = ["team/app", "team/app-2", "team/app/a-c", "team/app/a_c", "team/app/b"]
+    async with database.read() as connection:
+        assert [found.path for found in await repositories.list_page(connection)] == ordered
+        for size in (1, 2, 5):
+            seen: list[str] = []
+            while page := await repositories.list_page(connection, seen[-1] if seen else "", size):
+                assert len(page) <= size
+                seen += [found.path for found in page]
+            assert seen == ordered
+        of_project = await repositories.list_of_project(connection, project.id, "team/app/a-c", 1)
+        assert [found.path for found in of_project] == ["team/app/a_c"]
+        assert [found.path for found in await repositories.list_of_project(connection, other.id)] == ["team/app-2"]
+        of_ids = await repositories.list_of_ids(connection, [1, 2, 999])
+        assert [found.path for found in of_ids] == ["team/app", "team/app/b"]
+
+
+async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
+    database: Database, project: Project
+) -> None:
+    doomed, other = await create(database, project, "team/app", "team/app/other")
+    async with database.write() as connection:
+        blob = await add_blob(connection, b"layer", doomed.id, other.id)
+        for repository in (doomed, other):
+            number = await manifests.put(connection, repository.id, new_manifest(), NOW)
+            await tags.point(connection, repository.id, Tag("latest"), number, NOW)
+    announced = Announced(database)
+    async with database.write() as connection:
+        assert await repositories.delete(connection, RepositoryName("team/app"))
+    assert announced.take() == {(Concern.REPOSITORY, "team/app")}
+    async with database.write() as connection:
+        assert not await repositories.delete(connection, RepositoryName("team/app"))
+        for table in (schema.manifests, schema.tags, schema.blob_links):
+            owners = await connection.scalars(select(table.c.repository_id))
+            assert list(owners) == [other.id]
+        assert list(await connection.scalars(select(schema.blobs.c.digest))) == [str(blob)]
+    assert announced.take() == set()
+
+
+async def test_the_id_of_a_deleted_repository_does_not_return(database: Database, project: Project) -> None:
+    [first] = await create(database, project, "team/app")
+    async with database.write() as connection:
+        await repositories.delete(connection, RepositoryName("team/app"))
+    [second] = await create(database, project, "team/app")
+    assert second.id > first.id
+
+
+async def test_repositories_that_go_with_their_project_are_announced(database: Database, project: Project) -> None:
+    await create(database, project, "team/app", "team/app/a")
+    announced = Announced(database)
+    async with database.write() as connection:
+        await projects.delete(connection, "team/app")
+        assert await connection.scalar(select(func.count()).select_from(schema.repositories)) == 0
+    assert {(Concern.REPOSITORY, "team/app"), (Concern.REPOSITORY, "team/app/a")} <= announced.take()
