@@ -463,6 +463,24 @@ THREATS = [
         ),
     ),
     Threat(
+        "a quota filled at the same time",
+        "Several uploads each find room in a quota, and together store more than it allows.",
+        "What unfinished uploads have reserved counts, in the transaction that reserves more.",
+        ("tests/gateway/db/test_quotas.py::test_parallel_uploads_reserve_no_more_than_the_quota",),
+        Disarm(
+            "gateway/db/quotas.py",
+            "reserved = await _reserved(connection, _projects.c.id == project.id, now)",
+            "reserved = 0",
+        ),
+    ),
+    Threat(
+        "a quota that is gone around",
+        "Content that no upload has brought, such as a mounted blob, is stored beyond the quota.",
+        "Each new link of a blob is counted and checked in its transaction.",
+        ("tests/gateway/db/test_quotas.py::test_a_blob_without_room_for_it_is_refused_and_not_counted",),
+        Disarm("gateway/db/quotas.py", "    check_room(await levels_of(connection, repository_id, now), size)\n", ""),
+    ),
+    Threat(
         "telling what is cached",
         "A response reveals to a client without the right that a blob or image is cached.",
         "Without a link, the client's own credential is tried at the upstream, which refuses as without a cache.",

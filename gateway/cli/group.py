@@ -13,6 +13,7 @@ from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
+from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import Refused, warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import groups
@@ -73,9 +74,10 @@ class GroupOptions:
             help="Refuse content that the upstream cannot confirm, instead of serving it stale. [new groups: off]",
         ),
     ] = None
+    quota: QuotaOption = None
 
     def apply(self, group: Group) -> Group:
-        """Return the group with the given properties, except its login."""
+        """Return the group with the given properties, except its login. Raises Refused."""
         return replace(
             group,
             visibility=given(self.visibility, group.visibility),
@@ -83,6 +85,7 @@ class GroupOptions:
             anonymous_pull=given(self.anonymous_pull, group.anonymous_pull),
             default_upstream=given(self.default_upstream, group.default_upstream),
             fresh_only=given(self.fresh_only, group.fresh_only),
+            quota=apply_quota(self.quota, group.quota),
         )
 
     def apply_login(self, group: Group, password: str | None, sealer: Sealer) -> Group:
@@ -152,7 +155,8 @@ def show(session: Session, path: GroupPath) -> None:
     group = asyncio.run(_get(session.settings, path))
     names = [heading.lower() for heading in _HEADINGS]
     gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
-    more = [("fresh only", str(group.fresh_only).lower()), *gate, ("created", group.created_at.isoformat())]
+    quota = ("quota", quota_text(group.quota))
+    more = [("fresh only", str(group.fresh_only).lower()), quota, *gate, ("created", group.created_at.isoformat())]
     rows = [*zip(names, _row(group), strict=True), *more]
     session.print(_document(group), lambda: print_table(["", "Value"], rows))
 
@@ -231,5 +235,6 @@ def _document(group: Group) -> Document:
             "fresh_only": group.fresh_only,
         },
         "gate": gate_to_document(group.gate) if group.gate else None,
+        "quota": group.quota,
         "created_at": group.created_at.isoformat(),
     }

@@ -11,9 +11,10 @@ import typer
 
 from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.output import Document, print_table
+from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import paths, projects
+from gateway.db import paths, projects, quotas
 from gateway.db.connection import Connection
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
@@ -52,22 +53,31 @@ class ProjectOptions:
             help='A project, or a group with all in it, whose jobs may pull; repeatable; replaces the list; "" clears.',
         ),
     ] = None
+    quota: QuotaOption = None
 
     def apply(self, project: Project) -> Project:
-        """Return the project with the given properties, except the jobs that it allows."""
+        """Return the project with the given properties, except the jobs that it allows. Raises Refused."""
         return replace(
             project,
             visibility=given(self.visibility, project.visibility),
             registry=given(self.registry, project.registry),
+            quota=apply_quota(self.quota, project.quota),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A project with the paths of the nodes whose jobs it allows."""
+    """A project with the paths of the nodes whose jobs it allows, and the bytes that it stores."""
 
     project: Project
     job_allow: Sequence[str]
+    stored_bytes: int
+
+    @classmethod
+    async def read(cls, connection: Connection, project: Project) -> "_Shown":
+        """Read what is shown of a project beside itself."""
+        allowed = await projects.allowed_paths(connection, project.id)
+        return cls(project, allowed, await quotas.stored_bytes(connection, project.id))
 
 
 @app.command()
@@ -100,6 +110,8 @@ def show(session: Session, path: ProjectPath) -> None:
     shown = asyncio.run(_get(session.settings, path))
     more = [
         *(("job allow", allowed) for allowed in shown.job_allow),
+        ("quota", quota_text(shown.project.quota)),
+        ("stored bytes", str(shown.stored_bytes)),
         ("created", shown.project.created_at.isoformat()),
     ]
     rows = [*zip([heading.lower() for heading in _HEADINGS], _row(shown.project), strict=True), *more]
@@ -116,7 +128,7 @@ def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None
 @app.command()
 @with_session
 def delete(session: Session, path: ProjectPath) -> None:
-    """Delete a project with its memberships, deploy tokens and jobs."""
+    """Delete a project with its repositories, memberships, deploy tokens and jobs."""
     _print_done(session, asyncio.run(_delete(session.settings, path)), "deleted")
 
 
@@ -126,7 +138,7 @@ async def _create(settings: Settings, path: str, options: ProjectOptions) -> _Sh
         project = options.apply(await projects.create(connection, path, datetime.now(UTC), visibility=visibility))
         await projects.update(connection, project)
         await projects.allow_jobs_of(connection, project, options.job_allow or ())
-        return _Shown(project, await projects.allowed_paths(connection, project.id))
+        return await _Shown.read(connection, project)
 
 
 async def _read_page(below: str | None, connection: Connection, after: str, limit: int) -> list[Project]:
@@ -138,7 +150,7 @@ async def _read_page(below: str | None, connection: Connection, after: str, limi
 async def _get(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.read() as connection:
         project = await projects.get(connection, path)
-        return _Shown(project, await projects.allowed_paths(connection, project.id))
+        return await _Shown.read(connection, project)
 
 
 async def _update(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
@@ -147,14 +159,14 @@ async def _update(settings: Settings, path: str, options: ProjectOptions) -> _Sh
         await projects.update(connection, project)
         if options.job_allow is not None:
             await projects.allow_jobs_of(connection, project, options.job_allow)
-        return _Shown(project, await projects.allowed_paths(connection, project.id))
+        return await _Shown.read(connection, project)
 
 
 async def _delete(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database, database.write() as connection:
-        project = await projects.get(connection, path)
-        allowed = await projects.allowed_paths(connection, project.id)
-        return _Shown(await projects.delete(connection, path), allowed)
+        shown = await _Shown.read(connection, await projects.get(connection, path))
+        await projects.delete(connection, path)
+        return shown
 
 
 def _print_done(session: Session, shown: _Shown, done: str) -> None:
@@ -174,9 +186,10 @@ def _document(project: Project) -> dict[str, object]:
         "path": project.path,
         "visibility": project.visibility,
         "registry": project.registry,
+        "quota": project.quota,
         "created_at": project.created_at.isoformat(),
     }
 
 
 def _full_document(shown: _Shown) -> Document:
-    return {**_document(shown.project), "job_allow": shown.job_allow}
+    return {**_document(shown.project), "job_allow": shown.job_allow, "stored_bytes": shown.stored_bytes}

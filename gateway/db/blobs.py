@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
-from gateway.db import schema
+from gateway.db import quotas, schema
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
 
@@ -51,7 +51,7 @@ async def repositories_with(connection: AsyncConnection, digest: Digest, limit: 
 async def link(connection: AsyncConnection, repository_id: int, digest: Digest, size: int, now: datetime) -> None:
     """Link a blob whose verified file is in the store to a repository; no error where it is linked already.
 
-    `size`: bytes of the file, which become the blob's recorded size.
+    `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it.
     """
     recorded = await stored_size(connection, digest)
     if recorded is None:
@@ -60,7 +60,10 @@ async def link(connection: AsyncConnection, repository_id: int, digest: Digest, 
         await connection.execute(update(_blobs).where(_blobs.c.digest == str(digest)).values(size=size))
     row = {"repository_id": repository_id, "digest": str(digest), "created_at": now}
     linked = insert_unless_taken(connection, _links).values(row).returning(_links.c.digest)
-    if (await connection.execute(linked)).first() is not None or recorded != size:
+    is_new = (await connection.execute(linked)).first() is not None
+    if is_new:
+        await quotas.charge_blob(connection, repository_id, digest, size, now)
+    if is_new or recorded != size:
         await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
 
 
@@ -69,5 +72,6 @@ async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest
     linked = delete(_links).where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
     if (await connection.execute(linked.returning(_links.c.digest))).first() is None:
         return False
+    await quotas.release_blob(connection, repository_id, digest, await stored_size(connection, digest) or 0)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
     return True

@@ -126,6 +126,7 @@ def _columns(group: Group) -> dict[str, object]:
         "upstream_password_sealed": group.upstream_password_sealed,
         "fresh_only": group.fresh_only,
         "gate": _gate_text(group.gate),
+        "quota": group.quota,
     }
 
 

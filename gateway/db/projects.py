@@ -162,10 +162,11 @@ async def _check_audience(connection: AsyncConnection, project: Project, above: 
 
 def _columns(project: Project) -> dict[str, object]:
     """The columns that an update may change."""
-    return {"visibility": project.visibility, "registry": project.registry}
+    return {"visibility": project.visibility, "registry": project.registry, "quota": project.quota}
 
 
 def _project(row: Row[Any]) -> Project:
     values = dict(row._mapping)
+    del values["stored_bytes"]  # it changes with each push, unannounced
     known = {"visibility": Visibility(values["visibility"]), "registry": RegistryAccess(values["registry"])}
     return Project(**values | known)

@@ -71,6 +71,7 @@ groups = Table(
     Column("created_at", Moment, nullable=False),
     Column("fresh_only", Boolean, nullable=False, server_default=false()),
     Column("gate", Text),
+    Column("quota", BigInteger),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("NOT anonymous_pull OR visibility = 'public'", name="anonymous_pull"),
     CheckConstraint("(upstream_username IS NULL) = (upstream_password_sealed IS NULL)", name="upstream_login"),
@@ -103,7 +104,8 @@ users = Table(
     sqlite_autoincrement=True,
 )
 
-# `path` is the full, lower-case one, below a group or a user's namespace.
+# `path` is the full, lower-case one, below a group or a user's namespace. `stored_bytes`: of its manifests and of its
+# blobs, each counted once; kept by gateway.db.quotas.
 projects = Table(
     "projects",
     metadata,
@@ -113,6 +115,8 @@ projects = Table(
     Column("registry", String(8), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("created_by", StoredId, ForeignKey("users.id", ondelete="SET NULL"), index=True),
+    Column("quota", BigInteger),
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("registry IN ('enabled', 'private', 'disabled')", name="registry"),
     sqlite_autoincrement=True,
@@ -280,6 +284,7 @@ uploads = Table(
     Column("hash_state", LargeBinary),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False, index=True),
+    Column("reserved", BigInteger),
 )
 
 # Mark of a prepared installation, at most one row: when it was given what every new one is given.

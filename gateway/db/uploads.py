@@ -19,7 +19,8 @@ class StoredUpload:
     """An unfinished upload as it is stored.
 
     `received`: bytes of its file that were acknowledged. `hash_state`: saved state of the hash of these, with what it
-    holds for; None where the hash must be taken anew.
+    holds for; None where the hash must be taken anew. `reserved`: up to how many bytes it may grow before it must
+    reserve more; None where no quota applies.
     """
 
     id: str
@@ -29,6 +30,7 @@ class StoredUpload:
     hash_state: bytes | None
     created_at: datetime
     updated_at: datetime
+    reserved: int | None = None
 
 
 async def insert(connection: AsyncConnection, id: str, repository_id: int, owner: str, now: datetime) -> None:

@@ -36,7 +36,8 @@ class Group:
     """One stored group.
 
     `upstream_password_sealed` is None exactly when `upstream_username` is. `fresh_only`: stale content is refused.
-    `gate`: None where every image passes.
+    `gate`: None where every image passes. `quota`: bytes that the projects below it may store together, None where
+    there is no limit.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Group:
     created_at: datetime
     fresh_only: bool = False
     gate: Gate | None = None
+    quota: int | None = None
 
     @property
     def key(self) -> NodeKey:

@@ -19,7 +19,11 @@ class RegistryAccess(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One stored project. `path`: the full one, below a group or a user's namespace. `created_by`: id of a user."""
+    """One stored project.
+
+    `path`: the full one, below a group or a user's namespace. `created_by`: id of a user. `quota`: bytes that it may
+    store, None where there is no limit.
+    """
 
     id: int
     path: str
@@ -27,6 +31,7 @@ class Project:
     registry: RegistryAccess
     created_at: datetime
     created_by: int | None = None
+    quota: int | None = None
 
     @property
     def key(self) -> NodeKey:

@@ -39,6 +39,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "fresh_only": False,
             },
             "gate": None,
+            "quota": None,
         },
         {
             "id": 1,
@@ -52,6 +53,7 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
                 "fresh_only": False,
             },
             "gate": None,
+            "quota": None,
         },
     ]
 

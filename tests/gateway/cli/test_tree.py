@@ -116,7 +116,9 @@ def test_a_project_is_created_shown_changed_and_deleted(tree: Terminal) -> None:
         "path": "alice/tool",
         "visibility": "public",
         "registry": "enabled",
+        "quota": None,
         "job_allow": [],
+        "stored_bytes": 0,
     }
     assert tree.json("project", "show", "alice/tool") == created
     allowed = ("--job-allow", "team/sub", "--job-allow", "team/app")
@@ -144,6 +146,22 @@ def test_a_project_is_created_shown_changed_and_deleted(tree: Terminal) -> None:
     done = "deleted project alice/tool: internal, container registry disabled\n"
     assert tree.done("project", "delete", "alice/tool") == done
     assert [project["path"] for project in tree.json("project", "list")] == ["team/app"]
+
+
+def test_the_quota_of_a_project_and_a_group_is_set_shown_and_dropped(tree: Terminal) -> None:
+    assert tree.json("project", "update", "team/app", "--quota", "10GiB")["quota"] == 10 * 1024**3
+    assert tree.json("project", "update", "team/app", "--visibility", "private")["quota"] == 10 * 1024**3
+    assert "quota\t10GiB\nstored bytes\t0\n" in tree.done("project", "show", "team/app")
+    assert tree.json("project", "update", "team/app", "--quota", "0")["quota"] == 0
+    assert tree.json("project", "update", "team/app", "--quota", "")["quota"] is None
+    assert tree.json("group", "update", "team", "--quota", "1TiB")["quota"] == 1024**4
+    assert "quota\t1TiB\n" in tree.done("group", "show", "team")
+    assert tree.json("group", "update", "team", "--quota", "")["quota"] is None
+    for words in (("project", "update", "team/app"), ("group", "create", "new")):
+        for size in ("10", "80%", "-1GiB", "much"):
+            assert tree.refused(*words, f"--quota={size}") == (
+                f'{size!r} is no quota: give --quota a size such as 500MiB or 10GiB, or "" for none'
+            )
 
 
 # member

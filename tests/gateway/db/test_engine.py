@@ -187,6 +187,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         newer = ("paths", "job_allowances", "jobs", "deploy_tokens", "personal_tokens", "members", "projects", "users")
         for table in ("changes", *store, *newer, "compatibility"):
             file.execute(f"DROP TABLE {table}")
+        file.execute("ALTER TABLE groups DROP COLUMN quota")
         file.execute("UPDATE alembic_version SET version_num = '0002'")
     migrate(path)
     assert groups_of(path) == before

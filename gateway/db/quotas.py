@@ -1,0 +1,145 @@
+"""Queries of quotas: what projects store, what unfinished uploads have reserved, and whether more fits.
+
+Every query that adds or removes content of a repository calls `charge_…` or `release_…` in its transaction. A blob
+counts once in a project, however many of its repositories link it; what a group stores is the sum of its projects.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache.oci.digest import Digest
+from gateway.db import paths, schema
+from gateway.namespaces.node import NodeKind, prefixes_of
+from gateway.namespaces.paths import parent_path
+from gateway.namespaces.quota import QuotaLevel, check_room, decide_step
+
+_projects = schema.projects
+_groups = schema.groups
+_repositories = schema.repositories
+_uploads = schema.uploads
+_blobs = schema.blobs
+_links = schema.blob_links
+_manifests = schema.manifests
+
+RESERVED_FOR = timedelta(hours=1)
+"""How long an upload that does not go on keeps what it has reserved beyond the bytes that have arrived."""
+
+
+async def stored_bytes(connection: AsyncConnection, project_id: int) -> int:
+    """Count the bytes that a project stores: those of its blobs, each once, and of its manifests."""
+    stored = select(_projects.c.stored_bytes).where(_projects.c.id == project_id)
+    return (await connection.execute(stored)).scalar_one_or_none() or 0
+
+
+async def stored_bytes_below(connection: AsyncConnection, group: str) -> int:
+    """Count the bytes that the projects below the path of a group store together."""
+    stored = select(func.coalesce(func.sum(_projects.c.stored_bytes), 0))
+    return int((await connection.execute(stored.where(paths.is_below(_projects.c.path, group)))).scalar_one())
+
+
+async def levels_of(connection: AsyncConnection, repository_id: int, now: datetime) -> list[QuotaLevel]:
+    """List the quotas that apply to a repository: that of its project, and those of the groups above it."""
+    of_repository = select(_projects).join(_repositories, _repositories.c.project_id == _projects.c.id)
+    project = (await connection.execute(of_repository.where(_repositories.c.id == repository_id))).one()
+    levels = []
+    if project.quota is not None:
+        reserved = await _reserved(connection, _projects.c.id == project.id, now)
+        levels.append(QuotaLevel(NodeKind.PROJECT, project.path, project.quota, project.stored_bytes, reserved))
+    above = _groups.c.path.in_(prefixes_of(parent_path(project.path)))
+    limited = select(_groups).where(above, _groups.c.quota.is_not(None)).order_by(_groups.c.path)
+    for group in (await connection.execute(limited)).all():
+        reserved = await _reserved(connection, paths.is_below(_projects.c.path, group.path), now)
+        stored = await stored_bytes_below(connection, group.path)
+        levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, stored, reserved))
+    return levels
+
+
+async def reserve(
+    connection: AsyncConnection, upload_id: str, received: int, now: datetime, coming: int | None = None
+) -> int | None:
+    """Reserve room for an upload beyond the bytes that it has received; return up to how many bytes it may grow.
+
+    None where no quota applies, or the upload does not exist. What it had reserved before is given back first.
+    `coming`: bytes that the client says are still to come, None where it does not say. Raises Denied.
+    """
+    found = await connection.execute(select(_uploads.c.repository_id).where(_uploads.c.id == upload_id))
+    repository_id = found.scalar_one_or_none()
+    if repository_id is None:
+        return None
+    await _set_reserved(connection, upload_id, received, now)
+    levels = await levels_of(connection, repository_id, now)
+    limit = received + decide_step(levels, coming) if levels else None
+    await _set_reserved(connection, upload_id, limit, now)
+    return limit
+
+
+async def charge_blob(
+    connection: AsyncConnection, repository_id: int, digest: Digest, size: int, now: datetime
+) -> None:
+    """Count a blob that was just linked to a repository, unless its project has it already. Raises Denied."""
+    if not await _has_elsewhere(connection, repository_id, digest):
+        await charge(connection, repository_id, size, now)
+
+
+async def release_blob(connection: AsyncConnection, repository_id: int, digest: Digest, size: int) -> None:
+    """Count a blob no more that was just taken out of a repository, unless its project has it elsewhere."""
+    if not await _has_elsewhere(connection, repository_id, digest):
+        await release(connection, repository_id, size)
+
+
+async def charge(connection: AsyncConnection, repository_id: int, size: int, now: datetime) -> None:
+    """Count bytes that are added to a repository. Raises Denied where a quota has no room for them."""
+    check_room(await levels_of(connection, repository_id, now), size)
+    await _add(connection, repository_id, size)
+
+
+async def release(connection: AsyncConnection, repository_id: int, size: int) -> None:
+    """Count bytes no more that were taken out of a repository."""
+    await _add(connection, repository_id, -size)
+
+
+async def recount(connection: AsyncConnection, project_id: int) -> int:
+    """Count anew what a project stores, as after a repository of it was deleted, and return the bytes."""
+    own = select(_repositories.c.id).where(_repositories.c.project_id == project_id)
+    linked = select(_links.c.digest).where(_links.c.repository_id.in_(own))
+    of_blobs = await _sum(connection, select(func.sum(_blobs.c.size)).where(_blobs.c.digest.in_(linked)))
+    raw = func.sum(func.length(_manifests.c.raw))
+    total = of_blobs + await _sum(connection, select(raw).where(_manifests.c.repository_id.in_(own)))
+    await connection.execute(update(_projects).where(_projects.c.id == project_id).values(stored_bytes=total))
+    return total
+
+
+async def _add(connection: AsyncConnection, repository_id: int, size: int) -> None:
+    project = select(_repositories.c.project_id).where(_repositories.c.id == repository_id).scalar_subquery()
+    counted = update(_projects).where(_projects.c.id == project)
+    await connection.execute(counted.values(stored_bytes=_projects.c.stored_bytes + size))
+
+
+async def _has_elsewhere(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
+    """Whether another repository of the same project has a blob."""
+    other = _repositories.alias("other")
+    beside = select(other.c.id).join(_repositories, _repositories.c.project_id == other.c.project_id)
+    beside = beside.where(_repositories.c.id == repository_id, other.c.id != repository_id)
+    found = select(exists().where(_links.c.digest == str(digest), _links.c.repository_id.in_(beside)))
+    return bool((await connection.execute(found)).scalar_one())
+
+
+async def _set_reserved(connection: AsyncConnection, upload_id: str, limit: int | None, now: datetime) -> None:
+    values = {"reserved": limit, "updated_at": now}
+    await connection.execute(update(_uploads).where(_uploads.c.id == upload_id).values(values))
+
+
+async def _reserved(connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> int:
+    """Sum what unfinished uploads to some projects have received and reserved."""
+    lasting = case((_uploads.c.updated_at > now - RESERVED_FOR, _uploads.c.reserved), else_=None)
+    held = case((func.coalesce(lasting, 0) > _uploads.c.received, lasting), else_=_uploads.c.received)
+    joined = select(func.sum(held)).join(_repositories, _repositories.c.id == _uploads.c.repository_id)
+    return await _sum(connection, joined.join(_projects, _projects.c.id == _repositories.c.project_id).where(which))
+
+
+async def _sum(connection: AsyncConnection, total: Select[Any]) -> int:
+    """Read the sum that a query selects; nothing sums up to 0."""
+    return int((await connection.execute(total)).scalar_one() or 0)
