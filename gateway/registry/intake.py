@@ -1,0 +1,202 @@
+"""BlobIntake: makes verified bytes a blob of a repository, in one order that a crash at any point leaves whole.
+
+Under the lease of the digest, which whoever deletes a blob's file takes too:
+
+1. The file is made durable, and gets its name in the store as a second name. A crash leaves a file without a row, which
+   is no blob, and what it came from is as it was: the same commit may be tried again.
+2. One transaction links the blob, and ends the upload. A crash from here on leaves a blob, and at most the first name
+   of its file, which the sweep deletes.
+
+Where the blob is stored already, the first step is left out, and the other file of the same bytes is not needed.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from cache.lease.base import Lease, Leases, held
+from cache.oci.digest import Digest
+from cache.oci.errors import RegistryError, StorageFull, StoreUnavailable, UploadUnknown
+from cache.runtime.disk import is_disk_full
+from cache.runtime.failpoints import failpoint
+from cache.sqlite import DatabaseUnusable
+from cache.store.base import BlobStore, LocalBlob, is_stored
+from cache.store.spool import MakeRoom, no_room, with_room
+from gateway.db import blobs, uploads
+from gateway.db.engine import Database
+from gateway.registry.threads import UploadThreads, completed
+
+log = structlog.get_logger()
+
+TURN_SECONDS = 60.0
+"""How long a blob waits for another commit of the same digest, which may be waiting for the disk."""
+LOOK_SECONDS = (0.005, 0.1)
+"""The first and the longest interval at which the lease of a digest is tried: no event of another process says that it
+is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeBlobs:
+    """Where native blobs lie: the rows, the store of their files, and the leases of their digests.
+
+    `make_room` frees disk space; see MakeRoom.
+    """
+
+    database: Database
+    store: BlobStore
+    leases: Leases
+    threads: UploadThreads
+    clock: Callable[[], datetime]
+    make_room: MakeRoom = no_room
+
+
+def lease_of(name: str) -> str:
+    """Name of the lease of an upload, or of another file among them."""
+    return f"upload {name}"
+
+
+def take_lease(leases: Leases, name: str) -> Lease | None:
+    """Take a lease; None while another holds it. Raises StoreUnavailable where no lease can be taken at all."""
+    try:
+        return leases.take(name)
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+def storage_error(error: OSError) -> RegistryError:
+    """The refusal of a request for which the disk, or this process, had no room, or failed."""
+    if is_disk_full(error):
+        return StorageFull("what was being pushed was deleted: push again once there is room")
+    log.error("native_storage_failed", reason=str(error))
+    return StoreUnavailable("the storage of this server failed: push again")
+
+
+class BlobIntake:
+    """Adds blobs to repositories."""
+
+    def __init__(self, native: NativeBlobs) -> None:
+        self._native = native
+
+    async def link_stored(self, repository_id: int, digest: Digest) -> bool:
+        """Link a blob that is stored for some repository already; whether it is.
+
+        Raises StoreUnavailable where others keep the digest's lease, DatabaseUnusable.
+        """
+        return await completed(self._link_stored(repository_id, digest))
+
+    async def _link_stored(self, repository_id: int, digest: Digest) -> bool:
+        async with self._exclusive(digest), self._native.database.write() as connection:
+            size = await blobs.stored_size(connection, digest)
+            if size is None or not is_stored(self._native.store, digest, size):
+                return False
+            await blobs.link(connection, repository_id, digest, size, self._native.clock())
+        return True
+
+    async def link_open(self, repository_id: int, blob: LocalBlob, folder: Path) -> bool:
+        """Link a complete blob of another store on the same file system, by a second name of its file; whether that
+        was possible.
+
+        `folder`: that of the uploads, where the file gets a name first. Raises StorageFull, StoreUnavailable,
+        DatabaseUnusable.
+        """
+        size = blob.size
+        if size is None:
+            return False
+        await blob.verified()
+        name = folder / f"mount-{secrets.token_hex(16)}"
+        lease = take_lease(self._native.leases, lease_of(name.name))
+        if lease is None:
+            return False
+        with held(lease):
+            try:
+                await self._native.threads.run(_link_descriptor, blob.fileno(), name)
+            except OSError as error:  # deleted meanwhile, or on another file system
+                log.info("mount_not_linked", digest=str(blob.digest), reason=str(error))
+                return False
+            try:
+                await self.link_file(repository_id, blob.digest, size, name)
+            except OSError as error:
+                raise storage_error(error) from error
+            finally:
+                name.unlink(missing_ok=True)
+        return True
+
+    async def link_file(
+        self, repository_id: int, digest: Digest, size: int, path: Path, upload: str | None = None
+    ) -> None:
+        """Link a blob whose verified bytes are the file at `path`, which keeps its name; durable when this returns.
+
+        `upload`: id of the upload that ends with it. Raises UploadUnknown where it has ended meanwhile,
+        StoreUnavailable where others keep the digest's lease, DatabaseUnusable, OSError.
+        """
+        await completed(self._link_file(repository_id, digest, size, path, upload))
+
+    async def _link_file(self, repository_id: int, digest: Digest, size: int, path: Path, upload: str | None) -> None:
+        native = self._native
+        async with self._exclusive(digest):
+            async with native.database.read() as connection:
+                recorded = await blobs.stored_size(connection, digest)
+            if recorded != size or not is_stored(native.store, digest, size):
+                await native.threads.run(self._give_name, path, digest)
+            try:
+                async with native.database.write() as connection:
+                    if upload is not None and not await uploads.delete(connection, upload):
+                        raise UploadUnknown(upload)
+                    await blobs.link(connection, repository_id, digest, size, native.clock())
+            except BaseException:
+                await self._withdraw(digest)
+                raise
+            failpoint("upload.linked")
+
+    def _give_name(self, path: Path, digest: Digest) -> None:
+        """Make a file durable, and give it its name in the store as a second one. Raises OSError."""
+        failpoint("upload.verified")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        failpoint("upload.synced")
+        second = path.with_name(f"{path.name}.commit")
+        second.unlink(missing_ok=True)
+        try:
+            with_room(lambda: os.link(path, second), self._native.make_room)
+            with_room(lambda: self._native.store.adopt(second, digest), self._native.make_room)
+        finally:
+            # A rename between two names of one file leaves both: one is left of a commit that was killed.
+            second.unlink(missing_ok=True)
+        failpoint("upload.adopted")
+
+    async def _withdraw(self, digest: Digest) -> None:
+        """Delete the file of a digest that has no row. Raises nothing: where that is not known, the file stays."""
+        with suppress(DatabaseUnusable, OSError):
+            async with self._native.database.read() as connection:
+                recorded = await blobs.stored_size(connection, digest)
+            if recorded is None:
+                await self._native.threads.run(self._native.store.delete, digest)
+
+    @asynccontextmanager
+    async def _exclusive(self, digest: Digest) -> AsyncIterator[None]:
+        """Hold the lease of a digest within the block. Raises StoreUnavailable."""
+        name, (interval, longest) = f"blob {digest}", LOOK_SECONDS
+        deadline = asyncio.get_running_loop().time() + TURN_SECONDS
+        lease: Lease | None
+        while (lease := take_lease(self._native.leases, name)) is None:
+            if asyncio.get_running_loop().time() > deadline:
+                raise StoreUnavailable(f"another client has been storing {digest} for {TURN_SECONDS:.0f} s: try again")
+            await asyncio.sleep(interval)
+            interval = min(longest, interval * 2)
+        with held(lease):
+            yield
+
+
+def _link_descriptor(descriptor: int, name: Path) -> None:
+    """Give an open file a second name. Raises OSError where it has none left, or `name` is on another file system."""
+    os.link(f"/proc/self/fd/{descriptor}", name, follow_symlinks=True)

@@ -1,0 +1,156 @@
+"""UploadFile: the file in which a blob grows while it is pushed, hashed as it grows.
+
+Bytes are written in order and never rewritten, so at every moment the file holds a beginning of what was sent, however
+its writer ended; its size is what has arrived. What survives:
+
+kill -9 of the process  all that was written: the kernel holds it. The hash is continued from its saved state over the
+                        bytes that were written since, which alone are read again.
+end of the machine      what the disk has by then, which nobody knows. The saved state names the run of the machine that
+                        it belongs to; in another run the whole file is hashed again, so the digest decides.
+"""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+from cache.oci.digest import Digest
+from cache.runtime.disk import is_disk_full
+from cache.runtime.failpoints import failpoint
+from cache.store.hashing import digest_of
+from cache.store.spool import READ_BACK, ROOM_TRIES, MakeRoom, no_room, with_room
+from gateway.registry.hashing import SavableHash, load_sha256, new_sha256
+
+_BOOT_END = b"\n"
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_NOFOLLOW
+
+
+class UploadFile:
+    """File of one upload, which one holder of the upload's lease opens. Its methods block; one thread at a time.
+
+    `boot`: this run of the machine.
+    """
+
+    def __init__(self, path: Path, boot: str, make_room: MakeRoom = no_room) -> None:
+        self.path = path
+        self.size = 0
+        """Bytes that have arrived, from the start without a gap."""
+        self.unsynced = 0
+        """Bytes that were written since the last call of `sync` began."""
+        self._boot = boot
+        self._make_room = make_room
+        self._descriptor: int | None = None
+        self._hash: SavableHash | None = None
+        # Held while the descriptor is in use: a number that is closed meanwhile may soon be that of another file.
+        self._using = threading.Lock()
+
+    def open(self, covered: int = 0, saved: bytes | None = None) -> None:
+        """Open the file, or create it. `saved`: what `save` returned when `covered` bytes had arrived. Raises OSError.
+
+        What has arrived since is read again. Without a state that can be continued, nothing is: `digest` does it.
+        """
+        with self._using:
+            self._descriptor = with_room(self._create, self._make_room)
+            self.size = os.fstat(self._descriptor).st_size
+            self._hash, hashed = self._load(covered, saved)
+            buffer = memoryview(bytearray(min(READ_BACK, self.size - hashed if self._hash else 0)))
+            while self._hash is not None and hashed < self.size:
+                count = os.preadv(self._descriptor, [buffer[: self.size - hashed]], hashed)
+                if not count:
+                    raise OSError(errno.EIO, "bytes that were written are missing")
+                self._hash.update(buffer[:count])
+                hashed += count
+
+    def _create(self) -> int:
+        failpoint("upload.create")
+        return os.open(self.path, _OPEN, 0o600)
+
+    def _load(self, covered: int, saved: bytes | None) -> tuple[SavableHash | None, int]:
+        """The hash of a beginning of the file, and how many bytes it holds for; None where all must be read."""
+        boot, _, state = (saved or b"").partition(_BOOT_END)
+        if state and boot == self._boot.encode() and covered <= self.size and (loaded := load_sha256(state)):
+            return loaded, covered
+        fresh = new_sha256()
+        return (fresh, 0) if not self.size or fresh.save() is not None else (None, 0)
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Write and hash the next bytes. Raises OSError; what was not hashed is then cut off again."""
+        with self._using:
+            descriptor, end = self._require_open(), self.size + len(data)
+            status = os.fstat(descriptor)
+            if (
+                status.st_size != self.size or status.st_nlink > 1
+            ):  # a second name: that of a blob, after a failed commit
+                raise OSError(errno.ESTALE, "the file of an upload was changed, or is that of a blob already")
+            try:
+                self._write_all(descriptor, memoryview(data), self.size)
+            except OSError:
+                os.ftruncate(descriptor, self.size)
+                raise
+            if self._hash is not None:
+                self._hash.update(data)
+            self.unsynced += len(data)
+            self.size = end
+
+    def _write_all(self, descriptor: int, view: memoryview, offset: int) -> None:
+        tries = 0
+        while view:
+            try:
+                failpoint("upload.write")
+                count = os.pwrite(descriptor, view, offset)
+            except OSError as error:
+                tries += 1
+                if not is_disk_full(error) or tries > ROOM_TRIES or not self._make_room(len(view)):
+                    raise
+            else:
+                view, offset = view[count:], offset + count
+
+    def cut(self, size: int) -> None:
+        """Forget the bytes from `size` on; the hash, too, which cannot go back. Raises OSError."""
+        with self._using:
+            os.ftruncate(self._require_open(), size)
+            self.size, self._hash = size, None
+
+    def save(self) -> bytes | None:
+        """State of the hash of all that has arrived; None where there is none to be continued."""
+        state = self._hash.save() if self._hash is not None else None
+        return None if state is None else self._boot.encode() + _BOOT_END + state
+
+    def duplicate(self) -> int:
+        """Return another descriptor of the file, which the caller closes and which outlives this one."""
+        with self._using:
+            return os.dup(self._require_open())
+
+    def sync(self) -> None:
+        """Make all that has arrived durable. Raises OSError: then nobody knows what is on the disk."""
+        with self._using:
+            self.unsynced, descriptor = 0, os.dup(self._require_open())
+        try:
+            failpoint("upload.sync")
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def digest(self, algorithm: str) -> Digest:
+        """The digest of all that has arrived; the file is read where its hash was not taken. Raises OSError."""
+        if self._hash is not None and algorithm == "sha256":
+            return Digest(algorithm, self._hash.hexdigest())
+        descriptor = self.duplicate()
+        try:
+            found = digest_of(descriptor, algorithm, lambda: False)
+        finally:
+            os.close(descriptor)
+        assert found is not None, "nothing stops it"
+        return found
+
+    def close(self) -> None:
+        """Close the file, which keeps its name, once no thread uses it."""
+        with self._using:
+            descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _require_open(self) -> int:
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, "the file of an upload is not open")
+        return self._descriptor

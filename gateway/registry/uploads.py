@@ -1,0 +1,300 @@
+"""Uploads: how the bytes of a blob arrive, in as many requests as the client likes, on whichever worker they reach.
+
+An upload is a row of gateway.db, which says whose it is, and a file, whose size is what has arrived. Whoever appends or
+commits holds its lease, which the kernel releases when a process ends.
+
+                append                          commit              cancel, sweep
+lease taken     read the row again, open the file, hash what a killed process left unhashed
+bytes arrive    written and hashed              -                   -
+end             row: received, hash             blob linked and     row deleted
+                                                row deleted
+after that      -                               file deleted        file deleted
+
+A file without a row, and a row without a file, are harmless at every point: the sweep deletes the one, and the other is
+an upload of which nothing has arrived.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from cache.lease.base import held
+from cache.oci.digest import Digest
+from cache.oci.errors import (
+    DigestInvalid,
+    RangeInvalid,
+    RegistryError,
+    SizeInvalid,
+    TooLarge,
+    TooManyRequests,
+    UploadUnknown,
+)
+from cache.runtime.failpoints import failpoint
+from cache.sqlite import DatabaseUnusable
+from cache.store.sidecar import boot_id
+from gateway.db import uploads
+from gateway.registry.base import Body
+from gateway.registry.intake import BlobIntake, NativeBlobs, lease_of, storage_error, take_lease
+from gateway.registry.threads import completed
+from gateway.registry.upload_file import UploadFile
+from gateway.registry.upload_writer import UploadWriter
+
+log = structlog.get_logger()
+
+SWEPT_AT_ONCE = 100
+"""Uploads that are looked at in one transaction of the sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """`blob_bytes`: the largest blob. `open_per_owner`: unfinished uploads that one owner may have. `abandoned_after`:
+    how long an upload may rest."""
+
+    blob_bytes: int = 100 * 1024**3
+    open_per_owner: int = 1000
+    abandoned_after: timedelta = timedelta(days=7)
+
+
+def received_range(received: int) -> str:
+    """Value of the header Range for an upload; the specification has no word for nothing, and clients know `0-0`."""
+    return f"0-{max(0, received - 1)}"
+
+
+class Uploads:
+    """The unfinished uploads of one data folder, as one process uses them.
+
+    `folder`: where files grow, on the file system of the store; it exists. `boot`: this run of the machine.
+    """
+
+    def __init__(
+        self, native: NativeBlobs, folder: Path, limits: UploadLimits | None = None, boot: str | None = None
+    ) -> None:
+        self.native = native
+        self.folder = folder
+        self.limits = limits or UploadLimits()
+        self.boot = boot or boot_id()
+        self.intake = BlobIntake(native)
+
+    async def begin(self, repository_id: int, owner: str) -> "NativeUpload":
+        """Begin an upload. `owner`: names the principal who alone goes on with it. Raises TooManyRequests."""
+        id = str(uuid.uuid4())
+        async with self.native.database.write() as connection:
+            count, most = await uploads.count_of(connection, owner), self.limits.open_per_owner
+            if count >= most:
+                raise TooManyRequests(
+                    f"{count} uploads of yours are unfinished, and {most} may be: finish or cancel some", 60
+                )
+            await uploads.insert(connection, id, repository_id, owner, self.native.clock())
+        return NativeUpload(self, id, repository_id, owner, 0)
+
+    async def find(self, id: str, repository_id: int, owner: str) -> "NativeUpload":
+        """Find an unfinished upload. Raises UploadUnknown."""
+        async with self.native.database.read() as connection:
+            if await uploads.find(connection, id, repository_id, owner) is None:
+                raise UploadUnknown(f"there is no upload {id[:64]!r} of yours in this repository: begin a new one")
+        return NativeUpload(self, id, repository_id, owner, self.arrived(id))
+
+    def path(self, id: str) -> Path:
+        """File of an upload, whose id stands in a row."""
+        return self.folder / id
+
+    def arrived(self, id: str) -> int:
+        """Bytes that have arrived of an upload."""
+        try:
+            return self.path(id).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def discard(self, id: str) -> None:
+        """End an upload: its file first, whose room may be needed for all else. Raises DatabaseUnusable, OSError."""
+        self.path(id).unlink(missing_ok=True)
+        async with self.native.database.write() as connection:
+            await uploads.delete(connection, id)
+
+    async def sweep(self, now: datetime) -> int:
+        """Delete uploads that nobody goes on with, and files whose upload has ended; return how many. Leaves alone what
+        is in use. Raises DatabaseUnusable, OSError."""
+        swept = await self._sweep_files() + await self._sweep_abandoned(now - self.limits.abandoned_after)
+        if swept:
+            log.info("uploads_swept", count=swept)
+        return swept
+
+    async def _sweep_files(self) -> int:
+        names, swept = [path.name for path in self.folder.iterdir()], 0
+        for start in range(0, len(names), SWEPT_AT_ONCE):
+            batch = names[start : start + SWEPT_AT_ONCE]
+            # The row of a file is older than the file, so an upload without a row has ended.
+            async with self.native.database.read() as connection:
+                known = await uploads.existing(connection, [upload_of(name) for name in batch])
+            swept += sum(self._sweep_file(name) for name in batch if upload_of(name) not in known)
+        return swept
+
+    async def _sweep_abandoned(self, before: datetime) -> int:
+        swept = 0
+        while True:
+            async with self.native.database.read() as connection:
+                abandoned = await uploads.list_abandoned(connection, before, SWEPT_AT_ONCE)
+            ended = 0
+            for id in abandoned:
+                lease = self.native.leases.take(lease_of(id))
+                if lease is not None:
+                    with held(lease):
+                        await self.discard(id)
+                        ended += 1
+            swept += ended
+            if not ended:
+                return swept
+
+    def _sweep_file(self, name: str) -> bool:
+        lease = self.native.leases.take(lease_of(upload_of(name)))
+        if lease is None:
+            return False
+        with held(lease):
+            (self.folder / name).unlink(missing_ok=True)
+        return True
+
+
+def upload_of(name: str) -> str:
+    """Id of the upload that a file in the folder belongs to."""
+    return name.partition(".")[0]
+
+
+class NativeUpload:
+    """UploadSession of the native store."""
+
+    def __init__(self, store: Uploads, id: str, repository_id: int, owner: str, received: int) -> None:
+        self.id = id
+        self.received = received
+        self._uploads = store
+        self._native = store.native
+        self._repository_id = repository_id
+        self._owner = owner
+
+    async def append(self, body: Body, start: int | None = None, length: int | None = None) -> int:
+        async with self._open() as file:
+            self._require_room(file, start, length)
+            writer = UploadWriter(file, self._native.threads)
+            before = file.size
+            try:
+                await self._copy(body, writer, before, length)
+                await writer.finish()
+            except asyncio.CancelledError as error:
+                with suppress(RegistryError):
+                    await completed(self._settle(file, writer, before, error))
+                raise
+            except Exception as error:
+                await completed(self._settle(file, writer, before, error))
+                raise
+            await completed(self._record(file))
+        return self.received
+
+    async def commit(self, digest: Digest) -> None:
+        async with self._open() as file:
+            found = await self._native.threads.run(file.digest, digest.algorithm)
+            if found != digest:
+                await completed(self._uploads.discard(self.id))
+                raise DigestInvalid(f"the {file.size} bytes that arrived have the digest {found}, not {digest}")
+            try:
+                await self._uploads.intake.link_file(self._repository_id, digest, file.size, file.path, self.id)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and not file.path.exists():  # cancelled meanwhile
+                    raise UploadUnknown(self.id) from error
+                await completed(self._fail(error))
+            with suppress(OSError):
+                file.path.unlink(missing_ok=True)  # what is left, the sweep deletes
+            self.received = file.size
+
+    async def cancel(self) -> None:
+        """End the upload and forget what has arrived. A request that still appends to it fails at its end."""
+        await completed(self._uploads.discard(self.id))
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[UploadFile]:
+        """Hold the lease of the upload, and open its file.
+
+        Raises RangeInvalid where another request holds it, UploadUnknown where it has ended, StorageFull.
+        """
+        lease = take_lease(self._native.leases, lease_of(self.id))
+        if lease is None:
+            raise self._range_invalid(self._uploads.arrived(self.id), "another request is writing to this upload")
+        with held(lease):
+            async with self._native.database.read() as connection:
+                row = await uploads.find(connection, self.id, self._repository_id, self._owner)
+            if row is None:
+                raise UploadUnknown(self.id)
+            file = UploadFile(self._uploads.path(self.id), self._uploads.boot, self._native.make_room)
+            try:
+                try:
+                    await self._native.threads.run(file.open, row.received, row.hash_state)
+                except OSError as error:
+                    await completed(self._fail(error))
+                self.received = file.size
+                yield file
+            finally:
+                file.close()
+
+    def _require_room(self, file: UploadFile, start: int | None, length: int | None) -> None:
+        if start is not None and start != file.size:
+            raise self._range_invalid(file.size, f"the next byte is that at {file.size}, not at {start}")
+        if length is not None and file.size + length > self._uploads.limits.blob_bytes:
+            raise self._too_large()
+
+    async def _copy(self, body: Body, writer: UploadWriter, before: int, length: int | None) -> None:
+        """Write a body. Raises SizeInvalid, TooLarge, OSError, and what the body raises."""
+        count, room = 0, self._uploads.limits.blob_bytes - before
+        async for piece in body:
+            count += len(piece)
+            if count > room:
+                raise self._too_large()
+            if length is not None and count > length:
+                break
+            await writer.write(piece)
+        if length is not None and count != length:
+            raise SizeInvalid(f"{count} bytes arrived where {length} were stated")
+
+    async def _settle(self, file: UploadFile, writer: UploadWriter, before: int, error: BaseException) -> None:
+        """Bring the upload to a state from which it goes on, after a body that failed.
+
+        A body that was refused counts as never sent; of one that broke off, what has arrived stays.
+        """
+        await writer.stop()
+        if writer.failure is not None:
+            await self._fail(writer.failure)
+        if isinstance(error, TooLarge):
+            await self._uploads.discard(self.id)
+        elif isinstance(error, SizeInvalid):
+            await self._native.threads.run(file.cut, before)
+        else:
+            with suppress(DatabaseUnusable, UploadUnknown):  # the file alone says what has arrived
+                await self._record(file)
+
+    async def _record(self, file: UploadFile) -> None:
+        """Record what has arrived. Raises UploadUnknown where the upload has ended meanwhile, DatabaseUnusable."""
+        failpoint("upload.received")
+        self.received = file.size
+        async with self._native.database.write() as connection:
+            exists = await uploads.advance(connection, self.id, file.size, file.save(), self._native.clock())
+        if not exists:
+            file.path.unlink(missing_ok=True)
+            raise UploadUnknown(self.id)
+        failpoint("upload.recorded")
+
+    async def _fail(self, error: OSError) -> None:
+        """End an upload whose file can not be trusted, or has no room. Raises StorageFull, or StoreUnavailable."""
+        try:
+            await self._uploads.discard(self.id)
+        except (DatabaseUnusable, OSError) as further:  # its row is an upload of which nothing has arrived
+            log.warning("upload_not_discarded", reason=str(further))
+        raise storage_error(error) from error
+
+    def _range_invalid(self, received: int, detail: str) -> RangeInvalid:
+        return RangeInvalid(detail, {"Range": received_range(received), "Docker-Upload-UUID": self.id})
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"a blob may have {self._uploads.limits.blob_bytes} bytes")
