@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from gateway.db import tags
+from gateway.db import quotas, tags
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import manifest_references, manifests, repositories
@@ -64,7 +64,7 @@ class Referrer:
 
 
 async def put(connection: AsyncConnection, repository_id: int, manifest: NewManifest, now: datetime) -> int:
-    """Store a manifest unless the repository has it, and return its number.
+    """Store a manifest unless the repository has it, and return its number. Raises Denied where a quota has no room.
 
     One that is stored already changes in its media type alone, as whoever pushes it states it now.
     """
@@ -88,6 +88,7 @@ async def put(connection: AsyncConnection, repository_id: int, manifest: NewMani
     ]
     if rows:
         await connection.execute(insert_into(manifest_references), rows)
+    await quotas.charge(connection, repository_id, len(manifest.raw), now)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
     return number
 
@@ -162,11 +163,13 @@ async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[Stor
 
 async def delete(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
     """Delete a manifest with every tag that points to it; return whether there was one."""
-    number = await connection.scalar(select(manifests.c.id).where(_is(repository_id, digest)))
-    if number is None:
+    doomed = select(manifests.c.id, func.length(manifests.c.raw).label("size")).where(_is(repository_id, digest))
+    row = (await connection.execute(doomed)).first()
+    if row is None:
         return False
-    await tags.announce_of(connection, repository_id, number)
-    await connection.execute(delete_from(manifests).where(manifests.c.id == number))
+    await tags.announce_of(connection, repository_id, row.id)
+    await connection.execute(delete_from(manifests).where(manifests.c.id == row.id))
+    await quotas.release(connection, repository_id, row.size)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
     return True
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.names import RepositoryName
+from gateway.db import quotas
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import repositories
@@ -67,9 +68,11 @@ async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:
 
     Blobs stay stored, and so do files of uploads, until they are swept.
     """
-    gone = delete_from(repositories).where(repositories.c.path == path.text).returning(repositories.c.id)
-    if (await connection.execute(gone)).first() is None:
+    gone = delete_from(repositories).where(repositories.c.path == path.text).returning(repositories.c.project_id)
+    project_id = await connection.scalar(gone)
+    if project_id is None:
         return False
+    await quotas.recount(connection, project_id)
     await announce(connection, Concern.REPOSITORY, path.text)
     return True
 

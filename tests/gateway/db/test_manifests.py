@@ -8,7 +8,7 @@ from sqlalchemy import select
 from cache.oci.digest import Digest
 from cache.oci.media_types import DOCKER_MANIFEST
 from cache.oci.names import Tag
-from gateway.db import manifests, schema, tags
+from gateway.db import manifests, quotas, schema, tags
 from gateway.db.changes import Concern, content_key
 from gateway.db.engine import Database
 from gateway.db.manifests import Reference, StoredManifest
@@ -95,6 +95,8 @@ async def test_a_deleted_manifest_takes_its_tags_and_references_with_it(
         for name in ("a", "b"):
             await tags.point(connection, repository.id, Tag(name), number, NOW)
         await tags.point(connection, repository.id, Tag("c"), kept, NOW)
+        await manifests.put(connection, repository.id, other, NOW)
+        assert await quotas.stored_bytes(connection, repository.project_id) == len(doomed.raw) + len(other.raw)
     announced, digest = Announced(database), doomed.descriptor.digest
     async with database.write() as connection:
         assert await manifests.delete(connection, repository.id, digest)
@@ -102,6 +104,7 @@ async def test_a_deleted_manifest_takes_its_tags_and_references_with_it(
     assert announced.take() == {(Concern.CONTENT, content_key(repository.id, reference)) for reference in gone}
     async with database.write() as connection:
         assert not await manifests.delete(connection, repository.id, digest)
+        assert await quotas.stored_bytes(connection, repository.project_id) == len(other.raw)
         assert await tags.list_page(connection, repository.id) == ["c"]
         assert list(await connection.scalars(select(schema.manifest_references.c.manifest_id))) == [kept]
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import manifests, projects, repositories, schema, tags
+from gateway.db import manifests, projects, quotas, repositories, schema, tags
 from gateway.db.changes import Concern
 from gateway.db.engine import Database
 from gateway.db.repositories import StoredRepository
@@ -83,6 +83,8 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
             owners = await connection.scalars(select(table.c.repository_id))
             assert list(owners) == [other.id]
         assert list(await connection.scalars(select(schema.blobs.c.digest))) == [str(blob)]
+        stored = len(b"layer") + len(new_manifest().raw)
+        assert await quotas.stored_bytes(connection, project.id) == stored
     assert announced.take() == set()
 
 
