@@ -74,7 +74,7 @@ class Dockerd(Engine):
         super().__init__(directory)
         file = directory / "daemon.json"
         file.write_text(daemon_json)
-        self._docker = [_debian("docker", "docker.io"), "--host", f"unix://{directory / 's'}"]
+        self._docker = [debian_program("docker", "docker.io"), "--host", f"unix://{directory / 's'}"]
         own = ["--config-file", str(file), "--host", f"unix://{directory / 's'}"]
         own += ["--data-root", str(directory / "root"), "--exec-root", str(directory / "exec")]
         own += ["--pidfile", str(directory / "pid"), "--storage-driver", "vfs", "--bridge", "none"]
@@ -114,7 +114,7 @@ address = "{socket}"
 address = "{directory / "t"}"
 """
         )
-        self._ctr = [_debian("ctr", "containerd"), "--address", str(socket)]
+        self._ctr = [debian_program("ctr", "containerd"), "--address", str(socket)]
         self._start([binary("containerd", "containerd"), "--config", str(file)], [*self._ctr, "version"])
 
     def run(self, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -141,7 +141,7 @@ def unmount_below(directory: Path) -> None:
             subprocess.run(["umount", "-l", place], check=False, capture_output=True)
 
 
-def _debian(name: str, package: str) -> str:
+def debian_program(name: str, package: str) -> str:
     """Path of the client that belongs to the daemon, rather than of a newer one earlier in PATH."""
     own = f"/usr/bin/{name}"
     return own if os.access(own, os.X_OK) else binary(name, package)

