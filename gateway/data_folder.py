@@ -53,6 +53,36 @@ class CacheFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+@dataclass(frozen=True, slots=True)
+class NativeFolder:
+    """Paths of native content, which is nowhere else."""
+
+    data: Path
+
+    @property
+    def blobs(self) -> Path:
+        return self.data / "blobs"
+
+    @property
+    def uploads(self) -> Path:
+        """Files of unfinished uploads, beside the spools of the cache."""
+        return self.data / "spool" / "uploads"
+
+    @property
+    def leases(self) -> Path:
+        """File whose bytes stand for leases of uploads and digests."""
+        return self.data / "spool" / "leases"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.data / "quarantine"
+
+    def make(self) -> None:
+        """Create the folders that are missing."""
+        for folder in (self.blobs, self.uploads):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextmanager
 def server_lock(data: Path, *, shared: bool = False) -> Iterator[bool]:
     """Whether the lock was free that a server holds from its start to its end; it is held within the block.

@@ -760,7 +760,25 @@ THREATS = [
             "tests/gateway/cli/test_backup.py::test_a_forged_backup_changes_nothing",
             "tests/gateway/cli/test_backup.py::test_a_file_that_is_no_backup_changes_nothing",
         ),
-        Disarm("gateway/maintenance/archive.py", "if digest.hexdigest() != member.sha256:", "if False:"),
+        Disarm("gateway/maintenance/archive.py", "if hasher.hexdigest() != expected:", "if False:"),
+    ),
+    Threat(
+        "a blob that a backup misnames",
+        "A blob in a backup is altered, or has the name of another file, and is restored over good content.",
+        "Each blob is named by its digest, in the order of digests, and must have it before anything is replaced.",
+        ("tests/gateway/cli/test_backup_of_images.py::test_forged_blobs_change_nothing",),
+        Disarm(
+            "gateway/maintenance/archive.py",
+            "return digest if digest is not None and name == _blob_name(digest) else None",
+            "return digest",
+        ),
+    ),
+    Threat(
+        "a damaged blob in a backup",
+        "A backup copies a damaged blob, and its restore is refused, or replaces what was right.",
+        "A blob is compared with its digest as it is copied, and left out, and the command says so.",
+        ("tests/gateway/cli/test_backup_of_images.py::test_a_damaged_blob_is_left_out_and_named",),
+        Disarm("gateway/maintenance/archive.py", "return not size and hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
         "a backup that others read",

@@ -1,8 +1,9 @@
-"""`backup`: copies the database and the keys of the data folder into one file, while a server runs."""
+"""`backup`: copies the database, the keys and native content into one file, while a server runs."""
 
 import asyncio
 import os
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,11 @@ from gateway.cli.output import Document
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session
 from gateway.db.address import PostgresqlAddress
+from gateway.db.stored_blobs import RecordedBlob, list_page
 from gateway.maintenance.archive import ArchiveUnusable
 from gateway.maintenance.backup import back_up
 from gateway.maintenance.restore import DataFolderBusy
+from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import configured_database
 
 
@@ -24,13 +27,16 @@ def backup(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, which must not exist.")],
 ) -> None:
-    """Write the database and the keys to a file, while a server runs; cached content is left out."""
+    """Write the database, the keys and all native blobs to a file, while a server runs; the cache is left out."""
     settings = session.settings
     asyncio.run(folder.require_as_it_is(settings))
     _check_target(file, settings.data)
     address = configured_database(settings)
     try:
-        manifest = back_up(settings.data, file, address if isinstance(address, Path) else None, datetime.now(UTC))
+        if isinstance(address, Path):
+            made = back_up(settings.data, file, address, datetime.now(UTC))
+        else:
+            made = back_up(settings.data, file, None, datetime.now(UTC), _read_blobs(settings))
     except FileExistsError as error:
         raise _taken(file) from error
     except ArchiveUnusable as error:
@@ -45,13 +51,29 @@ def backup(
         ) from error
     document: dict[str, object] = {
         "bytes": file.stat().st_size,
-        "files": len(manifest.members),
-        "database": "sqlite" if manifest.holds_database else "postgresql",
+        "files": made.manifest.files,
+        "blobs": made.manifest.blobs.count,
+        "left_out": [str(digest) for digest in made.left_out],
+        "database": "sqlite" if made.manifest.holds_database else "postgresql",
     }
     if isinstance(address, PostgresqlAddress):
         document["pg_dump"] = _pg_dump(address, file)
     session.print(document, lambda: _print(file, document))
     _warn_of_readers(file)
+    if made.left_out:
+        complain(
+            f"{len(made.left_out)} blobs that the database names are damaged or missing, and are not in {file}: "
+            "`registry-gateway verify` shows them; push their images again"
+        )
+        raise typer.Exit(1)
+
+
+def _read_blobs(settings: Settings) -> Iterator[RecordedBlob]:
+    """Read every native blob of a database that is no file, page by page. Raises Refused, DatabaseUnusable."""
+    pages = folder.read_pages(settings, list_page, lambda blob: str(blob.digest))
+    with asyncio.Runner() as runner:
+        while page := runner.run(anext(pages, ())):
+            yield from page
 
 
 def _check_target(file: Path, data: Path) -> None:
@@ -76,7 +98,7 @@ def _pg_dump(address: PostgresqlAddress, file: Path) -> str:
 def _print(file: Path, document: Document) -> None:
     print(f"wrote {document['files']} files, {document['bytes']} bytes, to {file}; it holds keys: keep it secret")
     if "pg_dump" in document:
-        print(f"the database is not in it; copy it too:  {document['pg_dump']}")
+        print(f"the database is not in it; a copy that was made before this file goes with it:  {document['pg_dump']}")
 
 
 def _warn_of_readers(file: Path) -> None:

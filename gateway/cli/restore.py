@@ -1,4 +1,4 @@
-"""`restore`: puts a backup in place of the database and the keys of the data folder."""
+"""`restore`: puts a backup in place of the database and the keys of the data folder, and its blobs into the store."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def restore(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
 ) -> None:
-    """Replace the database and the keys by those of a backup, while no server runs; what was there is kept."""
+    """Replace database and keys by a backup's, and add its blobs, while no server runs; what was there is kept."""
     settings = session.settings
     with _opened(file) as content:
         try:
@@ -37,7 +37,7 @@ def restore(
             raise Refused(_failure(error, settings.data)) from error
     document = {
         "bytes": manifest.bytes,
-        "files": len(manifest.members),
+        "files": manifest.files,
         "created_at": manifest.created_at,
         "kept": str(aside.absolute()) if aside else None,
     }
@@ -72,7 +72,7 @@ def _failure(error: OSError, data: Path) -> str:
 
 def _print(data: Path, manifest: BackupManifest, aside: Path | None) -> None:
     made = f"the backup of {manifest.created_at}"
-    print(f"restored {len(manifest.members)} files, {manifest.bytes} bytes, to {data} from {made}")
+    print(f"restored {manifest.files} files, {manifest.bytes} bytes, to {data} from {made}")
     if aside is not None:
         print(f"what was there before is in {aside}: delete it when nothing of it is missing")
     if not manifest.holds_database:

@@ -1,35 +1,52 @@
-"""Backup: copies the database and the keys into one file, while servers and commands use them.
+"""Backup: copies the database, the keys and native content into one file, while servers and commands use them.
 
-The cache is left out, since all of it can be fetched again, and so are counts and limits. The database is copied before
-the keys: keys are only added, so those in the file open every secret of the database in it.
+The cache is left out, since all of it can be fetched again, and so are counts and limits. The database is copied first:
+keys are only added, so those in the file open every secret of the database in it; and a blob that a row names was in
+the store before the row, and stays for a while when nothing names it any more.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
 from cache import sqlite
+from cache.oci.digest import Digest
 from cache.runtime import files
 from cache.runtime.disk import sync_folder
+from cache.store.paths import blob_path
+from gateway.data_folder import NativeFolder
 from gateway.db.engine import DATABASE_FILE
+from gateway.db.stored_blobs import RecordedBlob, read_copy
 from gateway.keys.sealing import KEYS_DIRECTORY
-from gateway.maintenance.archive import BackupManifest, list_members, write_archive
+from gateway.maintenance.archive import ArchiveWriter, BackupManifest, list_members
 from gateway.maintenance.restore import DataFolderBusy
 
 _LEFT_OUT = (".lock",)
 """Ends of the names of key files that hold nothing."""
 
 
-def back_up(data: Path, target: Path, database: Path | None, now: datetime) -> BackupManifest:
-    """Write a backup of a data folder to a new file. `database`: the SQLite file; None if the database lies elsewhere.
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was written. `left_out`: blobs that the database names, whose files are damaged or missing."""
 
-    Nothing is left beside the target, except by a process that is killed. Raises FileExistsError, ArchiveUnusable for a
-    key file whose name no backup holds, DataFolderBusy if database and keys were replaced meanwhile, DatabaseUnusable,
-    OSError.
+    manifest: BackupManifest
+    left_out: tuple[Digest, ...]
+
+
+def back_up(
+    data: Path, target: Path, database: Path | None, now: datetime, blobs: Iterable[RecordedBlob] = ()
+) -> Backup:
+    """Write a backup of a data folder to a new file.
+
+    `database`: the SQLite file; None if the database lies elsewhere, and names `blobs` in the order of their digests.
+    Nothing is left beside the
+    target, except by a process that is killed. Raises FileExistsError, ArchiveUnusable for a key file whose name no
+    backup holds, DataFolderBusy if database and keys were replaced meanwhile, DatabaseUnusable, OSError.
     """
     with _workshop(target) as workshop:
         stage = workshop / "files"
@@ -41,17 +58,22 @@ def back_up(data: Path, target: Path, database: Path | None, now: datetime) -> B
             sqlite.copy(database, copy)
             revision = sqlite.read_revision(copy)
             names.append(DATABASE_FILE)
+            blobs = read_copy(copy)
         names += _copy_keys(data / KEYS_DIRECTORY, stage / KEYS_DIRECTORY)
         if database is not None and database.stat().st_ino != copied:
             raise DataFolderBusy(f"data folder {data.absolute()} was restored meanwhile")
         manifest = BackupManifest(now.isoformat(), revision, list_members(stage, names))
-        draft = workshop / "backup"
+        draft, store, left_out = workshop / "backup", NativeFolder(data).blobs, []
         with open(files.create(draft), "wb") as file:
-            write_archive(file, manifest, stage)
+            archive = ArchiveWriter(file, manifest, stage)
+            for blob in blobs:
+                if not archive.add_blob(blob_path(store, blob.digest), blob.digest, blob.size):
+                    left_out.append(blob.digest)
+            manifest = archive.finish()
             file.flush()
             os.fsync(file.fileno())
         _publish(draft, target)
-    return manifest
+    return Backup(manifest, tuple(left_out))
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Restore: puts the files of a backup in place of those of a data folder, all of them or none.
 
-1. The files are written to the folder `restore.draft`, checked and upgraded. Until then nothing has changed.
+1. The files are written to the folder `restore.draft`, checked and upgraded; of the blobs those alone that are not in
+   the store already. Until then nothing has changed.
 2. The folder is renamed to `restore.pending`: from now on the restore is completed, by this process or by the next one
    that uses the data folder, which first calls `finish_restore`.
-3. The old database and keys move to a folder `before-restore-TIME`, which is kept, and the new ones take their places.
-   The index of the cache is deleted: content in it belongs to ids of groups, which the restored database may give to
-   other groups.
+3. The blobs join those of the store: a blob that no row names is not served. The old database and keys move to a folder
+   `before-restore-TIME`, which is kept, and the new ones take their places. The index of the cache is deleted: content
+   in it belongs to ids of groups, which the restored database may give to other groups.
 4. `restore.pending` is deleted.
 
 A file of the backup that is still in `restore.pending` has not taken its place, so each step can be repeated. The lock
@@ -21,19 +22,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cache import sqlite
+from cache.oci.digest import Digest
 from cache.runtime import files
 from cache.runtime.disk import sync_folder
 from cache.runtime.failpoints import failpoint
-from gateway.data_folder import CacheFolder, server_lock
+from cache.store.paths import blob_path
+from gateway.data_folder import CacheFolder, NativeFolder, server_lock
 from gateway.db.engine import DATABASE_FILE, DatabaseUnusable, migrate
+from gateway.db.restored import forget_uploads
 from gateway.keys.sealing import KEYS_DIRECTORY
-from gateway.maintenance.archive import ArchiveUnusable, BackupManifest, extract
+from gateway.maintenance.archive import BLOBS_DIRECTORY, ArchiveUnusable, BackupManifest, extract
 
 STAGE = "restore.draft"
 PENDING = "restore.pending"
 ASIDE_PREFIX = "before-restore-"
 _ASIDE_NAME = "aside"
 """File of a pending restore with the name of the folder for what was there before."""
+
+_CHUNK = 1024 * 1024
 
 _BESIDE_DATABASE = ("-wal", "-shm", "-journal")
 """Ends of the names of files that belong to an SQLite file."""
@@ -55,7 +61,8 @@ def restore(file: BinaryIO, manifest: BackupManifest, data: Path, now: datetime)
         stage = data / STAGE
         _delete_folder(stage)
         try:
-            _stage(file, manifest, stage, f"{ASIDE_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}")
+            aside = f"{ASIDE_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}"
+            _stage(file, manifest, stage, aside, NativeFolder(data).blobs)
             failpoint("restore.staged")
             stage.rename(data / PENDING)
         except BaseException:
@@ -106,16 +113,17 @@ def _exclusively(data: Path) -> Iterator[None]:
         yield
 
 
-def _stage(file: BinaryIO, manifest: BackupManifest, stage: Path, aside: str) -> None:
+def _stage(file: BinaryIO, manifest: BackupManifest, stage: Path, aside: str, store: Path) -> None:
     """Write and check everything that the restore needs. Raises ArchiveUnusable, OSError."""
     stage.mkdir(mode=0o700)
-    extract(file, manifest, stage)
+    extract(file, manifest, stage, lambda digest, size: _holds(blob_path(store, digest), digest, size))
     if manifest.holds_database:
         database = stage / DATABASE_FILE
         try:
             if sqlite.read_revision(database) != manifest.revision:
                 raise ArchiveUnusable(f"{DATABASE_FILE} does not have the revision {manifest.revision}: it is damaged")
             migrate(database)
+            forget_uploads(database)
             sqlite.check(database)
         except DatabaseUnusable as error:
             raise ArchiveUnusable(str(error).replace(str(database), f"its {DATABASE_FILE}")) from error
@@ -125,9 +133,24 @@ def _stage(file: BinaryIO, manifest: BackupManifest, stage: Path, aside: str) ->
     sync_folder(stage)
 
 
+def _holds(path: Path, digest: Digest, size: int) -> bool:
+    """Whether a file has this digest and size; False where it cannot be read."""
+    hasher = digest.hasher()
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != size:
+                return False
+            while chunk := file.read(_CHUNK):
+                hasher.update(chunk)
+    except OSError:
+        return False
+    return hasher.hexdigest() == digest.hex
+
+
 def _complete(data: Path) -> Path | None:
     """Put what is pending in place; returns the folder with what was there before, None if nothing was."""
     pending, aside = data / PENDING, None
+    _place_blobs(pending / BLOBS_DIRECTORY, NativeFolder(data).blobs)
     places = [name for name in (DATABASE_FILE, KEYS_DIRECTORY) if (pending / name).exists()]
     if places:
         aside = data / (pending / _ASIDE_NAME).read_text()
@@ -149,6 +172,18 @@ def _complete(data: Path) -> Path | None:
     failpoint("restore.completed")
     _delete_folder(pending)
     return aside if aside is not None and os.path.lexists(aside) else None
+
+
+def _place_blobs(source: Path, store: Path) -> None:
+    """Move the blobs of a folder into the store, in place of damaged files of the same names. Raises OSError."""
+    for folder in sorted(source.glob("*/*")):
+        target = store / folder.relative_to(source)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for blob in folder.iterdir():
+            blob.rename(target / blob.name)
+            failpoint("restore.blob")
+        for made in (target, target.parent, store, store.parent):
+            sync_folder(made)
 
 
 def _delete_folder(folder: Path) -> None:

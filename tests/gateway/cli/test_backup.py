@@ -67,7 +67,8 @@ def test_everything_but_the_cache_comes_back_elsewhere(filled: Terminal) -> None
     file = filled.folder / "backup.tar"
     with server_lock(filled.data):  # as beside a running server
         printed = filled.json("backup", str(file))
-    assert printed == {"bytes": file.stat().st_size, "files": 3, "database": "sqlite"}
+    nothing = {"blobs": 0, "left_out": []}
+    assert printed == {"bytes": file.stat().st_size, "files": 3, "database": "sqlite", **nothing}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with tarfile.open(file) as tar:
         members = [member.name for member in tar]
@@ -248,7 +249,7 @@ FORGERIES: dict[str, tuple[Change, str]] = {
     "another order": (swapped, "is not where the manifest says"),
     "a member twice": (twice, "its manifest names a file twice"),
     "another content": (altered, "does not have its digest"),
-    "a later format": (put("format", 2), "it has format '2', and this version knows 1"),
+    "a later format": (put("format", 3), "it has format '3', and this version knows 2"),
     "an unknown revision": (put("revision", "9999"), "does not have the revision 9999"),
     "no revision": (put("revision", 7), "its manifest cannot be read"),
     "members that are none": (put("members", [1]), "its manifest cannot be read"),
