@@ -3011,6 +3011,97 @@ THREATS = [
             "[] if True else [(Concern.REPOSITORY,",
         ),
     ),
+    Threat(
+        "an upload of somebody else",
+        "Whoever learns the id of an upload appends to it, commits it elsewhere, or ends it.",
+        "An upload is found by its id, its repository and who began it, together.",
+        (
+            "tests/gateway/db/test_uploads.py::test_an_upload_is_found_by_its_owner_in_its_repository_alone",
+            "tests/gateway/registry/test_uploads.py::test_an_upload_is_that_of_its_owner_and_repository",
+        ),
+        Disarm("gateway/db/uploads.py", "& (_uploads.c.owner == owner)", ""),
+    ),
+    Threat(
+        "two writers of one upload",
+        "A client sends two parts of an upload at once, and their bytes are mixed.",
+        "Whoever writes to an upload holds its lease; a second request is refused with the range that has arrived.",
+        ("tests/gateway/registry/test_uploads.py::test_of_two_requests_at_once_the_second_is_refused",),
+        Disarm(
+            "gateway/registry/uploads.py",
+            "lease = take_lease(self._native.leases, lease_of(self.id))\n",
+            "lease = take_lease(self._native.leases, lease_of(str(uuid.uuid4())))\n",
+        ),
+    ),
+    Threat(
+        "other bytes than the digest says",
+        "A pushed blob does not have the digest under which it is committed.",
+        "The digest of what arrived is compared before the blob gets its name; the upload ends where it differs.",
+        ("tests/gateway/registry/test_uploads.py::test_a_digest_that_does_not_hold_ends_the_upload",),
+        Disarm("gateway/registry/uploads.py", "if found != digest:", "if False:"),
+    ),
+    Threat(
+        "a saved hash after a power failure",
+        "The disk lost bytes of an upload that its saved hash holds for, and the commit does not notice.",
+        "A saved hash names the run of the machine that it belongs to; in another run the file is hashed again.",
+        ("tests/gateway/registry/test_uploads.py::test_bytes_that_another_run_of_the_machine_wrote_are_hashed_again",),
+        Disarm("gateway/registry/upload_file.py", "boot == self._boot.encode() and ", ""),
+    ),
+    Threat(
+        "a blob's file that is appended to",
+        "A commit is killed once the file of its upload has a blob's name, and the client goes on appending to it.",
+        "Nothing is written to a file with more than one name.",
+        ("tests/gateway/registry/test_killed_uploads.py::test_what_is_appended_after_a_killed_commit_reaches_no_blob",),
+        Disarm("gateway/registry/upload_file.py", " or status.st_nlink > 1:", ":"),
+    ),
+    Threat(
+        "a file that a commit leaves",
+        "The database refuses a commit whose file has its name already, which nobody ever deletes.",
+        "A file that was given its name is deleted again, unless a row of its digest exists.",
+        (
+            "tests/gateway/registry/test_uploads.py::test_an_upload_ends_with_its_repository",
+            "tests/gateway/registry/test_full_disk.py::test_a_disk_that_fails_at_any_step_ends_the_upload_and_nothing_else",
+        ),
+        Disarm("gateway/registry/intake.py", "if recorded is None:", "if False:"),
+    ),
+    Threat(
+        "blobs without end",
+        "A body never ends, or states a length that no disk has.",
+        "A blob has a largest size; a push that goes beyond it is refused, and its room is freed.",
+        ("tests/gateway/registry/test_uploads.py::test_a_blob_that_is_too_large_is_refused_and_its_room_is_freed",),
+        Disarm("gateway/registry/upload_room.py", "if size > self._blob_bytes:", "if False:"),
+    ),
+    Threat(
+        "uploads that nobody finishes",
+        "A client begins uploads without end, each of which keeps a row and a file.",
+        "An owner has so many unfinished uploads and no more, and those that rest for a week are deleted.",
+        (
+            "tests/gateway/registry/test_uploads.py::test_an_owner_has_so_many_unfinished_uploads_and_no_more",
+            "tests/gateway/registry/test_uploads.py::test_uploads_that_rest_for_a_week_are_swept",
+        ),
+        Disarm("gateway/registry/uploads.py", "if count >= most:", "if False:"),
+    ),
+    Threat(
+        "a disk that a push filled",
+        "A push that is larger than the disk keeps all of its room, and nobody can push.",
+        "Where the disk is full the upload ends, and its file is deleted first.",
+        (
+            "tests/gateway/registry/test_full_disk.py::test_a_disk_that_fails_at_any_step_ends_the_upload_and_nothing_else",
+            "tests/gateway/registry/test_full_disk.py::test_a_push_that_is_larger_than_the_disk_leaves_its_room_to_others",
+        ),
+        Disarm(
+            "gateway/registry/uploads.py", "await self._give_up()\n        raise storage_error", "raise storage_error"
+        ),
+    ),
+    Threat(
+        "bytes beyond a quota",
+        "A push writes more than a quota has room for, and is refused only once it has been written.",
+        "Room is reserved before it is written, in steps that get smaller as room does.",
+        (
+            "tests/gateway/registry/test_intake.py::test_what_a_quota_has_no_room_for_is_refused_before_it_is_written",
+            "tests/gateway/registry/test_intake.py::test_uploads_at_once_share_what_a_quota_has_left",
+        ),
+        Disarm("gateway/registry/upload_room.py", "if not self._limited or", "if True or"),
+    ),
 ]
 
 

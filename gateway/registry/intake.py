@@ -23,14 +23,14 @@ import structlog
 
 from cache.lease.base import Lease, Leases, held
 from cache.oci.digest import Digest
-from cache.oci.errors import RegistryError, StorageFull, StoreUnavailable, UploadUnknown
-from cache.runtime.disk import is_disk_full
+from cache.oci.errors import StoreUnavailable, UploadUnknown
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, LocalBlob, is_stored
 from cache.store.spool import MakeRoom, no_room, with_room
 from gateway.db import blobs, uploads
 from gateway.db.engine import Database
+from gateway.registry.storage_errors import storage_error
 from gateway.registry.threads import UploadThreads, completed
 
 log = structlog.get_logger()
@@ -68,14 +68,6 @@ def take_lease(leases: Leases, name: str) -> Lease | None:
         return leases.take(name)
     except OSError as error:
         raise storage_error(error) from error
-
-
-def storage_error(error: OSError) -> RegistryError:
-    """The refusal of a request for which the disk, or this process, had no room, or failed."""
-    if is_disk_full(error):
-        return StorageFull("what was being pushed was deleted: push again once there is room")
-    log.error("native_storage_failed", reason=str(error))
-    return StoreUnavailable("the storage of this server failed: push again")
 
 
 class BlobIntake:
@@ -143,9 +135,9 @@ class BlobIntake:
         async with self._exclusive(digest):
             async with native.database.read() as connection:
                 recorded = await blobs.stored_size(connection, digest)
-            if recorded != size or not is_stored(native.store, digest, size):
-                await native.threads.run(self._give_name, path, digest)
             try:
+                if recorded != size or not is_stored(native.store, digest, size):
+                    await native.threads.run(self._give_name, path, digest)
                 async with native.database.write() as connection:
                     if upload is not None and not await uploads.delete(connection, upload):
                         raise UploadUnknown(upload)
@@ -168,6 +160,7 @@ class BlobIntake:
         second.unlink(missing_ok=True)
         try:
             with_room(lambda: os.link(path, second), self._native.make_room)
+            failpoint("upload.named")
             with_room(lambda: self._native.store.adopt(second, digest), self._native.make_room)
         finally:
             # A rename between two names of one file leaves both: one is left of a commit that was killed.
@@ -199,4 +192,5 @@ class BlobIntake:
 
 def _link_descriptor(descriptor: int, name: Path) -> None:
     """Give an open file a second name. Raises OSError where it has none left, or `name` is on another file system."""
-    os.link(f"/proc/self/fd/{descriptor}", name, follow_symlinks=True)
+    # Without a `src_dir_fd`, which an absolute path makes no use of, Python calls link(2), which follows no link.
+    os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)

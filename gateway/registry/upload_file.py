@@ -78,9 +78,8 @@ class UploadFile:
         with self._using:
             descriptor, end = self._require_open(), self.size + len(data)
             status = os.fstat(descriptor)
-            if (
-                status.st_size != self.size or status.st_nlink > 1
-            ):  # a second name: that of a blob, after a failed commit
+            # A second name is that of a blob, which a commit gave it that was killed.
+            if status.st_size != self.size or status.st_nlink > 1:
                 raise OSError(errno.ESTALE, "the file of an upload was changed, or is that of a blob already")
             try:
                 self._write_all(descriptor, memoryview(data), self.size)

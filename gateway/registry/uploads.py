@@ -27,10 +27,12 @@ import structlog
 from cache.lease.base import held
 from cache.oci.digest import Digest
 from cache.oci.errors import (
+    Denied,
     DigestInvalid,
     RangeInvalid,
     RegistryError,
     SizeInvalid,
+    StorageFull,
     TooLarge,
     TooManyRequests,
     UploadUnknown,
@@ -38,11 +40,13 @@ from cache.oci.errors import (
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.sidecar import boot_id
-from gateway.db import uploads
+from gateway.db import quotas, uploads
 from gateway.registry.base import Body
-from gateway.registry.intake import BlobIntake, NativeBlobs, lease_of, storage_error, take_lease
+from gateway.registry.intake import BlobIntake, NativeBlobs, lease_of, take_lease
+from gateway.registry.storage_errors import full_disk_named, storage_error
 from gateway.registry.threads import completed
 from gateway.registry.upload_file import UploadFile
+from gateway.registry.upload_room import UploadRoom
 from gateway.registry.upload_writer import UploadWriter
 
 log = structlog.get_logger()
@@ -82,8 +86,16 @@ class Uploads:
         self.intake = BlobIntake(native)
 
     async def begin(self, repository_id: int, owner: str) -> "NativeUpload":
-        """Begin an upload. `owner`: names the principal who alone goes on with it. Raises TooManyRequests."""
+        """Begin an upload. `owner`: names the principal who alone goes on with it.
+
+        Raises TooManyRequests, StorageFull, DatabaseUnusable.
+        """
         id = str(uuid.uuid4())
+        with full_disk_named(self.folder):
+            await self._insert(id, repository_id, owner)
+        return NativeUpload(self, id, repository_id, owner, 0)
+
+    async def _insert(self, id: str, repository_id: int, owner: str) -> None:
         async with self.native.database.write() as connection:
             count, most = await uploads.count_of(connection, owner), self.limits.open_per_owner
             if count >= most:
@@ -91,7 +103,6 @@ class Uploads:
                     f"{count} uploads of yours are unfinished, and {most} may be: finish or cancel some", 60
                 )
             await uploads.insert(connection, id, repository_id, owner, self.native.clock())
-        return NativeUpload(self, id, repository_id, owner, 0)
 
     async def find(self, id: str, repository_id: int, owner: str) -> "NativeUpload":
         """Find an unfinished upload. Raises UploadUnknown."""
@@ -177,12 +188,14 @@ class NativeUpload:
         self._owner = owner
 
     async def append(self, body: Body, start: int | None = None, length: int | None = None) -> int:
-        async with self._open() as file:
-            self._require_room(file, start, length)
+        async with self._open() as (file, room):
+            if start is not None and start != file.size:
+                raise self._range_invalid(file.size, f"the next byte is that at {file.size}, not at {start}")
+            room.require_size(file.size + (length or 0))
             writer = UploadWriter(file, self._native.threads)
             before = file.size
             try:
-                await self._copy(body, writer, before, length)
+                await self._copy(body, writer, room, before, length)
                 await writer.finish()
             except asyncio.CancelledError as error:
                 with suppress(RegistryError):
@@ -191,17 +204,21 @@ class NativeUpload:
             except Exception as error:
                 await completed(self._settle(file, writer, before, error))
                 raise
-            await completed(self._record(file))
+            await completed(self._keep(file))
         return self.received
 
     async def commit(self, digest: Digest) -> None:
-        async with self._open() as file:
+        async with self._open() as (file, _):
             found = await self._native.threads.run(file.digest, digest.algorithm)
             if found != digest:
                 await completed(self._uploads.discard(self.id))
                 raise DigestInvalid(f"the {file.size} bytes that arrived have the digest {found}, not {digest}")
             try:
-                await self._uploads.intake.link_file(self._repository_id, digest, file.size, file.path, self.id)
+                with full_disk_named(self._uploads.folder):
+                    await self._uploads.intake.link_file(self._repository_id, digest, file.size, file.path, self.id)
+            except (StorageFull, Denied):
+                await completed(self._give_up())
+                raise
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and not file.path.exists():  # cancelled meanwhile
                     raise UploadUnknown(self.id) from error
@@ -215,8 +232,8 @@ class NativeUpload:
         await completed(self._uploads.discard(self.id))
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[UploadFile]:
-        """Hold the lease of the upload, and open its file.
+    async def _open(self) -> AsyncIterator[tuple[UploadFile, UploadRoom]]:
+        """Hold the lease of the upload, and open its file; with the room that it has.
 
         Raises RangeInvalid where another request holds it, UploadUnknown where it has ended, StorageFull.
         """
@@ -226,8 +243,10 @@ class NativeUpload:
         with held(lease):
             async with self._native.database.read() as connection:
                 row = await uploads.find(connection, self.id, self._repository_id, self._owner)
-            if row is None:
-                raise UploadUnknown(self.id)
+                if row is None:
+                    raise UploadUnknown(self.id)
+                quotas_above = await quotas.levels_of(connection, self._repository_id, self._native.clock())
+            room = UploadRoom(self._native, self.id, self._uploads.limits.blob_bytes, limited=bool(quotas_above))
             file = UploadFile(self._uploads.path(self.id), self._uploads.boot, self._native.make_room)
             try:
                 try:
@@ -235,26 +254,22 @@ class NativeUpload:
                 except OSError as error:
                     await completed(self._fail(error))
                 self.received = file.size
-                yield file
+                yield file, room
             finally:
                 file.close()
 
-    def _require_room(self, file: UploadFile, start: int | None, length: int | None) -> None:
-        if start is not None and start != file.size:
-            raise self._range_invalid(file.size, f"the next byte is that at {file.size}, not at {start}")
-        if length is not None and file.size + length > self._uploads.limits.blob_bytes:
-            raise self._too_large()
+    async def _copy(self, body: Body, writer: UploadWriter, room: UploadRoom, before: int, length: int | None) -> None:
+        """Write a body behind the bytes that arrived before.
 
-    async def _copy(self, body: Body, writer: UploadWriter, before: int, length: int | None) -> None:
-        """Write a body. Raises SizeInvalid, TooLarge, OSError, and what the body raises."""
-        count, room = 0, self._uploads.limits.blob_bytes - before
+        Raises SizeInvalid, TooLarge, Denied, DatabaseUnusable, OSError, and what the body raises.
+        """
+        count = 0
         async for piece in body:
-            count += len(piece)
-            if count > room:
-                raise self._too_large()
-            if length is not None and count > length:
-                break
+            if length is not None and count + len(piece) > length:
+                raise SizeInvalid(f"more than the {length} bytes arrived that were stated")
+            await room.reserve(before + count, len(piece), None if length is None else length - count)
             await writer.write(piece)
+            count += len(piece)
         if length is not None and count != length:
             raise SizeInvalid(f"{count} bytes arrived where {length} were stated")
 
@@ -266,8 +281,8 @@ class NativeUpload:
         await writer.stop()
         if writer.failure is not None:
             await self._fail(writer.failure)
-        if isinstance(error, TooLarge):
-            await self._uploads.discard(self.id)
+        if isinstance(error, TooLarge | Denied):
+            await self._give_up()
         elif isinstance(error, SizeInvalid):
             await self._native.threads.run(file.cut, before)
         else:
@@ -285,16 +300,30 @@ class NativeUpload:
             raise UploadUnknown(self.id)
         failpoint("upload.recorded")
 
+    async def _keep(self, file: UploadFile) -> None:
+        """Record what has arrived, or end the upload where there is no room even for that.
+
+        Raises UploadUnknown, StorageFull, DatabaseUnusable.
+        """
+        try:
+            with full_disk_named(self._uploads.folder):
+                await self._record(file)
+        except StorageFull:
+            await self._give_up()
+            raise
+
     async def _fail(self, error: OSError) -> None:
         """End an upload whose file can not be trusted, or has no room. Raises StorageFull, or StoreUnavailable."""
+        await self._give_up()
+        raise storage_error(error) from error
+
+    async def _give_up(self) -> None:
+        """End an upload for the room that it takes. Raises nothing: a row that is left is an upload of which nothing
+        has arrived, and the sweep deletes it."""
         try:
             await self._uploads.discard(self.id)
-        except (DatabaseUnusable, OSError) as further:  # its row is an upload of which nothing has arrived
-            log.warning("upload_not_discarded", reason=str(further))
-        raise storage_error(error) from error
+        except (DatabaseUnusable, OSError) as error:
+            log.warning("upload_not_discarded", reason=str(error))
 
     def _range_invalid(self, received: int, detail: str) -> RangeInvalid:
         return RangeInvalid(detail, {"Range": received_range(received), "Docker-Upload-UUID": self.id})
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"a blob may have {self._uploads.limits.blob_bytes} bytes")

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy import select
+
 from cache.lease.local import LocalLeases
 from cache.store.filesystem import FilesystemStore
 from cache.store.spool import MakeRoom, no_room
+from gateway.db import schema
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.threads import UploadThreads
@@ -41,3 +44,10 @@ async def open_worker(
             yield Worker(database, store, Uploads(native, folder, limits, boot), folder)
         finally:
             threads.close()
+
+
+async def left_behind(worker: Worker) -> list[str]:
+    """Ids of unfinished uploads, and the names of files that belong to none."""
+    async with worker.database.read() as connection:
+        ids = set((await connection.execute(select(schema.uploads.c.id))).scalars())
+    return sorted(ids | {path.name for path in worker.folder.iterdir()})

@@ -17,11 +17,9 @@ from cache.oci.errors import (
     UploadUnknown,
 )
 from gateway.db import blobs, schema, uploads
-from gateway.db.setup import set_up
 from gateway.registry.base import ClientLeft
 from gateway.registry.uploads import NativeUpload, UploadLimits, received_range
-from tests.gateway.db.repository_rows import add_repositories
-from tests.gateway.registry.opened import NOW, Worker, open_worker
+from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
 
 OWNER = "user:1"
 CONTENT = bytes(range(256)) * 9000
@@ -40,29 +38,6 @@ async def left_after(*pieces: bytes) -> AsyncIterator[bytes]:
     raise ClientLeft
 
 
-@pytest.fixture
-async def data(tmp_path: Path) -> Path:
-    """A data folder whose database has the repositories 1 and 2."""
-    await set_up(tmp_path / "gateway.db")
-    async with open_worker(tmp_path) as worker:
-        await add_repositories(worker.database, NOW, "alice/p", "alice/p/x")
-    return tmp_path
-
-
-@pytest.fixture
-async def worker(data: Path) -> AsyncIterator[Worker]:
-    """A worker over the data folder."""
-    async with open_worker(data) as worker:
-        yield worker
-
-
-@pytest.fixture
-async def other(data: Path) -> AsyncIterator[Worker]:
-    """Another worker over the same data folder."""
-    async with open_worker(data) as worker:
-        yield worker
-
-
 async def push(worker: Worker, content: bytes = CONTENT, repository: int = 1) -> Digest:
     """Push a blob in one body."""
     session = await worker.uploads.begin(repository, OWNER)
@@ -76,21 +51,6 @@ async def linked_size(worker: Worker, digest: Digest, repository: int = 1) -> in
         return await blobs.size(connection, repository, digest)
 
 
-async def unfinished(worker: Worker) -> int:
-    """How many rows of uploads there are."""
-    async with worker.database.read() as connection:
-        return len((await connection.execute(schema.uploads.select())).all())
-
-
-def left_files(worker: Worker) -> list[str]:
-    """Names of the files in the folder of uploads."""
-    return sorted(path.name for path in worker.folder.iterdir())
-
-
-async def assert_nothing_left(worker: Worker) -> None:
-    assert (await unfinished(worker), left_files(worker)) == (0, [])
-
-
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "a byte", "2 MB"])
 async def test_what_was_committed_is_a_blob_of_its_repository(worker: Worker, algorithm: str, content: bytes) -> None:
@@ -101,7 +61,7 @@ async def test_what_was_committed_is_a_blob_of_its_repository(worker: Worker, al
     assert worker.store.path(digest).read_bytes() == content
     assert await linked_size(worker, digest) == len(content)
     assert await linked_size(worker, digest, repository=2) is None
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 async def test_an_upload_that_was_only_begun_is_an_empty_blob(worker: Worker) -> None:
@@ -223,11 +183,11 @@ async def test_a_digest_that_does_not_hold_ends_the_upload(worker: Worker) -> No
     with pytest.raises(DigestInvalid, match=f"the 5 bytes .* digest {Digest.of(b'12345')}, not {DIGEST}"):
         await session.commit(DIGEST)
     assert worker.store.stat(DIGEST) is None
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
     for attempt in (session.commit(Digest.of(b"12345")), session.append(body(b"6"))):
         with pytest.raises(UploadUnknown):
             await attempt
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 @pytest.mark.parametrize("length", [None, 6], ids=["unknown length", "stated length"])
@@ -238,7 +198,7 @@ async def test_a_blob_that_is_too_large_is_refused_and_its_room_is_freed(data: P
         with pytest.raises(TooLarge, match="a blob may have 10 bytes"):
             await session.append(body(b"678901"), 5, length)
         if length is None:
-            await assert_nothing_left(worker)
+            assert await left_behind(worker) == []
         else:
             await session.append(body(b"67890"), 5, 5)
             await session.commit(Digest.of(b"1234567890"))
@@ -259,7 +219,7 @@ async def test_a_cancelled_upload_leaves_nothing(worker: Worker) -> None:
     session = await worker.uploads.begin(1, OWNER)
     await session.append(body(CONTENT))
     await session.cancel()
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
     with pytest.raises(UploadUnknown):
         await worker.uploads.find(session.id, 1, OWNER)
 
@@ -274,7 +234,7 @@ async def test_a_request_fails_whose_upload_is_cancelled_meanwhile(worker: Worke
 
     with pytest.raises(UploadUnknown):
         await session.append(cancelling())
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 async def test_an_upload_ends_with_its_repository(worker: Worker) -> None:
@@ -286,7 +246,7 @@ async def test_an_upload_ends_with_its_repository(worker: Worker) -> None:
         await session.commit(DIGEST)
     assert worker.store.stat(DIGEST) is None
     await worker.uploads.sweep(NOW)
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 async def test_a_blob_that_is_stored_already_is_not_stored_again(worker: Worker) -> None:
@@ -295,7 +255,7 @@ async def test_a_blob_that_is_stored_already_is_not_stored_again(worker: Worker)
     await push(worker, repository=2)
     assert worker.store.path(DIGEST).stat() == before
     assert await linked_size(worker, DIGEST, repository=2) == len(CONTENT)
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 @pytest.mark.parametrize("damage", ["missing", "shorter", "without a row"])
@@ -321,7 +281,7 @@ async def test_many_pushes_of_one_blob_at_once_all_succeed(worker: Worker, other
     await asyncio.gather(*(push(which, repository=repository) for which in (worker, other) for repository in (1, 2, 1)))
     assert worker.store.path(DIGEST).read_bytes() == CONTENT
     assert await linked_size(worker, DIGEST) == await linked_size(worker, DIGEST, repository=2) == len(CONTENT)
-    await assert_nothing_left(worker)
+    assert await left_behind(worker) == []
 
 
 async def test_bytes_that_another_run_of_the_machine_wrote_are_hashed_again(data: Path) -> None:
@@ -362,7 +322,7 @@ async def test_uploads_that_rest_for_a_week_are_swept(worker: Worker) -> None:
     async with worker.database.write() as connection:
         await uploads.advance(connection, used.id, len(CONTENT), None, NOW + timedelta(days=1))
     assert await worker.uploads.sweep(NOW + timedelta(days=7, seconds=1)) == 1
-    assert left_files(worker) == [used.id]
+    assert await left_behind(worker) == [used.id]
     with pytest.raises(UploadUnknown):
         await worker.uploads.find(resting.id, 1, OWNER)
 
@@ -385,4 +345,4 @@ async def test_files_whose_upload_has_ended_are_swept(worker: Worker) -> None:
     for name in ("0b5e0e0a", "0b5e0e0a.commit", "mount-0b5e0e0a"):
         (worker.folder / name).touch()
     assert await worker.uploads.sweep(NOW) == 3
-    assert left_files(worker) == [session.id]
+    assert await left_behind(worker) == [session.id]

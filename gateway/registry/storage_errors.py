@@ -1,0 +1,35 @@
+"""Errors of the disk and the database below the native store, as the refusals that clients are told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from cache.oci.errors import RegistryError, StorageFull, StoreUnavailable
+from cache.runtime.disk import disk_space, is_disk_full
+from cache.sqlite import DatabaseUnusable
+
+log = structlog.get_logger()
+
+DATABASE_ROOM = 256 * 1024
+"""Free bytes without which a failure of the database is put down to the disk: SQLite has several words for it."""
+
+
+def storage_error(error: OSError) -> RegistryError:
+    """The refusal of a request for which the disk, or this process, had no room, or failed."""
+    if is_disk_full(error):
+        return StorageFull("nothing of this request was kept: push again once there is room")
+    log.error("native_storage_failed", reason=str(error))
+    return StoreUnavailable("the storage of this server failed: push again")
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Raise StorageFull for a DatabaseUnusable within the block while the file system of a folder has no room left."""
+    try:
+        yield
+    except DatabaseUnusable as error:
+        if disk_space(folder).lacks(DATABASE_ROOM, 1):
+            raise StorageFull("nothing of this request was kept: push again once there is room") from error
+        raise
