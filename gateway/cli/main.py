@@ -21,6 +21,8 @@ from gateway.cli import job as job_commands
 from gateway.cli import keys as keys_commands
 from gateway.cli import member as member_commands
 from gateway.cli import project as project_commands
+from gateway.cli import repository as repository_commands
+from gateway.cli import tag as tag_commands
 from gateway.cli import token as token_commands
 from gateway.cli import user as user_commands
 from gateway.cli.backup import backup
@@ -54,6 +56,8 @@ app.add_typer(token_commands.app, name="token")
 app.add_typer(deploy_token_commands.app, name="deploy-token")
 app.add_typer(job_commands.app, name="job")
 app.add_typer(access_commands.app, name="access")
+app.add_typer(repository_commands.app, name="repository")
+app.add_typer(tag_commands.app, name="tag")
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(keys_commands.app, name="keys")
 app.add_typer(db_commands.app, name="db")

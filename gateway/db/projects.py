@@ -99,7 +99,10 @@ async def update(connection: AsyncConnection, project: Project) -> None:
 
 
 async def delete(connection: AsyncConnection, path: str) -> Project:
-    """Delete a project with its memberships, tokens, jobs and allowances, and return it. Raises ProjectUnknown."""
+    """Delete a project with its repositories, memberships, tokens, jobs and allowances, and return it.
+
+    Raises ProjectUnknown.
+    """
     project = await get(connection, path)
     await cascades.announce_all(connection, project.key)
     await connection.execute(delete_from(_projects).where(_projects.c.id == project.id))

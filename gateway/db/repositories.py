@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.names import RepositoryName
-from gateway.db import quotas
+from gateway.db import paths, quotas
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import repositories
@@ -46,9 +46,17 @@ async def find_or_create(
     return found
 
 
-async def list_page(connection: AsyncConnection, after: str = "", limit: int | None = None) -> list[StoredRepository]:
-    """List all repositories in the byte order of their paths, or the first ones after a path."""
-    return await _list(connection, select(repositories), after, limit)
+async def list_page(
+    connection: AsyncConnection, after: str = "", limit: int | None = None, *, below: str | None = None
+) -> list[StoredRepository]:
+    """List all repositories in the byte order of their paths, or the first ones after a path.
+
+    `below`: path of the project, group or user's namespace that holds them, at whatever depth.
+    """
+    listed = select(repositories)
+    if below is not None:
+        listed = listed.where(or_(repositories.c.path == below, paths.is_below(repositories.c.path, below)))
+    return await _list(connection, listed, after, limit)
 
 
 async def list_of_project(

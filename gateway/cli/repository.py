@@ -1,0 +1,122 @@
+"""`repository`: the native repositories of projects, to which images are pushed."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from cache.oci.names import RepositoryName
+from gateway.cli.folder import open_existing, read_pages
+from gateway.cli.output import Document, print_values
+from gateway.cli.refusals import Refused
+from gateway.cli.session import Session, with_session
+from gateway.db import paths, repositories
+from gateway.db.connection import Connection
+from gateway.db.repositories import StoredRepository
+from gateway.db.repository_figures import RepositoryFigures, figures_of
+from gateway.settings.tables import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Show and delete the repositories of projects.", rich_markup_mode=None)
+
+_HEADINGS = ["Path", "Tags", "Bytes"]
+
+RepositoryPath = Annotated[
+    str, typer.Argument(metavar="PATH", help="The name of the repository, such as team/app or team/app/web.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    repository: StoredRepository
+    figures: RepositoryFigures
+
+
+@app.command("list")
+@with_session
+def list_all(
+    session: Session,
+    below: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATH]", help="The project, group or user whose repositories to list.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """List all repositories, or those of a project, group or user."""
+    pages = read_pages(session.settings, partial(_read_page, below), lambda shown: shown.repository.path)
+    asyncio.run(session.print_pages(pages, _document, _HEADINGS, _row))
+
+
+@app.command()
+@with_session
+def show(session: Session, path: RepositoryPath) -> None:
+    """Show one repository."""
+    document = _full_document(asyncio.run(_get(session.settings, path)))
+    session.print(document, lambda: print_values(document))
+
+
+@app.command()
+@with_session
+def delete(session: Session, path: RepositoryPath) -> None:
+    """Delete a repository with its tags and manifests; blobs that other repositories use stay there."""
+    shown = asyncio.run(_delete(session.settings, path))
+    figures = shown.figures
+    text = f"deleted repository {path}: {figures.tags} tags, {figures.manifests} manifests, {figures.bytes} bytes"
+    session.print(_full_document(shown), lambda: print(text))
+
+
+async def get_repository(connection: Connection, path: str) -> StoredRepository:
+    """Get the repository of a path that was typed. Raises NameInvalid, Refused."""
+    repository = await repositories.find(connection, RepositoryName.parse(path))
+    if repository is None:
+        raise Refused(
+            f"there is no repository {path!r}: `registry-gateway repository list` shows those there are; "
+            "the first push makes one"
+        )
+    return repository
+
+
+async def _read_page(below: str | None, connection: Connection, after: str, limit: int) -> Sequence[_Shown]:
+    if below is not None and not after:
+        await paths.get(connection, below)
+    listed = await repositories.list_page(connection, after, limit, below=below)
+    figures = await figures_of(connection, [repository.id for repository in listed])
+    return [_Shown(repository, figures[repository.id]) for repository in listed]
+
+
+async def _get(settings: Settings, path: str) -> _Shown:
+    async with open_existing(settings) as database, database.read() as connection:
+        return await _read(connection, path)
+
+
+async def _delete(settings: Settings, path: str) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        shown = await _read(connection, path)
+        await repositories.delete(connection, RepositoryName.parse(path))
+        return shown
+
+
+async def _read(connection: Connection, path: str) -> _Shown:
+    repository = await get_repository(connection, path)
+    return _Shown(repository, (await figures_of(connection, [repository.id]))[repository.id])
+
+
+def _row(shown: _Shown) -> tuple[str, ...]:
+    return shown.repository.path, str(shown.figures.tags), str(shown.figures.bytes)
+
+
+def _document(shown: _Shown) -> Document:
+    return {
+        "id": shown.repository.id,
+        "path": shown.repository.path,
+        "tags": shown.figures.tags,
+        "bytes": shown.figures.bytes,
+    }
+
+
+def _full_document(shown: _Shown) -> Document:
+    created_at = shown.repository.created_at.isoformat()
+    return {**_document(shown), "manifests": shown.figures.manifests, "created_at": created_at}

@@ -1,0 +1,60 @@
+"""Figures of native repositories: how many tags and manifests they have, and how many bytes these need."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db.schema import blob_links, blobs, manifests, tags
+
+_AT_ONCE = 500
+"""Values in one statement; engines limit them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryFigures:
+    """`bytes`: of the blobs that are linked to the repository, which others may share, and of its manifests."""
+
+    tags: int = 0
+    manifests: int = 0
+    bytes: int = 0
+
+
+async def figures_of(connection: AsyncConnection, ids: Collection[int]) -> dict[int, RepositoryFigures]:
+    """Count what each of some repositories holds, by their ids."""
+    found: dict[int, RepositoryFigures] = {}
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), _AT_ONCE):
+        found |= await _figures_of(connection, wanted[start : start + _AT_ONCE])
+    return found
+
+
+async def _figures_of(connection: AsyncConnection, ids: list[int]) -> dict[int, RepositoryFigures]:
+    of_tags = select(tags.c.repository_id, func.count()).where(tags.c.repository_id.in_(ids))
+    of_manifests = select(manifests.c.repository_id, func.count(), func.sum(func.length(manifests.c.raw)))
+    of_blobs = select(blob_links.c.repository_id, func.sum(blobs.c.size))
+    of_blobs = of_blobs.join(blobs, blobs.c.digest == blob_links.c.digest)
+    tag_rows = await _grouped(connection, of_tags, tags.c.repository_id)
+    manifest_rows = await _grouped(
+        connection, of_manifests.where(manifests.c.repository_id.in_(ids)), manifests.c.repository_id
+    )
+    blob_rows = await _grouped(
+        connection, of_blobs.where(blob_links.c.repository_id.in_(ids)), blob_links.c.repository_id
+    )
+    nothing = (0, 0)
+    return {
+        id: RepositoryFigures(
+            tags=tag_rows.get(id, nothing)[0],
+            manifests=manifest_rows.get(id, nothing)[0],
+            bytes=manifest_rows.get(id, nothing)[1] + blob_rows.get(id, nothing)[0],
+        )
+        for id in ids
+    }
+
+
+async def _grouped(connection: AsyncConnection, query: Select[Any], column: Any) -> dict[int, tuple[int, ...]]:
+    """Read the numbers of a query, grouped by a column, which is its first one."""
+    rows = await connection.execute(query.group_by(column))
+    return {id: tuple(int(number) for number in numbers) for id, *numbers in rows}

@@ -1,0 +1,147 @@
+"""`repository` and `tag` as they are typed, and the deletion of a project with images."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from cache.oci.digest import Digest
+from gateway.cli import folder
+from gateway.cli.folder import open_existing
+from gateway.db.changes import Concern, content_key
+from gateway.settings.tables import Settings
+from tests.gateway.cli.terminal import Terminal
+from tests.gateway.db.announced import Announced
+from tests.gateway.native_content import blob_file, push
+
+BASE, APP = b"base" * 100, b"app" * 10
+
+
+@pytest.fixture
+def pushed(terminal: Terminal) -> Terminal:
+    """Three images of two projects, which share a layer."""
+    for path in ("team", "team/sub"):
+        terminal.done("group", "create", path)
+    for path in ("team/app", "team/sub/tool"):
+        terminal.done("project", "create", path)
+    push(terminal.data, "team/app", "team/app", [BASE, APP], "v1", "latest")
+    push(terminal.data, "team/app", "team/app/web", [BASE], "v1")
+    push(terminal.data, "team/sub/tool", "team/sub/tool/x", [BASE])
+    return terminal
+
+
+def test_repositories_are_listed_with_their_tags_and_bytes(pushed: Terminal) -> None:
+    listed = pushed.json("repository", "list")
+    assert [(found["path"], found["tags"]) for found in listed] == [
+        ("team/app", 2),
+        ("team/app/web", 1),
+        ("team/sub/tool/x", 0),
+    ]
+    shown = pushed.json("repository", "show", "team/app")
+    assert listed[0] == {key: shown[key] for key in ("id", "path", "tags", "bytes")}
+    assert shown["manifests"] == 1 and shown["created_at"] == "2026-03-04T05:06:07+00:00"
+    [manifest] = raw_sizes(pushed, "team/app")
+    assert shown["bytes"] == len(BASE) + len(APP) + manifest
+    assert pushed.done("repository", "list", "team/app").splitlines() == [
+        f"team/app\t2\t{shown['bytes']}",
+        f"team/app/web\t1\t{listed[1]['bytes']}",
+    ]
+    assert [found["path"] for found in pushed.json("repository", "list", "team/sub")] == ["team/sub/tool/x"]
+    assert pushed.json("repository", "list", "hub") == []
+
+
+def raw_sizes(terminal: Terminal, repository: str) -> list[int]:
+    with closing(sqlite3.connect(terminal.data / "gateway.db")) as connection:
+        query = "SELECT length(raw) FROM manifests JOIN repositories r ON r.id = repository_id WHERE r.path = ?"
+        return [size for (size,) in connection.execute(query, [repository])]
+
+
+def test_listings_are_read_page_by_page(pushed: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (("repository", "list"), ("repository", "list", "team/app"), ("tag", "list", "team/app")):
+        whole = pushed.json(*words)
+        monkeypatch.setattr(folder, "PAGE_SIZE", 1)
+        assert pushed.json(*words) == whole
+        monkeypatch.undo()
+
+
+def test_a_deleted_repository_takes_nothing_from_others(pushed: Terminal) -> None:
+    shown = pushed.json("repository", "show", "team/app/web")
+    before = pushed.json("project", "show", "team/app")["stored_bytes"]
+    assert pushed.json("repository", "delete", "team/app/web") == shown
+    assert [found["path"] for found in pushed.json("repository", "list", "team/app")] == ["team/app"]
+    [own] = raw_sizes(pushed, "team/app")
+    assert pushed.json("project", "show", "team/app")["stored_bytes"] == len(BASE) + len(APP) + own < before
+    assert blob_file(pushed.data, Digest.of(BASE)).exists()
+    text = pushed.done("repository", "delete", "team/app")
+    assert text == f"deleted repository team/app: 2 tags, 1 manifests, {len(BASE) + len(APP) + own} bytes\n"
+    assert pushed.json("project", "show", "team/app")["stored_bytes"] == 0
+
+
+def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -> None:
+    digest = pushed.json("tag", "list", "team/app")[0]["digest"]
+    assert pushed.json("tag", "list", "team/app") == [
+        {
+            "name": name,
+            "digest": digest,
+            "published_at": "2026-03-04T05:06:07+00:00",
+            "created_at": "2026-03-04T05:06:07+00:00",
+        }
+        for name in ("latest", "v1")
+    ]
+    assert pushed.done("tag", "list", "team/app").splitlines() == [
+        f"latest\t{digest}\t2026-03-04T05:06:07+00:00",
+        f"v1\t{digest}\t2026-03-04T05:06:07+00:00",
+    ]
+    deleted = pushed.json("tag", "delete", "team/app:v1")
+    assert deleted == {"repository": "team/app", "name": "v1", "digest": digest}
+    assert [tag["name"] for tag in pushed.json("tag", "list", "team/app")] == ["latest"]
+    text = pushed.done("tag", "delete", "team/app:latest")
+    assert text == f"deleted tag team/app:latest, which pointed to {digest}\n"
+    assert pushed.json("repository", "show", "team/app")["manifests"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("repository show team/none", "there is no repository 'team/none': `registry-gateway repository list` shows"),
+        ("repository delete team/none", "there is no repository 'team/none': `registry-gateway repository list` shows"),
+        ("repository list team/none", "there is no group, project or user 'team/none': "),
+        ("tag list team/none", "there is no repository 'team/none'"),
+        ("tag list Team", "invalid repository name: 'Team' must be lower-case"),
+        ("tag delete team/none:v1", "there is no repository 'team/none'"),
+        ("tag delete team/app:v2", "repository 'team/app' has no tag 'v2': `registry-gateway tag list team/app` shows"),
+        ("tag delete team/app", "'team/app' names no tag: give a repository and a tag of it, such as team/app:v1"),
+        ("tag delete host:5000/team/app", "'host:5000/team/app' names no tag: give a repository and a tag of it"),
+        ("tag delete team/app@sha256:ab", "'team/app@sha256:ab' names no tag: give a repository and a tag of it"),
+        ("tag delete team/app:-v1", "manifest tag did not match the grammar of tags: '-v1'"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(pushed: Terminal, words: str, reason: str) -> None:
+    assert pushed.refused(*words.split()).startswith(reason)
+    assert len(pushed.json("repository", "list")) == 3 and len(pushed.json("tag", "list", "team/app")) == 2
+
+
+def test_a_server_learns_of_each_deletion(pushed: Terminal) -> None:
+    id = pushed.json("repository", "show", "team/app")["id"]
+
+    async def deleted(*words: str) -> set[tuple[Concern, str | None]]:
+        async with open_existing(Settings(data=pushed.data)) as database:
+            announced = Announced(database)
+            await asyncio.to_thread(pushed.done, *words)
+            return announced.take()
+
+    assert asyncio.run(deleted("tag", "delete", "team/app:v1")) == {(Concern.CONTENT, content_key(id, "v1"))}
+    assert asyncio.run(deleted("repository", "delete", "team/app/web")) == {(Concern.REPOSITORY, "team/app/web")}
+    assert asyncio.run(deleted("project", "delete", "team/app")) == {
+        (Concern.REPOSITORY, "team/app"),
+        (Concern.PROJECT, "team/app"),
+    }
+
+
+def test_a_project_is_deleted_with_its_repositories(pushed: Terminal) -> None:
+    pushed.done("project", "delete", "team/app")
+    assert [found["path"] for found in pushed.json("repository", "list")] == ["team/sub/tool/x"]
+    pushed.done("project", "create", "team/app")
+    assert pushed.json("repository", "list", "team/app") == []
+    assert pushed.json("project", "show", "team/app")["stored_bytes"] == 0
