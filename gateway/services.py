@@ -14,6 +14,7 @@ from gateway.directory.directory import Directory
 from gateway.keys.sealing import Sealer
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
+from gateway.registry.native_store import NativeStore
 from gateway.upstreams import Upstreams
 
 
@@ -27,6 +28,7 @@ class Services:
     upstreams: Upstreams
     sealer: Sealer
     pull_through: PullThrough
+    native: NativeStore
     metrics: Metrics
     events: CacheEvents
     index: SqlIndex

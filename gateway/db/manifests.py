@@ -134,6 +134,18 @@ async def repositories_with(connection: AsyncConnection, digest: Digest, limit: 
     return list(await connection.scalars(first))
 
 
+async def find_needing(connection: AsyncConnection, repository_id: int, reference: Reference) -> Digest | None:
+    """Find a manifest of the repository that refers to a blob or manifest; None if there is none."""
+    needing = select(manifests.c.digest).join(manifest_references, manifest_references.c.manifest_id == manifests.c.id)
+    needing = needing.where(
+        manifest_references.c.digest == str(reference.digest),
+        manifest_references.c.is_manifest == reference.is_manifest,
+        manifests.c.repository_id == repository_id,
+    )
+    found: str | None = await connection.scalar(needing.limit(1))
+    return Digest.parse(found) if found is not None else None
+
+
 async def list_referrers(
     connection: AsyncConnection,
     repository_id: int,

@@ -51,7 +51,8 @@ class WritableRepository(Repository, Protocol):
         """A page of the manifests whose subject is the digest; None for every artifact type.
 
         `after`: number where the page begins, as the page before it states; 0 for the first one. A page is small enough
-        for clients, which refuse documents above 4 MiB. Raises NameUnknown.
+        for clients, which refuse documents above 4 MiB. Empty where the repository does not exist: a registry with
+        this endpoint never responds with 404 (distribution-spec, "Listing Referrers").
         """
 
     async def begin_upload(self, owner: str) -> UploadSession:
@@ -68,9 +69,10 @@ class WritableRepository(Repository, Protocol):
         """
 
     async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
-        """Store a manifest and point tags to it, in one transaction.
+        """Store a manifest and point tags to it, in one transaction, in which the repository comes into being.
 
-        Raises ManifestBlobUnknown, which lists every reference that is not in this repository.
+        Raises ManifestBlobUnknown, which lists every reference that is not in this repository, ManifestInvalid where
+        there are too many, Denied where a quota has no room, StorageFull.
         """
 
     async def delete_manifest(self, digest: Digest) -> None:

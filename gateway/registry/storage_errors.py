@@ -8,9 +8,11 @@ import structlog
 
 from cache.oci.errors import RegistryError, StorageFull, StoreUnavailable
 from cache.runtime.disk import disk_space, is_disk_full
+from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
 
 log = structlog.get_logger()
+_throttle = LogThrottle()
 
 DATABASE_ROOM = 256 * 1024
 """Free bytes without which a failure of the database is put down to the disk: SQLite has several words for it."""
@@ -22,6 +24,17 @@ def storage_error(error: OSError) -> RegistryError:
         return StorageFull("nothing of this request was kept: push again once there is room")
     log.error("native_storage_failed", reason=str(error))
     return StoreUnavailable("the storage of this server failed: push again")
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Raise StoreUnavailable for a DatabaseUnusable within the block."""
+    try:
+        yield
+    except DatabaseUnusable as error:
+        if _throttle.due("database"):
+            log.error("native_store_unusable", reason=str(error))
+        raise StoreUnavailable("this server's own database does not respond; its log states why") from error
 
 
 @contextmanager

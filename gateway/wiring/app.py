@@ -29,6 +29,7 @@ from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
 from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
 from gateway.wiring.lifespan import open_services, scrubbing
+from gateway.wiring.native import sweeping_uploads
 
 
 @asynccontextmanager
@@ -46,7 +47,11 @@ async def running(
 
     `urls`: the URLs by which clients reach them. The data folder must exist. Raises DatabaseUnusable.
     """
-    async with open_services(settings, metrics, server_state) as services, scrubbing(settings, services):
+    async with (
+        open_services(settings, metrics, server_state) as services,
+        scrubbing(settings, services),
+        sweeping_uploads(services.native),
+    ):
         await services.directory.check()
         main_url, *other_urls = urls
         listeners = [Root(listener.group, listener.upstream) for listener in settings.listener]

@@ -34,7 +34,7 @@ from gateway.auth.login_delays import LoginDelays
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords
 from gateway.auth.tokens import TokenService
-from gateway.data_folder import CacheFolder
+from gateway.data_folder import CacheFolder, NativeFolder
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.directory import Directory
 from gateway.directory.last_uses import LastUses
@@ -55,6 +55,7 @@ from gateway.wiring.from_settings import (
     password_threads,
     tag_rules,
 )
+from gateway.wiring.native import open_native
 
 log = structlog.get_logger()
 
@@ -96,6 +97,7 @@ async def open_services(
         async with (
             _open_evictor(settings, folder, records, events) as evictor,
             _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
+            open_native(NativeFolder(settings.data), database, evictor.make_room) as native,
         ):
             directory, sealer = Directory(database, upstreams.names), Sealer(settings.data / KEYS_DIRECTORY)
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)
@@ -107,6 +109,7 @@ async def open_services(
                     upstreams=upstreams,
                     sealer=sealer,
                     pull_through=pull_through,
+                    native=native,
                     metrics=metrics,
                     events=events,
                     index=index,

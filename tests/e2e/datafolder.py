@@ -34,7 +34,7 @@ def await_rest(gateway: Gateway, image: str, *digests: str) -> None:
 def spools(gateway: Gateway) -> list[str]:
     """Downloads that are in progress or were left behind: each a file, with a note beside it."""
     names = {path.name.removesuffix(".note") for path in (gateway.data / "spool").iterdir()}
-    return sorted(names - {"leases"})
+    return sorted(names - {"leases", "uploads"})
 
 
 def trouble(gateway: Gateway) -> list[str]:

@@ -16,7 +16,7 @@ from .workers import holdings, workers
 
 METRIC = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 HEX = re.compile(r"[0-9a-f]{64}")
-LASTING = ("leases",)
+LASTING = ("leases", "uploads")
 """Names that stay in spool/ by design: a lock file is never deleted, or two processes could lock two different
 files."""
 

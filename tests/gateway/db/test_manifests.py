@@ -133,3 +133,19 @@ async def test_referrers_are_listed_by_subject_and_type_in_the_order_of_their_pu
         assert [referrer.id for referrer in page] == numbers[2:4]
         read = await manifests.read_all(connection, [numbers[3], numbers[1]])
         assert read == [StoredManifest(pushed[number].descriptor, pushed[number].raw) for number in (1, 3)]
+
+
+async def test_who_needs_a_blob_or_a_manifest_is_found_within_the_repository(
+    database: Database, repository: StoredRepository
+) -> None:
+    blob, child = Reference(Digest.of(b"layer"), False), Reference(SUBJECT, True)
+    image, index = new_manifest("image", blob), new_manifest("index", child)
+    async with database.write() as connection:
+        for manifest in (image, index):
+            await manifests.put(connection, repository.id, manifest, NOW)
+        other = await add_repository(connection, "other/app")
+    async with database.read() as connection:
+        assert await manifests.find_needing(connection, repository.id, blob) == image.descriptor.digest
+        assert await manifests.find_needing(connection, repository.id, child) == index.descriptor.digest
+        assert await manifests.find_needing(connection, repository.id, Reference(SUBJECT, False)) is None
+        assert await manifests.find_needing(connection, other.id, blob) is None

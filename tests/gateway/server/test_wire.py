@@ -470,7 +470,7 @@ def test_a_server_that_is_stopped_finishes_what_it_is_sending(signals: list[sign
     assert own.server.process.wait(30) == 0
     assert "Traceback" not in own.server.log_text()
     assert not (own.server.data / "run.json").exists()
-    assert [file.name for file in (own.server.data / "spool").iterdir()] == ["leases"]
+    assert sorted(file.name for file in (own.server.data / "spool").iterdir()) == ["leases", "uploads"]
 
 
 def test_a_server_that_is_stopped_closes_the_connections_that_wait(own: Pair) -> None:

@@ -1,0 +1,121 @@
+"""NativeMemory: what one process remembers of native repositories, which changes of the database take away.
+
+Whoever reads calls `require_newest` first: then nothing is found that a change had taken away before the call, by
+whichever process. So an absence is remembered as long as a presence.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from cache.oci.descriptor import Descriptor
+from cache.oci.digest import Digest
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from gateway.db import blobs, manifests, repositories
+from gateway.db.changes import Concern, content_key
+from gateway.db.connection import Connection
+from gateway.db.engine import Database
+from gateway.db.manifests import StoredManifest
+from gateway.db.repositories import StoredRepository
+from gateway.directory.memory import Memory
+
+V = TypeVar("V")
+
+KEPT_REPOSITORIES = 10_000
+KEPT_TARGETS = 50_000
+KEPT_SIZES = 50_000
+KEPT_MANIFEST_BYTES = 32 * 1024 * 1024
+
+
+class NativeMemory:
+    """Repositories by path; of each repository's content targets and manifests by tag and digest, and sizes of blobs.
+
+    Content is kept by the repository's id, which never returns: that of a deleted repository is never found again. For
+    one event loop. Raises DatabaseUnusable.
+    """
+
+    def __init__(self, database: Database, parse: Callable[[StoredManifest], Awaitable[Manifest]]) -> None:
+        """`parse`: reads a manifest as the database has it."""
+        self._database = database
+        self._parse = parse
+        self._repositories: Memory[str, StoredRepository] = Memory(KEPT_REPOSITORIES)
+        self._targets: Memory[str, Descriptor] = Memory(KEPT_TARGETS)
+        self._manifests: Memory[str, Manifest] = Memory(KEPT_MANIFEST_BYTES, lambda manifest: manifest.memory)
+        self._sizes: Memory[str, int] = Memory(KEPT_SIZES)
+        database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)
+        database.changes.subscribe(Concern.CONTENT, self._drop_content)
+
+    async def require_newest(self) -> None:
+        """Forget what changed before this call, in any process. Raises DatabaseUnusable where that is not known."""
+        await self._database.changes.require_newest()
+
+    async def repository(self, name: RepositoryName) -> StoredRepository | None:
+        """The repository of a name; None if it does not exist."""
+
+        async def read(connection: Connection) -> StoredRepository | None:
+            return await repositories.find(connection, name)
+
+        return await self._recall(self._repositories, name.text, read)
+
+    async def manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
+        """The manifest of a digest, or the one that a tag points to; None if there is none."""
+        key = content_key(repository_id, reference)
+        target = self._targets.find(key)
+        if target is not None:
+            known = self._manifests.find(content_key(repository_id, target.digest))
+            if known is not None:
+                return known
+        elif self._targets.knows_absence(key):
+            return None
+        targets, contents = self._targets.version, self._manifests.version
+        async with self._database.read() as connection:
+            stored = await manifests.find(connection, repository_id, reference)
+        if stored is None:
+            self._targets.keep(key, None, targets)
+            return None
+        manifest = await self._parse(stored)
+        self._targets.keep(key, manifest.descriptor, targets)
+        self._manifests.keep(content_key(repository_id, manifest.descriptor.digest), manifest, contents)
+        return manifest
+
+    async def target(self, repository_id: int, reference: Tag | Digest) -> Descriptor | None:
+        """The descriptor of the manifest that a reference leads to; None if there is none."""
+
+        async def read(connection: Connection) -> Descriptor | None:
+            return await manifests.stat(connection, repository_id, reference)
+
+        return await self._recall(self._targets, content_key(repository_id, reference), read)
+
+    async def size(self, repository_id: int, digest: Digest) -> int | None:
+        """The size of a blob of the repository, in bytes; None if it has none of this digest."""
+
+        async def read(connection: Connection) -> int | None:
+            return await blobs.size(connection, repository_id, digest)
+
+        return await self._recall(self._sizes, content_key(repository_id, digest), read)
+
+    async def _recall(
+        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Awaitable[V | None]]
+    ) -> V | None:
+        """What the memory knows of a key, or else the database, whose word is kept."""
+        value = memory.find(key)
+        if value is not None or memory.knows_absence(key):
+            return value
+        version = memory.version
+        async with self._database.read() as connection:
+            value = await read(connection)
+        memory.keep(key, value, version)
+        return value
+
+    def _drop_repository(self, path: str | None) -> None:
+        if path is None:
+            self._repositories.drop_all()
+        else:
+            self._repositories.drop(path)
+
+    def _drop_content(self, key: str | None) -> None:
+        for memory in (self._targets, self._manifests, self._sizes):
+            if key is None:
+                memory.drop_all()
+            else:
+                memory.drop(key)

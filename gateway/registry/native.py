@@ -1,0 +1,235 @@
+"""NativeRepository: a repository of a project; its content is in the native store, and nowhere else.
+
+Reads answer from memory, after a look for changes. Each write is one transaction: it is durable, and seen by every
+process, when the method returns.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from cache.oci.digest import Digest
+from cache.oci.document import OFF_LOOP_BYTES
+from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown, UploadUnknown
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName, Tag
+from cache.repository import (
+    UNCACHED,
+    FoundBlob,
+    FoundManifest,
+    FoundReferrers,
+    FoundSize,
+    FoundTags,
+    FoundTarget,
+)
+from cache.store.base import LocalBlob
+from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
+from gateway.db import blobs, manifests, projects, repositories
+from gateway.db import tags as tag_rows
+from gateway.db.connection import Connection
+from gateway.db.manifests import Reference
+from gateway.db.repositories import StoredRepository
+from gateway.namespaces.project import Project
+from gateway.registry.base import UploadSession
+from gateway.registry.parts import NativeParts
+from gateway.registry.pushed import (
+    Readable,
+    ReferencesMissing,
+    explain_missing,
+    find_references,
+    read_pushed,
+)
+from gateway.registry.referrers import PAGE_COUNT, cut_page, describe
+from gateway.registry.storage_errors import database_errors, full_disk_named
+
+TAGS_LIMIT = 10_000
+"""Names on a page of tags whose size the client does not state; a Link leads to the next one."""
+
+
+class NativeRepository:
+    """A repository of a project; implements WritableRepository. Raises only RegistryError.
+
+    It comes into being with the first push. What a request may do is decided before it is opened.
+    """
+
+    def __init__(
+        self, parts: NativeParts, project: Project, name: RepositoryName, readable: Readable | None = None
+    ) -> None:
+        """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them."""
+        self._parts = parts
+        self._project = project
+        self._name = name
+        self._readable = readable
+
+    # Reading
+
+    async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        with database_errors():
+            repository = await self._find()
+            found = await self._parts.memory.manifest(repository.id, reference) if repository else None
+        if found is None:
+            raise self._no_manifest(reference)
+        return FoundManifest(found, UNCACHED)
+
+    async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
+        with database_errors():
+            repository = await self._find()
+            found = await self._parts.memory.target(repository.id, reference) if repository else None
+        if found is None:
+            raise self._no_manifest(reference)
+        return FoundTarget(found, UNCACHED)
+
+    async def blob(self, digest: Digest) -> FoundBlob:
+        blob = await self._parts.files.open(digest, await self._size_of(digest))
+        return FoundBlob(blob, UNCACHED)
+
+    async def stat_blob(self, digest: Digest) -> FoundSize:
+        size = await self._size_of(digest)
+        await self._parts.files.check(digest, size)
+        return FoundSize(size, UNCACHED)
+
+    async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
+        with database_errors():
+            repository = await self._find()
+            if repository is None:
+                raise self._no_repository()
+            if count == 0:
+                return FoundTags(TagPage([]), UNCACHED)  # no Link then (distribution-spec, "Listing Tags")
+            limit = TAGS_LIMIT if count is None else count
+            async with self._parts.database.read() as connection:
+                names = await tag_rows.list_page(connection, repository.id, start.after, limit + 1)
+        following = PageStart(after=names[limit - 1]) if len(names) > limit else None
+        return FoundTags(TagPage(names[:limit], following), UNCACHED)
+
+    async def referrers(self, digest: Digest, artifact_type: str | None, after: int = 0) -> FoundReferrers:
+        with database_errors():
+            repository = await self._find()
+            if repository is None:
+                return FoundReferrers(ReferrersPage([], filtered=True), UNCACHED)
+            async with self._parts.database.read() as connection:
+                found = await manifests.list_referrers(
+                    connection, repository.id, digest, artifact_type, after=after, limit=PAGE_COUNT + 1
+                )
+                page = cut_page(found)
+                stored = await manifests.read_all(connection, [referrer.id for referrer in page])
+        if sum(referrer.size for referrer in page) > OFF_LOOP_BYTES:
+            entries = await asyncio.to_thread(describe, stored)
+        else:
+            entries = describe(stored)
+        following = page[-1].id if len(found) > len(page) else None
+        return FoundReferrers(ReferrersPage(entries, filtered=True, next=following), UNCACHED)
+
+    # Writing
+
+    async def begin_upload(self, owner: str) -> UploadSession:
+        with self._writing():
+            repository = await self._find() or await self._create()
+            return await self._parts.uploads.begin(repository.id, owner)
+
+    async def find_upload(self, id: str, owner: str) -> UploadSession:
+        with database_errors():
+            repository = await self._find()
+            if repository is None:
+                raise UploadUnknown(f"there is no repository {self._name}: begin a new upload")
+            return await self._parts.uploads.find(id, repository.id, owner)
+
+    async def mount(self, digest: Digest, source: LocalBlob | None) -> bool:
+        intake, folder = self._parts.uploads.intake, self._parts.uploads.folder
+        with self._writing():
+            async with self._parts.database.read() as connection:
+                size = await blobs.stored_size(connection, digest)
+            if size is None and source is None:
+                return False
+            repository = await self._find() or await self._create()
+            if size is not None and await intake.link_stored(repository.id, digest):
+                return True
+            return source is not None and await intake.link_open(repository.id, source, folder)
+
+    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
+        pushed = await read_pushed(manifest)
+        with self._writing():
+            try:
+                async with self._parts.database.write() as connection:
+                    repository = await self._find_or_create(connection)
+                    found = await find_references(connection, repository.id, manifest)
+                    now = self._parts.clock()
+                    number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
+                    for tag in dict.fromkeys(tags):
+                        await tag_rows.point(connection, repository.id, tag, number, now)
+            except ReferencesMissing as error:
+                raise await explain_missing(error.missing, self._name, self._parts.database, self._readable) from error
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        with self._writing():
+            if (repository := await self._find()) is None:
+                raise self._no_manifest(digest)
+            async with self._parts.database.write() as connection:
+                index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
+                if index is not None:
+                    raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
+                if not await manifests.delete(connection, repository.id, digest):
+                    raise self._no_manifest(digest)
+
+    async def delete_tag(self, tag: Tag) -> None:
+        with self._writing():
+            if (repository := await self._find()) is None:
+                raise self._no_manifest(tag)
+            async with self._parts.database.write() as connection:
+                if not await tag_rows.delete(connection, repository.id, tag):
+                    raise self._no_manifest(tag)
+
+    async def delete_blob(self, digest: Digest) -> None:
+        with self._writing():
+            if (repository := await self._find()) is None:
+                raise self._no_blob(digest)
+            async with self._parts.database.write() as connection:
+                manifest = await manifests.find_needing(connection, repository.id, Reference(digest, False))
+                if manifest is not None:
+                    raise Denied(f"the manifest {manifest} of {self._name} needs {digest}: delete that first")
+                if not await blobs.unlink(connection, repository.id, digest):
+                    raise self._no_blob(digest)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Translate failures of the database within the block. Raises StorageFull, StoreUnavailable."""
+        with database_errors(), full_disk_named(self._parts.uploads.folder):
+            yield
+
+    async def _find(self) -> StoredRepository | None:
+        """The row of the repository, after a look for changes."""
+        memory = self._parts.memory
+        await memory.require_newest()
+        return await memory.repository(self._name)
+
+    async def _create(self) -> StoredRepository:
+        async with self._parts.database.write() as connection:
+            return await self._find_or_create(connection)
+
+    async def _find_or_create(self, connection: Connection) -> StoredRepository:
+        """Find or create the repository in a transaction that writes. Raises NameUnknown where its project has been
+        deleted meanwhile."""
+        found = await repositories.find(connection, self._name)
+        if found is not None:
+            return found
+        if await projects.find_by_id(connection, self._project.id) is None:
+            raise NameUnknown(f"project {self._project.path!r} was deleted: create it again")
+        return await repositories.find_or_create(connection, self._project.id, self._name, self._parts.clock())
+
+    async def _size_of(self, digest: Digest) -> int:
+        with database_errors():
+            repository = await self._find()
+            size = await self._parts.memory.size(repository.id, digest) if repository else None
+        if size is None:
+            raise self._no_blob(digest)
+        return size
+
+    def _no_manifest(self, reference: Tag | Digest) -> ManifestUnknown:
+        kind = "manifest" if isinstance(reference, Digest) else "tag"
+        return ManifestUnknown(f"{self._name} has no {kind} {reference}")
+
+    def _no_blob(self, digest: Digest) -> BlobUnknown:
+        return BlobUnknown(f"{self._name} has no blob {digest}")
+
+    def _no_repository(self) -> NameUnknown:
+        return NameUnknown(f"project {self._project.path!r} holds no repository {self._name.text!r}")

@@ -1,0 +1,77 @@
+"""NativeStore: opens native repositories, and finds them for lists."""
+
+import asyncio
+
+import structlog
+
+from cache.oci.digest import Digest
+from cache.oci.document import OFF_LOOP_BYTES
+from cache.oci.errors import StoreUnavailable
+from cache.oci.manifest import Manifest
+from cache.oci.names import RepositoryName
+from gateway.db import blobs, repositories
+from gateway.db.manifests import StoredManifest
+from gateway.db.repositories import StoredRepository
+from gateway.namespaces.project import Project
+from gateway.registry.blob_files import BlobFiles
+from gateway.registry.memory import NativeMemory
+from gateway.registry.native import NativeRepository
+from gateway.registry.parts import NativeParts
+from gateway.registry.pushed import Readable
+from gateway.registry.storage_errors import database_errors
+from gateway.registry.uploads import Uploads
+
+log = structlog.get_logger()
+
+
+class NativeStore:
+    """The native repositories of one data folder, as one process uses them. Raises only RegistryError."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        """`uploads`: name the database and the store of blobs, too."""
+        native = uploads.native
+        self.uploads = uploads
+        self._database = native.database
+        memory = NativeMemory(native.database, parse_stored)
+        self._parts = NativeParts(native.database, uploads, BlobFiles(native.store), memory, native.clock)
+
+    def repository(self, project: Project, name: RepositoryName, readable: Readable | None = None) -> NativeRepository:
+        """Open a repository of a project, which may not exist yet; the caller has located the name in the project.
+
+        `readable`: tells which other repositories whoever pushes may read, for refusals that name one; None for none.
+        """
+        return NativeRepository(self._parts, project, name, readable)
+
+    async def find(self, name: RepositoryName) -> StoredRepository | None:
+        """Find a repository by its name, as it is now."""
+        with database_errors():
+            await self._parts.memory.require_newest()
+            return await self._parts.memory.repository(name)
+
+    async def list_repositories(self, after: str, limit: int) -> list[StoredRepository]:
+        """List the first repositories after a path in the byte order of their paths, whoever may see them."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await repositories.list_page(connection, after, limit)
+
+    async def repositories_with(self, digest: Digest, limit: int) -> list[str]:
+        """List the paths of the first `limit` repositories that have a blob, whoever may see them."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await blobs.repositories_with(connection, digest, limit)
+
+
+async def parse_stored(stored: StoredManifest) -> Manifest:
+    """Read a stored manifest, and check that its bytes are those that were pushed. Raises StoreUnavailable."""
+    if len(stored.raw) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_parse, stored)
+    return _parse(stored)
+
+
+def _parse(stored: StoredManifest) -> Manifest:
+    digest = stored.descriptor.digest
+    manifest = Manifest.parse(stored.descriptor.media_type, stored.raw, digest.algorithm)
+    if manifest.descriptor.digest != digest:
+        log.error("native_manifest_damaged", digest=str(digest))
+        raise StoreUnavailable(f"the manifest {digest} is damaged in this server's database: restore a backup")
+    return manifest

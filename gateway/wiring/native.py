@@ -1,0 +1,63 @@
+"""The life of the native store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from cache.lease.local import LocalLeases
+from cache.runtime.tasks import Tasks
+from cache.sqlite import DatabaseUnusable
+from cache.store.filesystem import FilesystemStore
+from cache.store.quarantine import Quarantine
+from cache.store.spool import MakeRoom
+from gateway.data_folder import NativeFolder
+from gateway.db.engine import Database
+from gateway.registry.intake import NativeBlobs
+from gateway.registry.native_store import NativeStore
+from gateway.registry.threads import UploadThreads
+from gateway.registry.uploads import Uploads
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 3600.0
+"""Seconds between two sweeps of uploads, each of which is kept for a week."""
+
+
+@asynccontextmanager
+async def open_native(folder: NativeFolder, database: Database, make_room: MakeRoom) -> AsyncIterator[NativeStore]:
+    """Open the native store of a data folder. `make_room` frees disk space that the cache holds."""
+    folder.make()
+    store = FilesystemStore(folder.blobs, Quarantine(folder.quarantine))
+    threads = UploadThreads()
+    native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room)
+    try:
+        yield NativeStore(Uploads(native, folder.uploads))
+    finally:
+        await asyncio.to_thread(threads.close)
+
+
+@asynccontextmanager
+async def sweeping_uploads(native: NativeStore) -> AsyncIterator[None]:
+    """Delete abandoned uploads in the background, at once and then at intervals."""
+    tasks = Tasks()
+    tasks.start(_sweep_at_intervals(native.uploads), "uploads")
+    try:
+        yield
+    finally:
+        await tasks.close()
+
+
+async def _sweep_at_intervals(uploads: Uploads) -> None:
+    while True:
+        try:
+            await uploads.sweep(_utc_now())
+        except (DatabaseUnusable, OSError) as error:  # what is left is swept the next time
+            log.warning("uploads_not_swept", reason=str(error))
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
