@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from gateway.db import quotas, schema
 from gateway.db.changes import Concern, announce, content_key
-from gateway.db.dialects import insert_unless_taken
+from gateway.db.dialects import insert_or_correct, insert_unless_taken
 
 _blobs = schema.blobs
 _links = schema.blob_links
@@ -53,17 +53,15 @@ async def link(connection: AsyncConnection, repository_id: int, digest: Digest, 
 
     `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it.
     """
-    recorded = await stored_size(connection, digest)
-    if recorded is None:
-        await connection.execute(insert(_blobs).values(digest=str(digest), size=size, created_at=now))
-    elif recorded != size:
-        await connection.execute(update(_blobs).where(_blobs.c.digest == str(digest)).values(size=size))
+    stored = insert_or_correct(connection, _blobs, _blobs.c.digest, _blobs.c.size)
+    changed = stored.values(digest=str(digest), size=size, created_at=now).returning(_blobs.c.digest)
+    is_changed = (await connection.execute(changed)).first() is not None
     row = {"repository_id": repository_id, "digest": str(digest), "created_at": now}
     linked = insert_unless_taken(connection, _links).values(row).returning(_links.c.digest)
     is_new = (await connection.execute(linked)).first() is not None
     if is_new:
         await quotas.charge_blob(connection, repository_id, digest, size, now)
-    if is_new or recorded != size:
+    if is_new or is_changed:
         await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
 
 

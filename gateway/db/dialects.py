@@ -1,6 +1,8 @@
 """Statements that each database engine words in its own way, in one place."""
 
-from sqlalchemy import Table, text
+from typing import Any
+
+from sqlalchemy import Column, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +19,16 @@ def insert_unless_taken(connection: AsyncConnection, table: Table) -> "postgresq
     """
     insert = postgresql.insert if connection.dialect.name == POSTGRESQL else sqlite.insert
     return insert(table).on_conflict_do_nothing()
+
+
+def insert_or_correct(
+    connection: AsyncConnection, table: Table, key: "Column[Any]", corrected: "Column[Any]"
+) -> "postgresql.Insert | sqlite.Insert":
+    """Make an INSERT that, where a row has the key already, corrects one column of it; ask it for RETURNING to find out
+    whether it changed anything."""
+    insert = (postgresql.insert if connection.dialect.name == POSTGRESQL else sqlite.insert)(table)
+    new = insert.excluded[corrected.name]
+    return insert.on_conflict_do_update(index_elements=[key], set_={corrected.name: new}, where=corrected != new)
 
 
 async def notify_readers(connection: AsyncConnection) -> None:

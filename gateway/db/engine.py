@@ -29,7 +29,7 @@ class Transactions(Protocol):
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
-    def write(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+    def write(self, durable: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
 
 class Database:
@@ -69,13 +69,14 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that commits when the block ends without an exception; until then what it read holds.
 
         Memories of this process are told of the changes before it returns. Raises DatabaseUnusable, also when other
-        writers leave it no turn in time.
+        writers leave it no turn in time. Not `durable`: nothing waits for the disk, and a power failure may undo the
+        last such transactions, though not the end of a process.
         """
-        async with self._transactions.write() as connection:
+        async with self._transactions.write(durable) as connection:
             yield connection
         await self.changes.refresh()
 

@@ -76,10 +76,12 @@ class PostgresqlTransactions:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that no other writer overlaps. Raises DatabaseUnusable."""
         with explained(self._address):
             async with self.engine.begin() as connection:
+                if not durable:
+                    await connection.execute(text("SET LOCAL synchronous_commit = off"))
                 await connection.execute(self._turn)
                 await take_lock(connection, WRITERS_LOCK)
                 yield connection

@@ -19,24 +19,30 @@ CLOSE_SECONDS = 0.5
 class SqliteTransactions:
     """Transactions of one SQLite file, on the event loop that opened it."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, turns: "WriterTurns") -> None:
+    def __init__(self, path: Path, engine: AsyncEngine, fleeting: AsyncEngine, turns: "WriterTurns") -> None:
+        """`fleeting`: engine whose commits a power failure may undo."""
         self.engine = engine
         self._path = path
         self._writers = engine.execution_options(**sqlite.WRITES)
+        self._fleeting_writers = fleeting.execution_options(**sqlite.WRITES)
         self._turns = turns
 
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path, turn_seconds: float) -> AsyncIterator["SqliteTransactions"]:
         """Open the file, which must exist. `turn_seconds`: how long a writer waits for its turn."""
-        engine = create_async_engine(sqlite.url("sqlite+aiosqlite", path), hide_parameters=True)
+        engine, fleeting = (
+            create_async_engine(sqlite.url("sqlite+aiosqlite", path), hide_parameters=True) for _ in range(2)
+        )
         sqlite.listen(engine.sync_engine)
+        sqlite.listen(fleeting.sync_engine, synchronous="NORMAL")
         turns = WriterTurns(path, turn_seconds)
         try:
-            yield cls(path, engine, turns)
+            yield cls(path, engine, fleeting, turns)
         finally:
             turns.close()
             await engine.dispose()
+            await fleeting.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -46,11 +52,11 @@ class SqliteTransactions:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that no other writer overlaps. Raises DatabaseUnusable."""
         async with self._turns.turn():
             with sqlite.explained(self._path):
-                async with self._writers.begin() as connection:
+                async with (self._writers if durable else self._fleeting_writers).begin() as connection:
                     yield connection
 
 

@@ -1,7 +1,7 @@
 """Queries of unfinished uploads. Nothing in memory depends on them, so no change of them is announced."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import delete as delete_from
@@ -33,10 +33,13 @@ class StoredUpload:
     reserved: int | None = None
 
 
-async def insert(connection: AsyncConnection, id: str, repository_id: int, owner: str, now: datetime) -> None:
-    """Store a new upload, of which nothing has arrived."""
-    row = {"id": id, "repository_id": repository_id, "owner": owner, "created_at": now, "updated_at": now}
-    await connection.execute(insert_into(_uploads).values(received=0, **row))
+async def insert(
+    connection: AsyncConnection, id: str, repository_id: int, owner: str, now: datetime, reserved: int | None = None
+) -> StoredUpload:
+    """Store a new upload, of which nothing has arrived. `reserved`: None where no quota applies."""
+    upload = StoredUpload(id, repository_id, owner, 0, None, now, now, reserved)
+    await connection.execute(insert_into(_uploads).values(asdict(upload)))
+    return upload
 
 
 async def find(connection: AsyncConnection, id: str, repository_id: int, owner: str) -> StoredUpload | None:

@@ -133,10 +133,8 @@ class BlobIntake:
     async def _link_file(self, repository_id: int, digest: Digest, size: int, path: Path, upload: str | None) -> None:
         native = self._native
         async with self._exclusive(digest):
-            async with native.database.read() as connection:
-                recorded = await blobs.stored_size(connection, digest)
             try:
-                if recorded != size or not is_stored(native.store, digest, size):
+                if not await self._is_stored(digest, size):
                     await native.threads.run(self._give_name, path, digest)
                 async with native.database.write() as connection:
                     if upload is not None and not await uploads.delete(connection, upload):
@@ -146,6 +144,13 @@ class BlobIntake:
                 await self._withdraw(digest)
                 raise
             failpoint("upload.linked")
+
+    async def _is_stored(self, digest: Digest, size: int) -> bool:
+        """Whether a blob has a row, and the file that the row states."""
+        if not is_stored(self._native.store, digest, size):
+            return False
+        async with self._native.database.read() as connection:
+            return await blobs.stored_size(connection, digest) == size
 
     def _give_name(self, path: Path, digest: Digest) -> None:
         """Make a file durable, and give it its name in the store as a second one. Raises OSError."""

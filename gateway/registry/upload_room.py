@@ -8,7 +8,7 @@ from gateway.registry.intake import NativeBlobs
 class UploadRoom:
     """Room of one upload, for the time of one request.
 
-    `limited`: whether a quota applied to its repository when the request began. One that is set later is held by the
+    `limited`: whether a quota applied to its repository when the upload began. One that is set later is held by the
     commit, which counts the blob.
     """
 
@@ -35,7 +35,7 @@ class UploadRoom:
         if not self._limited or end <= self._reserved:
             return
         native = self._native
-        async with native.database.write() as connection:
+        async with native.database.write(durable=False) as connection:
             limit = await quotas.reserve(connection, self._upload, received, native.clock(), coming)
             if limit is not None and limit < end:  # little room is left: these must fit all the same
                 await quotas.reserve(connection, self._upload, received, native.clock(), max(count, coming or 0))

@@ -18,7 +18,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +41,8 @@ from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.sidecar import boot_id
 from gateway.db import quotas, uploads
+from gateway.db.uploads import StoredUpload
+from gateway.namespaces.quota import check_room
 from gateway.registry.base import Body
 from gateway.registry.intake import BlobIntake, NativeBlobs, lease_of, take_lease
 from gateway.registry.storage_errors import full_disk_named, storage_error
@@ -88,28 +90,31 @@ class Uploads:
     async def begin(self, repository_id: int, owner: str) -> "NativeUpload":
         """Begin an upload. `owner`: names the principal who alone goes on with it.
 
-        Raises TooManyRequests, StorageFull, DatabaseUnusable.
+        Raises TooManyRequests, StorageFull, Denied where a quota is used up, DatabaseUnusable.
         """
-        id = str(uuid.uuid4())
         with full_disk_named(self.folder):
-            await self._insert(id, repository_id, owner)
-        return NativeUpload(self, id, repository_id, owner, 0)
+            return NativeUpload(self, await self._insert(repository_id, owner), 0)
 
-    async def _insert(self, id: str, repository_id: int, owner: str) -> None:
-        async with self.native.database.write() as connection:
+    async def _insert(self, repository_id: int, owner: str) -> StoredUpload:
+        now = self.native.clock()
+        async with self.native.database.write(durable=False) as connection:
             count, most = await uploads.count_of(connection, owner), self.limits.open_per_owner
             if count >= most:
                 raise TooManyRequests(
                     f"{count} uploads of yours are unfinished, and {most} may be: finish or cancel some", 60
                 )
-            await uploads.insert(connection, id, repository_id, owner, self.native.clock())
+            levels = await quotas.levels_of(connection, repository_id, now)
+            check_room(levels, 1 if levels else 0)
+            reserved = 0 if levels else None
+            return await uploads.insert(connection, str(uuid.uuid4()), repository_id, owner, now, reserved)
 
     async def find(self, id: str, repository_id: int, owner: str) -> "NativeUpload":
         """Find an unfinished upload. Raises UploadUnknown."""
         async with self.native.database.read() as connection:
-            if await uploads.find(connection, id, repository_id, owner) is None:
-                raise UploadUnknown(f"there is no upload {id[:64]!r} of yours in this repository: begin a new one")
-        return NativeUpload(self, id, repository_id, owner, self.arrived(id))
+            upload = await uploads.find(connection, id, repository_id, owner)
+        if upload is None:
+            raise UploadUnknown(f"there is no upload {id[:64]!r} of yours in this repository: begin a new one")
+        return NativeUpload(self, upload, self.arrived(id))
 
     def path(self, id: str) -> Path:
         """File of an upload, whose id stands in a row."""
@@ -179,13 +184,13 @@ def upload_of(name: str) -> str:
 class NativeUpload:
     """UploadSession of the native store."""
 
-    def __init__(self, store: Uploads, id: str, repository_id: int, owner: str, received: int) -> None:
-        self.id = id
+    def __init__(self, store: Uploads, upload: StoredUpload, received: int) -> None:
+        """`upload`: its row, which may be older than what other requests have done since."""
+        self.id = upload.id
         self.received = received
+        self._upload = upload
         self._uploads = store
         self._native = store.native
-        self._repository_id = repository_id
-        self._owner = owner
 
     async def append(self, body: Body, start: int | None = None, length: int | None = None) -> int:
         async with self._open() as (file, room):
@@ -215,8 +220,10 @@ class NativeUpload:
                 raise DigestInvalid(f"the {file.size} bytes that arrived have the digest {found}, not {digest}")
             try:
                 with full_disk_named(self._uploads.folder):
-                    await self._uploads.intake.link_file(self._repository_id, digest, file.size, file.path, self.id)
-            except (StorageFull, Denied):
+                    await self._uploads.intake.link_file(
+                        self._upload.repository_id, digest, file.size, file.path, self.id
+                    )
+            except (StorageFull, Denied, UploadUnknown):
                 await completed(self._give_up())
                 raise
             except OSError as error:
@@ -240,23 +247,32 @@ class NativeUpload:
         lease = take_lease(self._native.leases, lease_of(self.id))
         if lease is None:
             raise self._range_invalid(self._uploads.arrived(self.id), "another request is writing to this upload")
+        room = UploadRoom(
+            self._native, self.id, self._uploads.limits.blob_bytes, limited=self._upload.reserved is not None
+        )
+        file = UploadFile(self._uploads.path(self.id), self._uploads.boot, self._native.make_room)
         with held(lease):
-            async with self._native.database.read() as connection:
-                row = await uploads.find(connection, self.id, self._repository_id, self._owner)
-                if row is None:
-                    raise UploadUnknown(self.id)
-                quotas_above = await quotas.levels_of(connection, self._repository_id, self._native.clock())
-            room = UploadRoom(self._native, self.id, self._uploads.limits.blob_bytes, limited=bool(quotas_above))
-            file = UploadFile(self._uploads.path(self.id), self._uploads.boot, self._native.make_room)
             try:
                 try:
-                    await self._native.threads.run(file.open, row.received, row.hash_state)
+                    # The row may be old: what it says of the beginning of the file stays true as long as there is one.
+                    await self._native.threads.run(file.open, self._upload.received, self._upload.hash_state)
                 except OSError as error:
                     await completed(self._fail(error))
+                if file.size < self._upload.received:
+                    await self._require_unfinished(file)
                 self.received = file.size
                 yield file, room
             finally:
                 file.close()
+
+    async def _require_unfinished(self, file: UploadFile) -> None:
+        """Check whether an upload whose bytes are missing goes on. Raises UploadUnknown; deletes its file then."""
+        upload = self._upload
+        async with self._native.database.read() as connection:
+            if await uploads.find(connection, self.id, upload.repository_id, upload.owner) is not None:
+                return
+        file.path.unlink(missing_ok=True)
+        raise UploadUnknown(self.id)
 
     async def _copy(self, body: Body, writer: UploadWriter, room: UploadRoom, before: int, length: int | None) -> None:
         """Write a body behind the bytes that arrived before.
@@ -292,9 +308,10 @@ class NativeUpload:
     async def _record(self, file: UploadFile) -> None:
         """Record what has arrived. Raises UploadUnknown where the upload has ended meanwhile, DatabaseUnusable."""
         failpoint("upload.received")
-        self.received = file.size
-        async with self._native.database.write() as connection:
-            exists = await uploads.advance(connection, self.id, file.size, file.save(), self._native.clock())
+        self.received, state = file.size, file.save()
+        async with self._native.database.write(durable=False) as connection:
+            exists = await uploads.advance(connection, self.id, file.size, state, self._native.clock())
+        self._upload = replace(self._upload, received=file.size, hash_state=state)
         if not exists:
             file.path.unlink(missing_ok=True)
             raise UploadUnknown(self.id)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from traceback import format_exception
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.db import groups, schema
@@ -91,3 +91,13 @@ async def test_processes_that_write_at_once_take_turns_and_none_is_refused(datab
         await asyncio.to_thread(process.join)
         assert process.exitcode == 0
     assert len(await paths(database)) == 100
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_only_a_durable_write_waits_for_the_disk(database: Database, engine: str, durable: bool) -> None:
+    setting = "PRAGMA synchronous" if engine == "sqlite" else "SHOW synchronous_commit"
+    async with database.write(durable=durable) as connection:
+        found = (await connection.execute(text(setting))).scalar_one()
+        await groups.create(connection, "a", NOW)
+    assert found in ((2, "on") if durable else (1, "off"))
+    assert await paths(database) == ["a"]

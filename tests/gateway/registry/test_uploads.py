@@ -18,7 +18,7 @@ from cache.oci.errors import (
 )
 from gateway.db import blobs, schema, uploads
 from gateway.registry.base import ClientLeft
-from gateway.registry.uploads import NativeUpload, UploadLimits, received_range
+from gateway.registry.uploads import UploadLimits, received_range
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
 
 OWNER = "user:1"
@@ -133,9 +133,6 @@ async def test_an_upload_is_that_of_its_owner_and_repository(worker: Worker) -> 
     for id, repository, owner in ((session.id, 2, OWNER), (session.id, 1, "user:2"), ("../leases", 1, OWNER)):
         with pytest.raises(UploadUnknown):
             await worker.uploads.find(id, repository, owner)
-    stranger = NativeUpload(worker.uploads, session.id, 1, "user:2", 0)
-    with pytest.raises(UploadUnknown):
-        await stranger.append(body(b"x"))
 
 
 async def test_what_arrived_before_a_client_left_stays(worker: Worker, other: Worker) -> None:
