@@ -3102,6 +3102,120 @@ THREATS = [
         ),
         Disarm("gateway/registry/upload_room.py", "if not self._limited or", "if True or"),
     ),
+    Threat(
+        "a native file that was damaged",
+        "The file of a pushed blob is cut or lengthened, and its bytes are served under the blob's digest.",
+        "A file of another size than its row is no blob: it is set aside, and whoever pushes the blob again heals it.",
+        ("tests/gateway/registry/test_blob_files.py::test_a_damaged_blob_counts_as_absent_until_it_is_pushed_again",),
+        Disarm(
+            "gateway/registry/blob_files.py",
+            "if blob is not None and blob.size == size:",
+            "if blob is not None:",
+        ),
+    ),
+    Threat(
+        "a manifest without its content",
+        "A manifest is accepted that refers to blobs which its repository does not have, and every pull of it fails.",
+        "All references are looked for in the transaction that stores the manifest, and all missing ones are listed.",
+        ("tests/gateway/registry/test_native.py::test_a_refusal_lists_every_missing_reference_and_nothing_is_stored",),
+        Disarm("gateway/registry/pushed.py", "    if missing:\n        raise", "    if False:\n        raise"),
+    ),
+    Threat(
+        "content of another repository",
+        "An index names images of another repository by digest, and who may not read these pulls them through it.",
+        "References are looked for in the repository alone; what it lacks must be pushed to it or mounted by a right.",
+        (
+            "tests/gateway/registry/test_native.py::test_the_children_of_an_index_must_be_manifests_of_the_repository",
+            "tests/gateway/registry/test_native.py::test_repositories_of_one_project_share_nothing_but_the_bytes",
+        ),
+        Disarm(
+            "gateway/db/manifests.py",
+            "here = manifests.c.repository_id == repository_id,",
+            "here = manifests.c.id > 0,",
+        ),
+    ),
+    Threat(
+        "repositories named in a refusal",
+        "Whoever pushes a manifest of invented digests learns which private repositories have them.",
+        "A refusal names another repository only after it was decided that whoever pushes may read it.",
+        (
+            "tests/gateway/registry/test_native.py"
+            "::test_a_refusal_names_repositories_that_have_what_is_missing_only_to_who_may_read_them",
+        ),
+        Disarm(
+            "gateway/registry/pushed.py",
+            "if path != name.text and await readable(path):",
+            "if path != name.text:",
+        ),
+    ),
+    Threat(
+        "a deletion that memories outlive",
+        "A tag, manifest or blob was deleted, and a worker still serves it from memory.",
+        "Each deletion is announced in its transaction, and what it names is dropped before the next read.",
+        (
+            "tests/gateway/registry/test_memory.py"
+            "::test_what_is_deleted_is_gone_for_every_worker_when_the_deletion_returns",
+        ),
+        Disarm(
+            "gateway/registry/memory.py",
+            "database.changes.subscribe(Concern.CONTENT, self._drop_content)",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a repository of an old name",
+        "A repository is deleted and made again, and shows content of the first one.",
+        "Content belongs to the id of its repository, which never returns, and the end of a repository is announced.",
+        (
+            "tests/gateway/registry/test_memory.py"
+            "::test_a_repository_that_was_deleted_and_made_again_shows_nothing_of_the_first_one",
+            "tests/gateway/db/test_repositories.py::test_the_id_of_a_deleted_repository_does_not_return",
+        ),
+        Disarm(
+            "gateway/registry/memory.py",
+            "database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)",
+            "pass",
+        ),
+    ),
+    Threat(
+        "a memory that cannot be checked",
+        "The database cannot be read, and a worker serves from memory what was deleted meanwhile.",
+        "Native content is served only after the changes were read; otherwise the response is 503.",
+        ("tests/gateway/registry/test_memory.py::test_nothing_is_read_from_memory_where_the_changes_cannot_be_read",),
+        Disarm(
+            "gateway/registry/memory.py",
+            "await self._database.changes.require_newest()",
+            "await self._database.changes.refresh()",
+        ),
+    ),
+    Threat(
+        "an index without its images",
+        "An image that an index lists is deleted by its digest, and the index can no longer be pulled.",
+        "What a manifest of the repository needs is deleted only after that manifest.",
+        ("tests/gateway/registry/test_native.py::test_what_others_need_is_deleted_after_them_alone",),
+        Disarm("gateway/registry/native.py", "if index is not None:", "if False:"),
+    ),
+    Threat(
+        "a manifest changed in the database",
+        "The bytes of a stored manifest were changed, and are served under its digest.",
+        "A manifest is hashed when it is read from the database.",
+        ("tests/gateway/registry/test_native.py::test_a_manifest_whose_bytes_changed_in_the_database_is_not_served",),
+        Disarm("gateway/registry/native_store.py", "if manifest.descriptor.digest != digest:", "if False:"),
+    ),
+    Threat(
+        "manifests of countless references",
+        "A small client pushes manifests of 40,000 descriptors, each of which holds all writers up.",
+        "A manifest has at most 10,000 references.",
+        ("tests/gateway/registry/test_native.py::test_a_manifest_with_too_many_references_is_refused",),
+        Disarm("gateway/registry/pushed.py", "if count > REFERENCE_LIMIT:", "if False:"),
+    ),
+    Threat(
+        "lists of referrers without bound",
+        "Manifests with megabytes of annotations refer to an image, and their list fills memory or is refused by clients.",
+        "A page has at most 100 entries of 2 MiB of manifests, and annotations of a megabyte are left out.",
+        ("tests/gateway/registry/test_native.py::test_referrers_come_in_pages_that_clients_accept",),
+        Disarm("gateway/registry/referrers.py", "if page and size > PAGE_BYTES:", "if False:"),
+    ),
 ]
 
 

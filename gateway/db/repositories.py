@@ -1,14 +1,17 @@
 """Queries of native repositories; who may read or push to one is decided elsewhere."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, Select, or_, select
 from sqlalchemy import delete as delete_from
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.db import paths, quotas
 from gateway.db.changes import Concern, announce
@@ -69,6 +72,15 @@ async def list_of_project(
 async def list_of_ids(connection: AsyncConnection, ids: Collection[int]) -> list[StoredRepository]:
     """List those of the ids that exist, in the byte order of their paths."""
     return await _list(connection, select(repositories).where(repositories.c.id.in_(ids)), "", None)
+
+
+@contextmanager
+def adding_to_repository() -> Iterator[None]:
+    """Raise NameUnknown where a transaction within the block adds to a repository that was deleted meanwhile."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise NameUnknown("the repository was deleted meanwhile: push again") from error
 
 
 async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:

@@ -192,8 +192,11 @@ class NativeRepository:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Translate failures of the database within the block. Raises StorageFull, StoreUnavailable."""
-        with database_errors(), full_disk_named(self._parts.uploads.folder):
+        """Translate failures of the database within the block.
+
+        Raises StorageFull, StoreUnavailable, and NameUnknown where the repository was deleted meanwhile.
+        """
+        with database_errors(), full_disk_named(self._parts.uploads.folder), repositories.adding_to_repository():
             yield
 
     async def _find(self) -> StoredRepository | None:

@@ -74,7 +74,9 @@ async def test_a_manifest_that_is_put_again_keeps_its_number_and_tells_nobody(
     assert announced.take() == keys
     async with database.write() as connection:
         assert await manifests.put(connection, repository.id, manifest, NOW) == number
-        rows = await connection.execute(select(schema.manifest_references.c["digest", "is_manifest"]))
+        rows = await connection.execute(
+            select(schema.manifest_references.c.digest, schema.manifest_references.c.is_manifest)
+        )
         assert {tuple(row) for row in rows} == {(str(Digest.of(b"layer")), False), (str(SUBJECT), True)}
     assert announced.take() == set()
     renamed = replace(manifest, descriptor=replace(manifest.descriptor, media_type=DOCKER_MANIFEST))

@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
+from cache.oci.digest import Digest
+from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import manifests, projects, quotas, repositories, schema, tags
+from gateway.db import blobs, manifests, projects, quotas, repositories, schema, tags
 from gateway.db.changes import Concern
 from gateway.db.engine import Database
 from gateway.db.repositories import StoredRepository
@@ -86,6 +88,18 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
         stored = len(b"layer") + len(new_manifest().raw)
         assert await quotas.stored_bytes(connection, project.id) == stored
     assert announced.take() == set()
+
+
+async def test_what_is_added_to_a_deleted_repository_is_refused(database: Database, project: Project) -> None:
+    [gone] = await create(database, project, "team/app")
+    async with database.write() as connection:
+        await repositories.delete(connection, RepositoryName("team/app"))
+    refused = pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again")
+    with refused, repositories.adding_to_repository():
+        async with database.write() as connection:
+            await blobs.link(connection, gone.id, Digest.of(b"layer"), 5, NOW)
+    async with database.read() as connection:
+        assert await blobs.stored_size(connection, Digest.of(b"layer")) is None
 
 
 async def test_the_id_of_a_deleted_repository_does_not_return(database: Database, project: Project) -> None:

@@ -1,7 +1,6 @@
 """Native repositories: what is pushed is pulled byte for byte, and what cannot be is refused as a whole."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -348,7 +347,7 @@ async def test_referrers_are_described_as_the_specification_says(repository: Wri
     assert [found["digest"] for found in filtered.manifests] == [str(named.descriptor.digest)]
 
 
-async def all_referrers(repository: WritableRepository, digest: Digest) -> list[Sequence[dict[str, Any]]]:
+async def all_referrers(repository: WritableRepository, digest: Digest) -> list[list[dict[str, Any]]]:
     """The pages of the list, from the first to the last."""
     pages, after = [], 0
     while True:

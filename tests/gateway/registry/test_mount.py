@@ -1,0 +1,136 @@
+"""Mounts: a blob that the caller may read becomes one of a repository, without a copy."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from cache.oci.digest import Digest
+from cache.oci.errors import BlobUnknown, NameUnknown
+from cache.oci.names import RepositoryName
+from cache.store.filesystem import FilesystemStore, StoredBlob
+from gateway.db import repositories
+from gateway.db.engine import Database
+from gateway.namespaces.project import Project
+from gateway.registry.base import WritableRepository
+from gateway.registry.native_store import NativeStore
+from tests.gateway.registry.conftest import NAME
+from tests.gateway.registry.stores import OWNER, push_blob
+from tests.gateway.registry.test_native import read
+
+CONTENT = b"a layer of some bytes"
+DIGEST = Digest.of(CONTENT)
+
+
+@pytest.fixture
+def other(store: NativeStore, project: Project) -> WritableRepository:
+    """Another repository of the project, which has not been pushed to."""
+    return store.repository(project, RepositoryName("team/app/other"))
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> FilesystemStore:
+    """The store of a cache that has the blob."""
+    store, file = FilesystemStore(tmp_path / "cache"), tmp_path / "arrived"
+    file.write_bytes(CONTENT)
+    store.adopt(file, DIGEST)
+    return store
+
+
+def opened(store: FilesystemStore) -> StoredBlob:
+    blob = store.open(DIGEST)
+    assert blob is not None
+    return blob
+
+
+async def test_a_blob_of_another_repository_is_mounted(
+    repository: WritableRepository, other: WritableRepository, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    assert await other.mount(DIGEST, None)
+    assert await other.mount(DIGEST, None)
+    assert await read(other, DIGEST) == CONTENT
+    await repository.delete_blob(DIGEST)
+    with pytest.raises(BlobUnknown):
+        await repository.stat_blob(DIGEST)
+    assert await read(other, DIGEST) == CONTENT
+
+
+async def test_an_unknown_blob_is_not_mounted_and_makes_no_repository(
+    other: WritableRepository, store: NativeStore
+) -> None:
+    assert not await other.mount(DIGEST, None)
+    assert await store.find(RepositoryName("team/app/other")) is None
+
+
+async def test_a_blob_whose_file_is_gone_is_not_mounted(
+    repository: WritableRepository, other: WritableRepository, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    (tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex).unlink()
+    assert not await other.mount(DIGEST, None)
+    with pytest.raises(BlobUnknown):
+        await other.stat_blob(DIGEST)
+
+
+async def test_a_cached_blob_is_mounted_without_a_copy_and_outlives_its_eviction(
+    repository: WritableRepository, cached: FilesystemStore, tmp_path: Path
+) -> None:
+    blob = opened(cached)
+    try:
+        assert await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    native = tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex
+    assert native.stat().st_ino == cached.path(DIGEST).stat().st_ino
+    assert list((tmp_path / "spool" / "uploads").iterdir()) == []
+    locked = cached.lock(DIGEST)
+    assert locked is not None
+    assert locked.delete() == len(CONTENT)
+    locked.close()
+    assert await read(repository, DIGEST) == CONTENT
+
+
+async def test_a_cached_blob_that_was_evicted_meanwhile_is_not_mounted(
+    repository: WritableRepository, cached: FilesystemStore
+) -> None:
+    blob = opened(cached)
+    try:
+        cached.delete(DIGEST)
+        assert not await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    with pytest.raises(BlobUnknown):
+        await repository.stat_blob(DIGEST)
+
+
+async def test_what_is_native_already_needs_nothing_of_the_cache(
+    repository: WritableRepository, other: WritableRepository, cached: FilesystemStore
+) -> None:
+    await push_blob(repository, CONTENT)
+    blob = opened(cached)
+    try:
+        cached.delete(DIGEST)
+        assert await other.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    assert await read(other, DIGEST) == CONTENT
+
+
+async def test_a_repository_that_is_deleted_during_a_mount_is_named_in_the_refusal(
+    database: Database, repository: WritableRepository, other: WritableRepository, store: NativeStore
+) -> None:
+    """The repository is there when the mount begins, and gone when its transaction does."""
+    await push_blob(other, CONTENT)
+    await repository.begin_upload(OWNER)
+    async with database.write() as connection:
+        mounting = asyncio.create_task(repository.mount(DIGEST, None))
+        async with asyncio.timeout(30):
+            while (lease := store.uploads.native.leases.take(f"blob {DIGEST}")) is not None:
+                lease.release()
+                await asyncio.sleep(0.01)
+        await repositories.delete(connection, NAME)
+    with pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again"):
+        await mounting
+    assert await store.find(NAME) is None
+    assert await read(other, DIGEST) == CONTENT
