@@ -1093,6 +1093,38 @@ THREATS = [
         Disarm("gateway/server/chunked_body.py", "self._size < self._count * LEAST_AVERAGE:", "False:"),
     ),
     Threat(
+        "a flood of small chunks in a large body",
+        "A large body is read in steps of 1 MiB, of which one with chunks of 64 bytes stops the worker for 0.2 s.",
+        "At most 256 KiB of chunks are read at once, and 64 KiB while they have fewer than 4 KiB on average.",
+        ("tests/gateway/server/test_large_body.py::test_fewer_bytes_of_small_chunks_are_read_at_once",),
+        Disarm("gateway/server/direct_body.py", "if self._chunks.average >= _LARGE_CHUNK", "if True"),
+    ),
+    Threat(
+        "a large body that takes the next request",
+        "Bytes behind a large body, which is read past h11, become content of the body, or are lost.",
+        "Nothing is read past a Content-Length, and what was read behind the last chunk goes back to the reader.",
+        ("tests/gateway/server/test_large_body.py",),
+        Disarm("gateway/server/direct_body.py", "self._release(self._beyond)", 'self._release(b"")'),
+    ),
+    Threat(
+        "a large body that leaves its connection",
+        "The app ends in the midst of a large body, and what follows of it is read as the next request.",
+        "A body that was not read to its end ends the connection, and nothing more is read of it.",
+        ("tests/gateway/server/test_large_body.py::test_a_body_that_is_not_read_to_its_end_ends_the_connection",),
+        Disarm("gateway/server/large_body.py", "            self._direct.close()\n", "            self._end()\n"),
+    ),
+    Threat(
+        "buffers of a body that is still written",
+        "An app ends while a thread writes a piece of its body, and the buffer is filled for another client.",
+        "The buffer of a piece is used again once the next piece is requested, and else never.",
+        ("tests/gateway/server/test_large_body.py::test_the_buffer_of_an_app_that_ended_is_not_used_again",),
+        Disarm(
+            "gateway/server/direct_body.py",
+            "self._buffers.forget(self._given[0])",
+            "self._buffers.give_back(self._given[0])",
+        ),
+    ),
+    Threat(
         "data after the end of TLS",
         "A client sends on while the server ends TLS, and every such response is an error with a traceback in the log.",
         "An error of TLS while a response is written ends the connection, like any other.",

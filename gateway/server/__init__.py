@@ -6,6 +6,17 @@ by `request_head` (or `strict_connection` checks them by it and h11 parses them)
 `request_tasks` calls the app, with messages that `request_messages` holds and a `send` below which `client_connection`
 finds the connection again, for `zerocopy` and for timeouts.
 
+A large request body goes another way, if its handler accepts it: `large_body` waits until all that has arrived was
+received, in the order in which `connection_reader`, h11 and `request_messages` hold it, and `direct_body` then reads
+the rest into `buffers` (through the events above: 320 MB/s). Its states, and what each does with what happens
+                 arrives               piece is full    client leaves      app ends         chunk is refused
+    ordinary     to the reader         -                disconnect         it is dropped    400, close
+    held         nothing               -                disconnect         released         400, close
+    direct       to a buffer           reading pauses   ordinary           reading pauses   ordinary
+    complete     nothing               -                unnoticed          close            -
+  From `complete` the next `receive` returns to `ordinary`: h11 is told of the end, and the reader of what lies beyond.
+  Held by tests/gateway/server/test_large_body.py and tests/security/test_left_clients.py.
+
 What a connection waits for, and what ends the wait if the client has left or the app has ended
     a TLS handshake  a timeout, which begins when the connection is accepted
     a head           the timer of an idle connection
@@ -28,6 +39,7 @@ h11's internals, in `fast_connection` alone
                      take the parsed head over without a second check
     _cstate.states, _cstate.keep_alive, _writer
                      record a complete response that h11 has not built (15 %)
+    _reader          is set to one that ends a body, which was read to its end without h11
   If any of them changes: `connection_type` compares a short dialogue on FastConnection with one on StrictConnection
   before a server starts. If they differ, the server logs `h11_not_recognised` and uses StrictConnection, in which h11
   parses what was checked, and Hypercorn's own stream. It refuses the same heads, and costs more.
@@ -56,7 +68,7 @@ Hypercorn, in `http1`
                      are set and passed as its own `run` does
     H11Protocol.connection, can_read (EventWrapper._event), keep_alive_requests, _create_stream, _check_protocol
                      take our h11 connection, our permit to read and our stream, and offer no upgrade
-    H11Protocol.stream_send, STREAM_ID, events Request, RawData, Closed, StreamClosed
+    H11Protocol.stream_send, STREAM_ID, events Request, EndBody, RawData, Closed, StreamClosed
                      are what its own `_create_stream` and streams exchange
     HTTPStream.app_send, state (ASGIHTTPState), response, closed, scope
                      send head and body of a complete response in one write (40 %, with the record in h11 above)
@@ -68,6 +80,15 @@ Hypercorn, in `request_tasks`
     TaskGroup.spawn_app, _task_group
                      put our queue in place of Hypercorn's, whose reader may have ended
   If either changes, a request fails; tests/security/test_left_clients.py shows it.
+
+asyncio, in `connection_reader`
+    StreamReader.set_transport, feed_data, read, at_eof, exception
+                     are called by its StreamReaderProtocol and by us; it pauses and resumes the transport it is given
+  If any of them changes, a large body never switches, or its connection stalls; tests/gateway/server shows it.
+
+asyncio, by its documented interface, in `direct_body`
+    BufferedProtocol, get_protocol, set_protocol, pause_reading, resume_reading
+                     have the transport read into our buffers for a while
 
 asyncio, in `tls`
     sslproto.SSLProtocol.max_size

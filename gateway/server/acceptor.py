@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from gateway.server.connection_cap import ConnectionCap, Place, client_of
+from gateway.server.connection_reader import ConnectionReader
 from gateway.server.timings import ServerTimings
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ MOST_IN_A_TURN = 64
 LOG_INTERVAL_SECONDS = 60.0
 BUSY = b"HTTP/1.1 503 \r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 """The response on a connection above the cap."""
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Connected = Callable[[ConnectionReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Acceptor:
@@ -41,7 +42,7 @@ class Acceptor:
     def __init__(
         self,
         listener: socket.socket,
-        connected: Callable[[Place, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        connected: Callable[[Place, ConnectionReader, asyncio.StreamWriter], Awaitable[None]],
         rejected: Connected,
         cap: ConnectionCap,
         context: Callable[[], ssl.SSLContext | None],
@@ -124,7 +125,7 @@ class Acceptor:
 
     async def _connect(self, connection: socket.socket, connected: Connected, handshake_seconds: float) -> None:
         """Complete the handshake, and serve the connection in the same task."""
-        reader = asyncio.StreamReader(loop=self._loop)
+        reader = ConnectionReader(self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         context = self._context()
         transport, _ = await self._loop.connect_accepted_socket(

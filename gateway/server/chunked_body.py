@@ -48,6 +48,7 @@ class ChunkedBody:
         "_extensions",
         "_left",
         "_line",
+        "_refused",
         "_size",
         "_trailer_lines",
         "_trailers",
@@ -56,6 +57,7 @@ class ChunkedBody:
 
     def __init__(self) -> None:
         self.complete = False
+        self._refused = False
         self._left = 0
         self._line = b""
         self._awaited = _Line.SIZE
@@ -65,35 +67,47 @@ class ChunkedBody:
         self._trailers = 0
         self._trailer_lines = 0
 
-    def decode(self, data: bytes) -> tuple[list[slice], int]:
-        """Return the parts of the next piece that are content, and how many of its bytes belong to the body.
+    @property
+    def average(self) -> int:
+        """Bytes of content per chunk so far."""
+        return self._size // self._count if self._count else 0
 
-        Raises ChunksRefused.
+    def decode(self, data: bytes | bytearray, start: int = 0, stop: int | None = None) -> tuple[list[slice], int]:
+        """Return the parts of the next piece that are content, and the offset behind what belongs to the body.
+
+        The piece is the part of `data` from `start` to `stop`. Raises ChunksRefused, and again for whatever follows.
         """
+        if self._refused:
+            raise ChunksRefused("bytes after refused chunks")
+        stop = len(data) if stop is None else stop
         content: list[slice] = []
-        at = 0
-        while at < len(data) and not self.complete:
-            if self._left:
-                end = min(at + self._left, len(data))
-                content.append(slice(at, end))
-                self._left -= end - at
-            else:
-                end = self._add_to_line(data, at)
-            at = end
+        at = start
+        try:
+            while at < stop and not self.complete:
+                if self._left:
+                    end = min(at + self._left, stop)
+                    content.append(slice(at, end))
+                    self._left -= end - at
+                else:
+                    end = self._add_to_line(data, at, stop)
+                at = end
+        except ChunksRefused:
+            self._refused = True
+            raise
         return content, at
 
-    def _add_to_line(self, data: bytes, at: int) -> int:
+    def _add_to_line(self, data: bytes | bytearray, at: int, stop: int) -> int:
         """Continue a line, and read it if that is its end; return the offset behind what was used."""
         limit = self._awaited.value - len(self._line)
-        end = data.find(b"\n", at, at + limit) + 1
+        end = data.find(b"\n", at, min(at + limit, stop)) + 1
         if end:
             line, self._line = self._line + data[at:end], b""
             self._read_line(line)
             return end
-        if len(data) - at >= limit:
+        if stop - at >= limit:
             raise ChunksRefused("a line without an end")
-        self._line += data[at:]
-        return len(data)
+        self._line += data[at:stop]
+        return stop
 
     def _read_line(self, line: bytes) -> None:
         if self._awaited is _Line.SIZE:

@@ -15,14 +15,17 @@ from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Request, StreamClosed
+from hypercorn.protocol.events import EndBody, Request, StreamClosed
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, suppress_body
 from starlette.types import ASGIApp
 
+from gateway.server.buffers import BodyBuffers
+from gateway.server.chunked_body import ChunkedBody
 from gateway.server.connection_cap import Place
+from gateway.server.connection_reader import ConnectionReader
 from gateway.server.fast_connection import FastConnection
 from gateway.server.request_tasks import RequestTasks
 from gateway.server.strict_connection import StrictConnection
@@ -46,19 +49,21 @@ class ConnectionOptions:
     timings: ServerTimings
     h11_type: type[StrictConnection]
     unsent: Unsent
+    buffers: BodyBuffers
 
 
 class Http1Connection(TCPServer):
     """One connection; it closes when it ends, whatever state it was in."""
 
     protocol: "_Protocol"  # type: ignore[assignment]
+    reader: ConnectionReader
 
     def __init__(
         self,
         app: ASGIApp,
         options: ConnectionOptions,
         place: Place,
-        reader: asyncio.StreamReader,
+        reader: ConnectionReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -67,6 +72,7 @@ class Http1Connection(TCPServer):
         self._h11_type = options.h11_type
         self._last_bytes_seconds = options.timings.last_bytes
         self._unsent = options.unsent
+        self.buffers = options.buffers
         self._place = place
         self.idle_task = _IdleTimer(  # type: ignore[assignment]
             self.loop, options.timings.keep_alive, self._end_idle, began=self._begin_idle, stopped=place.end_idle
@@ -83,7 +89,10 @@ class Http1Connection(TCPServer):
                 raise ConnectionAbortedError("the client has disconnected")
             client = parse_socket_addr(connected.family, peer)
             server = parse_socket_addr(connected.family, self.writer.get_extra_info("sockname"))
-            async with RequestTasks(self.loop) as tasks:
+            tasks = RequestTasks(self.loop)
+            if not self._encrypted and issubclass(self._h11_type, FastConnection):
+                tasks.bodies = self
+            async with tasks:
                 self._task_group = tasks
                 self.protocol = _Protocol(
                     self._h11_type,
@@ -103,6 +112,18 @@ class Http1Connection(TCPServer):
             pass
         finally:
             await self._close()
+
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        return self.writer.transport
+
+    @property
+    def chunks(self) -> ChunkedBody | None:
+        return self.protocol.connection.chunks
+
+    async def end_body(self) -> None:
+        """Record that a body was read to its end past the protocol; see BodyConnection."""
+        await self.protocol.end_body()
 
     def end_if_idle(self) -> None:
         """Close the connection unless it is serving a request."""
@@ -282,6 +303,14 @@ class _Protocol(H11Protocol):
 
     def end_reading(self) -> None:
         self._read_permit.end()
+
+    async def end_body(self) -> None:
+        """Record that a body was read to its end without h11, and notify the app."""
+        if not isinstance(self.connection, FastConnection):
+            raise TypeError("h11 cannot be told of the end of a body")
+        self.connection.end_body()
+        if self.stream is not None:
+            await self.stream.handle(EndBody(stream_id=STREAM_ID))
 
     async def response_ended(self, seconds: float) -> None:
         """Wait until the response in progress has ended, at most for so long. Raises ConnectionAbortedError."""

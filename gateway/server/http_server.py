@@ -21,7 +21,9 @@ from starlette.types import ASGIApp
 from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from gateway.observability.server_state import ServerState
 from gateway.server.acceptor import BUSY, Acceptor
+from gateway.server.buffers import BodyBuffers
 from gateway.server.connection_cap import ConnectionCap, Place
+from gateway.server.connection_reader import ConnectionReader
 from gateway.server.fast_connection import connection_type
 from gateway.server.http1 import ConnectionOptions, Http1Connection
 from gateway.server.request_head import HEAD_LIMIT
@@ -59,12 +61,13 @@ class Server:
         timings: ServerTimings = DEFAULT_TIMINGS,
         h11_type: type[StrictConnection] | None = None,
         unsent: Unsent | None = None,
+        buffers: BodyBuffers | None = None,
     ) -> None:
         """Prepare to serve. Raises TlsUnusable.
 
         `connections`: how many at once; by default as many as descriptors allow. `server_state` is kept up to date with
         how many there are, and whether the server is stopping. `h11_type`: by default what fits the installed h11.
-        `unsent` bounds what waits for clients that do not receive.
+        `unsent` bounds what waits for clients that do not receive; `buffers` are those of request bodies.
         """
         self._server_state = server_state or ServerState()
         self._app = app
@@ -81,6 +84,7 @@ class Server:
             timings=timings,
             h11_type=h11_type or connection_type(),
             unsent=unsent or Unsent(),
+            buffers=buffers or BodyBuffers(),
         )
         self._open: dict[asyncio.Task[None], Http1Connection] = {}
         self._rejected: set[asyncio.Task[None]] = set()
@@ -118,7 +122,7 @@ class Server:
         return Acceptor(listener, serve, self._reject, self._cap, lambda: self._context, self._timings)
 
     async def _connected(
-        self, app: ASGIApp, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, app: ASGIApp, place: Place, reader: ConnectionReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
         if task is None:
@@ -133,7 +137,7 @@ class Server:
             del self._open[task]
             self._server_state.connections -= 1
 
-    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _reject(self, reader: ConnectionReader, writer: asyncio.StreamWriter) -> None:
         """Respond 503 and close, after reading what the client sends.
 
         A close before the request was read would reset the connection, and might lose the response.

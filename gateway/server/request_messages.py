@@ -17,9 +17,11 @@ LEAST_COST = 1024
 class RequestMessages:
     """The messages of one request: one task puts them, and tasks of the app receive them."""
 
-    __slots__ = ("_ended", "_messages", "_size", "_waiters")
+    __slots__ = ("_ended", "_messages", "_size", "_waiters", "body_bytes")
 
     def __init__(self) -> None:
+        self.body_bytes = 0
+        """Bytes of the body in all messages that were put."""
         self._messages: deque[Message] = deque()
         self._size = 0
         self._ended = False
@@ -31,22 +33,28 @@ class RequestMessages:
             self._end()
             return
         while self._size >= LIMIT and not self._ended:
-            await self._change()
+            await self.change()
+        self.body_bytes += len(message["body"])
         if not self._ended:
             self._messages.append(message)
             self._size += _cost(message)
-            self._wake()
+            self.wake()
 
     async def receive(self) -> Message:
         """Return the next message; `http.disconnect` each time after the last."""
         while not self._messages:
             if self._ended:
                 return {"type": "http.disconnect"}
-            await self._change()
+            await self.change()
         message = self._messages.popleft()
         self._size -= _cost(message)
-        self._wake()
+        self.wake()
         return message
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `receive` returns at once."""
+        return bool(self._messages) or self._ended
 
     def close(self) -> None:
         """Drop all messages, because the app has ended."""
@@ -55,14 +63,16 @@ class RequestMessages:
 
     def _end(self) -> None:
         self._ended = True
-        self._wake()
+        self.wake()
 
-    async def _change(self) -> None:
+    async def change(self) -> None:
+        """Wait until a message was added or received, or for `wake`."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """End the wait of all who wait for a change."""
         if self._waiters:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:

@@ -6,6 +6,7 @@ from typing import Any
 from hypercorn.asyncio.task_group import TaskGroup
 from starlette.types import ASGIApp, Message, Scope
 
+from gateway.server.large_body import BodyConnection, LargeBody, large_body
 from gateway.server.request_messages import RequestMessages
 
 
@@ -16,20 +17,30 @@ class RequestTasks(TaskGroup):
     the connection, its descriptor and its tasks behind for ever.
     """
 
+    bodies: BodyConnection | None = None
+    """The connection, where large bodies can be read past Hypercorn's events."""
+
     async def spawn_app(self, app: ASGIApp, config: object, scope: Scope, send: Any) -> Any:  # type: ignore[override]
         """Call the app in a task of its own, and return the function that takes the messages for it."""
         messages = RequestMessages()
-        self._task_group.create_task(_run(app, scope, messages, send))
+        body = large_body(scope, messages, self.bodies) if self.bodies is not None else None
+        self._task_group.create_task(_run(app, scope, messages, body, send))
         return messages.put
 
 
 async def _run(
-    app: ASGIApp, scope: Scope, messages: RequestMessages, send: Callable[[Message | None], Awaitable[None]]
+    app: ASGIApp,
+    scope: Scope,
+    messages: RequestMessages,
+    body: LargeBody | None,
+    send: Callable[[Message | None], Awaitable[None]],
 ) -> None:
     try:
-        await app(scope, messages.receive, send)
+        await app(scope, messages.receive if body is None else body.receive, send)
     except OSError:
         pass  # the client has disconnected
     finally:
         messages.close()
+        if body is not None:
+            body.close()
         await send(None)

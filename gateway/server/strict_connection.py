@@ -21,6 +21,11 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size=head_limit)
         self._chunks: ChunkedBody | None = None
 
+    @property
+    def chunks(self) -> ChunkedBody | None:
+        """The decoder of a chunked body that has not ended; None also for a body with a length."""
+        return self._chunks
+
     def receive_data(self, data: bytes) -> None:
         super().receive_data(data)
         if self._chunks is None:

@@ -20,6 +20,7 @@ from gateway.http.stalls import StalledClients
 from gateway.observability.server_state import ServerState
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.http_server import Server
+from gateway.server.large_body import accept_reused_buffers
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 from gateway.server.tls import TlsFiles
@@ -86,6 +87,22 @@ class Handlers:
     async def reads(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (message := await receive())["type"] == "http.request" and message["more_body"]:
             self.waiting.set()
+        await self.whole(scope, receive, send)
+
+    async def reads_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reads into buffers that are used again, and waits once it has the first of them."""
+        accept_reused_buffers(scope)
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            if isinstance(message["body"], memoryview):
+                self.waiting.set()
+                await self.go.wait()
+        await self.whole(scope, receive, send)
+
+    async def ends_within_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Responds in the midst of a body that it has begun to read into such buffers."""
+        accept_reused_buffers(scope)
+        while (message := await receive())["type"] == "http.request" and not isinstance(message["body"], memoryview):
+            pass
         await self.whole(scope, receive, send)
 
     async def large(self, scope: Scope, receive: Receive, send: Send) -> None:

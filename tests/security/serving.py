@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.server.buffers import BodyBuffers
 from gateway.server.http_server import Server
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import DEFAULT_TIMINGS, ServerTimings
@@ -55,11 +56,14 @@ async def serving(
     timings: ServerTimings = DEFAULT_TIMINGS,
     h11_type: type[StrictConnection] | None = None,
     unsent: Unsent | None = None,
+    buffers: BodyBuffers | None = None,
 ) -> AsyncIterator[Served]:
     listener = socket.create_server((HOST, 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
     stop = asyncio.Event()
-    server = Server(app, tls=tls, connections=connections, timings=timings, h11_type=h11_type, unsent=unsent)
+    server = Server(
+        app, tls=tls, connections=connections, timings=timings, h11_type=h11_type, unsent=unsent, buffers=buffers
+    )
     running = asyncio.ensure_future(server.serve(listener, stop, grace=0.5))
     try:
         yield Served(listener.getsockname()[1])

@@ -30,6 +30,8 @@ FLOOD = 100
 LENGTH = f"Content-Length: {BODY}"
 CHUNKED = "Transfer-Encoding: chunked"
 BYTES = b"1\r\na\r\n" * FLOOD
+LARGE_LENGTH = f"Content-Length: {4 * BODY}"
+LARGE_CHUNKS = b"8000\r\n%b\r\n" % bytes(32 * 1024) * 40
 RESPONDED = b"HTTP/1.1 "
 
 
@@ -50,6 +52,14 @@ PHASES = {
     "in a body": Phase(head("reads", LENGTH, method="POST") + bytes(BODY // 2), waits=True),
     "in a body of chunks": Phase(head("reads", CHUNKED, method="POST") + BYTES, waits=True),
     "in a chunk": Phase(head("reads", CHUNKED, method="POST") + b"5\r\nhel", waits=True),
+    "in a large body": Phase(head("reads_large", LARGE_LENGTH, method="POST") + bytes(3 * BODY), waits=True),
+    "in large chunks": Phase(head("reads_large", CHUNKED, method="POST") + LARGE_CHUNKS, waits=True),
+    "in a large body whose response is ready": Phase(
+        head("ends_within_large", LARGE_LENGTH, method="POST") + bytes(3 * BODY), RESPONDED
+    ),
+    "in large chunks whose response is ready": Phase(
+        head("ends_within_large", CHUNKED, method="POST") + LARGE_CHUNKS, RESPONDED
+    ),
     "in a body that nobody reads": Phase(head("waits", LENGTH, method="POST") + bytes(BODY // 2), waits=True),
     "in chunks that nobody reads": Phase(head("waits", CHUNKED, method="POST") + BYTES, waits=True),
     "in a body whose response is ready": Phase(head("whole", LENGTH, method="POST") + bytes(BODY // 2), RESPONDED),
@@ -109,7 +119,10 @@ async def test_a_client_that_leaves_leaves_nothing(phase: Phase, leave: Leaving)
         await server.is_as_before()
 
 
-@pytest.mark.parametrize("name", [name for name, phase in PHASES.items() if b"Content-Length" in phase.sent])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, phase in PHASES.items() if LENGTH.encode() in phase.sent],
+)
 async def test_a_client_that_leaves_leaves_nothing_on_an_unknown_h11(name: str) -> None:
     async with counted(h11_type=StrictConnection) as server:
         await send_and_leave(server, PHASES[name], close)

@@ -226,3 +226,18 @@ def events(connection: h11.Connection, pieces: Sequence[str]) -> list[h11.Event]
 def test_both_types_read_the_same_request(sent: str) -> None:
     pieces = [sent[:7], sent[7:]]
     assert events(FastConnection(HEAD_LIMIT), pieces) == events(StrictConnection(HEAD_LIMIT), pieces)
+
+
+@pytest.mark.parametrize("name", ["with a body", "with chunks"])
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_a_body_that_is_ended_leaves_what_its_last_byte_would(name: str, cut: int) -> None:
+    ours, theirs = FastConnection(HEAD_LIMIT), h11.Connection(h11.SERVER)
+    sent = REQUESTS[name][: -min(cut, 2) if name == "with a body" else -cut]
+    read(ours, sent, leaves=False)
+    read(theirs, REQUESTS[name], leaves=False)
+
+    ours.end_body()
+
+    assert state(ours) == state(theirs)
+    assert ours.trailing_data == (b"", False)
+    assert ours.chunks is None
