@@ -9,8 +9,9 @@ from cache.oci.names import Tag
 from cache.repository import FoundReferrers, Repository
 from cache.store.base import LocalBlob
 
-Body = AsyncIterator[bytes]
-"""Bytes of a request's body as they arrive. Raises ClientLeft where the client has left before its end."""
+Body = AsyncIterator[bytes | memoryview]
+"""Bytes of a request's body as they arrive. A memoryview is valid until the next piece is requested: it shows a buffer
+that is then used again. Raises ClientLeft where the client has left before the end of the body."""
 
 
 class ClientLeft(Exception):

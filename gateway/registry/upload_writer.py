@@ -24,25 +24,30 @@ class UploadWriter:
         """Why the file could not be written, or be made durable; nothing more is written then."""
         self._file = file
         self._threads = threads
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._gathered = 0
         self._writing: asyncio.Future[None] | None = None
         self._syncing: asyncio.Future[None] | None = None
 
-    async def write(self, piece: bytes) -> None:
-        """Take the next bytes; waits while a batch is being written and another is full. Raises OSError."""
+    async def write(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes; waits while a batch is being written and another is full. Raises OSError.
+
+        A memoryview is written when this returns, also where it raises, for its bytes change then.
+        """
+        is_borrowed = isinstance(piece, memoryview)
+        if is_borrowed:
+            await self._flush()
         self._pieces.append(piece)
         self._gathered += len(piece)
-        if self._gathered >= BATCH or len(self._pieces) >= PIECES:
+        if is_borrowed:
+            await self._flush()
+        elif self._gathered >= BATCH or len(self._pieces) >= PIECES:
             await self._wait_for_batch()
             self._start_batch()
 
     async def finish(self) -> None:
         """Write what was taken, and leave little of it to be made durable. Raises OSError."""
-        await self._wait_for_batch()
-        if self._gathered:
-            self._start_batch()
-            await self._wait_for_batch()
+        await self._flush()
         if self._file.unsynced > SYNC_REST:
             await self._wait_for_sync()
             self._syncing = self._threads.start(self._file.sync)
@@ -60,11 +65,18 @@ class UploadWriter:
                 self._note_failure(running)
         self._writing = self._syncing = None
 
+    async def _flush(self) -> None:
+        """Write what was taken. Raises OSError."""
+        await self._wait_for_batch()
+        if self._gathered:
+            self._start_batch()
+            await self._wait_for_batch()
+
     def _start_batch(self) -> None:
         pieces, self._pieces, self._gathered = self._pieces, [], 0
         self._writing = self._threads.start_writing(self._append, pieces)
 
-    def _append(self, pieces: list[bytes]) -> None:
+    def _append(self, pieces: list[bytes | memoryview]) -> None:
         self._file.append(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     async def _wait_for_batch(self) -> None:

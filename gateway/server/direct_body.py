@@ -12,6 +12,8 @@ from gateway.server.buffers import BodyBuffers
 from gateway.server.chunked_body import ChunkedBody, ChunksRefused
 from gateway.server.connection_reader import ConnectionReader
 
+GATHER_SECONDS = 0.05
+"""How long the first byte of a piece waits for the piece to become full: who uses one often wakes a thread for it."""
 _READ = 256 * 1024
 """Bytes of chunks that are read at once: as many of 64 bytes each stop the worker for 20 to 50 ms."""
 _READ_OF_SMALL_CHUNKS = 64 * 1024
@@ -100,6 +102,9 @@ class DirectBody(asyncio.BufferedProtocol):
         self._ended = ended
         self._filling: bytearray | None = None
         self._filled = 0
+        self._is_due = False
+        """Whether what is in the buffer may be given."""
+        self._timer: asyncio.TimerHandle | None = None
         self._given: tuple[bytearray, memoryview] | None = None
         self._beyond = b""
         self._is_diverted = True
@@ -110,8 +115,8 @@ class DirectBody(asyncio.BufferedProtocol):
     async def receive(self) -> memoryview | None:
         """Return the next piece of the body, which is valid until the next call; None after the last."""
         self._take_back()
-        while not self._filled:
-            if self._framing.complete and self._is_diverted:
+        while not self._filled or not self._is_due:
+            if not self._filled and self._framing.complete and self._is_diverted:
                 await self._complete()
             if not self._is_diverted:
                 self._drop_filling()
@@ -122,7 +127,8 @@ class DirectBody(asyncio.BufferedProtocol):
         if buffer is None:
             raise RuntimeError("a body that was read into no buffer")
         piece = memoryview(buffer)[: self._filled]
-        self._given, self._filled = (buffer, piece), 0
+        self._given, self._filled, self._is_due = (buffer, piece), 0, False
+        self._stop_timer()
         if self._is_diverted and not self._framing.complete:
             self._transport.resume_reading()
         return piece
@@ -154,25 +160,23 @@ class DirectBody(asyncio.BufferedProtocol):
         except ChunksRefused:
             # The decoder of the connection refuses whatever follows: it responds, and closes.
             self._return(bytes(buffer[self._filled : end]))
-            self._wake()
             return
         self._beyond = bytes(buffer[used:end])
         self._filled = content_end
         if self._framing.complete or self._filled == len(buffer):
             self._transport.pause_reading()
-        if not self._filled:
+            self._give()
+        elif not self._filled:
             self._drop_filling()
-        if self._filled or self._framing.complete:
-            self._wake()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._give)
 
     def eof_received(self) -> Any:
         self._return(b"")
-        self._wake()
         return self._own_protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._return(b"")
-        self._wake()
         self._own_protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -192,6 +196,7 @@ class DirectBody(asyncio.BufferedProtocol):
         self._is_diverted = False
         self._transport.set_protocol(self._own_protocol)
         self._release(unread)
+        self._give()
 
     def _release(self, unread: bytes) -> None:
         self._reader.release()
@@ -209,7 +214,15 @@ class DirectBody(asyncio.BufferedProtocol):
         if self._filling is not None:
             self._buffers.give_back(self._filling)
         self._filling, self._filled = None, 0
+        self._stop_timer()
 
-    def _wake(self) -> None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give(self) -> None:
+        """Let `receive` have what is in the buffer, or see that the body has ended."""
+        self._is_due = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -89,10 +89,10 @@ class Http1Connection(TCPServer):
                 raise ConnectionAbortedError("the client has disconnected")
             client = parse_socket_addr(connected.family, peer)
             server = parse_socket_addr(connected.family, self.writer.get_extra_info("sockname"))
-            tasks = RequestTasks(self.loop)
+            requests = RequestTasks(self.loop)
             if not self._encrypted and issubclass(self._h11_type, FastConnection):
-                tasks.bodies = self
-            async with tasks:
+                requests.bodies = self
+            async with requests as tasks:
                 self._task_group = tasks
                 self.protocol = _Protocol(
                     self._h11_type,

@@ -38,6 +38,18 @@ async def left_after(*pieces: bytes) -> AsyncIterator[bytes]:
     raise ClientLeft
 
 
+async def borrowed(*pieces: bytes, leaves: bool = False) -> AsyncIterator[bytes | memoryview]:
+    """A body whose pieces are in one buffer, which is overwritten as soon as the next is requested."""
+    buffer = bytearray(max(map(len, pieces)))
+    for piece in pieces:
+        buffer[: len(piece)] = piece
+        with memoryview(buffer)[: len(piece)] as view:
+            yield view
+        buffer[:] = bytes(len(buffer))
+    if leaves:
+        raise ClientLeft
+
+
 async def push(worker: Worker, content: bytes = CONTENT, repository: int = 1) -> Digest:
     """Push a blob in one body."""
     session = await worker.uploads.begin(repository, OWNER)
@@ -62,6 +74,36 @@ async def test_what_was_committed_is_a_blob_of_its_repository(worker: Worker, al
     assert await linked_size(worker, digest) == len(content)
     assert await linked_size(worker, digest, repository=2) is None
     assert await left_behind(worker) == []
+
+
+async def test_pieces_in_a_reused_buffer_are_stored_as_they_were(worker: Worker) -> None:
+    session = await worker.uploads.begin(1, OWNER)
+    pieces = [CONTENT[at : at + 700_000] for at in range(0, len(CONTENT), 700_000)]
+    await session.append(borrowed(*pieces))
+    await session.append(body(CONTENT[:10]))
+    await session.append(borrowed(b"x", *pieces[:1]))
+    await session.commit(Digest.of(CONTENT + CONTENT[:10] + b"x" + pieces[0]))
+
+
+async def test_bytes_and_pieces_in_a_reused_buffer_are_stored_in_their_order(worker: Worker) -> None:
+    async def mixed() -> AsyncIterator[bytes | memoryview]:
+        yield b"first"
+        async for piece in borrowed(b"second", b"third"):
+            yield piece
+        yield b"fourth"
+
+    session = await worker.uploads.begin(1, OWNER)
+    await session.append(mixed())
+    await session.commit(Digest.of(b"firstsecondthirdfourth"))
+
+
+async def test_what_arrived_in_a_reused_buffer_before_a_client_left_stays(worker: Worker, other: Worker) -> None:
+    session = await worker.uploads.begin(1, OWNER)
+    with pytest.raises(ClientLeft):
+        await session.append(borrowed(CONTENT[:1000], CONTENT[1000:3000], leaves=True))
+    found = await other.uploads.find(session.id, 1, OWNER)
+    assert await found.append(body(CONTENT[3000:]), start=3000) == len(CONTENT)
+    await found.commit(DIGEST)
 
 
 async def test_an_upload_that_was_only_begun_is_an_empty_blob(worker: Worker) -> None:
