@@ -74,8 +74,13 @@ class NativeFolder:
         return self.data / "spool" / "leases"
 
     @property
-    def quarantine(self) -> Path:
-        return self.data / "quarantine"
+    def damaged(self) -> Path:
+        """Files that were set aside, apart from the quarantine of the cache, which is emptied for room."""
+        return self.data / "damaged"
+
+    def lock(self, name: str) -> Path:
+        """Lock file of work on native content that only one process of the host does at a time."""
+        return self.data / f"native-{name}.lock"
 
     def make(self) -> None:
         """Create the folders that are missing."""

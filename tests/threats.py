@@ -781,6 +781,31 @@ THREATS = [
         Disarm("gateway/maintenance/archive.py", "return not size and hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
+        "a disk that cannot be read for a while",
+        "Files of pushed blobs cannot be read, or are read wrongly once, and are taken away although they are whole.",
+        "A native file is set aside only if two readings find that it is not what was pushed.",
+        (
+            "tests/gateway/maintenance/test_native_scrub.py::test_a_file_that_cannot_be_read_stays",
+            "tests/gateway/maintenance/test_native_scrub.py::test_a_file_that_is_misread_once_stays",
+        ),
+        Disarm(
+            "gateway/maintenance/native_inspector.py",
+            "if damage is None or (damage is Damage.DIGEST and not self._differs_again(blob, limiter)):",
+            "if damage is None:",
+        ),
+    ),
+    Threat(
+        "evidence that is deleted for room",
+        "Damaged files of pushed blobs, of which there is no other copy, are deleted when others join them.",
+        "They lie apart from the quarantine of the cache, and are kept until a person deletes them.",
+        ("tests/gateway/cli/test_verify.py::test_all_damaged_files_are_kept_whatever_their_number_and_size",),
+        Disarm(
+            "gateway/cli/verify.py",
+            "Quarantine(folder.damaged, bounded=False)",
+            "Quarantine(folder.damaged)",
+        ),
+    ),
+    Threat(
         "a backup that others read",
         "Other users of the machine read the keys in a backup, or in the files of which it is made.",
         "The file is made for its owner alone, in a folder for its owner alone, and only named when it is finished.",
@@ -1984,7 +2009,11 @@ THREATS = [
         "The scrub hashes a damaged file while the blob is fetched again, and then removes the new file and its row.",
         "It removes the file that it has opened, and the row only if no file has its size.",
         ("tests/cache/retention/test_scrub.py::test_what_was_fetched_again_during_a_check_is_left_alone",),
-        Disarm("cache/retention/scrub.py", "lambda: not self._store.is_named(digest, descriptor)", "lambda: False"),
+        Disarm(
+            "cache/retention/scrub.py",
+            "self._store.set_aside(self._digest, self._is_other)",
+            "self._store.set_aside(self._digest, lambda: False)",
+        ),
     ),
     Threat(
         "a second size",

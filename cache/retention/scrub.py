@@ -9,8 +9,8 @@ Everything in this file blocks; it runs in threads.
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -70,6 +70,47 @@ class Finding:
     images: list[tuple[Source, RepositoryName]]
 
 
+class InspectedFile:
+    """The file of a blob after it was read. `damage`: None where it is as it was recorded, or the check was stopped."""
+
+    def __init__(self, store: FilesystemStore, digest: Digest, descriptor: int | None, damage: Damage | None) -> None:
+        self.damage = damage
+        self._store = store
+        self._digest = digest
+        self._descriptor = descriptor
+
+    def set_aside(self) -> bool:
+        """Take the name away from the damaged file, unless another file has it since; whether that was done."""
+        if self.damage in (None, Damage.MISSING):
+            return False
+        return self._store.set_aside(self._digest, self._is_other)
+
+    def _is_other(self) -> bool:
+        return self._descriptor is not None and not self._store.is_named(self._digest, self._descriptor)
+
+
+@contextmanager
+def inspected(
+    store: FilesystemStore, digest: Digest, size: int, limiter: ReadLimiter | None
+) -> Iterator[InspectedFile]:
+    """Open the file of a blob that was recorded with this size, and read it; without a limiter its size alone counts.
+
+    Raises OSError where this process has no descriptor or no memory left.
+    """
+    try:
+        descriptor = os.open(store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield InspectedFile(store, digest, None, Damage.MISSING)
+        return
+    except OSError as error:
+        yield InspectedFile(store, digest, None, _unreadable(error))
+        return
+    try:
+        yield InspectedFile(store, digest, descriptor, _damage(descriptor, digest, size, limiter))
+    finally:
+        os.close(descriptor)
+
+
 class Inspector:
     """Checks one digest at a time; damaged content is then in the quarantine and no longer in the index."""
 
@@ -90,22 +131,11 @@ class Inspector:
         return None if digest.holds_for(raw) else self._remove_manifest(digest, raw)
 
     def _check_blob(self, digest: Digest, size: int, limiter: ReadLimiter) -> Finding | None:
-        try:
-            descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return self._remove_blob(digest, size, Damage.MISSING)
-        except OSError as error:
-            damage = _unreadable(error)
-            self._store.set_aside(digest, lambda: False)
-            return self._remove_blob(digest, size, damage)
-        try:
-            found = _damage(descriptor, digest, size, limiter)
-            if found is None:
+        with inspected(self._store, digest, size, limiter) as file:
+            if file.damage is None:
                 return None
-            self._store.set_aside(digest, lambda: not self._store.is_named(digest, descriptor))
-            return self._remove_blob(digest, size, found)
-        finally:
-            os.close(descriptor)
+            file.set_aside()
+            return self._remove_blob(digest, size, file.damage)
 
     def _remove_blob(self, digest: Digest, size: int, damage: Damage) -> Finding | None:
         """Delete the rows of a blob without a file; None where it was evicted or fetched again meanwhile."""
@@ -163,11 +193,11 @@ class Scrub(RoleThread):
         return 0.0 if digests else IDLE_SECONDS
 
 
-def _damage(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter) -> Damage | None:
+def _damage(descriptor: int, digest: Digest, size: int, limiter: ReadLimiter | None) -> Damage | None:
     try:
         if os.fstat(descriptor).st_size != size:
             return Damage.SIZE
-        return None if _matches(descriptor, digest, size, limiter) else Damage.DIGEST
+        return None if limiter is None or _matches(descriptor, digest, size, limiter) else Damage.DIGEST
     except OSError as error:
         return _unreadable(error)
 

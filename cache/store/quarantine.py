@@ -1,4 +1,4 @@
-"""Quarantine: bodies that upstreams sent and that must not be passed on, kept for a person to look at; bounded."""
+"""Quarantine: bodies that upstreams sent and that must not be passed on, and damaged files, for a person to look at."""
 
 import contextlib
 import os
@@ -14,14 +14,16 @@ FILE_BYTES = 64 * 1024 * 1024
 class Quarantine:
     """A folder of the last few refused bodies, each named by its time and the content it claimed to be. It blocks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bounded: bool = True) -> None:
+        """Without bounds, every file is taken and kept until a person deletes it: there may be no other copy."""
         self._folder = folder
+        self._bounded = bounded
 
     def take_file(self, path: Path, name: str) -> None:
         """Move a file into the folder, unless it is too large to keep. Raises nothing: evidence is not worth a
         request."""
         with contextlib.suppress(OSError):
-            if path.stat().st_size <= FILE_BYTES:
+            if not self._bounded or path.stat().st_size <= FILE_BYTES:
                 os.replace(path, self._place(name))
 
     def take_bytes(self, content: bytes, name: str) -> None:
@@ -54,7 +56,7 @@ class Quarantine:
     def _place(self, name: str) -> Path:
         """Path of a new file, after the oldest files have been deleted."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        for old in sorted(self._folder.iterdir())[: -(FILES - 1)]:
+        for old in sorted(self._folder.iterdir())[: -(FILES - 1)] if self._bounded else ():
             old.unlink(missing_ok=True)
         safe = "".join(character if character.isalnum() else "-" for character in name)[:150]
         return self._folder / f"{time.time_ns()}-{os.getpid()}-{safe}"

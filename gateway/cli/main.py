@@ -31,6 +31,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
 from gateway.cli.restore import restore
 from gateway.cli.session import Session, with_session
+from gateway.cli.verify import verify
 from gateway.db import groups
 from gateway.maintenance.first_administrator import AdministratorStart
 from gateway.namespaces.group import HUB, Group
@@ -66,6 +67,7 @@ app.command()(with_session(doctor))
 app.command()(with_session(quota))
 app.command()(with_session(backup))
 app.command()(with_session(restore))
+app.command()(with_session(verify))
 
 
 class LogFormat(StrEnum):

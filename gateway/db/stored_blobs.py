@@ -1,6 +1,6 @@
-"""Queries of all native blobs, for those who look after the files: backup, verification, scrub."""
+"""Queries of all native blobs and manifests, for those who look after them: backup, verification, scrub."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from cache.oci.digest import Digest
 from gateway.db import schema
 
 _blobs = schema.blobs
+_manifests = schema.manifests
 _PAGE = 1000
+_AT_ONCE = 500
+"""Values in one statement; engines limit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,38 @@ class RecordedBlob:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedManifest:
+    """A manifest as it is stored in the repository of a path. `id`: its number, by which pages are cut."""
+
+    id: int
+    repository: str
+    digest: Digest
+    raw: bytes
+
+
 async def list_page(connection: AsyncConnection, after: str, limit: int) -> list[RecordedBlob]:
     """List the first `limit` blobs after the text of a digest, in the order of their digests."""
     return [_blob(row) for row in await connection.execute(_after(after, limit))]
+
+
+async def stored(connection: AsyncConnection, digests: Collection[Digest]) -> set[Digest]:
+    """Find those of the digests that are recorded as blobs."""
+    wanted, found = sorted(digests), set[Digest]()
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = [str(digest) for digest in wanted[start : start + _AT_ONCE]]
+        rows = await connection.scalars(select(_blobs.c.digest).where(_blobs.c.digest.in_(some)))
+        found.update(map(Digest.parse, rows))
+    return found
+
+
+async def list_manifests(connection: AsyncConnection, after: int, limit: int) -> list[RecordedManifest]:
+    """List the first `limit` manifests after a number, those of all repositories, in the order of their numbers."""
+    columns = (_manifests.c.id, schema.repositories.c.path, _manifests.c.digest, _manifests.c.raw)
+    listed = select(*columns).join(schema.repositories, schema.repositories.c.id == _manifests.c.repository_id)
+    page = listed.where(_manifests.c.id > after).order_by(_manifests.c.id).limit(limit)
+    rows = await connection.execute(page)
+    return [RecordedManifest(row.id, row.path, Digest.parse(row.digest), row.raw) for row in rows]
 
 
 def read_copy(path: Path) -> Iterator[RecordedBlob]:

@@ -40,6 +40,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evictions": ("Blobs and manifests evicted", ()),
     "evicted_bytes": ("Bytes evicted", ()),
     "cache_damaged": ("Cached files that were not as they were written", ("damage",)),
+    "native_damaged": ("Native blobs that were not as they were pushed", ("damage",)),
 }
 
 _GAUGES: dict[str, tuple[str, tuple[str, ...], Literal["livesum", "max", "mostrecent"]]] = {
@@ -236,6 +237,9 @@ class Metrics:
 
     def count_damage(self, damage: Damage) -> None:
         self._counters["cache_damaged"].labels(damage.value).inc()
+
+    def count_native_damage(self, damage: Damage) -> None:
+        self._counters["native_damaged"].labels(damage.value).inc()
 
     def show_upstreams(self, upstreams: Iterable[UpstreamFigures]) -> None:
         for each in upstreams:

@@ -62,6 +62,11 @@ def lease_of(name: str) -> str:
     return f"upload {name}"
 
 
+def blob_lease(digest: Digest) -> str:
+    """Name of the lease under which the file of a blob is given its name, and loses it."""
+    return f"blob {digest}"
+
+
 def take_lease(leases: Leases, name: str) -> Lease | None:
     """Take a lease; None while another holds it. Raises StoreUnavailable where no lease can be taken at all."""
     try:
@@ -183,7 +188,7 @@ class BlobIntake:
     @asynccontextmanager
     async def _exclusive(self, digest: Digest) -> AsyncIterator[None]:
         """Hold the lease of a digest within the block. Raises StoreUnavailable."""
-        name, (interval, longest) = f"blob {digest}", LOOK_SECONDS
+        name, (interval, longest) = blob_lease(digest), LOOK_SECONDS
         deadline = asyncio.get_running_loop().time() + TURN_SECONDS
         lease: Lease | None
         while (lease := take_lease(self._native.leases, name)) is None:

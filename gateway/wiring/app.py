@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.authenticator import CLIENT_ADDRESS
+from gateway.data_folder import NativeFolder
 from gateway.http.access_log import AccessLog, log_at_once
 from gateway.http.client_address import ClientAddress, Network
 from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
@@ -29,7 +30,7 @@ from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
 from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
 from gateway.wiring.lifespan import open_services, scrubbing
-from gateway.wiring.native import sweeping_uploads
+from gateway.wiring.native import scrubbing_native, sweeping_uploads
 
 
 @asynccontextmanager
@@ -51,6 +52,12 @@ async def running(
         open_services(settings, metrics, server_state) as services,
         scrubbing(settings, services),
         sweeping_uploads(services.native),
+        scrubbing_native(
+            NativeFolder(settings.data),
+            services.native,
+            settings.cache.scrub_rate.number,
+            services.metrics.count_native_damage,
+        ),
     ):
         await services.directory.check()
         main_url, *other_urls = urls

@@ -1,20 +1,26 @@
 """The life of the native store."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from cache.lease.local import LocalLeases
+from cache.runtime.locks import ProcessRole
 from cache.runtime.tasks import Tasks
 from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.store.spool import MakeRoom
+from cache.values import Damage
 from gateway.data_folder import NativeFolder
 from gateway.db.engine import Database
+from gateway.maintenance.native_inspector import NativeInspector
+from gateway.maintenance.native_rows import NativeRows
+from gateway.maintenance.native_scrub import NativeScrub
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.native_store import NativeStore
 from gateway.registry.threads import UploadThreads
@@ -30,7 +36,7 @@ SWEEP_SECONDS = 3600.0
 async def open_native(folder: NativeFolder, database: Database, make_room: MakeRoom) -> AsyncIterator[NativeStore]:
     """Open the native store of a data folder. `make_room` frees disk space that the cache holds."""
     folder.make()
-    store = FilesystemStore(folder.blobs, Quarantine(folder.quarantine))
+    store = FilesystemStore(folder.blobs, _set_aside_in(folder))
     threads = UploadThreads()
     native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room)
     try:
@@ -48,6 +54,36 @@ async def sweeping_uploads(native: NativeStore) -> AsyncIterator[None]:
         yield
     finally:
         await tasks.close()
+
+
+@asynccontextmanager
+async def scrubbing_native(
+    folder: NativeFolder, native: NativeStore, rate: int, damaged: Callable[[Damage], None]
+) -> AsyncIterator[None]:
+    """Check native blobs for damage in the background, `rate` bytes per second; 0: none.
+
+    `damaged` is called with each finding, in the thread of the scrub.
+    """
+    if not rate:
+        yield
+        return
+    loop, blobs = asyncio.get_running_loop(), native.uploads.native
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    rows, store = NativeRows(blobs.database, run), FilesystemStore(folder.blobs, _set_aside_in(folder))
+    inspector = NativeInspector(rows, store, blobs.leases)
+    scrub = NativeScrub(rows, inspector, ProcessRole(folder.lock("scrub")), rate, damaged)
+    scrub.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(scrub.close)
+
+
+def _set_aside_in(folder: NativeFolder) -> Quarantine:
+    return Quarantine(folder.damaged, bounded=False)
 
 
 async def _sweep_at_intervals(uploads: Uploads) -> None:
