@@ -268,11 +268,14 @@ async def test_a_process_that_is_cut_off_says_so_and_catches_up_later(
     assert dropped == []
     with pytest.raises(DatabaseUnusable, match=r"cannot be used \(database .* is not currently accepting connections"):
         await signal.require_current()
+    with pytest.raises(DatabaseUnusable, match="is not currently accepting connections"):
+        await signal.require_newest()
     await databases.server.allow_connections(address.name, True)
     async with Database.open(address) as database, database.write() as connection:
         await announce(connection, Concern.GROUP, "meanwhile")
     await until_current(signal, True)
-    await until(lambda: dropped == ["meanwhile"])
+    await signal.require_newest()
+    assert dropped == ["meanwhile"]
 
 
 async def test_a_server_that_does_not_answer_is_as_one_that_is_not_there(
