@@ -27,6 +27,7 @@ from cache.oci.errors import StoreUnavailable, UploadUnknown
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, LocalBlob, is_stored
+from cache.store.hashing import digest_of
 from cache.store.spool import MakeRoom, no_room, with_room
 from gateway.db import blobs, uploads
 from gateway.db.engine import Database
@@ -177,6 +178,18 @@ class BlobIntake:
             second.unlink(missing_ok=True)
         failpoint("upload.adopted")
 
+    async def delete_unrecorded(self, path: Path) -> None:
+        """Delete the blob's file that is another name of an upload's file, if it has no row: the commit was killed that
+        gave it the name. Raises nothing: where something fails the file stays, which is no blob."""
+        for algorithm in ("sha256", "sha512"):
+            try:
+                digest = await self._native.threads.run(_digest_at, path, algorithm)
+                if self._native.store.stat(digest) is not None:
+                    async with self._exclusive(digest):
+                        await self._withdraw(digest)
+            except (StoreUnavailable, OSError) as error:
+                log.warning("unrecorded_blob_not_deleted", reason=str(error))
+
     async def _withdraw(self, digest: Digest) -> None:
         """Delete the file of a digest that has no row. Raises nothing: where that is not known, the file stays."""
         with suppress(DatabaseUnusable, OSError):
@@ -198,6 +211,17 @@ class BlobIntake:
             interval = min(longest, interval * 2)
         with held(lease):
             yield
+
+
+def _digest_at(path: Path, algorithm: str) -> Digest:
+    """Hash a file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        found = digest_of(descriptor, algorithm, lambda: False)
+    finally:
+        os.close(descriptor)
+    assert found is not None, "nothing stops it"
+    return found
 
 
 def _link_descriptor(descriptor: int, name: Path) -> None:

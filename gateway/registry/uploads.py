@@ -15,6 +15,7 @@ an upload of which nothing has arrived.
 """
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -129,7 +130,7 @@ class Uploads:
 
     async def discard(self, id: str) -> None:
         """End an upload: its file first, whose room may be needed for all else. Raises DatabaseUnusable, OSError."""
-        self.path(id).unlink(missing_ok=True)
+        await self._delete(self.path(id))
         async with self.native.database.write() as connection:
             await uploads.delete(connection, id)
 
@@ -148,7 +149,8 @@ class Uploads:
             # The row of a file is older than the file, so an upload without a row has ended.
             async with self.native.database.read() as connection:
                 known = await uploads.existing(connection, [upload_of(name) for name in batch])
-            swept += sum(self._sweep_file(name) for name in batch if upload_of(name) not in known)
+            for name in batch:
+                swept += upload_of(name) not in known and await self._sweep_file(name)
         return swept
 
     async def _sweep_abandoned(self, before: datetime) -> int:
@@ -158,7 +160,7 @@ class Uploads:
                 abandoned = await uploads.list_abandoned(connection, before, SWEPT_AT_ONCE)
             ended = 0
             for id in abandoned:
-                lease = self.native.leases.take(lease_of(id))
+                lease = take_lease(self.native.leases, lease_of(id))
                 if lease is not None:
                     with held(lease):
                         await self.discard(id)
@@ -167,13 +169,27 @@ class Uploads:
             if not ended:
                 return swept
 
-    def _sweep_file(self, name: str) -> bool:
-        lease = self.native.leases.take(lease_of(upload_of(name)))
+    async def _sweep_file(self, name: str) -> bool:
+        lease = take_lease(self.native.leases, lease_of(upload_of(name)))
         if lease is None:
             return False
         with held(lease):
-            (self.folder / name).unlink(missing_ok=True)
+            await self._delete(self.folder / name)
         return True
+
+    async def _delete(self, path: Path) -> None:
+        """Delete the file of an upload that has ended, and what a killed commit of it has left in the store."""
+        if _has_another_name(path):
+            await self.intake.delete_unrecorded(path)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _has_another_name(path: Path) -> bool:
+    try:
+        return os.stat(path).st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 def upload_of(name: str) -> str:

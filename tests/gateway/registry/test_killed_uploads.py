@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable, UploadUnknown
-from gateway.db import blobs
+from gateway.db import blobs, uploads
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
 from tests.gateway.registry.pusher import CONTENT, HALF, OWNER
 
@@ -81,11 +82,31 @@ async def test_a_blob_whose_upload_ended_before_its_process_was_killed_is_there(
         assert await left_behind(worker) == []
 
 
-async def test_what_is_appended_after_a_killed_commit_reaches_no_blob(data: Path) -> None:
-    """The file of the upload may have the name of a blob already, which another push then makes one."""
+@pytest.mark.parametrize("end", ["cancelled", "abandoned", "forgotten"])
+async def test_a_killed_commit_that_is_not_tried_again_leaves_no_file(data: Path, end: str) -> None:
     id, *_ = push_until_killed(data, "upload.adopted")
     async with open_worker(data) as worker:
+        assert worker.store.stat(DIGEST) is not None
+        if end == "cancelled":
+            await (await worker.uploads.find(id, 1, OWNER)).cancel()
+        elif end == "abandoned":
+            await worker.uploads.sweep(NOW + timedelta(days=8))
+        else:
+            async with worker.database.write() as connection:
+                await uploads.delete(connection, id)
+            await worker.uploads.sweep(NOW)
+        assert await left_behind(worker) == []
+        assert worker.store.stat(DIGEST) is None
+
+
+async def test_what_is_appended_after_a_killed_commit_reaches_no_blob(data: Path) -> None:
+    """The file of the upload may have the name of a blob already, whose row is older: the file was missing."""
+    id, *_ = push_until_killed(data, "upload.adopted")
+    async with open_worker(data) as worker:
+        async with worker.database.write() as connection:
+            await blobs.link(connection, 2, DIGEST, len(CONTENT), NOW)
         session = await worker.uploads.find(id, 1, OWNER)
         with pytest.raises(StoreUnavailable):
             await session.append(rest(0))
         assert worker.store.path(DIGEST).read_bytes() == CONTENT
+        assert await left_behind(worker) == []
