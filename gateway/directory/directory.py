@@ -13,7 +13,7 @@ from gateway.directory.memory import Memory
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
 from gateway.namespaces.credentials import Credential, CredentialRef
 from gateway.namespaces.group import HUB, Group
-from gateway.namespaces.locate import NativeLocation, Root, canonical_name, group_path_of, locate, locate_below
+from gateway.namespaces.locate import Root, canonical_name, group_path_of, locate, locate_below, native_location
 from gateway.namespaces.member import Member
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Way, prefixes_of
 from gateway.namespaces.paths import NESTING_LIMIT
@@ -81,6 +81,14 @@ class Directory:
 
         return await self._look_up(self._groups, path, read)
 
+    async def groups_on_the_way(self, name: RepositoryName) -> list[GroupPlace]:
+        """The groups whose paths a name begins with, or is, from the top down.
+
+        Each path that no group has costs the same, whether a group stands above it or not.
+        """
+        found = [await self.find_group_place(path) for path in prefixes_of(name.text)[:NESTING_LIMIT]]
+        return [place for place in found if place is not None]
+
     async def find_project_place(self, path: str) -> ProjectPlace | None:
         """Find a project by its path, with the way to it."""
 
@@ -147,7 +155,7 @@ class Directory:
         candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
         for path in reversed(candidates):
             if (place := self._projects.find(path)) is not None:
-                return Located(name.text, place, NativeLocation(name))
+                return _located_in(name, place)
         key = (None, name)
         if self._located.knows_absence(key):
             return Located(name.text, None)
@@ -160,7 +168,7 @@ class Directory:
             self._located.keep(key, None, absences)
             return Located(name.text, None)
         self._projects.keep(path, found, version)
-        return Located(name.text, found, NativeLocation(name))
+        return _located_in(name, found)
 
     async def conceal(self, name: RepositoryName, root: Root | None = None) -> None:
         """Spend on a name that must not be known what one costs that leads nowhere: the same query, and no query as
@@ -326,6 +334,13 @@ def _drop(memory: Memory[K, V], key: K | None) -> None:
 
 def _way_of(entries: Collection[PathEntry]) -> Way:
     return tuple(entry.key for entry in entries)
+
+
+def _located_in(name: RepositoryName, place: ProjectPlace) -> Located:
+    try:
+        return Located(name.text, place, native_location(name, place.project.path))
+    except NameUnknown as error:
+        return Located(name.text, place, problem=str(error.detail))
 
 
 async def _read_project(connection: Connection, path: str, entries: Collection[PathEntry]) -> ProjectPlace | None:

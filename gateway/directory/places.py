@@ -33,8 +33,8 @@ class Located:
     """Meaning of a name, for whoever may know it.
 
     `name`: the canonical one, or the given one where it leads nowhere. `place`: the group or project whose members
-    decide; None where there is none. `location`: None where there is no place, and where a group's dependency proxy is
-    off or the upstream not configured, as `problem` says.
+    decide; None where there is none. `location`: None where there is no place, where a group's dependency proxy is off
+    or the upstream not configured, and where a name lies too deep below a project, as `problem` says.
     """
 
     name: str

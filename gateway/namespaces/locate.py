@@ -38,6 +38,22 @@ class Root:
     upstream: str
 
 
+LEVELS_BELOW_PROJECT = 3
+"""Components that the name of a repository may have beyond the path of its project."""
+
+
+def native_location(name: RepositoryName, project: str) -> NativeLocation:
+    """Locate a name in the project of a path at its beginning. Raises NameUnknown where it lies too deep below it."""
+    below = name.text[len(project) :].count("/")
+    if below > LEVELS_BELOW_PROJECT:
+        deepest = "/".join(name.components[: len(project.split("/")) + LEVELS_BELOW_PROJECT])
+        raise NameUnknown(
+            f"{name} lies {below} components below project {project!r}: a repository has the path of its project, "
+            f"or at most {LEVELS_BELOW_PROJECT} components more, such as {deepest}"
+        )
+    return NativeLocation(name)
+
+
 def group_path_of(name: RepositoryName) -> str | None:
     """The path of the group that `locate` looks up for a name; None for a native name."""
     parts = split_proxied_name(name.text)
