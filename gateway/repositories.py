@@ -10,9 +10,13 @@ from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
 from cache.runtime.fair_queue import Requester
+from cache.store.base import LocalBlob
 from cache.values import Source
 from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
+from gateway.namespaces.paths import parent_path
+from gateway.namespaces.project import Project
+from gateway.registry.base import WritableRepository
 from gateway.services import Services
 from gateway.upstreams import Upstreams
 
@@ -33,6 +37,38 @@ class OpenedRepository:
         """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
         if found.status is not HIT:  # a hit is the usual case, and needs nothing of the repository
             self.plain.blobs.prefetch(found)
+
+    async def held_blob(self, digest: Digest) -> LocalBlob | None:
+        """Open a blob that is cached and that the group may read; None for any other.
+
+        Nothing is requested of the upstream. The caller closes the blob. Raises Denied.
+        """
+        if not await self.plain.blobs.holds(digest):
+            return None
+        found = await self.repository.blob(digest)
+        if found.status is HIT and isinstance(found.blob, LocalBlob):
+            return found.blob
+        found.blob.close()  # it was evicted meanwhile
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedNative:
+    """A repository of a project, which may not exist before the first push."""
+
+    repository: WritableRepository
+    project: Project
+
+    @property
+    def group(self) -> str:
+        """Path of the group, or of the user's namespace, that holds the project."""
+        return parent_path(self.project.path)
+
+    def prefetch(self, found: FoundManifest) -> None:
+        """Do nothing: all content is here."""
+
+
+Opened = OpenedRepository | OpenedNative
 
 
 @dataclass(frozen=True, slots=True)

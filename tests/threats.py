@@ -26,6 +26,10 @@ RIGHTS = "tests/gateway/v2/test_rights.py"
 PERMISSIONS = "tests/gateway/auth/test_permissions.py"
 PASSWORD_LOGINS = "tests/gateway/auth/test_password_logins.py"
 AUTHORISATION = "tests/security/test_authorisation.py"
+UPLOADS = "tests/gateway/v2/test_uploads.py"
+MANIFESTS = "tests/gateway/v2/test_manifests.py"
+NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
+CATALOG = "tests/gateway/v2/test_catalog.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -1012,8 +1016,8 @@ THREATS = [
         (f"{AUTHORISATION}::test_the_table_names_every_route_of_the_server",),
         Disarm(
             "gateway/v2/routes.py",
-            '_WRITES = ("POST", "PUT", "PATCH", "DELETE")',
-            '_WRITES = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")',
+            '_READS = ("GET", "HEAD")',
+            '_READS = ("GET", "HEAD", "OPTIONS")',
         ),
     ),
     Threat(
@@ -1177,6 +1181,104 @@ THREATS = [
         ),
     ),
     Threat(
+        "a mount from what one may not pull",
+        "Who knows a digest mounts a blob of a repository that is hidden, and pulls it.",
+        "A blob is mounted from what the caller may pull alone; anything else becomes an upload, as if it were not there.",
+        (
+            f"{UPLOADS}::test_a_mount_from_elsewhere_becomes_an_upload",
+            f"{UPLOADS}::test_a_mount_without_a_source_takes_what_the_caller_may_pull_anywhere",
+        ),
+        Disarm(
+            "gateway/v2/mounts.py",
+            "        for path in await self._opener.native_repositories_with(digest, CANDIDATES):\n",
+            "        for path in await self._opener.native_repositories_with(digest, CANDIDATES):\n"
+            "            return await target.repository.mount(digest, None)\n",
+        ),
+    ),
+    Threat(
+        "an upload of another client",
+        "Somebody who may push to a repository goes on with, ends or reads the upload of another client.",
+        "An upload is found by its id, its repository and its owner alone.",
+        (f"{UPLOADS}::test_an_upload_belongs_to_whoever_began_it_and_to_its_repository",),
+        Disarm(
+            "gateway/v2/uploads.py",
+            '        return f"user:{principal.user.id}"\n',
+            '        return "user"\n',
+        ),
+    ),
+    Threat(
+        "a pushed body that expands",
+        "A body with a Content-Encoding is decompressed on its way in, or stored as what it is not.",
+        "A request with a Content-Encoding is refused; nothing is ever decompressed.",
+        (f"{UPLOADS}::test_a_body_that_is_encoded_for_its_way_is_refused",),
+        Disarm(
+            "gateway/http/bodies.py",
+            "    if encoding not in _PLAIN:",
+            "    if False and encoding not in _PLAIN:",
+        ),
+    ),
+    Threat(
+        "manifests without bound",
+        "A manifest of any size is pushed, and held in memory.",
+        "A body is refused by its stated length, or as soon as it has more bytes than a manifest may have.",
+        (f"{MANIFESTS}::test_a_manifest_of_more_than_four_mebibytes_is_refused",),
+        Disarm(
+            "gateway/http/bodies.py",
+            "            if len(body) > limit:",
+            "            if False:",
+        ),
+    ),
+    Threat(
+        "a manifest of another digest",
+        "A manifest is stored by a digest that is not its own.",
+        "The digest is that of the received bytes, and must be the one that the request states.",
+        (f"{MANIFESTS}::test_a_manifest_must_have_the_digest_that_the_client_states",),
+        Disarm(
+            "gateway/v2/manifests.py",
+            "if stated is not None and manifest.descriptor.digest != stated:",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "names in lists",
+        "The list of all repositories, or a link in it, names a repository that its reader may not know of.",
+        "A page holds what its reader may pull; a link after any other name is sealed.",
+        (
+            f"{CATALOG}::test_each_sees_what_may_be_pulled",
+            f"{CATALOG}::test_a_request_looks_at_few_repositories_and_its_link_names_none_that_is_hidden",
+        ),
+        Disarm(
+            "gateway/v2/catalog.py",
+            "        if names and names[-1] == after:\n",
+            "        if True:\n",
+        ),
+    ),
+    Threat(
+        "hidden projects and pushes",
+        "The refusal of a push tells whether a project exists that its sender may not know of.",
+        "What is said of a missing project depends on the groups alone that the sender may know.",
+        (
+            f"{NATIVE_NAMES}::test_a_hidden_project_and_an_absent_one_look_the_same_below_a_group_that_one_may_know",
+            f"{NATIVE_NAMES}::test_who_knows_no_group_on_the_way_is_told_of_none",
+        ),
+        Disarm(
+            "gateway/v2/missing_projects.py",
+            "        known = [place for place in places if await self._knows(principal, place, now)]",
+            "        known = places",
+        ),
+    ),
+    Threat(
+        "projects by push",
+        "Somebody without a role in a group, or with a token for other things, makes projects in it by pushing.",
+        "Only developers and above create projects so, with a scope for pushes, and where the settings allow it.",
+        (f"{NATIVE_NAMES}::test_a_push_creates_no_project_for_who_may_not",),
+        Disarm(
+            "gateway/v2/missing_projects.py",
+            "        return holder if decision.allowed else None",
+            "        return holder",
+        ),
+    ),
+    Threat(
         "names that clients call us",
         "Host or a forwarding header appears in a link, or influences a decision.",
         "Links are made from `external_url` alone, and no forwarding header is read.",
@@ -1186,8 +1288,8 @@ THREATS = [
         ),
         Disarm(
             "gateway/v2/pull.py",
-            'url = f"{root.url}/v2/',
-            "url = f\"http://{request.headers['host']}/v2/",
+            "<{chosen.url}/v2/{path}",
+            "<http://{request.headers['host']}/v2/{path}",
         ),
     ),
     Threat(

@@ -152,6 +152,12 @@ class Unsupported(RegistryError):
     code, status, message = "UNSUPPORTED", 405, "the operation is unsupported"
 
 
+class EncodingUnsupported(RegistryError):
+    """The body of the request is encoded for its transfer in a way in which nothing is taken."""
+
+    code, status, message = "UNSUPPORTED", 415, "the content encoding is unsupported"
+
+
 class EndpointUnknown(RegistryError):
     """The path is not in the specification; its code is that of Unsupported, because the specification has no other."""
 

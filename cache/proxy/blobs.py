@@ -78,6 +78,10 @@ class ProxiedBlobs:
             size = await self._client.head_blob(self._image, digest)
         return FoundSize(size, MISS)
 
+    async def holds(self, digest: Digest) -> bool:
+        """Whether the blob is cached and the image has a link to it; nothing is requested of the upstream."""
+        return await self._rights.has(digest) and await self._shared.stored.stat(digest) is not None
+
     def prefetch(self, found: FoundManifest) -> None:
         """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
         if self._shared.prefetcher is not None and found.status.outcome is Outcome.MISS:
@@ -86,7 +90,7 @@ class ProxiedBlobs:
     async def _download_ahead(self, digest: Digest) -> Follower | None:
         """Follow a download of the blob. None if the blob is cached, for this image or for another of the same origin:
         then a client that requests it needs at most one HEAD to the upstream."""
-        if await self._rights.has(digest) and await self._shared.stored.stat(digest):
+        if await self.holds(digest):
             return None
         if await self._is_provable(digest) or not self._calls.may_fill_at_once:
             return None

@@ -11,6 +11,7 @@ from gateway.auth.permissions import (
     Standing,
     Target,
     decide,
+    decide_creation,
 )
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.directory.directory import Directory
@@ -30,6 +31,12 @@ class Access:
     async def decide(self, principal: Principal, action: Action, located: Located, now: datetime) -> Decision:
         """Decide whether a principal may do something to what a name leads to. Raises DatabaseUnusable."""
         return decide(principal, action, await self.target(principal, located), now)
+
+    async def decide_creation(self, principal: Principal, way: Way, name: str, now: datetime) -> Decision:
+        """Decide whether a push to a name may create the project that it lacks at the end of a way. Raises
+        DatabaseUnusable."""
+        await self._directory.require_current()
+        return decide_creation(principal, way, await self._standing(principal, way), name, now)
 
     async def target(self, principal: Principal, located: Located) -> Target:
         """All that decisions about a principal and a name depend on.

@@ -59,6 +59,9 @@ ROLES: Mapping[Action, Role] = {
 JOB_ROLES: Mapping[Action, Role] = {Action.PUSH: Role.DEVELOPER, Action.DELETE: Role.DEVELOPER}
 """Weakest role of a job's user for what the job does to its own project; a job administers nothing."""
 
+CREATE: Role = Role.DEVELOPER
+"""Weakest role in a group, or above it, for pushes that create the project that they lack, where settings allow it."""
+
 GROUP_PULL: Role = Role.GUEST
 """Weakest role in a group, or above it, for pulls through its dependency proxy."""
 

@@ -12,6 +12,7 @@ from enum import Enum
 from functools import lru_cache
 
 from gateway.auth.matrix import (
+    CREATE,
     DEPLOY_SCOPES,
     GROUP_ADMIN,
     GROUP_PULL,
@@ -140,6 +141,26 @@ def decide(principal: Principal, action: Action, target: Target, now: datetime) 
         if beyond:
             return Decision(False, beyond, Refusal.LOGIN)
     return decision
+
+
+def decide_creation(principal: Principal, way: Way, standing: Standing, name: str, now: datetime) -> Decision:
+    """Decide whether a push to a name may create the project that it lacks in a group or a user's namespace.
+
+    `way`: the way to that. Only people do so, by a password or a personal token: jobs and deploy tokens belong to
+    projects and groups that exist.
+    """
+    if lapsed := _lapse(principal, now):
+        return Decision(False, lapsed, Refusal.LOGIN)
+    who, rule = _who(principal), f"{_words((CREATE,))}, here or above, may create a project by a push"
+    if principal.kind not in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN):
+        return Decision(False, f"{who} may create no project by a push: only people may", Refusal.DENIED)
+    if not _person_at(principal.user, way, standing.members, now).meets((CREATE,)):
+        return _deny(principal, f"{who} may not create what {name!r} lacks: {rule}")
+    if too_narrow := _missing_scope(principal, Action.PUSH):
+        return Decision(False, too_narrow, Refusal.DENIED)
+    if beyond := _beyond_limits(principal, Action.PUSH, name, now):
+        return Decision(False, beyond, Refusal.LOGIN)
+    return Decision(True, f"{who}: {rule}")
 
 
 def _lapse(principal: Principal, now: datetime) -> str:

@@ -8,6 +8,12 @@ from cache.oci.names import RepositoryName
 
 REPOSITORY = "repository"
 ALL_ACTIONS = "*"
+CATALOG = "registry:catalog"
+"""Name under which a token lists the right to the list of all repositories; no repository can have it."""
+
+CATALOG_SCOPE = f"{CATALOG}:{ALL_ACTIONS}"
+"""Scope of that list (distribution's token specification)."""
+
 ACTIONS = ("pull", "push", "delete")
 """Actions that a token may hold, in the order in which they are written; `*` stands for all of them."""
 
@@ -59,6 +65,11 @@ def parse_scopes(texts: Iterable[str], own_hosts: Iterable[str] = ()) -> list[Re
     return list(found.values())
 
 
+def asks_for_catalog(texts: Iterable[str]) -> bool:
+    """Whether the scopes of a request name the list of all repositories, which shows to each what it may pull."""
+    return any(CATALOG_SCOPE in text.split() for text in texts)
+
+
 def _parse(word: str, hosts: frozenset[str]) -> RequestedScope | None:
     kind, _, rest = word.partition(":")
     name, colon, actions = rest.rpartition(":")
@@ -79,6 +90,8 @@ def _parse(word: str, hosts: frozenset[str]) -> RequestedScope | None:
 
 def scope_text(name: str, actions: Iterable[str]) -> str:
     """The text of one scope, with its actions in the usual order."""
+    if name == CATALOG:
+        return CATALOG_SCOPE
     wanted = frozenset(actions)
     return f"{REPOSITORY}:{name}:{','.join(action for action in ACTIONS if action in wanted)}"
 
@@ -87,19 +100,25 @@ def access_document(granted: Mapping[str, frozenset[str]]) -> list[dict[str, obj
     """The claim `access` of a token: what is granted, by canonical name; `*` too where that is everything."""
     return [
         {
-            "type": REPOSITORY,
-            "name": name,
+            "type": kind if name == CATALOG else REPOSITORY,
+            "name": rest if name == CATALOG else name,
             "actions": [action for action in (*ACTIONS, ALL_ACTIONS) if action in actions],
         }
         for name, actions in granted.items()
+        for kind, _, rest in [name.partition(":")]
     ]
 
 
 def granted_actions(document: Sequence[Mapping[str, object]]) -> dict[str, frozenset[str]]:
-    """Read the actions of a claim `access` by canonical name, without `*`. Raises ValueError, TypeError, KeyError."""
+    """Read the actions of a claim `access` by canonical name, without the `*` of repositories.
+
+    Raises ValueError, TypeError, KeyError.
+    """
     granted: dict[str, frozenset[str]] = {}
     for entry in document:
         name, actions = entry["name"], entry["actions"]
-        if entry["type"] == REPOSITORY and isinstance(name, str) and isinstance(actions, list):
+        if f"{entry['type']}:{name}" == CATALOG:
+            granted[CATALOG] = frozenset({ALL_ACTIONS})
+        elif entry["type"] == REPOSITORY and isinstance(name, str) and isinstance(actions, list):
             granted[name] = granted.get(name, frozenset()) | frozenset(map(str, actions)).intersection(ACTIONS)
     return granted

@@ -29,7 +29,10 @@ def log_at_once(line: AccessLine) -> None:
 class RequestRecord:
     """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
-    __slots__ = ("bytes", "complete", "first_byte", "group", "kind", "outcome", "refusal", "status", "upstream")
+    __slots__ = (
+        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "project", "received", "refusal", "status"),
+        "upstream",
+    )
 
     def __init__(self) -> None:
         self.status = 0
@@ -40,6 +43,8 @@ class RequestRecord:
         self.kind: str | None = None
         self.group: str | None = None
         self.upstream: str | None = None
+        self.project: str | None = None
+        self.received = 0
         self.refusal: str | None = None
 
 
@@ -48,6 +53,20 @@ def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
     if record is not None:
         record.kind, record.group, record.upstream = kind, group, upstream
+
+
+def note_native_lookup(scope: Scope, kind: str, project: str) -> None:
+    """Record the subject of a request and its project, for the log and the metrics; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.kind, record.project = kind, project
+
+
+def note_received(scope: Scope, size: int) -> None:
+    """Count bytes of a request's body, for the log and the metrics; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.received += size
 
 
 def note_refusal(scope: Scope, reason: str | None) -> None:
@@ -136,4 +155,6 @@ def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None
         agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
         request_id.decode(),
         record.refusal,
+        record.project,
+        record.received,
     )

@@ -4,7 +4,7 @@ The form is that of the OCI distribution specification ("Error Codes"), also out
 registry at another path read it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -15,7 +15,7 @@ API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 """Header by which old clients know a registry; every error of this server has it."""
 
 READ_METHODS = {"Allow": "GET, HEAD"}
-"""Header of each response with status 405, since nothing on this server can be written to."""
+"""Header of a response with status 405 for what can only be read."""
 
 
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
@@ -46,9 +46,9 @@ def unknown_path(path: str) -> RegistryError:
     return EndpointUnknown(f"there is nothing at {path[:300]!r}")
 
 
-def wrong_method(method: str) -> RegistryError:
-    """The error for a method that a path does not support."""
-    return Unsupported(f"{method[:30]} is not a method of this path", READ_METHODS)
+def wrong_method(method: str, allowed: Iterable[str] = ("GET", "HEAD")) -> RegistryError:
+    """The error for a method that a path does not support, which names those that it does."""
+    return Unsupported(f"{method[:30]} is not a method of this path", {"Allow": ", ".join(sorted(allowed))})
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

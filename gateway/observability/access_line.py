@@ -10,7 +10,8 @@ class AccessLine(NamedTuple):
     lookup: the endpoint's kind, the group's path and the upstream's configured name. `client` is the address of the
     connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to the
     first byte of the response's body, or its end. `refusal`: why it was not permitted, which may say more than the
-    response.
+    response. `project`: path of the project whose content was requested or changed, instead of a group and an
+    upstream. `received`: bytes of the request's body.
     """
 
     method: str
@@ -28,3 +29,5 @@ class AccessLine(NamedTuple):
     user_agent: str | None
     request_id: str
     refusal: str | None = None
+    project: str | None = None
+    received: int = 0

@@ -29,6 +29,9 @@ _WAIT_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2, 5, 10, 20, 30)
 _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pulls": ("Manifests and blobs served, by outcome", ("kind", "outcome")),
     "saved_pulls": ("Manifests served at no cost to the upstream", ("upstream",)),
+    "native_pulls": ("Manifests and blobs of projects served", ("kind",)),
+    "pushes": ("Manifests and blobs that projects took, mounted ones too", ("kind",)),
+    "pushed_bytes": ("Bytes of bodies that came from clients that push", ()),
     "sent_bytes": ("Bytes of manifests and blobs sent, by where they came from", ("origin",)),
     "responses": ("Responses, by surface and class of status", ("surface", "status")),
     "upstream_requests": ("Requests to upstreams", ("upstream", "method", "status")),
@@ -90,17 +93,19 @@ class PullLabels(NamedTuple):
 class ResponseTotals:
     """Sums over responses that are counted together; `waits`: how many first bytes fall into each bucket."""
 
-    __slots__ = ("bytes", "responses", "seconds", "waits")
+    __slots__ = ("bytes", "received", "responses", "seconds", "waits")
 
     def __init__(self) -> None:
         self.responses = 0
         self.bytes = 0
+        self.received = 0
         self.seconds = 0.0
         self.waits = [0] * (len(_WAIT_SECONDS) + 1)
 
     def add(self, other: "ResponseTotals") -> None:
         self.responses += other.responses
         self.bytes += other.bytes
+        self.received += other.received
         self.seconds += other.seconds
         self.waits = [mine + more for mine, more in zip(self.waits, other.waits, strict=True)]
 
@@ -163,8 +168,11 @@ class Metrics:
             name: BulkHistogram(f"gateway_{name}", text, labels, registry=registry, buckets=buckets)
             for name, (text, labels, buckets) in _HISTOGRAMS.items()
         }
-        for origin in ("cache", "upstream"):  # zero is shown as zero
+        for origin in ("cache", "native", "upstream"):  # zero is shown as zero
             self._counters["sent_bytes"].labels(origin)
+        for kind in _PULLED:
+            self._counters["native_pulls"].labels(kind)
+            self._counters["pushes"].labels(kind)
         for kind in _PULLED:
             for outcome in Outcome:
                 self._counters["pulls"].labels(kind, outcome.value)
@@ -216,8 +224,11 @@ class Metrics:
         for name, levels in self._levels.items():
             self._gauges[name].set(sum(level() for level in levels))
         pulls: dict[PullLabels, ResponseTotals] = {}
-        for (head, method, status, *labels), total in _totals(batch).items():
+        for (head, method, status, native, *labels), total in _totals(batch).items():
             self._counters["responses"].labels(_surface_of(head), _class_of(status)).inc(total.responses)
+            if native:
+                self._count_native(method, status, labels[1], total)
+                continue
             upstream, kind, outcome = labels
             if method == "GET" and outcome and kind in _PULLED:
                 pulls.setdefault(PullLabels(upstream or "", kind or "", outcome), ResponseTotals()).add(total)
@@ -265,6 +276,16 @@ class Metrics:
             f"{family.name}_total" if family.type == "counter" else family.name for family in self._registry.collect()
         )
 
+    def _count_native(self, method: str, status: int, kind: str | None, total: ResponseTotals) -> None:
+        """Count pulls from projects and pushes to them."""
+        self._counters["pushed_bytes"].inc(total.received)
+        if method == "GET" and kind in _PULLED and status in (200, 206, 304):
+            self._counters["native_pulls"].labels(kind).inc(total.responses)
+            self._counters["sent_bytes"].labels("native").inc(total.bytes)
+        elif status == 201:
+            pushed = "manifest" if kind == "manifest" else "blob"
+            self._counters["pushes"].labels(pushed).inc(total.responses)
+
     def _count_pulls(self, labels: PullLabels, total: ResponseTotals) -> None:
         self._counters["pulls"].labels(labels.kind, labels.outcome).inc(total.responses)
         origin = "upstream" if labels.outcome == Outcome.MISS.value else "cache"
@@ -277,20 +298,22 @@ class Metrics:
 _PULLED = ("manifest", "blob")
 """Kinds of endpoints whose responses are pulls; a list that is served stale is none."""
 
-_BatchKey = tuple[str, str, int, str | None, str | None, str | None]
-"""The beginning of the path, method, status, upstream, kind, outcome."""
+_BatchKey = tuple[str, str, int, bool, str | None, str | None, str | None]
+"""The beginning of the path, method, status, whether a project's content was meant, upstream, kind, outcome."""
 
 
 def _totals(lines: list[AccessLine]) -> dict[_BatchKey, ResponseTotals]:
     totals: dict[_BatchKey, ResponseTotals] = {}
-    for method, path, status, outcome, kind, _, upstream, size, _, wait, *_ in lines:
-        key = (path[:3], method, status, upstream, kind, outcome)
+    for line in lines:
+        method, path, status, outcome, kind, _, upstream, size, _, wait, *_ = line
+        key = (path[:3], method, status, line.project is not None, upstream, kind, outcome)
         total = totals.get(key)
         if total is None:
             total = totals[key] = ResponseTotals()
         seconds = (wait or 0.0) / 1000
         total.responses += 1
         total.bytes += size
+        total.received += line.received
         total.seconds += seconds
         total.waits[bisect_left(_WAIT_SECONDS, seconds)] += 1
     return totals

@@ -9,7 +9,7 @@ from cache.oci.document import OFF_LOOP_BYTES
 from cache.oci.errors import StoreUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
-from gateway.db import blobs, repositories
+from gateway.db import blobs, projects, repositories
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
@@ -47,6 +47,19 @@ class NativeStore:
         with database_errors():
             await self._parts.memory.require_newest()
             return await self._parts.memory.repository(name)
+
+    async def create_project(self, path: str, created_by: int) -> None:
+        """Create a private project for a push that lacks it; it is seen by this process when this returns.
+
+        `created_by`: id of the user. Raises TreeError where the tree does not allow it.
+        """
+        with database_errors():
+            try:
+                async with self._database.write() as connection:
+                    now = self._parts.clock()
+                    await projects.create(connection, path, now, created_by=created_by)
+            finally:  # where another process has created it too
+                await self._database.changes.refresh()
 
     async def list_repositories(self, after: str, limit: int) -> list[StoredRepository]:
         """List the first repositories after a path in the byte order of their paths, whoever may see them."""

@@ -165,6 +165,14 @@ class DatabaseSettings(Table):
         return password_file
 
 
+class NativeSettings(Table):
+    """Settings of the registry of our own, which stores what is pushed to projects."""
+
+    create_on_push: Switch = Field(
+        default=False, description="Whether developers create a project by pushing below a group of theirs."
+    )
+
+
 class ListenerSettings(Table):
     """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
@@ -242,6 +250,7 @@ class Settings(Table):
     )
     cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
+    native: NativeSettings = NativeSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")

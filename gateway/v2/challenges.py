@@ -1,5 +1,6 @@
 """Challenges: what a refused request is told about tokens (distribution's token specification); pure."""
 
+from cache.oci.errors import Unauthorized
 from gateway.auth.scopes import scope_text
 from gateway.auth.tokens import SERVICE
 from gateway.v2.endpoint import Endpoint, EndpointKind
@@ -9,6 +10,15 @@ TOKEN_PATH = "/jwt/auth"
 KEYS_PATH = "/jwt/jwks"
 BASIC_CHALLENGE = f'Basic realm="{SERVICE}"'
 """Challenge of the token endpoint itself."""
+
+
+class MoreScopeNeeded(Unauthorized):
+    """The principal may pull from a second repository of its request, and its Bearer token does not list that."""
+
+    def __init__(self, detail: str, name: str) -> None:
+        """`name`: that of the second repository."""
+        super().__init__(detail)
+        self.scope = scope_text(name, ["pull"])
 
 
 def challenge(url: str, scope: str = "") -> str:
@@ -22,8 +32,8 @@ def challenge(url: str, scope: str = "") -> str:
 
 def needed_scope(endpoint: Endpoint, method: str, name: str) -> str:
     """The scope that a request needs, as distribution's registry asks for it. `name`: in the spelling of the scope."""
+    if endpoint.kind in (EndpointKind.UPLOADS, EndpointKind.UPLOAD):  # to look after an upload belongs to a push
+        return scope_text(name, ["pull", "push"])
     if method in ("GET", "HEAD"):
         return scope_text(name, ["pull"])
-    if method == "DELETE" and endpoint.kind is not EndpointKind.UPLOAD:  # to end an upload belongs to a push
-        return scope_text(name, ["delete"])
-    return scope_text(name, ["pull", "push"])
+    return scope_text(name, ["delete"] if method == "DELETE" else ["pull", "push"])

@@ -16,30 +16,67 @@ from cache.oci.names import RepositoryName, Tag, parse_reference
 PINGS = ("/v2", "/v2/")
 """Paths by which a client finds out that this is a registry; they name no endpoint of a repository."""
 
+CATALOG = "/v2/_catalog"
+"""Path of the list of all repositories."""
+
 
 class EndpointKind(Enum):
     """The resource that a path under /v2 names; the values are the groups of the pattern."""
 
     MANIFEST = "reference"
     BLOB = "digest"
+    UPLOADS = "uploads"
     UPLOAD = "upload"
     TAGS = "tags"
+    TAG = "tag"
     REFERRERS = "subject"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A parsed path. `target`: a manifest's reference, the digest of a blob or a subject, None for other kinds."""
+    """A parsed path.
+
+    `target`: a manifest's reference, the digest of a blob or a subject, a tag, the id of an upload, None for other
+    kinds.
+    """
 
     kind: EndpointKind
     name: RepositoryName
-    target: Tag | Digest | None
+    target: Tag | Digest | str | None
+
+    @property
+    def reference(self) -> Tag | Digest:
+        """The reference of a manifest. Raises TypeError for an endpoint without one."""
+        if not isinstance(self.target, Tag | Digest):
+            raise TypeError(f"{self.kind} has no reference")
+        return self.target
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of a blob or a subject. Raises TypeError for an endpoint without one."""
+        if not isinstance(self.target, Digest):
+            raise TypeError(f"{self.kind} has no digest")
+        return self.target
+
+    @property
+    def tag(self) -> Tag:
+        """The tag itself. Raises TypeError for an endpoint without one."""
+        if not isinstance(self.target, Tag):
+            raise TypeError(f"{self.kind} has no tag")
+        return self.target
+
+    @property
+    def upload(self) -> str:
+        """The id of an upload. Raises TypeError for an endpoint without one."""
+        if not isinstance(self.target, str):
+            raise TypeError(f"{self.kind} has no id of an upload")
+        return self.target
 
 
 # The name extends to the last keyword that can end it, since it may contain words like `manifests` itself.
 _ENDPOINT = re.compile(
-    r"/v2/(?P<name>.+)/(?:manifests/(?P<reference>[^/]+)|blobs/(?P<upload>uploads(?:/.*)?)|blobs/(?P<digest>[^/]+)"
-    r"|tags/(?P<tags>list)|referrers/(?P<subject>[^/]+))",
+    r"/v2/(?P<name>.+)/(?:manifests/(?P<reference>[^/]+)|blobs/(?P<uploads>uploads/?)|blobs/uploads/(?P<upload>[^/]+)"
+    r"|blobs/(?P<digest>[^/]+)|tags/(?P<tags>list)|tags/reference/(?P<tag>[^/]+)|referrers/(?P<subject>[^/]+))",
     re.DOTALL,
 )
 
@@ -58,6 +95,10 @@ def parse_endpoint(path: str) -> Endpoint | None:
             return Endpoint(kind, name, parse_reference(match["reference"]))
         case EndpointKind.BLOB | EndpointKind.REFERRERS:
             return Endpoint(kind, name, Digest.parse(match[kind.value]))
+        case EndpointKind.TAG:
+            return Endpoint(kind, name, Tag.parse(match["tag"]))
+        case EndpointKind.UPLOAD:
+            return Endpoint(kind, name, match["upload"])
         case _:
             return Endpoint(kind, name, None)
 

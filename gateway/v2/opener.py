@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
+from cache.oci.digest import Digest
 from cache.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.access import Access
@@ -11,10 +13,11 @@ from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal, decide
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.directory.places import Located, ProjectPlace
-from gateway.namespaces.locate import ProxiedLocation, Root, group_path_of
+from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name
-from gateway.repositories import OpenedRepository, open_repository
+from gateway.repositories import Opened, OpenedNative, open_repository
 from gateway.services import Services
+from gateway.v2.missing_projects import MissingProjects
 
 _NOTHING_THERE = (Refusal.HIDDEN, Refusal.LOGIN)
 """Refusals that show to a client like a name that leads nowhere, and take as long."""
@@ -22,9 +25,14 @@ _NOTHING_THERE = (Refusal.HIDDEN, Refusal.LOGIN)
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """Options of the registry's surface. `open_proxy`: whether anonymous clients beyond this machine may be served."""
+    """Options of the registry's surface.
+
+    `open_proxy`: whether anonymous clients beyond this machine may be served. `create_on_push`: whether a push creates
+    the project that it lacks.
+    """
 
     open_proxy: bool
+    create_on_push: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +56,28 @@ class RepositoryOpener:
     5. The gate of the group allows the image's name (Denied).
     6. The repository is opened, behind the group's pins and cooldown.
 
-    The last three are those of `open_repository`.
+    The last three are those of `open_repository`, for images of upstreams alone. A push to a name without a project is
+    told which one is missing, or creates it where the settings allow that.
     """
 
     def __init__(self, services: Services, options: RegistryOptions) -> None:
         self._services = services
         self._access = Access(services.directory, options.open_proxy)
+        create = services.native.create_project if options.create_on_push else None
+        self._missing = MissingProjects(services.directory, self._access, create)
 
     async def open(
         self, name: RepositoryName, principal: Principal, action: Action, root: Root | None, address: str = ""
-    ) -> OpenedRepository:
+    ) -> Opened:
         """Open the repository that a name leads to below a root, or by itself.
 
         `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported,
         Unauthorized, DatabaseUnusable.
         """
         located = await self._services.directory.locate(name, root)
+        lacks_project = located.place is None and action is Action.PUSH and _is_native(name, root)
+        if lacks_project and await self._missing.create(name, principal, self._services.clock()):
+            located = await self._services.directory.locate(name, root)
         # Where a name leads to no image a token cannot list it, and what is wrong with the name is told instead.
         whoever = replace(principal, limits=None) if located.problem else principal
         decision = await self._access.decide(whoever, action, located, self._services.clock())
@@ -72,11 +86,42 @@ class RepositoryOpener:
         if not decision.allowed:
             if located.place is not None and decision.refusal in _NOTHING_THERE:
                 await self._services.directory.conceal(name, root)
-            raise _refused(decision, name, root, principal, action, located)
-        location = located.location
+            error = _refused(decision, name, root, principal, action, located)
+            if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root):
+                hint = await self._missing.explain(name, principal, self._services.clock())
+                error.detail = hint or error.detail
+            raise error
+        location, place = located.location, located.place
+        if isinstance(location, NativeLocation) and isinstance(place, ProjectPlace):
+            readable = None if action is Action.PULL else partial(self.may_pull, principal)
+            repository = self._services.native.repository(place.project, location.name, readable)
+            return OpenedNative(repository, place.project)
         if not isinstance(location, ProxiedLocation):
-            raise _without_store(name, action, located)
+            raise AssertionError("a name without a problem leads to an image or a repository")
         return open_repository(location, self._services, principal.name or client_name(address))
+
+    async def open_native(
+        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
+    ) -> OpenedNative:
+        """Open the native repository that a name leads to, to change it. Raises as `open` does; Unsupported for an
+        image of an upstream."""
+        opened = await self.open(name, principal, action, root)
+        if not isinstance(opened, OpenedNative):
+            raise AssertionError("only native repositories can be changed")
+        return opened
+
+    async def may_pull(self, principal: Principal, path: str) -> bool:
+        """Whether a principal may pull from the native repository of a path, of which it is told nothing otherwise.
+
+        Raises DatabaseUnusable.
+        """
+        located = await self._services.directory.locate(RepositoryName(path))
+        decision = await self._access.decide(principal, Action.PULL, located, self._services.clock())
+        return located.location is not None and decision.allowed
+
+    async def native_repositories_with(self, digest: Digest, limit: int) -> list[str]:
+        """Paths of some native repositories that have a blob, whoever may pull from them. Raises StoreUnavailable."""
+        return await self._services.native.repositories_with(digest, limit)
 
     async def permitted(
         self, name: RepositoryName, principal: Principal, actions: Iterable[Action], root: Root | None
@@ -89,12 +134,19 @@ class RepositoryOpener:
         if located.location is None:
             if located.place is not None:
                 await self._services.directory.conceal(name, root)
+            elif _is_native(name, root) and await self._missing.may_create(name, principal, self._services.clock()):
+                return Permitted(name.text, frozenset({Action.PULL, Action.PUSH}.intersection(actions)))
             return None
         target, now = await self._access.target(principal, located), self._services.clock()
         decisions = {action: decide(principal, action, target, now) for action in actions}
         if any(decision.refusal in _NOTHING_THERE for decision in decisions.values()):
             await self._services.directory.conceal(name, root)
         return Permitted(located.name, frozenset(action for action, found in decisions.items() if found.allowed))
+
+
+def _is_native(name: RepositoryName, root: Root | None) -> bool:
+    """Whether a name below a root, or by itself, can be that of a native repository."""
+    return root is None and group_path_of(name) is None
 
 
 def _refused(
@@ -137,11 +189,3 @@ def _hint(principal: Principal) -> str:
     if principal.kind is PrincipalKind.JOB_TOKEN:
         return "; a job sees of other projects only what their lists of allowed jobs open to its own project"
     return ""
-
-
-def _without_store(name: RepositoryName, action: Action, located: Located) -> RegistryError:
-    """The error for a repository of a project, as long as this server stores none."""
-    path = located.place.project.path if isinstance(located.place, ProjectPlace) else name.text
-    if action is Action.PULL:
-        return NameUnknown(f"project {path!r} holds no repository {name.text!r}")
-    return Unsupported(f"project {path!r} cannot be written to yet: this version of the server stores no images")

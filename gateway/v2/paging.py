@@ -7,13 +7,23 @@ can neither read the upstream's query nor write one: it is sent to the upstream 
 import json
 from urllib.parse import parse_qsl
 
-from cache.oci.errors import DigestInvalid, StoreUnavailable, TagInvalid
+from cache.oci.errors import DigestInvalid, PageInvalid, StoreUnavailable, TagInvalid
 from cache.oci.names import parse_reference
+from cache.upstream.lists import PAGE_SIZE
 from cache.values import BEGINNING, PageStart
 from gateway.keys.sealing import SealBroken, Sealer
 
-_MARK = "~"
+SEALED = "~"
 """First character of a sealed place; no tag and no digest begins with it."""
+
+
+def page_size(text: str | None) -> int | None:
+    """The parameter `n` of a list, at most PAGE_SIZE; None where it is absent. Raises PageInvalid."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise PageInvalid(f"n must be a number, not {text[:50]!r}")
+    return min(int(text), PAGE_SIZE)
 
 
 class PageLinks:
@@ -31,7 +41,7 @@ class PageLinks:
             return start.after
         place = json.dumps([start.query, start.after, start.skip])
         try:
-            return _MARK + self._sealer.seal(place, _context(image))
+            return SEALED + self._sealer.seal(place, _context(image))
         except SealBroken as error:
             raise StoreUnavailable("there are more tags, but no key to seal the link to them") from error
 
@@ -39,10 +49,10 @@ class PageLinks:
         """The place that a parameter names; the beginning without one. Raises TagInvalid, DigestInvalid."""
         if text is None:
             return BEGINNING
-        if not text.startswith(_MARK):
+        if not text.startswith(SEALED):
             return PageStart(None, str(parse_reference(text)))
         try:
-            query, after, skip = json.loads(self._sealer.open(text.removeprefix(_MARK), _context(image)))
+            query, after, skip = json.loads(self._sealer.open(text.removeprefix(SEALED), _context(image)))
         except SealBroken as error:
             reason = "`last` is no page of this list: begin anew, and follow the Link of each page as it is"
             raise TagInvalid(reason) from error

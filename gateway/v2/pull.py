@@ -8,23 +8,26 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from cache.oci.digest import Digest
-from cache.oci.errors import ArtifactTypeInvalid, PageInvalid
-from cache.oci.media_types import OCI_INDEX, is_media_type
+from cache.oci.errors import ArtifactTypeInvalid, ManifestUnknown, PageInvalid, RegistryError
+from cache.oci.media_types import OCI_INDEX, SCHEMA_1, essence, is_media_type
 from cache.oci.names import Tag
 from cache.upstream.lists import PAGE_SIZE
 from cache.values import ReferrersPage, TagPage
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
-from gateway.http.access_log import note_lookup
+from gateway.http.access_log import note_lookup, note_native_lookup
 from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
-from gateway.repositories import OpenedRepository
+from gateway.repositories import Opened, OpenedNative, OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
+from gateway.v2.manifests import OLD_CLIENT
 from gateway.v2.opener import RepositoryOpener
-from gateway.v2.paging import PageLinks
+from gateway.v2.paging import PageLinks, page_size
 from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob, cache_headers
 from gateway.v2.root_selection import chosen_root
+
+TAGS_NAMED = 5
+"""Existing tags that the refusal of another one names."""
 
 _NAMES_AT_ONCE = 10_000
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
@@ -39,60 +42,109 @@ class Pull:
         self._documents = Documents()
 
     async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        refuse_old_clients(request)
         opened = await self._open(request, endpoint, principal)
-        found = await opened.repository.manifest(_reference(endpoint))
+        try:
+            found = await opened.repository.manifest(endpoint.reference)
+        except ManifestUnknown as error:
+            if isinstance(opened, OpenedNative) and isinstance(endpoint.target, Tag):
+                error.detail = await _with_existing_tags(endpoint.target, opened, error)
+            raise
         opened.prefetch(found)
         manifest = self._documents.share(found.manifest.raw)
         return ManifestResponse(found.manifest.descriptor, manifest, found.status, request.headers)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        refuse_old_clients(request)
         opened = await self._open(request, endpoint, principal)
-        found = await opened.repository.stat_manifest(_reference(endpoint))
+        found = await opened.repository.stat_manifest(endpoint.reference)
         return ManifestResponse(found.descriptor, None, found.status, request.headers)
 
     async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        return PulledBlob(partial(opened.repository.blob, _digest(endpoint)), request.headers)
+        return PulledBlob(partial(opened.repository.blob, endpoint.digest), request.headers)
 
     async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        digest = _digest(endpoint)
+        digest = endpoint.digest
         found = await opened.repository.stat_blob(digest)
         return BlobHead(digest, found.size, found.status)
 
     async def list_tags(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        count, image = _page_size(request.query_params.get("n")), f"{opened.group} {opened.upstream} {endpoint.name}"
-        start = await asyncio.to_thread(self._links.read, request.query_params.get("last"), image)
-        found = await opened.repository.tags(count, start)
+        count, last = page_size(request.query_params.get("n")), request.query_params.get("last")
+        image = str(endpoint.name)
+        limit: int | None = PAGE_SIZE if count is None else count
+        if isinstance(opened, OpenedRepository):  # then the size of a page is the upstream's affair
+            image, limit = f"{opened.group} {opened.upstream} {endpoint.name}", count
+        found = await opened.repository.tags(limit, await asyncio.to_thread(self._links.read, last, image))
         page, headers = found.page, API_VERSION | cache_headers(found.status)
         if page.next is not None:
-            root = chosen_root(request.scope)
             query = {} if count is None else {"n": str(count)}
             query["last"] = await asyncio.to_thread(self._links.write, page.next, image)
-            if root.link_namespace:
-                query["ns"] = root.link_namespace
-            url = f"{root.url}/v2/{endpoint.name}/tags/list?{urlencode(query)}"
-            headers["Link"] = f'<{url}>; rel="next"'
+            headers["Link"] = _link(request, f"{endpoint.name}/tags/list", query)
         body = await asyncio.to_thread(_tags_document, str(endpoint.name), page)
         return DocumentResponse(self._documents.share(body), "application/json", headers)
 
     async def list_referrers(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         wanted = _artifact_type(request.query_params.get("artifactType"))
-        found = await opened.repository.referrers(_digest(endpoint), wanted)
+        if isinstance(opened, OpenedNative):
+            after = _place(request.query_params.get("after"))
+            found = await opened.repository.referrers(endpoint.digest, wanted, after)
+        else:
+            found = await opened.repository.referrers(endpoint.digest, wanted)
         headers = API_VERSION | cache_headers(found.status)
+        query = {}
         if wanted is not None:
             headers["OCI-Filters-Applied"] = "artifactType"
+            query["artifactType"] = wanted
+        if found.page.next is not None:
+            query["after"] = str(found.page.next)
+            headers["Link"] = _link(request, f"{endpoint.name}/referrers/{endpoint.digest}", query)
         body = await asyncio.to_thread(_referrers_document, found.page, wanted)
         return DocumentResponse(self._documents.share(body), OCI_INDEX, headers)
 
-    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedRepository:
+    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root
         address = request.client.host if request.client else ""
         opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, address)
-        note_lookup(request.scope, _KINDS[endpoint.kind], opened.group, opened.upstream)
+        kind = _KINDS[endpoint.kind]
+        if isinstance(opened, OpenedNative):
+            note_native_lookup(request.scope, kind, opened.project.path)
+        else:
+            note_lookup(request.scope, kind, opened.group, opened.upstream)
         return opened
+
+
+def refuse_old_clients(request: Request) -> None:
+    """Refuse a client that accepts Docker's first format alone, which no image has here. Raises ManifestUnknown."""
+    accept = ",".join(request.headers.getlist("accept"))
+    if "manifest.v1+" not in accept:  # the usual case
+        return
+    accepted = {essence(media_type) for media_type in accept.split(",") if media_type.strip()}
+    if accepted <= SCHEMA_1 | {"application/json"}:
+        raise ManifestUnknown(f"no image here has Docker schema 1, which is all that this client accepts: {OLD_CLIENT}")
+
+
+async def _with_existing_tags(tag: Tag, opened: OpenedNative, error: ManifestUnknown) -> object:
+    """The detail of an error for a tag that does not exist, completed by some that do: whoever pulls may list them."""
+    try:
+        found = await opened.repository.tags(TAGS_NAMED)
+    except RegistryError:
+        return error.detail
+    if not found.page.tags:
+        return error.detail
+    more = " and more" if found.page.next is not None else ""
+    return f"there is no tag {tag.text!r}; there are {', '.join(found.page.tags)}{more}"
+
+
+def _link(request: Request, path: str, query: dict[str, str]) -> str:
+    """The header that leads to the next page, at the address that the request came to."""
+    chosen = chosen_root(request.scope)
+    if chosen.link_namespace:
+        query = {**query, "ns": chosen.link_namespace}
+    return f'<{chosen.url}/v2/{path}?{urlencode(query)}>; rel="next"'
 
 
 def _json(document: object) -> bytes:
@@ -116,29 +168,17 @@ def _referrers_document(page: ReferrersPage, wanted: str | None) -> bytes:
     return head[:-1] + b',"manifests":[' + b",".join(map(_json, manifests)) + b"]}"
 
 
-def _reference(endpoint: Endpoint) -> Tag | Digest:
-    if endpoint.target is None:
-        raise TypeError(f"{endpoint.kind} has no reference")
-    return endpoint.target
-
-
-def _digest(endpoint: Endpoint) -> Digest:
-    if not isinstance(endpoint.target, Digest):
-        raise TypeError(f"{endpoint.kind} has no digest")
-    return endpoint.target
-
-
-def _page_size(text: str | None) -> int | None:
-    """The parameter `n`, at most PAGE_SIZE; None where it is absent. Raises PageInvalid."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise PageInvalid(f"n must be a number, not {text[:50]!r}")
-    return min(int(text), PAGE_SIZE)
-
-
 def _artifact_type(text: str | None) -> str | None:
     """The parameter `artifactType`; None where it is absent. Raises ArtifactTypeInvalid."""
     if text is not None and not is_media_type(text):
         raise ArtifactTypeInvalid(f"artifactType must be a media type, not {text[:50]!r}")
     return text
+
+
+def _place(text: str | None) -> int:
+    """The parameter `after`, which links between pages of referrers have. Raises PageInvalid."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise PageInvalid(f"after must be a number, not {text[:50]!r}: follow the Link of each page as it is")
+    return int(text)

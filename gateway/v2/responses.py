@@ -21,6 +21,9 @@ from gateway.http.documents import Document
 from gateway.http.errors import API_VERSION
 from gateway.server.zerocopy import EXTENSION
 
+CONTENT_DIGEST = "Docker-Content-Digest"
+"""Header by which clients learn the digest of a manifest or a blob."""
+
 PIECE = 128 * 1024
 """Bytes of a blob that are read at once where the kernel cannot send them; a slow client holds as many in memory."""
 HEADERS_SECONDS = PullTimings().headers
@@ -202,7 +205,7 @@ def cache_headers(status: CacheStatus) -> dict[str, str]:
 def _content_headers(digest: Digest, media_type: str, status: CacheStatus) -> dict[str, str]:
     return {
         "Content-Type": media_type,
-        "Docker-Content-Digest": str(digest),
+        CONTENT_DIGEST: str(digest),
         "ETag": f'"{digest}"',
         **API_VERSION,
         **cache_headers(status),

@@ -9,21 +9,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import Unauthorized
 from cache.oci.names import RepositoryName
 from gateway.auth.principal import Principal
+from gateway.auth.scopes import CATALOG_SCOPE
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
 from gateway.services import Services
-from gateway.v2.challenges import CHALLENGE_HEADER, challenge, needed_scope
-from gateway.v2.endpoint import PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
+from gateway.v2.catalog import Catalog
+from gateway.v2.challenges import CHALLENGE_HEADER, MoreScopeNeeded, challenge, needed_scope
+from gateway.v2.deletions import Deletions
+from gateway.v2.endpoint import CATALOG, PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
+from gateway.v2.manifests import ManifestPushes
+from gateway.v2.mounts import Mounts
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.paging import PageLinks
 from gateway.v2.pull import Pull
 from gateway.v2.root_selection import chosen_root
-from gateway.v2.writes import Writes
+from gateway.v2.uploads import BlobPushes
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
-_WRITES = ("POST", "PUT", "PATCH", "DELETE")
+_READS = ("GET", "HEAD")
 
 
 class RegistryApi:
@@ -32,19 +37,26 @@ class RegistryApi:
     def __init__(self, services: Services, opener: RepositoryOpener) -> None:
         self._authenticator = services.authenticator
         self._directory = services.directory
-        pull, writes = Pull(opener, PageLinks(services.sealer)), Writes(opener)
+        links = PageLinks(services.sealer)
+        pull, uploads = Pull(opener, links), BlobPushes(opener, Mounts(opener))
+        deletions = Deletions(opener)
+        self._catalog = Catalog(services.native, opener, links)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
             (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,
+            (EndpointKind.MANIFEST, "PUT"): ManifestPushes(opener).put,
+            (EndpointKind.MANIFEST, "DELETE"): deletions.delete_manifest,
             (EndpointKind.BLOB, "GET"): pull.get_blob,
             (EndpointKind.BLOB, "HEAD"): pull.head_blob,
-            **{(EndpointKind.TAGS, method): pull.list_tags for method in ("GET", "HEAD")},
-            **{(EndpointKind.REFERRERS, method): pull.list_referrers for method in ("GET", "HEAD")},
-            **{
-                (kind, method): writes.refuse
-                for kind in (EndpointKind.MANIFEST, EndpointKind.BLOB, EndpointKind.UPLOAD)
-                for method in _WRITES
-            },
+            (EndpointKind.BLOB, "DELETE"): deletions.delete_blob,
+            (EndpointKind.UPLOADS, "POST"): uploads.begin,
+            (EndpointKind.UPLOAD, "GET"): uploads.show,
+            (EndpointKind.UPLOAD, "PATCH"): uploads.append,
+            (EndpointKind.UPLOAD, "PUT"): uploads.finish,
+            (EndpointKind.UPLOAD, "DELETE"): uploads.cancel,
+            (EndpointKind.TAG, "DELETE"): deletions.delete_tag,
+            **{(EndpointKind.TAGS, method): pull.list_tags for method in _READS},
+            **{(EndpointKind.REFERRERS, method): pull.list_referrers for method in _READS},
         }
 
     @property
@@ -62,17 +74,26 @@ class RegistryApi:
         endpoint = None if path in PINGS else parse_endpoint(path)
         try:
             principal = await self._authenticator.authenticate(request.scope)
-            if endpoint is None and path in PINGS and method in ("GET", "HEAD"):
-                return await self._ping(principal)
-            if endpoint is None and path not in PINGS:
-                raise unknown_path(path)
-            handler = self._handlers.get((endpoint.kind, method)) if endpoint else None
-            if endpoint is None or handler is None:
-                raise wrong_method(method)
+            if endpoint is None:
+                return await self._respond_without_name(request, principal)
+            handler = self._handlers.get((endpoint.kind, method))
+            if handler is None:
+                raise wrong_method(method, [known for kind, known in self._handlers if kind is endpoint.kind])
             return await handler(request, endpoint, principal)
         except Unauthorized as error:
-            error.headers[CHALLENGE_HEADER] = await self._challenge(request, endpoint)
+            more = f" {error.scope}" if isinstance(error, MoreScopeNeeded) else ""
+            error.headers[CHALLENGE_HEADER] = await self._challenge(request, endpoint, more)
             raise
+
+    async def _respond_without_name(self, request: Request, principal: Principal) -> ASGIApp:
+        """Respond to a path that names no repository. Raises EndpointUnknown, Unsupported, Unauthorized."""
+        path, method = request.scope["path"], request.method
+        is_catalog = path == CATALOG and chosen_root(request.scope).root is None
+        if path not in PINGS and not is_catalog:
+            raise unknown_path(path)
+        if method not in _READS:
+            raise wrong_method(method)
+        return await (self._catalog.list_repositories(request, principal) if is_catalog else self._ping(principal))
 
     async def _ping(self, principal: Principal) -> ASGIApp:
         """Respond to a ping; whoever sends no credential is challenged once there is one that could be sent.
@@ -83,18 +104,19 @@ class RegistryApi:
             raise Unauthorized("log in, or request a token without a login for what everybody may pull")
         return ping()
 
-    async def _challenge(self, request: Request, endpoint: Endpoint | None) -> str:
+    async def _challenge(self, request: Request, endpoint: Endpoint | None, more: str) -> str:
         """The challenge for a request: the realm is at the address that it came to, whose names the scope uses.
 
-        The token endpoint sees no `ns`, so the scope names such an image as the main address does.
+        `more`: further scopes, each after a blank. The token endpoint sees no `ns`, so the scope names such an image as
+        the main address does.
         """
         chosen = chosen_root(request.scope)
         if endpoint is None:
-            return challenge(chosen.url)
+            return challenge(chosen.url, CATALOG_SCOPE if request.scope["path"] == CATALOG else "")
         name = endpoint.name.text
         if chosen.root is not None and chosen.link_namespace:
             name = await self._main_name(endpoint.name, chosen.root)
-        return challenge(chosen.url, needed_scope(endpoint, request.method, name))
+        return challenge(chosen.url, needed_scope(endpoint, request.method, name) + more)
 
     async def _main_name(self, name: RepositoryName, root: Root) -> str:
         """The name at the main address of an image below a root."""

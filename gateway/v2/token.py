@@ -17,7 +17,16 @@ from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsu
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.matrix import Action
 from gateway.auth.principal import ANONYMOUS, Principal
-from gateway.auth.scopes import ACTIONS, ALL_ACTIONS, RequestedScope, TooManyScopes, parse_scopes, scope_text
+from gateway.auth.scopes import (
+    ACTIONS,
+    ALL_ACTIONS,
+    CATALOG,
+    RequestedScope,
+    TooManyScopes,
+    asks_for_catalog,
+    parse_scopes,
+    scope_text,
+)
 from gateway.auth.tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.http.errors import unknown_path
 from gateway.keys.sealing import SealBroken
@@ -113,6 +122,8 @@ class TokenApi:
     async def _token(self, request: Request, asked: TokenRequest, principal: Principal) -> ASGIApp:
         services, address = self._services, address_roots(request.scope, self._roots)
         granted = await self._granted(_parse_scopes(asked.scopes, address.own_hosts), principal, address)
+        if address.own.root is None and asks_for_catalog(asked.scopes):
+            granted[CATALOG] = frozenset({ALL_ACTIONS})
         backing = backing_of(principal)
         try:
             issued = services.tokens.issue(backing, principal.name, granted, services.clock())

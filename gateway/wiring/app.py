@@ -73,7 +73,7 @@ async def running(
         app = create_app(
             services,
             roots,
-            RegistryOptions(open_proxy_allowed(settings, urls)),
+            RegistryOptions(open_proxy_allowed(settings, urls), settings.native.create_on_push),
             ops_options(settings, urls),
             is_own_host=own_hosts(settings, urls),
             zero_copy=settings.zero_copy,

@@ -187,7 +187,7 @@ REFUSED_PUSHES = {
     "read_registry": "has the scopes read_registry, and push needs api or write_registry: make a token with that scope",
     "deploy token": "has the scopes read_registry, and push needs write_registry: make a token with that scope",
     "reporter": "developers and above may push",
-    "stored nowhere": "this version of the server stores no images",
+    "no project": "there is no project 'team/absent', or not for everybody",
     "proxied": "images of an upstream can only be pulled",
 }
 PUSHING = ("docker", "skopeo", "oras", "crane")
@@ -197,18 +197,19 @@ def test_every_client_prints_why_a_push_is_refused(
     team: ClosedGroup, clients: dict[str, LoginClient], dockerd: Dockerd, published: Publish, scratch: Path
 ) -> None:
     native, layout = f"{team.server.host}/{NATIVE}", published("tiny")
+    absent = f"{team.server.host}/team/absent/built:latest"
     carl = team.new_user("carl")
     team.commands.run("member", "add", PROJECT, "carl", "reporter")
     pushed = {
         "read_registry": (team.personal_token("read_registry"), native),
         "deploy token": (team.deploy_token(f"--project={PROJECT}"), native),
         "reporter": (carl, native),
-        "stored nowhere": (team.personal_token("write_registry"), native),
+        "no project": (team.personal_token("write_registry"), absent),
         "proxied": (team.personal_token("write_registry"), team.image("pushed")),
     }
     open_image = team.server.proxied("library/tiny:latest")
     dockerd.run("pull", "--quiet", open_image)
-    for reference in (native, team.image("pushed")):
+    for reference in (native, absent, team.image("pushed")):
         dockerd.run("tag", open_image, reference)
 
     def cell(name: str, kind: str) -> str:
@@ -298,5 +299,5 @@ def test_one_login_is_enough_for_the_registry_and_the_dependency_proxy(
             assert client.login(folder, variables[place], user, secret).done
             assert client.pull(folder, image).done
             missing = client.pull(folder, built)
-            told = NOT_FOUND_OF_ORAS if name == "oras" else "project 'team/app' holds no repository"
+            told = NOT_FOUND_OF_ORAS if name == "oras" else "team/app/built has no tag latest"
             assert told in missing.text, f"{name}: {missing.text}"

@@ -58,8 +58,10 @@ def scope_of(
 class Client:
     """Client that sends one request with its body, and then nothing until `leave`."""
 
-    def __init__(self, scope: Scope, body: Sequence[bytes] = (b"",)) -> None:
+    def __init__(self, scope: Scope, body: Sequence[bytes] = (b"",), *, ends: bool = True) -> None:
+        """`ends`: whether the last part of the body is its end; otherwise more is expected, and never comes."""
         self.scope = scope
+        self._ends = ends
         self.left = asyncio.Event()
         self.received = Exchange()
         self.unread = list(body)
@@ -75,7 +77,7 @@ class Client:
     async def _receive(self) -> Message:
         if self.unread:
             part = self.unread.pop(0)
-            return {"type": "http.request", "body": part, "more_body": bool(self.unread)}
+            return {"type": "http.request", "body": part, "more_body": bool(self.unread) or not self._ends}
         await self.left.wait()
         return {"type": "http.disconnect"}
 

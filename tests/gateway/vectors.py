@@ -60,7 +60,7 @@ DIGESTS = (
 NOT_EVEN_A_DIGEST = ("latest", "..", "sha256-" + 64 * "a", 64 * "a", "sha256", "uploads")
 
 UNKNOWN_ENDPOINTS = (
-    *("/v2/_catalog", "/v2/_catalog?n=100", "/v2/_catalog/", "/v2/x", "/v2/hub", "/v2/hub/", "/v2//", "/v2/_oci/ext/x"),
+    *("/v2/_catalog/", "/v2/_catalogs", "/v2/x", "/v2/hub", "/v2/hub/", "/v2//", "/v2/_oci/ext/x"),
     *("/v2/library/tiny/tags", "/v2/library/tiny/tags/", "/v2/library/tiny/tags/lists", "/v2/library/tiny/manifests"),
     *("/v2/library/tiny/manifests/", "/v2/library/tiny/blobs/", f"/v2/library/tiny/manifests/{DIGEST}/x"),
     *(f"/v2/library/tiny/blobs/{DIGEST}/", "/v2/library/tiny/manifests/latest/", "/v2/library/tiny/tags/list/"),
@@ -84,16 +84,15 @@ UNKNOWN_ENDPOINTS = (
 WRITES = (
     *(("POST", "blobs/uploads/"), ("POST", "blobs/uploads"), ("POST", f"blobs/uploads/?digest={DIGEST}")),
     *(("POST", f"blobs/uploads/?mount={DIGEST}&from=library/other"), ("POST", f"blobs/uploads/?mount={DIGEST}")),
-    *(("PATCH", "blobs/uploads/0b5b1e"), ("PUT", f"blobs/uploads/0b5b1e?digest={DIGEST}"), ("PATCH", "blobs/uploads/")),
-    *(("DELETE", "blobs/uploads/0b5b1e"), ("PUT", "blobs/uploads/a/b/c"), ("PUT", "manifests/latest")),
+    *(("PATCH", "blobs/uploads/0b5b1e"), ("PUT", f"blobs/uploads/0b5b1e?digest={DIGEST}"), ("GET", "blobs/uploads/0")),
+    *(("DELETE", "blobs/uploads/0b5b1e"), ("PUT", "blobs/uploads/.."), ("PUT", "manifests/latest")),
     *(("PUT", f"manifests/{DIGEST}"), ("DELETE", "manifests/latest"), ("DELETE", f"manifests/{DIGEST}")),
-    *(
-        ("DELETE", f"blobs/{DIGEST}"),
-        ("PUT", f"blobs/{DIGEST}"),
-        ("POST", f"blobs/{DIGEST}"),
-        ("PATCH", f"blobs/{DIGEST}"),
-    ),
-    *(("POST", "manifests/latest"), ("PATCH", f"manifests/{DIGEST}")),
+    *(("DELETE", f"blobs/{DIGEST}"), ("DELETE", "tags/reference/latest")),
+)
+WRONG_METHODS = (
+    *(("PUT", f"blobs/{DIGEST}"), ("POST", f"blobs/{DIGEST}"), ("PATCH", f"blobs/{DIGEST}")),
+    *(("POST", "manifests/latest"), ("PATCH", f"manifests/{DIGEST}"), ("PATCH", "blobs/uploads/")),
+    *(("GET", "blobs/uploads/"), ("POST", "blobs/uploads/0b5b1e"), ("GET", "tags/reference/latest")),
 )
 OTHER_METHODS = ("OPTIONS", "TRACE", "CONNECT", "PROPFIND", "LOCK", "BREW", "QUERY")
 PAGE_SIZES = (
@@ -178,6 +177,11 @@ def writes() -> Iterator[Vector]:
         yield Vector(method, f"{PROXIED}/{IMAGE}/{resource}", 405, "UNSUPPORTED", "only be pulled")
         yield Vector(method, f"{PROXIED}/{DENIED}/{resource}", 405, "UNSUPPORTED", "only be pulled")
         yield Vector(method, f"/v2/library/tiny/{resource}", 401, "UNAUTHORIZED", "not a repository of this server")
+    for method, resource in WRONG_METHODS:
+        for name in (f"{PROXIED}/{IMAGE}", "/v2/library/tiny"):
+            yield Vector(method, f"{name}/{resource}", 405, "UNSUPPORTED", f"{method} is not a method of this path")
+    yield Vector("PUT", f"{PROXIED}/{IMAGE}/blobs/uploads/a/b/c", 404, "UNSUPPORTED", "there is nothing at")
+    yield Vector("DELETE", f"{PROXIED}/{IMAGE}/tags/reference/.a", 400, "TAG_INVALID", "letters, digits")
     for place, status, code in (
         ("closed/dependency_proxy/containers/tiny", 401, "UNAUTHORIZED"),
         ("off/dependency_proxy/containers/tiny", 401, "UNAUTHORIZED"),
@@ -191,8 +195,7 @@ def writes() -> Iterator[Vector]:
         yield Vector(method, "/v2/", 405, "UNSUPPORTED", method)
         yield Vector(method, "/v2", 405, "UNSUPPORTED", method)
         yield Vector(method, "/-/health", 405, "UNSUPPORTED", method)
-        yield Vector(method, "/v2/_catalog", 404, "UNSUPPORTED", "/v2/_catalog")
-    yield Vector("GET", f"{PROXIED}/{IMAGE}/blobs/uploads/0b5b1e", 405, "UNSUPPORTED", "GET")
+        yield Vector(method, "/v2/_catalog", 405, "UNSUPPORTED", method)
 
 
 def endpoints() -> Iterator[Vector]:
@@ -202,7 +205,7 @@ def endpoints() -> Iterator[Vector]:
         for resource in RESOURCES:
             yield Vector(method, f"{PROXIED}/{IMAGE}/{resource}", 405, "UNSUPPORTED", method)
         yield Vector(method, "/v2/", 405, "UNSUPPORTED", method)
-        yield Vector(method, "/v2/_catalog", 404, "UNSUPPORTED")
+        yield Vector(method, "/v2/_catalog", 405, "UNSUPPORTED")
 
 
 def queries() -> Iterator[Vector]:
@@ -210,6 +213,8 @@ def queries() -> Iterator[Vector]:
         yield Vector(
             "GET", f"{PROXIED}/{IMAGE}/tags/list?n={text}", 400, "PAGINATION_NUMBER_INVALID", "n must be a number"
         )
+        yield Vector("GET", f"/v2/_catalog?n={text}", 400, "PAGINATION_NUMBER_INVALID", "n must be a number")
+    yield Vector("GET", "/v2/_catalog?last=~sealed", 400, "TAG_INVALID", "no page of this list")
     for text in ("%00", "-a", "a/b", "a%20b", "%C3%A4", "a" * 129, "sha256:abc", ""):
         code, words = ("DIGEST_INVALID", "") if ":" in text else ("TAG_INVALID", "must be 1 to 128")
         yield Vector("GET", f"{PROXIED}/{IMAGE}/tags/list?last={text}", 400, code, words)

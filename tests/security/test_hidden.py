@@ -29,6 +29,8 @@ PATHS = (
     "tags/list",
     f"referrers/sha256:{'5e' * 32}",
     "blobs/uploads/",
+    "blobs/uploads/none",
+    "tags/reference/latest",
 )
 
 

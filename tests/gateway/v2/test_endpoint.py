@@ -17,19 +17,32 @@ DIGEST = "sha256:" + 64 * "a"
         ("manifests/latest", EndpointKind.MANIFEST, Tag("latest")),
         (f"manifests/{DIGEST}", EndpointKind.MANIFEST, Digest.parse(DIGEST)),
         (f"blobs/{DIGEST}", EndpointKind.BLOB, Digest.parse(DIGEST)),
-        ("blobs/uploads", EndpointKind.UPLOAD, None),
-        ("blobs/uploads/", EndpointKind.UPLOAD, None),
-        ("blobs/uploads/some-session", EndpointKind.UPLOAD, None),
+        ("blobs/uploads", EndpointKind.UPLOADS, None),
+        ("blobs/uploads/", EndpointKind.UPLOADS, None),
+        ("blobs/uploads/some-session", EndpointKind.UPLOAD, "some-session"),
         ("tags/list", EndpointKind.TAGS, None),
+        ("tags/reference/latest", EndpointKind.TAG, Tag("latest")),
         (f"referrers/{DIGEST}", EndpointKind.REFERRERS, Digest.parse(DIGEST)),
     ],
 )
-def test_a_path_is_an_endpoint_of_a_repository(rest: str, kind: EndpointKind, target: Tag | Digest | None) -> None:
+def test_a_path_is_an_endpoint_of_a_repository(
+    rest: str, kind: EndpointKind, target: Tag | Digest | str | None
+) -> None:
     assert parse_endpoint(f"/v2/library/tiny/{rest}") == Endpoint(kind, RepositoryName("library/tiny"), target)
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/_catalog", "/v2/a", "/v2/a/tags", "/v2/a/tags/list/", "/v2/a/manifests/", "/v2//", "/v3/a/tags/list"]
+    "path",
+    [
+        "/v2/_catalog",
+        "/v2/a",
+        "/v2/a/tags",
+        "/v2/a/tags/list/",
+        "/v2/a/manifests/",
+        "/v2/a/blobs/uploads/b/c",
+        "/v2//",
+        "/v3/a/tags/list",
+    ],
 )
 def test_other_paths_are_none(path: str) -> None:
     assert parse_endpoint(path) is None

@@ -157,6 +157,8 @@ async def test_a_ping_with_a_credential_is_no_challenge(surface: Surface) -> Non
         ("PUT", f"/v2/{CLOSED}/manifests/latest", f"repository:{CLOSED}:pull,push"),
         ("POST", f"/v2/{CLOSED}/blobs/uploads/", f"repository:{CLOSED}:pull,push"),
         ("DELETE", f"/v2/{CLOSED}/blobs/uploads/x", f"repository:{CLOSED}:pull,push"),
+        ("GET", f"/v2/{CLOSED}/blobs/uploads/x", f"repository:{CLOSED}:pull,push"),
+        ("DELETE", f"/v2/{CLOSED}/tags/reference/x", f"repository:{CLOSED}:delete"),
         ("DELETE", f"/v2/{CLOSED}/manifests/latest", f"repository:{CLOSED}:delete"),
         (
             "GET",
@@ -238,7 +240,7 @@ async def test_another_service_is_refused(surface: Surface) -> None:
     [
         [f"repository:{OPEN}:pull", f"repository:{CLOSED}:pull"],
         f"repository:{OPEN}:pull repository:{CLOSED}:pull",
-        [f"repository:127.0.0.1:8080/{OPEN}:*", f"repository:{CLOSED}:pull,push,delete", "registry:catalog:*", "x"],
+        [f"repository:127.0.0.1:8080/{OPEN}:*", f"repository:{CLOSED}:pull,push,delete", "registry:other:*", "x"],
         f"repository:{OPEN.replace('library', 'docker.io')}:pull repository:{CLOSED.replace('library/', '')}:pull",
     ],
 )

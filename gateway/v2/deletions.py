@@ -1,0 +1,53 @@
+"""Deleting manifests, tags and blobs (distribution-spec, "Content Management")."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from cache.oci.names import Tag
+from gateway.auth.matrix import Action
+from gateway.auth.principal import Principal
+from gateway.http.access_log import note_native_lookup
+from gateway.http.errors import API_VERSION
+from gateway.registry.base import WritableRepository
+from gateway.v2.endpoint import Endpoint
+from gateway.v2.opener import RepositoryOpener
+from gateway.v2.root_selection import chosen_root
+
+
+class Deletions:
+    """Handlers of the endpoints by which content is deleted."""
+
+    def __init__(self, opener: RepositoryOpener) -> None:
+        self._opener = opener
+
+    async def delete_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        """DELETE of a digest: the manifest with every tag that points to it; of a tag: the tag alone."""
+        repository = await self._open(request, endpoint, principal)
+        if isinstance(reference := endpoint.reference, Tag):
+            await repository.delete_tag(reference)
+        else:
+            await repository.delete_manifest(reference)
+        return _accepted()
+
+    async def delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        """DELETE of `tags/reference/TAG`, which GitLab's registry has: the tag alone."""
+        repository = await self._open(request, endpoint, principal)
+        await repository.delete_tag(endpoint.tag)
+        return _accepted()
+
+    async def delete_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
+        """DELETE of a blob from this repository; others keep it."""
+        repository = await self._open(request, endpoint, principal)
+        await repository.delete_blob(endpoint.digest)
+        return _accepted()
+
+    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> WritableRepository:
+        root = chosen_root(request.scope).root
+        opened = await self._opener.open_native(endpoint.name, principal, Action.DELETE, root)
+        note_native_lookup(request.scope, endpoint.kind.name.lower(), opened.project.path)
+        return opened.repository
+
+
+def _accepted() -> Response:
+    return Response(status_code=202, headers=API_VERSION)

@@ -1,0 +1,89 @@
+"""The list of repositories shows to each what may be pulled, page by page, and names nothing else."""
+
+import json
+from collections.abc import AsyncIterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import pytest_asyncio
+
+from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.v2 import catalog
+from tests.gateway.v2.pushing import PushSurface, open_surface
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SEEN = {
+    "root": ["closed/secret", "closed/secret/a", "open/shown", "open/shown/b", "team/app", "team/app/a", "team/lib/z"],
+    "developer": ["open/shown", "open/shown/b", "team/app", "team/app/a", "team/lib/z"],
+    "stranger": ["open/shown", "open/shown/b"],
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PushSurface]:
+    async with open_surface(tmp_path_factory.mktemp("catalog") / "data") as surface:
+        for name in SEEN["root"]:
+            await surface.push_blob(name, b"content", who="root")
+        yield surface
+
+
+async def pages(surface: PushSurface, who: str | Principal, target: str) -> tuple[list[list[str]], list[str]]:
+    """Every page of the list from a target on, and the links between them."""
+    found, links = [], []
+    while target:
+        answer = await surface.call("GET", target, who=who)
+        assert answer.status == 200
+        document = json.loads(answer.body)
+        assert list(document) == ["repositories"]
+        found.append(document["repositories"])
+        link = answer.headers.get("link")
+        target = ""
+        if link is not None:
+            parts = urlsplit(link[1:].partition(">")[0])
+            target = f"{parts.path.removeprefix('/v2/')}?{parts.query}"
+            links.append(parts.query)
+    return found, links
+
+
+@pytest.mark.parametrize("who", SEEN)
+async def test_each_sees_what_may_be_pulled(surface: PushSurface, who: str) -> None:
+    assert await pages(surface, who, "_catalog") == ([SEEN[who]], [])
+
+
+async def test_who_is_not_logged_in_sees_what_is_public(surface: PushSurface) -> None:
+    assert (await pages(surface, ANONYMOUS, "_catalog"))[0] == [SEEN["stranger"]]
+
+
+@pytest.mark.parametrize("who", SEEN)
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_pages_are_linked(surface: PushSurface, who: str, count: int) -> None:
+    found, _ = await pages(surface, who, f"_catalog?n={count}")
+    assert [name for page in found for name in page] == SEEN[who]
+    assert all(len(page) <= count for page in found)
+
+
+async def test_a_page_begins_after_any_text(surface: PushSurface) -> None:
+    assert await pages(surface, "root", "_catalog?last=open/x") == ([SEEN["root"][4:]], [])
+    assert await pages(surface, "root", "_catalog?n=0") == ([[]], [])
+
+
+async def test_a_request_looks_at_few_repositories_and_its_link_names_none_that_is_hidden(
+    surface: PushSurface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "EXAMINED", 2)
+    found, links = await pages(surface, "stranger", "_catalog")
+    assert found == [[], SEEN["stranger"], [], []]
+    assert len(links) == 3
+    positions = [parse_qs(link)["last"][0] for link in links]
+    assert positions[1] == "open/shown/b"
+    assert all(position.startswith("~") for position in (positions[0], positions[2]))
+
+
+async def test_a_bearer_token_must_list_the_catalog(surface: PushSurface) -> None:
+    narrow = surface.person("developer", {"team/app": "pull"})
+    refused = await surface.call("GET", "_catalog", who=narrow)
+    assert refused.status == 401
+    assert refused.headers["www-authenticate"].endswith('scope="registry:catalog:*"')
+    wide = surface.person("developer", {"registry:catalog": "*"})
+    assert (await pages(surface, wide, "_catalog"))[0] == [SEEN["developer"]]
