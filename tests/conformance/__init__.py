@@ -1,0 +1,1 @@
+"""The conformance suite of the OCI distribution specification, run against our server."""
