@@ -3276,7 +3276,7 @@ THREATS = [
         "A body never ends, or states a length that no disk has.",
         "A blob has a largest size; a push that goes beyond it is refused, and its room is freed.",
         ("tests/gateway/registry/test_uploads.py::test_a_blob_that_is_too_large_is_refused_and_its_room_is_freed",),
-        Disarm("gateway/registry/upload_room.py", "if size > self._blob_bytes:", "if False:"),
+        Disarm("gateway/registry/upload_room.py", "if size > limit > 0:", "if False:"),
     ),
     Threat(
         "uploads that nobody finishes",

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from gateway import known_registries
 from gateway.settings.kinds import (
     BindHost,
+    ByteCount,
     CommandLine,
     DatabaseUrl,
     Duration,
@@ -171,6 +172,7 @@ class NativeSettings(Table):
     create_on_push: Switch = Field(
         default=False, description="Whether developers create a project by pushing below a group of theirs."
     )
+    max_blob: ByteCount = Field(default=Size(100 << 30), description="The largest blob that may be pushed; 0: any.")
 
 
 class ListenerSettings(Table):
