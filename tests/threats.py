@@ -492,7 +492,9 @@ THREATS = [
             "tests/e2e/test_rights.py::test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_are_here",
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
-        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
+        Disarm(
+            "cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest, as_proof=True)", "pass"
+        ),
     ),
     Threat(
         "a success for everything",
@@ -670,6 +672,21 @@ THREATS = [
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
         ),
         Disarm("cache/proxy/rights.py", "return self._image in flight.images", "return True"),
+    ),
+    Threat(
+        "a witness that an image's owner chose",
+        "A registry redirects an image to a host of its owner's, which states any digest and size and so wins content.",
+        "A right is proved by the upstream's own host and by those that its settings name; else the bytes are fetched.",
+        (
+            "tests/cache/proxy/test_public_registries.py::test_a_host_that_an_image_s_owner_chose_proves_no_right",
+            "tests/cache/proxy/test_public_registries.py::"
+            "test_a_host_that_an_image_s_owner_chose_lets_no_one_join_a_download",
+        ),
+        Disarm(
+            "cache/upstream/exchange.py",
+            "vouched = vouched and (own or self._egress.names(url))",
+            "vouched = True",
+        ),
     ),
     Threat(
         "credentials for the world",
@@ -1035,7 +1052,9 @@ THREATS = [
         "The check of a right is skipped while the upstream is rate-limited or down.",
         "Only a positive response grants a right: content that was not linked before is not served.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
-        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
+        Disarm(
+            "cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest, as_proof=True)", "pass"
+        ),
     ),
     Threat(
         "heads without end",

@@ -93,7 +93,8 @@ class UpstreamSettings(Table):
     allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
     deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
     redirect_hosts: HostPatterns = Field(
-        default=(), description="Hosts behind the proxy to which it may redirect; they never see a credential."
+        default=(),
+        description="Hosts to which it redirects, whose word on content counts; they never see a credential.",
     )
     client_cert: OptionalPath = Field(default=None, description="The certificate, in PEM, to show to the upstream.")
     client_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
