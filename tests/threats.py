@@ -893,7 +893,7 @@ THREATS = [
         "A user or project is deleted, the database deletes its tokens and jobs, and memories go on accepting them.",
         "A deletion announces every membership, token, job and allowance that goes with it, in its own transaction.",
         ("tests/gateway/db/test_projects.py::test_what_the_database_deletes_with_a_node_is_announced",),
-        Disarm("gateway/db/cascades.py", "await announce(connection, concern, key)", "pass"),
+        Disarm("gateway/db/cascades.py", "await changes.announce_all(connection, concern,", "sorted("),
     ),
     Threat(
         "a public project in a private group",
@@ -3449,6 +3449,23 @@ THREATS = [
         "Whoever deletes the file of an upload deletes its other name too, unless a row of its digest exists.",
         ("tests/gateway/registry/test_killed_uploads.py::test_a_killed_commit_that_is_not_tried_again_leaves_no_file",),
         Disarm("gateway/registry/uploads.py", "if _has_another_name(path):", "if False:"),
+    ),
+    Threat(
+        "a storm on a tag that moved",
+        "A tag moves, every worker forgets it, and each of hundreds of waiting clients reads the database for itself.",
+        "Requests that want the same at the same time share one read, unless one knows of a change that came after it.",
+        ("tests/gateway/registry/test_memory.py::test_many_who_want_a_tag_that_has_just_moved_share_one_read",),
+        Disarm("gateway/registry/shared_reads.py", "self._readings[key] = reading", "pass"),
+    ),
+    Threat(
+        "a shared read that is too old",
+        "A deletion is confirmed while a read is under way, and who asks afterwards is given what that read found.",
+        "A read is shared only by requests that saw the same state of the memory when they began.",
+        (
+            "tests/gateway/registry/test_shared_reads.py"
+            "::test_a_request_that_knows_of_a_change_shares_no_read_that_began_before",
+        ),
+        Disarm("gateway/registry/shared_reads.py", " and reading.version == version:", ":"),
     ),
 ]
 
