@@ -1825,6 +1825,17 @@ THREATS = [
         Disarm("gateway/server/connection_cap.py", "        if longest is None:\n", "        if True:\n"),
     ),
     Threat(
+        "heads without bodies",
+        "A stranger sends heads of requests on all connections, and none of the bodies; nobody else gets a connection.",
+        "A connection that waits for the body of a request without an accepted credential gives way as an idle one does.",
+        (
+            "tests/security/test_unfinished_bodies.py::test_a_request_that_waits_for_its_body_gives_way_to_a_new_connection",
+            "tests/security/test_unfinished_bodies.py::test_a_request_with_an_accepted_credential_keeps_its_place_while_its_body_arrives",
+            "tests/gateway/v2/test_uploads.py::test_a_connection_keeps_its_place_for_the_body_of_whoever_has_a_credential",
+        ),
+        Disarm("gateway/http/stalls.py", "if is_accepted(self._scope):", "if True:"),
+    ),
+    Threat(
         "one client with all connections",
         "One client opens so many connections that no other gets one.",
         "One client address, or IPv6 network, holds at most half of the connections, except on loopback.",

@@ -9,7 +9,7 @@ from socket import SHUT_RDWR
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.server.client_connection import ClientConnection, connection_of
+from gateway.server.client_connection import ClientConnection, connection_of, is_accepted
 from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger()
@@ -47,17 +47,23 @@ class StalledClients:
         if connection is None:
             await self._app(scope, receive, send)
             return
-        body = _RequestBody(receive, connection.transport, self._limits)
+        body = _RequestBody(scope, receive, connection, self._limits)
         response = _Response(send, connection, self._limits)
         await self._app(scope, body.receive, response.send)
 
 
 class _RequestBody:
-    """A `receive` that aborts the connection when a body arrives too slowly, and reports a disconnect."""
+    """A `receive` that aborts the connection when a body arrives too slowly, and reports a disconnect.
 
-    def __init__(self, receive: Receive, transport: asyncio.WriteTransport, limits: StallLimits) -> None:
+    Until a credential is accepted, a connection that waits for its body gives way to a new one, as one that waits for a
+    request does: to send a head and no body costs a stranger as little.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, connection: ClientConnection, limits: StallLimits) -> None:
+        self._scope = scope
         self._receive = receive
-        self._transport = transport
+        self._transport = connection.transport
+        self._place = connection.place
         self._limits = limits
         self._window_ends = 0.0
         self._received = 0
@@ -70,7 +76,10 @@ class _RequestBody:
         self._window_ends = self._window_ends or loop.time() + self._limits.body_window
         try:
             async with asyncio.timeout_at(self._window_ends):
-                message = await self._receive()
+                if is_accepted(self._scope):
+                    message = await self._receive()
+                else:
+                    message = await self._receive_giving_way()
         except TimeoutError:
             log.info("stalled_body", bytes_in_window=self._received)
             self._ended = True
@@ -81,6 +90,13 @@ class _RequestBody:
         if self._received >= self._limits.body_bytes:
             self._window_ends, self._received = loop.time() + self._limits.body_window, 0
         return message
+
+    async def _receive_giving_way(self) -> Message:
+        self._place.begin_idle(self._transport.abort)
+        try:
+            return await self._receive()
+        finally:
+            self._place.end_idle()
 
 
 class _Response:

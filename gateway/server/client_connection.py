@@ -13,19 +13,26 @@ from typing import Any
 import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.server.connection_cap import Place
+
 KEY = "connection"
+_ACCEPTED = "credential_accepted"
 _BYTES_ACKED_OFFSET = 120
 """The offset of `tcpi_bytes_acked` in Linux's `struct tcp_info`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConnection:
-    """A client's connection. `h11_connection` must be notified of each body byte sent; a writer holds `lock`."""
+    """A client's connection. `h11_connection` must be notified of each body byte sent; a writer holds `lock`.
+
+    `place`: its place among the connections of the process.
+    """
 
     transport: asyncio.WriteTransport
     socket: socket.socket
     h11_connection: h11.Connection
     lock: asyncio.Lock
+    place: Place
 
     @property
     def encrypted(self) -> bool:
@@ -46,13 +53,14 @@ def connection_below(send: Send) -> ClientConnection | None:
     protocol = _owner(stream)
     server = _owner(protocol)
     writer, lock = getattr(server, "writer", None), getattr(server, "send_lock", None)
+    place = getattr(server, "place", None)
     h11_connection = getattr(protocol, "connection", None)
     if not (isinstance(writer, asyncio.StreamWriter) and isinstance(lock, asyncio.Lock)):
         return None
     found = writer.get_extra_info("socket")
-    if found is None or not isinstance(h11_connection, h11.Connection):
+    if found is None or not isinstance(h11_connection, h11.Connection) or not isinstance(place, Place):
         return None
-    return ClientConnection(writer.transport, found, h11_connection, lock)
+    return ClientConnection(writer.transport, found, h11_connection, lock, place)
 
 
 class ConnectionInScope:
@@ -71,6 +79,15 @@ def connection_of(scope: Scope) -> ClientConnection | None:
     """Get what ConnectionInScope found; None also without it."""
     found: ClientConnection | None = scope.get("state", {}).get(KEY)
     return found
+
+
+def note_accepted(scope: Scope) -> None:
+    """Note that the request's credential was accepted: its connection keeps its place while the body arrives."""
+    scope.setdefault("state", {})[_ACCEPTED] = True
+
+
+def is_accepted(scope: Scope) -> bool:
+    return _ACCEPTED in scope.get("state", {})
 
 
 def _owner(holder: Any) -> Any:

@@ -1,7 +1,7 @@
 """ConnectionCap: how many connections a process has, from their accept on, and how many of them one client has.
 
-Whoever only connects costs nothing. A connection that waits for its TLS handshake or for a request therefore gives way
-to a new one where all places are taken.
+Whoever only connects costs nothing. A connection that waits for its TLS handshake or for a request, or for the body of
+a request without an accepted credential, therefore gives way to a new one where all places are taken.
 """
 
 from collections import Counter

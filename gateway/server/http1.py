@@ -73,7 +73,7 @@ class Http1Connection(TCPServer):
         self._last_bytes_seconds = options.timings.last_bytes
         self._unsent = options.unsent
         self.buffers = options.buffers
-        self._place = place
+        self.place = place
         self.idle_task = _IdleTimer(  # type: ignore[assignment]
             self.loop, options.timings.keep_alive, self._end_idle, began=self._begin_idle, stopped=place.end_idle
         )
@@ -201,7 +201,7 @@ class Http1Connection(TCPServer):
     def _begin_idle(self) -> None:
         """Let a new connection have the place of this one, unless a part of the last response would be lost."""
         if not self.writer.transport.get_write_buffer_size():
-            self._place.begin_idle(self.writer.transport.abort)
+            self.place.begin_idle(self.writer.transport.abort)
 
     def _abort_later(self) -> None:
         self._abort_timer = self.loop.call_later(self._last_bytes_seconds, self.writer.transport.abort)

@@ -13,6 +13,7 @@ from gateway.auth.scopes import CATALOG_SCOPE
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
+from gateway.server.client_connection import note_accepted
 from gateway.services import Services
 from gateway.v2.catalog import Catalog
 from gateway.v2.challenges import CHALLENGE_HEADER, MoreScopeNeeded, challenge, needed_scope
@@ -74,6 +75,8 @@ class RegistryApi:
         endpoint = None if path in PINGS else parse_endpoint(path)
         try:
             principal = await self._authenticator.authenticate(request.scope)
+            if not principal.is_anonymous:
+                note_accepted(request.scope)
             if endpoint is None:
                 return await self._respond_without_name(request, principal)
             handler = self._handlers.get((endpoint.kind, method))

@@ -7,7 +7,10 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
+from starlette.types import Scope
 
+from gateway.auth.principal import ANONYMOUS
+from gateway.v2 import routes
 from tests.gateway.v2.pushing import PushSurface, open_surface
 from tests.parts.images import digest_of, seeded
 
@@ -268,3 +271,14 @@ async def test_an_upload_outlives_the_credential_with_which_a_person_began_it(su
     upload = await surface.begin(NAME, who="developer")
     other = replace(surface.person("developer"), ref=None)
     assert (await surface.call("GET", upload, who=other)).status == 204
+
+
+async def test_a_connection_keeps_its_place_for_the_body_of_whoever_has_a_credential(
+    surface: PushSurface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[Scope] = []
+    monkeypatch.setattr(routes, "note_accepted", noted.append)
+    assert (await surface.call("POST", f"{NAME}/blobs/uploads/", who=ANONYMOUS)).status == 401
+    assert noted == []
+    assert (await surface.call("POST", f"{NAME}/blobs/uploads/", who="developer")).status == 202
+    assert len(noted) == 1
