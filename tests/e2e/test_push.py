@@ -1,0 +1,114 @@
+"""Real clients push to projects with each credential that may, and pull what another one pushed, byte for byte."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Publish
+from tests.parts import logins, raw
+from tests.parts.clients import PrivateHome
+from tests.parts.gateway import Gateway
+from tests.parts.go_clients import CRANE, ORAS, build_go_client
+from tests.parts.images import Images
+from tests.parts.logins import Program
+from tests.parts.registry import Registry
+
+from .closed_group import PROJECT, ClosedGroup, Login
+from .conftest import LongLived
+
+CLIENTS = ("skopeo", "crane", "oras")
+
+
+@pytest.fixture(scope="module")
+def server(long_lived: LongLived, registry: Registry, published: Publish) -> Iterator[Gateway]:
+    published("tiny")
+    yield long_lived({"workers": 2, "log_format": "json", "upstreams": {"docker.io": registry.settings()}})
+
+
+@pytest.fixture(scope="module")
+def team(server: Gateway) -> ClosedGroup:
+    return ClosedGroup(server)
+
+
+@pytest.fixture(scope="module")
+def clients(workplace: Path, processes: None) -> dict[str, Program]:
+    return {
+        "skopeo": logins.skopeo(workplace / "pushing-skopeo"),
+        "crane": logins.crane(build_go_client(CRANE), workplace / "pushing-crane"),
+        "oras": logins.oras(build_go_client(ORAS), workplace / "pushing-oras"),
+    }
+
+
+def credentials_that_push(team: ClosedGroup) -> dict[str, Login]:
+    _, variables = team.job()
+    return {
+        "password": team.ann,
+        "write_registry": team.personal_token("write_registry"),
+        "deploy token": team.deploy_token(f"--project={PROJECT}", name="pushes", scope="write_registry"),
+        "job token": Login(variables["CI_REGISTRY_USER"], variables["CI_REGISTRY_PASSWORD"]),
+    }
+
+
+def blobs_below(folder: Path) -> set[str]:
+    """Digests of the files that a client wrote, whether to a layout or to a folder without one."""
+    return {file.name.removeprefix("sha256:") for file in folder.rglob("*") if len(file.name) >= 64}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_client_pushes_by_every_credential_and_another_one_pulls_it(
+    name: str, team: ClosedGroup, clients: dict[str, Program], images: Images, scratch: Path
+) -> None:
+    layout, host, other = images["tiny"], team.server.host, CLIENTS[CLIENTS.index(name) - 1]
+    for number, (kind, login) in enumerate(credentials_that_push(team).items()):
+        reference, folder = f"{host}/{PROJECT}/{name}/of-{number}:latest", scratch / f"{name}-{number}"
+        assert clients[name].login(folder, host, login.user, login.secret).done
+        pushed = clients[name].push(folder, layout.path, reference)
+        assert pushed.done, f"{name}, {kind}: {pushed.text}"
+        puller = scratch / f"{other}-pulls-{number}"
+        assert clients[other].login(puller, host, team.ann.user, team.ann.secret).done
+        pulled = clients[other].pull(puller, reference)
+        assert pulled.done, f"{other}, {kind}: {pulled.text}"
+        wanted = {digest.partition(":")[2] for digest in layout.blobs if digest != layout.digest}
+        assert wanted <= blobs_below(puller / "pulled")
+        stored = raw.get(f"http://{host}/v2/{PROJECT}/{name}/of-{number}/manifests/latest", basic(team.ann))
+        assert stored.body == layout.manifest_bytes
+
+
+def basic(login: Login) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(f'{login.user}:{login.secret}'.encode()).decode()}"}
+
+
+@pytest.mark.parametrize("image", ["multi", "mid"])
+def test_images_of_several_platforms_and_of_many_megabytes_keep_their_bytes(
+    image: str, team: ClosedGroup, clients: dict[str, Program], images: Images, scratch: Path
+) -> None:
+    layout, host, login = images[image], team.server.host, team.ann
+    reference, folder = f"{host}/{PROJECT}/{image}:latest", scratch / "oras"
+    assert clients["oras"].login(folder, host, login.user, login.secret).done
+    pushed = clients["oras"].push(folder, layout.path, reference)
+    assert pushed.done, pushed.text
+    pulled = clients["oras"].pull(folder, reference)
+    assert pulled.done, pulled.text
+    assert {digest.partition(":")[2] for digest in layout.blobs} <= blobs_below(folder / "pulled")
+
+
+def test_a_copy_of_a_proxied_image_to_a_project_mounts_its_blobs(
+    team: ClosedGroup, clients: dict[str, Program], images: Images, scratch: Path
+) -> None:
+    """crane copies within one registry by mounts, as a build does that begins with a proxied image."""
+    host, folder, layout = team.server.host, scratch / "crane", images["tiny"]
+    assert clients["crane"].login(folder, host, team.ann.user, team.ann.secret).done
+    assert clients["crane"].pull(folder, team.image()).done  # the cache holds it then
+    home = PrivateHome(scratch / "home")
+    words = [str(build_go_client(CRANE)), "copy", "--insecure", team.image(), f"{host}/{PROJECT}/copied:latest"]
+    home.run(words, DOCKER_CONFIG=str(folder))
+    lines = [json.loads(line) for line in team.server.log_text().splitlines() if line.startswith("{")]
+    path = f"/v2/{PROJECT}/copied/blobs/uploads/"
+    mounts = [line for line in lines if line["event"] == "request" and line["path"] == path]
+    assert [(line["method"], line["status"]) for line in mounts if line["status"] != 401]
+    assert {line["status"] for line in mounts if line["status"] != 401} == {201}
+    stored = raw.get(f"http://{host}/v2/{PROJECT}/copied/manifests/latest", basic(team.ann))
+    assert stored.body == layout.manifest_bytes
