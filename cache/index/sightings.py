@@ -5,12 +5,12 @@ sighting that is later than now, or earlier than the history itself, is taken fo
 next sighting of the tag corrects it in the file.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cache.index.schema import history, sightings
+from cache.index.schema import history, links, manifests, sightings
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.values import Sighting, TagPointer
@@ -29,23 +29,19 @@ EARLIEST = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 
 
 def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, now: float) -> None:
-    """Record a sighting: a digest keeps the time of its first sighting while no other is seen under the tag.
-
-    Once another was, the digest's time begins anew, and the earlier one counts if it was the longest: a tag that is
-    moved for a moment makes nothing older.
-    """
+    """Record a sighting: a digest keeps the time of its first sighting, and only the last one advances."""
     moment = min(pointer.checked_at.timestamp(), now)
     _begin_history(connection, moment)
     key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
     of_tag = (sightings.c.image_id == image_id, sightings.c.tag == key["tag"])
     if now >= EARLIEST:
-        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < earliest_moment(connection, now))
+        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < _earliest(connection, now))
         connection.execute(update(sightings).where(*of_tag, implausible).values(first_seen=now))
-        of_the_future = update(sightings).where(*of_tag, sightings.c.last_seen > now)
-        connection.execute(of_the_future.values(last_seen=now, longest=0))
+        connection.execute(update(sightings).where(*of_tag, sightings.c.last_seen > now).values(last_seen=now))
     new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
     if not connection.execute(new).rowcount:
-        _advance(connection, of_tag, key["digest"], moment)
+        same = (*of_tag, sightings.c.digest == key["digest"], sightings.c.last_seen < moment)
+        connection.execute(update(sightings).where(*same).values(last_seen=moment))
         return
     newest = select(sightings.c.digest).where(*of_tag).order_by(sightings.c.last_seen.desc()).limit(KEPT)
     connection.execute(delete(sightings).where(*of_tag, sightings.c.digest.not_in(newest)))
@@ -54,38 +50,24 @@ def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, no
         _trim(connection)
 
 
-def _advance(connection: Connection, of_tag: tuple[ColumnElement[bool], ...], digest: object, moment: float) -> None:
-    """Note a later sighting of a digest, and whether the tag has pointed to another one in between."""
-    same = (*of_tag, sightings.c.digest == digest, sightings.c.last_seen < moment)
-    others = select(func.max(sightings.c.last_seen)).where(*of_tag, sightings.c.digest != digest)
-    another = connection.scalar(others)
-    if another is not None:
-        begun_anew = {
-            "longest": func.max(sightings.c.longest, sightings.c.last_seen - sightings.c.first_seen),
-            "first_seen": moment,
-            "last_seen": moment,
-        }
-        connection.execute(update(sightings).where(*same, sightings.c.last_seen <= another).values(begun_anew))
-    connection.execute(update(sightings).where(*same).values(last_seen=moment))
-
-
-def select_sightings(
-    connection: Connection, image_id: int | None, now: float, tag: Tag | None = None
-) -> list[Sighting]:
-    """Sightings of a tag of an image, or of all its tags, as they count at a moment."""
-    earliest = earliest_moment(connection, now)
-    of_image = select(sightings).where(sightings.c.image_id == image_id)
-    rows = connection.execute(of_image if tag is None else of_image.where(sightings.c.tag == tag.text)).all()
+def select_sightings(connection: Connection, image_id: int | None, now: float) -> list[Sighting]:
+    """Sightings of an image, as they count at a moment."""
+    earliest = _earliest(connection, now)
+    rows = connection.execute(select(sightings).where(sightings.c.image_id == image_id)).all()
     return [
         Sighting(
             Tag(row.tag),
             Digest.parse(row.digest),
-            to_moment(row.first_seen if earliest <= row.first_seen <= now else now),
-            to_moment(min(row.last_seen, now)),
-            timedelta(seconds=row.longest if row.last_seen <= now else 0),
+            _moment(row.first_seen if earliest <= row.first_seen <= now else now),
+            _moment(min(row.last_seen, now)),
         )
         for row in rows
     ]
+
+
+def select_linked_manifests(connection: Connection, image_id: int | None) -> set[Digest]:
+    cached = select(links.c.digest).join(manifests, manifests.c.digest == links.c.digest)
+    return {Digest.parse(text) for text in connection.scalars(cached.where(links.c.image_id == image_id))}
 
 
 def _begin_history(connection: Connection, moment: float) -> None:
@@ -96,7 +78,7 @@ def _begin_history(connection: Connection, moment: float) -> None:
         connection.execute(insert(history).values(began_at=began, added=0))
 
 
-def earliest_moment(connection: Connection, now: float) -> float:
+def _earliest(connection: Connection, now: float) -> float:
     """The earliest moment of a sighting; a beginning in the future is one of a clock that was wrong, or is."""
     began = connection.scalar(select(history.c.began_at))
     return max(began, EARLIEST) if began is not None and began <= now else EARLIEST
@@ -115,5 +97,5 @@ def _trim(connection: Connection) -> None:
         connection.execute(delete(sightings).where(tuple_(*key).in_(surplus)))
 
 
-def to_moment(seconds: float) -> datetime:
+def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -41,15 +41,18 @@ class DockerService(Engine):
         self._environment |= self.environment
         own = ["--host", f"tcp://{SERVICE}:{PORT}", "--tlsverify", "--tlscacert", str(self.certs / "ca.pem")]
         own += ["--tlscert", str(self.certs / "cert.pem"), "--tlskey", str(self.certs / "key.pem")]
-        own += ["--data-root", str(self.directory / "root"), "--exec-root", str(self.directory / "exec")]
-        own += ["--pidfile", str(self.directory / "pid"), "--storage-driver", "vfs"]
+        own += ["--data-root", str(machine.memory / "root"), "--exec-root", str(machine.memory / "exec")]
+        own += ["--pidfile", str(machine.memory / "pid"), "--storage-driver", "vfs"]
         own += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
         self._start(machine.argv(binary("dockerd", "docker.io"), *own), machine.argv("docker", "version"))
 
-    def run(self, *words: str, directory: Path | None = None, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *words: str, directory: Path | None = None, standard_input: str = "", check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
         """Runs any docker command within the machine, with the login of the service's own folder; raises ClientFailed
         unless `check` is False."""
-        return self._run(self._machine.argv("docker", *words, directory=directory), check=check)
+        argv = self._machine.argv("docker", *words, directory=directory)
+        return self._run(argv, check=check, standard_input=standard_input)
 
     def forget_images(self) -> None:
         """Removes every image and container, as a service that starts anew for another job has none."""

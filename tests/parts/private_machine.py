@@ -12,15 +12,19 @@ from .processes import PartFailed, Process, binary, plain_environment
 REGISTRY, PAGES, SERVICE = "registry.example.com", "gitlab.example.com", "docker"
 """Hosts of the registry, of the pages, and of the dockerd that jobs use."""
 
+ADDRESS = "192.0.2.1"
+"""Address of these hosts. It is none of loopback, where docker would do without TLS."""
+
 LONGEST_RUN = 120
 SETUP = """\
 set -eu
 ip link set lo up
-mount -t tmpfs none "$FOLDER/mounted"
-cp -a /etc "$FOLDER/mounted/etc"
-mount --bind "$FOLDER/mounted/etc" /etc
+ip address add "$ADDRESS/32" dev lo
+mount -t tmpfs none "$FOLDER/memory"
+cp -a /etc "$FOLDER/memory/etc"
+mount --bind "$FOLDER/memory/etc" /etc
 mount --bind "$FOLDER/bin" /usr/local/bin
-echo "127.0.0.1 localhost $HOSTS" > /etc/hosts
+printf "127.0.0.1 localhost\\n%s %s\\n" "$ADDRESS" "$HOSTS" > /etc/hosts
 : > /etc/resolv.conf
 mkdir -p /etc/ssl/certs
 cat "$CA" >> /etc/ssl/certs/ca-certificates.crt
@@ -39,9 +43,10 @@ wait
 class PrivateMachine:
     """Namespaces of mounts, network and processes, for as long as the object is not closed. They need root.
 
-    Within them, /etc is a copy in which `REGISTRY`, `PAGES` and `SERVICE` are names of 127.0.0.1, every client trusts
-    `authority`, and dockerd does so through certs.d. Programs in the folder `bin` are those of /usr/local/bin. Nothing
-    of the machine changes, and `close` kills every process that runs within.
+    Within them, /etc is a copy in which `REGISTRY`, `PAGES` and `SERVICE` are names of `ADDRESS`, every client trusts
+    `authority`, and dockerd does so through certs.d. Programs in the folder `bin` are those of /usr/local/bin. The
+    folder `memory` can be seen from within alone, and what is in it never waits for a disk. Nothing of the machine
+    changes, and `close` kills every process that runs within.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,11 +54,13 @@ class PrivateMachine:
             raise PartFailed("namespaces need root: run the tests as root")
         self.directory = directory
         self.bin = directory / "bin"
-        for folder in (self.bin, directory / "mounted"):
+        self.memory = directory / "memory"
+        for folder in (self.bin, self.memory):
             folder.mkdir(parents=True)
         self.authority = Authority(directory / "certs", (REGISTRY, PAGES, SERVICE, "localhost"))
         environment = plain_environment(
             FOLDER=str(directory),
+            ADDRESS=ADDRESS,
             HOSTS=f"{REGISTRY} {PAGES} {SERVICE}",
             TRUSTING=" ".join([REGISTRY, f"{REGISTRY}:443", PAGES]),
             CA=str(self.authority.ca_file),
