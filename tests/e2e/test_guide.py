@@ -17,6 +17,8 @@ from tests.parts.processes import plain_environment
 
 from .guide import Guide, reg_inside
 
+pytestmark = pytest.mark.long
+
 README = (ROOT / "README.md").read_text()
 SECTION = README.partition("## GitLab CI\n")[2].partition("\n## ")[0]
 PIPELINES = re.findall(r"^```yaml\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)

@@ -1,6 +1,7 @@
 """Tests of the reader of pipelines, and of the machine in which they run."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,14 @@ default:
   services: ["docker:27-dind"]
 check:
   stage: check
-  script: [docker run --rm "$IMAGE"]
+  script:
+    - docker run --rm "$IMAGE"
+    - echo met > "$MEETING"
 only-main:
   stage: check
   rules:
     - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
-  script: [echo main]
+  script: [cat "$MEETING"]
 build:
   stage: build
   before_script: [test -z "$(docker images --quiet)"]
@@ -45,7 +48,13 @@ def test_the_jobs_of_a_pipeline_come_in_the_order_of_its_stages() -> None:
 def test_a_job_has_the_defaults_of_its_pipeline() -> None:
     variables = {"DOCKER_TLS_CERTDIR": "/certs", "IMAGE": "$CI_REGISTRY_IMAGE:$CI_COMMIT_REF_SLUG"}
     expected = Job(
-        "check", "check", "docker:27", {"docker": "docker:27-dind"}, variables, ['docker run --rm "$IMAGE"'], []
+        "check",
+        "check",
+        "docker:27",
+        {"docker": "docker:27-dind"},
+        variables,
+        ['docker run --rm "$IMAGE"', 'echo met > "$MEETING"'],
+        [],
     )
     assert read_pipeline(PIPELINE)[1] == expected
 
@@ -136,9 +145,11 @@ def test_a_pipeline_passes_an_image_from_stage_to_stage_by_a_real_registry_alone
     service = DockerService(machine)
     try:
         runner = Runner(machine, service, source, scratch / "jobs")
-        ran = runner.run(PIPELINE, "main", VARIABLES)
+        os.mkfifo(scratch / "meeting")  # each of the two jobs of a stage waits there for the other
+        ran = runner.run(PIPELINE, "main", VARIABLES | {"MEETING": str(scratch / "meeting")})
         assert [(one.name, one.status) for one in ran] == [("build", 0), ("check", 0), ("only-main", 0)], ran
         assert "runs" in ran[1].output
+        assert ran[2].output == "met\n"
         [failed] = runner.run(PIPELINE, "main", VARIABLES | {"CI_REGISTRY_IMAGE": "docker/absent"})
         assert (failed.name, failed.status) == ("build", 1)
     finally:
