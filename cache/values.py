@@ -179,6 +179,22 @@ class Sighting:
     last_seen: datetime
 
 
+ANCESTORS_READ = 2000
+"""Number of ancestors that an index lists of one digest; those that are the closest come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A manifest that leads to a digest, by way of `child` if it has one; without one it is the digest itself.
+
+    `first_seen`: when this server first saw a tag of the image point to it; None if no tag ever did.
+    """
+
+    digest: Digest
+    child: Digest | None = None
+    first_seen: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """Right of an image to a digest, proved by its source."""

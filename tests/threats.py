@@ -1626,7 +1626,35 @@ THREATS = [
             "tests/cache/proxy/test_gated.py::test_what_only_a_withheld_manifest_refers_to_is_withheld_and_what_is_shared_is_not",
             "tests/cache/proxy/test_gated.py::test_the_parts_of_a_withheld_index_are_withheld",
         ),
-        Disarm("cache/policy/gate.py", "if digest not in kept_back:", "if True:"),
+        Disarm(
+            "cache/policy/gate.py",
+            "if ancestor.digest not in kept_back and ancestor.first_seen is None and not incomplete:",
+            "if True:",
+        ),
+    ),
+    Threat(
+        "tags that stop a gate",
+        "A stranger requests thousands of tags by HEAD, and pulls through a gate with a cooldown look all of them up.",
+        "A gate looks up what leads to the requested digest, by indexes, and remembers what it let through.",
+        (
+            "tests/cache/index/test_ancestors.py::test_the_number_of_tags_costs_nothing",
+            "tests/cache/proxy/test_gated.py::test_a_flood_of_tags_costs_requests_by_digest_nothing",
+            "tests/cache/proxy/test_gated.py::test_what_was_let_through_is_remembered_while_the_index_stays_the_same",
+        ),
+        Disarm(
+            "cache/index/migrations/versions/0006_parents.py",
+            'op.create_index("ix_sightings_digest", "sightings", ["image_id", "digest", "first_seen"])',
+            "pass",
+        ),
+    ),
+    Threat(
+        "dates that stop a gate",
+        "A gate that trusts publishers' dates reads one of every young tag for each request by digest.",
+        "Dates are read only where nothing else lets a digest through, and of so many manifests that lead to it.",
+        (
+            "tests/cache/policy/test_gate.py::test_dates_of_publishers_are_read_of_so_many_manifests_and_of_none_that_decide_nothing",
+        ),
+        Disarm("cache/policy/gate.py", "list(young)[:DATES_READ]", "list(young)"),
     ),
     Threat(
         "young tags",

@@ -2,9 +2,9 @@
 
 Files. `cache.db` holds facts: images (source and name), tag pointers, links (an image's right to a digest), manifests
 byte for byte, sizes of blobs, sightings of tags, pins, digests whose tag is gone upstream, running totals, when the
-sightings began (`history`), lists of tags and referrers, and the log `changes`. `usage.db` holds what may vanish: last
-use and last check of each digest, counts of pulls, happenings. It is a file of its own so that counting never changes
-the version of `cache.db`, by which processes notice changes.
+sightings began (`history`), which manifests refer to a digest (`parents`), lists of tags and referrers, and the log
+`changes`. `usage.db` holds what may vanish: last use and last check of each digest, counts of pulls, happenings. It is
+a file of its own so that counting never changes the version of `cache.db`, by which processes notice changes.
 
 Memory. `SqlIndex`, one per process, keeps recently used pointers, links, manifests and sizes in bounded memory, and
 never an absence: a lookup that finds nothing in memory reads the file, unless the right or the tag was revoked and that

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, delete, func, select, tuple_, 
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 
+from cache.index.ancestors import select_ancestors
 from cache.index.change_log import ChangeLog
 from cache.index.documents import batches, closure
 from cache.index.images import ensure_image, find_image, to_source
@@ -23,7 +24,7 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.sqlite import listen, reading, url, writing
-from cache.values import Sighting, Source, TagPointer
+from cache.values import Ancestor, Sighting, Source, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,15 @@ class CacheAdmin:
             rows = connection.execute(statement.order_by(images.c.name, pointers.c.tag)).all()
         return [to_pointer(row, to_source(row), RepositoryName(row.name), Tag(row.tag)) for row in rows]
 
-    def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
-        """List an image's sightings in the index."""
+    def sightings(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> list[Sighting]:
+        """List the sightings of a tag of an image, or of all its tags."""
         with self._reading() as connection:
-            return select_sightings(connection, find_image(connection, source, image), time.time())
+            return select_sightings(connection, find_image(connection, source, image), time.time(), tag)
+
+    def ancestors(self, source: Source, image: RepositoryName, digest: Digest) -> list[Ancestor]:
+        """List the digest itself, and the cached manifests of the image that lead to it."""
+        with self._reading() as connection:
+            return select_ancestors(connection, find_image(connection, source, image), digest, time.time())
 
     def linked(self, source: Source, image: RepositoryName) -> set[Digest]:
         with self._reading() as connection:

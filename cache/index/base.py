@@ -9,7 +9,7 @@ from cache.index.lists import Lists
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import BlobInfo, Link, Registry, Sighting, Source, TagPointer
+from cache.values import Ancestor, BlobInfo, Link, Registry, Sighting, Source, TagPointer
 
 Fact = TagPointer | Link | Manifest | BlobInfo
 
@@ -58,11 +58,12 @@ class Index(Protocol):
 class History(Protocol):
     """History of tags: every recorded pointer is a sighting. It grants no right to anything."""
 
-    async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
-        """Sightings of all tags of the image; revocation and eviction do not delete them."""
+    async def sightings(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> list[Sighting]:
+        """Sightings of a tag of the image, or of all its tags; revocation and eviction do not delete them."""
 
-    async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
-        """Cached manifests to which the image has a link."""
+    async def ancestors(self, source: Source, image: RepositoryName, digest: Digest) -> list[Ancestor]:
+        """The digest itself, and the cached manifests that lead to it and that the image has a link to, or has had
+        under a tag; the cost does not depend on how many tags the image has."""
 
 
 class Sizes(Protocol):

@@ -73,6 +73,13 @@ sightings = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
 )
+# The references of cached manifests, by what they refer to; a trigger deletes those of a deleted manifest.
+parents = Table(
+    "parents",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("parent", String, primary_key=True),
+)
 # Lists of tags and referrers, by the query that requests them; `size` is that of the content.
 lists = Table(
     "lists",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cache.index.schema import history, links, manifests, sightings
+from cache.index.schema import history, sightings
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.values import Sighting, TagPointer
@@ -35,7 +35,7 @@ def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, no
     key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
     of_tag = (sightings.c.image_id == image_id, sightings.c.tag == key["tag"])
     if now >= EARLIEST:
-        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < _earliest(connection, now))
+        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < earliest_moment(connection, now))
         connection.execute(update(sightings).where(*of_tag, implausible).values(first_seen=now))
         connection.execute(update(sightings).where(*of_tag, sightings.c.last_seen > now).values(last_seen=now))
     new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
@@ -50,24 +50,22 @@ def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, no
         _trim(connection)
 
 
-def select_sightings(connection: Connection, image_id: int | None, now: float) -> list[Sighting]:
-    """Sightings of an image, as they count at a moment."""
-    earliest = _earliest(connection, now)
-    rows = connection.execute(select(sightings).where(sightings.c.image_id == image_id)).all()
+def select_sightings(
+    connection: Connection, image_id: int | None, now: float, tag: Tag | None = None
+) -> list[Sighting]:
+    """Sightings of a tag of an image, or of all its tags, as they count at a moment."""
+    earliest = earliest_moment(connection, now)
+    of_image = select(sightings).where(sightings.c.image_id == image_id)
+    rows = connection.execute(of_image if tag is None else of_image.where(sightings.c.tag == tag.text)).all()
     return [
         Sighting(
             Tag(row.tag),
             Digest.parse(row.digest),
-            _moment(row.first_seen if earliest <= row.first_seen <= now else now),
-            _moment(min(row.last_seen, now)),
+            to_moment(row.first_seen if earliest <= row.first_seen <= now else now),
+            to_moment(min(row.last_seen, now)),
         )
         for row in rows
     ]
-
-
-def select_linked_manifests(connection: Connection, image_id: int | None) -> set[Digest]:
-    cached = select(links.c.digest).join(manifests, manifests.c.digest == links.c.digest)
-    return {Digest.parse(text) for text in connection.scalars(cached.where(links.c.image_id == image_id))}
 
 
 def _begin_history(connection: Connection, moment: float) -> None:
@@ -78,7 +76,7 @@ def _begin_history(connection: Connection, moment: float) -> None:
         connection.execute(insert(history).values(began_at=began, added=0))
 
 
-def _earliest(connection: Connection, now: float) -> float:
+def earliest_moment(connection: Connection, now: float) -> float:
     """The earliest moment of a sighting; a beginning in the future is one of a clock that was wrong, or is."""
     began = connection.scalar(select(history.c.began_at))
     return max(began, EARLIEST) if began is not None and began <= now else EARLIEST
@@ -97,5 +95,5 @@ def _trim(connection: Connection) -> None:
         connection.execute(delete(sightings).where(tuple_(*key).in_(surplus)))
 
 
-def _moment(seconds: float) -> datetime:
+def to_moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, create_engine, delete, exists, func, or_
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
+from cache.index.ancestors import note_references, select_ancestors
 from cache.index.base import Fact, Holdings, SizeConflict
 from cache.index.change_log import CHANGES_KEPT, ChangeLog
 from cache.index.documents import batches, closure, select_manifest
@@ -28,14 +29,14 @@ from cache.index.images import ensure_image, find_image, to_source
 from cache.index.lists import SqlLists, delete_lists
 from cache.index.removal import remove_rows
 from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
-from cache.index.sightings import note_sighting, select_linked_manifests, select_sightings
+from cache.index.sightings import note_sighting, select_sightings
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
-from cache.values import BlobInfo, Link, Origin, Registry, Sighting, Source, TagPointer
+from cache.values import Ancestor, BlobInfo, Link, Origin, Registry, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -184,14 +185,17 @@ class SqlIndex:
     def _forget_size(self, digest: Digest) -> None:
         self._sizes.pop(digest, None)
 
-    async def sightings(self, source: Source, image: RepositoryName) -> list[Sighting]:
+    async def sightings(self, source: Source, image: RepositoryName, tag: Tag | None = None) -> list[Sighting]:
         return await self._read(
-            lambda connection: select_sightings(connection, find_image(connection, source, image), self._clock())
+            lambda connection: select_sightings(connection, find_image(connection, source, image), self._clock(), tag)
         )
 
-    async def manifests(self, source: Source, image: RepositoryName) -> set[Digest]:
+    async def ancestors(self, source: Source, image: RepositoryName, digest: Digest) -> list[Ancestor]:
         return await self._read(
-            lambda connection: select_linked_manifests(connection, find_image(connection, source, image))
+            lambda connection: select_ancestors(
+                connection, find_image(connection, source, image), digest, self._clock()
+            ),
+            ("ancestors", source, image, digest),
         )
 
     async def holdings(self, source: Source, image: RepositoryName) -> Holdings:
@@ -411,11 +415,12 @@ def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: 
             case Link(source, image, digest):
                 row = {"image_id": ensure_image(connection, source, image), "digest": str(digest)}
                 connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
-            case Manifest(descriptor, raw):
+            case Manifest(descriptor, raw) as manifest:
                 document = {"media_type": descriptor.media_type, "raw": raw}
                 put = upsert(manifests).values(digest=str(descriptor.digest), **document)
                 other = or_(put.excluded.raw != manifests.c.raw, put.excluded.media_type != manifests.c.media_type)
-                connection.execute(put.on_conflict_do_update(set_=document, where=other))
+                if connection.execute(put.on_conflict_do_update(set_=document, where=other)).rowcount:
+                    note_references(connection, manifest)
             case BlobInfo(digest, size):
                 blob = {"digest": str(digest), "size": size}
                 connection.execute(upsert(blobs).values(**blob).on_conflict_do_nothing())

@@ -5,7 +5,7 @@ Enforcement and explanation call the same functions with the same facts, so what
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,7 +18,7 @@ from cache.oci.document import parse_document
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import in_words
-from cache.values import Sighting
+from cache.values import ANCESTORS_READ, Ancestor, Sighting
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of an image's config that are read for its date."""
+
+DATES_READ = 50
+"""Number of manifests of which the date is read for one request by digest; none of them may be cached."""
 
 LONGEST_COOLDOWN = timedelta(days=365)
 """The index remembers for longer than this when it first saw a digest under a tag."""
@@ -83,21 +86,6 @@ class Verdict:
     allowed: bool
     reason: str
     digest: Digest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClosureOf:
-    """Lookup of the digests themselves and of everything that they refer to, as far as manifests are cached."""
-
-    roots: frozenset[Digest]
-
-
-@dataclass(frozen=True, slots=True)
-class LinkedManifests:
-    """Lookup of the cached manifests that the image has a link to, tagged or not."""
-
-
-Lookup = ClosureOf | LinkedManifests
 
 
 def decide_image(gate: Gate, upstream: str, image: RepositoryName, short_names: Sequence[str] = ()) -> Verdict:
@@ -172,54 +160,59 @@ def _decide_tag_by(
 
 
 def decide_digest(
-    gate: Gate,
-    digest: Digest,
-    sightings: Collection[Sighting],
-    created: Mapping[Digest, datetime],
-    pinned: Collection[Digest],
-    now: datetime,
-) -> Generator[Lookup, set[Digest], Verdict]:
+    gate: Gate, digest: Digest, ancestors: Collection[Ancestor], pinned: Collection[Digest], now: datetime
+) -> Generator[Digest, datetime | None, Verdict]:
     """Decide about a manifest or blob by digest: refused if only manifests in their cooldown lead to it.
 
-    Yields the lookups that it needs and is sent what they found. `sightings`: all of the image. `created`: publishers'
-    dates of the digests in `undated`. `pinned`: the digests that the group's pins name.
+    `ancestors`: those of the digest in its image, itself included. `pinned`: the digests that the group's pins name.
+    Yields digests whose date may change the verdict, at most DATES_READ, and is sent their dates; None if there is
+    none.
     """
-    young = withheld(gate, sightings, created, pinned, now)
+    young = withheld(gate, ancestors, pinned, now)
     if not young:
-        return Verdict(True, "no tag is in its cooldown")
-    kept_back = yield ClosureOf(frozenset(young))
-    if digest not in kept_back:
         return Verdict(True, "no tag in its cooldown leads to it")
-    others = {sighting.digest for sighting in sightings} | set(pinned)
-    if digest in (yield ClosureOf(frozenset(others - young))):
-        return Verdict(True, "a manifest that the group may pull leads to it")
-    untagged = yield LinkedManifests()
-    if digest in (yield ClosureOf(frozenset(untagged - kept_back))):
-        return Verdict(True, "a manifest that the group may pull by digest leads to it")
+    kept_back = _below(young, ancestors)
+    incomplete = len(ancestors) >= ANCESTORS_READ  # what leads to a manifest may be among those that are not listed
+    for ancestor in ancestors:
+        if ancestor.digest not in kept_back and ancestor.first_seen is None and not incomplete:
+            return Verdict(True, "a manifest that the group may pull by digest leads to it")
+        if ancestor.digest not in young and (ancestor.first_seen is not None or ancestor.digest in pinned):
+            return Verdict(True, "a manifest that the group may pull leads to it")
+    for undated in list(young)[:DATES_READ] if gate.trusts_created else ():
+        created = yield undated
+        if now - _since(now, created, now) >= gate.cooldown:
+            return Verdict(True, "a manifest that the group may pull leads to it")
     return Verdict(False, f"{digest} is only part of what the group still waits for (its cooldown)")
 
 
-def undated(gate: Gate, sightings: Iterable[Sighting], pinned: Iterable[Digest], now: datetime) -> set[Digest]:
-    """Digests whose publisher's date decides whether they are withheld; empty where the group trusts no dates."""
-    return withheld(gate, sightings, {}, pinned, now) if gate.trusts_created else set()
-
-
 def withheld(
-    gate: Gate,
-    sightings: Iterable[Sighting],
-    created: Mapping[Digest, datetime],
-    pinned: Iterable[Digest],
-    now: datetime,
-) -> set[Digest]:
-    """Digests that were seen under tags, but under no tag for long enough, and that no pin names; none without
-    cooldown."""
-    ripe: set[Digest] = set(pinned)
-    seen: set[Digest] = set()
-    for sighting in sightings:
-        seen.add(sighting.digest)
-        if now - _since(sighting.first_seen, created.get(sighting.digest), now) >= gate.cooldown:
-            ripe.add(sighting.digest)
-    return seen - ripe
+    gate: Gate, ancestors: Iterable[Ancestor], pinned: Collection[Digest], now: datetime
+) -> dict[Digest, Ancestor]:
+    """Those that were seen under tags, but under no tag for long enough, and that no pin names; none without cooldown.
+
+    The order is that of the ancestors.
+    """
+    return {
+        ancestor.digest: ancestor
+        for ancestor in ancestors
+        if ancestor.first_seen is not None
+        and ancestor.digest not in pinned
+        and now - ancestor.first_seen < gate.cooldown
+    }
+
+
+def _below(roots: Iterable[Digest], ancestors: Iterable[Ancestor]) -> set[Digest]:
+    """The roots and what they lead to, as far as it is among the ancestors."""
+    children: dict[Digest, list[Digest]] = {}
+    for ancestor in ancestors:
+        if ancestor.child is not None:
+            children.setdefault(ancestor.digest, []).append(ancestor.child)
+    found, pending = set(roots), list(roots)
+    while pending:
+        fresh = set(children.get(pending.pop(), ())) - found
+        found |= fresh
+        pending += fresh
+    return found
 
 
 def annotated_creation(manifest: Manifest) -> datetime | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cache.index.base import History
-from cache.oci.closure import Closure, Followed
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
@@ -18,13 +17,10 @@ from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import (
     CONFIG_LIMIT,
     Gate,
-    LinkedManifests,
-    Lookup,
     conclude_async,
     decide_digest,
     decide_tag,
     find_creation,
-    undated,
 )
 from cache.proxy.errors import RETRY_AFTER, headers_due
 from cache.proxy.pull_through import PullThrough
@@ -65,6 +61,7 @@ class GatedRepository:
         self._image = image
         self._index = shared.index
         self._creation_dates = shared.creation_dates
+        self._allowed = shared.allowed_digests
         self._history = history
         self._clock = shared.clock
         self._headers_seconds = shared.timings.headers
@@ -121,7 +118,7 @@ class GatedRepository:
     async def _cooled_manifest(self, tag: Tag, found: FoundManifest) -> FoundManifest:
         """Return what the gate lets a tag mean, of which `found` is the current content. Raises Denied."""
         current = found.manifest.descriptor.digest
-        sightings = await self._history.sightings(self._image.source, self._image.name)
+        sightings = await self._history.sightings(self._image.source, self._image.name, tag)
         now = self._clock()
         decision = decide_tag(self._gate, tag, current, sightings, now)
         verdict = await conclude_async(decision, lambda _: self._creation(found.manifest))
@@ -136,32 +133,22 @@ class GatedRepository:
         """Check a digest. Raises Denied if only manifests in their cooldown refer to it, as far as is known."""
         if not self._gate.cooldown:
             return
-        sightings = await self._history.sightings(self._image.source, self._image.name)
-        pinned, now = self._image.pins.values(), self._clock()
-        created = await self._creations(undated(self._gate, sightings, pinned, now))
-        decision = decide_digest(self._gate, digest, sightings, created, pinned, now)
-        verdict = await conclude_async(decision, self._look_up)
+        key = (self._gate, self._image.source, self._image.name, digest)
+        mark = self._index.mark()
+        if self._allowed.holds(key, mark):
+            return
+        ancestors = await self._history.ancestors(self._image.source, self._image.name, digest)
+        decision = decide_digest(self._gate, digest, ancestors, self._image.pins.values(), self._clock())
+        verdict = await conclude_async(decision, self._creation_of)
         if not verdict.allowed:
             raise Denied(verdict.reason)
+        self._allowed.note(key, mark)
 
-    async def _look_up(self, lookup: Lookup) -> set[Digest]:
-        if isinstance(lookup, LinkedManifests):
-            return await self._history.manifests(self._image.source, self._image.name)
-        closure = Closure(lookup.roots, followed=Followed.ENTRIES)
-        for digest in closure:
-            if manifest := await self._index.find_manifest(digest):
-                closure.add(manifest)
-        return closure.digests
-
-    async def _creations(self, digests: set[Digest]) -> dict[Digest, datetime]:
-        creations: dict[Digest, datetime] = {}
-        for digest in digests:
-            moment = self._creation_dates.find(digest)
-            if moment is None and (manifest := await self._index.find_manifest(digest)):
-                moment = await self._creation(manifest)
-            if moment is not None:
-                creations[digest] = moment
-        return creations
+    async def _creation_of(self, digest: Digest) -> datetime | None:
+        if (known := self._creation_dates.find(digest)) is not None:
+            return known
+        manifest = await self._index.find_manifest(digest)
+        return await self._creation(manifest) if manifest else None
 
     async def _creation(self, manifest: Manifest) -> datetime | None:
         """Find the publisher's date. Raises UpstreamUnavailable where it cannot be read now.

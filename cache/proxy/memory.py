@@ -155,15 +155,41 @@ class RecentLists(Generic[T]):
         self._bytes = 0
 
 
+class AllowedDigests:
+    """Digests that gates let through. An entry holds as long as the mark of the index stays the same: content only
+    grows older. Bounded in number; those used last are kept."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._marks: dict[Hashable, Hashable] = {}
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def holds(self, key: Hashable, mark: Hashable) -> bool:
+        """Whether the digest is let through; `key` names the gate, the image and the digest."""
+        if key not in self._marks or self._marks[key] != mark:
+            return False
+        self._marks[key] = self._marks.pop(key)  # is the last to be dropped now
+        return True
+
+    def note(self, key: Hashable, mark: Hashable) -> None:
+        """Remember that a digest is let through. `mark`: the index's from before the decision."""
+        self._marks.pop(key, None)
+        self._marks[key] = mark
+        if len(self._marks) > self._limit:
+            del self._marks[next(iter(self._marks))]
+
+
 class CreationDates:
-    """Publishers' creation dates of manifests, and manifests that have none. Bounded in number; a full memory is
-    cleared.
+    """Publishers' creation dates of manifests, and manifests that have none. Bounded in number; those used last are
+    kept.
 
     A date follows from verified content, so it holds for every image and for ever. That there is none may be due to
     what one image does not have, so it holds for that image only.
     """
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
         self._known: dict[Hashable, datetime | None] = {}
 
@@ -172,6 +198,8 @@ class CreationDates:
 
     def find(self, digest: Digest) -> datetime | None:
         """The manifest's date; None if it is not known."""
+        if digest in self._known:
+            self._known[digest] = self._known.pop(digest)  # is the last to be dropped now
         return self._known.get(digest)
 
     def is_undated(self, key: Hashable) -> bool:
@@ -180,9 +208,10 @@ class CreationDates:
 
     def note(self, digest: Digest, key: Hashable, created: datetime | None) -> datetime | None:
         """Remember and return a date; None: there is none for `key`, which names the image and the manifest."""
-        if len(self._known) >= self._limit:
-            self._known.clear()
-        self._known[key if created is None else digest] = created
+        self._known.pop(noted := key if created is None else digest, None)
+        self._known[noted] = created
+        if len(self._known) > self._limit:
+            del self._known[next(iter(self._known))]
         return created
 
 

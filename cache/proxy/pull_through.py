@@ -12,7 +12,7 @@ from cache.download.flight import Flights
 from cache.events import UNOBSERVED, CacheEvents
 from cache.index.base import FullIndex, UsageRecorder
 from cache.policy.freshness import TagRules
-from cache.proxy.memory import Absences, CreationDates, Outages, RecentLists, RecentManifests
+from cache.proxy.memory import Absences, AllowedDigests, CreationDates, Outages, RecentLists, RecentManifests
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.queue import PullQueue
 from cache.proxy.stored_blobs import StoredBlobs
@@ -64,6 +64,7 @@ class PullThrough:
     absences: Absences = field(init=False)
     lists: RecentLists[ListPage] = field(init=False, default_factory=RecentLists)
     creation_dates: CreationDates = field(init=False, default_factory=CreationDates)
+    allowed_digests: AllowedDigests = field(init=False, default_factory=AllowedDigests)
     outages: Outages = field(init=False, default_factory=Outages)
     requests: UpstreamPlaces = field(init=False, default_factory=UpstreamPlaces)
     """Places of requests with small responses: manifests, HEAD requests, lists."""

@@ -1,27 +1,23 @@
 """Gate verdicts: decisions of a group's gate about an image, from cached facts alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from cache.index.admin import CacheAdmin
-from cache.oci.closure import Followed, find_closure
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import (
     Gate,
-    LinkedManifests,
-    Lookup,
     Verdict,
     conclude,
     decide_digest,
     decide_image,
     decide_tag,
     find_creation,
-    undated,
 )
 from cache.values import Source
 from gateway.known_registries import short_names
@@ -91,7 +87,6 @@ class _CachedFacts:
         self._admin = admin
         self._read_blob = read_blob
         self._now = now
-        self._sightings = admin.sightings(source, image)
         self._incomplete = False
 
     def decide_tag(self, tag: Tag) -> GateVerdict:
@@ -100,15 +95,15 @@ class _CachedFacts:
             reason = "this tag has not been pulled yet: its age is counted from the first pull"
             return GateVerdict(GateState.UNKNOWN, reason)
         current = pointer.target.digest
-        verdict = conclude(decide_tag(self._gate, tag, current, self._sightings, self._now), self._creation)
+        sightings = self._admin.sightings(self._source, self._image, tag)
+        verdict = conclude(decide_tag(self._gate, tag, current, sightings, self._now), self._creation)
         if verdict.digest == current:
             return GateVerdict(GateState.ALLOWED, verdict.reason)
         return self._unless_incomplete(verdict, GateState.REFUSED if verdict.digest is None else GateState.OLDER)
 
     def decide_digest(self, digest: Digest, pinned: set[Digest]) -> GateVerdict:
-        created = self._creations(undated(self._gate, self._sightings, pinned, self._now))
-        decision = decide_digest(self._gate, digest, self._sightings, created, pinned, self._now)
-        verdict = conclude(decision, self._look_up)
+        ancestors = self._admin.ancestors(self._source, self._image, digest)
+        verdict = conclude(decide_digest(self._gate, digest, ancestors, pinned, self._now), self._creation)
         return _verdict(verdict) if verdict.allowed else self._unless_incomplete(verdict, GateState.REFUSED)
 
     def _unless_incomplete(self, verdict: Verdict, state: GateState) -> GateVerdict:
@@ -116,15 +111,6 @@ class _CachedFacts:
             return GateVerdict(state, verdict.reason)
         reason = "the publisher's date is in a config that is not cached: the next pull reads it, and then decides"
         return GateVerdict(GateState.UNKNOWN, reason)
-
-    def _look_up(self, lookup: Lookup) -> set[Digest]:
-        if isinstance(lookup, LinkedManifests):
-            linked = self._admin.linked(self._source, self._image)
-            return {digest for digest in linked if self._admin.manifest(digest) is not None}
-        return find_closure(lookup.roots, self._admin.manifest, Followed.ENTRIES)
-
-    def _creations(self, digests: Iterable[Digest]) -> dict[Digest, datetime]:
-        return {digest: moment for digest in digests if (moment := self._creation(digest)) is not None}
 
     def _creation(self, digest: Digest) -> datetime | None:
         manifest = self._admin.manifest(digest)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
-from cache.oci.media_types import OCI_MANIFEST
+from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.values import CredentialId, Origin, Source
 from tests.parts.images import seeded
@@ -34,6 +34,14 @@ def manifest_of(seed: str, algorithm: str = "sha256") -> Manifest:
     }
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
     return Manifest.parse(OCI_MANIFEST, json.dumps(document).encode(), algorithm)
+
+
+def index_of(*children: Manifest) -> Manifest:
+    entries = [
+        {"mediaType": child.descriptor.media_type, "digest": str(child.descriptor.digest), "size": len(child.raw)}
+        for child in children
+    ]
+    return Manifest.parse(OCI_INDEX, json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
 
 
 def blob_of(size: int, algorithm: str = "sha256", seed: str = "blob") -> tuple[bytes, Digest]:

@@ -8,8 +8,20 @@ import pytest
 
 from cache.index.base import Holdings, Index, SizeConflict
 from cache.oci.names import Tag
-from cache.values import BlobInfo, Link, Registry, Sighting, TagPointer
-from tests.cache.samples import ALICE, ANONYMOUS, APP, ELSEWHERE, LATEST, NOON, ORIGIN, WEB, blob_of, manifest_of
+from cache.values import Ancestor, BlobInfo, Link, Registry, Sighting, TagPointer
+from tests.cache.samples import (
+    ALICE,
+    ANONYMOUS,
+    APP,
+    ELSEWHERE,
+    LATEST,
+    NOON,
+    ORIGIN,
+    WEB,
+    blob_of,
+    index_of,
+    manifest_of,
+)
 
 MANIFEST = manifest_of("one")
 DIGEST = MANIFEST.descriptor.digest
@@ -179,9 +191,24 @@ class HistoryContract:
         await index.forget(ANONYMOUS, APP)
         assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
 
-    async def test_the_manifests_of_an_image_are_those_here_that_it_has_a_link_to(self, index: Any) -> None:
-        other = manifest_of("two")
-        await index.record(LINK, MANIFEST, other, replace(LINK, image=WEB, digest=other.descriptor.digest))
-        await index.record(replace(LINK, digest=blob_of(3)[1]))
-        assert await index.manifests(ANONYMOUS, APP) == {DIGEST}
-        assert await index.manifests(ALICE, APP) == set()
+    async def test_the_sightings_of_one_tag_are_found_without_those_of_others(self, index: Any) -> None:
+        await index.record(POINTER, replace(POINTER, tag=Tag("v1")))
+        assert await index.sightings(ANONYMOUS, APP, LATEST) == [Sighting(LATEST, DIGEST, NOON, NOON)]
+
+    async def test_ancestors_are_the_manifests_of_an_image_that_lead_to_a_digest(self, index: Any) -> None:
+        over = index_of(MANIFEST)
+        [layer, *_] = [entry.digest for entry in MANIFEST.references()]
+        await index.record(MANIFEST, over, LINK)
+        assert await index.ancestors(ANONYMOUS, APP, layer) == [Ancestor(layer), Ancestor(DIGEST, layer)]
+        await index.record(replace(POINTER, target=over.descriptor))
+        assert await index.ancestors(ANONYMOUS, APP, layer) == [
+            Ancestor(layer),
+            Ancestor(DIGEST, layer),
+            Ancestor(over.descriptor.digest, DIGEST, NOON),
+        ]
+        assert await index.ancestors(ANONYMOUS, WEB, layer) == await index.ancestors(ALICE, APP, layer)
+        assert await index.ancestors(ANONYMOUS, WEB, layer) == [Ancestor(layer)]
+
+    async def test_a_digest_counts_from_its_earliest_sighting_under_any_tag(self, index: Any) -> None:
+        await index.record(replace(POINTER, checked_at=NOON - timedelta(hours=1)), replace(POINTER, tag=Tag("v1")))
+        assert await index.ancestors(ANONYMOUS, APP, DIGEST) == [Ancestor(DIGEST, None, NOON - timedelta(hours=1))]

@@ -11,6 +11,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import (
+    DATES_READ,
     OPEN,
     CooldownAction,
     Gate,
@@ -19,11 +20,11 @@ from cache.policy.gate import (
     annotated_creation,
     conclude,
     configured_creation,
+    decide_digest,
     decide_image,
     decide_tag,
-    withheld,
 )
-from cache.values import Sighting
+from cache.values import ANCESTORS_READ, Ancestor, Sighting
 from tests.cache.samples import APP, LATEST, NOON, WEB, manifest_of
 
 A, B, C, D = (Digest.of(letter.encode()) for letter in "abcd")
@@ -112,12 +113,56 @@ def test_a_date_of_the_publisher_makes_an_image_older_and_never_younger(
     assert decide_latest(COOL, [seen(A, 1)], created).digest is None
 
 
-def test_a_digest_is_withheld_while_no_tag_has_meant_it_long_enough() -> None:
-    sightings = [seen(A, 1), seen(B, 9), seen(C, 1), seen(C, 9, tag=V1), seen(D, 1)]
-    assert withheld(COOL, sightings, {}, [], NOON) == {A, D}
-    assert withheld(COOL, sightings, {A: NOON - 9 * DAY}, [], NOON) == {D}
-    assert withheld(COOL, sightings, {}, [D], NOON) == {A}
-    assert withheld(COOL, [], {}, [D], NOON) == set()
+def above(digest: Digest, child: Digest | None, first: float | None) -> Ancestor:
+    """An ancestor that was first seen under a tag so many days ago; None: never."""
+    return Ancestor(digest, child, None if first is None else NOON - first * DAY)
+
+
+@pytest.mark.parametrize(
+    ("ancestors", "pinned", "allowed"),
+    [
+        pytest.param([above(A, None, None)], [], True, id="nothing leads to it"),
+        pytest.param([above(A, None, 1)], [], False, id="itself too young"),
+        pytest.param([above(A, None, 1)], [A], True, id="itself pinned"),
+        pytest.param([above(A, None, None), above(B, A, 1)], [], False, id="in what is too young"),
+        pytest.param([above(A, None, None), above(B, A, 3)], [], True, id="in what is old enough"),
+        pytest.param([above(A, None, None), above(B, A, 1), above(C, A, 9)], [], True, id="in an older one as well"),
+        pytest.param([above(A, None, None), above(B, A, 1), above(C, A, None)], [], True, id="in an untagged one"),
+        pytest.param([above(A, None, None), above(B, A, None), above(C, B, 1)], [], False, id="in a young index"),
+        pytest.param([above(A, None, None), above(B, A, None), above(C, B, 1), above(D, B, 9)], [], True, id="indexes"),
+        pytest.param([above(A, None, None), above(B, A, None), above(C, B, 1)], [B], True, id="below a pinned one"),
+        pytest.param([above(A, None, 9), above(B, A, 1)], [], True, id="itself old enough"),
+    ],
+)
+def test_a_digest_is_refused_while_only_manifests_in_their_cooldown_lead_to_it(
+    ancestors: list[Ancestor], pinned: list[Digest], allowed: bool
+) -> None:
+    verdict = conclude(decide_digest(COOL, A, ancestors, pinned, NOON), {}.__getitem__)
+    assert (verdict.allowed, bool(verdict.reason)) == (allowed, True)
+
+
+def test_dates_of_publishers_are_read_of_so_many_manifests_and_of_none_that_decide_nothing() -> None:
+    many = [above(Digest.of(b"%d" % number), A, 1) for number in range(2 * DATES_READ)]
+    trusting, asked = replace(COOL, trusts_created=True), list[Digest]()
+
+    def date(digest: Digest) -> datetime | None:
+        asked.append(digest)
+        return NOON - 9 * DAY if digest == many[3].digest else None
+
+    assert not conclude(decide_digest(trusting, A, [above(A, None, None), *many[4:]], [], NOON), date).allowed
+    assert len(asked) == DATES_READ
+    asked.clear()
+    assert conclude(decide_digest(trusting, A, [above(A, None, None), *many], [], NOON), date).allowed
+    assert asked == [ancestor.digest for ancestor in many[:4]]
+    asked.clear()
+    assert conclude(decide_digest(trusting, A, [above(A, None, None), *many, above(B, A, 9)], [], NOON), date).allowed
+    assert asked == []
+
+
+def test_where_not_all_ancestors_are_listed_a_manifest_without_a_tag_lets_nothing_through() -> None:
+    listed = [above(A, None, 1), *(above(Digest.of(b"%d" % n), A, None) for n in range(ANCESTORS_READ))]
+    assert conclude(decide_digest(COOL, A, listed[:9], [], NOON), {}.__getitem__).allowed
+    assert not conclude(decide_digest(COOL, A, listed, [], NOON), {}.__getitem__).allowed
 
 
 def test_pins_belong_to_one_upstream_and_image() -> None:

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +13,13 @@ from cache.oci.digest import Digest
 from cache.oci.errors import Denied, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from cache.oci.names import Tag
+from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import CooldownAction, Gate
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import FoundBlob
 from cache.upstream.errors import Unavailable
-from cache.values import Outcome
+from cache.values import Ancestor, Outcome, Source, TagPointer
 from tests.cache.proxy.bench import TTL, Bench, ScriptedClient, content
 from tests.cache.samples import ANONYMOUS, APP, LATEST
 
@@ -176,6 +178,51 @@ async def test_the_parts_of_a_withheld_index_are_withheld(bench: Bench, media_ty
         with pytest.raises(Denied):
             await refused
     assert (await gated(bench).manifest(OLD.descriptor.digest)).manifest == OLD
+
+
+async def test_a_flood_of_tags_costs_requests_by_digest_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tags were requested by HEAD: their digests are known, and none of their manifests is here."""
+    await move(bench)
+    targets = (replace(NEW.descriptor, digest=Digest.of(str(number).encode())) for number in range(300))
+    pointers = (TagPointer(ANONYMOUS, APP, Tag(f"t{n}"), target, bench.clock()) for n, target in enumerate(targets))
+    await bench.index.record(*pointers)
+    reads = 0
+    read = bench.index._read
+
+    async def counted(*given: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*given)
+
+    monkeypatch.setattr(bench.index, "_read", counted)
+    for gate in (COOL, TRUSTING):
+        await gated(bench, gate).stat_blob(Digest.of(SHARED))
+    assert reads <= 2 * 4
+
+
+async def test_what_was_let_through_is_remembered_while_the_index_stays_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await move(bench)
+    repository, asked = gated(bench), list[Digest]()
+    find = bench.index.ancestors
+
+    async def noted(source: Source, image: RepositoryName, digest: Digest) -> list[Ancestor]:
+        asked.append(digest)
+        return await find(source, image, digest)
+
+    monkeypatch.setattr(bench.index, "ancestors", noted)
+    await repository.manifest(OLD.descriptor.digest)
+    asked.clear()
+    for _ in range(3):
+        await repository.manifest(OLD.descriptor.digest)
+    assert len(asked) <= 1
+    await bench.index.record(TagPointer(ANONYMOUS, APP, V1, NEW.descriptor, bench.clock()))
+    await repository.manifest(OLD.descriptor.digest)
+    assert asked[-1:] == [OLD.descriptor.digest]
+    for _ in range(2):
+        with pytest.raises(Denied):
+            await repository.manifest(NEW.descriptor.digest)
 
 
 async def test_a_digest_that_somebody_names_and_no_tag_leads_to_is_served(bench: Bench) -> None:

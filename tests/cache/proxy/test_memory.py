@@ -6,7 +6,7 @@ import pytest
 
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.proxy.memory import Absences, CreationDates, OngoingOutage, Outages, RecentManifests
+from cache.proxy.memory import Absences, AllowedDigests, CreationDates, OngoingOutage, Outages, RecentManifests
 from cache.repository import CacheStatus, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
@@ -125,8 +125,19 @@ def test_a_date_holds_for_every_image_and_its_absence_for_one() -> None:
     assert (dates.find(digest), dates.is_undated("other")) == (NOON, False)
 
 
-def test_creation_dates_are_bounded_in_number() -> None:
-    dates = CreationDates(limit=2)
+def test_creation_dates_are_bounded_in_number_and_those_used_last_are_kept() -> None:
+    dates, digest = CreationDates(limit=3), MANIFEST.descriptor.digest
+    dates.note(digest, "any", NOON)
     for key in range(5):
-        dates.note(MANIFEST.descriptor.digest, key, None)
-    assert (len(dates), dates.is_undated(4)) == (1, True)
+        assert dates.find(digest) == NOON
+        dates.note(digest, key, None)
+    assert (len(dates), dates.is_undated(4), dates.find(digest)) == (3, True, NOON)
+
+
+def test_what_a_gate_let_through_holds_until_the_index_changes_and_is_bounded() -> None:
+    allowed = AllowedDigests(limit=2)
+    allowed.note("one", 1)
+    assert (allowed.holds("one", 1), allowed.holds("one", 2), allowed.holds("two", 1)) == (True, False, False)
+    for number in range(5):
+        allowed.note(number, 1)
+    assert (len(allowed), allowed.holds("one", 1), allowed.holds(4, 1)) == (2, False, True)
