@@ -1,7 +1,7 @@
 """Vocabulary of the cache in addition to the specifications' words; pure values."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
@@ -169,14 +169,21 @@ class TagPointer:
     checked_at: datetime
 
 
+_NEVER = timedelta(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A digest under a tag: when this server first and last saw it."""
+    """A digest under a tag: when this server first and last saw it there, without another digest in between.
+
+    `longest`: the longest earlier time of that kind; a tag may come back to a digest.
+    """
 
     tag: Tag
     digest: Digest
     first_seen: datetime
     last_seen: datetime
+    longest: timedelta = _NEVER
 
 
 ANCESTORS_READ = 2000
@@ -187,12 +194,14 @@ ANCESTORS_READ = 2000
 class Ancestor:
     """A manifest that leads to a digest, by way of `child` if it has one; without one it is the digest itself.
 
-    `first_seen`: when this server first saw a tag of the image point to it; None if no tag ever did.
+    `first_seen`, `longest`: the earliest and the longest of its sightings under tags of the image; None and zero if
+    no tag ever pointed to it.
     """
 
     digest: Digest
     child: Digest | None = None
     first_seen: datetime | None = None
+    longest: timedelta = _NEVER
 
 
 @dataclass(frozen=True, slots=True)

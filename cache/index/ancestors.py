@@ -4,6 +4,8 @@ The walk goes upwards, from what is requested to what contains it, so that its c
 used, and not on how many tags an image has, which anybody can request.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -28,7 +30,11 @@ _ANCESTORS = text(
         (
             SELECT min(first_seen) FROM sightings AS seen WHERE seen.image_id = :image_id
             AND seen.digest = lineage.digest AND first_seen BETWEEN :earliest AND :now
-        ) AS first_seen
+        ) AS first_seen,
+        (
+            SELECT longest FROM sightings AS seen WHERE seen.image_id = :image_id
+            AND seen.digest = lineage.digest AND last_seen <= :now ORDER BY longest DESC LIMIT 1
+        ) AS longest
     FROM lineage LIMIT :count
     """
 )
@@ -57,6 +63,7 @@ def select_ancestors(connection: Connection, image_id: int | None, digest: Diges
             Digest.parse(row.digest),
             Digest.parse(row.child) if row.child else None,
             to_moment(now if row.first_seen is None else row.first_seen) if row.is_seen else None,
+            timedelta(seconds=row.longest or 0),
         )
         for row in connection.execute(_ANCESTORS, values)
     ]

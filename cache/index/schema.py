@@ -64,6 +64,8 @@ totals = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
 )
+# A digest under a tag: when the tag began to point to it, the last time that it did so without another in between; when
+# that was last seen; and the seconds of the longest earlier time.
 sightings = Table(
     "sightings",
     metadata,
@@ -72,6 +74,7 @@ sightings = Table(
     Column("digest", String, primary_key=True),
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
+    Column("longest", Float, nullable=False, server_default="0"),
 )
 # The references of cached manifests, by what they refer to; a trigger deletes those of a deleted manifest.
 parents = Table(

@@ -5,9 +5,9 @@ sighting that is later than now, or earlier than the history itself, is taken fo
 next sighting of the tag corrects it in the file.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cache.index.schema import history, sightings
@@ -29,7 +29,11 @@ EARLIEST = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 
 
 def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, now: float) -> None:
-    """Record a sighting: a digest keeps the time of its first sighting, and only the last one advances."""
+    """Record a sighting: a digest keeps the time of its first sighting while no other is seen under the tag.
+
+    Once another was, the digest's time begins anew, and the earlier one counts if it was the longest: a tag that is
+    moved for a moment makes nothing older.
+    """
     moment = min(pointer.checked_at.timestamp(), now)
     _begin_history(connection, moment)
     key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
@@ -37,17 +41,32 @@ def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, no
     if now >= EARLIEST:
         implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < earliest_moment(connection, now))
         connection.execute(update(sightings).where(*of_tag, implausible).values(first_seen=now))
-        connection.execute(update(sightings).where(*of_tag, sightings.c.last_seen > now).values(last_seen=now))
+        of_the_future = update(sightings).where(*of_tag, sightings.c.last_seen > now)
+        connection.execute(of_the_future.values(last_seen=now, longest=0))
     new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
     if not connection.execute(new).rowcount:
-        same = (*of_tag, sightings.c.digest == key["digest"], sightings.c.last_seen < moment)
-        connection.execute(update(sightings).where(*same).values(last_seen=moment))
+        _advance(connection, of_tag, key["digest"], moment)
         return
     newest = select(sightings.c.digest).where(*of_tag).order_by(sightings.c.last_seen.desc()).limit(KEPT)
     connection.execute(delete(sightings).where(*of_tag, sightings.c.digest.not_in(newest)))
     added = connection.scalar(update(history).values(added=history.c.added + 1).returning(history.c.added))
     if not (added or 0) % TRIM_EVERY:
         _trim(connection)
+
+
+def _advance(connection: Connection, of_tag: tuple[ColumnElement[bool], ...], digest: object, moment: float) -> None:
+    """Note a later sighting of a digest, and whether the tag has pointed to another one in between."""
+    same = (*of_tag, sightings.c.digest == digest, sightings.c.last_seen < moment)
+    others = select(func.max(sightings.c.last_seen)).where(*of_tag, sightings.c.digest != digest)
+    another = connection.scalar(others)
+    if another is not None:
+        begun_anew = {
+            "longest": func.max(sightings.c.longest, sightings.c.last_seen - sightings.c.first_seen),
+            "first_seen": moment,
+            "last_seen": moment,
+        }
+        connection.execute(update(sightings).where(*same, sightings.c.last_seen <= another).values(begun_anew))
+    connection.execute(update(sightings).where(*same).values(last_seen=moment))
 
 
 def select_sightings(
@@ -63,6 +82,7 @@ def select_sightings(
             Digest.parse(row.digest),
             to_moment(row.first_seen if earliest <= row.first_seen <= now else now),
             to_moment(min(row.last_seen, now)),
+            timedelta(seconds=row.longest if row.last_seen <= now else 0),
         )
         for row in rows
     ]

@@ -129,8 +129,9 @@ def decide_tag(
 ) -> Generator[Digest, datetime | None, Verdict]:
     """Decide what is served for a tag that points to `current`; only the sightings under this tag count.
 
-    The age of a digest is the time since this server first saw it under the tag, or since the publisher's date, if that
-    is earlier. Yields `current` where its date may change the verdict, and is sent the date; None if there is none.
+    The age of a digest is the longest time for which this server saw the tag point to it and to no other in between,
+    or the time since the publisher's date, if that is longer. Yields `current` where its date may change the verdict,
+    and is sent the date; None if there is none.
     """
     verdict = _decide_tag_by(gate, tag, current, sightings, None, now)
     if verdict.digest == current or not gate.trusts_created:
@@ -143,16 +144,20 @@ def _decide_tag_by(
     gate: Gate, tag: Tag, current: Digest, sightings: Iterable[Sighting], created: datetime | None, now: datetime
 ) -> Verdict:
     seen = {sighting.digest: sighting for sighting in sightings if sighting.tag == tag}
-    since = _since(seen[current].first_seen if current in seen else now, created, now)
-    if now - since >= gate.cooldown:
-        return Verdict(True, f"{current} is {in_words(now - since)} old", current)
+    known = seen.pop(current, None)
+    unbroken = known is not None and all(other.last_seen <= known.last_seen for other in seen.values())
+    since = _since(known.first_seen if known and unbroken else now, created, now)
+    age = max(now - since, known.longest if known else timedelta(0))
+    if age >= gate.cooldown:
+        return Verdict(True, f"{current} is {in_words(age)} old", current)
     why = (
         f"{tag} has pointed to {current} for only {in_words(now - since)}, and the group waits "
         f"{in_words(gate.cooldown)}: until {(since + gate.cooldown).isoformat(timespec='seconds')}"
     )
     if gate.action is CooldownAction.REFUSE:
         return Verdict(False, why)
-    ripe = [s for s in seen.values() if s.digest != current and now - s.first_seen >= gate.cooldown]
+    ripe = [s for s in seen.values() if max(s.longest, s.last_seen - s.first_seen) >= gate.cooldown]
+    ripe = ripe or [s for s in seen.values() if now - s.first_seen >= gate.cooldown]  # of a tag that is rarely pulled
     if not ripe:
         return Verdict(False, f"{why}; no older digest of this tag is known")
     older = max(ripe, key=lambda sighting: sighting.last_seen).digest
@@ -197,7 +202,7 @@ def withheld(
         for ancestor in ancestors
         if ancestor.first_seen is not None
         and ancestor.digest not in pinned
-        and now - ancestor.first_seen < gate.cooldown
+        and max(now - ancestor.first_seen, ancestor.longest) < gate.cooldown
     }
 
 

@@ -64,6 +64,30 @@ async def test_a_moment_of_a_wrong_clock_leaves_the_first_sighting_as_it_was(his
     ]
 
 
+async def test_a_time_that_another_digest_interrupts_begins_anew_and_the_longest_is_kept(history: History) -> None:
+    for day, target in enumerate((ONE, ONE, ONE, TWO, ONE, TWO, TWO)):
+        await history.see(NOON + day * DAY, target)
+    assert await history.seen(NOON + 9 * DAY) == [
+        Sighting(LATEST, ONE.digest, NOON + 4 * DAY, NOON + 4 * DAY, 2 * DAY),
+        Sighting(LATEST, TWO.digest, NOON + 5 * DAY, NOON + 6 * DAY),
+    ]
+    for target, longest in ((ONE, 2 * DAY), (TWO, timedelta(0))):
+        [found] = await history.index.ancestors(ANONYMOUS, APP, target.digest)
+        assert found.longest == longest
+
+
+async def test_a_time_under_a_clock_of_the_future_is_not_the_longest(history: History) -> None:
+    await history.see(NOON)
+    await history.see(NOON + YEARS)
+    await history.see(NOON + YEARS + DAY, TWO)
+    await history.see(NOON + YEARS + 2 * DAY)
+    for day in (1, 2):
+        assert all(found.longest == timedelta(0) for found in await history.seen(NOON + day * DAY))
+        [found] = await history.index.ancestors(ANONYMOUS, APP, ONE.digest)
+        assert found.longest == timedelta(0)
+        await history.see(NOON + (day + 0.5) * DAY)
+
+
 async def test_a_history_that_began_under_a_wrong_clock_keeps_no_tag_from_growing_older(tmp_path: Path) -> None:
     history = History(tmp_path / "cache.db")
     await history.see(NOON + YEARS)

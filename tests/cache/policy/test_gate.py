@@ -34,9 +34,9 @@ STRICT = Gate(cooldown=3 * DAY, action=CooldownAction.REFUSE)
 V1 = Tag("v1")
 
 
-def seen(digest: Digest, first: float, last: float = 0, tag: Tag = LATEST) -> Sighting:
-    """A sighting whose digest was first and last seen so many days ago."""
-    return Sighting(tag, digest, NOON - first * DAY, NOON - last * DAY)
+def seen(digest: Digest, first: float, last: float = 0, tag: Tag = LATEST, longest: float = 0) -> Sighting:
+    """A sighting whose digest was first and last seen so many days ago, and before that for so many at most."""
+    return Sighting(tag, digest, NOON - first * DAY, NOON - last * DAY, longest * DAY)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,11 @@ def test_an_open_gate_lets_everything_through() -> None:
         pytest.param(COOL, [seen(A, 1), seen(B, 5, 1), seen(C, 9, 2)], B, id="the last one that is old enough"),
         pytest.param(COOL, [seen(A, 1), seen(B, 5, 2), seen(C, 9, 1)], C, id="the last one means last in force"),
         pytest.param(COOL, [seen(A, 9), seen(B, 5, 1)], A, id="a tag that moved back to what is old"),
+        pytest.param(COOL, [seen(A, 5, 5), seen(B, 9, 1)], B, id="seen for a moment, with another in between"),
+        pytest.param(COOL, [seen(A, 0, longest=4), seen(B, 9, 1)], A, id="a tag that moved back to what was old"),
+        pytest.param(COOL, [seen(A, 0, longest=2), seen(B, 9, 1)], B, id="a tag that moved back to what was young"),
+        pytest.param(COOL, [seen(A, 0), seen(B, 9, 5), seen(C, 5, 5)], B, id="what was seen once comes last"),
+        pytest.param(COOL, [seen(A, 0), seen(C, 9, 9)], C, id="a tag that is rarely pulled"),
         pytest.param(COOL, [seen(A, 9, tag=V1), seen(B, 9, tag=V1)], None, id="other tags tell nothing"),
     ],
 )
@@ -132,6 +137,7 @@ def above(digest: Digest, child: Digest | None, first: float | None) -> Ancestor
         pytest.param([above(A, None, None), above(B, A, None), above(C, B, 1), above(D, B, 9)], [], True, id="indexes"),
         pytest.param([above(A, None, None), above(B, A, None), above(C, B, 1)], [B], True, id="below a pinned one"),
         pytest.param([above(A, None, 9), above(B, A, 1)], [], True, id="itself old enough"),
+        pytest.param([Ancestor(A, None, NOON, 3 * DAY)], [], True, id="itself old enough before"),
     ],
 )
 def test_a_digest_is_refused_while_only_manifests_in_their_cooldown_lead_to_it(

@@ -104,6 +104,22 @@ async def test_once_it_is_old_enough_it_is_served_as_it_is(bench: Bench) -> None
     assert await content(await gated(bench).blob(Digest.of(OWN))) == OWN
 
 
+async def test_a_tag_that_was_moved_for_a_moment_makes_nothing_older(bench: Bench) -> None:
+    """One pull sees NEW, which OLD then replaces for longer than the cooldown, before NEW comes back."""
+    await move(bench)
+    for _ in range(4):
+        bench.script.publish(OLD)
+        await bench.open().manifest(LATEST)
+        bench.clock.advance(DAY)
+    bench.script.publish(NEW)
+    assert (await gated(bench).manifest(LATEST)).manifest == OLD
+    with pytest.raises(Denied):
+        await gated(bench).manifest(NEW.descriptor.digest)
+    bench.clock.advance(3 * DAY)
+    assert (await gated(bench).manifest(LATEST)).manifest == NEW
+    assert (await gated(bench).manifest(NEW.descriptor.digest)).manifest == NEW
+
+
 async def test_a_tag_with_nothing_older_is_refused_until_it_is_old_enough_and_its_age_begins(bench: Bench) -> None:
     bench.script.publish(NEW)
     for _ in range(2):
