@@ -2997,6 +2997,13 @@ THREATS = [
         ),
     ),
     Threat(
+        "an address through a proxy",
+        "A proxy that is set up as the README says passes on an X-Forwarded-For that the client wrote.",
+        "The configurations in the README replace the header by the address from which the client connected.",
+        ("tests/e2e/test_reverse_proxies.py::test_a_client_does_not_choose_its_address",),
+        Disarm("README.md", "        proxy_set_header X-Forwarded-For $remote_addr;\n", ""),
+    ),
+    Threat(
         "account locked out",
         "Somebody fails logins of an account on purpose, so that its user cannot pull any more.",
         "Tokens and passwords that were verified within the last minute are not delayed.",

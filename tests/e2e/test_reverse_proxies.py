@@ -1,5 +1,6 @@
 """Tests behind a reverse proxy with its defaults, and with the configuration in the README."""
 
+import http.client
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from tests.parts import raw
 from tests.parts.clients import Podman, Skopeo
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.hub import Hub
-from tests.parts.ports import free_port
+from tests.parts.ports import HOST, free_port
+from tests.parts.processes import wait_until
 from tests.parts.proxies import RECOMMENDED, FrontProxy, Haproxy, Nginx
 
 from .conftest import LongLived
@@ -48,6 +50,7 @@ def server(front: tuple[FrontProxy, int], long_lived: LongLived, plain_hub_serve
         {
             "upstreams": {"docker.io": plain_hub_servers.settings()},
             "external_url": proxy.url,
+            "trusted_proxies": [f"{HOST}/32"],
             "virtual_host": [{"name": MIRROR}],
         },
         port=backend,
@@ -91,6 +94,24 @@ def test_links_lead_back_through_it_whatever_is_forwarded(
     answer = raw.get(f"{proxy.url}{path}", forwarded)
     assert json.loads(answer.body)["tags"] == ["v0"]
     assert answer.headers["link"].startswith(f"<{proxy.url}/v2/hub/dependency_proxy/containers/behind/paged/tags/list?")
+
+
+def test_a_client_does_not_choose_its_address(
+    front: tuple[FrontProxy, int], request: pytest.FixtureRequest, server: Gateway
+) -> None:
+    """nginx with its defaults passes on what the client writes."""
+    proxy, _ = front
+    if "default" in proxy.directory.name:
+        pytest.skip("the README warns of this configuration")
+    for name, headers in (("silent", {}), ("forger", {"X-Forwarded-For": "198.51.100.7"})):
+        client = http.client.HTTPConnection(HOST, proxy.port, timeout=10, source_address=("127.0.0.2", 0))
+        client.request("GET", "/v2/", headers={"User-Agent": f"address-of-{name}", **headers})
+        client.getresponse().read()
+        client.close()
+        written = re.compile(rf"^.*address-of-{name}.*$", re.MULTILINE)
+        wait_until(lambda: written.search(server.log_text()), what="the request is not in the log")  # noqa: B023
+        lines = written.findall(server.log_text())
+        assert all("127.0.0.2" in line and "198.51.100.7" not in line for line in lines)
 
 
 def test_a_large_body_comes_to_us_as_far_as_the_proxy_lets_it(
