@@ -1,20 +1,28 @@
 """Delays of password logins after failures, by account and by address; pure, with the clock as an argument.
 
 An attempt counts as a failure when it begins and is taken back when it succeeds, so that attempts at the same time do
-not all pass before the first one has failed. An account is the name that was presented, whether it exists or not; an
-address of IPv6 stands for its whole network, of which a client may use any address.
+not all pass before the first one has failed. An account is the name that was presented, whether it exists or not: if
+the name and the e-mail address of a user were one account, its delays would tell that they belong together. An address
+of IPv6 stands for its whole network, of which a client may use any address.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from ipaddress import ip_address
 
 from cachetools import LRUCache
 
 from gateway.auth.client_name import client_name
 
 FREE_FAILURES = 5
-"""Failures of an account after which its logins are delayed: a person mistypes a password a few times."""
+"""Failures of an account at an address after which its logins from there are delayed: a person mistypes a password a
+few times."""
+
+FREE_FAILURES_EVERYWHERE = 100
+"""Failures of an account after which its logins from addresses where none ever succeeded are delayed. An address counts
+for FREE_FAILURES of them, so that only many together keep a user out of a new place."""
 
 FREE_FAILURES_OF_ADDRESS = 20
 """Failures of an address, behind which there may be many people."""
@@ -32,6 +40,7 @@ KEPT = 20_000
 class _Failures:
     count: int
     last: datetime
+    forgotten_at: datetime
 
 
 class LoginDelays:
@@ -39,6 +48,8 @@ class LoginDelays:
 
     def __init__(self) -> None:
         self._failures: LRUCache[bytes, _Failures] = LRUCache(KEPT)
+        self._proven: LRUCache[bytes, bool] = LRUCache(KEPT)
+        """Accounts at addresses from which a login of theirs succeeded."""
 
     def begin(self, account: str, address: str | None, now: datetime) -> timedelta | None:
         """Begin an attempt, which counts as a failure until `succeed`; None if it may go on.
@@ -48,29 +59,42 @@ class LoginDelays:
         wait = self.find_wait(account, address, now)
         if wait is not None:
             return wait
-        for key, _ in _keys(account, address):
-            self._failures[key] = _Failures(self._count(key, now) + 1, now)
+        keys = _keys(account, address)
+        is_delayed = self._count(keys.own, now) >= FREE_FAILURES
+        for key, _ in keys.limits():
+            count, forgotten_at = self._count(key, now), now + FORGOTTEN_AFTER
+            if key == keys.everywhere:
+                if is_delayed:
+                    continue
+                if count:  # a few addresses must not add up over hours
+                    forgotten_at = self._failures[key].forgotten_at
+            self._failures[key] = _Failures(count + 1, now, forgotten_at)
         return None
 
     def find_wait(self, account: str, address: str | None, now: datetime) -> timedelta | None:
         """Find the time after which an attempt may begin, without counting one; None if it may now."""
         keys = _keys(account, address)
-        waits = [self._blocked_until(key, free) - now for key, free in keys if self._count(key, now)]
+        waits = [
+            self._blocked_until(key, free) - now
+            for key, free in keys.limits()
+            if self._count(key, now) and not (key == keys.everywhere and keys.own in self._proven)
+        ]
         longest = max(waits, default=timedelta(0))
         return longest if longest > timedelta(0) else None
 
     def succeed(self, account: str, address: str | None) -> None:
-        """Record that an attempt succeeded: the account has no failures any more, the address one less."""
-        (of_account, _), *others = _keys(account, address)
-        self._failures.pop(of_account, None)
-        for key, _ in others:
+        """Record that an attempt succeeded: the account has no failures at this address any more, all else one less."""
+        keys = _keys(account, address)
+        self._failures.pop(keys.own, None)
+        self._proven[keys.own] = True
+        for key, _ in keys.limits():
             found = self._failures.get(key)
             if found is not None:
-                self._failures[key] = _Failures(max(0, found.count - 1), found.last)
+                self._failures[key] = _Failures(max(0, found.count - 1), found.last, found.forgotten_at)
 
     def _count(self, key: bytes, now: datetime) -> int:
         found = self._failures.get(key)
-        if found is None or not timedelta(0) <= now - found.last < FORGOTTEN_AFTER:  # a clock that was put back
+        if found is None or not found.last <= now < found.forgotten_at:  # a clock that was put back
             return 0
         return found.count
 
@@ -86,12 +110,44 @@ def delay_after(failures: int, free: int) -> timedelta:
     return min(LONGEST_DELAY, FIRST_DELAY * (1 << min(failures - free, 16)))
 
 
-def _keys(account: str, address: str | None) -> list[tuple[bytes, int]]:
-    """Keys of the same size for texts of any length, each with its number of free failures."""
-    keys = [(_key("account", account.lower()), FREE_FAILURES)]
-    if address is not None:
-        keys.append((_key("address", client_name(address)), FREE_FAILURES_OF_ADDRESS))
-    return keys
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Keys of what an attempt counts for: the account at the address, the account everywhere, and the address.
+
+    `own` is the account alone where its address tells nobody apart; `everywhere` is None then.
+    """
+
+    own: bytes
+    everywhere: bytes | None
+    address: bytes | None
+
+    def limits(self) -> Iterator[tuple[bytes, int]]:
+        """Each key with its number of free failures."""
+        yield self.own, FREE_FAILURES
+        if self.everywhere is not None:
+            yield self.everywhere, FREE_FAILURES_EVERYWHERE
+        if self.address is not None:
+            yield self.address, FREE_FAILURES_OF_ADDRESS
+
+
+def _keys(account: str, address: str | None) -> _Keys:
+    """Keys of the same size for texts of any length."""
+    name = account.lower()
+    alone = _key("account", name)
+    if address is None:
+        return _Keys(alone, None, None)
+    client = client_name(address)
+    of_address = _key("address", client)
+    if _is_loopback(address):
+        return _Keys(alone, None, of_address)
+    return _Keys(_key("account at an address", f"{client} {name}"), _key("account everywhere", name), of_address)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _key(kind: str, text: str) -> bytes:

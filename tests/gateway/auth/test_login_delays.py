@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from gateway.auth import login_delays
 from gateway.auth.login_delays import (
     FORGOTTEN_AFTER,
     FREE_FAILURES,
+    FREE_FAILURES_EVERYWHERE,
     FREE_FAILURES_OF_ADDRESS,
     KEPT,
     LONGEST_DELAY,
@@ -53,6 +56,47 @@ def test_failures_of_an_address_delay_every_account_there() -> None:
     assert delays.begin("alice", "10.0.0.1", NOW) == SECOND
     assert delays.begin("alice", "10.0.0.2", NOW) is None
     assert delays.begin("alice", None, NOW) is None
+
+
+@pytest.mark.parametrize("unlike", ["10.0.0.2", "2001:db8:1:2::1"])
+def test_a_stranger_elsewhere_keeps_nobody_out_however_long_it_tries(unlike: str) -> None:
+    delays, now = LoginDelays(), NOW
+    for _ in range(3 * FREE_FAILURES_EVERYWHERE):
+        now += delays.begin("alice", "10.0.0.1", now) or timedelta(0)
+    delays.begin("alice", "10.0.0.1", now)
+    assert delays.find_wait("alice", "10.0.0.1", now) == LONGEST_DELAY
+    assert delays.begin("alice", unlike, now) is None
+
+
+def test_a_few_addresses_do_not_add_up_over_hours() -> None:
+    """Each rests until its own failures are forgotten."""
+    delays, now = LoginDelays(), NOW
+    for number in range(FREE_FAILURES_EVERYWHERE):
+        for _ in range(FREE_FAILURES):
+            assert delays.begin("alice", f"10.0.0.{number % 5}", now) is None
+        now += FORGOTTEN_AFTER / 4
+    assert delays.begin("alice", "10.0.1.1", now) is None
+
+
+def test_many_addresses_together_delay_an_account_but_where_it_logged_in_before() -> None:
+    delays = LoginDelays()
+    assert delays.begin("alice", "10.0.0.1", NOW) is None
+    delays.succeed("alice", "10.0.0.1")
+    for number in range(FREE_FAILURES_EVERYWHERE):
+        assert delays.begin("alice", f"192.0.2.{number // FREE_FAILURES}", NOW) is None
+    assert delays.begin("alice", "10.0.0.2", NOW) == SECOND
+    assert delays.begin("bob", "10.0.0.2", NOW) is None
+    for _ in range(FREE_FAILURES):
+        assert delays.begin("alice", "10.0.0.1", NOW) is None
+    assert delays.begin("alice", "10.0.0.1", NOW) == SECOND
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1", "::1"])
+def test_where_the_address_tells_nobody_apart_failures_delay_the_account(address: str | None) -> None:
+    delays = LoginDelays()
+    for _ in range(FREE_FAILURES):
+        assert delays.begin("alice", address, NOW) is None
+    assert delays.begin("alice", address, NOW) == SECOND
 
 
 def test_failures_are_forgotten() -> None:
