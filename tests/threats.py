@@ -1289,7 +1289,7 @@ THREATS = [
         Disarm(
             "gateway/v2/pull.py",
             "<{chosen.url}/v2/{path}",
-            "<http://{request.headers['host']}/v2/{path}",
+            '<http://{request.headers["host"]}/v2/{path}',
         ),
     ),
     Threat(
