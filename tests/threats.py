@@ -492,7 +492,9 @@ THREATS = [
             "tests/e2e/test_rights.py::test_an_image_that_the_upstream_does_not_show_is_unknown_though_its_bytes_are_here",
             "tests/security/test_read_path.py::test_what_is_here_and_what_is_not_are_refused_in_the_same_words",
         ),
-        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
+        Disarm(
+            "cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest, as_proof=True)", "pass"
+        ),
     ),
     Threat(
         "a success for everything",
@@ -670,6 +672,21 @@ THREATS = [
             "tests/e2e/test_rights.py::test_a_running_download_is_not_joined_by_an_image_that_may_not",
         ),
         Disarm("cache/proxy/rights.py", "return self._image in flight.images", "return True"),
+    ),
+    Threat(
+        "a witness that an image's owner chose",
+        "A registry redirects an image to a host of its owner's, which states any digest and size and so wins content.",
+        "A right is proved by the upstream's own host and by those that its settings name; else the bytes are fetched.",
+        (
+            "tests/cache/proxy/test_public_registries.py::test_a_host_that_an_image_s_owner_chose_proves_no_right",
+            "tests/cache/proxy/test_public_registries.py::"
+            "test_a_host_that_an_image_s_owner_chose_lets_no_one_join_a_download",
+        ),
+        Disarm(
+            "cache/upstream/exchange.py",
+            "vouched = vouched and (own or self._egress.names(url))",
+            "vouched = True",
+        ),
     ),
     Threat(
         "credentials for the world",
@@ -876,7 +893,7 @@ THREATS = [
         "A user or project is deleted, the database deletes its tokens and jobs, and memories go on accepting them.",
         "A deletion announces every membership, token, job and allowance that goes with it, in its own transaction.",
         ("tests/gateway/db/test_projects.py::test_what_the_database_deletes_with_a_node_is_announced",),
-        Disarm("gateway/db/cascades.py", "await announce(connection, concern, key)", "pass"),
+        Disarm("gateway/db/cascades.py", "await changes.announce_all(connection, concern,", "sorted("),
     ),
     Threat(
         "a public project in a private group",
@@ -1035,7 +1052,9 @@ THREATS = [
         "The check of a right is skipped while the upstream is rate-limited or down.",
         "Only a positive response grants a right: content that was not linked before is not served.",
         ("tests/security/test_read_path.py::test_a_right_is_not_won_while_the_upstream_cannot_be_asked",),
-        Disarm("cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest)", "pass"),
+        Disarm(
+            "cache/proxy/rights.py", "await self._client.primary.head_blob(self._image, digest, as_proof=True)", "pass"
+        ),
     ),
     Threat(
         "heads without end",
@@ -3298,7 +3317,7 @@ THREATS = [
         "A body never ends, or states a length that no disk has.",
         "A blob has a largest size; a push that goes beyond it is refused, and its room is freed.",
         ("tests/gateway/registry/test_uploads.py::test_a_blob_that_is_too_large_is_refused_and_its_room_is_freed",),
-        Disarm("gateway/registry/upload_room.py", "if size > self._blob_bytes:", "if False:"),
+        Disarm("gateway/registry/upload_room.py", "if size > limit > 0:", "if False:"),
     ),
     Threat(
         "uploads that nobody finishes",
@@ -3452,6 +3471,23 @@ THREATS = [
         "Whoever deletes the file of an upload deletes its other name too, unless a row of its digest exists.",
         ("tests/gateway/registry/test_killed_uploads.py::test_a_killed_commit_that_is_not_tried_again_leaves_no_file",),
         Disarm("gateway/registry/uploads.py", "if _has_another_name(path):", "if False:"),
+    ),
+    Threat(
+        "a storm on a tag that moved",
+        "A tag moves, every worker forgets it, and each of hundreds of waiting clients reads the database for itself.",
+        "Requests that want the same at the same time share one read, unless one knows of a change that came after it.",
+        ("tests/gateway/registry/test_memory.py::test_many_who_want_a_tag_that_has_just_moved_share_one_read",),
+        Disarm("gateway/registry/shared_reads.py", "self._readings[key] = reading", "pass"),
+    ),
+    Threat(
+        "a shared read that is too old",
+        "A deletion is confirmed while a read is under way, and who asks afterwards is given what that read found.",
+        "A read is shared only by requests that saw the same state of the memory when they began.",
+        (
+            "tests/gateway/registry/test_shared_reads.py"
+            "::test_a_request_that_knows_of_a_change_shares_no_read_that_began_before",
+        ),
+        Disarm("gateway/registry/shared_reads.py", " and reading.version == version:", ":"),
     ),
 ]
 

@@ -9,8 +9,9 @@ each was proved, by its own fetch or by a proof that `admit` notes; `record_arri
   of the image's source, proves the right (`prove_blob`; for manifests `prove_manifest`). Where a HEAD is refused, or
   says less than it must, it proves nothing and takes nothing: a GET decides. The client gets what it would
   get if nobody had the bytes: the same wait for its turn, the same refusals, MISS. Bytes of another origin prove
-  nothing, and neither does a manifest that lists the digest, a mirror's response to a HEAD, or a success that states
-  another size than the content has, such as a notice in its place.
+  nothing, and neither does a manifest that lists the digest, a mirror's response to a HEAD, a success that states
+  another size than the content has, such as a notice in its place, or what a host states to which the upstream
+  redirects and which its settings do not name: the owner of an image may have chosen that host.
 - `may_join`: a running download was started for this image, or the image's right to it was proved before. Any other
   image proves its right first (`confirm_blob`), and proves it as well if another worker runs the download (`may_read`
   is false): that worker's fetch proves the right of the image that it fetches for, and of no other.
@@ -76,7 +77,7 @@ class Rights:
         """Send the upstream itself, and no mirror, a HEAD for a blob under the image's name, or a GET where that proves
         nothing. Return the size that it states: only that of the blob proves the right. Raises UpstreamError."""
         async with self._proof_in_time():
-            return await self._client.primary.head_blob(self._image, digest)
+            return await self._client.primary.head_blob(self._image, digest, as_proof=True)
 
     async def prove_blob(self, digest: Digest, size: int | None) -> None:
         """Send the upstream itself a HEAD for a blob of a size that is here, and record the right. Raises
@@ -95,7 +96,7 @@ class Rights:
         if self._client.pause(RequestKind.PULL):
             self._client.quota.check(RequestKind.PULL)
         async with self._proof_in_time():
-            target = await self._client.primary.head_manifest(self._image, digest)
+            target = await self._client.primary.head_manifest(self._image, digest, as_proof=True)
         if target is None or target.digest != digest:
             return False
         await self.record(self.link(digest))

@@ -62,9 +62,15 @@ class UpstreamClient(Protocol):
     def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
         """Seconds until a request of this kind may be sent, for an image if one is named."""
 
-    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+    async def head_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, *, as_proof: bool = False
+    ) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
-        GET tells whether it exists."""
+        GET tells whether it exists.
+
+        `as_proof`: None also where a host responds that the upstream's settings do not name: whoever owns an image of
+        some registries chooses the host to which its requests are redirected.
+        """
 
     async def get_manifest(
         self,
@@ -78,9 +84,9 @@ class UpstreamClient(Protocol):
         `held`: returned if the upstream confirms that it is still what the reference means.
         """
 
-    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+    async def head_blob(self, image: RepositoryName, digest: Digest, *, as_proof: bool = False) -> int | None:
         """Size of the blob in bytes, by HEAD or, where that proves nothing, by a GET; None if the upstream does not
-        state it. Raises Corrupt for an HTML page."""
+        state it, or as for `head_manifest`. Raises Corrupt for an HTML page."""
 
     def open_blob(
         self, image: RepositoryName, digest: Digest, part: Part | Rest | None = None

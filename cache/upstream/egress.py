@@ -128,6 +128,12 @@ class Egress:
         origin = origin_of(url)
         return self._reach.allows(origin.host, origin.port)
 
+    def names(self, url: str) -> bool:
+        """Whether the host of a URL is the upstream's own, or one that its settings name. Raises ValueError for what is
+        no URL."""
+        origin = origin_of(url)
+        return self._reach.names(origin.host, origin.port)
+
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], image: str = "", *, redirected: bool = False
     ) -> Response:

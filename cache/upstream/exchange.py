@@ -78,12 +78,15 @@ class RegistryRequest:
 class Heard:
     """A response and what it means. Its body is unread if it is the content, else it is closed.
 
-    `own`: whether the upstream's own host sent it, before any redirect to another. `authorization`: the header with
-    which the request was sent, None without. `delay`: the seconds for which a limit wants no requests, if it says so.
+    `own`: whether the upstream's own host sent it, before any redirect to another. `vouched`: whether all hosts on the
+    way to it are the upstream's own, or named in its settings; another may have been chosen by whoever owns the image.
+    `authorization`: the header with which the request was sent, None without. `delay`: the seconds for which a limit
+    wants no requests, if it says so.
     """
 
     response: Response
     own: bool
+    vouched: bool
     meaning: Meaning
     authorization: str | None
     delay: int | None = None
@@ -113,16 +116,16 @@ class Exchange:
             yield from self.refuse(heard, request)
         return heard.response
 
-    def head(self, request: RegistryRequest) -> Flow[tuple[Response | None, bool]]:
-        """Send a HEAD and return its 2xx response, None if it proves nothing, so that a GET has to follow; and whether
-        the upstream's own host sent it, before any redirect to another."""
+    def head(self, request: RegistryRequest) -> Flow[tuple[Response | None, Heard]]:
+        """Send a HEAD and return its 2xx response, None if it proves nothing, so that a GET has to follow; beside what
+        was heard."""
         heard = yield from self.hear(request)
         if heard.meaning is Meaning.CONTENT:
             yield Drop(heard.response)
-            return heard.response, heard.own
+            return heard.response, heard
         truthful = self._truthful and request.path.startswith("manifests/")
         if head_proves_nothing(heard.response.status_code, heard.meaning, truthful=truthful):
-            return None, heard.own
+            return None, heard
         return (yield from self.refuse(heard, request))
 
     def hear(self, request: RegistryRequest) -> Flow[Heard]:
@@ -225,22 +228,22 @@ class Exchange:
 
     def _sent(self, request: RegistryRequest, authorization: str | None) -> Flow[Heard]:
         """Send a request once, follow its redirects, and find out what the response means."""
-        response, own = yield from self._walk(request, authorization)
+        response, own, vouched = yield from self._walk(request, authorization)
         of_blob = request.path.startswith("blobs/")
         meaning = meaning_of(response.status_code, response.headers, own=own, of_blob=of_blob)
         if meaning is Meaning.CONTENT:
             if own and authorization:
                 self.tokens.note_password(authorization, accepted=True)
-            return Heard(response, own, meaning, authorization)
+            return Heard(response, own, vouched, meaning, authorization)
         if meaning is Meaning.LIMITED:
-            return Heard(response, own, meaning, authorization, (yield from _delay(response)))
+            return Heard(response, own, vouched, meaning, authorization, (yield from _delay(response)))
         if request.method != "HEAD" and (body := (yield from self._error_of(response, own=own))):
             meaning = meaning_of(response.status_code, response.headers, body, own=own, of_blob=of_blob)
             if speaks_for_registry(response.status_code, response.headers, body, own=own):
                 origin = origin_of(str(response.url))
                 self._egress.circuits.note_alive(origin, request.blamed, redirected=not own)
         yield Drop(response)
-        return Heard(response, own, meaning, authorization)
+        return Heard(response, own, vouched, meaning, authorization)
 
     def _error_of(self, response: Response, *, own: bool) -> Flow[bytes]:
         """The body of a refusal that may show that the registry itself refuses; empty if it is long, or breaks off."""
@@ -253,17 +256,18 @@ class Exchange:
             return b""
         return body or b""
 
-    def _walk(self, request: RegistryRequest, authorization: str | None) -> Flow[tuple[Response, bool]]:
-        """Send a request and follow redirects; return the response, and whether the upstream's own host sent it before
-        any redirect to another. Only that host sees the credential. Another registry, to which a redirect leads, gets
-        an anonymous token if it demands one."""
+    def _walk(self, request: RegistryRequest, authorization: str | None) -> Flow[tuple[Response, bool, bool]]:
+        """Send a request and follow redirects; return the response, with `own` and `vouched` of Heard. Only the
+        upstream's own host sees the credential. Another registry, to which a redirect leads, gets an anonymous token if
+        it demands one."""
         plain = {**OWN_HEADERS, **request.headers}
         url = f"{self._url}/v2/{quote(request.image)}/{request.path}"
-        own, host, guest, tries = True, self._source.origin.netloc, None, 0
+        own, vouched, host, guest, tries = True, True, self._source.origin.netloc, None, 0
         for _ in range(REDIRECT_LIMIT + 1):
             if not self._egress.allows(url):
                 raise Unavailable(f"{host} redirects to {origin_of(url).netloc}, which is not among its redirect_hosts")
             own = own and origin_of(url) == self._source.origin
+            vouched = vouched and (own or self._egress.names(url))
             token = authorization if own else guest
             headers = {"Host": urlsplit(url).netloc, **plain} | ({"Authorization": token} if token else {})
             response: Response = yield Open(request.method, url, headers, request.blamed, redirected=not own)
@@ -274,7 +278,7 @@ class Exchange:
                     yield Drop(response)
                     continue
             if response.status_code not in REDIRECTS or "location" not in response.headers:
-                return response, own
+                return response, own, vouched
             guest, tries = None, 0
             yield Drop(response)
             try:

@@ -77,8 +77,10 @@ class MirroredClient:
         """Seconds until a request may be sent to any of the registries, for an image if one is named."""
         return min(client.pause(kind, image) for client in self._clients)
 
-    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
-        return await self._first(reference, lambda client: client.head_manifest(image, reference))
+    async def head_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, *, as_proof: bool = False
+    ) -> Descriptor | None:
+        return await self._first(reference, lambda client: client.head_manifest(image, reference, as_proof=as_proof))
 
     async def get_manifest(
         self,
@@ -89,8 +91,8 @@ class MirroredClient:
     ) -> Manifest:
         return await self._first(reference, lambda client: client.get_manifest(image, reference, held, requester))
 
-    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
-        return await self._first(digest, lambda client: client.head_blob(image, digest))
+    async def head_blob(self, image: RepositoryName, digest: Digest, *, as_proof: bool = False) -> int | None:
+        return await self._first(digest, lambda client: client.head_blob(image, digest, as_proof=as_proof))
 
     async def tags(self, image: RepositoryName, query: str = "", requester: Requester = NOBODY) -> TagPage:
         return await self._first(None, lambda client: client.tags(image, query, requester))

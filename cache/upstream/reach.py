@@ -63,8 +63,10 @@ class Reach:
 
     def allows(self, host: str, port: int) -> bool:
         """Whether requests may go to a host at all; its addresses are checked at each connection."""
-        if not self.proxy:
-            return True
+        return not self.proxy or self.names(host, port)
+
+    def names(self, host: str, port: int) -> bool:
+        """Whether a host is one of `hosts`."""
         labels = host.split(".")
         patterns = {f"*.{'.'.join(labels[place:])}" for place in range(1, len(labels))}
         return not self.hosts.isdisjoint({host, f"{host}:{port}"} | patterns)

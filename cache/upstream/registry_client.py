@@ -97,19 +97,21 @@ class RegistryClient:
         """Seconds until a request of this kind may be sent, for an image if one is named."""
         return self.quota.pause(kind, self._full_name(image) if image else "")
 
-    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+    async def head_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, *, as_proof: bool = False
+    ) -> Descriptor | None:
         """Fetch the reference's target by HEAD; None if the response does not state it, or proves nothing: then only a
         GET tells whether it exists. None at once where HEADs of this registry have proved nothing lately."""
         if not self._needs_checks and self._heads.are_useless(HeadKind.MANIFEST, image):
             return None
         request = self._request(RequestKind.CHECK, image, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
-        response, own = await carry_out(self._exchange.head(request), self._egress)
+        response, heard = await carry_out(self._exchange.head(request), self._egress)
         target = self._target_of(response) if response is not None else None
         if target is None:
-            self._heads.doubt(image, reference, own=own)
+            self._heads.doubt(image, reference, own=heard.own)
         else:
-            self._heads.note_useful(HeadKind.MANIFEST, image, own=own)
-        return target
+            self._heads.note_useful(HeadKind.MANIFEST, image, own=heard.own)
+        return None if as_proof and not heard.vouched else target
 
     def _target_of(self, response: Response) -> Descriptor | None:
         """The descriptor that a response to HEAD states; None if it does not state all of it."""
@@ -140,27 +142,33 @@ class RegistryClient:
             self._heads.settle(image, reference, found=found)
         return manifest
 
-    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+    async def head_blob(self, image: RepositoryName, digest: Digest, *, as_proof: bool = False) -> int | None:
         """Fetch the blob's size in bytes by HEAD or, where that proves nothing, by a GET of its first byte; None if the
         upstream does not state it. Raises Corrupt for an HTML page, which proves no right."""
-        return await carry_out(self._head_blob(image, digest), self._egress)
+        return await carry_out(self._head_blob(image, digest, as_proof), self._egress)
 
-    def _head_blob(self, image: RepositoryName, digest: Digest) -> Flow[int | None]:
+    def _head_blob(self, image: RepositoryName, digest: Digest, as_proof: bool) -> Flow[int | None]:
         path, useless = f"blobs/{digest}", self._heads.are_useless(HeadKind.BLOB, image)
         own = True
         if not useless:
             request = self._request(RequestKind.CONTENT, image, "HEAD", path, {})
-            response, own = yield from self._exchange.head(request)
+            response, heard = yield from self._exchange.head(request)
+            own = heard.own
             size = content_length(response) if response is not None and not _is_page(response) else None
             if size or (size == 0 and digest.holds_for(b"")):
                 self._heads.note_useful(HeadKind.BLOB, image, own=own)
-                return size
-        first_byte = {"Range": "bytes=0-0"}
-        response = yield from self._exchange.content(self._request(RequestKind.CONTENT, image, "GET", path, first_byte))
+                return None if as_proof and not heard.vouched else size
+        request = self._request(RequestKind.CONTENT, image, "GET", path, {"Range": "bytes=0-0"})
+        heard = yield from self._exchange.hear(request)
+        if heard.meaning is not Meaning.CONTENT:
+            yield from self._exchange.refuse(heard, request)
+        response = heard.response
         yield Drop(response)
         self._refuse_page(response, digest)
         if not useless and response.status_code in (200, 206):
             self._heads.note_useless(HeadKind.BLOB, image, own=own)
+        if as_proof and not heard.vouched:
+            return None
         if response.status_code == 200:
             return content_length(response)
         if response.status_code != 206:

@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db.changes import Concern, announce
+from gateway.db import changes
+from gateway.db.changes import Concern
 from gateway.db.credential_rows import announce_credential
 from gateway.db.schema import deploy_tokens, job_allowances, jobs, members, personal_tokens, projects, repositories
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
@@ -18,8 +19,7 @@ async def announce_all(connection: AsyncConnection, node: NodeKey) -> None:
     A node of kind USER stands for the user.
     """
     for concern, keys in _affected(node):
-        for key in sorted({str(key) for key in await connection.scalars(keys)}):
-            await announce(connection, concern, key)
+        await changes.announce_all(connection, concern, sorted({str(key) for key in await connection.scalars(keys)}))
     for kind, ids_and_hashes in _credentials(node):
         for id, secret_hash in (await connection.execute(ids_and_hashes)).all():
             await announce_credential(connection, CredentialRef(kind, id), secret_hash)

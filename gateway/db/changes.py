@@ -6,7 +6,7 @@ name, and nothing else. Old rows are pruned; a reader whose last number was prun
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -61,6 +61,21 @@ async def announce(connection: AsyncConnection, concern: Concern, key: str, kept
     row = insert(changes).values(concern=concern, key=key).returning(changes.c.seq)
     seq = (await connection.execute(row)).scalar_one()
     await connection.execute(delete(changes).where(changes.c.seq <= seq - kept))
+    await notify_readers(connection)
+
+
+async def announce_all(connection: AsyncConnection, concern: Concern, keys: Collection[str], kept: int = KEPT) -> None:
+    """Write down several changes of one concern, with as many statements as for one.
+
+    In place of more than `kept`, a gap in the log says that every reader must drop everything.
+    """
+    if not keys:
+        return
+    if len(keys) > kept:
+        keys, kept = list(keys)[:2], 1
+    await connection.execute(insert(changes), [{"concern": concern, "key": key} for key in keys])
+    last = (await connection.execute(last_number())).scalar_one()
+    await connection.execute(delete(changes).where(changes.c.seq <= last - kept))
     await notify_readers(connection)
 
 

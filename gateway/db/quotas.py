@@ -101,15 +101,17 @@ async def release(connection: AsyncConnection, repository_id: int, size: int) ->
     await _add(connection, repository_id, -size)
 
 
-async def recount(connection: AsyncConnection, project_id: int) -> int:
-    """Count anew what a project stores, as after a repository of it was deleted, and return the bytes."""
-    own = select(_repositories.c.id).where(_repositories.c.project_id == project_id)
-    linked = select(_links.c.digest).where(_links.c.repository_id.in_(own))
-    of_blobs = await _sum(connection, select(func.sum(_blobs.c.size)).where(_blobs.c.digest.in_(linked)))
-    raw = func.sum(func.length(_manifests.c.raw))
-    total = of_blobs + await _sum(connection, select(raw).where(_manifests.c.repository_id.in_(own)))
-    await connection.execute(update(_projects).where(_projects.c.id == project_id).values(stored_bytes=total))
-    return total
+async def release_repository(connection: AsyncConnection, repository_id: int) -> None:
+    """Count no more what a repository that is about to be deleted has for itself in its project."""
+    other, beside = _links.alias("other"), _repositories.alias("beside")
+    project = select(_repositories.c.project_id).where(_repositories.c.id == repository_id).scalar_subquery()
+    # As a join, SQLite looks for each blob in every repository of the project: 1.6 s for 100 blobs and 1,000 of these.
+    project_of_other = select(beside.c.project_id).where(beside.c.id == other.c.repository_id).scalar_subquery()
+    shared = select(other.c.digest).where(other.c.digest == _links.c.digest, other.c.repository_id != repository_id)
+    own = select(func.sum(_blobs.c.size)).join(_links, _links.c.digest == _blobs.c.digest)
+    own = own.where(_links.c.repository_id == repository_id, ~exists(shared.where(project_of_other == project)))
+    raw = select(func.sum(func.length(_manifests.c.raw))).where(_manifests.c.repository_id == repository_id)
+    await release(connection, repository_id, await _sum(connection, own) + await _sum(connection, raw))
 
 
 async def _add(connection: AsyncConnection, repository_id: int, size: int) -> None:

@@ -88,11 +88,11 @@ async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:
 
     Blobs stay stored, and so do files of uploads, until they are swept.
     """
-    gone = delete_from(repositories).where(repositories.c.path == path.text).returning(repositories.c.project_id)
-    project_id = await connection.scalar(gone)
-    if project_id is None:
+    repository = await find(connection, path)
+    if repository is None:
         return False
-    await quotas.recount(connection, project_id)
+    await quotas.release_repository(connection, repository.id)
+    await connection.execute(delete_from(repositories).where(repositories.c.id == repository.id))
     await announce(connection, Concern.REPOSITORY, path.text)
     return True
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from gateway.db.changes import Concern, announce, content_key
+from gateway.db.changes import Concern, announce, announce_all, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import manifests, tags
 
@@ -73,8 +73,8 @@ async def delete(connection: AsyncConnection, repository_id: int, tag: Tag) -> b
 async def announce_of(connection: AsyncConnection, repository_id: int, manifest_id: int) -> None:
     """Announce every tag that points to a manifest; call it before the manifest is changed or deleted."""
     names: Any = select(tags.c.name).where(tags.c.manifest_id == manifest_id)
-    for name in list(await connection.scalars(names)):
-        await announce(connection, Concern.CONTENT, content_key(repository_id, name))
+    keys = [content_key(repository_id, name) for name in await connection.scalars(names)]
+    await announce_all(connection, Concern.CONTENT, keys)
 
 
 def _is(repository_id: int, tag: Tag) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ whichever process. So an absence is remembered as long as a presence.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from cache.oci.descriptor import Descriptor
@@ -18,6 +19,7 @@ from gateway.db.engine import Database
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.directory.memory import Memory
+from gateway.registry.shared_reads import SharedReads
 
 V = TypeVar("V")
 
@@ -42,6 +44,7 @@ class NativeMemory:
         self._targets: Memory[str, Descriptor] = Memory(KEPT_TARGETS)
         self._manifests: Memory[str, Manifest] = Memory(KEPT_MANIFEST_BYTES, lambda manifest: manifest.memory)
         self._sizes: Memory[str, int] = Memory(KEPT_SIZES)
+        self._reads = SharedReads()
         database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)
         database.changes.subscribe(Concern.CONTENT, self._drop_content)
 
@@ -67,7 +70,12 @@ class NativeMemory:
                 return known
         elif self._targets.knows_absence(key):
             return None
-        targets, contents = self._targets.version, self._manifests.version
+        version = self._targets.version, self._manifests.version
+        read = partial(self._read_manifest, repository_id, reference)
+        return await self._reads.read((id(self._manifests), key), version, read)
+
+    async def _read_manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
+        key, targets, contents = content_key(repository_id, reference), self._targets.version, self._manifests.version
         async with self._database.read() as connection:
             stored = await manifests.find(connection, repository_id, reference)
         if stored is None:
@@ -101,6 +109,11 @@ class NativeMemory:
         value = memory.find(key)
         if value is not None or memory.knows_absence(key):
             return value
+        return await self._reads.read((id(memory), key), memory.version, partial(self._read, memory, key, read))
+
+    async def _read(
+        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Awaitable[V | None]]
+    ) -> V | None:
         version = memory.version
         async with self._database.read() as connection:
             value = await read(connection)

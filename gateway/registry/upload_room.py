@@ -3,6 +3,7 @@
 from cache.oci.errors import TooLarge
 from gateway.db import quotas
 from gateway.registry.intake import NativeBlobs
+from gateway.settings.units import Size
 
 
 class UploadRoom:
@@ -21,8 +22,9 @@ class UploadRoom:
 
     def require_size(self, size: int) -> None:
         """Check that a blob may have a size. Raises TooLarge."""
-        if size > self._blob_bytes:
-            raise TooLarge(f"a blob may have {self._blob_bytes} bytes")
+        limit = self._blob_bytes
+        if size > limit > 0:
+            raise TooLarge(f"a blob may have {limit} bytes ({Size(limit)}): native.max_blob of this server says so")
 
     async def reserve(self, received: int, count: int, coming: int | None) -> None:
         """Reserve room for the next `count` bytes behind those that have been received, before they are written.

@@ -60,12 +60,15 @@ SWEPT_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """`blob_bytes`: the largest blob. `open_per_owner`: unfinished uploads that one owner may have. `abandoned_after`:
-    how long an upload may rest."""
+    """`blob_bytes`: the largest blob, 0 for any. `open_per_owner`: unfinished uploads that one owner may have.
+    `abandoned_after`: how long an upload may rest."""
 
     blob_bytes: int = 100 * 1024**3
     open_per_owner: int = 1000
     abandoned_after: timedelta = timedelta(days=7)
+
+
+DEFAULT_LIMITS = UploadLimits()
 
 
 def received_range(received: int) -> str:
@@ -80,11 +83,11 @@ class Uploads:
     """
 
     def __init__(
-        self, native: NativeBlobs, folder: Path, limits: UploadLimits | None = None, boot: str | None = None
+        self, native: NativeBlobs, folder: Path, limits: UploadLimits = DEFAULT_LIMITS, boot: str | None = None
     ) -> None:
         self.native = native
         self.folder = folder
-        self.limits = limits or UploadLimits()
+        self.limits = limits
         self.boot = boot or boot_id()
         self.intake = BlobIntake(native)
 

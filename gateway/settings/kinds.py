@@ -146,7 +146,10 @@ SizeOrShare = Annotated[
     _size,
     SettingKind("one whole number with one unit, 64KiB 500MiB 10GiB 1TiB, or 80% of the file system"),
 ]
-Rate = Annotated[InstanceOf[Size], _rate_size, SettingKind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")]
+ByteCount = Annotated[
+    InstanceOf[Size], _rate_size, SettingKind("one whole number with one unit, 64KiB 500MiB 10GiB, or 0")
+]
+Rate = ByteCount
 MetricsAccessName = Annotated[Literal["guarded", "open", "off"], SettingKind("guarded, open or off")]
 TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
 LogFormatName = Annotated[Literal["console", "json"], SettingKind("console or json")]

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from gateway import known_registries
 from gateway.settings.kinds import (
     BindHost,
+    ByteCount,
     CommandLine,
     DatabaseUrl,
     Duration,
@@ -92,7 +93,8 @@ class UpstreamSettings(Table):
     allow: Globs = Field(default=("*",), description="Globs on the names of images that may be pulled, without tag.")
     deny: Globs = Field(default=(), description="Globs on the names of images that may not be pulled; deny wins.")
     redirect_hosts: HostPatterns = Field(
-        default=(), description="Hosts behind the proxy to which it may redirect; they never see a credential."
+        default=(),
+        description="Hosts to which it redirects, whose word on content counts; they never see a credential.",
     )
     client_cert: OptionalPath = Field(default=None, description="The certificate, in PEM, to show to the upstream.")
     client_key: OptionalPath = Field(default=None, description="The private key of the certificate, in PEM.")
@@ -171,6 +173,7 @@ class NativeSettings(Table):
     create_on_push: Switch = Field(
         default=False, description="Whether developers create a project by pushing below a group of theirs."
     )
+    max_blob: ByteCount = Field(default=Size(100 << 30), description="The largest blob that may be pushed; 0: any.")
 
 
 class ListenerSettings(Table):

@@ -21,6 +21,7 @@ from gateway.data_folder import CacheFolder
 from gateway.db.address import POSTGRESQL_PORT, DatabaseAddress, PostgresqlAddress
 from gateway.db.engine import DATABASE_FILE
 from gateway.ops import MetricsAccess, OpsOptions
+from gateway.registry.uploads import UploadLimits
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 
@@ -161,6 +162,11 @@ def own_hosts(settings: Settings, urls: Iterable[str]) -> Callable[[str], bool] 
     named = [*urls, *_registry_urls(settings)]
     names = {urlsplit(url).hostname for url in named} | {virtual.name for virtual in settings.virtual_host}
     return lambda host: host in names or is_loopback(host)
+
+
+def upload_limits(settings: Settings) -> UploadLimits:
+    """Limits of what may be pushed."""
+    return UploadLimits(blob_bytes=settings.native.max_blob.number)
 
 
 def _registry_urls(settings: Settings) -> list[str]:

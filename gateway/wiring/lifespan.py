@@ -54,6 +54,7 @@ from gateway.wiring.from_settings import (
     open_evictor,
     password_threads,
     tag_rules,
+    upload_limits,
 )
 from gateway.wiring.native import open_native
 
@@ -97,7 +98,7 @@ async def open_services(
         async with (
             _open_evictor(settings, folder, records, events) as evictor,
             _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
-            open_native(NativeFolder(settings.data), database, evictor.make_room) as native,
+            open_native(NativeFolder(settings.data), database, evictor.make_room, upload_limits(settings)) as native,
         ):
             directory, sealer = Directory(database, upstreams.names), Sealer(settings.data / KEYS_DIRECTORY)
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)

@@ -24,7 +24,7 @@ from gateway.maintenance.native_scrub import NativeScrub
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.native_store import NativeStore
 from gateway.registry.threads import UploadThreads
-from gateway.registry.uploads import Uploads
+from gateway.registry.uploads import DEFAULT_LIMITS, UploadLimits, Uploads
 
 log = structlog.get_logger()
 
@@ -33,14 +33,16 @@ SWEEP_SECONDS = 3600.0
 
 
 @asynccontextmanager
-async def open_native(folder: NativeFolder, database: Database, make_room: MakeRoom) -> AsyncIterator[NativeStore]:
+async def open_native(
+    folder: NativeFolder, database: Database, make_room: MakeRoom, limits: UploadLimits = DEFAULT_LIMITS
+) -> AsyncIterator[NativeStore]:
     """Open the native store of a data folder. `make_room` frees disk space that the cache holds."""
     folder.make()
     store = FilesystemStore(folder.blobs, _set_aside_in(folder))
     threads = UploadThreads()
     native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room)
     try:
-        yield NativeStore(Uploads(native, folder.uploads))
+        yield NativeStore(Uploads(native, folder.uploads, limits))
     finally:
         await asyncio.to_thread(threads.close)
 

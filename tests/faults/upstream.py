@@ -20,7 +20,7 @@ class FaultyHub:
         self.front = FaultProxy(int(self.hub.netloc.rpartition(":")[2]), {self.hub.cdn_netloc: self.cdn.netloc})
 
     def settings(self) -> dict[str, Any]:
-        return self.hub.settings() | {"url": self.front.url}
+        return self.hub.settings(redirect_hosts=[self.cdn.netloc]) | {"url": self.front.url}
 
     def exposed_to(self, weather: Weather) -> None:
         self.front.weather, self.cdn.weather = weather.over(ANSWERS), weather.over(BODIES, ("GET",))

@@ -6,9 +6,13 @@ import stat
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from cache.store.spool import no_room
 from gateway.data_folder import NativeFolder
 from gateway.db.engine import Database
+from gateway.settings.tables import Settings
+from gateway.wiring.from_settings import upload_limits
 from gateway.wiring.native import open_native, sweeping_uploads
 from tests.gateway.db.native_rows import add_repository
 
@@ -43,3 +47,8 @@ async def test_a_server_clears_away_what_ended_uploads_left_and_no_other(databas
             await swept(folder.uploads, going_on.id)
         found = await native.uploads.find(going_on.id, repository.id, OWNER)
         assert found.received == len(b"some bytes")
+
+
+@pytest.mark.parametrize(("text", "limit"), [("64KiB", 65536), ("0", 0)])
+def test_the_largest_blob_is_a_setting(text: str, limit: int) -> None:
+    assert upload_limits(Settings.model_validate({"native": {"max_blob": text}})).blob_bytes == limit

@@ -84,6 +84,7 @@ class Hub:
         settings: dict[str, Any] = {
             "url": self.url,
             "token_hosts": [self.token_netloc],
+            "redirect_hosts": [self.cdn_netloc],
             "private_addresses": True,
         }
         if self.authority is not None:

@@ -132,7 +132,9 @@ class ScriptedClient:
     def pause(self, kind: RequestKind, image: RepositoryName | None = None) -> float:
         return self.quota.pause(kind, image.text if image else "")
 
-    async def head_manifest(self, image: RepositoryName, reference: Tag | Digest) -> Descriptor | None:
+    async def head_manifest(
+        self, image: RepositoryName, reference: Tag | Digest, *, as_proof: bool = False
+    ) -> Descriptor | None:
         return (await self._manifest("head", image, reference)).descriptor if self._script.tells_digest else None
 
     async def get_manifest(
@@ -145,7 +147,7 @@ class ScriptedClient:
         self._script.requesters.append(requester)
         return await self._manifest("get", image, reference)
 
-    async def head_blob(self, image: RepositoryName, digest: Digest) -> int | None:
+    async def head_blob(self, image: RepositoryName, digest: Digest, *, as_proof: bool = False) -> int | None:
         await self._script.pause("head blob")
         self._script.note("head blob", image, digest)
         if digest not in self._script.blobs:

@@ -280,7 +280,7 @@ async def test_a_success_of_another_size_is_no_right_to_what_another_image_has(
         assert await content(first) == CONTENT
         await bench.landed()
 
-    async def sent_a_notice(*_: object) -> int | None:
+    async def sent_a_notice(*_: object, **__: object) -> int | None:
         return stated
 
     monkeypatch.setattr(ScriptedClient, "head_blob", sent_a_notice)

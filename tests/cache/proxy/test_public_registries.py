@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cache.oci.errors import BlobUnknown, ManifestUnknown, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, ManifestUnknown, UpstreamInvalid, UpstreamUnavailable
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.memory import Absences
@@ -61,11 +61,12 @@ async def opened(bench: Bench) -> AsyncIterator[Open]:
         worker: int = 0,
         timings: UpstreamTimings = UNHURRIED,
         heads: UselessHeads | None = None,
+        hosts: frozenset[str] = frozenset(),
     ) -> ProxiedRepository:
         user = credential()
         key = (upstream.url, user.username if user else "", worker)
         if key not in clients:
-            origin, egress = origin_of(upstream.url), Egress(Reach(private_addresses=True, timings=timings))
+            origin, egress = origin_of(upstream.url), Egress(Reach(hosts, private_addresses=True, timings=timings))
             source = Source(origin, CredentialId(key[1]))
             tokens = Tokens(origin, frozenset(), credential, logins=logins)
             client = RegistryClient(source, upstream.url, egress, tokens, truthful_heads=truthful, heads=heads)
@@ -303,6 +304,54 @@ async def test_a_refusal_behind_a_redirect_leaves_what_is_held(
         liar.behave("/", lies.refused(status))
         found = await opened(front).manifest(LATEST)
         assert (found.manifest, outcome(found)) == (ONE, Outcome.STALE)
+
+
+@pytest.fixture
+def chosen_host(liar: Liar) -> Iterator[Liar]:
+    """A host to which one image's owner has the registry redirect: it states what is asked for, and has none of it."""
+    with Liar() as host:
+        offer(host)
+        host.behave("/", lies.flipped(0), "GET")
+        liar.behave(f"{OTHER}/blobs/", lies.redirected(f"{host.url}/v2/{OTHER}/blobs/{BLOB}"))
+        liar.behave(f"{OTHER}/manifests/", lies.redirected(f"{host.url}/v2/{OTHER}/manifests/latest"))
+        yield host
+
+
+@pytest.mark.parametrize("refused", ["", "HEAD"])
+async def test_a_host_that_an_image_s_owner_chose_proves_no_right(
+    refused: str, bench: Bench, opened: Open, liar: Liar, chosen_host: Liar
+) -> None:
+    await hold(bench, opened(offer(liar)))
+    if refused:
+        chosen_host.behave("/", lies.refused(405), refused)
+    with pytest.raises(UpstreamInvalid):
+        await content(await opened(liar, OTHER).blob(BLOB))
+    with pytest.raises(UpstreamInvalid):
+        await opened(liar, OTHER).manifest(ONE.descriptor.digest)
+
+
+@pytest.mark.parametrize("refused", ["", "HEAD"])
+async def test_a_host_that_an_image_s_owner_chose_lets_no_one_join_a_download(
+    refused: str, opened: Open, liar: Liar, chosen_host: Liar
+) -> None:
+    offer(liar).behave(f"{APP}/blobs/", lie := lies.stalled(len(CONTENT) // 2))
+    assert lie.hold is not None
+    if refused:
+        chosen_host.behave("/", lies.refused(405), refused)
+    running = await opened(liar).blob(BLOB)
+    with pytest.raises(UpstreamInvalid):
+        await content(await opened(liar, OTHER).blob(BLOB))
+    lie.hold.release()
+    assert await content(running) == CONTENT
+
+
+async def test_a_host_that_the_settings_name_proves_a_right(
+    bench: Bench, opened: Open, liar: Liar, chosen_host: Liar
+) -> None:
+    named = frozenset({chosen_host.netloc})
+    await hold(bench, opened(offer(liar), hosts=named))
+    assert await content(await opened(liar, OTHER, hosts=named).blob(BLOB)) == CONTENT
+    assert (await opened(liar, OTHER, hosts=named).manifest(ONE.descriptor.digest)).manifest == ONE
 
 
 async def test_a_redirect_s_target_that_demands_a_token_gets_an_anonymous_one(opened: Open) -> None:

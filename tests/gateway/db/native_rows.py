@@ -2,14 +2,13 @@
 
 import json
 
-from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.media_types import OCI_MANIFEST
 from cache.oci.names import RepositoryName
-from gateway.db import repositories, schema
+from gateway.db import repositories
 from gateway.db.manifests import NewManifest, Reference
 from gateway.db.repositories import StoredRepository
 from tests.gateway.db.identity_rows import NOW, add_group, add_project
@@ -20,16 +19,6 @@ async def add_repository(connection: AsyncConnection, path: str = "team/app") ->
     await add_group(connection, path.partition("/")[0])
     project = await add_project(connection, path)
     return await repositories.find_or_create(connection, project.id, RepositoryName(path), NOW)
-
-
-async def add_blob(connection: AsyncConnection, content: bytes, *repository_ids: int) -> Digest:
-    """Store the row of a blob, and links of repositories to it."""
-    digest = Digest.of(content)
-    row = {"digest": str(digest), "created_at": NOW}
-    await connection.execute(insert(schema.blobs).values(**row, size=len(content)))
-    for number in repository_ids:
-        await connection.execute(insert(schema.blob_links).values(**row, repository_id=number))
-    return digest
 
 
 def new_manifest(

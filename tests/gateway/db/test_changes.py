@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select, text
 
 from gateway.db import groups
 from gateway.db.address import DatabaseAddress
-from gateway.db.changes import ChangeSignal, Concern, announce
+from gateway.db.changes import ChangeSignal, Concern, announce, announce_all
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.db.schema import changes
 
@@ -132,6 +132,22 @@ async def test_a_reader_whose_last_number_is_pruned_drops_everything(
     await signal.refresh()
     told = drops(signal)
     await tell(database, *map(str, range(count)), kept=5)
+    await signal.refresh()
+    assert told == dropped
+    await tell(database, "after", kept=5)
+    await signal.refresh()
+    assert told == [*dropped, "after"]
+
+
+@pytest.mark.parametrize(("count", "dropped"), [(0, []), (5, ["0", "1", "2", "3", "4"]), (6, [None]), (20, [None])])
+async def test_many_changes_are_announced_at_once(
+    database: Database, signal: ChangeSignal, count: int, dropped: list[str | None]
+) -> None:
+    await tell(database, "before", kept=5)
+    await signal.refresh()
+    told = drops(signal)
+    async with database.write() as connection:
+        await announce_all(connection, Concern.GROUP, [str(number) for number in range(count)], kept=5)
     await signal.refresh()
     assert told == dropped
     await tell(database, "after", kept=5)

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import insert, text
 
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied
-from gateway.db import blobs, groups, projects, quotas, schema, uploads, users
+from cache.oci.names import RepositoryName
+from gateway.db import blobs, groups, manifests, projects, quotas, repositories, schema, uploads, users
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.db.manifests import NewManifest
 from gateway.namespaces.node import NodeKind
 from gateway.namespaces.quota import STEP, QuotaLevel
 
@@ -136,18 +140,54 @@ async def test_a_blob_without_room_for_it_is_refused_and_not_counted(database: D
     assert await stored(database, tree.tool) == 0
 
 
-async def test_a_project_is_counted_anew_from_its_blobs_and_manifests(database: Database, tree: Tree) -> None:
-    for repository, digest, size in ((tree.web, LAYER, 100), (tree.api, LAYER, 100), (tree.other, CONFIG, 10)):
-        await link(database, repository, digest, size)
-    async with database.write() as connection:
-        raw = {"digest": str(Digest.of(b"{}")), "media_type": "application/json", "raw": b"\0{}", "pushed_at": NOW}
-        await connection.execute(insert(schema.manifests).values(repository_id=tree.api, **raw))
-        await connection.execute(update(schema.projects).values(stored_bytes=7))
-        assert await quotas.recount(connection, tree.app) == 103
-    assert (await stored(database, tree.app), await stored(database, tree.tool)) == (103, 7)
-    async with database.write() as connection:
-        await connection.execute(delete(schema.repositories).where(schema.repositories.c.project_id == tree.app))
-        assert await quotas.recount(connection, tree.app) == 0
+async def counted(database: Database) -> dict[int, int]:
+    """What each project stores, counted from the rows of its blobs and manifests."""
+    of_blobs = text(
+        "SELECT COALESCE(SUM(size), 0) FROM blobs WHERE digest IN (SELECT digest FROM blob_links l "
+        "JOIN repositories r ON r.id = l.repository_id WHERE r.project_id = :project)"
+    )
+    of_manifests = text(
+        "SELECT COALESCE(SUM(LENGTH(raw)), 0) FROM manifests m "
+        "JOIN repositories r ON r.id = m.repository_id WHERE r.project_id = :project"
+    )
+    async with database.read() as connection:
+        return {
+            project.id: sum(
+                [
+                    int((await connection.scalar(query, {"project": project.id})) or 0)
+                    for query in (of_blobs, of_manifests)
+                ]
+            )
+            for project in await projects.list_all(connection)
+        }
+
+
+async def test_what_a_project_stores_is_right_after_any_changes(database: Database, tree: Tree) -> None:
+    chance = Random(7)
+    paths = ["team/app/web", "team/app/api", "team/sub/tool"]
+    owners = dict(zip(paths, (tree.app, tree.app, tree.tool), strict=True))
+    seen = set()
+    for _ in range(150):
+        path, number = chance.choice(paths), chance.randrange(6)
+        content = b"x" * number + b"content"
+        async with database.write() as connection:
+            repository = await repositories.find_or_create(connection, owners[path], RepositoryName.parse(path), NOW)
+            match change := chance.choice(["link", "link", "unlink", "put", "put", "delete", "delete repository"]):
+                case "link":
+                    await blobs.link(connection, repository.id, Digest.of(content), len(content), NOW)
+                case "unlink":
+                    await blobs.unlink(connection, repository.id, Digest.of(content))
+                case "put":
+                    descriptor = Descriptor("application/json", Digest.of(content), len(content))
+                    await manifests.put(connection, repository.id, NewManifest(descriptor, content), NOW)
+                case "delete":
+                    await manifests.delete(connection, repository.id, Digest.of(content))
+                case "delete repository" if chance.random() < 0.3:
+                    assert await repositories.delete(connection, RepositoryName.parse(path))
+            seen.add(change)
+        expected = await counted(database)
+        assert {project: await stored(database, project) for project in expected} == expected
+    assert len(seen) == 5
 
 
 async def test_an_upload_reserves_step_by_step(database: Database, tree: Tree) -> None:

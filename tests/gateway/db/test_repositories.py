@@ -15,7 +15,7 @@ from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
 from tests.gateway.db.announced import Announced
 from tests.gateway.db.identity_rows import NOW, add_group, add_project
-from tests.gateway.db.native_rows import add_blob, new_manifest
+from tests.gateway.db.native_rows import new_manifest
 
 
 @pytest.fixture
@@ -71,8 +71,9 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
 ) -> None:
     doomed, other = await create(database, project, "team/app", "team/app/other")
     async with database.write() as connection:
-        blob = await add_blob(connection, b"layer", doomed.id, other.id)
+        blob = Digest.of(b"layer")
         for repository in (doomed, other):
+            await blobs.link(connection, repository.id, blob, len(b"layer"), NOW)
             number = await manifests.put(connection, repository.id, new_manifest(), NOW)
             await tags.point(connection, repository.id, Tag("latest"), number, NOW)
     announced = Announced(database)

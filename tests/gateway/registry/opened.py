@@ -15,7 +15,7 @@ from gateway.db import schema
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.threads import UploadThreads
-from gateway.registry.uploads import UploadLimits, Uploads
+from gateway.registry.uploads import DEFAULT_LIMITS, UploadLimits, Uploads
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ class Worker:
 
 @asynccontextmanager
 async def open_worker(
-    data: Path, limits: UploadLimits | None = None, boot: str | None = None, make_room: MakeRoom = no_room
+    data: Path, limits: UploadLimits = DEFAULT_LIMITS, boot: str | None = None, make_room: MakeRoom = no_room
 ) -> AsyncIterator[Worker]:
     """Open the database, the store and the uploads of a data folder whose database has been set up."""
     folder = data / "spool" / "uploads"

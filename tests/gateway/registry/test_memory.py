@@ -1,6 +1,7 @@
 """What workers remember of native content: a confirmed change is seen by every worker at once, and nothing is read
 again while nothing changes."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -132,6 +133,19 @@ async def test_what_was_read_once_is_read_from_memory(
     statements.clear()
     await read_everything()
     assert statements == []
+
+
+async def test_many_who_want_a_tag_that_has_just_moved_share_one_read(
+    repository: WritableRepository, statements: list[str]
+) -> None:
+    await push_image(repository, "first", V1)
+    second = await push_image(repository, "second", V1)
+    statements.clear()
+    found = await asyncio.gather(*(repository.manifest(V1) for _ in range(50)))
+    assert all(one.manifest == second for one in found)
+    described = await asyncio.gather(*(repository.stat_blob(second.layers[0].digest) for _ in range(50)))
+    assert {one.size for one in described} == {len(b"layer of second")}
+    assert len(statements) == 2
 
 
 async def test_a_tag_that_moved_a_moment_ago_is_never_without_a_manifest(

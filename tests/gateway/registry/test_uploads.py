@@ -243,6 +243,12 @@ async def test_a_blob_that_is_too_large_is_refused_and_its_room_is_freed(data: P
             await session.commit(Digest.of(b"1234567890"))
 
 
+async def test_a_blob_may_have_any_size_where_there_is_no_limit(data: Path) -> None:
+    async with open_worker(data, UploadLimits(blob_bytes=0)) as worker:
+        await push(worker)
+        assert await linked_size(worker, DIGEST) == len(CONTENT)
+
+
 async def test_an_owner_has_so_many_unfinished_uploads_and_no_more(data: Path) -> None:
     async with open_worker(data, UploadLimits(open_per_owner=2)) as worker:
         first, _ = [await worker.uploads.begin(repository, OWNER) for repository in (1, 2)]
