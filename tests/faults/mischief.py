@@ -21,6 +21,14 @@ FAILPOINTS = (
     "spool.write=error:EIO@3",
     "spool.write=error:ENOSPC@2",
     "spool.synced=sleep:0.3*4",
+    "upload.received=exit@5",
+    "upload.recorded=exit@5",
+    "upload.verified=exit@3",
+    "upload.synced=exit@3",
+    "upload.adopted=exit@3",
+    "upload.linked=exit@3",
+    "upload.write=error:ENOSPC@9",
+    "upload.write=error:EIO@9",
 )
 RECOVERY_WATCHED = 15.0
 
@@ -51,7 +59,7 @@ class Mischief:
         self._armed = ""
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._act, self._watch)]
-        self.pairs = Pairs(rig, ledger, self._chance, self._kill_one, self._ending, pairs)
+        self.pairs = Pairs(rig, ledger, self._chance, self.kill_one, self._ending, pairs)
         self.recoveries: list[float] = []
         self.ends: list[int | None] = []
 
@@ -119,12 +127,12 @@ class Mischief:
                 return
             victim = filling[0].pid if filling else self._chance.choice(running)
         begun = time.monotonic()
-        if self._kill_one(victim):
+        if self.kill_one(victim):
             if filling:
                 self._await_recovery(filling[0], begun)
             self._did(Deed.KILL, begun)
 
-    def _kill_one(self, victim: int) -> bool:
+    def kill_one(self, victim: int) -> bool:
         """Kills a process, and starts a server anew whose only process it was; False if it had ended already."""
         with self._whole:
             self._killed.add(victim)

@@ -13,11 +13,16 @@ from tests.parts.registry import Registry
 from .checker import Evidence, judge
 from .clients import Crowd, pull_everything
 from .disk import SmallDisk
+from .hunt import Hunt
 from .ledger import Deed, Ledger
 from .library import MIB, Image, library
 from .mischief import Mischief
+from .push_checker import PushEvidence, judge_pushes
+from .push_ending import look_at_everything, native_leftovers
+from .push_ledger import PushLedger
+from .pushers import Access, Pushers, create_pusher
 from .remains import leftovers, rest_of, unrest
-from .report import Report, figures
+from .report import Report, figures, push_figures
 from .rig import Rig
 from .upstream import FaultyHub
 from .weather import Weather
@@ -27,7 +32,7 @@ DEEDS = {
     Deed.PAUSE: 3,
     Deed.CRASH: 1,
     Deed.RESTART: 1,
-    Deed.FAILPOINT: 2,
+    Deed.FAILPOINT: 4,
     Deed.REFUSE: 3,
     Deed.EVICT: 5,
     Deed.DAMAGE: 3,
@@ -45,9 +50,10 @@ RESTS_WITHIN = 90.0
 class Plan:
     """Plan of a run: duration, seed, numbers of workers and clients, and possible deeds.
 
-    `faults`: the share of spoilt responses. `pairs`: names of the pairs to draw from; empty: all of them. `small_disk`:
-    whether the data folder is a file system of its own, which a pair can fill. `every_pair`: whether the run takes
-    longer than `seconds`, up to LONGEST_RUN, where not each pair was done.
+    `pushers`: clients that push to native repositories meanwhile. `faults`: the share of spoilt responses. `pairs`:
+    names of the pairs to draw from; empty: all of them. `small_disk`: whether the data folder is a file system of its
+    own, which a pair can fill. `every_pair`: whether the run takes longer than `seconds`, up to LONGEST_RUN, where not
+    each pair was done.
     """
 
     seconds: float = 90.0
@@ -55,11 +61,17 @@ class Plan:
     workers: int = 2
     clients: int = 20
     faults: float = 0.25
+    pushers: int = 6
     deeds: Mapping[Deed, int] = field(default_factory=lambda: dict(DEEDS))
     between: tuple[float, float] = (0.3, 3.0)
     pairs: Sequence[str] = ()
     small_disk: bool = True
     every_pair: bool = False
+
+    @property
+    def hunted(self) -> bool:
+        """Whether workers that receive pushes are killed beside the other deeds."""
+        return self.pushers > 0 and Deed.KILL in self.deeds
 
 
 def run(plan: Plan, directory: Path, registry: Registry) -> Report:
@@ -82,14 +94,20 @@ def settings(upstream: FaultyHub) -> dict[str, Any]:
 def _run(plan: Plan, rig: Rig) -> Report:
     gateway, upstream, images = rig.gateway, rig.upstream, rig.images
     ledger, weather = Ledger(), Weather(plan.seed, plan.faults)
-    base = warm_up(gateway, images)
+    pushes, access = PushLedger(), create_pusher(gateway)
+    base = warm_up(gateway, images, access)
     weather.bad = plan.faults > 0
     upstream.exposed_to(weather)
     crowd = Crowd(ledger, gateway.proxied_url, images, plan.seed, plan.clients)
+    pushers = Pushers(access, pushes, f"seed-{plan.seed}", plan.pushers)
     mischief = Mischief(rig, ledger, plan.seed, dict(plan.deeds), plan.between, plan.pairs)
+    hunt = Hunt(gateway, ledger, plan.seed, mischief.kill_one)
     begun = time.monotonic()
     crowd.start()
+    pushers.start()
     mischief.start()
+    if plan.hunted:
+        hunt.start()
     ends = begun + plan.seconds
     while time.monotonic() < ends or (plan.every_pair and not mischief.pairs.all_done):
         if time.monotonic() > begun + max(plan.seconds, LONGEST_RUN):
@@ -97,7 +115,10 @@ def _run(plan: Plan, rig: Rig) -> Report:
         time.sleep(0.1)
         weather.look()
     weather.clear()
+    if plan.hunted:
+        hunt.stop()
     mischief.stop()
+    pushers.stop()
     crowd.stop()
     seconds = time.monotonic() - begun
     evidence = Evidence(
@@ -105,18 +126,35 @@ def _run(plan: Plan, rig: Rig) -> Report:
     )
     against = judge(evidence)
     against |= {"not_healed": healed(gateway, images), "not_at_rest": at_rest(gateway, base)}
+    against["wrong_at_the_end"] = settled(gateway, access, pushes)
+    pushed = PushEvidence(pushes.changes, pushes.looks, pushes.steps, ledger.done)
+    against |= judge_pushes(pushed)
     against["bad_ends"] = [f"a stop ended with {status}" for status in (*mischief.ends, gateway.stop()) if status != 0]
-    against["left_behind"] = leftovers(gateway)
-    return Report(plan.workers, plan.clients, seconds, plan.seed, figures(evidence, mischief.recoveries), against)
+    against["left_behind"] = [*leftovers(gateway), *native_leftovers(gateway.data)]
+    shown = figures(evidence, mischief.recoveries) | push_figures(pushed)
+    return Report(plan.workers, plan.clients, seconds, plan.seed, shown, against)
 
 
-def warm_up(gateway: Gateway, images: Sequence[Image]) -> dict[str, int]:
-    """Measures descriptors and threads of workers at rest, after each has served a pull and sent a request to the
-    upstream."""
+def settled(gateway: Gateway, access: Access, pushes: PushLedger) -> list[str]:
+    """Looks at all that was pushed, on every worker, before and after a restart, which deletes what ended uploads have
+    left; returns what came wrong."""
+    client = access.client(pushes)
+    wrong = look_at_everything(gateway, client)
+    status = gateway.stop()
+    gateway.start()
+    return [*wrong, *look_at_everything(gateway, client), *([f"a stop ended with {status}"] if status else [])]
+
+
+def warm_up(gateway: Gateway, images: Sequence[Image], access: Access) -> dict[str, int]:
+    """Measures descriptors and threads of workers at rest, after each has served a pull, sent a request to the
+    upstream, and received a push."""
     small = [image for image in images if image.layer.size <= 1024 * 1024]
     warming = Crowd(Ledger(), gateway.proxied_url, small, 0, 8)
+    pushing = Pushers(access, PushLedger(), "warming", 4)
     warming.start()
+    pushing.start()
     time.sleep(3)
+    pushing.stop()
     warming.stop()
     deadline = time.monotonic() + 10
     while (found := unrest(gateway, {"descriptors": 1 << 30, "threads": 1 << 30})) and time.monotonic() < deadline:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .checker import Evidence
 from .ledger import Deed, Seen, share
+from .push_checker import PushEvidence
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Report:
             f"upstream GETs / contents {shown['gets']}/{shown['contents']}; "
             f"head of a hit p50 {milliseconds(shown['hit_p50'])}, p99 {milliseconds(shown['hit_p99'])}; "
             f"recovery after kill of a filler p99 {seconds(shown['recovery_p99'])} (of {shown['recoveries']}); "
+            f"acknowledged pushes {sum(shown['pushed'].values())}, deletes {sum(shown['deleted'].values())}, lost "
+            f"{len(self.violations.get('lost_pushes', []))}, undone {len(self.violations.get('undone_deletes', []))}; "
             f"left behind {len(self.violations.get('left_behind', []))}; {against} violations"
         )
 
@@ -66,6 +69,19 @@ def figures(evidence: Evidence, recoveries: list[float]) -> dict[str, Any]:
         "recovery_p99": share(recoveries, 99),
         "longest_head": max((one.waited for one in seen), default=0.0),
         "slowest": slowest(seen),
+    }
+
+
+def push_figures(evidence: PushEvidence) -> dict[str, Any]:
+    """Figures of the pushers: acknowledged pushes and deletions, by kind of content; requests by status; looks."""
+    made = [change for changes in evidence.changes.values() for change in changes if change.acknowledged]
+    return {
+        "pushed": dict(Counter(change.key.thing.value for change in made if change.value is not None)),
+        "deleted": dict(Counter(change.key.thing.value for change in made if change.value is None)),
+        "uncertain": sum(not change.acknowledged for changes in evidence.changes.values() for change in changes),
+        "push_statuses": dict(Counter(str(step.status) for step in evidence.steps)),
+        "push_steps": dict(Counter(step.what for step in evidence.steps)),
+        "looks": len(evidence.looks),
     }
 
 

@@ -156,11 +156,32 @@ FAULTS = [
         (MIX, PAIRS),
     ),
     Fault(
+        "a push and a kill",
+        "Clients push blobs and manifests, move tags and delete, while the workers that receive them are killed.",
+        "Broken connections; an upload goes on at the offset that was acknowledged, whichever worker is left.",
+        "Every acknowledged push and no acknowledged delete, on every worker; of the rest, all or nothing.",
+        (MIX, "tests/gateway/registry/test_killed_uploads.py"),
+    ),
+    Fault(
+        "a push and a full disk",
+        "The disk fills up, or a write fails, while clients push.",
+        "507 or 503, and an upload that has ended; pushes work again once there is room, without a restart.",
+        "Everything that was acknowledged before.",
+        (MIX, "tests/gateway/registry/test_full_disk.py"),
+    ),
+    Fault(
+        "a push that breaks off",
+        "Clients leave by a reset before, within and after a body; uploads are left unfinished.",
+        "The upload's offset, and a 416 while another request still writes to it.",
+        "What has arrived, for a week; no blob whose digest does not hold.",
+        (MIX,),
+    ),
+    Fault(
         "a judge who sleeps",
         "The checker itself finds no violation because it checks nothing.",
         "-",
         "-",
-        ("tests/faults/test_checker.py",),
+        ("tests/faults/test_checker.py", "tests/faults/test_push_checker.py"),
     ),
 ]
 
@@ -174,7 +195,7 @@ def section() -> str:
     return (
         "\n## Faults and their tests\n\n"
         "From `tests/faults/table.py`. The rig causes these faults, one at a time or many at once, for any time:\n"
-        "`python -m tests.faults --seconds 90 --seed 1 --workers 2 --clients 20`.\n\n"
+        "`python -m tests.faults --seconds 90 --seed 1 --seeds 10 --workers 2 --clients 20`.\n\n"
         "| fault | what happens | what clients see | what is kept | tests |\n| --- | --- | --- | --- | --- |\n"
         f"{rows}\n"
     )

@@ -20,7 +20,9 @@ def test_every_pair_has_its_row_in_the_table() -> None:
 
 @pytest.mark.long
 def test_each_pair_of_faults_breaks_no_promise(scratch: Path, registry: Registry) -> None:
-    plan = Plan(SECONDS, seed=1, clients=6, faults=0, deeds={Deed.PAIR: 1}, between=(0.0, 0.2), every_pair=True)
+    plan = Plan(
+        SECONDS, seed=1, clients=6, faults=0, pushers=0, deeds={Deed.PAIR: 1}, between=(0.0, 0.2), every_pair=True
+    )
     report = run(plan, scratch / "pairs", registry)
     print(report.line())
     assert {rule: found for rule, found in report.violations.items() if found} == {}, report.line()

@@ -73,8 +73,18 @@ def fillers(gateway: Gateway) -> list[Filler]:
     return sorted(found, key=lambda filler: -filler.size)
 
 
+def receivers(gateway: Gateway) -> list[int]:
+    """Workers that have the file of an upload open for writing."""
+    uploads = str(gateway.data / "spool" / "uploads") + "/"
+    return [
+        pid
+        for pid in workers(gateway)
+        if any(target.startswith(uploads) and flags & WRITING for target, flags in open_files(pid))
+    ]
+
+
 def holdings(gateway: Gateway, pid: int) -> Holdings:
-    content = (str(gateway.data / "spool") + "/", str(gateway.data / "cache") + "/")
+    content = tuple(f"{gateway.data / name}/" for name in ("spool", "cache", "blobs"))
     targets = [target for target, _ in open_files(pid) if ".db" not in target]
     bytes_held = [target for target in targets if target.startswith(content) and not is_lock(target)]
     threads = 0

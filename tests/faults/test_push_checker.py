@@ -1,0 +1,97 @@
+"""Tests of the checker of pushes: every rule finds its violation, and accepts what has a cause."""
+
+from dataclasses import replace
+
+import pytest
+
+from .ledger import Deed, Done
+from .push_checker import PushEvidence, judge_pushes
+from .push_ledger import Change, Key, Look, Step, Thing, permitted
+
+ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+TAG = Key("pusher/mix", Thing.TAG, "latest")
+PUT = Change(TAG, ONE, 10, 11, acknowledged=True)
+DELETE = Change(TAG, None, 20, 21, acknowledged=True)
+UNKNOWN = replace(PUT, value=OTHER, begun=30, until=50, acknowledged=False)
+STEP = Step("PUT", "pusher/mix", 10, 11, 201, frozenset({201}), since=10)
+
+
+def found(
+    *steps: Step, changes: tuple[Change, ...] = (), look: Look | None = None, done: Done | None = None
+) -> list[str]:
+    """Names of the rules that find a violation."""
+    looks, deeds = [look] if look else [], [done] if done else []
+    against = judge_pushes(PushEvidence({TAG: changes}, looks, steps, deeds))
+    return [rule for rule, sentences in against.items() if sentences]
+
+
+def look_at(value: str | None, moment: float) -> Look:
+    return Look(TAG, value, moment, moment + 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "rule"),
+    [
+        (replace(STEP, right=False), "wrong_pushed_bytes"),
+        (replace(STEP, status=404), "strange_push_statuses"),
+        (replace(STEP, status=500), "strange_push_statuses"),
+        (replace(STEP, status=503), "strange_push_statuses"),
+        (replace(STEP, status=507), "strange_push_statuses"),
+        (replace(STEP, hung=True), "endless_pushes"),
+        (replace(STEP, waited=26), "endless_pushes"),
+        (replace(STEP, status=0), "pushes_broken_without_cause"),
+        (replace(STEP, lost=1), "lost_bytes_of_uploads"),
+    ],
+)
+def test_a_request_that_may_never_end_like_this_is_found(step: Step, rule: str) -> None:
+    assert found(step) == [rule]
+
+
+def test_a_good_response_is_good() -> None:
+    assert found(STEP, replace(STEP, status=503, retry_after="1"), replace(STEP, status=0, left=True)) == []
+
+
+def test_a_broken_push_is_explained_by_a_death_nearby() -> None:
+    broken = replace(STEP, status=0)
+    assert found(broken, done=Done(Deed.KILL, 9, 10)) == []
+    assert found(broken, done=Done(Deed.KILL, 1, 2)) == ["pushes_broken_without_cause"]
+
+
+def test_an_upload_ends_with_a_disk_that_was_full_since_it_began() -> None:
+    full, earlier = Done(Deed.FULL, 5, 6), Done(Deed.FULL, 2, 3)
+    for status in (404, 507):
+        step = replace(STEP, status=status, since=4)
+        assert found(step, done=full) == []
+        assert found(step, done=earlier) == ["strange_push_statuses"]
+    assert found(replace(STEP, status=507), done=Done(Deed.FAILPOINT, 5, 15, "upload.write=error:ENOSPC@9")) == []
+
+
+def test_an_acknowledged_push_is_lost_if_it_is_not_seen() -> None:
+    assert found(changes=(PUT,), look=look_at(ONE, 12)) == []
+    assert found(changes=(PUT,), look=look_at(None, 12)) == ["lost_pushes"]
+    assert found(changes=(PUT,), look=look_at(OTHER, 12)) == ["lost_pushes"]
+    assert found(changes=(PUT, replace(PUT, value=OTHER, begun=13, until=14)), look=look_at(ONE, 15)) == ["lost_pushes"]
+
+
+def test_an_acknowledged_delete_is_undone_if_the_push_is_seen() -> None:
+    assert found(changes=(PUT, DELETE), look=look_at(None, 22)) == []
+    assert found(changes=(PUT, DELETE), look=look_at(ONE, 22)) == ["undone_deletes"]
+    assert found(look=look_at(ONE, 22)) == ["undone_deletes"]
+
+
+def test_an_unanswered_change_may_have_been_made_or_not() -> None:
+    for value in (ONE, OTHER):
+        assert found(changes=(PUT, UNKNOWN), look=look_at(value, 60)) == []
+    assert permitted([PUT, UNKNOWN], 60, 61) == {ONE, OTHER}
+    assert permitted([UNKNOWN], 60, 61) == {OTHER, None}
+
+
+def test_an_unanswered_change_may_come_late_but_not_forever() -> None:
+    after = replace(PUT, begun=40, until=41)
+    assert permitted([UNKNOWN, after], 45, 46) == {ONE, OTHER}
+    assert permitted([UNKNOWN, replace(after, begun=51, until=52)], 53, 54) == {ONE}
+
+
+def test_a_look_during_a_change_may_show_either() -> None:
+    assert permitted([PUT, DELETE], 20, 20.5) == {ONE, None}
+    assert permitted([PUT, DELETE], 12, 13) == {ONE}
