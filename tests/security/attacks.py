@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from tests.parts.ports import HOST
 
+from . import push_attacks as pushed
+from .push_attacks import PushAccess
 from .serving import SMALL_BUFFER
 
 PATIENCE = 5.0
@@ -20,18 +22,21 @@ PIECES = 200
 PIPELINED = 300
 INVENTED = 100
 PREFIX = "/v2/hub/dependency_proxy/containers/"
+MANIFEST_LINE = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n"
 MANIFESTS = "Accept: application/vnd.oci.image.manifest.v1+json\r\n"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server under attack, and the paths of what it has cached; `context`: the TLS of its clients, if any."""
+    """A server under attack, and the paths of what it has cached; `context`: the TLS of its clients, if any; `pushers`:
+    how hostile ones log in."""
 
     port: int
     context: ssl.SSLContext | None
     blob: str
     manifest: str
     tags: str
+    pushers: PushAccess
 
     def connect(self, receive_buffer: int | None = None) -> socket.socket:
         connection = socket.socket()
@@ -136,6 +141,96 @@ def invented(chance: random.Random) -> str:
     )
 
 
+# Pushers.
+
+
+def endless_upload(target: Target, chance: random.Random) -> None:
+    """A body without end, or one of a stated trillion bytes, to an upload that the pusher has begun.
+
+    Some leave, and some cancel the upload on another connection while they send to it.
+    """
+    login = target.pushers.developer
+    with target.connect() as connection:
+        path = pushed.begin(connection, login)
+        if path is None:
+            return
+        try:
+            if chance.random() < 0.3:
+                connection.sendall(head("PATCH", path, login + pushed.length(10**12)))
+                piece = bytes(65_536)
+            else:
+                connection.sendall(head("PATCH", path, login + pushed.CHUNKED))
+                piece = b"10000\r\n%b\r\n" % bytes(65_536)
+            for _ in range(PIECES):
+                connection.sendall(piece)
+            if chance.random() < 0.5:
+                pushed.reset(connection)
+        finally:
+            with target.connect() as other:
+                pushed.cancel(other, path, login)
+
+
+def flood_of_chunks_to_an_upload(target: Target, chance: random.Random) -> None:
+    """Chunks of one byte, to an upload that the pusher has begun."""
+    login = target.pushers.developer
+    with target.connect() as connection:
+        path = pushed.begin(connection, login)
+        if path is None:
+            return
+        try:
+            connection.sendall(head(chance.choice(("PATCH", "PUT")), path, login + pushed.CHUNKED))
+            for _ in range(PIECES):
+                connection.sendall(b"1\r\na\r\n" * chance.choice((1, 1_000)))
+        finally:
+            with target.connect() as other:
+                pushed.cancel(other, path, login)
+
+
+def flood_of_sessions(target: Target, chance: random.Random) -> None:
+    """Hundreds of uploads that are begun at once, of which nothing arrives."""
+    with target.connect() as connection:
+        begun = head("POST", f"{pushed.REPOSITORY}/blobs/uploads/", target.pushers.flooder + pushed.length(0))
+        connection.sendall(begun * pushed.SESSIONS)
+        for _ in range(chance.randrange(pushed.SESSIONS)):
+            if not pushed.response(connection):
+                return
+
+
+def wrong_pushes(target: Target, chance: random.Random) -> None:
+    """A wrong digest, a wrong offset, a wrong length, and one upload that is ended twice at once."""
+    login, blob = target.pushers.developer, pushed.drawn(chance, 10_000)
+    with target.connect() as connection, target.connect() as other:
+        path = pushed.begin(connection, login)
+        if path is None:
+            return
+        range_line = f"Content-Range: {chance.randrange(1, 10**9)}-9999999999\r\n"
+        connection.sendall(head("PATCH", path, login + range_line + pushed.length(5)) + b"abcde")
+        pushed.response(connection)
+        if chance.random() < 0.5:
+            wrong = f"{path}?digest=sha256:{chance.getrandbits(256):064x}"
+            connection.sendall(head("PUT", wrong, login + pushed.length(len(blob.data))) + blob.data)
+            pushed.response(connection)
+        for each in (connection, other):
+            each.sendall(blob.finish(path, login))
+        for each in (connection, other):
+            pushed.response(each)
+
+
+def large_manifests(target: Target, chance: random.Random) -> None:
+    """Manifests that are too large, nested too deeply, or refer to thousands of blobs that are not there."""
+    login = target.pushers.developer + MANIFEST_LINE
+    path = f"{pushed.REPOSITORY}/manifests/v{chance.randrange(10)}"
+    with target.connect() as connection:
+        if chance.random() < 0.4:
+            connection.sendall(head("PUT", path, login + pushed.CHUNKED))
+            for _ in range(PIECES):
+                connection.sendall(b"10000\r\n%b\r\n" % (b" " * 65_536))
+        else:
+            document = pushed.deep(chance)
+            connection.sendall(head("PUT", path, login + pushed.length(len(document))) + document)
+        pushed.response(connection)
+
+
 # Held connections.
 
 
@@ -166,6 +261,10 @@ def occupy(held: Held, target: Target, slow: Sequence[str], count: int) -> None:
     held.hold(target, head("POST", target.blob, "Content-Length: 1000000\r\n") + b"abc", count)
     for path in (target.blob, target.manifest, target.tags):
         held.hold(target, head("GET", path, MANIFESTS) * 2, count)
+    with suppress(OSError), target.connect() as connection:
+        if (path := pushed.begin(connection, target.pushers.developer)) is not None:
+            upload = head("PATCH", path, target.pushers.developer + pushed.length(1_000_000))
+            held.hold(target, upload + b"abc", count)
     for path in slow:
         held.hold(target, head("GET", path), 1)
 
@@ -177,6 +276,11 @@ ATTACKS: tuple[tuple[Attack, int], ...] = (
     (pipelined, 2),
     (leaving_early, 2),
     (inventions, 4),
+    (endless_upload, 2),
+    (flood_of_chunks_to_an_upload, 1),
+    (flood_of_sessions, 1),
+    (wrong_pushes, 2),
+    (large_manifests, 1),
 )
 """Attacks, and the number of attackers of each kind."""
 

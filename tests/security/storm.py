@@ -25,6 +25,8 @@ from tests.e2e.datafolder import trouble
 from tests.faults.disk import SmallDisk
 from tests.faults.ledger import share
 from tests.faults.library import Content, Image, make
+from tests.faults.push_ending import native_leftovers
+from tests.faults.remains import LASTING
 from tests.parts import raw
 from tests.parts.canaries import CANARY
 from tests.parts.certs import Authority
@@ -53,6 +55,7 @@ from tests.parts.processes import Process, answers_tcp, wait_until
 
 from .attacks import PREFIX, Attackers, Held, Target, occupy
 from .healthy import HealthyClient, Pulled
+from .push_attacks import REPOSITORY, admit
 
 SIZE = 300_000
 FILLER = 3_900_000
@@ -101,6 +104,7 @@ class Outcome:
     shares: list[float] = field(default_factory=list)
     right: int = 0
     failed: int = 0
+    appended: int = 0
     rounds: int = 0
 
     def found(self, rule: str, sentence: str) -> None:
@@ -121,7 +125,8 @@ class Outcome:
             f"{milliseconds(pulls, 50)}, p99 {milliseconds(pulls, 99)} (constant response p50 "
             f"{milliseconds(constants, 50)}, p99 {milliseconds(constants, 99)}, workers ran "
             f"{', '.join(f'{each:.0%}' for each in self.shares)} of the time); pulls through lies: {self.right} "
-            f"right, {self.failed} failed; back after {', '.join(f'{each:.1f}' for each in self.returned)} s; memory "
+            f"right, {self.failed} failed; hostile uploads: {self.appended}; "
+            f"back after {', '.join(f'{each:.1f}' for each in self.returned)} s; memory "
             f"{', '.join(f'{each / 1e6:.0f}' for each in self.memory)} MB; "
             f"{sum(map(len, self.wrong.values()))} violations"
         )
@@ -157,7 +162,7 @@ class Stage:
 
     def __init__(self, directory: Path, authority: Authority, stack: ExitStack) -> None:
         self.liar, self.stranger = stack.enter_context(Liar()), stack.enter_context(Liar())
-        self._context = authority.client_context()
+        self.context = authority.client_context()
         (directory / "password").write_text(CANARY)
         account = self.liar.settings(username="ada", password_file=str(directory / "password"), groups=["hub"])
         settings = {"upstreams": {"docker.io": account}, "cache": {"prefetch": False}}
@@ -177,6 +182,8 @@ class Stage:
         )
         self.liar.manifests |= {f"{number:04}{'x' * 100}": self.liar.manifests["held"] for number in range(TAGS)}
         self._cache()
+        with ThreadPoolExecutor(len(self.servers)) as threads:
+            self.pushers = dict(zip(self.servers, threads.map(admit, self.servers), strict=True))
         self.slow = [f"{PREFIX}{SLOW}/{self.liar.offer_blob(seeded(f'slow {n}', SIZE))}" for n in range(TRICKLING)]
         self.liar.behave(SLOW, trickled(2_000, 0.1))
         self.liar.behave("library/secret/", refused(401))
@@ -203,7 +210,7 @@ class Stage:
         assert created.returncode == 0, created.stderr
 
     def _hit(self, url: str) -> bool:
-        answer = raw.get(url, {"Accept": MANIFEST}, context=self._context)
+        answer = raw.get(url, {"Accept": MANIFEST}, context=self.context)
         return answer.headers.get("x-cache") == "HIT"
 
     def url(self, server: Gateway, path: str) -> str:
@@ -212,10 +219,11 @@ class Stage:
     def target(self, server: Gateway) -> Target:
         return Target(
             server.port,
-            self._context if server is self.tls else None,
+            self.context if server is self.tls else None,
             blob=paths(self.held)[1],
             manifest=paths(self.large)[0],
             tags=f"{PREFIX}library/held/tags/list",
+            pushers=self.pushers[server],
         )
 
     @property
@@ -331,6 +339,8 @@ def run(plan: StormPlan, directory: Path, authority: Authority) -> Outcome:
             outcome.shares.append(min(share_of(*pair) for pair in zip(before, after, strict=True)))
             if not calm(rest, stage, outcome):
                 break
+            for server in stage.servers:
+                push(stage, server, number, outcome)
         judge(stage, outcome)
     return outcome
 
@@ -349,6 +359,21 @@ def calm(rest: Sequence[Baseline], stage: Stage, outcome: Outcome) -> bool:
     return returned
 
 
+def push(stage: Stage, server: Gateway, number: int, outcome: Outcome) -> None:
+    """Push a blob as an honest client does, and pull it: a server that has weathered a storm takes it at once."""
+    data = seeded(f"honest {number}", SIZE)
+    name, _, value = stage.pushers[server].honest.strip().partition(": ")
+    login, digest = {name: value}, digest_of(data)
+    url = stage.url(server, f"{REPOSITORY}/blobs/uploads/?digest={digest}")
+    context = stage.context if server is stage.tls else None
+    pushed = raw.request("POST", url, login, data, context=context)
+    if pushed.status != 201:
+        outcome.found("honest pushes", f"{pushed.status} {pushed.body[:300]!r}")
+    pulled = raw.get(stage.url(server, f"{REPOSITORY}/blobs/{digest}"), login, context=context)
+    if pulled.digest != digest:
+        outcome.found("honest pushes", f"a pull of what was pushed: {pulled.status} {pulled.digest}")
+
+
 def judge(stage: Stage, outcome: Outcome) -> None:
     """Judge what the storms have left: memory, pulls, files, logs, and what the stranger received."""
     if len(outcome.memory) > 2 and outcome.memory[-1] > GROWTH * outcome.memory[-2]:
@@ -363,12 +388,15 @@ def judge(stage: Stage, outcome: Outcome) -> None:
         if record.header("authorization") is not None:
             outcome.found("foreign data", f"the stranger received {record}")
     for server in stage.servers:
+        outcome.appended += server.log_text().count(" kind=upload method=PATCH ")
         for line in trouble(server):
             outcome.found("log", line)
         server.stop()
         for file in (server.data / "spool").iterdir():
-            if file.name != "leases":
+            if file.name not in LASTING:
                 outcome.found("left behind", f"spool/{file.name}")
+        for line in native_leftovers(server.data):
+            outcome.found("left behind", line)
         for file in (server.data / "cache").rglob("*"):
             if file.is_file() and digest_of(file.read_bytes()) != f"sha256:{file.name}":
                 outcome.found("left behind", f"{file.name} has another digest")

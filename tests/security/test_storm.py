@@ -20,3 +20,4 @@ def test_storms_leave_nothing_behind(scratch: Path, authority: Authority, proces
     assert outcome.wrong == {}, outcome.line()
     assert outcome.right > 0
     assert outcome.failed > 0
+    assert outcome.appended > 0
