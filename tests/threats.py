@@ -1173,6 +1173,13 @@ THREATS = [
         ),
     ),
     Threat(
+        "a refusal after the end of TLS",
+        "A client leaves in the middle of a push over TLS, and its refusal fails, with a traceback in the log.",
+        "A transport is closed once; asyncio's own for TLS cannot be used after a second close.",
+        ("tests/security/test_left_clients.py::test_a_refusal_to_a_client_that_has_left_over_tls_fails_nobody",),
+        Disarm("gateway/server/http1.py", "if not (self._encrypted and", "if not (False and"),
+    ),
+    Threat(
         "data after the end of TLS",
         "A client sends on while the server ends TLS, and every such response is an error with a traceback in the log.",
         "An error of TLS while a response is written ends the connection, like any other.",

@@ -196,12 +196,17 @@ class Http1Connection(TCPServer):
 
     def _end_idle(self) -> None:
         self._abort_later()
-        self.writer.close()
+        self._close_writer()
 
     def _begin_idle(self) -> None:
         """Let a new connection have the place of this one, unless a part of the last response would be lost."""
         if not self.writer.transport.get_write_buffer_size():
             self.place.begin_idle(self.writer.transport.abort)
+
+    def _close_writer(self) -> None:
+        """Close the transport, one with TLS only once: closed twice, it fails whoever uses it later."""
+        if not (self._encrypted and self.writer.transport.is_closing()):
+            self.writer.close()
 
     def _abort_later(self) -> None:
         self._abort_timer = self.loop.call_later(self._last_bytes_seconds, self.writer.transport.abort)
@@ -211,7 +216,7 @@ class Http1Connection(TCPServer):
         if self._abort_timer is None and (self._encrypted or self.writer.transport.get_write_buffer_size()):
             self._abort_later()
         try:
-            self.writer.close()
+            self._close_writer()
             await self.writer.wait_closed()
         except (OSError, RuntimeError):
             pass  # closed already

@@ -15,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.cli import folder
 from gateway.http.drain import DrainLimits
+from gateway.http.stalls import StalledClients
+from gateway.server.client_connection import ConnectionInScope
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.tls import TlsFiles
 from gateway.settings.tables import Settings
@@ -236,6 +238,33 @@ async def test_a_client_that_leaves_over_tls_leaves_nothing(
         await server.is_as_before()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+async def test_a_refusal_to_a_client_that_has_left_over_tls_fails_nobody(authority: Authority) -> None:
+    left, refused, failures = asyncio.Event(), asyncio.Event(), list[Exception]()
+
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await left.wait()
+        try:
+            await send({"type": "http.response.start", "status": 400, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"no"})
+        except Exception as error:
+            failures.append(error)
+        refused.set()
+
+    watched, tls = ConnectionInScope(StalledClients(refuses)), TlsFiles(authority.cert_file, authority.key_file)
+    async with serving(watched, tls=tls) as server, asyncio.timeout(WITHIN):
+        context, before = ssl.create_default_context(cafile=str(authority.ca_file)), sockets()
+        _, writer = await asyncio.open_connection(HOST, server.port, ssl=context)
+        writer.write(head("a", LENGTH, method="POST") + bytes(5))
+        await writer.drain()
+        writer.close()
+        await until(lambda: sockets() <= before)
+        left.set()
+        await refused.wait()
+    assert failures == []
 
 
 # The whole application.
