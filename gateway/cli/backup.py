@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +36,7 @@ def backup(
         if isinstance(address, Path):
             made = back_up(settings.data, file, address, datetime.now(UTC))
         else:
-            made = back_up(settings.data, file, None, datetime.now(UTC), _read_blobs(settings))
+            made = back_up(settings.data, file, None, datetime.now(UTC), read_blobs(settings))
     except FileExistsError as error:
         raise _taken(file) from error
     except ArchiveUnusable as error:
@@ -68,11 +68,17 @@ def backup(
         raise typer.Exit(1)
 
 
-def _read_blobs(settings: Settings) -> Iterator[RecordedBlob]:
+def read_blobs(settings: Settings) -> Iterator[RecordedBlob]:
     """Read every native blob of a database that is no file, page by page. Raises Refused, DatabaseUnusable."""
     pages = folder.read_pages(settings, list_page, lambda blob: str(blob.digest))
+
+    async def next_page() -> Sequence[RecordedBlob]:
+        async for page in pages:
+            return page
+        return ()
+
     with asyncio.Runner() as runner:
-        while page := runner.run(anext(pages, ())):
+        while page := runner.run(next_page()):
             yield from page
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cache.oci.digest import Digest
 from gateway.db.address import PostgresqlAddress
 from tests.conftest import GatewayFactory, Publish
+from tests.e2e.test_keeping import NAME, made_pusher
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
@@ -63,3 +65,20 @@ def test_what_everybody_may_pull_is_served_while_the_database_is_away(
     server.json("group", "update", "hub", "--no-anonymous-pull")
     wait_until(lambda: 200 not in statuses(server))
     assert PASSWORD not in server.log_text()
+
+
+def test_a_backup_holds_the_blobs_that_the_database_names(server: Gateway) -> None:
+    pusher = made_pusher(server)
+    manifest = pusher.push_image(b"{}", b"a layer", "v1")
+    file = server.directory / "backup.tar"
+    made = server.json("backup", str(file))
+    assert (made["database"], made["blobs"], made["left_out"]) == ("postgresql", 2, [])
+    assert "pg_dump" in made["pg_dump"]
+    (server.data / "blobs").rename(server.directory / "lost")
+    assert server.cli("verify").returncode == 1
+    server.stop()
+    server.json("restore", str(file))
+    server.start()
+    assert server.json("verify", "--hash")["findings"] == []
+    assert pusher.request("GET", f"/v2/{NAME}/manifests/v1")[2] == manifest
+    assert pusher.request("GET", f"/v2/{NAME}/blobs/{Digest.of(b'a layer')}")[2] == b"a layer"

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from cache.oci.digest import Digest
+from gateway.cli.backup import read_blobs
 from gateway.db import uploads
 from gateway.db.engine import Database
+from gateway.settings.tables import Settings
 from tests.gateway.cli.terminal import Terminal
 from tests.gateway.native_content import PUSHED, blob_file, push, write_blob
 
@@ -63,6 +65,14 @@ def test_every_blob_that_the_database_names_comes_back(filled: Terminal) -> None
     assert json.loads(out)["files"] == printed["files"]
     assert stored(other) == named()
     assert {path.stat().st_mode & 0o077 for path in (other / "blobs").rglob("*") if path.is_file()} == {0}
+
+
+def test_blobs_that_a_database_elsewhere_names_are_read_page_by_page(
+    filled: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cli.folder.PAGE_SIZE", 3)
+    found = [str(blob.digest) for blob in read_blobs(Settings(data=filled.data))]
+    assert found == sorted([*(str(Digest.of(layer)) for layer in LAYERS), str(Digest.of(LONG, "sha512"))])
 
 
 def test_other_programs_can_read_a_backup(filled: Terminal, backup: Path) -> None:
