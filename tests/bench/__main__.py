@@ -13,14 +13,15 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench import work
+from tests.bench import pushes, work
 from tests.bench.far import far_away
 from tests.bench.growth import growth
 from tests.bench.logins import logins
+from tests.bench.many_tags import many_tags
 from tests.bench.measure import ratios, spread
 from tests.bench.peers import Constant, Distribution, DockerRegistry, Nginx, Peer, RegistryGateway
 from tests.bench.plot import plot
@@ -43,6 +44,11 @@ PEERS: dict[str, Callable[[], Peer]] = {
     "two workers": lambda: RegistryGateway(workers=2),
     "scrubbing": lambda: RegistryGateway(cache={"scrub_rate": "64MiB"}),
 }
+STORES: dict[str, Callable[[], Peer]] = {
+    "registry-gateway": pushes.GatewayStore,
+    "docker-registry": lambda: DockerRegistry(is_store=True),
+    "distribution": lambda: Distribution(is_store=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Piece:
     peers: tuple[str, ...]
     targets: tuple[tuple[str, str, str], ...] = ()
     subject: str = "registry-gateway"
+    makers: Mapping[str, Callable[[], Peer]] = field(default_factory=lambda: PEERS)
 
 
 PIECES = [
@@ -104,6 +111,42 @@ PIECES = [
         subject="two workers",
     ),
     Piece("300 slow readers", work.slow_readers, ("registry-gateway", "nginx")),
+    Piece(
+        "push of 1 GiB, chunked",
+        pushes.chunked,
+        tuple(STORES),
+        (("mb_per_s", "distribution", ">= 1.0"), ("cpu_per_gb", "distribution", "<= 1.2")),
+        makers=STORES,
+    ),
+    Piece(
+        "push of 1 GiB, with a length",
+        pushes.with_length,
+        tuple(STORES),
+        (("mb_per_s", "distribution", ">= 1.0"), ("cpu_per_gb", "distribution", "<= 1.2")),
+        makers=STORES,
+    ),
+    Piece(
+        "push, 8 clients of 64 MiB",
+        pushes.eight_pushers,
+        tuple(STORES),
+        (("wall", "distribution", "<= 1.0"), ("cpu_per_gb", "distribution", "<= 1.2")),
+        makers=STORES,
+    ),
+    Piece("commits of a push", pushes.commits, tuple(STORES), makers=STORES),
+    Piece(
+        "push of 30 small layers",
+        pushes.small_layers,
+        tuple(STORES),
+        (("wall", "distribution", "<= 1.0"),),
+        makers=STORES,
+    ),
+    Piece(
+        "stored tag, keep-alive",
+        pushes.stored_tag,
+        tuple(STORES),
+        (("rps", "docker-registry", ">= 1.0"),),
+        makers=STORES,
+    ),
 ]
 
 
@@ -111,7 +154,7 @@ def measure(piece: Piece, upstream: Upstream, rounds: int, folder: Path, peers: 
     found: dict[str, Measured] = {name: defaultdict(list) for name in peers}
     for number in range(rounds):
         for name in peers:
-            peer = PEERS[name]()
+            peer = piece.makers[name]()
             place = folder / f"{name.replace(' ', '-')}-{number}"
             peer.start(place, upstream.url)
             try:
@@ -171,6 +214,7 @@ def main() -> int:
             ("tree", tree),
             ("logins", logins),
             ("far away", far_away),
+            ("many tags", many_tags),
         ):
             if chosen.only in name:
                 figures[name] = extra(folder, rounds, chosen.quick)

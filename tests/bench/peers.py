@@ -103,12 +103,13 @@ class Constant(_Program):
 
 
 class DockerRegistry(_Program):
-    """Debian's docker-registry as pull-through cache."""
+    """Debian's docker-registry as pull-through cache, or as a store to which clients push."""
 
     name = "docker-registry"
 
-    def __init__(self, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, environment: dict[str, str] | None = None, *, is_store: bool = False) -> None:
         self._environment = environment or {}
+        self._is_store = is_store
 
     def program(self) -> str:
         return binary("docker-registry", "docker-registry")
@@ -120,7 +121,8 @@ class DockerRegistry(_Program):
         file.write_text(
             "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
             f"storage: {{filesystem: {{rootdirectory: {directory / 'data'}}}}}\n"
-            f'http: {{addr: "127.0.0.1:{self._port}", secret: x}}\nproxy: {{remoteurl: "{upstream}"}}\n'
+            f'http: {{addr: "127.0.0.1:{self._port}", secret: x}}\n'
+            + ("" if self._is_store else f'proxy: {{remoteurl: "{upstream}"}}\n')
         )
         environment = plain_environment(OTEL_TRACES_EXPORTER="none", **self._environment)
         self._process = Process([self.program(), "serve", str(file)], log=directory / "log", environment=environment)

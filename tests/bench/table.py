@@ -74,6 +74,22 @@ LINES = [
         1,
         ">= 0.8",
     ),
+    Line("push of 1 GiB as docker sends it: MB/s", "push of 1 GiB, chunked", "mb_per_s"),
+    Line("push of 1 GiB as docker sends it: CPU seconds per GB", "push of 1 GiB, chunked", "cpu_per_gb"),
+    Line("push of 1 GiB with a length: MB/s", "push of 1 GiB, with a length", "mb_per_s"),
+    Line("push of 1 GiB with a length: CPU seconds per GB", "push of 1 GiB, with a length", "cpu_per_gb"),
+    Line("push, 8 clients of 64 MiB: seconds", "push, 8 clients of 64 MiB", "wall"),
+    Line("push, 8 clients of 64 MiB: CPU seconds per GB", "push, 8 clients of 64 MiB", "cpu_per_gb"),
+    Line(
+        "push, 8 clients: a small request at the same time, p99, ms",
+        "push, 8 clients of 64 MiB",
+        "small_p99",
+        1000,
+        "<= 100",
+    ),
+    Line("end of a push of 2 GiB, relative to that of 10 MiB", "commits of a push", "large_over_small", 1, "<= 2"),
+    Line("push of an image of 30 layers of 100 kB: seconds", "push of 30 small layers", "wall"),
+    Line("stored tag, kept connections: requests/s", "stored tag, keep-alive", "rps"),
 ]
 
 
@@ -89,6 +105,8 @@ def tables(measured: dict[str, Any]) -> str:
         rows.append(_ranged(figures["ranged fill"]))
     if "far away" in figures:
         rows += [row for distance, seconds in figures["far away"].items() for row in _far(distance, seconds)]
+    if "many tags" in figures:
+        rows += _many_tags(figures["many tags"])
     if "growth" in figures:
         rows += ["", "| entries | start: s | first hit: ms | hit: ms | memory: MB |", "| --- " * 5 + "|"]
         rows += [
@@ -128,6 +146,17 @@ def _ranged(found: dict[str, list[float]]) -> str:
     value = statistics.median(times)
     text = f"{_range(min(times), value, max(times))} times one connection"
     return _row("cold, an upstream with 10 MB/s per connection", [""] * len(COLUMNS), text, _wanted(">= 3", value))
+
+
+def _many_tags(found: dict[str, float]) -> list[str]:
+    places = {"first_ms": "first", "last_ms": "last"}
+    empty = [""] * (len(COLUMNS) - 1)
+    return [
+        _row(
+            f"the {place} 100 of 100,000 tags: ms", [_cell([found[name]], 1), *empty], "", _wanted("<= 10", found[name])
+        )
+        for name, place in places.items()
+    ]
 
 
 def _far(distance: str, seconds: dict[str, list[float]]) -> list[str]:

@@ -47,7 +47,7 @@ def warm(one: Round, clients: int = 8) -> Figures:
     done.set()
     beside.join()
     moved = sum(result.size for result in results)
-    return {"wall": wall, "cpu_per_gb": cpu / (moved / 1e9), "small_p99": _percentile(waits, 0.99)}
+    return {"wall": wall, "cpu_per_gb": cpu / (moved / 1e9), "small_p99": percentile(waits, 0.99)}
 
 
 def cold_one(one: Round) -> Figures:
@@ -93,7 +93,7 @@ def beside_fills(one: Round) -> Figures:
     time.sleep(one.seconds)
     done.set()
     beside.join()
-    return {"small_p99": _percentile(waits, 0.99)}
+    return {"small_p99": percentile(waits, 0.99)}
 
 
 def first_byte(one: Round) -> Figures:
@@ -129,10 +129,10 @@ def slow_readers(one: Round, clients: int = 300, rate: int = 10 * 1024) -> Figur
     return {"grown_mb": grown / MB, "speed_kept": alone / beside}
 
 
-def requests_per_second(url: str, seconds: float, keep_alive: bool, header: str = "") -> float:
+def requests_per_second(url: str, seconds: float, keep_alive: bool, *header: str) -> float:
     """Requests per second, measured by wrk with one thread and 16 connections. Raises RuntimeError for a response that
     is no success."""
-    lines = [line for line in ("" if keep_alive else "Connection: close", header) if line]
+    lines = [line for line in ("" if keep_alive else "Connection: close", *header) if line]
     headers = [word for line in lines for word in ("-H", line)]
     command = [binary("wrk", "wrk"), "-t1", "-c16", f"-d{seconds:.0f}s", *headers, url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -177,7 +177,8 @@ class _Crowd:
             one.close()
 
 
-def _percentile(values: list[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
+    """The value that a share of all do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
