@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from cache.oci.errors import EncodingUnsupported, TooLarge, UploadInvalid
 from gateway.http.access_log import note_received
 from gateway.registry.base import ClientLeft
+from gateway.server.large_body import accept_reused_buffers
 
 _PLAIN = ("", "identity")
 
@@ -30,8 +31,12 @@ def refuse_encoded(request: Request) -> None:
         raise EncodingUnsupported(f"send the content itself, without Content-Encoding {encoding[:50]!r}")
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives, which is counted for the log. Raises ClientLeft."""
+async def pieces(request: Request) -> AsyncIterator[bytes | memoryview]:
+    """The body as it arrives, which is counted for the log. Raises ClientLeft.
+
+    A memoryview is valid until the next piece is requested; see gateway/server/large_body.py.
+    """
+    accept_reused_buffers(request.scope)
     try:
         async for piece in request.stream():
             if piece:

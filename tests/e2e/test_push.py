@@ -1,6 +1,7 @@
 """Real clients push to projects with each credential that may, and pull what another one pushed, byte for byte."""
 
 import json
+import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from tests.parts import logins, raw
 from tests.parts.clients import PrivateHome
 from tests.parts.gateway import Gateway
 from tests.parts.go_clients import CRANE, ORAS, build_go_client
-from tests.parts.images import Images
+from tests.parts.images import Images, digest_of, seeded
 from tests.parts.logins import Program
+from tests.parts.processes import HOST
 from tests.parts.registry import Registry
 
 from .closed_group import PROJECT, ClosedGroup, Login
@@ -112,3 +114,25 @@ def test_a_copy_of_a_proxied_image_to_a_project_mounts_its_blobs(
     assert {line["status"] for line in mounts if line["status"] != 401} == {201}
     stored = raw.get(f"http://{host}/v2/{PROJECT}/copied/manifests/latest", basic(team.ann))
     assert stored.body == layout.manifest_bytes
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_large_blob_is_stored_as_it_was_sent(framing: str, team: ClosedGroup) -> None:
+    """Its bytes go past the server's own reader, and two requests share its connection."""
+    content = seeded(f"large push, {framing}", 9_000_001)
+    chunks = [content[at : at + 100_000] for at in range(0, len(content), 100_000)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    line, body = {
+        "length": (f"Content-Length: {len(content)}", content),
+        "chunks": ("Transfer-Encoding: chunked", framed),
+    }[framing]
+    uploads, login = f"/v2/{PROJECT}/large/blobs/uploads/", basic(team.ann)["Authorization"]
+    location = raw.request("POST", f"{team.server.url}{uploads}", basic(team.ann)).headers["location"]
+    head = f"PATCH {location} HTTP/1.1\r\nHost: {team.server.host}\r\nAuthorization: {login}\r\n{line}\r\n\r\n"
+    end = f"PUT {location}?digest={digest_of(content)} HTTP/1.1\r\nHost: {team.server.host}\r\nConnection: close\r\n"
+    with socket.create_connection((HOST, team.server.port), timeout=60) as connection:
+        connection.sendall(head.encode() + body + f"{end}Authorization: {login}\r\n\r\n".encode())
+        answers = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert [line.split()[1] for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.1")] == [b"202", b"201"]
+    pulled = raw.get(f"{team.server.url}/v2/{PROJECT}/large/blobs/{digest_of(content)}", basic(team.ann))
+    assert (pulled.status, pulled.body) == (200, content)
