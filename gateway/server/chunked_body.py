@@ -24,6 +24,8 @@ TRAILER_LINES = 32
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _EXTENSION = rb";%b(?:=(?:%b|\"(?:[ !#-\[\]-~]|\\[ -~])*\"))?" % (_TOKEN, _TOKEN)
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,%d})((?:%b)*)\r\n" % (SIZE_DIGITS, _EXTENSION))
+_NEXT_CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]{1,%d})\r\n" % SIZE_DIGITS)
+"""The end of a chunk and the size of the next, if no extension follows it: the lines between nearly all chunks."""
 _TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*\r\n" % _TOKEN)
 
 
@@ -88,6 +90,9 @@ class ChunkedBody:
                     end = min(at + self._left, stop)
                     content.append(slice(at, end))
                     self._left -= end - at
+                elif (next_chunk := self._match_next(data, at, stop)) is not None:
+                    self._begin_chunk(int(next_chunk[1], 16))
+                    end = next_chunk.end()
                 else:
                     end = self._add_to_line(data, at, stop)
                 at = end
@@ -95,6 +100,12 @@ class ChunkedBody:
             self._refused = True
             raise
         return content, at
+
+    def _match_next(self, data: bytes | bytearray, at: int, stop: int) -> re.Match[bytes] | None:
+        """Match both lines between two chunks at once, if they are plain and complete: a third of the time."""
+        if self._awaited is not _Line.CHUNK_END or self._line:
+            return None
+        return _NEXT_CHUNK.match(data, at, stop)
 
     def _add_to_line(self, data: bytes | bytearray, at: int, stop: int) -> int:
         """Continue a line, and read it if that is its end; return the offset behind what was used."""
@@ -126,7 +137,10 @@ class ChunkedBody:
         self._extensions += len(match[2])
         if self._extensions > EXTENSIONS_LIMIT:
             raise ChunksRefused(f"extensions of more than {EXTENSIONS_LIMIT} bytes")
-        self._left = int(match[1], 16)
+        self._begin_chunk(int(match[1], 16))
+
+    def _begin_chunk(self, size: int) -> None:
+        self._left = size
         self._count += 1
         self._size += self._left
         if self._left and self._count > SMALL_CHUNKS and self._size < self._count * LEAST_AVERAGE:
