@@ -35,7 +35,7 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a manifest needs for a complete pull: a blob, or a manifest of the same repository."""
+    """Content that a manifest needs for a complete pull: a blob, or a manifest of the same repository."""
 
     digest: Digest
     is_manifest: bool

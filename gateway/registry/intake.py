@@ -45,7 +45,7 @@ is free."""
 
 @dataclass(frozen=True, slots=True)
 class NativeBlobs:
-    """Where native blobs lie: the rows, the store of their files, and the leases of their digests.
+    """Native blobs at rest: their rows, the store of their files, and the leases of their digests.
 
     `make_room` frees disk space; see MakeRoom.
     """

@@ -105,7 +105,7 @@ class NativeMemory:
     async def _recall(
         self, memory: Memory[str, V], key: str, read: Callable[[Connection], Awaitable[V | None]]
     ) -> V | None:
-        """What the memory knows of a key, or else the database, whose word is kept."""
+        """Find a value in a memory, or else read it from the database and keep it."""
         value = memory.find(key)
         if value is not None or memory.knows_absence(key):
             return value

@@ -21,7 +21,7 @@ _LARGE_CHUNK = 4 * 1024
 
 
 class Framing(Protocol):
-    """Where a body ends. A `complete` one has been read to its last byte."""
+    """End of a body in the bytes of its connection. A `complete` one has been read to its last byte."""
 
     @property
     def complete(self) -> bool: ...
