@@ -22,9 +22,10 @@ RETURNS_WITHIN = 60.0
 LONGEST_COUNT = 20.0
 STEADY_FOR = 1.0
 LISTENS = "0A"  # proc(5), net/tcp: state of a socket that listens
-POOLED_THREADS = 14
+POOLED_THREADS = 26
 """Threads of pools, which grow to their limit with use and stay: the event loop's own on two cores (6), connections of
-gateway.db (5) and their writer's turn, readers of the index (2). Hundreds of leaking downloads exceed that soon."""
+gateway.db (5) and their writer's turn, readers of the index (2), writers (4) and waiters (8) of uploads. Hundreds of
+leaking downloads exceed that soon."""
 
 
 @dataclass(frozen=True)
