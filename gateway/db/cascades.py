@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import changes
 from gateway.db.changes import Concern
-from gateway.db.credential_rows import announce_credential
+from gateway.db.credential_rows import announce_credentials
 from gateway.db.schema import deploy_tokens, job_allowances, jobs, members, personal_tokens, projects, repositories
 from gateway.namespaces.credentials import CredentialKind, CredentialRef
 from gateway.namespaces.node import NodeKey, NodeKind
@@ -20,9 +20,11 @@ async def announce_all(connection: AsyncConnection, node: NodeKey) -> None:
     """
     for concern, keys in _affected(node):
         await changes.announce_all(connection, concern, sorted({str(key) for key in await connection.scalars(keys)}))
+    ended = []
     for kind, ids_and_hashes in _credentials(node):
-        for id, secret_hash in (await connection.execute(ids_and_hashes)).all():
-            await announce_credential(connection, CredentialRef(kind, id), secret_hash)
+        rows = (await connection.execute(ids_and_hashes)).all()
+        ended += [(CredentialRef(kind, id), secret_hash) for id, secret_hash in rows]
+    await announce_credentials(connection, ended)
 
 
 def _affected(node: NodeKey) -> list[tuple[Concern, Select[Any]]]:

@@ -1,13 +1,13 @@
 """Columns that personal tokens, deploy tokens and jobs share, the announcement of their changes, and old rows' end."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Table, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db.changes import Concern, announce
+from gateway.db.changes import Concern, announce_all
 from gateway.namespaces.credentials import CredentialRef, Scope
 
 KEPT_AFTER_END = timedelta(days=365)
@@ -29,8 +29,13 @@ def scopes_from_text(text: str) -> frozenset[Scope]:
 
 async def announce_credential(connection: AsyncConnection, ref: CredentialRef, secret_hash: str) -> None:
     """Announce a change of a credential by both of its keys, since memories hold it by either."""
-    await announce(connection, Concern.CREDENTIAL, secret_hash)
-    await announce(connection, Concern.CREDENTIAL, str(ref))
+    await announce_credentials(connection, [(ref, secret_hash)])
+
+
+async def announce_credentials(connection: AsyncConnection, credentials: Iterable[tuple[CredentialRef, str]]) -> None:
+    """Announce changes of credentials, each given with the hash of its secret, with as many statements as for one."""
+    keys = [key for ref, secret_hash in credentials for key in (secret_hash, str(ref))]
+    await announce_all(connection, Concern.CREDENTIAL, keys)
 
 
 async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column[Any]], now: datetime) -> None:

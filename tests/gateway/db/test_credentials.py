@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, event, insert, select
 
 from gateway.db import cascades, credentials, deploy_tokens, jobs, personal_tokens, schema
 from gateway.db.engine import Database
@@ -138,6 +138,25 @@ async def test_whatever_ends_with_its_owner_is_announced(database: Database, sto
         async with database.write() as connection:
             await cascades.announce_all(connection, owner)
         assert await announced(database, before) == rows_of(stored, *secrets)
+
+
+async def test_a_thousand_jobs_that_end_with_their_project_cost_few_statements(
+    database: Database, stored: Stored
+) -> None:
+    project = NodeKey(NodeKind.PROJECT, stored.job.project_id)
+    async with database.write() as connection:
+        row = (await connection.execute(select(schema.jobs).where(schema.jobs.c.id == stored.job.id))).one()
+        fields = {**row._mapping, "deploy_token_id": None, "deploy_hash": None}
+        del fields["id"]
+        await connection.execute(insert(schema.jobs), [{**fields, "hash": f"{number:064}"} for number in range(1_000)])
+    before, statements = await last_number(database), list[str]()
+    async with database.write() as connection:
+        noted = connection.sync_connection
+        assert noted is not None
+        event.listen(noted, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        await cascades.announce_all(connection, project)
+    assert len(statements) < 20
+    assert len(await announced(database, before)) == 2 * 1_000 + len(rows_of(stored, "job", "job-deploy"))
 
 
 async def uses(database: Database, stored: Stored) -> list[timedelta | None]:
