@@ -1,4 +1,4 @@
-"""Pushing manifests (distribution-spec, "Pushing ManifestPushes")."""
+"""Pushing manifests (distribution-spec, "Pushing Manifests")."""
 
 import asyncio
 from collections.abc import Sequence

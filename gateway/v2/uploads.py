@@ -1,6 +1,8 @@
 """Pushing blobs: sessions of uploads, and mounts (distribution-spec, "Pushing blobs")."""
 
+import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -8,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from cache.oci.digest import Digest
-from cache.oci.errors import DigestInvalid, RangeInvalid, SizeInvalid, UploadInvalid, UploadUnknown
+from cache.oci.errors import DigestInvalid, RangeInvalid, RegistryError, SizeInvalid, UploadInvalid, UploadUnknown
+from cache.sqlite import DatabaseUnusable
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.http.access_log import note_native_lookup
@@ -55,8 +58,13 @@ class BlobPushes:
         session = await opened.repository.begin_upload(owner_of(principal))
         if whole is None:
             return _accepted(endpoint, session)
-        await self._append(request, endpoint, session, Chunk(None, content_length(request)))
-        await session.commit(whole)
+        try:
+            await self._append(request, endpoint, session, Chunk(None, content_length(request)))
+            await session.commit(whole)
+        except BaseException:
+            with suppress(RegistryError, DatabaseUnusable, OSError):  # the sweep ends what cannot be ended now
+                await asyncio.shield(session.cancel())
+            raise
         return _created(endpoint, whole)
 
     async def show(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:

@@ -1,7 +1,9 @@
 """Pushing blobs: whole, in streams and in chunks; what does not fit is refused, and what arrived stays."""
 
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -44,6 +46,18 @@ async def test_a_blob_is_pushed_with_one_request(surface: PushSurface) -> None:
     assert made.headers["location"] == f"/v2/{NAME}/blobs/{digest}"
     assert made.headers["docker-content-digest"] == digest
     await check_readable(surface, NAME, content)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_push_with_one_request_that_fails_leaves_no_upload(surface: PushSurface, leaves: bool) -> None:
+    digest = digest_of(CONTENT + b"whole")
+    failed = await surface.call("POST", f"{NAME}/blobs/uploads/?digest={quote(digest)}", CONTENT, leaves=leaves)
+    assert leaves or failed.status == 400
+    uploads = surface.services.folder.data / "spool" / "uploads"
+    assert list(uploads.iterdir()) == []
+    connection = sqlite3.connect(surface.services.folder.data / "gateway.db")
+    with closing(connection):
+        assert connection.execute("SELECT count(*) FROM uploads").fetchall() == [(0,)]
 
 
 async def test_a_blob_is_pushed_with_the_request_that_ends_its_upload(surface: PushSurface) -> None:
