@@ -41,10 +41,13 @@ async def stored_bytes_below(connection: AsyncConnection, group: str) -> int:
 
 
 async def levels_of(connection: AsyncConnection, repository_id: int, now: datetime) -> list[QuotaLevel]:
-    """List the quotas that apply to a repository: that of its project, and those of the groups above it."""
+    """List the quotas that apply to a repository: that of its project, and those of the groups above it; none to one
+    that does not exist any more."""
     of_repository = select(_projects).join(_repositories, _repositories.c.project_id == _projects.c.id)
-    project = (await connection.execute(of_repository.where(_repositories.c.id == repository_id))).one()
-    levels = []
+    project = (await connection.execute(of_repository.where(_repositories.c.id == repository_id))).first()
+    levels: list[QuotaLevel] = []
+    if project is None:
+        return levels
     if project.quota is not None:
         reserved = await _reserved(connection, _projects.c.id == project.id, now)
         levels.append(QuotaLevel(NodeKind.PROJECT, project.path, project.quota, project.stored_bytes, reserved))

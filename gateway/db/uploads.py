@@ -74,6 +74,12 @@ async def list_abandoned(connection: AsyncConnection, before: datetime, limit: i
     return list((await connection.execute(abandoned.limit(limit))).scalars())
 
 
+async def is_abandoned(connection: AsyncConnection, id: str, before: datetime) -> bool:
+    """Whether nothing was appended to an upload since a time; False for one that has ended."""
+    abandoned = select(_uploads.c.id).where(_uploads.c.id == id, _uploads.c.updated_at < before)
+    return (await connection.execute(abandoned)).first() is not None
+
+
 async def existing(connection: AsyncConnection, ids: Collection[str]) -> set[str]:
     """Find which of a few ids, at most 500, are those of unfinished uploads."""
     return set((await connection.execute(select(_uploads.c.id).where(_uploads.c.id.in_(ids)))).scalars())

@@ -166,11 +166,16 @@ class Uploads:
                 lease = take_lease(self.native.leases, lease_of(id))
                 if lease is not None:
                     with held(lease):
-                        await self.discard(id)
-                        ended += 1
+                        if await self._is_abandoned(id, before):  # nobody went on with it in the meantime
+                            await self.discard(id)
+                            ended += 1
             swept += ended
             if not ended:
                 return swept
+
+    async def _is_abandoned(self, id: str, before: datetime) -> bool:
+        async with self.native.database.read() as connection:
+            return await uploads.is_abandoned(connection, id, before)
 
     async def _sweep_file(self, name: str) -> bool:
         lease = take_lease(self.native.leases, lease_of(upload_of(name)))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,15 @@ import pytest
 from cache.oci.digest import Digest
 from cache.oci.errors import (
     DigestInvalid,
+    NameUnknown,
     RangeInvalid,
     SizeInvalid,
     TooLarge,
     TooManyRequests,
     UploadUnknown,
 )
-from gateway.db import blobs, schema, uploads
+from gateway.db import blobs, repositories, schema, uploads
+from gateway.db.connection import Connection
 from gateway.registry.base import ClientLeft
 from gateway.registry.uploads import UploadLimits, received_range
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
@@ -370,6 +372,28 @@ async def test_uploads_that_rest_for_a_week_are_swept(worker: Worker) -> None:
     assert await left_behind(worker) == [used.id]
     with pytest.raises(UploadUnknown):
         await worker.uploads.find(resting.id, 1, OWNER)
+
+
+async def test_an_upload_that_somebody_goes_on_with_while_others_are_swept_stays(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await worker.uploads.begin(1, OWNER)
+    listed = uploads.list_abandoned
+
+    async def resumed_once_listed(connection: Connection, before: datetime, limit: int) -> list[str]:
+        found = await listed(connection, before, limit)
+        async with worker.database.write() as writing:
+            await uploads.advance(writing, session.id, 0, None, before + timedelta(seconds=1))
+        return found
+
+    monkeypatch.setattr(uploads, "list_abandoned", resumed_once_listed)
+    assert await worker.uploads.sweep(NOW + timedelta(days=8)) == 0
+    assert (await worker.uploads.find(session.id, 1, OWNER)).received == 0
+
+
+async def test_an_upload_to_a_repository_that_was_deleted_meanwhile_is_not_begun(worker: Worker) -> None:
+    with pytest.raises(NameUnknown), repositories.adding_to_repository():
+        await worker.uploads.begin(999, OWNER)
 
 
 async def test_an_upload_in_use_is_not_swept(worker: Worker, other: Worker) -> None:
