@@ -5,6 +5,7 @@ the fixture `gateway` searches the logs and data folders of the servers for all 
 """
 
 import base64
+from contextlib import suppress
 from pathlib import Path
 
 CANARY = "canary-5e2f0b9c71d84a36"
@@ -31,8 +32,11 @@ def found_in(content: bytes) -> list[str]:
 
 
 def found_below(folder: Path) -> dict[str, list[str]]:
-    """Files that hold secrets; blobs and refused bodies are skipped, because their content is foreign."""
-    foreign = {folder / "cache", folder / "quarantine"}
-    files = [path for path in folder.rglob("*") if path.is_file() and foreign.isdisjoint(path.parents)]
-    small = [path for path in files if path.stat().st_size <= SEARCHED_BYTES]
-    return {str(path): found for path in small if (found := found_in(path.read_bytes()))}
+    """Files that hold secrets; blobs and refused bodies are skipped, because their content is foreign, and so is what
+    a server deletes meanwhile."""
+    foreign, found = {folder / "cache", folder / "quarantine"}, {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and foreign.isdisjoint(path.parents) and path.stat().st_size <= SEARCHED_BYTES:
+                found[str(path)] = found_in(path.read_bytes())
+    return {path: secrets for path, secrets in found.items() if secrets}
