@@ -29,6 +29,9 @@ _NEXT_CHUNK = re.compile(rb"\r\n([0-9A-Fa-f]{1,%d})\r\n" % SIZE_DIGITS)
 _TRAILER = re.compile(rb"%b:[\t -~\x80-\xff]*\r\n" % _TOKEN)
 
 
+_UNENDED = "a chunk does not end with CRLF where its size says so"
+
+
 class ChunksRefused(Exception):
     """The body is not accepted; the end of its request is unknown."""
 
@@ -118,6 +121,8 @@ class ChunkedBody:
         if stop - at >= limit:
             raise ChunksRefused("a line without an end")
         self._line += data[at:stop]
+        if self._awaited is _Line.CHUNK_END and not b"\r\n".startswith(self._line):
+            raise ChunksRefused(_UNENDED)
         return stop
 
     def _read_line(self, line: bytes) -> None:
@@ -128,7 +133,7 @@ class ChunkedBody:
         elif line == b"\r\n":
             self._awaited = _Line.SIZE
         else:
-            raise ChunksRefused("a chunk does not end with CRLF where its size says so")
+            raise ChunksRefused(_UNENDED)
 
     def _read_size(self, line: bytes) -> None:
         match = _SIZE_LINE.fullmatch(line)
