@@ -339,6 +339,8 @@ def test_a_json_line_describes_request_and_response(hub: Hub, tiny: ImageLayout,
         "client": "127.0.0.1",
         "request_id": "mine",
         "refusal": None,
+        "project": None,
+        "received": 0,
     }
     assert (blob["kind"], blob["outcome"], blob["bytes"]) == ("blob", "MISS", size_of(tiny))
     assert "hunter2" not in server.log_text()

@@ -15,20 +15,24 @@ def test_the_table_of_codes_is_the_specification_s_with_unknown_and_unavailable(
     of_this_module = {error.code: {other.status for other in CLASSES if other.code == error.code} for error in CLASSES}
     assert {code: [s for s in statuses if s in of_this_module[code]] for code, statuses in error_codes().items()} == {
         "BLOB_UNKNOWN": [404],
-        "DENIED": [403],
+        "BLOB_UPLOAD_INVALID": [400],
+        "BLOB_UPLOAD_UNKNOWN": [404],
+        "DENIED": [403, 507],
         "DIGEST_INVALID": [400],
+        "MANIFEST_BLOB_UNKNOWN": [404],
         "MANIFEST_INVALID": [400],
         "MANIFEST_UNKNOWN": [404],
         "NAME_INVALID": [400],
         "NAME_UNKNOWN": [404],
         "PAGINATION_NUMBER_INVALID": [400],
         "RANGE_INVALID": [416],
+        "SIZE_INVALID": [400, 413],
         "TAG_INVALID": [400],
         "TOOMANYREQUESTS": [429],
         "UNAUTHORIZED": [401],
         "UNAVAILABLE": [503],
         "UNKNOWN": [500, 502],
-        "UNSUPPORTED": [400, 404, 405],
+        "UNSUPPORTED": [400, 404, 405, 415],
     }
 
 

@@ -16,6 +16,19 @@ from gateway.db.revisions import needed_revision
 from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
+BACK_TO_0004 = (
+    *(
+        f"DROP TABLE {table}"
+        for table in ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
+    ),
+    "DROP TABLE compatibility",
+    "ALTER TABLE groups DROP COLUMN quota",
+    "ALTER TABLE projects DROP COLUMN quota",
+    "ALTER TABLE projects DROP COLUMN stored_bytes",
+    "UPDATE alembic_version SET version_num = '0004'",
+)
+"""Statements that take back what came after revision 0004."""
+
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
@@ -51,8 +64,8 @@ def test_a_file_is_upgraded_by_the_first_command(terminal: Terminal) -> None:
     assert terminal.json("db", "check") == {"revision": needed_revision()}
     file = terminal.data / "gateway.db"
     with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("DROP TABLE compatibility")
-        connection.execute("UPDATE alembic_version SET version_num = '0004'")
+        for statement in BACK_TO_0004:
+            connection.execute(statement)
     code, out, err = terminal.run("db", "check")
     assert (code, out) == (1, f"{file} has revision 0004\n")
     assert "back it up, then `registry-gateway db upgrade` upgrades it" in err
@@ -75,7 +88,7 @@ def test_an_older_database_of_postgresql_waits_for_the_command(
     terminal: Terminal, postgresql: PostgresqlAddress
 ) -> None:
     assert terminal.json("db", "upgrade") == {"revision": needed_revision()}
-    execute(postgresql, "DROP TABLE compatibility", "UPDATE alembic_version SET version_num = '0004'")
+    execute(postgresql, *BACK_TO_0004)
     for words in (("serve",), ("group", "create", "ci")):
         said = terminal.refused(*words)
         assert "has revision 0004, and this version needs" in said
