@@ -8,15 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from gateway.db import quotas, schema
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_or_correct, insert_unless_taken
 
 _blobs = schema.blobs
 _links = schema.blob_links
 _repositories = schema.repositories
-
-BATCH = 500
-"""Digests that one statement looks for; older versions of SQLite take 999 values in all."""
 
 
 async def size(connection: AsyncConnection, repository_id: int, digest: Digest) -> int | None:
@@ -34,8 +32,7 @@ async def stored_size(connection: AsyncConnection, digest: Digest) -> int | None
 async def missing(connection: AsyncConnection, repository_id: int, digests: Collection[Digest]) -> set[Digest]:
     """Find the digests whose blobs are not linked to a repository."""
     sought, found = sorted(set(digests)), set[str]()
-    for start in range(0, len(sought), BATCH):
-        batch = [str(digest) for digest in sought[start : start + BATCH]]
+    for batch in batches(map(str, sought)):
         linked = select(_links.c.digest).where(_links.c.repository_id == repository_id, _links.c.digest.in_(batch))
         found.update((await connection.execute(linked)).scalars())
     return {digest for digest in sought if str(digest) not in found}

@@ -1,9 +1,8 @@
 """Queries of manifests of native repositories, which are stored byte for byte."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
@@ -16,13 +15,11 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from gateway.db import quotas, tags
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import manifest_references, manifests, repositories
 from gateway.db.schema import tags as _tags
-
-_AT_ONCE = 500
-"""Values in one statement; engines limit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +116,10 @@ async def stat(connection: AsyncConnection, repository_id: int, reference: Tag |
 
 
 async def missing(connection: AsyncConnection, repository_id: int, digests: Iterable[Digest]) -> set[Digest]:
-    """Those of the digests of which the repository has no manifest."""
+    """Find the digests of which the repository has no manifest."""
     wanted, found = set(digests), set[str]()
-    for some in _some_at_a_time(wanted):
-        here = manifests.c.repository_id == repository_id, manifests.c.digest.in_(list(map(str, some)))
+    for batch in batches(map(str, wanted)):
+        here = manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
         found.update(await connection.scalars(select(manifests.c.digest).where(*here)))
     return {digest for digest in wanted if str(digest) not in found}
 
@@ -201,9 +198,3 @@ def _is(repository_id: int, digest: Digest) -> ColumnElement[bool]:
 
 def _descriptor(row: Any) -> Descriptor:
     return Descriptor(row.media_type, Digest.parse(row.digest), row.size)
-
-
-def _some_at_a_time(digests: Iterable[Digest]) -> Iterator[list[Digest]]:
-    remaining = iter(digests)
-    while some := list(islice(remaining, _AT_ONCE)):
-        yield some

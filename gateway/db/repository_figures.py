@@ -7,10 +7,8 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.db.batches import batches
 from gateway.db.schema import blob_links, blobs, manifests, tags
-
-_AT_ONCE = 500
-"""Values in one statement; engines limit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,8 @@ class RepositoryFigures:
 async def figures_of(connection: AsyncConnection, ids: Collection[int]) -> dict[int, RepositoryFigures]:
     """Count what each of some repositories holds, by their ids."""
     found: dict[int, RepositoryFigures] = {}
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _AT_ONCE):
-        found |= await _figures_of(connection, wanted[start : start + _AT_ONCE])
+    for batch in batches(sorted(ids)):
+        found |= await _figures_of(connection, batch)
     return found
 
 

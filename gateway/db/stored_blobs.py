@@ -12,12 +12,11 @@ from sqlalchemy.pool import NullPool
 from cache import sqlite
 from cache.oci.digest import Digest
 from gateway.db import schema
+from gateway.db.batches import batches
 
 _blobs = schema.blobs
 _manifests = schema.manifests
 _PAGE = 1000
-_AT_ONCE = 500
-"""Values in one statement; engines limit them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,9 @@ async def list_page(connection: AsyncConnection, after: str, limit: int) -> list
 
 async def stored(connection: AsyncConnection, digests: Collection[Digest]) -> set[Digest]:
     """Find those of the digests that are recorded as blobs."""
-    wanted, found = sorted(digests), set[Digest]()
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = [str(digest) for digest in wanted[start : start + _AT_ONCE]]
-        rows = await connection.scalars(select(_blobs.c.digest).where(_blobs.c.digest.in_(some)))
+    found = set[Digest]()
+    for batch in batches(map(str, sorted(digests))):
+        rows = await connection.scalars(select(_blobs.c.digest).where(_blobs.c.digest.in_(batch)))
         found.update(map(Digest.parse, rows))
     return found
 

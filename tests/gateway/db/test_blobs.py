@@ -7,6 +7,7 @@ from sqlalchemy import delete
 
 from cache.oci.digest import Digest
 from gateway.db import blobs, schema
+from gateway.db.batches import BATCH
 from gateway.db.changes import Concern, content_key
 from gateway.db.engine import Database
 from tests.gateway.db.announced import Announced
@@ -72,7 +73,7 @@ async def test_an_unlinked_blob_stays_in_other_repositories(database: Database, 
 
 
 async def test_every_missing_blob_of_many_is_found(database: Database, repositories: list[int]) -> None:
-    many = [Digest.of(b"%d" % number) for number in range(2 * blobs.BATCH + 1)]
+    many = [Digest.of(b"%d" % number) for number in range(2 * BATCH + 1)]
     await link(database, repositories[0], many[0], 1)
     await link(database, repositories[0], many[-1], 1)
     await link(database, repositories[1], many[1], 1)
