@@ -136,3 +136,10 @@ def digest_of(descriptor: int, algorithm: str, stopped: Callable[[], bool]) -> D
         hasher.update(buffer[:count])
         offset += count
     return None
+
+
+def whole_digest(descriptor: int, algorithm: str) -> Digest:
+    """Hash an open file from its start to its end. Blocks; raises OSError."""
+    found = digest_of(descriptor, algorithm, lambda: False)
+    assert found is not None, "nothing stops it"
+    return found

@@ -27,7 +27,7 @@ from cache.oci.errors import StoreUnavailable, UploadUnknown
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, LocalBlob, is_stored
-from cache.store.hashing import digest_of
+from cache.store.hashing import whole_digest
 from cache.store.spool import MakeRoom, no_room, with_room
 from gateway.db import blobs, uploads
 from gateway.db.engine import Database
@@ -217,11 +217,9 @@ def _digest_at(path: Path, algorithm: str) -> Digest:
     """Hash a file. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        found = digest_of(descriptor, algorithm, lambda: False)
+        return whole_digest(descriptor, algorithm)
     finally:
         os.close(descriptor)
-    assert found is not None, "nothing stops it"
-    return found
 
 
 def _link_descriptor(descriptor: int, name: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from cache.oci.digest import Digest
 from cache.runtime.disk import is_disk_full
 from cache.runtime.failpoints import failpoint
-from cache.store.hashing import digest_of
+from cache.store.hashing import whole_digest
 from cache.store.spool import READ_BACK, ROOM_TRIES, MakeRoom, no_room, with_room
 from gateway.registry.hashing import SavableHash, load_sha256, new_sha256
 
@@ -136,11 +136,9 @@ class UploadFile:
             return Digest(algorithm, self._hash.hexdigest())
         descriptor = self.duplicate()
         try:
-            found = digest_of(descriptor, algorithm, lambda: False)
+            return whole_digest(descriptor, algorithm)
         finally:
             os.close(descriptor)
-        assert found is not None, "nothing stops it"
-        return found
 
     def close(self) -> None:
         """Close the file, which keeps its name, once no thread uses it."""

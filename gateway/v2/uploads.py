@@ -18,6 +18,7 @@ from gateway.http.access_log import note_native_lookup
 from gateway.http.bodies import content_length, has_body, pieces, refuse_encoded
 from gateway.http.errors import API_VERSION
 from gateway.registry.base import ClientLeft, UploadSession
+from gateway.registry.uploads import received_range
 from gateway.repositories import OpenedNative
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.mounts import Mounts
@@ -153,7 +154,7 @@ def _progress(endpoint: Endpoint, session: UploadSession) -> dict[str, str]:
     """Headers that state how far an upload has come; an empty one shows as its first byte, as registries do."""
     return {
         "Location": f"/v2/{endpoint.name}/blobs/uploads/{session.id}",
-        "Range": f"0-{max(0, session.received - 1)}",
+        "Range": received_range(session.received),
         "Docker-Upload-UUID": session.id,
     }
 
