@@ -193,7 +193,8 @@ def decide_digest(
 def withheld(
     gate: Gate, ancestors: Iterable[Ancestor], pinned: Collection[Digest], now: datetime
 ) -> dict[Digest, Ancestor]:
-    """Those that were seen under tags, but under no tag for long enough, and that no pin names; none without cooldown.
+    """Find the ancestors that were seen under tags, but under no tag for long enough, and that no pin names; there are
+    none without a cooldown.
 
     The order is that of the ancestors.
     """

@@ -1,4 +1,4 @@
-"""What a restored database must not tell: uploads whose files were left behind."""
+"""Rows that a restored database must not have: uploads whose files were left behind."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ class NativeRows:
         return self._read(lambda connection: blobs.stored_size(connection, digest))
 
     def stored(self, digests: Collection[Digest]) -> set[Digest]:
-        """Those of the digests that are recorded as blobs."""
+        """Find the digests that are recorded as blobs."""
         return self._read(lambda connection: stored_blobs.stored(connection, digests))
 
     def repositories_with(self, digest: Digest, limit: int) -> list[str]:
