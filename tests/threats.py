@@ -12,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from tests.faults.table import section
@@ -3515,20 +3518,34 @@ def page() -> str:
     )
 
 
-def disarmed(threat: Threat) -> bool:
-    """Whether the tests of a threat fail when its defence is removed."""
-    assert threat.disarm is not None
+@contextmanager
+def project_copy() -> Iterator[Path]:
+    """A copy of the project whose defences may be removed; it keeps its bytecode from one test run to the next."""
     with tempfile.TemporaryDirectory(prefix="disarmed-") as name:
         copy = Path(name) / "project"
         for folder in ("cache", "gateway", "tests"):
             shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         shutil.copy(ROOT / "README.md", copy)
-        target = copy / threat.disarm.file
-        target.write_text(target.read_text().replace(threat.disarm.old, threat.disarm.new))
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *threat.tests]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        yield copy
+
+
+def write_source(path: Path, text: str) -> None:
+    """Write a module, and delete its bytecode, which a change of equal size in the same second would leave valid."""
+    path.write_text(text)
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+
+
+def disarmed(threat: Threat, copy: Path) -> bool:
+    """Whether the tests of a threat fail when its defence is removed from a copy of the project."""
+    assert threat.disarm is not None
+    target = copy / threat.disarm.file
+    armed = target.read_text()
+    write_source(target, armed.replace(threat.disarm.old, threat.disarm.new))
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *threat.tests]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    write_source(target, armed)
     print(f"{threat.name}: {(done.stdout.strip().splitlines() or ['nothing'])[-1]}", flush=True)
     return done.returncode == 1
 
@@ -3541,7 +3558,8 @@ def main() -> int:
         PAGE.write_text(page())
         return 0
     chosen = [threat for threat in THREATS if threat.disarm and (word == "all" or word in threat.name)]
-    survivors = [threat.name for threat in chosen if not disarmed(threat)]
+    with project_copy() as copy:
+        survivors = [threat.name for threat in chosen if not disarmed(threat, copy)]
     print(f"{len(chosen)} defences removed; tests that did not notice: {', '.join(survivors) or 'none'}")
     return 1 if survivors or not chosen else 0
 
