@@ -93,7 +93,8 @@ class RepositoryOpener:
             raise error
         location, place = located.location, located.place
         if isinstance(location, NativeLocation) and isinstance(place, ProjectPlace):
-            readable = None if action is Action.PULL else partial(self.may_pull, principal)
+            # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
+            readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
             repository = self._services.native.repository(place.project, location.name, readable)
             return OpenedNative(repository, place.project)
         if not isinstance(location, ProxiedLocation):

@@ -129,11 +129,14 @@ async def test_a_manifest_whose_client_left_is_not_stored(surface: PushSurface) 
     assert (await surface.call("GET", f"{NAME}/manifests/left")).status == 404
 
 
-async def test_missing_content_is_named_with_a_readable_repository_that_has_it(surface: PushSurface) -> None:
+@pytest.mark.parametrize("listed", [None, {NAME: "pull,push"}], ids=["by a password", "by a Bearer token"])
+async def test_missing_content_is_named_with_a_readable_repository_that_has_it(
+    listed: dict[str, str] | None, surface: PushSurface
+) -> None:
     raw = await pushed(surface, "elsewhere", "team/lib/parts")
     hidden = await surface.push_blob("closed/secret/parts", b"hidden part", who="root")
     here = image(hidden, *[layer["digest"] for layer in json.loads(raw)["layers"]], ABSENT)
-    refused = await surface.put_manifest(NAME, "missing", here, who="developer")
+    refused = await surface.put_manifest(NAME, "missing", here, who=surface.person("developer", listed))
     assert (refused.status, refused.error["code"]) == (404, "MANIFEST_BLOB_UNKNOWN")
     for digest in (hidden, ABSENT, json.loads(raw)["layers"][0]["digest"]):
         assert digest in json.dumps(refused.error)
