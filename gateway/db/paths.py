@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, false, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import schema
+from gateway.db.batches import batches
 from gateway.db.dialects import insert_unless_taken
 from gateway.namespaces.errors import NodeUnknown, PathTaken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry
@@ -44,8 +45,10 @@ async def get(connection: AsyncConnection, path: str) -> PathEntry:
 
 async def find_all(connection: AsyncConnection, paths: Iterable[str]) -> list[PathEntry]:
     """Find those of the paths that nodes have, the shortest first."""
-    rows = await connection.execute(select(_paths).where(_paths.c.path.in_(list(paths))))
-    return sorted((_entry(row) for row in rows), key=lambda entry: len(entry.path))
+    found: list[PathEntry] = []
+    for batch in batches(paths):
+        found += [_entry(row) for row in await connection.execute(select(_paths).where(_paths.c.path.in_(batch)))]
+    return sorted(found, key=lambda entry: len(entry.path))
 
 
 async def get_of(connection: AsyncConnection, key: NodeKey) -> PathEntry:

@@ -11,6 +11,7 @@ from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import cascades, groups, paths, schema
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility
@@ -65,6 +66,15 @@ async def find_by_id(connection: AsyncConnection, id: int) -> Project | None:
     return _project(row) if row else None
 
 
+async def find_all(connection: AsyncConnection, paths: Iterable[str]) -> list[Project]:
+    """Find those of the paths that projects have."""
+    found: list[Project] = []
+    for batch in batches(paths):
+        rows = await connection.execute(select(_projects).where(_projects.c.path.in_(batch)))
+        found += [_project(row) for row in rows]
+    return found
+
+
 async def get(connection: AsyncConnection, path: str) -> Project:
     """Get the project of a path. Raises ProjectUnknown."""
     project = await find(connection, path)
@@ -113,13 +123,22 @@ async def delete(connection: AsyncConnection, path: str) -> Project:
 
 async def allowed_jobs(connection: AsyncConnection, project_id: int) -> list[NodeKey]:
     """List the other projects, and the groups with everything below them, whose jobs may pull from a project."""
-    rows = await connection.execute(select(_allowances).where(_allowances.c.project_id == project_id))
-    return sorted(
-        NodeKey(NodeKind.GROUP, row.allowed_group_id)
-        if row.allowed_project_id is None
-        else NodeKey(NodeKind.PROJECT, row.allowed_project_id)
-        for row in rows
-    )
+    return sorted((await all_allowed_jobs(connection, [project_id])).get(project_id, ()))
+
+
+async def all_allowed_jobs(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, set[NodeKey]]:
+    """Find what `allowed_jobs` lists for each of some projects, by their ids; one that allows none is left out."""
+    found: dict[int, set[NodeKey]] = {}
+    for batch in batches(ids):
+        rows = await connection.execute(select(_allowances).where(_allowances.c.project_id.in_(batch)))
+        for row in rows:
+            allowed = (
+                NodeKey(NodeKind.GROUP, row.allowed_group_id)
+                if row.allowed_project_id is None
+                else NodeKey(NodeKind.PROJECT, row.allowed_project_id)
+            )
+            found.setdefault(row.project_id, set()).add(allowed)
+    return found
 
 
 async def set_allowed_jobs(connection: AsyncConnection, project: Project, allowed: Iterable[NodeKey]) -> None:

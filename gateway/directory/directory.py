@@ -93,7 +93,8 @@ class Directory:
         """Find a project by its path, with the way to it."""
 
         async def read(connection: Connection) -> ProjectPlace | None:
-            return await _read_project(connection, path, await paths.find_all(connection, prefixes_of(path)))
+            entries = await paths.find_all(connection, prefixes_of(path))
+            return (await _read_projects(connection, [path], entries)).get(path)
 
         return await self._look_up(self._projects, path, read)
 
@@ -163,12 +164,33 @@ class Directory:
         async with self._database.read() as connection:
             entries = await paths.find_all(connection, candidates)
             path = next((entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT), "")
-            found = await _read_project(connection, path, entries) if path else None
+            found = (await _read_projects(connection, [path], entries)).get(path) if path else None
         if found is None:
             self._located.keep(key, None, absences)
             return Located(name.text, None)
         self._projects.keep(path, found, version)
         return _located_in(name, found)
+
+    async def remember_projects_of(self, names: Iterable[RepositoryName]) -> None:
+        """Read the projects of native repositories into memory, in a few queries however many they are.
+
+        `locate` finds each there, unless it changes meanwhile.
+        """
+        self._database.changes.catch_up()
+        wanted: set[str] = set()
+        for name in names:
+            candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
+            if not any(self._projects.find(path) for path in candidates):
+                wanted.update(candidates)
+        if not wanted:
+            return
+        version = self._projects.version
+        async with self._database.read() as connection:
+            entries = await paths.find_all(connection, sorted(wanted))
+            of_projects = [entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT]
+            found = await _read_projects(connection, of_projects, entries)
+        for path, place in found.items():
+            self._projects.keep(path, place, version)
 
     async def conceal(self, name: RepositoryName, root: Root | None = None) -> None:
         """Spend on a name that must not be known what one costs that leads nowhere: the same query, and no query as
@@ -343,10 +365,18 @@ def _located_in(name: RepositoryName, place: ProjectPlace) -> Located:
         return Located(name.text, place, problem=str(error.detail))
 
 
-async def _read_project(connection: Connection, path: str, entries: Collection[PathEntry]) -> ProjectPlace | None:
-    """Read the project of a path, where `entries` are those on the way to it."""
-    project = await projects.find(connection, path)
-    if project is None:
-        return None
-    allowances = await projects.allowed_jobs(connection, project.id)
-    return ProjectPlace(project, _way_of(entries), frozenset(allowances))
+async def _read_projects(
+    connection: Connection, wanted: Collection[str], entries: Collection[PathEntry]
+) -> dict[str, ProjectPlace]:
+    """Read the projects of some paths, where `entries` are those on the ways to them, the shortest first."""
+    found = await projects.find_all(connection, wanted)
+    allowances = await projects.all_allowed_jobs(connection, [project.id for project in found])
+    by_path = {entry.path: entry for entry in entries}
+    return {
+        project.path: ProjectPlace(
+            project,
+            _way_of([by_path[path] for path in prefixes_of(project.path) if path in by_path]),
+            frozenset(allowances.get(project.id, ())),
+        )
+        for project in found
+    }

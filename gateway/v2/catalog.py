@@ -55,6 +55,8 @@ class Catalog:
         names: list[str] = []
         pullable: dict[int, bool] = {}
         stored = await self._store.list_repositories(after, EXAMINED + 1) if count else []
+        first = {repository.project_id: repository.path for repository in reversed(stored)}
+        await self._opener.remember_projects_of(first.values())
         for repository in stored[:EXAMINED]:
             if len(names) == count:
                 return names, after

@@ -120,6 +120,13 @@ class RepositoryOpener:
         decision = await self._access.decide(principal, Action.PULL, located, self._services.clock())
         return located.location is not None and decision.allowed
 
+    async def remember_projects_of(self, paths: Iterable[str]) -> None:
+        """Read into memory, in a few queries, what decisions about native repositories depend on.
+
+        Raises DatabaseUnusable.
+        """
+        await self._services.directory.remember_projects_of(map(RepositoryName, paths))
+
     async def native_repositories_with(self, digest: Digest, limit: int) -> list[str]:
         """Paths of some native repositories that have a blob, whoever may pull from them. Raises StoreUnavailable."""
         return await self._services.native.repositories_with(digest, limit)

@@ -10,6 +10,7 @@ from timeit import timeit
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.names import RepositoryName
@@ -215,6 +216,25 @@ async def test_names_below_a_project_are_found_without_a_query_of_their_own(tree
         assert located.location == NativeLocation(RepositoryName.parse(text))
         assert [key.kind for key in located.place.way] == [NodeKind.GROUP, NodeKind.GROUP, NodeKind.PROJECT]
         assert located.place.job_allowances == {tree.other.key}
+
+
+async def test_the_projects_of_many_names_are_read_together(tree: Tree, directory: Directory) -> None:
+    async with tree.database.write() as connection:
+        for number in range(700):
+            await projects.create(connection, f"team/p{number}", NOW)
+    names = [IMAGE, *(RepositoryName(f"team/p{number}/image") for number in range(700))]
+    apart = Directory(tree.database, ())
+    assert await apart.locate(IMAGE)
+    statements: list[str] = []
+    engine = tree.database._readers.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    await directory.remember_projects_of([*names, RepositoryName("team/absent/image")])
+    assert len([statement for statement in statements if statement.startswith("SELECT")]) <= 10
+    for name in names:
+        assert at_once(directory.locate(name)) == await apart.locate(name)
+    statements.clear()
+    await directory.remember_projects_of(names)
+    assert statements == []
 
 
 @pytest.mark.parametrize("text", ["team", "team/inner", "team/inner/ap", "team/inner/apple/image", "ann", "x/y"])

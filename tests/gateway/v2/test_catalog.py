@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import event
 
 from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.v2 import catalog
@@ -87,3 +88,14 @@ async def test_a_bearer_token_must_list_the_catalog(surface: PushSurface) -> Non
     assert refused.headers["www-authenticate"].endswith('scope="registry:catalog:*"')
     wide = surface.person("developer", {"registry:catalog": "*"})
     assert (await pages(surface, wide, "_catalog"))[0] == [SEEN["developer"]]
+
+
+async def test_the_projects_of_a_page_are_read_together(surface: PushSurface) -> None:
+    directory = surface.services.directory
+    await pages(surface, "root", "_catalog")
+    directory._drop_project(None)
+    statements: list[str] = []
+    engine = directory._database._readers.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    assert (await pages(surface, "root", "_catalog"))[0] == [SEEN["root"]]
+    assert len([statement for statement in statements if "FROM projects" in statement]) == 1
