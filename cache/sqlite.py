@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.pool import NullPool
 
 from cache.runtime.files import create as create_file
@@ -205,10 +206,16 @@ def explained(path: Path) -> Iterator[None]:
     except (DatabaseError, sqlite3.DatabaseError) as error:
         reason = str(error.orig) if isinstance(error, DatabaseError) else str(error)
         raise _unusable(path, reason) from error
+    except PoolExhausted as error:
+        raise _unusable(path, "all connections to it are in use") from error
 
 
 def _unusable(path: Path, reason: str) -> DatabaseUnusable:
-    remedy = "try again" if "locked" in reason else "look at the file, its owner and the space on its disk"
+    remedy = (
+        "try again"
+        if "locked" in reason or "in use" in reason
+        else "look at the file, its owner and the space on its disk"
+    )
     return DatabaseUnusable(f"{path} cannot be used ({reason}): {remedy}")
 
 

@@ -3487,17 +3487,35 @@ THREATS = [
         "A tag moves, every worker forgets it, and each of hundreds of waiting clients reads the database for itself.",
         "Requests that want the same at the same time share one read, unless one knows of a change that came after it.",
         ("tests/gateway/registry/test_memory.py::test_many_who_want_a_tag_that_has_just_moved_share_one_read",),
-        Disarm("gateway/registry/shared_reads.py", "self._readings[key] = reading", "pass"),
+        Disarm("gateway/db/shared_reads.py", "self._readings[key] = reading", "pass"),
     ),
     Threat(
         "a shared read that is too old",
         "A deletion is confirmed while a read is under way, and who asks afterwards is given what that read found.",
         "A read is shared only by requests that saw the same state of the memory when they began.",
         (
-            "tests/gateway/registry/test_shared_reads.py"
+            "tests/gateway/db/test_shared_reads.py"
             "::test_a_request_that_knows_of_a_change_shares_no_read_that_began_before",
         ),
-        Disarm("gateway/registry/shared_reads.py", " and reading.version == version:", ":"),
+        Disarm("gateway/db/shared_reads.py", " and reading.version == version:", ":"),
+    ),
+    Threat(
+        "a storm on a credential that was forgotten",
+        "A use is noted, every worker forgets the credential, and each of hundreds of requests reads the database for it.",
+        "Lookups of the same identity at the same time share one read of the database.",
+        (f"{IDENTITY}::test_many_who_want_a_credential_that_was_forgotten_share_one_read",),
+        Disarm(
+            "gateway/directory/directory.py",
+            "return await self._reads.read((memory, key), version, look_up)",
+            "return await look_up()",
+        ),
+    ),
+    Threat(
+        "all connections of the database in use",
+        "A flood takes all connections to gateway.db, and other requests end as 500 with a traceback half a minute later.",
+        "After 10 s without a connection the database counts as unusable, which is 503 and tells to try again.",
+        ("tests/gateway/db/test_engine.py::test_a_transaction_that_finds_no_connection_is_told_to_try_again",),
+        Disarm("cache/sqlite.py", "except PoolExhausted as error:", "except ZeroDivisionError as error:"),
     ),
 ]
 

@@ -14,6 +14,7 @@ from cache import sqlite
 from cache.sqlite import alone
 
 CLOSE_SECONDS = 0.5
+CONNECTION_SECONDS = 10.0
 
 
 class SqliteTransactions:
@@ -29,10 +30,16 @@ class SqliteTransactions:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, turn_seconds: float) -> AsyncIterator["SqliteTransactions"]:
-        """Open the file, which must exist. `turn_seconds`: how long a writer waits for its turn."""
+    async def open(
+        cls, path: Path, turn_seconds: float, connection_seconds: float = CONNECTION_SECONDS
+    ) -> AsyncIterator["SqliteTransactions"]:
+        """Open the file, which must exist. `turn_seconds`: how long a writer waits for its turn. `connection_seconds`:
+        how long a transaction waits for a connection while others use them all."""
         engine, fleeting = (
-            create_async_engine(sqlite.url("sqlite+aiosqlite", path), hide_parameters=True) for _ in range(2)
+            create_async_engine(
+                sqlite.url("sqlite+aiosqlite", path), hide_parameters=True, pool_timeout=connection_seconds
+            )
+            for _ in range(2)
         )
         sqlite.listen(engine.sync_engine)
         sqlite.listen(fleeting.sync_engine, synchronous="NORMAL")

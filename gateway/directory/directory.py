@@ -9,6 +9,7 @@ from gateway.db import credentials, groups, members, paths, projects, users
 from gateway.db.changes import Concern
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.db.shared_reads import SharedReads
 from gateway.directory.memory import Memory
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
 from gateway.namespaces.credentials import Credential, CredentialRef
@@ -54,6 +55,7 @@ class Directory:
         self._credentials: Memory[CredentialRef, Credential] = Memory(KEPT_CREDENTIALS)
         self._refs: Memory[str, CredentialRef] = Memory(KEPT_CREDENTIALS)
         self._has_logins: bool | None = None
+        self._reads = SharedReads()
         for concern, drop in {
             Concern.GROUP: self._drop_group,
             Concern.PROJECT: self._drop_project,
@@ -298,15 +300,19 @@ class Directory:
         return None
 
     async def _look_up(self, memory: Memory[K, V], key: K, read: Read[V]) -> V | None:
-        """Find a value in a memory, or else read it; what changes meanwhile is not kept."""
+        """Find a value in a memory, or else read it, once for all who lack it; what changes meanwhile is not kept."""
         self._database.changes.catch_up()
         if (known := memory.find(key)) is not None or memory.knows_absence(key):
             return known
         version = memory.version
-        async with self._database.read() as connection:
-            value = await read(connection)
-        memory.keep(key, value, version)
-        return value
+
+        async def look_up() -> V | None:
+            async with self._database.read() as connection:
+                value = await read(connection)
+            memory.keep(key, value, version)
+            return value
+
+        return await self._reads.read((memory, key), version, look_up)
 
     # Changes
 

@@ -18,8 +18,8 @@ from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
+from gateway.db.shared_reads import SharedReads
 from gateway.directory.memory import Memory
-from gateway.registry.shared_reads import SharedReads
 
 V = TypeVar("V")
 

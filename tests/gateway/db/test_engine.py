@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cache.index import sql
 from cache.sqlite import Watcher, alone, newest_revision
 from gateway.db import groups, revisions, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
+from gateway.db.sqlite_engine import SqliteTransactions
 from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -100,6 +101,17 @@ async def test_the_database_is_durable_and_for_its_owner_alone(tmp_path: Path, d
 def test_eight_at_once_migrate_one_new_database(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(migrate, [tmp_path / "gateway.db"] * 8)) == [None] * 8
+
+
+async def test_a_transaction_that_finds_no_connection_is_told_to_try_again(tmp_path: Path) -> None:
+    migrate(path := tmp_path / "gateway.db")
+    async with SqliteTransactions.open(path, 5.0, connection_seconds=0.01) as transactions, AsyncExitStack() as held:
+        with pytest.raises(DatabaseUnusable, match=r"all connections to it are in use\): try again"):
+            while True:
+                await held.enter_async_context(transactions.read())
+        await held.aclose()
+        async with transactions.read() as connection:
+            assert await groups.list_all(connection) == []
 
 
 async def test_a_newer_database_is_left_alone(tmp_path: Path, database: Database) -> None:

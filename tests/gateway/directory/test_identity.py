@@ -1,5 +1,6 @@
 """Projects, users, members and credentials in memory: a change in another process takes rights away at once."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -299,6 +300,16 @@ async def test_the_way_to_a_node_is_that_of_its_path(tree: Tree, directory: Dire
         again = await projects.create(connection, tree.project.path, NOW)
     assert await directory.way_to(tree.project.key) == ()
     assert await directory.way_to(again.key) == (outer, inner, again.key)
+
+
+async def test_many_who_want_a_credential_that_was_forgotten_share_one_read(
+    tree: Tree, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = Database.read, []
+    monkeypatch.setattr(Database, "read", lambda database: reads.append(database) or read(database))
+    found = await asyncio.gather(*(directory.credential_of_hash(PERSONAL) for _ in range(50)))
+    assert set(found) == {await directory.credential_of_hash(PERSONAL)}
+    assert len(reads) == 2  # of the hash, and of the credential that it leads to
 
 
 async def test_an_unknown_identity_is_no_credential(directory: Directory) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.db.engine import DatabaseUnusable
-from gateway.registry.shared_reads import SharedReads
+from gateway.db.shared_reads import SharedReads
 
 
 class Source:
