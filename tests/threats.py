@@ -3517,6 +3517,27 @@ THREATS = [
         ("tests/gateway/db/test_engine.py::test_a_transaction_that_finds_no_connection_is_told_to_try_again",),
         Disarm("cache/sqlite.py", "except PoolExhausted as error:", "except ZeroDivisionError as error:"),
     ),
+    Threat(
+        "pins on a disk that is full",
+        "The disk is too full to open the file of uses, and the largest blob is evicted, or nothing at all if it is pinned.",
+        "The largest blob that is not pinned is evicted.",
+        (
+            "tests/cache/retention/test_sweep.py"
+            "::test_where_no_use_is_known_room_is_made_of_the_largest_blob_that_is_not_pinned",
+        ),
+        Disarm(
+            "cache/retention/sweep.py",
+            "self._maintenance.larger(0, BATCH + len(spared))",
+            "self._maintenance.larger(0, 1)",
+        ),
+    ),
+    Threat(
+        "a pin that protects nothing",
+        "A tag is pinned whose content was pulled by digest alone; it is evicted, although the command said `pinned`.",
+        "The command prints how much the pin protects now, and says where that is nothing.",
+        ("tests/gateway/cli/test_cache.py::test_the_pin_of_a_tag_protects_nothing_that_was_pulled_by_digest_alone",),
+        Disarm("gateway/cli/cache.py", "protected if sizes else nothing", "protected"),
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ from cache.index.change_log import ChangeLog
 from cache.index.documents import batches, closure
 from cache.index.images import ensure_image, find_image, to_source
 from cache.index.lists import delete_lists
+from cache.index.pinned import protected_by
 from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import select_sightings
@@ -134,12 +135,13 @@ class CacheAdmin:
             self._log.note(connection, source, image, None)
             return _collect(connection, digests)
 
-    def pin(self, source: Source, image: RepositoryName, reference: str) -> None:
-        """Protect a tag, a digest, or (with an empty reference) a whole image from eviction; it need not be cached
-        yet."""
+    def pin(self, source: Source, image: RepositoryName, reference: str) -> set[Digest]:
+        """Protect a tag, a digest, or (with an empty reference) a whole image from eviction; it need not be cached yet.
+        Return the digests that this protects now."""
         with self._writing() as connection:
-            row = {"image_id": ensure_image(connection, source, image), "reference": reference}
-            connection.execute(upsert(pins).values(**row).on_conflict_do_nothing())
+            image_id = ensure_image(connection, source, image)
+            connection.execute(upsert(pins).values(image_id=image_id, reference=reference).on_conflict_do_nothing())
+            return protected_by(connection, image_id, reference)
 
     def unpin(self, source: Source, image: RepositoryName, reference: str) -> bool:
         """Remove a pin; whether one with exactly this reference existed."""

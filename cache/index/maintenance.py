@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
 
-from cache.index.documents import closure
 from cache.index.images import to_source
+from cache.index.pinned import select_pinned
 from cache.index.records import sweep_records
 from cache.index.removal import remove_rows
-from cache.index.schema import blobs, images, links, manifests, pins, pointers, totals
+from cache.index.schema import blobs, images, links, manifests, totals
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
@@ -142,20 +142,9 @@ class CacheMaintenance:
             return [CachedItem(Digest.parse(row.digest), row.size) for row in connection.execute(wanted).all()]
 
     def pinned(self) -> set[Digest]:
-        """Digests that pins protect. People set pins one by one, so the set is small."""
-        found: set[Digest] = set()
+        """Digests that pins protect."""
         with self._reading() as connection:
-            for image_id, reference in connection.execute(select(pins.c.image_id, pins.c.reference)).all():
-                if not reference:
-                    wanted = select(links.c.digest).where(links.c.image_id == image_id)
-                elif ":" in reference:
-                    wanted = select(manifests.c.digest).where(manifests.c.digest == reference)
-                    found.add(Digest.parse(reference))
-                else:
-                    of_tag = (pointers.c.image_id == image_id, pointers.c.tag == reference)
-                    wanted = select(pointers.c.digest).where(*of_tag)
-                found |= closure(connection, map(Digest.parse, connection.scalars(wanted)))
-        return found
+            return select_pinned(connection)
 
     def remove(self, digests: Sequence[Digest], unless: Callable[[Digest], bool] = lambda _: False) -> list[Digest]:
         """Delete all rows of these digests, at most a few hundred, unless `unless` returns True for one; return those

@@ -208,7 +208,7 @@ class Evictor:
         try:
             return self._take_files(FILES_AT_ONCE, now, spared)
         except DatabaseUnusable:  # the usage file needs a journal, which is a file too
-            return self._take(self._maintenance.blobs_after("", BATCH), spared)
+            return self._take(self._maintenance.blobs_after("", BATCH + len(spared)), spared)
 
     def _take_files(self, wanted: int, now: float, spared: set[Digest]) -> int:
         """Evict so many blobs; return their bytes. What is being read stays, and the next sweep counts again."""
@@ -228,11 +228,16 @@ class Evictor:
         try:
             freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
         except DatabaseUnusable:  # the disk has no room to open the usage file
-            freed += self._take(self._maintenance.larger(0, BATCH)[:1], spared)
+            freed += self._take_largest(spared)
         if freed < goal:  # the usage file may be new, and files may have no row
             freed += sum(self.tidy(prefix) for prefix in prefixes())
             freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
         return freed
+
+    def _take_largest(self, spared: set[Digest]) -> int:
+        """Evict the largest blob that is neither spared nor being read; return its bytes."""
+        largest = self._maintenance.larger(0, BATCH + len(spared))
+        return next(filter(None, (self._take([held], spared, on_disk=True) for held in largest)), 0)
 
     def _choose_and_take(
         self,

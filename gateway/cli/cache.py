@@ -149,8 +149,11 @@ def evict(
 def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
     """Exempt an image, or the content of a tag or digest, from eviction, whatever space it takes."""
     admin, named = _open_admin(session), _named_image(session, image, group)
-    admin.pin(named.source, named.name, str(named.reference or ""))
-    session.print(_pin_document(named, True), lambda: print(f"pinned {image}"))
+    sizes = admin.sizes(admin.pin(named.source, named.name, str(named.reference or "")))
+    protected = f"{len(sizes)} cached manifests and blobs of {sum(sizes.values())} bytes are protected"
+    nothing = "nothing of it is cached under that name yet, and nothing is protected before it is pulled by it"
+    document = {**_pin_document(named, True), "protected": len(sizes), "protected_bytes": sum(sizes.values())}
+    session.print(document, lambda: print(f"pinned {image}: {protected if sizes else nothing}"))
 
 
 @app.command()

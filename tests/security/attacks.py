@@ -284,14 +284,6 @@ ATTACKS: tuple[tuple[Attack, int], ...] = (
 )
 """Attacks, and the number of attackers of each kind."""
 
-PUSHERS = tuple(
-    attack.__name__
-    for attack in (endless_upload, flood_of_chunks_to_an_upload, flood_of_sessions, wrong_pushes, large_manifests)
-)
-"""Names of the attacks by clients that may push."""
-
-PULLERS = tuple(attack.__name__ for attack, _ in ATTACKS if attack.__name__ not in PUSHERS)
-
 
 class Attackers:
     """Threads that attack a target within `with`; each begins another round when one has ended.

@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.parts.gateway import Gateway
+from tests.parts.commands import Commands
 from tests.parts.images import CONFIG, LAYER, MANIFEST, digest_of
 from tests.parts.ports import HOST
 
@@ -34,19 +34,15 @@ class PushAccess:
     honest: str
 
 
-def admit(gateway: Gateway) -> PushAccess:
+def admit(commands: Commands) -> PushAccess:
     """Creates a project with a quota, a developer of it, and deploy tokens that may push to it."""
-    for words in (
-        ["project", "create", PROJECT, "--quota", QUOTA],
-        ["user", "create", "mallory"],
-        ["member", "add", PROJECT, "mallory", "developer"],
-    ):
-        done = gateway.cli(*words)
-        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    commands.run("project", "create", PROJECT, "--quota", QUOTA)
+    commands.run("user", "create", "mallory")
+    commands.run("member", "add", PROJECT, "mallory", "developer")
     scope = ("--scope", "write_registry")
-    token = gateway.json("token", "create", "--user", "mallory", "--name", "storm", *scope)["token"]
+    token = commands.json("token", "create", "--user", "mallory", "--name", "storm", *scope)["token"]
     deploy = [
-        gateway.json("deploy-token", "create", "--project", PROJECT, "--name", name, *scope)
+        commands.json("deploy-token", "create", "--project", PROJECT, "--name", name, *scope)
         for name in ("flooder", "honest")
     ]
     return PushAccess(basic("mallory", token), *(basic(each["username"], each["token"]) for each in deploy))

@@ -30,6 +30,7 @@ from tests.faults.remains import LASTING
 from tests.parts import raw
 from tests.parts.canaries import CANARY
 from tests.parts.certs import Authority
+from tests.parts.commands import Commands
 from tests.parts.gateway import Gateway
 from tests.parts.holdings import RETURNS_WITHIN, Baseline, census
 from tests.parts.images import MANIFEST, digest_of, seeded
@@ -182,8 +183,7 @@ class Stage:
         )
         self.liar.manifests |= {f"{number:04}{'x' * 100}": self.liar.manifests["held"] for number in range(TAGS)}
         self._cache()
-        with ThreadPoolExecutor(len(self.servers)) as threads:
-            self.pushers = dict(zip(self.servers, threads.map(admit, self.servers), strict=True))
+        self.pushers = {server: admit(Commands(server.config_file, server.data)) for server in self.servers}
         self.slow = [f"{PREFIX}{SLOW}/{self.liar.offer_blob(seeded(f'slow {n}', SIZE))}" for n in range(TRICKLING)]
         self.liar.behave(SLOW, trickled(2_000, 0.1))
         self.liar.behave("library/secret/", refused(401))
@@ -204,10 +204,10 @@ class Stage:
             for image in (self.held, self.large, self.secret):
                 for path in paths(image):
                     wait_until(partial(self._hit, self.url(server, path)), what=f"{path} is not cached")
-        pinned = self.plain.cli("cache", "pin", "library/held:held")
-        assert pinned.returncode == 0, pinned.stderr
-        created = self.plain.cli("group", "create", "other")
-        assert created.returncode == 0, created.stderr
+        commands = Commands(self.plain.config_file, self.plain.data)
+        pinned = commands.json("cache", "pin", f"library/held@{self.held.manifest.digest}")
+        assert pinned["protected"] >= len(paths(self.held)), pinned
+        commands.run("group", "create", "other")
 
     def _hit(self, url: str) -> bool:
         answer = raw.get(url, {"Accept": MANIFEST}, context=self.context)

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from cache.events import CacheEvents, CacheLevel
 from cache.index import maintenance
 from cache.index.admin import CacheAdmin
-from cache.index.maintenance import CacheMaintenance
+from cache.index.maintenance import CachedItem, CacheMaintenance
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
@@ -160,6 +160,17 @@ async def test_a_pin_protects_what_is_below_an_entry_of_a_foreign_media_type(kee
     keeper.evicting(EvictionLimits(0)).sweep()
     assert await keeper.held(config) == [True]
     assert config in CacheAdmin(keeper.folder / "cache.db").closure([index.descriptor.digest])
+
+
+async def test_a_pin_tells_what_it_protects(keeper: Keeper) -> None:
+    manifest = manifest_of("pinned")
+    assert manifest.config
+    admin = CacheAdmin(keeper.folder / "cache.db")
+    digest = manifest.descriptor.digest
+    await keeper.index.record(manifest, Link(ANONYMOUS, APP, digest))
+    assert admin.pin(ANONYMOUS, APP, "latest") == set()
+    everything = {digest, *(entry.digest for entry in manifest.references())}
+    assert [admin.pin(ANONYMOUS, APP, reference) for reference in ("", str(digest))] == [everything, everything]
 
 
 async def test_a_pinned_tag_that_is_gone_upstream_is_pinned_as_what_it_was(keeper: Keeper) -> None:
@@ -323,6 +334,24 @@ async def test_where_a_full_disk_stops_the_index_the_file_is_deleted_first(
     with closing(FailingRemoval(keeper, keeper.file(digest), "database or disk is full")) as maintenance:
         assert keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance).make_room(1) == SIZE
     assert await keeper.held(digest) == [False]
+
+
+class UnknownUse(CacheMaintenance):
+    """An index beside a usage file that cannot be opened."""
+
+    def least_used(self, count: int, *, gone: bool) -> Iterator[list[CachedItem]]:
+        raise DatabaseUnusable("database or disk is full")
+
+
+async def test_where_no_use_is_known_room_is_made_of_the_largest_blob_that_is_not_pinned(
+    keeper: Keeper,
+) -> None:
+    pinned, digest, smaller = [await keeper.put(size) for size in (3 * SIZE, 2 * SIZE, SIZE)]
+    keeper.pin(ANONYMOUS, APP, str(pinned))
+    with closing(UnknownUse(keeper.folder / "cache.db", keeper.usage)) as maintenance:
+        evictor = keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance)
+        assert evictor.make_room(1) == 2 * SIZE
+    assert await keeper.held(pinned, digest, smaller) == [True, False, True]
 
 
 async def test_an_index_that_fails_makes_no_room_and_raises_nothing(keeper: Keeper) -> None:

@@ -237,3 +237,14 @@ def test_refresh_leaves_downloads_of_a_running_server_alone(
         assert spools == sorted((served.data / "spool").iterdir()) != []
         hold.release()
         assert digest_of(stream.read_all()) == layer
+
+
+def test_the_pin_of_a_tag_protects_nothing_that_was_pulled_by_digest_alone(served: Gateway, images: Images) -> None:
+    [manifest] = images["tiny"].manifests
+    assert raw.get(served.proxied_url(f"tiny/manifests/{manifest}"), ACCEPT).status == 200
+    assert served.json("cache", "pin", "tiny:latest")["protected"] == 0
+    assert "nothing of it is cached under that name yet" in served.cli("cache", "pin", "tiny:latest").stdout
+    pinned = served.json("cache", "pin", f"tiny@{manifest}")
+    assert (pinned["protected"], pinned["protected_bytes"]) == (1, len(images["tiny"].read(manifest)))
+    pull(served, images, "tiny")
+    assert served.json("cache", "pin", "tiny:latest")["protected"] == len(images["tiny"].blobs)
