@@ -1,5 +1,6 @@
 """A closed group of a server with its members, projects and credentials, for tests of logins."""
 
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,11 @@ class Login:
     user: str
     secret: str
     id: int = 0
+
+    @property
+    def basic(self) -> dict[str, str]:
+        """The header of a client that sends them with every request."""
+        return {"Authorization": f"Basic {b64encode(f'{self.user}:{self.secret}'.encode()).decode()}"}
 
 
 class ClosedGroup:
@@ -68,6 +74,16 @@ class ClosedGroup:
             if name.endswith("_PASSWORD"):
                 remember(value)
         return made["id"], variables
+
+    def every_credential_that_pushes(self) -> dict[str, Login]:
+        """One login of each kind that may push to the project, by the name of the kind."""
+        _, variables = self.job()
+        return {
+            "password": self.ann,
+            "write_registry": self.personal_token("write_registry"),
+            "deploy token": self.deploy_token(f"--project={PROJECT}", name="pushes", scope="write_registry"),
+            "job token": Login(variables["CI_REGISTRY_USER"], variables["CI_REGISTRY_PASSWORD"]),
+        }
 
     def every_credential(self) -> dict[str, Login]:
         """One login of each kind, by the name of the kind; all may pull from the group."""

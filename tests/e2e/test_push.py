@@ -2,7 +2,6 @@
 
 import json
 import socket
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +11,16 @@ from tests.conftest import Publish
 from tests.parts import logins, raw
 from tests.parts.clients import PrivateHome
 from tests.parts.gateway import Gateway
-from tests.parts.go_clients import CRANE, ORAS, build_go_client
+from tests.parts.go_clients import CRANE, ORAS, REGCTL, build_go_client
 from tests.parts.images import Images, digest_of, seeded
 from tests.parts.logins import Program
 from tests.parts.processes import HOST
 from tests.parts.registry import Registry
 
-from .closed_group import PROJECT, ClosedGroup, Login
+from .closed_group import PROJECT, ClosedGroup
 from .conftest import LongLived
 
-CLIENTS = ("skopeo", "crane", "oras")
+CLIENTS = ("skopeo", "crane", "oras", "regctl")
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +40,7 @@ def clients(workplace: Path, processes: None) -> dict[str, Program]:
         "skopeo": logins.skopeo(workplace / "pushing-skopeo"),
         "crane": logins.crane(build_go_client(CRANE), workplace / "pushing-crane"),
         "oras": logins.oras(build_go_client(ORAS), workplace / "pushing-oras"),
-    }
-
-
-def credentials_that_push(team: ClosedGroup) -> dict[str, Login]:
-    _, variables = team.job()
-    return {
-        "password": team.ann,
-        "write_registry": team.personal_token("write_registry"),
-        "deploy token": team.deploy_token(f"--project={PROJECT}", name="pushes", scope="write_registry"),
-        "job token": Login(variables["CI_REGISTRY_USER"], variables["CI_REGISTRY_PASSWORD"]),
+        "regctl": logins.regctl(build_go_client(REGCTL), workplace / "pushing-regctl"),
     }
 
 
@@ -64,7 +54,7 @@ def test_a_client_pushes_by_every_credential_and_another_one_pulls_it(
     name: str, team: ClosedGroup, clients: dict[str, Program], images: Images, scratch: Path
 ) -> None:
     layout, host, other = images["tiny"], team.server.host, CLIENTS[CLIENTS.index(name) - 1]
-    for number, (kind, login) in enumerate(credentials_that_push(team).items()):
+    for number, (kind, login) in enumerate(team.every_credential_that_pushes().items()):
         reference, folder = f"{host}/{PROJECT}/{name}/of-{number}:latest", scratch / f"{name}-{number}"
         assert clients[name].login(folder, host, login.user, login.secret).done
         pushed = clients[name].push(folder, layout.path, reference)
@@ -75,12 +65,8 @@ def test_a_client_pushes_by_every_credential_and_another_one_pulls_it(
         assert pulled.done, f"{other}, {kind}: {pulled.text}"
         wanted = {digest.partition(":")[2] for digest in layout.blobs if digest != layout.digest}
         assert wanted <= blobs_below(puller / "pulled")
-        stored = raw.get(f"http://{host}/v2/{PROJECT}/{name}/of-{number}/manifests/latest", basic(team.ann))
+        stored = raw.get(f"http://{host}/v2/{PROJECT}/{name}/of-{number}/manifests/latest", team.ann.basic)
         assert stored.body == layout.manifest_bytes
-
-
-def basic(login: Login) -> dict[str, str]:
-    return {"Authorization": f"Basic {b64encode(f'{login.user}:{login.secret}'.encode()).decode()}"}
 
 
 @pytest.mark.parametrize("image", ["multi", "mid"])
@@ -112,7 +98,7 @@ def test_a_copy_of_a_proxied_image_to_a_project_mounts_its_blobs(
     mounts = [line for line in lines if line["event"] == "request" and line["path"] == path]
     assert [(line["method"], line["status"]) for line in mounts if line["status"] != 401]
     assert {line["status"] for line in mounts if line["status"] != 401} == {201}
-    stored = raw.get(f"http://{host}/v2/{PROJECT}/copied/manifests/latest", basic(team.ann))
+    stored = raw.get(f"http://{host}/v2/{PROJECT}/copied/manifests/latest", team.ann.basic)
     assert stored.body == layout.manifest_bytes
 
 
@@ -126,13 +112,13 @@ def test_a_large_blob_is_stored_as_it_was_sent(framing: str, team: ClosedGroup) 
         "length": (f"Content-Length: {len(content)}", content),
         "chunks": ("Transfer-Encoding: chunked", framed),
     }[framing]
-    uploads, login = f"/v2/{PROJECT}/large/blobs/uploads/", basic(team.ann)["Authorization"]
-    location = raw.request("POST", f"{team.server.url}{uploads}", basic(team.ann)).headers["location"]
+    uploads, login = f"/v2/{PROJECT}/large/blobs/uploads/", team.ann.basic["Authorization"]
+    location = raw.request("POST", f"{team.server.url}{uploads}", team.ann.basic).headers["location"]
     head = f"PATCH {location} HTTP/1.1\r\nHost: {team.server.host}\r\nAuthorization: {login}\r\n{line}\r\n\r\n"
     end = f"PUT {location}?digest={digest_of(content)} HTTP/1.1\r\nHost: {team.server.host}\r\nConnection: close\r\n"
     with socket.create_connection((HOST, team.server.port), timeout=60) as connection:
         connection.sendall(head.encode() + body + f"{end}Authorization: {login}\r\n\r\n".encode())
         answers = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert [line.split()[1] for line in answers.split(b"\r\n") if line.startswith(b"HTTP/1.1")] == [b"202", b"201"]
-    pulled = raw.get(f"{team.server.url}/v2/{PROJECT}/large/blobs/{digest_of(content)}", basic(team.ann))
+    pulled = raw.get(f"{team.server.url}/v2/{PROJECT}/large/blobs/{digest_of(content)}", team.ann.basic)
     assert (pulled.status, pulled.body) == (200, content)

@@ -1,4 +1,4 @@
-"""Real clients with separate homes and storage: skopeo and podman."""
+"""Real clients with separate homes and storage: skopeo, podman and buildah."""
 
 import contextlib
 import hashlib
@@ -233,8 +233,53 @@ class Podman:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
+class Buildah:
+    """buildah with separate storage below `directory`; `close` removes it. Its logins are those of a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._home = PrivateHome(directory / "private")
+        places = [f"--root={directory / 'root'}", f"--runroot={directory / 'run'}"]
+        self._argv = [binary("buildah", "buildah"), *places, "--storage-driver=vfs"]
+
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Runs any buildah command. Raises ClientFailed."""
+        return self._home.run([*self._argv, *words])
+
+    def login(self, host: str, user: str, password: str) -> None:
+        self._home.run(
+            [*self._argv, "login", "--tls-verify=false", f"--username={user}", "--password-stdin", host],
+            standard_input=password,
+        )
+
+    def build(self, folder: Path, image: str) -> None:
+        """Builds the Dockerfile of a folder, whose commands run within a chroot of this machine."""
+        self.run("bud", "--tls-verify=false", "--isolation=chroot", "--network=host", f"--tag={image}", str(folder))
+
+    def pull(self, reference: str) -> str:
+        """Pulls HOST:PORT/NAME:TAG; returns the image's id (the digest of its config, hex only)."""
+        return self.run("pull", "--quiet", "--tls-verify=false", reference).stdout.strip()
+
+    def push(self, image: str, reference: str) -> str:
+        """Pushes a local image; returns the digest of the manifest that buildah made for it."""
+        return self._push(["push"], image, reference)
+
+    def push_list(self, manifest_list: str, reference: str) -> str:
+        """Pushes a local manifest list with every image of it; returns the digest of the list."""
+        return self._push(["manifest", "push", "--all"], manifest_list, f"docker://{reference}")
+
+    def close(self) -> None:
+        self.run("rmi", "--all", "--force")
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _push(self, words: list[str], image: str, reference: str) -> str:
+        record = self._directory / "pushed-digest"
+        self.run(*words, "--quiet", "--tls-verify=false", f"--digestfile={record}", image, reference)
+        return record.read_text().strip()
+
+
 def forget_blob_locations() -> None:
-    """Removes the list of known blobs that skopeo and podman share as root, independent of HOME.
+    """Removes the list of known blobs that skopeo, podman and buildah share as root, independent of HOME.
 
     With that list, a second run would mount or skip blobs of the first run, and a test would observe other requests.
     """

@@ -1,4 +1,4 @@
-"""crane, oras, reg and the OCI conformance suite, built from their Go modules.
+"""crane, oras, regctl, helm, reg and the OCI conformance suite, built from their Go modules.
 
 `python -m tests.parts.go_clients` builds those that are missing, and installs Go in the environment that runs it where
 there is none.
@@ -18,6 +18,10 @@ from .processes import PartFailed
 
 CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.21.9"
 ORAS = "oras.land/oras/cmd/oras@v1.3.3"
+REGCTL = "github.com/regclient/regclient/cmd/regctl@v0.11.5"
+"""A client that compares the digest in every header with the bytes."""
+
+HELM = "helm.sh/helm/v3/cmd/helm@v3.20.2"
 REG = "github.com/genuinetools/reg@v0.16.1"
 """The client that GitLab's user guide deletes images with."""
 
@@ -96,7 +100,7 @@ class GoClient:
 def prepare() -> None:
     """Builds what is missing, with a Go that is installed for it where there is none."""
     try:
-        for module in (CRANE, ORAS, REG, CONFORMANCE):
+        for module in (CRANE, ORAS, REGCTL, HELM, REG, CONFORMANCE):
             build_go_client(module)
     except PartFailed:
         if find_go() is not None:

@@ -72,9 +72,9 @@ class Program:
         return self._do(self._words.login, folder, secret, host=host, user=user)
 
     def pull(self, folder: Path, reference: str) -> Outcome:
-        outcome = self._do(self._words.pull, folder, reference=reference)
+        outcome = self._do(self._words.pull, folder, **_at(reference))
         if outcome.done and self._words.forget:
-            self._do(self._words.forget, folder, reference=reference)
+            self._do(self._words.forget, folder, **_at(reference))
         return outcome
 
     def logout(self, folder: Path, host: str) -> Outcome:
@@ -82,7 +82,7 @@ class Program:
 
     def push(self, folder: Path, layout: Path, reference: str) -> Outcome:
         """Pushes the image of a layout folder; docker pushes its own image of that name."""
-        return self._do(self._words.push, folder, layout=str(layout), reference=reference)
+        return self._do(self._words.push, folder, layout=str(layout), **_at(reference))
 
     def store(self, folder: Path, host: str, user: str, secret: str) -> None:
         """Writes a login as clients store it, without asking the registry whether it is accepted."""
@@ -97,6 +97,10 @@ class Program:
             (folder / "auth.json").write_text("{}")
         words = [word.format(folder=folder, **given) for word in line.split()]
         return Outcome.of(self._run(words, secret, folder))
+
+
+def _at(reference: str) -> dict[str, str]:
+    return {"reference": reference, "host": reference.partition("/")[0]}
 
 
 def docker(engine: Dockerd) -> Program:
@@ -156,11 +160,25 @@ def oras(program: Path, directory: Path) -> Program:
     return _of_home(words, [str(program)], PrivateHome(directory))
 
 
+def regctl(program: Path, directory: Path) -> Program:
+    words = Words(
+        login="--host reg={host},tls=disabled registry login --user={user} --pass-stdin {host}",
+        pull="--host reg={host},tls=disabled image copy {reference} ocidir://{folder}/pulled:latest",
+        logout="registry logout {host}",
+        push="--host reg={host},tls=disabled image copy ocidir://{layout}:latest {reference}",
+    )
+    return _of_home(words, [str(program)], PrivateHome(directory))
+
+
 def _of_home(words: Words, argv: list[str], home: PrivateHome) -> Program:
     return Program(
         words,
         lambda line, secret, folder: home.run(
-            [*argv, *line], standard_input=secret, check=False, DOCKER_CONFIG=str(folder)
+            [*argv, *line],
+            standard_input=secret,
+            check=False,
+            DOCKER_CONFIG=str(folder),
+            REGCTL_CONFIG=str(folder / "regctl.json"),
         ),
     )
 
