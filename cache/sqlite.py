@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +28,10 @@ WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
 
 class DatabaseUnusable(Exception):
     """The database cannot be opened, read or written; the text states why, and what a person can do about it."""
+
+
+class DatabaseOutdated(DatabaseUnusable):
+    """The database has an older revision than this program needs, and is upgraded on request alone."""
 
 
 class Watcher:
@@ -75,11 +79,30 @@ def create(path: Path) -> None:
     ensure(path)
 
 
-def migrate(path: Path, script_location: str) -> None:
+def set_up(path: Path, script_location: str) -> None:
+    """Create the database if there is none, or an empty one; any other is left as it is, whatever its revision.
+
+    `script_location`: as in `migrate`, which also says when to call it. Raises DatabaseOutdated for an older revision,
+    DatabaseUnusable for an unknown one.
+    """
+    current = read_revision(path) if path.exists() else None
+    if current is None:
+        migrate(path, script_location)
+        return
+    needed = newest_revision(script_location)
+    if current.isdecimal() and current < needed:
+        raise DatabaseOutdated(f"{path} has revision {current}, and this version needs {needed}")
+    if current != needed:
+        raise _unknown_revision(path, current)
+
+
+def migrate(path: Path, script_location: str, before_upgrade: Callable[[], None] = lambda: None) -> str | None:
     """Create the database if necessary and upgrade it to the newest revision; several processes may do so at once.
 
-    `script_location`: PACKAGE:FOLDER with the revisions, in files whose names begin with their numbers. Blocks; for the
-    start of a process. The folder must exist. Raises DatabaseUnusable.
+    `script_location`: PACKAGE:FOLDER with the revisions, in files whose names begin with their numbers.
+    `before_upgrade`: called where a database that is not empty will be upgraded, while nobody writes to it; what it
+    raises leaves that as it is. Returns the revision that was upgraded; None where there was none to upgrade. Blocks;
+    for the start of a process. The folder must exist. Raises DatabaseUnusable.
     """
     engine = create_engine(url("sqlite", path, mode="rwc"), poolclass=NullPool)
     listen(engine)
@@ -87,11 +110,14 @@ def migrate(path: Path, script_location: str) -> None:
     with explained(path), alone(path, MIGRATION_TURN_SECONDS):
         create(path)
         with engine.connect() as connection:
-            current = _revision(connection)
+            current = revision_of(connection)
         if current == newest_revision(script_location):
-            return
+            return None
+        if current is not None:
+            before_upgrade()
         with engine.execution_options(**WRITES).begin() as connection:
             run_migrations(connection, script_location, path, current)
+    return current
 
 
 def newest_revision(script_location: str) -> str:
@@ -106,7 +132,7 @@ def read_revision(path: Path) -> str | None:
     engine = create_engine(url("sqlite", path), poolclass=NullPool)
     listen(engine)
     with reading(engine, path) as connection:
-        return _revision(connection)
+        return revision_of(connection)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -145,7 +171,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """Find the revision of a database; None for an empty one."""
     if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first():
         return None
@@ -168,10 +194,14 @@ def run_migrations(connection: Connection, script_location: str, database: objec
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise DatabaseUnusable(
-            f"{database} has revision {current}, which this version does not know: "
-            "use the version that wrote it, or restore a backup"
-        ) from error
+        raise _unknown_revision(database, current) from error
+
+
+def _unknown_revision(database: object, current: str | None) -> DatabaseUnusable:
+    return DatabaseUnusable(
+        f"{database} has revision {current}, which this version does not know: "
+        "use the version that wrote it, or restore a backup"
+    )
 
 
 def url(driver: str, path: Path, mode: str = "rw") -> URL:

@@ -35,7 +35,7 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
-from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, migrate, url
+from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, set_up, url
 from cache.values import Ancestor, BlobInfo, Link, Origin, Registry, Sighting, Source, TagPointer
 
 T = TypeVar("T")
@@ -51,8 +51,7 @@ class _Rehearsed(Exception):
 
 
 class SqlIndex:
-    """Index in an SQLite file, which is created and migrated if necessary. For one event loop. Raises
-    DatabaseUnusable."""
+    """Index in an SQLite file, which is created if it is missing. For one event loop. Raises DatabaseUnusable."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class SqlIndex:
     ) -> None:
         """`look_every`: seconds for which commits of other processes may go unnoticed. `changes_kept`: rows of the log
         of changes that are kept, and that are read at once."""
-        migrate(path, MIGRATIONS)
+        set_up(path, MIGRATIONS)
         self.path = path
         self._clock = clock
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)

@@ -15,7 +15,7 @@ from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.retention.scrub import ReadLimiter
-from cache.sqlite import file_bytes, migrate
+from cache.sqlite import file_bytes, set_up
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from gateway.cli import folder
@@ -211,7 +211,7 @@ async def _heal(session: Session, result: Verification) -> int:
 def _open_admin(session: Session) -> CacheAdmin:
     """Open the records of the cache for a command. Raises Refused if there is no data folder."""
     asyncio.run(folder.require(session.settings))
-    migrate(session.folder.index, MIGRATIONS)
+    set_up(session.folder.index, MIGRATIONS)
     return CacheAdmin(session.folder.index)
 
 

@@ -10,12 +10,12 @@ import typer
 from cache.index.admin import CacheAdmin
 from cache.index.sql import MIGRATIONS
 from cache.oci.errors import RegistryError
-from cache.sqlite import DatabaseUnusable, migrate
+from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
 from gateway.cli.folder import read_groups
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
-from gateway.cli.refusals import Refused
+from gateway.cli.refusals import REMEDIES, Refused
 from gateway.cli.session import Session
 from gateway.data_folder import announced_server
 from gateway.doctor.check import Check, Remedy, failed, passed, warned
@@ -86,7 +86,8 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     try:
         installation = _read_installation(session)
     except (DatabaseUnusable, Refused) as error:
-        return [*checks, failed("databases", str(error), "restore it, or look at its owner and its disk")]
+        remedy = REMEDIES.get(type(error), "restore it, or look at its owner and its disk")
+        return [*checks, failed("databases", str(error), remedy)]
     checks += [installation.summary(), *installation.examine_accounts()]
     target: PullTarget | None = None
     try:
@@ -103,7 +104,7 @@ def _read_installation(session: Session) -> Installation:
     """Read groups, upstreams and cached tags from the data folder. Raises Refused, DatabaseUnusable."""
     settings, folder = session.settings, session.folder
     groups = asyncio.run(read_groups(settings))
-    migrate(folder.index, MIGRATIONS)
+    set_up(folder.index, MIGRATIONS)
     upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
     return Installation(groups, upstreams, CacheAdmin(folder.index), FilesystemStore(folder.blobs))
 

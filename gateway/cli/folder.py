@@ -13,6 +13,7 @@ from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.setup import read_revision, set_up
 from gateway.maintenance.restore import DataFolderBusy, finish_restore
+from gateway.maintenance.upgrade import DatabaseUpgrade, upgrade_database
 from gateway.namespaces.group import Group
 from gateway.settings.tables import Settings
 from gateway.wiring.from_settings import configured_database
@@ -29,8 +30,7 @@ async def open_made(settings: Settings) -> AsyncIterator[Database]:
 
     Raises Refused, DatabaseUnusable.
     """
-    _make_folder(settings.data)
-    _finish_restore(settings.data)
+    make(settings)
     address = configured_database(settings)
     await set_up(address)
     async with Database.open(address) as database:
@@ -75,9 +75,26 @@ async def read_pages(
 
 
 async def require(settings: Settings) -> None:
-    """Check that folder and database exist, and upgrade an SQLite file. Raises Refused, DatabaseUnusable."""
+    """Check that folder and database exist, and that this version can use them. Raises Refused, DatabaseUnusable."""
     await require_as_it_is(settings)
     await set_up(configured_database(settings))
+
+
+async def upgrade(settings: Settings, keep_copy: bool = True) -> DatabaseUpgrade | None:
+    """Upgrade the database, keeping a copy of an SQLite file; None where there was nothing to upgrade.
+
+    Raises Refused, DatabaseUnusable.
+    """
+    address = configured_database(settings)
+    try:
+        return await upgrade_database(settings.data, address, datetime.now(UTC), keep_copy)
+    except DataFolderBusy as error:
+        raise Refused(str(error)) from error
+    except OSError as error:
+        raise Refused(
+            f"{address} was not upgraded, since no copy of it can be made in {settings.data.absolute()} "
+            f"({error.strerror}): make room, or back it up and use `registry-gateway db upgrade --no-copy`"
+        ) from error
 
 
 async def require_as_it_is(settings: Settings) -> None:
@@ -103,7 +120,9 @@ def absent(settings: Settings) -> Refused:
     )
 
 
-def _make_folder(data: Path) -> None:
+def make(settings: Settings) -> None:
+    """Make a data folder that is missing, and complete a restore that was interrupted. Raises Refused."""
+    data = settings.data
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -111,6 +130,7 @@ def _make_folder(data: Path) -> None:
             f"data folder {data.absolute()} cannot be made ({error.strerror}): give --data another one"
         ) from error
     data_folder.make_room(data)
+    _finish_restore(data)
 
 
 def _finish_restore(data: Path) -> None:

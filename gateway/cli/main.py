@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,9 +39,10 @@ from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.paths import proxied_name
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
+from gateway.processes.supervisor import StartWarning
 from gateway.settings.tables import Settings
 from gateway.upstreams import open_accounts
-from gateway.wiring.from_settings import configured_upstreams
+from gateway.wiring.from_settings import configured_database, configured_upstreams
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -129,10 +131,23 @@ def serve(
     }
     settings = session.load(flags).settings
     upstreams = configured_upstreams(settings)
+    upgraded = asyncio.run(_upgrade(settings))
     lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
     accounts = open_accounts(lending, upstreams)
     ready = partial(_print_urls, settings, start)
-    supervisor.serve(settings, accounts, ready, administrator.warnings_of(start))
+    supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)])
+
+
+async def _upgrade(settings: Settings) -> list[StartWarning]:
+    """Upgrade an SQLite file of an older version, as each start does, and say so."""
+    folder.make(settings)
+    if not isinstance(configured_database(settings), Path):
+        return []
+    done = await folder.upgrade(settings)
+    if done is None:
+        return []
+    reason = f"its revision was {done.before} and is {done.after}, which an older version may refuse"
+    return [StartWarning("database_upgraded", reason, f"{done.copy} is as it was: delete it when nothing is missing")]
 
 
 async def _make_folder(settings: Settings, listed: Collection[str]) -> tuple[list[Group], AdministratorStart]:

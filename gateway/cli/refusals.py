@@ -40,7 +40,8 @@ REMEDIES: dict[type[Exception], str] = {
     DeployTokenUnknown: f"`registry-gateway {DEPLOY_TOKENS}` shows those there are",
     JobUnknown: f"`registry-gateway {JOBS}` shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
-    DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it",
+    DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it, as the next start of a server does "
+    "with an SQLite file",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
     'or --upstream-username "" to drop it',
 }

@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 
-from cache.sqlite import DatabaseUnusable, newest_revision
+from cache.sqlite import DatabaseOutdated, DatabaseUnusable, newest_revision
 
 MIGRATIONS = "gateway.db:migrations"
-
-
-class DatabaseOutdated(DatabaseUnusable):
-    """The database has an older revision than this program needs, and is upgraded by a person alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +34,6 @@ def check_usable(database: object, found: SchemaRevision, needed: str) -> None:
         raise DatabaseUnusable(
             f"{database} has revision {found.number}, which this version cannot use: use the version that upgraded it"
         )
+
+
+__all__ = ["MIGRATIONS", "DatabaseOutdated", "SchemaRevision", "check_usable", "needed_revision"]

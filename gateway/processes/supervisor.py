@@ -98,7 +98,13 @@ def _prepare(data: Path) -> None:
     except OSError as error:
         reason = f"data folder {data.absolute()} cannot be used ({error.strerror})"
         raise CannotStart(reason, remedy="look at its owner and its disk") from error
-    migrate(folder.index, MIGRATIONS)
+    before = migrate(folder.index, MIGRATIONS)
+    if before is not None:
+        log.warning(
+            "cache_index_upgraded",
+            reason=f"the revision of {folder.index.absolute()} was {before}, which an older version may refuse",
+            remedy="to go back to an older version, delete the file: what is cached is then fetched again",
+        )
     data_folder.write_ballast(data)
 
 

@@ -1,7 +1,9 @@
 """`db` and the other commands with the database on each engine."""
 
 import asyncio
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from gateway.data_folder import server_lock
 from gateway.db.address import PostgresqlAddress
 from gateway.db.postgresql import make_engine
 from gateway.db.revisions import needed_revision
@@ -56,21 +59,130 @@ def execute(address: PostgresqlAddress, *statements: str) -> None:
     asyncio.run(run())
 
 
-def test_a_file_is_upgraded_by_the_first_command(terminal: Terminal) -> None:
-    for word in ("check", "upgrade"):
-        assert terminal.refused("db", word).startswith("there is no data folder ")
-    assert not terminal.data.exists()
+@pytest.fixture
+def older(terminal: Terminal) -> Path:
+    """The database of a data folder as an older version left it."""
     terminal.done("group", "create", "ci")
-    assert terminal.json("db", "check") == {"revision": needed_revision()}
+    terminal.done("user", "create", "ada")
     file = terminal.data / "gateway.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         for statement in BACK_TO_0004:
             connection.execute(statement)
+    return file
+
+
+def revision_in(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as connection:
+        [[number]] = connection.execute("SELECT version_num FROM alembic_version")
+        return str(number)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[("group", "list"), ("group", "show", "ci"), ("group", "create", "new"), ("user", "create", "bob")],
+        *[("project", "list"), ("user", "list"), ("member", "list", "ci"), ("token", "list"), ("job", "list")],
+        *[("deploy-token", "list"), ("access", "explain", "pull", "ci", "--user", "ada"), ("keys", "list")],
+        *[("repository", "list"), ("quota",), ("cache", "list"), ("cache", "status"), ("verify",)],
+        *[("token", "create", "--user", "ada", "--scope", "api"), ("member", "add", "ci", "ada", "guest")],
+    ],
+    ids=" ".join,
+)
+def test_no_command_upgrades_a_file_that_an_older_version_may_use(
+    terminal: Terminal, older: Path, words: tuple[str, ...]
+) -> None:
+    said = terminal.refused(*words)
+    assert said.startswith(f"{older} has revision 0004, and this version needs {needed_revision()}: back it up, then ")
+    assert "`registry-gateway db upgrade` upgrades it, as the next start of a server does" in said
+    assert revision_in(older) == "0004"
+
+
+def test_a_diagnosis_upgrades_nothing(terminal: Terminal, older: Path) -> None:
+    found = json.loads(terminal.run("doctor", "--json")[1])
+    [databases] = [check for check in found if check["name"] == "databases"]
+    assert not databases["ok"]
+    assert "has revision 0004" in databases["detail"] and "db upgrade" in databases["remedy"]
+    assert revision_in(older) == "0004"
+
+
+def test_an_index_of_an_older_version_is_left_to_the_next_server(terminal: Terminal) -> None:
+    terminal.done("group", "create", "ci")
+    terminal.done("cache", "list")
+    with closing(sqlite3.connect(terminal.data / "cache.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0006'")
+    for words in (("cache", "list"), ("cache", "status"), ("cache", "explain", "alpine")):
+        assert "cache.db has revision 0006, and this version needs" in terminal.refused(*words)
+    assert revision_in(terminal.data / "cache.db") == "0006"
+
+
+def test_an_upgrade_on_request_keeps_the_file_as_it_was(terminal: Terminal, older: Path) -> None:
     code, out, err = terminal.run("db", "check")
-    assert (code, out) == (1, f"{file} has revision 0004\n")
+    assert (code, out) == (1, f"{older} has revision 0004\n")
     assert "back it up, then `registry-gateway db upgrade` upgrades it" in err
-    assert terminal.json("db", "upgrade") == {"revision": needed_revision()}
+    done = terminal.json("db", "upgrade")
+    assert (done["revision"], done["before"]) == (needed_revision(), "0004")
+    copy = Path(done["copy"])
+    assert copy.parent.parent == terminal.data and copy.parent.name.startswith("before-upgrade-")
+    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert revision_in(copy) == "0004"
     assert [group["path"] for group in terminal.json("group", "list")] == ["ci", "hub"]
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT name FROM users").fetchall() == [("ada",)]
+    assert terminal.json("db", "upgrade") == {"revision": needed_revision(), "before": needed_revision(), "copy": None}
+    assert len(list(terminal.data.glob("before-upgrade-*"))) == 1
+
+
+def test_an_upgrade_says_what_it_did(terminal: Terminal, older: Path) -> None:
+    said = terminal.done("db", "upgrade").splitlines()
+    assert said[0] == f"{older} has revision {needed_revision()}, after 0004"
+    assert said[1].endswith("/gateway.db is as it was before: delete it when nothing is missing")
+    assert terminal.done("db", "upgrade") == f"{older} has revision {needed_revision()}\n"
+
+
+def test_no_file_is_upgraded_under_a_server(terminal: Terminal, older: Path) -> None:
+    with server_lock(terminal.data) as free:
+        assert free
+        for words in (("db", "upgrade"), ("serve",)):
+            said = terminal.refused(*words)
+            assert f"{older} has revision 0004, and a server uses its data folder" in said
+            assert said.endswith("stop that before the upgrade")
+    assert revision_in(older) == "0004"
+    assert not list(terminal.data.glob("before-upgrade-*"))
+
+
+def test_no_file_is_upgraded_of_which_no_copy_can_be_made(
+    terminal: Terminal, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr("cache.sqlite.copy", fails)
+    said = terminal.refused("db", "upgrade")
+    assert "was not upgraded, since no copy of it can be made" in said and "db upgrade --no-copy`" in said
+    assert revision_in(older) == "0004"
+    assert not [path for path in terminal.data.iterdir() if "upgrade" in path.name]
+    assert terminal.json("db", "upgrade", "--no-copy")["copy"] is None
+    assert revision_in(older) == needed_revision()
+
+
+def test_nothing_is_there_to_upgrade_without_a_data_folder(terminal: Terminal) -> None:
+    for word in ("check", "upgrade"):
+        assert terminal.refused("db", word).startswith("there is no data folder ")
+    assert not terminal.data.exists()
+
+
+@pytest.mark.parametrize(("oldest", "usable"), [("0001", True), ("9998", False)])
+def test_a_newer_file_is_used_if_it_names_this_version_as_able(terminal: Terminal, oldest: str, usable: bool) -> None:
+    terminal.done("group", "create", "ci")
+    with closing(sqlite3.connect(terminal.data / "gateway.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute(f"UPDATE compatibility SET oldest_program = '{oldest}'")
+    if usable:
+        assert [group["path"] for group in terminal.json("group", "list")] == ["ci", "hub"]
+    else:
+        said = terminal.refused("group", "list")
+        assert said.endswith("has revision 9999, which this version cannot use: use the version that upgraded it")
 
 
 def test_commands_work_on_postgresql(terminal: Terminal, postgresql: PostgresqlAddress) -> None:
@@ -87,13 +199,13 @@ def test_commands_work_on_postgresql(terminal: Terminal, postgresql: PostgresqlA
 def test_an_older_database_of_postgresql_waits_for_the_command(
     terminal: Terminal, postgresql: PostgresqlAddress
 ) -> None:
-    assert terminal.json("db", "upgrade") == {"revision": needed_revision()}
+    assert terminal.json("db", "upgrade")["revision"] == needed_revision()
     execute(postgresql, *BACK_TO_0004)
     for words in (("serve",), ("group", "create", "ci")):
         said = terminal.refused(*words)
         assert "has revision 0004, and this version needs" in said
-        assert said.endswith("back it up, then `registry-gateway db upgrade` upgrades it")
-    terminal.done("db", "upgrade")
+        assert "back it up, then `registry-gateway db upgrade` upgrades it" in said
+    assert terminal.json("db", "upgrade") == {"revision": needed_revision(), "before": "0004", "copy": None}
     terminal.done("group", "create", "ci")
 
 

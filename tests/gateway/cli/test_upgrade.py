@@ -110,6 +110,10 @@ def test_an_upgrade_keeps_groups_logins_keys_and_cache(
     for _ in range(2):
         terminal.done("serve")
     assert other_files(old) == before
+    [warning] = [warning for warning in warnings if warning.event == "database_upgraded"]
+    assert f"its revision was {LAST_REVISION} and is " in warning.reason
+    [copy] = old.glob("before-upgrade-*/gateway.db")
+    assert str(copy) in warning.remedy and sqlite.read_revision(copy) == LAST_REVISION
 
     async def check() -> None:
         async with open_existing(Settings(data=old)) as database, database.read() as connection:
@@ -133,7 +137,7 @@ def test_a_group_of_the_administrators_name_is_warned_of_and_stays(
     terminal: Terminal, old: Path, warnings: list[StartWarning]
 ) -> None:
     assert "administrator" not in terminal.done("serve")
-    [warning] = warnings
+    [warning] = [warning for warning in warnings if warning.event == "no_administrator"]
     assert warning.reason == "there is no administrator, and 'root' is the path of a group"
     assert "`registry-gateway user create NAME --admin" in warning.remedy
     assert terminal.json("user", "list") == []
