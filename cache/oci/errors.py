@@ -11,8 +11,8 @@ from typing import ClassVar
 class RegistryError(Exception):
     """A refusal with a code that clients know.
 
-    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response. `reason` is for the
-    log alone, where it says more than the client may know.
+    `detail` is a sentence or a JSON-able value for a person; `headers` are sent with the response. `reason` and
+    `facts` are for the log alone, where they say more than the client may know; `facts` by names of fields.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -24,6 +24,7 @@ class RegistryError(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
         self.reason = ""
+        self.facts: dict[str, str] = {}
 
     def __str__(self) -> str:
         return self.message if self.detail is None else f"{self.message}: {self.detail}"

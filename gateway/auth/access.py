@@ -13,10 +13,10 @@ from gateway.auth.permissions import (
     decide,
     decide_creation,
 )
-from gateway.auth.principal import Principal, PrincipalKind
+from gateway.auth.principal import Principal, principal_of, user_id_of
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
-from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken, PersonalToken
+from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken
 from gateway.namespaces.node import NodeKey, NodeKind, Way
 
 
@@ -66,15 +66,8 @@ class Access:
 async def stored_principal(directory: Directory, ref: CredentialRef, credential: Credential) -> Principal:
     """The principal of a stored credential, whether or not it has ended: decisions look at that. Raises
     DatabaseUnusable."""
-    match credential:
-        case PersonalToken(user_id=user_id):
-            user = await directory.user(user_id)
-            return Principal(PrincipalKind.PERSONAL_TOKEN, user.name if user else "", user, credential, ref)
-        case Job(user_id=user_id):
-            user = await directory.user(user_id)
-            return Principal(PrincipalKind.JOB_TOKEN, user.name if user else "", user, credential, ref)
-        case DeployToken(username=username) | JobDeployToken(token=DeployToken(username=username)):
-            return Principal(PrincipalKind.DEPLOY_TOKEN, username, None, credential, ref)
+    user_id = user_id_of(credential)
+    return principal_of(ref, credential, None if user_id is None else await directory.user(user_id))
 
 
 def _node_of(principal: Principal) -> NodeKey | None:

@@ -16,7 +16,8 @@ from cachetools import LRUCache
 
 from cache.oci.errors import RegistryError, StoreUnavailable, TooManyRequests, Unauthorized
 from gateway.auth.password_logins import PasswordLogins
-from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
+from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe, principal_of, user_id_of
+from gateway.auth.refused_logins import LoginDelayed, LoginRefused
 from gateway.auth.tokens import Backing, Bearer, TokenRefused, TokenService
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.credential_rules import find_ending
@@ -115,12 +116,15 @@ class Authenticator:
             return await self._password_principal(username, secret, address, peer)
         found = await self._identities.credential_of_hash(hash_secret(secret))
         if found is None:
-            raise Unauthorized(WRONG)
-        ref, credential = found
-        principal = await self._credential_principal(ref, credential)
-        token = principal.credential
-        if isinstance(token, DeployToken) and username != token.username:
-            raise Unauthorized("this deploy token belongs to another user name: use the one that it was made with")
+            raise LoginRefused(WRONG, None, "there is no such token")
+        principal = await self._stored_principal(*found)
+        try:
+            self._check_active(principal)
+        except Unauthorized as error:
+            raise LoginRefused(str(error.detail), describe(principal)) from error
+        if isinstance(principal.credential, DeployToken | JobDeployToken) and username != principal.name:
+            wrong_name = "this deploy token belongs to another user name: use the one that it was made with"
+            raise LoginRefused(wrong_name, describe(principal))
         return principal
 
     async def refreshed(self, refresh_token: str) -> Principal:
@@ -128,8 +132,11 @@ class Authenticator:
         try:
             backing = self._tokens.open_refresh(refresh_token)
         except TokenRefused as error:
-            raise Unauthorized(LOGIN_AGAIN) from error
-        return await self._backed_principal(backing)
+            raise LoginRefused(LOGIN_AGAIN, None, str(error)) from error
+        try:
+            return await self._backed_principal(backing)
+        except Unauthorized as error:
+            raise LoginRefused(str(error.detail), str(backing.ref), error.reason) from error
 
     async def _bearer_principal(self, text: bytes) -> Principal:
         key, now = sha256(text).digest(), self._clock()
@@ -138,7 +145,7 @@ class Authenticator:
             try:
                 bearer = self._tokens.verify(text.decode("latin-1"), now)
             except TokenRefused as error:
-                raise Unauthorized(LOGIN_AGAIN) from error
+                raise _login_again(str(error)) from error
             except SigningKeysUnusable as error:
                 raise StoreUnavailable(
                     "the signing keys of this server cannot be used; its log has the cause"
@@ -154,52 +161,54 @@ class Authenticator:
         if ref.kind is CredentialKind.PASSWORD:
             user = await self._identities.user(ref.id)
             if user is None:
-                raise Unauthorized(LOGIN_AGAIN)
+                raise _login_again(f"the user of {ref} is gone")
             if user.password_changed_at != backing.made_at:
                 raise Unauthorized(f"the password of user {user.name!r} has changed: log in again")
             return _of_password(user)
         credential = await self._identities.credential(ref)
         if credential is None or _made_at(credential) != backing.made_at:
-            raise Unauthorized(LOGIN_AGAIN)
-        return await self._credential_principal(ref, credential)
+            raise _login_again(f"the credential {ref} is gone")
+        principal = await self._stored_principal(ref, credential)
+        self._check_active(principal)
+        return principal
 
     async def _password_principal(self, username: str, password: str, address: str | None, peer: str) -> Principal:
         name = username.lower()
         find = self._identities.find_user_by_email if "@" in name else self._identities.find_user  # no name has an @
         user = await find(name)
-        refusal: RegistryError = Unauthorized(WRONG)
+        account = None if user is None else user.name
+        reason = "no user has this name" if user is None else "the password is wrong"
+        refusal: RegistryError = LoginRefused(WRONG, account, reason)
         try:
-            if await self._logins.log_in(user, name, password, address, peer) and user is not None:
+            if await self._logins.log_in(user, account or name, password, address, peer) and user is not None:
                 return _of_password(user)
         except TooManyRequests as error:
-            refusal = error
+            refusal = LoginDelayed(error, account)
+        except Unauthorized as error:
+            raise LoginRefused(str(error.detail), account) from error
         if user is not None:
             await self._identities.conceal_user(name)
         raise refusal
 
-    async def _credential_principal(self, ref: CredentialRef, credential: Credential) -> Principal:
-        """The principal of a stored credential. Raises Unauthorized with the reason if it has ended."""
-        now = self._clock()
-        ending = find_ending(credential, now)
-        if ending is not None:
+    async def _stored_principal(self, ref: CredentialRef, credential: Credential) -> Principal:
+        """The principal of a stored credential, also of one that has ended."""
+        user_id = user_id_of(credential)
+        return principal_of(ref, credential, None if user_id is None else await self._identities.user(user_id))
+
+    def _check_active(self, principal: Principal) -> None:
+        """Check that the stored credential of a principal has not ended, and note its use. Raises Unauthorized with
+        the reason."""
+        now, ref, credential = self._clock(), principal.ref, principal.credential
+        if ref is None or credential is None:
+            raise AssertionError("the principal has no stored credential")
+        if (ending := find_ending(credential, now)) is not None:
             raise Unauthorized(f"{_describe(credential)} {ending}: {_way_out(credential)}")
-        user = None
-        if (user_id := _user_id(credential)) is not None:
-            user = await self._identities.user(user_id)
-            if user is None:
-                raise Unauthorized(WRONG)
-            _check_not_blocked(user)
+        person = principal.user or principal.starter
+        if person is not None:
+            _check_not_blocked(person)
+        elif user_id_of(credential) is not None:
+            raise Unauthorized(WRONG)
         self._note_use(ref, now)
-        match credential:
-            case PersonalToken():
-                kind, name = PrincipalKind.PERSONAL_TOKEN, user.name if user else ""
-            case Job():
-                kind, name = PrincipalKind.JOB_TOKEN, user.name if user else ""
-            case JobDeployToken():
-                return Principal(PrincipalKind.DEPLOY_TOKEN, credential.token.username, None, credential.token, ref)
-            case DeployToken():
-                kind, name = PrincipalKind.DEPLOY_TOKEN, credential.username
-        return Principal(kind, name, user, credential, ref)
 
 
 def peer_of(scope: Mapping[str, Any]) -> str:
@@ -247,15 +256,11 @@ def _check_not_blocked(user: User) -> None:
         raise Unauthorized(f"user {user.name!r} is blocked: ask an administrator of this server")
 
 
-def _user_id(credential: Credential) -> int | None:
-    """The user without whom a credential is worth nothing; None for a deploy token, which belongs to nobody."""
-    match credential:
-        case PersonalToken() | Job():
-            return credential.user_id
-        case JobDeployToken():
-            return credential.job.user_id
-        case DeployToken():
-            return None
+def _login_again(reason: str) -> Unauthorized:
+    """The refusal of a token that is not valid, or not any more; `reason` is for the log."""
+    refusal = Unauthorized(LOGIN_AGAIN)
+    refusal.reason = reason
+    return refusal
 
 
 def _describe(credential: Credential) -> str:

@@ -26,7 +26,7 @@ from gateway.auth.matrix import (
     Cell,
     Requirement,
 )
-from gateway.auth.principal import Principal, PrincipalKind
+from gateway.auth.principal import Principal, PrincipalKind, describe
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import DeployToken, Job, JobDeployToken, PersonalToken
 from gateway.namespaces.expiry import format_moment
@@ -151,7 +151,7 @@ def decide_creation(principal: Principal, way: Way, standing: Standing, name: st
     """
     if lapsed := _lapse(principal, now):
         return Decision(False, lapsed, Refusal.LOGIN)
-    who, rule = _who(principal), f"{_words((CREATE,))}, here or above, may create a project by a push"
+    who, rule = describe(principal), f"{_words((CREATE,))}, here or above, may create a project by a push"
     if principal.kind not in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN):
         return Decision(False, f"{who} may create no project by a push: only people may", Refusal.DENIED)
     if not _person_at(principal.user, way, standing.members, now).meets((CREATE,)):
@@ -165,10 +165,11 @@ def decide_creation(principal: Principal, way: Way, standing: Standing, name: st
 
 def _lapse(principal: Principal, now: datetime) -> str:
     """Why a principal's credential is worth nothing any more; empty where it is valid."""
-    if principal.user is not None and principal.user.blocked:
-        return f"user {principal.user.name!r} is blocked"
+    person = principal.user or principal.starter
+    if person is not None and person.blocked:
+        return f"user {person.name!r} is blocked"
     ending = principal.credential and find_ending(principal.credential, now)
-    return f"{_who(principal)} {ending}" if ending else ""
+    return f"{describe(principal)} {ending}" if ending else ""
 
 
 def _beyond_limits(principal: Principal, action: Action, name: str, now: datetime) -> str:
@@ -194,10 +195,11 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
     else:
         person = _person_at_project(principal, target, now)
         knows = person.meets(KNOWS[project.visibility])
+    refused = _refuse_job(principal, action, target) if principal.kind is PrincipalKind.JOB_TOKEN else None
     if not knows:
-        return _hide(
-            principal, f"project {project.path!r} is {project.visibility}, and {_who(principal)} has no part in it"
-        )
+        reason = f"project {project.path!r} is {project.visibility}, and {describe(principal)} has no part in it"
+        unlisted = _list_hint(principal, target, KNOWS[project.visibility], now)
+        return _hide(principal, refused.reason if refused else unlisted or reason)
     if action is not Action.ADMIN and project.registry is RegistryAccess.DISABLED:
         reason = f"the container registry of project {project.path!r} is disabled, for administrators too"
         return Decision(False, reason, Refusal.DENIED)
@@ -206,9 +208,9 @@ def _decide_project(principal: Principal, action: Action, target: ProjectTarget,
         return Decision(True, f"project {project.path!r} is {project.visibility}: {_words(cell)} may pull")
     if principal.kind is PrincipalKind.DEPLOY_TOKEN:
         return _decide_deploy_token(principal, action, f"project {project.path!r}", in_reach)
-    if principal.kind is PrincipalKind.JOB_TOKEN and (refused := _refuse_job(principal, action, target)):
+    if refused is not None:
         return refused
-    return _decide_person(principal, action, target, person)
+    return _decide_person(principal, action, target, person, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,18 +264,21 @@ def _refuse_job(principal: Principal, action: Action, target: ProjectTarget) -> 
     """Refuse what no job may do, whoever its user is; None where its user's role decides."""
     path = target.project.path
     if action is Action.ADMIN:
-        return Decision(False, f"{_who(principal)} may not administer: no job may", Refusal.DENIED)
+        return Decision(False, f"{describe(principal)} may not administer: no job may", Refusal.DENIED)
     if _is_own_project(principal, target):
         return None
     if action is not Action.PULL:
-        reason = f"{_who(principal)} may not {action.value} in project {path!r}: a job does so in its own project alone"
+        rule = "a job does so in its own project alone, so use a deploy token of that project"
+        reason = f"{describe(principal)} may not {action.value} in project {path!r}: {rule}"
         return Decision(False, reason, Refusal.DENIED)
     return None
 
 
-def _decide_person(principal: Principal, action: Action, target: ProjectTarget, person: _Person) -> Decision:
+def _decide_person(
+    principal: Principal, action: Action, target: ProjectTarget, person: _Person, now: datetime
+) -> Decision:
     """Decide by the role of the person behind a principal, then by the scopes of the token."""
-    project, who = target.project, _who(principal)
+    project, who = target.project, describe(principal)
     place = f"project {project.path!r}"
     if action is Action.PULL:
         cell = PULL[project.visibility, project.registry]
@@ -283,19 +288,28 @@ def _decide_person(principal: Principal, action: Action, target: ProjectTarget, 
     rule = f"{_words(cell)} may {action.value}"
     if not person.meets(cell):
         if action is Action.PULL:
+            if unlisted := _list_hint(principal, target, cell, now):
+                return _deny(principal, unlisted)
             level = " with its registry private" if project.registry is RegistryAccess.PRIVATE else ""
-            rule = f"in {project.visibility} {place}{level} {rule}{_list_hint(principal, target)}"
+            rule = f"in {project.visibility} {place}{level} {rule}"
         return _deny(principal, f"{who} is {_role_words(person)} of {place}: {rule}")
     if too_narrow := _missing_scope(principal, action):
         return Decision(False, too_narrow, Refusal.DENIED)
     return Decision(True, f"{who} is {_role_words(person)} of {place}: {rule}")
 
 
-def _list_hint(principal: Principal, target: ProjectTarget) -> str:
+def _list_hint(principal: Principal, target: ProjectTarget, cell: Cell, now: datetime) -> str:
+    """Why a job may not pull from another project, where its user may and only the list of allowed jobs is in the way;
+    empty otherwise."""
     job = principal.kind is PrincipalKind.JOB_TOKEN
     if not job or _is_own_project(principal, target) or _is_listed(target):
         return ""
-    return ", and its list of allowed jobs does not name the project of this job"
+    if not _person_at(principal.user, target.way, target.standing.members, now).meets(cell):
+        return ""
+    return (
+        f"{describe(principal)} may not pull from project {target.project.path!r}, though its user may: the "
+        "list of allowed jobs there names neither the project of the job nor a group above it"
+    )
 
 
 # Dependency proxies
@@ -311,7 +325,7 @@ def _decide_proxy(principal: Principal, action: Action, target: DependencyProxyT
 
 
 def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
-    group, who = target.group, _who(principal)
+    group, who = target.group, describe(principal)
     place = f"group {group.path!r}"
     if group.anonymous_pull:
         if principal.kind is PrincipalKind.ANONYMOUS and not target.open_proxy:
@@ -342,7 +356,7 @@ def _decide_by_role(principal: Principal, action: Action, may: bool, known: bool
 
 def _decide_job_at_proxy(principal: Principal, target: DependencyProxyTarget, now: datetime) -> Decision:
     """Decide about a job: those of projects below the group may pull, as long as the user has a role in the project."""
-    group, who = target.group, _who(principal)
+    group, who = target.group, describe(principal)
     person = _person_at(principal.user, target.standing.origin, target.standing.members, now)
     if _is_below(target) and person.meets((GROUP_PULL,)):
         return Decision(True, f"{who} belongs to a project below group {group.path!r}: its jobs may pull")
@@ -361,7 +375,7 @@ def _decide_deploy_token_at_proxy(principal: Principal, target: DependencyProxyT
     of_project_below = token is not None and token.node.kind is NodeKind.PROJECT and _is_below(target)
     in_reach = of_project_below or _token_reaches(principal, target.way)
     if not in_reach and not _everybody(KNOWS[target.group.visibility]):
-        return _hide(principal, f"{_who(principal)} belongs elsewhere than to group {target.group.path!r}")
+        return _hide(principal, f"{describe(principal)} belongs elsewhere than to group {target.group.path!r}")
     return _decide_deploy_token(principal, Action.PULL, f"group {target.group.path!r}", in_reach)
 
 
@@ -370,7 +384,7 @@ def _decide_group_admin(principal: Principal, target: DependencyProxyTarget, now
     has_person = principal.kind in (PrincipalKind.USER, PrincipalKind.PERSONAL_TOKEN)
     person = _person_at(principal.user if has_person else None, target.way, target.standing.members, now)
     rule = f"{_words((GROUP_ADMIN,))}, here or above, may administer"
-    reason = f"{_who(principal)} is {_role_words(person)} of group {group.path!r}: {rule}"
+    reason = f"{describe(principal)} is {_role_words(person)} of group {group.path!r}: {rule}"
     known = person.meets(KNOWS[group.visibility])
     return _decide_by_role(principal, Action.ADMIN, person.meets((GROUP_ADMIN,)), known, reason)
 
@@ -402,7 +416,7 @@ def _deploy_token(principal: Principal) -> DeployToken | None:
 
 def _decide_deploy_token(principal: Principal, action: Action, place: str, in_reach: bool) -> Decision:
     """Decide by the scopes of a deploy token, which may know of the place."""
-    token, who = _deploy_token(principal), _who(principal)
+    token, who = _deploy_token(principal), describe(principal)
     if not in_reach or token is None:
         return Decision(False, f"{who} belongs elsewhere than to {place}", Refusal.DENIED)
     needed = DEPLOY_SCOPES[action]
@@ -418,7 +432,7 @@ def _missing_scope(principal: Principal, action: Action) -> str:
     token = principal.credential
     if not isinstance(token, PersonalToken) or not PERSONAL_SCOPES[action].isdisjoint(token.scopes):
         return ""
-    return _scope_words(_who(principal), action, token.scopes, PERSONAL_SCOPES[action])
+    return _scope_words(describe(principal), action, token.scopes, PERSONAL_SCOPES[action])
 
 
 def _scope_words(who: str, action: Action, scopes: Iterable[str], needed: Iterable[str]) -> str:
@@ -444,22 +458,6 @@ def _role_words(person: _Person) -> str:
     if person.admin:
         return "administrator"
     return f"{person.role.word}" if person.role is not None else "no member"
-
-
-def _who(principal: Principal) -> str:
-    """A principal in a sentence, by names and numbers that are no secrets."""
-    user = f"user {principal.user.name!r}" if principal.user is not None else "nobody"
-    match principal.credential:
-        case PersonalToken(id=number):
-            return f"personal token {number} of {user}"
-        case DeployToken(id=number, username=username):
-            return f"deploy token {number} ({username})"
-        case JobDeployToken(job=Job(id=number), token=DeployToken(id=token)):
-            return f"deploy token {token} of job {number}"
-        case Job(id=number):
-            return f"job {number} of {user}"
-        case None:
-            return user if principal.user is not None else "an anonymous client"
 
 
 def _hide(principal: Principal, reason: str) -> Decision:

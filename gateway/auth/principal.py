@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from gateway.namespaces.credentials import Credential, CredentialRef
+from gateway.namespaces.credentials import (
+    Credential,
+    CredentialRef,
+    DeployToken,
+    Job,
+    JobDeployToken,
+    PersonalToken,
+)
 from gateway.namespaces.user import User
 
 
@@ -36,7 +43,8 @@ class Principal:
 
     `name` is for logs and turns, and empty for an anonymous principal. `user`: the person behind a password, a personal
     token or a job. `credential`: the stored token; None for a password and for nobody. `ref`: identity of the
-    credential, None for nobody. `limits`: None where the credential was presented itself.
+    credential, None for nobody. `limits`: None where the credential was presented itself. `starter`: the user of the
+    job that presents a deploy token, who gives it no rights and whose block ends it.
     """
 
     kind: PrincipalKind
@@ -45,6 +53,7 @@ class Principal:
     credential: Credential | None = None
     ref: CredentialRef | None = None
     limits: AccessList | None = None
+    starter: User | None = None
 
     @property
     def is_anonymous(self) -> bool:
@@ -52,3 +61,44 @@ class Principal:
 
 
 ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)
+
+
+def principal_of(ref: CredentialRef, credential: Credential, user: User | None) -> Principal:
+    """The principal of a stored credential, whether or not it has ended: decisions look at that.
+
+    `user`: the one that `user_id_of` names, as it is now; None where that is gone, and for a deploy token.
+    """
+    match credential:
+        case PersonalToken():
+            return Principal(PrincipalKind.PERSONAL_TOKEN, user.name if user else "", user, credential, ref)
+        case Job():
+            return Principal(PrincipalKind.JOB_TOKEN, user.name if user else "", user, credential, ref)
+        case DeployToken(username=username):
+            return Principal(PrincipalKind.DEPLOY_TOKEN, username, None, credential, ref)
+        case JobDeployToken(token=DeployToken(username=username)):
+            return Principal(PrincipalKind.DEPLOY_TOKEN, username, None, credential, ref, starter=user)
+
+
+def user_id_of(credential: Credential) -> int | None:
+    """The user without whom a stored credential is worth nothing; None for a deploy token, which belongs to nobody."""
+    match credential:
+        case PersonalToken(user_id=user_id) | Job(user_id=user_id) | JobDeployToken(job=Job(user_id=user_id)):
+            return user_id
+        case DeployToken():
+            return None
+
+
+def describe(principal: Principal) -> str:
+    """Write a principal into a sentence or a log, by names and numbers that are no secrets."""
+    user = f"user {principal.user.name!r}" if principal.user is not None else "nobody"
+    match principal.credential:
+        case PersonalToken(id=number, name=name):
+            return f"personal token {number} ({name}) of {user}"
+        case DeployToken(id=number, username=username):
+            return f"deploy token {number} ({username})"
+        case JobDeployToken(job=Job(id=number), token=DeployToken(id=token)):
+            return f"deploy token {token} of job {number}"
+        case Job(id=number):
+            return f"job {number} of {user}"
+        case None:
+            return user if principal.user is not None else "an anonymous client"

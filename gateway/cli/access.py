@@ -39,7 +39,7 @@ def access() -> None:
 def explain(
     session: Session,
     action: Annotated[Action, typer.Argument(metavar="pull|push|delete|admin", help="What is to be done.")],
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A project, a group, or the name of an image.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A project, a group, or an image.")],
     user: Annotated[str | None, typer.Option("--user", metavar="U", help="With the password of this user.")] = None,
     token: Annotated[
         str | None,
@@ -102,7 +102,9 @@ async def _ref_of(directory: Directory, token: str) -> CredentialRef | None:
 
 
 async def _locate(directory: Directory, path: str) -> Located:
-    """Find the group, project or image of a path. Raises NameInvalid."""
+    """Find the group, project or image of a path, whose tag or digest changes nothing. Raises Refused."""
+    before, slash, last = path.partition("@")[0].rpartition("/")
+    path = f"{before}{slash}{last.partition(':')[0]}"
     if (group := await directory.find_group_place(path)) is not None:
         return Located(path, group)
     try:

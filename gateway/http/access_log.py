@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,7 @@ from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger("access")
 
+NO_FACTS: Mapping[str, str] = MappingProxyType({})
 _AGENT_LIMIT = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -30,11 +32,12 @@ class RequestRecord:
     """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
     __slots__ = (
-        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "project", "received", "refusal", "status"),
-        "upstream",
+        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "principal", "project", "received"),
+        *("refusal", "request_id", "status", "upstream"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: bytes) -> None:
+        self.request_id = request_id
         self.status = 0
         self.outcome: bytes | None = None
         self.bytes = 0
@@ -46,6 +49,25 @@ class RequestRecord:
         self.project: str | None = None
         self.received = 0
         self.refusal: str | None = None
+        self.principal: str | None = None
+
+
+def note_principal(scope: Scope, who: str) -> None:
+    """Record whose credential a request was accepted with, for the log; a no-op outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    if record is not None:
+        record.principal = who
+
+
+def log_refused_login(scope: Scope, account: str | None, reason: str) -> None:
+    """Log a login that was refused. `account`: None unless it is one that exists; a name that nobody has may be a
+    password that was typed into the wrong field."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    request_id = None if record is None else record.request_id.decode()
+    client = scope.get("client")
+    log.warning(
+        "login_refused", account=account, reason=reason, client=client[0] if client else None, request_id=request_id
+    )
 
 
 def note_lookup(scope: Scope, kind: str, group: str, upstream: str) -> None:
@@ -69,11 +91,19 @@ def note_received(scope: Scope, size: int) -> None:
         record.received += size
 
 
-def note_refusal(scope: Scope, reason: str | None) -> None:
-    """Record why a request was not permitted, for the log; a no-op outside an AccessLog."""
+def note_refusal(scope: Scope, reason: str | None, facts: Mapping[str, str] = NO_FACTS) -> None:
+    """Record why a request was not permitted, for the log; a no-op outside an AccessLog.
+
+    `facts`: of a lookup that was not noted, as its refusal has them: kind, group, upstream or project.
+    """
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
-    if record is not None:
-        record.refusal = reason
+    if record is None:
+        return
+    record.refusal = reason
+    record.kind = record.kind or facts.get("kind")
+    record.group = record.group or facts.get("group")
+    record.upstream = record.upstream or facts.get("upstream")
+    record.project = record.project or facts.get("project")
 
 
 class AccessLog:
@@ -96,7 +126,7 @@ class AccessLog:
             return
         given, agent = _client_headers(scope["headers"])
         request_id = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
-        record = scope.setdefault("state", {})["request_record"] = RequestRecord()
+        record = scope.setdefault("state", {})["request_record"] = RequestRecord(request_id)
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -123,7 +153,7 @@ class AccessLog:
                 await self._unexpected()(scope, receive, send_and_record)
         finally:
             self.in_progress -= 1
-            self._write(_line(scope, record, began, agent, request_id))
+            self._write(_line(scope, record, began, agent))
 
 
 def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | None, bytes | None]:
@@ -137,7 +167,7 @@ def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | Non
     return given, agent
 
 
-def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None, request_id: bytes) -> AccessLine:
+def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None) -> AccessLine:
     client = scope.get("client")
     return AccessLine(
         scope["method"],
@@ -153,8 +183,9 @@ def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None
         round((time.perf_counter() - began) * 1000, 1),
         client[0] if client else None,
         agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
-        request_id.decode(),
+        record.request_id.decode(),
         record.refusal,
         record.project,
         record.received,
+        record.principal,
     )

@@ -11,7 +11,8 @@ class AccessLine(NamedTuple):
     connection's other end, which behind a reverse proxy is that proxy. `first_byte_ms` counts from the request to the
     first byte of the response's body, or its end. `refusal`: why it was not permitted, which may say more than the
     response. `project`: path of the project whose content was requested or changed, instead of a group and an
-    upstream. `received`: bytes of the request's body.
+    upstream. `received`: bytes of the request's body. `principal`: whose credential was accepted, by names and numbers;
+    None for an anonymous client.
     """
 
     method: str
@@ -31,3 +32,4 @@ class AccessLine(NamedTuple):
     refusal: str | None = None
     project: str | None = None
     received: int = 0
+    principal: str | None = None

@@ -12,6 +12,11 @@ BASIC_CHALLENGE = f'Basic realm="{SERVICE}"'
 """Challenge of the token endpoint itself."""
 
 
+class LoginOffered(Unauthorized):
+    """A client that sent no credential asked whether it needs one: it is told where to log in, and nothing is
+    refused."""
+
+
 class MoreScopeNeeded(Unauthorized):
     """The principal may pull from a second repository of its request, and its Bearer token does not list that."""
 

@@ -5,8 +5,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable
-from gateway.http.access_log import note_refusal
+from gateway.auth.refused_logins import LoginDelayed, LoginRefused
+from gateway.http.access_log import log_refused_login, note_refusal
 from gateway.http.errors import READ_METHODS, error_response, unusable_database
+from gateway.v2.challenges import LoginOffered
 
 
 class ErrorRendering:
@@ -29,13 +31,17 @@ class ErrorRendering:
             if begun:
                 raise
             rendered = error if isinstance(error, RegistryError) else unusable_database()
-            note_refusal(scope, reason_of(rendered))
+            note_refusal(scope, reason_of(rendered), rendered.facts)
+            if isinstance(rendered, LoginRefused | LoginDelayed):
+                log_refused_login(scope, rendered.account, rendered.reason)
             refusal = render(rendered)
             await refusal(scope, receive, send)
 
 
 def reason_of(error: RegistryError) -> str | None:
     """Why a request was not permitted, for the log; None for other errors, whose responses say it all."""
+    if isinstance(error, LoginOffered):
+        return None
     if error.reason:
         return error.reason
     return error.detail if error.status in (401, 403) and isinstance(error.detail, str) else None

@@ -12,7 +12,7 @@ from gateway.auth.client_name import client_name
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal, decide
 from gateway.auth.principal import Principal, PrincipalKind
-from gateway.directory.places import Located, ProjectPlace
+from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name
 from gateway.repositories import Opened, OpenedNative, open_repository
@@ -87,7 +87,8 @@ class RepositoryOpener:
             if located.place is not None and decision.refusal in _NOTHING_THERE:
                 await self._services.directory.conceal(name, root)
             error = _refused(decision, name, root, principal, action, located)
-            if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root):
+            job = principal.kind is PrincipalKind.JOB_TOKEN  # creates no project, wherever one may be missing
+            if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root) and not job:
                 hint = await self._missing.explain(name, principal, self._services.clock())
                 error.detail = hint or error.detail
             raise error
@@ -178,9 +179,21 @@ def _refused(
         case Refusal.LOGIN:
             error = Unauthorized(f"{_nothing_to_see(name, root)}; log in to {action.value}")
         case _:
-            error = NameUnknown(f"{_nothing_to_see(name, root)}{_hint(principal)}")
+            error = NameUnknown(f"{_nothing_to_see(name, root)}{_hint(principal, action)}")
     error.reason = decision.reason
+    error.facts = _facts(located)
     return error
+
+
+def _facts(located: Located) -> dict[str, str]:
+    """The project, or the group and the upstream, that a name leads to, as the log names them."""
+    match located.place:
+        case ProjectPlace(project=project):
+            return {"project": project.path}
+        case GroupPlace(group=group):
+            upstream = located.location.upstream if isinstance(located.location, ProxiedLocation) else ""
+            return {"group": group.path} | ({"upstream": upstream} if upstream else {})
+    return {}
 
 
 def _nothing_to_see(name: RepositoryName, root: Root | None) -> str:
@@ -192,8 +205,13 @@ def _nothing_to_see(name: RepositoryName, root: Root | None) -> str:
     return f"{name} is not a repository of this server, or not for everybody; images of upstreams are at {images}"
 
 
-def _hint(principal: Principal) -> str:
-    """Write what may help a principal, whatever it asked for."""
-    if principal.kind is PrincipalKind.JOB_TOKEN:
+def _hint(principal: Principal, action: Action) -> str:
+    """Write what may help a principal, whatever name it asked for."""
+    if principal.kind is PrincipalKind.JOB_TOKEN and action is Action.PULL:
         return "; a job sees of other projects only what their lists of allowed jobs open to its own project"
+    if principal.kind is PrincipalKind.JOB_TOKEN:
+        return (
+            f"; a job may {action.value} in its own project alone, at CI_REGISTRY_IMAGE or below: "
+            "use a deploy token of the other project"
+        )
     return ""

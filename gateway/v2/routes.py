@@ -6,17 +6,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import Unauthorized
+from cache.oci.errors import RegistryError, Unauthorized
 from cache.oci.names import RepositoryName
-from gateway.auth.principal import Principal
+from gateway.auth.principal import Principal, describe
 from gateway.auth.scopes import CATALOG_SCOPE
+from gateway.http.access_log import note_principal
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
 from gateway.v2.catalog import Catalog
-from gateway.v2.challenges import CHALLENGE_HEADER, MoreScopeNeeded, challenge, needed_scope
+from gateway.v2.challenges import CHALLENGE_HEADER, LoginOffered, MoreScopeNeeded, challenge, needed_scope
 from gateway.v2.deletions import Deletions
 from gateway.v2.endpoint import CATALOG, PINGS, Endpoint, EndpointKind, check_raw_path, parse_endpoint
 from gateway.v2.manifests import ManifestPushes
@@ -30,6 +31,8 @@ from gateway.v2.uploads import BlobPushes
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
 _READS = ("GET", "HEAD")
+_KINDS = {EndpointKind.UPLOADS: "upload"}
+"""Kinds that the log names otherwise than their endpoint."""
 
 
 class RegistryApi:
@@ -77,13 +80,18 @@ class RegistryApi:
             principal = await self._authenticator.authenticate(request.scope)
             if not principal.is_anonymous:
                 note_accepted(request.scope)
+                note_principal(request.scope, describe(principal))
             if endpoint is None:
                 return await self._respond_without_name(request, principal)
             handler = self._handlers.get((endpoint.kind, method))
             if handler is None:
                 raise wrong_method(method, [known for kind, known in self._handlers if kind is endpoint.kind])
             return await handler(request, endpoint, principal)
-        except Unauthorized as error:
+        except RegistryError as error:
+            if endpoint is not None and error.facts:
+                error.facts["kind"] = _KINDS.get(endpoint.kind, endpoint.kind.name.lower())
+            if not isinstance(error, Unauthorized):
+                raise
             more = f" {error.scope}" if isinstance(error, MoreScopeNeeded) else ""
             error.headers[CHALLENGE_HEADER] = await self._challenge(request, endpoint, more)
             raise
@@ -104,7 +112,7 @@ class RegistryApi:
         A client logs in at the realm of this challenge, and requests anonymous tokens there. Raises Unauthorized.
         """
         if principal.is_anonymous and principal.limits is None and await self._directory.has_logins():
-            raise Unauthorized("log in, or request a token without a login for what everybody may pull")
+            raise LoginOffered("log in, or request a token without a login for what everybody may pull")
         return ping()
 
     async def _challenge(self, request: Request, endpoint: Endpoint | None, more: str) -> str:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsupported
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.matrix import Action
-from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.auth.scopes import (
     ACTIONS,
     ALL_ACTIONS,
@@ -28,6 +28,7 @@ from gateway.auth.scopes import (
     scope_text,
 )
 from gateway.auth.tokens import SERVICE, SERVICES, TokenTooLong
+from gateway.http.access_log import note_principal
 from gateway.http.errors import unknown_path
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
@@ -121,6 +122,8 @@ class TokenApi:
 
     async def _token(self, request: Request, asked: TokenRequest, principal: Principal) -> ASGIApp:
         services, address = self._services, address_roots(request.scope, self._roots)
+        if not principal.is_anonymous:
+            note_principal(request.scope, describe(principal))
         granted = await self._granted(_parse_scopes(asked.scopes, address.own_hosts), principal, address)
         if address.own.root is None and asks_for_catalog(asked.scopes):
             granted[CATALOG] = frozenset({ALL_ACTIONS})

@@ -184,7 +184,7 @@ async def test_a_token_stands_for_itself(bench: Bench, name: str) -> None:
     assert principal.kind is expected.get(name, PrincipalKind.DEPLOY_TOKEN)
     assert principal.ref == REFS[name]
     assert principal.user == (ALICE if name in ("personal", "job") else None)
-    assert principal.credential == (DEPLOY if name == "job-deploy" else credential)
+    assert principal.credential == credential
     assert principal.name == (username if "deploy" in name else "alice")
     assert bench.used == [REFS[name]]
 

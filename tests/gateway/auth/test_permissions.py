@@ -12,6 +12,7 @@ from gateway.namespaces.credentials import Scope
 from gateway.namespaces.node import NodeKey, NodeKind, Visibility
 from gateway.namespaces.project import RegistryAccess
 from gateway.namespaces.role import Role
+from gateway.namespaces.user import User
 from tests.gateway.auth.samples import (
     ANN,
     ELSEWHERE,
@@ -242,7 +243,7 @@ def test_every_scope_of_a_personal_token(line: str) -> None:
     for action, wanted in zip(Action, expected, strict=True):
         decision = decide(holder(Scope(scope)), action, target, NOW)
         assert outcome(decision) == wanted, action
-        assert wanted == "yes" or ("personal token 11 of user 'ann' has the scopes" in decision.reason)
+        assert wanted == "yes" or ("personal token 11 (laptop) of user 'ann' has the scopes" in decision.reason)
     assert shows(holder(Scope(scope)), Action.PULL, proxy_target(member(OUTER, Role.GUEST))) == "yes"
 
 
@@ -354,6 +355,38 @@ def test_every_cell_of_a_job_elsewhere(line: str, allowed: NodeKey) -> None:
         assert shows(job(OTHER_PROJECT), Action.PULL, target) == wanted
         for action in (Action.PUSH, Action.DELETE, Action.ADMIN):
             assert shows(job(OTHER_PROJECT), action, target) in ("403", "404")
+
+
+NOT_ON_LIST = "the list of allowed jobs there names neither the project of the job nor a group above it"
+
+
+@pytest.mark.parametrize("user", [ANN, ADMIN], ids=["member", "administrator"])
+@pytest.mark.parametrize("line", JOBS_ELSEWHERE.strip().splitlines())
+def test_a_job_that_no_list_names_is_refused_because_of_the_list(line: str, user: User) -> None:
+    visibility, registry, without_list, *_ = line.split()
+    at = (Visibility(visibility), RegistryAccess(registry))
+    decision = decide(
+        job(OTHER_PROJECT, user),
+        Action.PULL,
+        project_target(*at, member(OUTER, Role.REPORTER, user=user), origin=OTHER_WAY),
+        NOW,
+    )
+    assert decision.allowed is (without_list == "yes")
+    if not decision.allowed:
+        assert decision.reason.endswith(NOT_ON_LIST)
+        assert "though its user may" in decision.reason
+    if user is ANN and visibility == "private":
+        decision = decide(job(OTHER_PROJECT), Action.PULL, project_target(*at, origin=OTHER_WAY), NOW)
+        assert "has no part in it" in decision.reason and NOT_ON_LIST not in decision.reason
+
+
+@pytest.mark.parametrize("visibility", Visibility)
+@pytest.mark.parametrize("action", [Action.PUSH, Action.DELETE])
+def test_a_job_is_told_that_it_changes_its_own_project_alone(visibility: Visibility, action: Action) -> None:
+    target = project_target(visibility, RegistryAccess.ENABLED, member(OUTER, Role.OWNER), origin=OTHER_WAY)
+    decision = decide(job(OTHER_PROJECT), action, target, NOW)
+    assert not decision.allowed
+    assert decision.reason.endswith("a job does so in its own project alone, so use a deploy token of that project")
 
 
 def test_a_job_of_an_external_user_sees_of_internal_projects_nothing() -> None:

@@ -61,7 +61,9 @@ def test_tokens_are_named_by_their_numbers_or_shown_on_standard_input(tree: Term
     made_for = ("team/app", "--token")
     tree.json("deploy-token", "create", "--project", "team/app", "--name", "ci", "--scope", "write_registry")
     job = tree.json("job", "start", "team/app", "--user", "alice")
-    assert explained(tree, "pull", *made_for, str(made["id"])).startswith("allowed: personal token 1 of user 'alice'")
+    assert explained(tree, "pull", *made_for, str(made["id"])).startswith(
+        "allowed: personal token 1 (laptop) of user 'alice'"
+    )
     assert "push needs api or write_registry" in explained(tree, "push", *made_for, "1")
     assert explained(tree, "push", *made_for, "deploy:1").startswith("allowed: deploy token 1")
     assert explained(tree, "delete", *made_for, "deploy:1").endswith("no deploy token may")
@@ -71,6 +73,13 @@ def test_tokens_are_named_by_their_numbers_or_shown_on_standard_input(tree: Term
     assert (shown.exit_code, json.loads(shown.stdout)["allowed"]) == (0, True)
     tree.done("token", "revoke", "1")
     assert "was revoked" in explained(tree, "pull", *made_for, "1")
+
+
+@pytest.mark.parametrize("suffix", [":v1", f"@sha256:{'ab' * 32}", f":v1@sha256:{'ab' * 32}"])
+def test_a_tag_or_a_digest_changes_no_answer(tree: Terminal, suffix: str) -> None:
+    for path in ("team/app", "team/app/image", "hub/dependency_proxy/containers/alpine"):
+        for who in (("--user", "alice"), ("--anonymous",)):
+            assert explained(tree, "pull", path + suffix, *who) == explained(tree, "pull", path, *who)
 
 
 def test_the_document_is_printed_whatever_the_answer(tree: Terminal) -> None:

@@ -101,6 +101,7 @@ async def test_a_request_is_one_line_in_the_log() -> None:
         "refusal": None,
         "project": None,
         "received": 0,
+        "principal": None,
     }
 
 

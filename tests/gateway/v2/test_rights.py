@@ -271,6 +271,47 @@ async def test_the_log_has_the_reason_also_where_the_client_is_not_told(
     (line,) = [event for event in events if event["event"] == "request"]
     assert reason in line["refusal"]
     assert (reason.encode() in found.body) is (who == "guest")
+    assert line["principal"] == f"user {who!r}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "subject"),
+    [
+        ("GET", "closed/app/x/manifests/v1", "manifest", {"project": "closed/app"}),
+        ("POST", "closed/app/x/blobs/uploads/", "upload", {"project": "closed/app"}),
+        ("PATCH", "closed/app/x/blobs/uploads/1", "upload", {"project": "closed/app"}),
+        ("DELETE", f"closed/app/x/blobs/{DIGEST}", "blob", {"project": "closed/app"}),
+        ("GET", "off/dependency_proxy/containers/alpine/tags/list", "tags", {"group": "off"}),
+        (
+            "GET",
+            "closed/dependency_proxy/containers/alpine/tags/list",
+            "tags",
+            {"group": "closed", "upstream": "docker.io"},
+        ),
+        ("GET", "absent/x/manifests/v1", None, {}),
+    ],
+)
+async def test_the_log_names_what_a_refused_request_was_about(
+    surface: Surface, method: str, path: str, kind: str | None, subject: dict[str, str]
+) -> None:
+    with capture_logs() as events:
+        await surface.request(surface.person("stranger"), method, f"/v2/{path}")
+    (line,) = [event for event in events if event["event"] == "request"]
+    assert (line["kind"], line["refusal"] is None) == (kind, False)
+    assert {name: line[name] for name in ("project", "group", "upstream") if line[name]} == subject
+
+
+async def test_a_job_that_pushes_elsewhere_is_told_where_it_may(surface: Surface) -> None:
+    job = strangers(surface)["job"]
+    for name in ("closed/app/image", "closed/absent/image", "absent/image", "open/absent/image"):
+        found = await surface.request(job, "POST", f"/v2/{name}/blobs/uploads/")
+        assert found.status == 404
+        assert "a job may push in its own project alone, at CI_REGISTRY_IMAGE or below" in found.error["message"]
+    found = await surface.request(job, "POST", "/v2/open/shown/image/blobs/uploads/")
+    assert (found.status, found.error["code"]) == (403, "DENIED")
+    assert found.error["message"].endswith(
+        "a job does so in its own project alone, so use a deploy token of that project"
+    )
 
 
 async def test_what_is_permitted_has_no_reason_in_the_log(surface: Surface) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,10 @@ import jwt
 import pytest
 import pytest_asyncio
 from starlette.types import ASGIApp
+from structlog.testing import capture_logs
 
 from gateway.auth.authenticator import WRONG
+from gateway.auth.login_delays import FREE_FAILURES
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import hash_password
 from gateway.auth.scopes import SCOPE_LIMIT
@@ -70,6 +72,8 @@ async def prepare(data: Path, *, with_users: bool) -> None:
             alice = await users.create(connection, "alice", now)
             alice = replace(alice, password_hash=hash_password("right"), password_changed_at=now)
             await users.update(connection, alice)
+            for name in ("bob", "eve", "kim"):
+                await users.create(connection, name, now, email=f"{name}@example.com")
             await members.add(connection, Member(NodeKey(NodeKind.GROUP, closed.id), alice.id, Role.GUEST, None, now))
             scopes, ends = frozenset({Scope.READ_REGISTRY}), now + timedelta(days=1)
             token = PersonalToken(0, alice.id, "laptop", scopes, now, ends)
@@ -130,6 +134,97 @@ async def surface(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sur
 async def without_users(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Surface]:
     async for made in opened(tmp_path_factory.mktemp("open") / "data", with_users=False):
         yield made
+
+
+# What the log says of logins
+
+
+async def logged(request: Awaitable[Exchange]) -> tuple[Exchange, list[Any], dict[str, Any]]:
+    """A response, the events of refused logins, and the line of the request."""
+    with capture_logs() as events:
+        found = await request
+    [line] = [event for event in events if event["event"] == "request"]
+    return found, [event for event in events if event["event"] == "login_refused"], dict(line)
+
+
+@pytest.mark.parametrize(
+    ("login", "principal"),
+    [
+        ("alice:right", "user 'alice'"),
+        (f"anybody:{SECRET}", "personal token 1 (laptop) of user 'alice'"),
+        ("", None),
+    ],
+)
+async def test_every_request_names_its_principal_in_the_log(
+    surface: Surface, login: str, principal: str | None
+) -> None:
+    headers = basic(login) if login else ()
+    for request in (send_request(surface.app, "GET", "/v2/", headers), surface.get(login=login)):
+        _, refused, line = await logged(request)
+        assert (line["principal"], line["refusal"], refused) == (principal, None, [])
+    token = await surface.bearer(login=login, scope=f"repository:{OPEN}:pull")
+    _, _, line = await logged(send_request(surface.app, "GET", f"/v2/{CLOSED}/tags/list", token))
+    assert line["principal"] == principal
+    assert SECRET not in str(line) and "right" not in str(line)
+
+
+TYPED = "a-password-in-the-wrong-field"
+
+
+@pytest.mark.parametrize(
+    ("login", "account", "reason"),
+    [
+        ("bob:wrong-1", "bob", "the password is wrong"),
+        ("KIM@example.com:wrong-2", "kim", "the password is wrong"),
+        (f"{TYPED}:{TYPED}", None, "no user has this name"),
+        (f"bob:{PREFIXES[CredentialKind.PERSONAL_TOKEN]}{TYPED}", None, "there is no such token"),
+    ],
+)
+async def test_a_refused_login_is_an_event_without_what_was_typed(
+    surface: Surface, login: str, account: str | None, reason: str
+) -> None:
+    username, _, password = login.partition(":")
+    form = {"grant_type": "password", "service": "registry-gateway", "username": username, "password": password}
+    requests = [
+        send_request(surface.app, "GET", "/v2/", [*basic(login), ("X-Request-Id", "one")]),
+        surface.get(login=login),
+        surface.post(**form),
+    ]
+    for number, request in enumerate(requests):
+        found, [event], line = await logged(request)
+        assert (found.status, event["account"], event["reason"]) == (401, account, reason)
+        assert event["client"] == "127.0.0.1" and event["request_id"] == line["request_id"]
+        assert (line["principal"], line["refusal"]) == (None, reason)
+        assert number or event["request_id"] == "one"
+        for secret in (TYPED, "wrong-"):
+            assert secret not in str(event) + str(line)
+
+
+async def test_a_login_that_is_delayed_is_an_event_of_its_user(surface: Surface) -> None:
+    for number in range(FREE_FAILURES):
+        name = "eve" if number % 2 else "eve@example.com"
+        assert (await surface.get(login=f"{name}:wrong-{number}")).status == 401
+    for name in ("eve", "eve@example.com"):
+        found, [event], line = await logged(surface.get(login=f"{name}:wrong-9"))
+        assert (found.status, event["account"], line["refusal"]) == (429, "eve", event["reason"])
+        assert event["reason"].startswith("too many logins with a wrong password: try again after")
+
+
+async def test_a_token_that_is_not_valid_is_explained_in_the_log_alone(surface: Surface) -> None:
+    for header, reason in [("Bearer nonsense", "a text that is no token"), ("Bearer a.b.c", "a text that is no token")]:
+        found, refused, line = await logged(
+            send_request(surface.app, "GET", f"/v2/{OPEN}/tags/list", [("Authorization", header)])
+        )
+        assert (found.status, line["refusal"], refused) == (401, reason, [])
+        assert reason.encode() not in found.body
+    found, [event], _ = await logged(surface.post(grant_type="refresh_token", refresh_token=TYPED))
+    assert (found.status, event["account"]) == (401, None)
+    assert event["reason"] == "a refresh token that this server did not issue"
+
+
+async def test_a_ping_without_a_login_is_no_refusal_in_the_log(surface: Surface) -> None:
+    found, refused, line = await logged(send_request(surface.app, "GET", "/v2/"))
+    assert (found.status, line["refusal"], refused) == (401, None, [])
 
 
 # Pings and challenges
