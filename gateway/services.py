@@ -8,7 +8,7 @@ from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
 from cache.proxy.pull_through import PullThrough
 from gateway.auth.authenticator import Authenticator
-from gateway.auth.tokens import TokenService
+from gateway.auth.bearer_tokens import TokenService
 from gateway.data_folder import CacheFolder
 from gateway.directory.directory import Directory
 from gateway.keys.sealing import Sealer

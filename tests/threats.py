@@ -1002,7 +1002,7 @@ THREATS = [
             "tests/security/test_hidden.py::test_a_hidden_name_is_answered_as_one_that_does_not_exist",
             "tests/security/test_hidden.py::test_a_hidden_name_takes_as_long_as_one_that_does_not_exist",
         ),
-        Disarm("gateway/v2/opener.py", "{_nothing_to_see(name, root)}{_hint(principal)}", "{decision.reason}"),
+        Disarm("gateway/v2/opener.py", "{_nothing_to_see(name, root)}{_hint(principal, action)}", "{decision.reason}"),
     ),
     Threat(
         "a proxy that tells of a closed group",
@@ -2843,11 +2843,11 @@ THREATS = [
         "A Bearer token is unsigned, or signed by another key or algorithm, which its header names (`alg`, `jwk`, `jku`, `kid`).",
         "One algorithm is accepted, with keys of the server's own file; no other key that a header names is looked at.",
         (
-            "tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",
+            "tests/gateway/auth/test_bearer_tokens.py::test_a_forged_token_is_refused",
             "tests/security/test_forged_tokens.py::test_every_forged_token_gets_the_same_refusal_at_once",
         ),
         Disarm(
-            "gateway/auth/tokens.py",
+            "gateway/auth/bearer_tokens.py",
             "[ALGORITHM], _SIGNATURE_ALONE)",
             '[ALGORITHM], {**_SIGNATURE_ALONE, "verify_signature": False})',
         ),
@@ -2856,24 +2856,24 @@ THREATS = [
         "token with an unknown extension",
         "A token holds an extension that restricts it (`crit`), and a server that does not know it ignores it.",
         "A token with `crit` is refused, whatever it names, by this server and by the library that it uses.",
-        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
+        ("tests/gateway/auth/test_bearer_tokens.py::test_a_forged_token_is_refused",),
     ),
     Threat(
         "token of another service",
         "A token that was issued for another service, or by another server, opens repositories here.",
         "Issuer and audience are compared, each with one value.",
-        ("tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",),
-        Disarm("gateway/auth/tokens.py", 'if claims["iss"] != ISSUER or claims["aud"] != SERVICE:', "if False:"),
+        ("tests/gateway/auth/test_bearer_tokens.py::test_a_forged_token_is_refused",),
+        Disarm("gateway/auth/bearer_tokens.py", 'if claims["iss"] != ISSUER or claims["aud"] != SERVICE:', "if False:"),
     ),
     Threat(
         "token beyond its time",
         "A token that leaked to a log is used for ever, or one is made that becomes valid later.",
         "A token is valid for five minutes, and none before its time, but for 5 s.",
         (
-            "tests/gateway/auth/test_tokens.py::test_a_token_is_verified_as_it_was_issued_until_it_expires",
-            "tests/gateway/auth/test_tokens.py::test_a_forged_token_is_refused",
+            "tests/gateway/auth/test_bearer_tokens.py::test_a_token_is_verified_as_it_was_issued_until_it_expires",
+            "tests/gateway/auth/test_bearer_tokens.py::test_a_forged_token_is_refused",
         ),
-        Disarm("gateway/auth/tokens.py", "if now >= expires_at:", "if False:"),
+        Disarm("gateway/auth/bearer_tokens.py", "if now >= expires_at:", "if False:"),
     ),
     Threat(
         "Bearer token of a revoked credential",
@@ -2883,7 +2883,7 @@ THREATS = [
             "tests/gateway/auth/test_authenticator.py::test_a_token_that_has_ended_says_so_and_takes_its_bearers_and_refresh_tokens_along",
             "tests/gateway/v2/test_token.py::test_a_revoked_token_ends_its_bearer_and_refresh_token_at_once",
         ),
-        Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
+        Disarm("gateway/auth/authenticator.py", "find_ending(credential, now)) is not None:", "None) is not None:"),
     ),
     Threat(
         "stored logins",
@@ -2893,14 +2893,14 @@ THREATS = [
             "tests/e2e/test_logins.py::test_what_is_stored_is_refused_by_both_workers_within_a_second_of_its_end",
             "tests/e2e/test_logins.py::test_every_client_prints_why_a_credential_is_not_accepted",
         ),
-        Disarm("gateway/auth/authenticator.py", "if ending is not None:", "if False:"),
+        Disarm("gateway/auth/authenticator.py", "find_ending(credential, now)) is not None:", "None) is not None:"),
     ),
     Threat(
         "tokens of a blocked user",
         "A blocked user goes on with a personal token, a job's token, or what was made from either.",
         "The user behind a credential is looked up with each request.",
         ("tests/gateway/auth/test_authenticator.py::test_a_block_ends_everything_of_a_user_at_once",),
-        Disarm("gateway/auth/authenticator.py", "            _check_not_blocked(user)\n", ""),
+        Disarm("gateway/auth/authenticator.py", "            _check_not_blocked(person)\n", "            pass\n"),
     ),
     Threat(
         "refresh token after a new password",
@@ -3010,9 +3010,27 @@ THREATS = [
         ),
         Disarm(
             "gateway/auth/authenticator.py",
-            "        refusal: RegistryError = Unauthorized(WRONG)\n",
-            "        refusal: RegistryError = Unauthorized(WRONG if user else LOGIN_AGAIN)\n",
+            "        refusal: RegistryError = LoginRefused(WRONG, account, reason)\n",
+            "        refusal: RegistryError = LoginRefused(WRONG if user else LOGIN_AGAIN, account, reason)\n",
         ),
+    ),
+    Threat(
+        "password in the field of the name",
+        "Somebody types a password into the field of the user's name, and it stands in the log of failed logins.",
+        "The log names accounts that exist, and repeats nothing that was typed.",
+        ("tests/gateway/v2/test_token.py::test_a_refused_login_is_an_event_without_what_was_typed",),
+        Disarm("gateway/auth/authenticator.py", "account = None if user is None else user.name", "account = username"),
+    ),
+    Threat(
+        "upgrade under a server",
+        "A command of a new version upgrades the database while a server of the old one uses it, or without a word.",
+        "Only `serve` and `db upgrade` upgrade an SQLite file, while no server uses it, and they keep a copy.",
+        (
+            "tests/gateway/cli/test_db.py::test_no_file_is_upgraded_under_a_server",
+            "tests/gateway/cli/test_db.py::test_no_command_upgrades_a_file_that_an_older_version_may_use",
+            "tests/gateway/cli/test_db.py::test_an_upgrade_on_request_keeps_the_file_as_it_was",
+        ),
+        Disarm("gateway/maintenance/upgrade.py", "if not free:", "if False:"),
     ),
     Threat(
         "deploy token under another name",
@@ -3021,7 +3039,7 @@ THREATS = [
         ("tests/gateway/auth/test_authenticator.py::test_the_user_name_beside_a_deploy_token_must_match",),
         Disarm(
             "gateway/auth/authenticator.py",
-            "if isinstance(token, DeployToken) and username != token.username:",
+            "if isinstance(principal.credential, DeployToken | JobDeployToken) and username != principal.name:",
             "if False:",
         ),
     ),
@@ -3076,7 +3094,7 @@ THREATS = [
         "Such a token is not issued: the request is refused with 400, which says to ask for fewer repositories.",
         ("tests/gateway/v2/test_token.py::test_every_token_that_is_issued_is_accepted",),
         Disarm(
-            "gateway/auth/tokens.py",
+            "gateway/auth/bearer_tokens.py",
             "        if len(text) > TOKEN_LIMIT:\n            raise TokenTooLong",
             "        if False:\n            raise TokenTooLong",
         ),
@@ -3099,7 +3117,7 @@ THREATS = [
         "another sealed text as refresh token",
         "A text that the server sealed for another purpose is presented as a refresh token.",
         "Each purpose seals with a context of its own, which must be the same to open the text.",
-        ("tests/gateway/auth/test_tokens.py::test_no_other_text_is_a_refresh_token",),
+        ("tests/gateway/auth/test_bearer_tokens.py::test_no_other_text_is_a_refresh_token",),
         Disarm(
             "gateway/keys/sealing.py",
             "data[_NONCE_BYTES:], context.encode())",

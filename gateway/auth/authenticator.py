@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from cachetools import LRUCache
 
 from cache.oci.errors import RegistryError, StoreUnavailable, TooManyRequests, Unauthorized
+from gateway.auth.bearer_tokens import Backing, Bearer, TokenRefused, TokenService
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe, principal_of, user_id_of
 from gateway.auth.refused_logins import LoginDelayed, LoginRefused
-from gateway.auth.tokens import Backing, Bearer, TokenRefused, TokenService
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import (

@@ -1,8 +1,8 @@
 """Challenges: what a refused request is told about tokens (distribution's token specification); pure."""
 
 from cache.oci.errors import Unauthorized
+from gateway.auth.bearer_tokens import SERVICE
 from gateway.auth.scopes import scope_text
-from gateway.auth.tokens import SERVICE
 from gateway.v2.endpoint import Endpoint, EndpointKind
 
 CHALLENGE_HEADER = "WWW-Authenticate"

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsupported
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
+from gateway.auth.bearer_tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.auth.matrix import Action
 from gateway.auth.principal import ANONYMOUS, Principal, describe
 from gateway.auth.scopes import (
@@ -27,7 +28,6 @@ from gateway.auth.scopes import (
     parse_scopes,
     scope_text,
 )
-from gateway.auth.tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.http.access_log import note_principal
 from gateway.http.errors import unknown_path
 from gateway.keys.sealing import SealBroken

@@ -30,10 +30,10 @@ from cache.store.quarantine import Quarantine
 from cache.upstream.ledger import Ledger
 from cache.values import Source
 from gateway.auth.authenticator import Authenticator
+from gateway.auth.bearer_tokens import TokenService
 from gateway.auth.login_delays import LoginDelays
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords
-from gateway.auth.tokens import TokenService
 from gateway.data_folder import CacheFolder, NativeFolder
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.directory import Directory

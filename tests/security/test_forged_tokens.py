@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.auth.tokens import Backing, TokenService
+from gateway.auth.bearer_tokens import Backing, TokenService
 from gateway.keys.sealing import Sealer
 from gateway.keys.signing import SigningKeys
 from gateway.namespaces.credentials import PREFIXES, CredentialKind, CredentialRef

@@ -19,11 +19,11 @@ from gateway.auth.authenticator import (
     backing_of,
     weight_of,
 )
+from gateway.auth.bearer_tokens import Bearer, TokenService
 from gateway.auth.login_delays import FREE_FAILURES, FREE_FAILURES_OF_ADDRESS, LoginDelays
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords, hash_password
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKind
-from gateway.auth.tokens import Bearer, TokenService
 from gateway.keys.sealing import Sealer
 from gateway.keys.signing import TOKEN_LIFETIME, SigningKeys
 from gateway.namespaces.credentials import (

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.auth.tokens import CLOCK_SKEW, TOKEN_LIMIT, Backing, TokenRefused, TokenService
+from gateway.auth.bearer_tokens import CLOCK_SKEW, TOKEN_LIMIT, Backing, TokenRefused, TokenService
 from gateway.keys.sealing import Sealer
 from gateway.keys.signing import TOKEN_LIFETIME, SigningKeys, rotate
 from gateway.namespaces.credentials import CredentialKind, CredentialRef

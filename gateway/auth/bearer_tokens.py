@@ -1,4 +1,4 @@
-"""Tokens of this server: short-lived signed Bearer tokens, and the refresh tokens by which clients get more of them.
+"""Bearer tokens of this server, short-lived and signed, and the refresh tokens by which clients get more of them.
 
 A Bearer token is a JWT (RFC 7519) whose only rights are an upper bound; it names the credential behind it, which is
 looked up again with each request. One algorithm is accepted, with keys of the server's own file; what a header says of
