@@ -115,6 +115,7 @@ class Egress:
         self._latest: dict[bool, Clients] = {}
         self._making = threading.Lock()
         self._documents = ThreadPoolExecutor(1, "documents")
+        self._credentials = ThreadPoolExecutor(1, "credentials")
         self._credential = ANONYMOUS
 
     def with_credential(self, credential: CredentialId) -> "Egress":
@@ -201,8 +202,14 @@ class Egress:
         its share of the interpreter."""
         return await asyncio.get_running_loop().run_in_executor(self._documents, function)
 
+    async def obtain(self, function: Callable[[], T]) -> T:
+        """Run a function that may wait for another program, outside the event loop: one at a time, in a thread of its
+        own, so that documents go on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._credentials, function)
+
     async def close(self) -> None:
         self._documents.shutdown(wait=False, cancel_futures=True)
+        self._credentials.shutdown(wait=False, cancel_futures=True)
         for clients in self._made:
             await clients.close()
 

@@ -85,13 +85,21 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class Obtain:
+    """Obtain a credential for which another program may have to be waited for: outside the event loop, and beside the
+    work on documents, which does not wait for it. Errors of the function are raised inside the flow."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Wait until another flow has finished common work; the result is the error that it met, if any."""
 
     future: "Future[UpstreamError | None]"
 
 
-Step = Open | Read | ReadDocument | Grow | Drop | Compute | Wait
+Step = Open | Read | ReadDocument | Grow | Drop | Compute | Obtain | Wait
 Flow = Generator[Step, Any, T]
 
 _WAIT_LIMIT = 30.0
@@ -175,6 +183,8 @@ async def _perform(step: Step, egress: Egress, space: DocumentSpace) -> Any:
             return await drop(response)
         case Compute(function, size):
             return function() if size < OFF_LOOP_BYTES else await egress.compute(function)
+        case Obtain(function):
+            return await egress.obtain(function)
         case Wait(future):
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), _WAIT_LIMIT)
 
@@ -214,7 +224,7 @@ def _perform_blocking(step: Step, egress: Egress) -> Any:
             return None
         case Drop(response):
             return drop_blocking(response)
-        case Compute(function):
+        case Compute(function) | Obtain(function):
             return function()
         case Wait(future):
             return future.result(_WAIT_LIMIT)

@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from cache.oci.document import OFF_LOOP_BYTES, parse_document
+from cache.oci.document import parse_document
 from cache.oci.media_types import essence
 from cache.upstream.allowance import retry_after, stated_delay
 from cache.upstream.egress import OWN_HEADERS, Response
 from cache.upstream.errors import AccessDenied, CredentialRefused, NoStatement, RateLimited, Unavailable, UpstreamError
-from cache.upstream.flow import Compute, Drop, Flow, Open, Read, Wait
+from cache.upstream.flow import Drop, Flow, Obtain, Open, Read, Wait
 from cache.upstream.ledger import Ledger
 from cache.upstream.logins import Logins
 from cache.upstream.refusals import refusal_text
@@ -340,7 +340,7 @@ class Tokens:
     def _login(self) -> Flow[Credential | None]:
         if self._refused is None:
             return self._credential()
-        credential: Credential | None = yield Compute(self._credential, OFF_LOOP_BYTES)
+        credential: Credential | None = yield Obtain(self._credential)
         return credential
 
     def _other_login(self, credential: Credential) -> Flow[Credential | None]:

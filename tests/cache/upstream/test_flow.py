@@ -12,7 +12,7 @@ import pytest
 from cache.oci.document import OFF_LOOP_BYTES
 from cache.upstream.egress import Egress, Response
 from cache.upstream.errors import Unavailable
-from cache.upstream.flow import Compute, Flow, Open, Step, Wait, carry_out, carry_out_blocking, decompressed
+from cache.upstream.flow import Compute, Flow, Obtain, Open, Step, Wait, carry_out, carry_out_blocking, decompressed
 from cache.upstream.reach import Reach
 from tests.parts.liar import Liar
 
@@ -28,6 +28,27 @@ async def test_large_documents_are_computed_outside_the_event_loop_one_at_a_time
     assert elsewhere is not here
     assert await carry_out(computed(threading.current_thread, OFF_LOOP_BYTES), egress) is elsewhere
     assert carry_out_blocking(computed(threading.current_thread, OFF_LOOP_BYTES), egress) is here
+    await egress.close()
+
+
+async def test_a_credential_that_is_long_in_coming_delays_no_document() -> None:
+    egress, asked, printed = Egress(Reach()), threading.Event(), threading.Event()
+
+    def credential() -> str:
+        asked.set()
+        return "printed" if printed.wait(10) else "late"
+
+    def obtained() -> Flow[str]:
+        found: str = yield Obtain(credential)
+        return found
+
+    obtaining = asyncio.create_task(carry_out(obtained(), egress))
+    assert await asyncio.to_thread(asked.wait, 10)
+    assert await carry_out(computed(lambda: "parsed", OFF_LOOP_BYTES), egress) == "parsed"
+    assert not obtaining.done()
+    printed.set()
+    assert await obtaining == "printed"
+    assert carry_out_blocking(obtained(), egress) == "printed"
     await egress.close()
 
 
