@@ -18,9 +18,6 @@ from gateway.namespaces.node import NodeKey
 ID_LIMIT = 2**31 - 1
 """The largest id that both database engines can hold."""
 
-KEYS_AT_ONCE = 1000
-"""Ids in one query: PostgreSQL allows 32,767 parameters."""
-
 CredentialId = Annotated[int, typer.Argument(metavar="ID", min=1, max=ID_LIMIT, help="The id, as lists show it.")]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="DATE", help=f"The end: {FORMS}.")]
 TokenName = Annotated[str, typer.Option("--name", metavar="N", help="What the token is for; names need not differ.")]
@@ -71,9 +68,7 @@ def print_listed(session: Session, documents: Sequence[Document], columns: Seque
 
 async def paths_of(connection: Connection, keys: Iterable[NodeKey]) -> dict[NodeKey, str]:
     """Find the paths of nodes, and the names of users, with few queries for many."""
-    wanted = sorted(set(keys))
-    parts = [wanted[start : start + KEYS_AT_ONCE] for start in range(0, len(wanted), KEYS_AT_ONCE)]
-    return {entry.key: entry.path for part in parts for entry in await paths.find_of(connection, part)}
+    return {entry.key: entry.path for entry in await paths.find_of(connection, set(keys))}
 
 
 def _cell(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Table, delete, or_, select
+from sqlalchemy import Column, Table, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.changes import Concern, announce_all
@@ -14,7 +14,8 @@ KEPT_AFTER_END = timedelta(days=365)
 """How long an ended token or job is kept, so that whoever presents it is told how it ended."""
 
 LOOKED_AT = 100
-"""Rows, the oldest first, of which those that ended long ago are deleted when another one is created."""
+"""Rows from the oldest on, and rows from somewhere in the table on, of which those that ended long ago are deleted when
+another one is created. The oldest alone may all be valid for years, with ended ones behind them."""
 
 
 def scopes_to_text(scopes: Collection[Scope]) -> str:
@@ -44,8 +45,13 @@ async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column
     `ends`: the columns of which the earliest time is the end. Nothing is announced: what memories hold of these rows is
     refused as well.
     """
-    rows = select(table.c.id, *ends).where(or_(*(end.is_not(None) for end in ends)))
-    oldest = (await connection.execute(rows.order_by(table.c.id).limit(LOOKED_AT))).all()
-    ended = [number for number, *times in oldest if min(filter(None, times)) < now - KEPT_AFTER_END]
+    newest = await connection.scalar(select(func.max(table.c.id))) or 0
+    somewhere = int(now.timestamp() * 1_000_000) % (newest + 1)
+    ended: set[int] = set()
+    for start in (0, somewhere):
+        rows = select(table.c.id, *ends).where(table.c.id >= start).order_by(table.c.id).limit(LOOKED_AT)
+        for number, *times in await connection.execute(rows):
+            if min(filter(None, times), default=now) < now - KEPT_AFTER_END:
+                ended.add(number)
     if ended:
         await connection.execute(delete(table).where(table.c.id.in_(ended)))

@@ -7,6 +7,7 @@ from sqlalchemy import Table, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import deploy_tokens, jobs, personal_tokens, schema
+from gateway.db.batches import batches
 from gateway.namespaces.credentials import Credential, CredentialKind, CredentialRef, Job, JobDeployToken
 
 USE_RESOLUTION = timedelta(minutes=1)
@@ -73,13 +74,12 @@ async def _of_tokens(
 ) -> dict[CredentialRef, datetime]:
     """The uses of deploy tokens by the secrets of jobs that stand for them."""
     times = {ref.id: at for ref, at in uses.items() if ref.kind is CredentialKind.JOB_DEPLOY_TOKEN}
-    if not times:
-        return {}
-    standing = select(schema.jobs.c.deploy_token_id, schema.jobs.c.id).where(schema.jobs.c.id.in_(times))
     found: dict[CredentialRef, datetime] = {}
-    for token_id, job_id in await connection.execute(standing.where(schema.jobs.c.deploy_token_id.is_not(None))):
-        ref = CredentialRef(CredentialKind.DEPLOY_TOKEN, token_id)
-        found[ref] = max(times[job_id], found.get(ref, times[job_id]))
+    for batch in batches(times):
+        standing = select(schema.jobs.c.deploy_token_id, schema.jobs.c.id).where(schema.jobs.c.id.in_(batch))
+        for token_id, job_id in await connection.execute(standing.where(schema.jobs.c.deploy_token_id.is_not(None))):
+            ref = CredentialRef(CredentialKind.DEPLOY_TOKEN, token_id)
+            found[ref] = max(times[job_id], found.get(ref, times[job_id]))
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, false, or_, select
+from sqlalchemy import ColumnElement, Row, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import schema
@@ -61,12 +61,14 @@ async def get_of(connection: AsyncConnection, key: NodeKey) -> PathEntry:
 
 async def find_of(connection: AsyncConnection, keys: Iterable[NodeKey]) -> list[PathEntry]:
     """Find the places of those of the nodes that exist, in the order of their paths."""
-    ids: dict[NodeKind, list[int]] = {}
-    for key in keys:
-        ids.setdefault(key.kind, []).append(key.id)
-    which = [and_(_paths.c.kind == kind, _paths.c.node_id.in_(of_kind)) for kind, of_kind in ids.items()]
-    found = select(_paths).where(or_(false(), *which)).order_by(_paths.c.path)
-    return [_entry(row) for row in await connection.execute(found)]
+    found: list[PathEntry] = []
+    for batch in batches(keys):
+        ids: dict[NodeKind, list[int]] = {}
+        for key in batch:
+            ids.setdefault(key.kind, []).append(key.id)
+        which = [and_(_paths.c.kind == kind, _paths.c.node_id.in_(of_kind)) for kind, of_kind in ids.items()]
+        found += [_entry(row) for row in await connection.execute(select(_paths).where(or_(*which)))]
+    return sorted(found, key=lambda entry: entry.path)
 
 
 async def find_inside(connection: AsyncConnection, path: str, limit: int) -> list[PathEntry]:

@@ -12,6 +12,7 @@ from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import cascades, paths, schema
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import EmailTaken, PathTaken, UserUnknown
 from gateway.namespaces.node import NAMED_AT_MOST
@@ -85,8 +86,11 @@ async def list_all(connection: AsyncConnection, *, after: str = "", limit: int |
 
 async def names_of(connection: AsyncConnection, ids: Iterable[int]) -> dict[int, str]:
     """Find the names of the users with these ids, as far as they exist."""
-    rows = await connection.execute(select(_users.c.id, _users.c.name).where(_users.c.id.in_(set(ids))))
-    return {row.id: row.name for row in rows}
+    names: dict[int, str] = {}
+    for batch in batches(set(ids)):
+        rows = await connection.execute(select(_users.c.id, _users.c.name).where(_users.c.id.in_(batch)))
+        names.update((row.id, row.name) for row in rows)
+    return names
 
 
 async def has_admin(connection: AsyncConnection) -> bool:

@@ -23,6 +23,8 @@ from gateway.namespaces.node import NodeKey, NodeKind
 from tests.gateway.db.identity_rows import NOW, add_group, add_project, add_user
 
 SECOND = timedelta(seconds=1)
+MANY = 40_000
+"""More than a statement may have values."""
 SCOPES = frozenset({Scope.READ_REGISTRY})
 
 
@@ -189,3 +191,10 @@ async def test_a_use_of_the_secret_that_stands_for_a_deploy_token_is_one_of_both
     async with database.write() as connection:
         await credentials.note_uses(connection, {standing: NOW + SECOND, job: NOW})
     assert await uses(database, stored) == [None, SECOND, SECOND]
+
+
+async def test_any_number_of_uses_is_written_down(database: Database, stored: Stored) -> None:
+    uses = {CredentialRef(CredentialKind.JOB_DEPLOY_TOKEN, stored.job.id + number): NOW for number in range(MANY)}
+    async with database.write() as connection:
+        await credentials.note_uses(connection, uses)
+        assert (await deploy_tokens.get(connection, stored.deploy.id)).last_used_at == NOW

@@ -123,6 +123,15 @@ async def test_users_are_listed_in_pages_by_name(database: Database) -> None:
         assert await users.names_of(connection, [ids["a"], ids["c"], 99]) == {ids["a"]: "a", ids["c"]: "c"}
 
 
+async def test_names_and_paths_of_any_number_of_users_are_found(database: Database) -> None:
+    async with database.write() as connection:
+        ann, bob = [await users.create(connection, name, NOW) for name in ("ann", "bob")]
+        many = range(40_000)  # more than a statement may have values
+        assert await users.names_of(connection, many) == {ann.id: "ann", bob.id: "bob"}
+        found = await paths.find_of(connection, [NodeKey(NodeKind.USER, number) for number in many])
+        assert [place.path for place in found] == ["ann", "bob"]
+
+
 async def test_whether_there_is_an_active_administrator_is_known(database: Database) -> None:
     async def has_admin() -> bool:
         async with database.read() as connection:
