@@ -45,12 +45,14 @@ class ProxiedBlobs:
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
         for even_if_stored in (False, True):
-            if held := await self._open_held(digest):
+            # A download that runs for this image shows that the blob is neither held nor another's, without a lookup.
+            begun = not even_if_stored and self._is_begun(digest)
+            if not begun and (held := await self._open_held(digest)):
                 return held
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
-                        provable = await self._is_provable(digest)
+                        provable = not begun and await self._is_provable(digest)
                         if provable and (found := await self._open_proved(digest)):
                             return found
                         follower, first = await self._follow(digest, even_if_stored=even_if_stored or provable)
@@ -99,6 +101,11 @@ class ProxiedBlobs:
                 follower, _ = await self._follow(digest, even_if_stored=False)
             return follower
         return None
+
+    def _is_begun(self, digest: Digest) -> bool:
+        """Whether a download of the blob runs that this image may join, such as one that was begun ahead."""
+        flight = self._shared.flights.find(self._source, digest)
+        return flight is not None and self._rights.may_join(flight)
 
     async def _open_held(self, digest: Digest) -> FoundBlob | None:
         """Open a cached blob to which the image has a link; None if there is none."""
