@@ -1998,6 +1998,17 @@ THREATS = [
         Disarm("cache/upstream/quota.py", "            self._admit(known, kind, now)", "            pass"),
     ),
     Threat(
+        "a follower in a stranger's queue",
+        "A client with hundreds of waiting misses asks for a popular tag first; all others wait for its turn, not theirs.",
+        "Whoever joins work that waits has it wait in their own turn, too; it goes ahead with the first of them.",
+        (
+            "tests/cache/proxy/test_others.py::test_a_miss_that_others_join_waits_for_the_first_turn_of_any_of_them",
+            "tests/cache/proxy/test_others.py::test_readers_of_one_blob_wait_for_the_first_turn_of_any_of_them",
+            "tests/cache/proxy/test_queue.py",
+        ),
+        Disarm("cache/proxy/upstream_calls.py", "queue.join(key, self.requester)", "pass"),
+    ),
+    Threat(
         "a queue filled by one group",
         "The waiting misses of one group, or of one client, fill the queue, and those of all others are refused.",
         "Groups take turns, then their clients; in a full queue, the latest item of whoever has the most is refused.",

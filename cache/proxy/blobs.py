@@ -122,7 +122,7 @@ class ProxiedBlobs:
         """
         if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
             return held
-        await self._calls.wait_turn(RequestKind.CONTENT)
+        await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
         if (info := await self._shared.stored.stat(digest)) is None:
             return None
         first = await self._rights.proved_by(self._share_proof(digest, info.size))
@@ -159,7 +159,7 @@ class ProxiedBlobs:
         while True:
             flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if not proved and not (flight and self._rights.may_join(flight)):
-                await self._calls.wait_turn(RequestKind.CONTENT)
+                await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
                 # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):
