@@ -1998,6 +1998,16 @@ THREATS = [
         Disarm("cache/upstream/quota.py", "            self._admit(known, kind, now)", "            pass"),
     ),
     Threat(
+        "a stop that waits for silent readers",
+        "Clients receive nothing of their responses; a server that stops leaves their connections and tasks behind.",
+        "A second after the grace the connections that are left are aborted, so that nothing waits for their clients.",
+        (
+            "tests/security/test_left_clients.py"
+            "::test_a_server_stops_although_a_client_receives_nothing_of_its_response",
+        ),
+        Disarm("gateway/server/http_server.py", "connection.abort()", "pass"),
+    ),
+    Threat(
         "a follower in a stranger's queue",
         "A client with hundreds of waiting misses asks for a popular tag first; all others wait for its turn, not theirs.",
         "Whoever joins work that waits has it wait in their own turn, too; it goes ahead with the first of them.",
