@@ -2222,7 +2222,7 @@ THREATS = [
         "A digest is recorded with the size of a damaged file, which is then served as the blob.",
         "The index refuses another size for a digest that has one.",
         ("tests/cache/index/test_index.py",),
-        Disarm("cache/index/sql.py", "if recorded != size:", "if False:"),
+        Disarm("cache/index/facts.py", "if recorded != size:", "if False:"),
     ),
     Threat(
         "a spool replaced before its commit",

@@ -40,12 +40,15 @@ _ANCESTORS = text(
 )
 
 
+_PUT = upsert(parents).on_conflict_do_nothing()
+
+
 def note_references(connection: Connection, manifest: Manifest) -> None:
     """Record what a manifest refers to."""
     parent = str(manifest.descriptor.digest)
     if listed := {str(entry.digest) for entry in manifest.references()}:
         rows = [{"digest": digest, "parent": parent} for digest in sorted(listed)]
-        connection.execute(upsert(parents).on_conflict_do_nothing(), rows)
+        connection.execute(_PUT, rows)
 
 
 def select_ancestors(connection: Connection, image_id: int | None, digest: Digest, now: float) -> list[Ancestor]:

@@ -11,6 +11,8 @@ from cache.values import Source
 
 CHANGES_KEPT = 10_000
 
+_INSERT = insert(changes).returning(changes.c.seq)
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeLog:
@@ -31,6 +33,6 @@ class ChangeLog:
             "name": image.text,
             "tag": str(reference) if reference is not None else None,
         }
-        seq = connection.execute(insert(changes).values(**row).returning(changes.c.seq)).scalar_one()
+        seq = connection.execute(_INSERT, row).scalar_one()
         if seq % 1000 == 0:
             connection.execute(delete(changes).where(changes.c.seq <= seq - self.kept))

@@ -7,7 +7,7 @@ next sighting of the tag corrects it in the file.
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cache.index.schema import history, sightings
@@ -28,6 +28,46 @@ EARLIEST = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 """A moment before any version of this program: a clock that is earlier is wrong."""
 
 
+_OF_TAG = (sightings.c.image_id == bindparam("of_image"), sightings.c.tag == bindparam("of_tag"))
+_SAME = (*_OF_TAG, sightings.c.digest == bindparam("of_digest"), sightings.c.last_seen < bindparam("moment"))
+_BEGAN = select(history.c.began_at)
+_COUNT_ADDED = update(history).values(added=history.c.added + 1).returning(history.c.added)
+_CORRECT_FIRST = (
+    update(sightings)
+    .where(*_OF_TAG, or_(sightings.c.first_seen > bindparam("now"), sightings.c.first_seen < bindparam("earliest")))
+    .values(first_seen=bindparam("now"))
+)
+_CORRECT_LAST = (
+    update(sightings)
+    .where(*_OF_TAG, sightings.c.last_seen > bindparam("now"))
+    .values(last_seen=bindparam("now"), longest=0)
+)
+_PUT = (
+    upsert(sightings)
+    .values(
+        image_id=bindparam("of_image"),
+        tag=bindparam("of_tag"),
+        digest=bindparam("of_digest"),
+        first_seen=bindparam("moment"),
+        last_seen=bindparam("moment"),
+    )
+    .on_conflict_do_nothing()
+)
+_NEWEST = select(sightings.c.digest).where(*_OF_TAG).order_by(sightings.c.last_seen.desc()).limit(KEPT)
+_DROP_OLDEST = delete(sightings).where(*_OF_TAG, sightings.c.digest.not_in(_NEWEST))
+_ANOTHER = select(func.max(sightings.c.last_seen)).where(*_OF_TAG, sightings.c.digest != bindparam("of_digest"))
+_BEGIN_ANEW = (
+    update(sightings)
+    .where(*_SAME, sightings.c.last_seen <= bindparam("another"))
+    .values(
+        longest=func.max(sightings.c.longest, sightings.c.last_seen - sightings.c.first_seen),
+        first_seen=bindparam("moment"),
+        last_seen=bindparam("moment"),
+    )
+)
+_ADVANCE = update(sightings).where(*_SAME).values(last_seen=bindparam("moment"))
+
+
 def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, now: float) -> None:
     """Record a sighting: a digest keeps the time of its first sighting while no other is seen under the tag.
 
@@ -36,37 +76,25 @@ def note_sighting(connection: Connection, image_id: int, pointer: TagPointer, no
     """
     moment = min(pointer.checked_at.timestamp(), now)
     _begin_history(connection, moment)
-    key = {"image_id": image_id, "tag": pointer.tag.text, "digest": str(pointer.target.digest)}
-    of_tag = (sightings.c.image_id == image_id, sightings.c.tag == key["tag"])
+    of_tag: dict[str, object] = {"of_image": image_id, "of_tag": pointer.tag.text}
     if now >= EARLIEST:
-        implausible = or_(sightings.c.first_seen > now, sightings.c.first_seen < earliest_moment(connection, now))
-        connection.execute(update(sightings).where(*of_tag, implausible).values(first_seen=now))
-        of_the_future = update(sightings).where(*of_tag, sightings.c.last_seen > now)
-        connection.execute(of_the_future.values(last_seen=now, longest=0))
-    new = upsert(sightings).values(**key, first_seen=moment, last_seen=moment).on_conflict_do_nothing()
-    if not connection.execute(new).rowcount:
-        _advance(connection, of_tag, key["digest"], moment)
+        connection.execute(_CORRECT_FIRST, of_tag | {"now": now, "earliest": earliest_moment(connection, now)})
+        connection.execute(_CORRECT_LAST, of_tag | {"now": now})
+    sighting = of_tag | {"of_digest": str(pointer.target.digest), "moment": moment}
+    if not connection.execute(_PUT, sighting).rowcount:
+        _advance(connection, sighting)
         return
-    newest = select(sightings.c.digest).where(*of_tag).order_by(sightings.c.last_seen.desc()).limit(KEPT)
-    connection.execute(delete(sightings).where(*of_tag, sightings.c.digest.not_in(newest)))
-    added = connection.scalar(update(history).values(added=history.c.added + 1).returning(history.c.added))
-    if not (added or 0) % TRIM_EVERY:
+    connection.execute(_DROP_OLDEST, of_tag)
+    if not (connection.scalar(_COUNT_ADDED) or 0) % TRIM_EVERY:
         _trim(connection)
 
 
-def _advance(connection: Connection, of_tag: tuple[ColumnElement[bool], ...], digest: object, moment: float) -> None:
+def _advance(connection: Connection, sighting: dict[str, object]) -> None:
     """Note a later sighting of a digest, and whether the tag has pointed to another one in between."""
-    same = (*of_tag, sightings.c.digest == digest, sightings.c.last_seen < moment)
-    others = select(func.max(sightings.c.last_seen)).where(*of_tag, sightings.c.digest != digest)
-    another = connection.scalar(others)
+    another = connection.scalar(_ANOTHER, sighting)
     if another is not None:
-        begun_anew = {
-            "longest": func.max(sightings.c.longest, sightings.c.last_seen - sightings.c.first_seen),
-            "first_seen": moment,
-            "last_seen": moment,
-        }
-        connection.execute(update(sightings).where(*same, sightings.c.last_seen <= another).values(begun_anew))
-    connection.execute(update(sightings).where(*same).values(last_seen=moment))
+        connection.execute(_BEGIN_ANEW, sighting | {"another": another})
+    connection.execute(_ADVANCE, sighting)
 
 
 def select_sightings(
@@ -90,7 +118,7 @@ def select_sightings(
 
 def _begin_history(connection: Connection, moment: float) -> None:
     """Date the history to its first sighting, unless it has begun."""
-    if connection.scalar(select(history.c.began_at)) is None:
+    if connection.scalar(_BEGAN) is None:
         first = connection.scalar(select(func.min(sightings.c.first_seen)).where(sightings.c.first_seen >= EARLIEST))
         began = moment if first is None else min(first, moment)
         connection.execute(insert(history).values(began_at=began, added=0))
@@ -98,7 +126,7 @@ def _begin_history(connection: Connection, moment: float) -> None:
 
 def earliest_moment(connection: Connection, now: float) -> float:
     """The earliest moment of a sighting; a beginning in the future is one of a clock that was wrong, or is."""
-    began = connection.scalar(select(history.c.began_at))
+    began = connection.scalar(_BEGAN)
     return max(began, EARLIEST) if began is not None and began <= now else EARLIEST
 
 

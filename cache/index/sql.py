@@ -15,22 +15,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, create_engine, delete, exists, func, or_, select
+from sqlalchemy import Connection, Row, create_engine, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
-from cache.index.ancestors import note_references, select_ancestors
-from cache.index.base import Fact, Holdings, SizeConflict
+from cache.index.ancestors import select_ancestors
+from cache.index.base import Fact, Holdings
 from cache.index.change_log import CHANGES_KEPT, ChangeLog
-from cache.index.documents import batches, closure, select_manifest
+from cache.index.documents import closure, select_manifest
+from cache.index.facts import is_known, is_linked, record_facts, select_size
 from cache.index.holdings import is_recorded, select_holdings
 from cache.index.image_memory import ImageMemory
-from cache.index.images import ensure_image, find_image, to_source
+from cache.index.images import find_image, to_source
 from cache.index.lists import SqlLists, delete_lists
 from cache.index.queries import Queries
 from cache.index.removal import remove_rows
-from cache.index.schema import blobs, changes, gone, images, links, manifests, pins, pointers
-from cache.index.sightings import note_sighting, select_sightings
+from cache.index.schema import changes, gone, links, pins, pointers
+from cache.index.sightings import select_sightings
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -101,7 +102,7 @@ class SqlIndex:
         )
 
         def rehearse(connection: Connection) -> None:
-            _record(connection, [manifest, link, blob, pointer], self._log, self._clock())
+            record_facts(connection, [manifest, link, blob, pointer], self._log, self._clock())
             raise _Rehearsed
 
         with suppress(_Rehearsed, DatabaseUnusable):  # a full disk is reported by the first real write
@@ -152,26 +153,25 @@ class SqlIndex:
         if self._links.get(image, link.digest):
             return True
         generation = self._generation
-        found = await self._read(lambda connection: _select_link(connection, link), link)
+        found = await self._read(lambda connection: is_linked(connection, link), link)
         if found and generation == self._generation:
             self._links.put(image, link.digest, True)
         return found
 
     async def known_at(self, registry: Registry, digest: Digest) -> bool:
-        wanted = links.join(images).select().where(links.c.digest == str(digest), images.c.origin == str(registry))
-        return await self._read(lambda connection: bool(connection.scalar(select(exists(wanted)))), (registry, digest))
+        return await self._read(lambda connection: is_known(connection, registry, digest), (registry, digest))
 
     async def find_size(self, digest: Digest) -> int | None:
         # The size of a digest never changes, so this memory is right even if the row was deleted.
         if (held := self._sizes.get(digest)) is not None:
             return held
-        found = await self._read(lambda connection: _select_size(connection, digest), ("size", digest))
+        found = await self._read(lambda connection: select_size(connection, digest), ("size", digest))
         if found is not None:
             self._sizes[digest] = found
         return found
 
     async def recorded_size(self, digest: Digest) -> int | None:
-        found = await self._read(lambda connection: _select_size(connection, digest))
+        found = await self._read(lambda connection: select_size(connection, digest))
         if found is None:
             self._forget_size(digest)
         return found
@@ -204,7 +204,7 @@ class SqlIndex:
     async def record(self, *facts: Fact) -> None:
         changes_seen = self._changes_seen
         await self._write(
-            lambda connection: _record(connection, facts, self._log, self._clock()),
+            lambda connection: record_facts(connection, facts, self._log, self._clock()),
             lambda: self._remember(facts, self._changes_seen == changes_seen),
         )
 
@@ -375,59 +375,6 @@ def to_pointer(row: Row[Any], source: Source, image: RepositoryName, tag: Tag) -
     return TagPointer(source, image, tag, target, datetime.fromtimestamp(row.checked_at, UTC))
 
 
-def _select_size(connection: Connection, digest: Digest) -> int | None:
-    return connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
-
-
-def _select_link(connection: Connection, link: Link) -> bool:
-    wanted = (
-        links.join(images)
-        .select()
-        .where(
-            links.c.digest == str(link.digest),
-            images.c.origin == str(link.source.registry),
-            images.c.credential == str(link.source.credential),
-            images.c.name == link.image.text,
-        )
-    )
-    return bool(connection.scalar(select(exists(wanted))))
-
-
-def _record(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: float) -> None:
-    for fact in facts:
-        match fact:
-            case TagPointer(source, image, tag, target, checked_at):
-                values = {
-                    "media_type": target.media_type,
-                    "digest": str(target.digest),
-                    "size": target.size,
-                    "checked_at": checked_at.timestamp(),
-                }
-                image_id = ensure_image(connection, source, image)
-                statement = upsert(pointers).values(image_id=image_id, tag=tag.text, **values)
-                # a pointer of the future was dated by a clock that was wrong: it is newer than nothing
-                newer = or_(statement.excluded.checked_at >= pointers.c.checked_at, pointers.c.checked_at > now)
-                connection.execute(statement.on_conflict_do_update(set_=values, where=newer))
-                note_sighting(connection, image_id, fact, now)
-                _note_return(connection, target.digest)
-                log.note(connection, source, image, tag)
-            case Link(source, image, digest):
-                row = {"image_id": ensure_image(connection, source, image), "digest": str(digest)}
-                connection.execute(upsert(links).values(**row).on_conflict_do_nothing())
-            case Manifest(descriptor, raw) as manifest:
-                document = {"media_type": descriptor.media_type, "raw": raw}
-                put = upsert(manifests).values(digest=str(descriptor.digest), **document)
-                other = or_(put.excluded.raw != manifests.c.raw, put.excluded.media_type != manifests.c.media_type)
-                if connection.execute(put.on_conflict_do_update(set_=document, where=other)).rowcount:
-                    note_references(connection, manifest)
-            case BlobInfo(digest, size):
-                blob = {"digest": str(digest), "size": size}
-                connection.execute(upsert(blobs).values(**blob).on_conflict_do_nothing())
-                recorded = connection.scalar(select(blobs.c.size).where(blobs.c.digest == str(digest)))
-                if recorded != size:
-                    raise SizeConflict(f"{digest} was recorded with {recorded} bytes, and now with {size}")
-
-
 def _forget(
     connection: Connection,
     source: Source,
@@ -464,10 +411,3 @@ def _note_gone(connection: Connection, image_id: int, tag: Tag) -> None:
     pinned = select(pins).where(pins.c.image_id == image_id, pins.c.reference == tag.text)
     if connection.execute(pinned).one_or_none():
         connection.execute(upsert(pins).values(image_id=image_id, reference=digest).on_conflict_do_nothing())
-
-
-def _note_return(connection: Connection, digest: Digest) -> None:
-    """Remove the mark, because a tag points to the digest again."""
-    if connection.scalar(select(gone.c.digest).where(gone.c.digest == str(digest))):
-        for batch in batches(closure(connection, [digest])):
-            connection.execute(delete(gone).where(gone.c.digest.in_(batch)))
