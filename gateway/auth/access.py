@@ -48,6 +48,7 @@ class Access:
             await self._directory.require_current()
         place = located.place
         if place is None:
+            await self._standing(principal, ())  # costs what a name costs that the principal may not know
             return AbsentTarget(located.name)
         standing = await self._standing(principal, place.way)
         if isinstance(place, GroupPlace):

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
 from gateway.db import cascades, paths, schema
+from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.gate_document import gate_from_document, gate_to_document
@@ -67,6 +68,15 @@ async def list_lending(connection: AsyncConnection, listed: Collection[str]) -> 
 async def find(connection: AsyncConnection, path: str) -> Group | None:
     row = (await connection.execute(select(schema.groups).where(schema.groups.c.path == path))).first()
     return _group(row) if row else None
+
+
+async def find_all(connection: AsyncConnection, wanted: Collection[str]) -> list[Group]:
+    """Find those of the paths that groups have."""
+    found: list[Group] = []
+    for batch in batches(wanted):
+        rows = await connection.execute(select(schema.groups).where(schema.groups.c.path.in_(batch)))
+        found += [_group(row) for row in rows]
+    return found
 
 
 async def get(connection: AsyncConnection, path: str) -> Group:

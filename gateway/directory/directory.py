@@ -1,6 +1,6 @@
 """Directory: the tree, its users, members and credentials, from memory where possible."""
 
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from cache.oci.errors import NameUnknown
@@ -25,6 +25,9 @@ KEPT_LOCATIONS = 10_000
 KEPT_USERS = 10_000
 KEPT_MEMBERSHIPS = 200_000
 KEPT_CREDENTIALS = 20_000
+
+_NO_PATH, _NO_ID = "", 0
+"""A path and an id that nothing has."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -74,22 +77,32 @@ class Directory:
 
     async def find_group_place(self, path: str) -> GroupPlace | None:
         """Find a group by its path, with the way to it."""
+        if self.remembers_group(path):
+            return self._groups.find(path)
+        return (await self.read_groups([path])).get(path)
 
-        async def read(connection: Connection) -> GroupPlace | None:
-            group = await groups.find(connection, path)
-            if group is None:
-                return None
-            return GroupPlace(group, _way_of(await paths.find_all(connection, prefixes_of(path))))
+    def remembers_group(self, path: str) -> bool:
+        """Whether memory knows of the group of a path, or that there is none."""
+        self._database.changes.catch_up()
+        return self._groups.find(path) is not None or self._groups.knows_absence(path)
 
-        return await self._look_up(self._groups, path, read)
+    async def read_groups(self, wanted: Iterable[str]) -> dict[str, GroupPlace]:
+        """Read the groups of some paths, with the same statements whether there are any or not."""
+        every = tuple(dict.fromkeys(wanted))
+        version = self._groups.version
 
-    async def groups_on_the_way(self, name: RepositoryName) -> list[GroupPlace]:
-        """The groups whose paths a name begins with, or is, from the top down.
+        async def read() -> dict[str, GroupPlace]:
+            async with self._database.read() as connection:
+                ways = dict.fromkeys(prefix for path in every for prefix in prefixes_of(path))
+                found = await _read_groups(connection, every, await paths.find_all(connection, ways))
+            self._keep_groups(every, found, version)
+            return found
 
-        Each path that no group has costs the same, whether a group stands above it or not.
-        """
-        found = [await self.find_group_place(path) for path in prefixes_of(name.text)[:NESTING_LIMIT]]
-        return [place for place in found if place is not None]
+        return await self._reads.read((self._groups, every), version, read)
+
+    def _keep_groups(self, wanted: Iterable[str], found: Mapping[str, GroupPlace], version: int) -> None:
+        for path in wanted:
+            self._groups.keep(path, found.get(path), version)
 
     async def find_project_place(self, path: str) -> ProjectPlace | None:
         """Find a project by its path, with the way to it."""
@@ -124,20 +137,67 @@ class Directory:
 
     async def locate(self, name: RepositoryName, root: Root | None = None) -> Located:
         """Locate a name below a root, or else by the name itself."""
+        known = self.remembered(name, root)
+        return known if known is not None else (await self.locate_all([name], root))[name]
+
+    def remembered(self, name: RepositoryName, root: Root | None = None) -> Located | None:
+        """Where a name leads as far as memory knows, also that it leads nowhere; None where that must be read."""
         self._database.changes.catch_up()
-        key = (root, name)
-        if (known := self._located.find(key)) is not None:
-            return known
-        version = self._located.version
-        path = group_path_of(name) if root is None else root.group
+        path = _group_path(name, root)
         if path is None:
-            return await self._locate_native(name)
-        group = await self.find_group_place(path)
-        if group is None:
-            return Located(name.text, None)
-        located = self._locate_image(name, root, group)
-        self._located.keep(key, located, version)
-        return located
+            for candidate in reversed(_candidates(name)):
+                if (project := self._projects.find(candidate)) is not None:
+                    return _located_in(name, project)
+            return Located(name.text, None) if self._located.knows_absence((None, name)) else None
+        if (known := self._located.find((root, name))) is not None:
+            return known
+        if (group := self._groups.find(path)) is not None:
+            located = self._locate_image(name, root, group)
+            self._located.keep((root, name), located, self._located.version)
+            return located
+        return Located(name.text, None) if self._groups.knows_absence(path) else None
+
+    async def locate_all(
+        self, names: Iterable[RepositoryName], root: Root | None = None
+    ) -> dict[RepositoryName, Located]:
+        """Read where names lead: any number with the statements of one, whether anything is there or not.
+
+        A native repository may have the path of its project. Only projects are remembered: names that clients invent
+        below one take no room.
+        """
+        every = tuple(dict.fromkeys(names))
+        versions = self._located.version, self._projects.version, self._groups.version
+
+        async def read() -> dict[RepositoryName, Located]:
+            native = [name for name in every if _group_path(name, root) is None]
+            in_groups = {name: path for name in every if (path := _group_path(name, root)) is not None}
+            wanted = dict.fromkeys(candidate for name in native for candidate in _candidates(name))
+            wanted |= dict.fromkeys(prefix for path in in_groups.values() for prefix in prefixes_of(path))
+            found_projects: dict[str, ProjectPlace] = {}
+            found_groups: dict[str, GroupPlace] = {}
+            async with self._database.read() as connection:
+                entries = await paths.find_all(connection, wanted)
+                if native:
+                    of_projects = [entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT]
+                    found_projects = await _read_projects(connection, of_projects, entries)
+                if in_groups:
+                    found_groups = await _read_groups(connection, set(in_groups.values()), entries)
+            absences, of_projects_version, of_groups = versions
+            for path, place in found_projects.items():
+                self._projects.keep(path, place, of_projects_version)
+            self._keep_groups(in_groups.values(), found_groups, of_groups)
+            located: dict[RepositoryName, Located] = {}
+            for name in native:
+                project = next((found_projects[path] for path in _candidates(name) if path in found_projects), None)
+                if project is None:
+                    self._located.keep((None, name), None, absences)
+                located[name] = Located(name.text, None) if project is None else _located_in(name, project)
+            for name, path in in_groups.items():
+                group = found_groups.get(path)
+                located[name] = Located(name.text, None) if group is None else self._locate_image(name, root, group)
+            return located
+
+        return await self._reads.read((self._located, root, every), versions, read)
 
     def _locate_image(self, name: RepositoryName, root: Root | None, place: GroupPlace) -> Located:
         known = {place.group.path: place.group}
@@ -150,29 +210,6 @@ class Directory:
             return Located(name.text, place, problem=str(error.detail))
         return Located(canonical_name(location), place, location)
 
-    async def _locate_native(self, name: RepositoryName) -> Located:
-        """Locate the project that holds a native repository, which may have the path of the project itself.
-
-        Only projects are remembered: names that clients invent below one take no room.
-        """
-        candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
-        for path in reversed(candidates):
-            if (place := self._projects.find(path)) is not None:
-                return _located_in(name, place)
-        key = (None, name)
-        if self._located.knows_absence(key):
-            return Located(name.text, None)
-        version, absences = self._projects.version, self._located.version
-        async with self._database.read() as connection:
-            entries = await paths.find_all(connection, candidates)
-            path = next((entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT), "")
-            found = (await _read_projects(connection, [path], entries)).get(path) if path else None
-        if found is None:
-            self._located.keep(key, None, absences)
-            return Located(name.text, None)
-        self._projects.keep(path, found, version)
-        return _located_in(name, found)
-
     async def remember_projects_of(self, names: Iterable[RepositoryName]) -> None:
         """Read the projects of native repositories into memory, in a few queries however many they are.
 
@@ -181,7 +218,7 @@ class Directory:
         self._database.changes.catch_up()
         wanted: set[str] = set()
         for name in names:
-            candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
+            candidates = _candidates(name)
             if not any(self._projects.find(path) for path in candidates):
                 wanted.update(candidates)
         if not wanted:
@@ -194,18 +231,38 @@ class Directory:
         for path, place in found.items():
             self._projects.keep(path, place, version)
 
-    async def conceal(self, name: RepositoryName, root: Root | None = None) -> None:
-        """Spend on a name that must not be known what one costs that leads nowhere: the same query, and no query as
-        long as the memory of absences knows of it.
+    async def conceal(
+        self, names: Collection[RepositoryName], root: Root | None = None, *, read: Collection[RepositoryName] = ()
+    ) -> None:
+        """Spend on names that must not be known what those cost that lead nowhere: the same statements, and none as
+        long as the memory of absences knows of them.
 
         Without this, a name in memory is refused within microseconds, and one that leads nowhere is read first.
+        `read`: names that were read for this request, which has cost that already.
         """
-        path = group_path_of(name) if root is None else root.group
-        if path is not None:
-            await self._pretend(self._groups, path, lambda connection: groups.find(connection, path))
-            return
-        candidates = prefixes_of(name.text)[: NESTING_LIMIT + 1]
-        await self._pretend(self._located, (None, name), lambda connection: paths.find_all(connection, candidates))
+        versions = self._located.version, self._groups.version
+        unpaid = [name for name in names if name not in read and not self.is_concealed(name, root)]
+        if unpaid:
+            await self.locate_all(unpaid, root)
+        for name in names:
+            if (path := _group_path(name, root)) is None:
+                self._located.conceal((None, name), versions[0])
+            else:
+                self._groups.conceal(path, versions[1])
+
+    def is_concealed(self, name: RepositoryName, root: Root | None = None) -> bool:
+        """Whether a name that must not be known costs nothing any more, like one that is known to lead nowhere."""
+        path = _group_path(name, root)
+        return self._located.knows_concealed((None, name)) if path is None else self.is_group_concealed(path)
+
+    def is_group_concealed(self, path: str) -> bool:
+        """As `is_concealed` of a name, by the path of a group."""
+        return self._groups.knows_concealed(path)
+
+    def note_concealed_groups(self, paths: Iterable[str]) -> None:
+        """Note groups that must not be known, after the request has cost what paths cost that no group has."""
+        for path in paths:
+            self._groups.conceal(path, self._groups.version)
 
     async def _pretend(self, memory: Memory[K, V], key: K, read: Callable[[Connection], Awaitable[object]]) -> None:
         """Look a key up as if a memory had no value for it."""
@@ -364,6 +421,16 @@ def _way_of(entries: Collection[PathEntry]) -> Way:
     return tuple(entry.key for entry in entries)
 
 
+def _group_path(name: RepositoryName, root: Root | None) -> str | None:
+    """The path of the group through which a name is pulled; None for a native repository."""
+    return group_path_of(name) if root is None else root.group
+
+
+def _candidates(name: RepositoryName) -> Sequence[str]:
+    """Paths that the project of a native repository may have."""
+    return prefixes_of(name.text)[: NESTING_LIMIT + 1]
+
+
 def _located_in(name: RepositoryName, place: ProjectPlace) -> Located:
     try:
         return Located(name.text, place, native_location(name, place.project.path))
@@ -371,12 +438,26 @@ def _located_in(name: RepositoryName, place: ProjectPlace) -> Located:
         return Located(name.text, place, problem=str(error.detail))
 
 
+async def _read_groups(
+    connection: Connection, wanted: Collection[str], entries: Collection[PathEntry]
+) -> dict[str, GroupPlace]:
+    """Read the groups of some paths, where `entries` are those on the ways to them, the shortest first."""
+    by_path = {entry.path: entry for entry in entries}
+    return {
+        group.path: GroupPlace(group, _way_of([by_path[path] for path in prefixes_of(group.path) if path in by_path]))
+        for group in await groups.find_all(connection, wanted)
+    }
+
+
 async def _read_projects(
     connection: Connection, wanted: Collection[str], entries: Collection[PathEntry]
 ) -> dict[str, ProjectPlace]:
-    """Read the projects of some paths, where `entries` are those on the ways to them, the shortest first."""
-    found = await projects.find_all(connection, wanted)
-    allowances = await projects.all_allowed_jobs(connection, [project.id for project in found])
+    """Read the projects of some paths, where `entries` are those on the ways to them, the shortest first.
+
+    The number of statements tells nothing of whether there are any.
+    """
+    found = await projects.find_all(connection, wanted or [_NO_PATH])
+    allowances = await projects.all_allowed_jobs(connection, [project.id for project in found] or [_NO_ID])
     by_path = {entry.path: entry for entry in entries}
     return {
         project.path: ProjectPlace(

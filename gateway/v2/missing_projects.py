@@ -1,7 +1,7 @@
 """MissingProjects: what a push needs where no project is, for whoever may know of the groups above; creates it where
 the settings allow that."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,8 +15,8 @@ from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
 from gateway.namespaces.errors import PathTaken, TreeError
 from gateway.namespaces.locate import native_location
-from gateway.namespaces.node import NodeKey, NodeKind, Way
-from gateway.namespaces.paths import parse_project_path
+from gateway.namespaces.node import NodeKey, NodeKind, Way, prefixes_of
+from gateway.namespaces.paths import NESTING_LIMIT, parse_project_path
 
 CreateProject = Callable[[str, int], Awaitable[None]]
 """Stores a project of a path, created by a user of an id. Raises TreeError."""
@@ -89,14 +89,38 @@ class MissingProjects:
         """Find the deepest group on the way to a name that the principal may know, or the principal's own namespace."""
         if principal.is_anonymous:
             return None
-        places = await self._directory.groups_on_the_way(name)
-        known = [place for place in places if await self._knows(principal, place, now)]
+        known = await self._known_groups(prefixes_of(name.text)[:NESTING_LIMIT], principal, now)
         if known:
             return _Holder(known[-1].group.path, known[-1].way)
         user = principal.user
         if user is not None and name.components[0] == user.name and name.text != user.name:
             return _Holder(user.name, (NodeKey(NodeKind.USER, user.id),))
         return None
+
+    async def _known_groups(self, wanted: Sequence[str], principal: Principal, now: datetime) -> list[GroupPlace]:
+        """The groups of some paths that a principal may know, in their order.
+
+        The others cost the statements of paths that no group has, and as few as those once they were asked for.
+        """
+        directory = self._directory
+        unread = [path for path in wanted if not directory.remembers_group(path)]
+        known: dict[str, GroupPlace] = {}
+        hidden: list[str] = []
+
+        async def examine(places: Mapping[str, GroupPlace | None]) -> None:
+            for path, place in places.items():
+                if place is not None and await self._knows(principal, place, now):
+                    known[path] = place
+                elif place is not None:
+                    hidden.append(path)
+
+        await examine({path: await directory.find_group_place(path) for path in wanted if path not in unread})
+        unpaid = [path for path in hidden if not directory.is_group_concealed(path)]
+        if unread or unpaid:
+            found = await directory.read_groups([*unread, *unpaid])
+            await examine({path: found.get(path) for path in unread})
+        directory.note_concealed_groups(hidden)
+        return [known[path] for path in wanted if path in known]
 
     async def _knows(self, principal: Principal, place: GroupPlace, now: datetime) -> bool:
         """Whether a principal may know that a group exists: it is told why it may not administer the group."""

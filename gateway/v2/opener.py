@@ -1,6 +1,6 @@
 """RepositoryOpener: opens the repository that a request names, for a principal that may use it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -74,10 +74,12 @@ class RepositoryOpener:
         `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported,
         Unauthorized, DatabaseUnusable.
         """
-        located = await self._services.directory.locate(name, root)
+        directory = self._services.directory
+        remembered = directory.remembered(name, root)
+        located = remembered or await directory.locate(name, root)
         lacks_project = located.place is None and action is Action.PUSH and _is_native(name, root)
         if lacks_project and await self._missing.create(name, principal, self._services.clock()):
-            located = await self._services.directory.locate(name, root)
+            located = await directory.locate(name, root)
         # Where a name leads to no image a token cannot list it, and what is wrong with the name is told instead.
         whoever = replace(principal, limits=None) if located.problem else principal
         decision = await self._access.decide(whoever, action, located, self._services.clock())
@@ -85,7 +87,7 @@ class RepositoryOpener:
             raise NameUnknown(located.problem)
         if not decision.allowed:
             if located.place is not None and decision.refusal in _NOTHING_THERE:
-                await self._services.directory.conceal(name, root)
+                await directory.conceal([name], root, read=[name] if remembered is None else [])
             error = _refused(decision, name, root, principal, action, located)
             job = principal.kind is PrincipalKind.JOB_TOKEN  # creates no project, wherever one may be missing
             if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root) and not job:
@@ -133,24 +135,55 @@ class RepositoryOpener:
         return await self._services.native.repositories_with(digest, limit)
 
     async def permitted(
-        self, name: RepositoryName, principal: Principal, actions: Iterable[Action], root: Root | None
-    ) -> Permitted | None:
-        """Find out which of the actions a principal may do to the repository that a name leads to; None for no such.
+        self, wanted: Mapping[RepositoryName, Collection[Action]], principal: Principal, root: Root | None
+    ) -> dict[RepositoryName, Permitted]:
+        """Find out which actions a principal may do to the repositories that names lead to; names that lead nowhere are
+        left out.
 
-        Raises DatabaseUnusable.
+        All that memory does not know is read at once, and together with that is read what the principal may not know:
+        so neither takes longer than the other. Raises DatabaseUnusable.
         """
-        located = await self._services.directory.locate(name, root)
-        if located.location is None:
-            if located.place is not None:
-                await self._services.directory.conceal(name, root)
-            elif _is_native(name, root) and await self._missing.may_create(name, principal, self._services.clock()):
-                return Permitted(name.text, frozenset({Action.PULL, Action.PUSH}.intersection(actions)))
-            return None
+        directory = self._services.directory
+        remembered = {name: known for name in wanted if (known := directory.remembered(name, root)) is not None}
+        found: dict[RepositoryName, Permitted] = {}
+        hidden: list[RepositoryName] = []
+
+        async def examine(places: Mapping[RepositoryName, Located]) -> None:
+            for name, located in places.items():
+                permitted, is_hidden = await self._permitted_at(name, located, wanted[name], principal, root)
+                if permitted is not None:
+                    found[name] = permitted
+                if is_hidden:
+                    hidden.append(name)
+
+        await examine(remembered)
+        unread = [name for name in wanted if name not in remembered]
+        unpaid = [name for name in hidden if not directory.is_concealed(name, root)]
+        if unread or unpaid:
+            located = await directory.locate_all([*unread, *unpaid], root)
+            await examine({name: located[name] for name in unread})
+        await directory.conceal(hidden, root, read=[*unread, *unpaid])
+        return {name: found[name] for name in wanted if name in found}
+
+    async def _permitted_at(
+        self,
+        name: RepositoryName,
+        located: Located,
+        actions: Collection[Action],
+        principal: Principal,
+        root: Root | None,
+    ) -> tuple[Permitted | None, bool]:
+        """What a principal may do at a place, and whether there is one that it must not know."""
         target, now = await self._access.target(principal, located), self._services.clock()
+        if located.location is None:
+            is_free = located.place is None and _is_native(name, root)
+            may_create = is_free and await self._missing.may_create(name, principal, now)
+            created = Permitted(name.text, frozenset({Action.PULL, Action.PUSH}.intersection(actions)))
+            return (created if may_create else None), located.place is not None
         decisions = {action: decide(principal, action, target, now) for action in actions}
-        if any(decision.refusal in _NOTHING_THERE for decision in decisions.values()):
-            await self._services.directory.conceal(name, root)
-        return Permitted(located.name, frozenset(action for action, found in decisions.items() if found.allowed))
+        is_hidden = any(decision.refusal in _NOTHING_THERE for decision in decisions.values())
+        allowed = frozenset(action for action, decision in decisions.items() if decision.allowed)
+        return Permitted(located.name, allowed), is_hidden
 
 
 def _is_native(name: RepositoryName, root: Root | None) -> bool:

@@ -32,6 +32,7 @@ from gateway.http.access_log import note_principal
 from gateway.http.errors import unknown_path
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
+from gateway.namespaces.expiry import format_moment
 from gateway.services import Services
 from gateway.v2.challenges import BASIC_CHALLENGE, CHALLENGE_HEADER, KEYS_PATH, TOKEN_PATH
 from gateway.v2.opener import RepositoryOpener
@@ -136,7 +137,7 @@ class TokenApi:
             "token": issued.text,
             "access_token": issued.text,
             "expires_in": int(issued.lifetime.total_seconds()),
-            "issued_at": f"{issued.issued_at:%Y-%m-%dT%H:%M:%SZ}",
+            "issued_at": format_moment(issued.issued_at),
             "scope": " ".join(scope_text(name, actions) for name, actions in granted.items()),
         }
         if asked.offline and backing is not None:
@@ -148,9 +149,10 @@ class TokenApi:
     ) -> dict[str, frozenset[str]]:
         """Decide which requested actions are granted, by canonical name; names that lead nowhere are left out."""
         granted: dict[str, frozenset[str]] = {}
+        wanted = {scope.name: [Action(action) for action in ACTIONS if action in scope.actions] for scope in scopes}
+        permitted = await self._opener.permitted(wanted, principal, address.own.root)
         for scope in scopes:
-            wanted = [Action(action) for action in ACTIONS if action in scope.actions]
-            found = await self._opener.permitted(scope.name, principal, wanted, address.own.root)
+            found = permitted.get(scope.name)
             if found is not None and found.actions:
                 actions = {action.value for action in found.actions}
                 everything = {ALL_ACTIONS} if scope.everything and len(actions) == len(ACTIONS) else set()

@@ -134,6 +134,7 @@ async def test_a_token_for_a_project_that_a_push_creates_is_granted(surface: Pus
     name = RepositoryName("team/later/image")
     for create_on_push, granted in ((True, {Action.PULL, Action.PUSH}), (False, None)):
         opener = RepositoryOpener(surface.services, RegistryOptions(True, create_on_push))
-        found = await opener.permitted(name, surface.person("developer"), list(Action)[:3], None)
+        every = await opener.permitted({name: list(Action)[:3]}, surface.person("developer"), None)
+        found = every.get(name)
         assert (found and set(found.actions)) == granted
     assert await surface.services.directory.find_project_place("team/later") is None
