@@ -45,14 +45,12 @@ class ProxiedBlobs:
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
         for even_if_stored in (False, True):
-            # A download that runs for this image shows that the blob is neither held nor another's, without a lookup.
-            begun = not even_if_stored and self._is_begun(digest)
-            if not begun and (held := await self._open_held(digest)):
+            if held := await self._open_held(digest):
                 return held
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
-                        provable = not begun and await self._is_provable(digest)
+                        provable = await self._is_provable(digest)
                         if provable and (found := await self._open_proved(digest)):
                             return found
                         follower, first = await self._follow(digest, even_if_stored=even_if_stored or provable)
@@ -102,11 +100,6 @@ class ProxiedBlobs:
             return follower
         return None
 
-    def _is_begun(self, digest: Digest) -> bool:
-        """Whether a download of the blob runs that this image may join, such as one that was begun ahead."""
-        flight = self._shared.flights.find(self._source, digest)
-        return flight is not None and self._rights.may_join(flight)
-
     async def _open_held(self, digest: Digest) -> FoundBlob | None:
         """Open a cached blob to which the image has a link; None if there is none."""
         if not await self._rights.has(digest) or (blob := await self._shared.stored.open(digest)) is None:
@@ -122,7 +115,7 @@ class ProxiedBlobs:
         """
         if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
             return held
-        await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
+        await self._calls.wait_turn(RequestKind.CONTENT)
         if (info := await self._shared.stored.stat(digest)) is None:
             return None
         first = await self._rights.proved_by(self._share_proof(digest, info.size))
@@ -159,7 +152,7 @@ class ProxiedBlobs:
         while True:
             flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if not proved and not (flight and self._rights.may_join(flight)):
-                await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
+                await self._calls.wait_turn(RequestKind.CONTENT)
                 # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):

@@ -22,7 +22,7 @@ from gateway.auth.refused_logins import LoginDelayed, LoginRefused
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import (
-    PREFIXES,
+    SECRET_PREFIXES,
     Credential,
     CredentialKind,
     CredentialRef,
@@ -45,8 +45,6 @@ WRONG = "access denied: the user name, the password or the token is wrong"
 
 LOGIN_AGAIN = "the token of this request is not valid, or not any more: log in again"
 MALFORMED = "the Authorization of this request is malformed: use Basic with a user name and a secret, or Bearer"
-
-_SECRETS = tuple(PREFIXES.values())
 
 
 class Identities(Protocol):
@@ -112,7 +110,7 @@ class Authenticator:
 
         `address`: of the client, None where it is not known. `peer`: see `peer_of`. Raises as `authenticate` does.
         """
-        if not secret.startswith(_SECRETS):
+        if not secret.startswith(SECRET_PREFIXES):
             return await self._password_principal(username, secret, address, peer)
         found = await self._identities.credential_of_hash(hash_secret(secret))
         if found is None:

@@ -33,6 +33,7 @@ from gateway.maintenance.evict import evict_images
 from gateway.maintenance.heal import Healer
 from gateway.maintenance.refresh import refresh_tag
 from gateway.maintenance.verify import Verification, heal_findings, verify_cache
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.repositories import ImageKey, find_image, image_key
@@ -290,4 +291,4 @@ def _part_document(part: ImagePart) -> Document:
 
 
 def _time(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="seconds") if at else None
+    return format_moment(at) if at else None

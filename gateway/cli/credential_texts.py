@@ -12,7 +12,7 @@ from gateway.db import paths
 from gateway.db.connection import Connection
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import Credential, DeployToken, PersonalToken, Scope
-from gateway.namespaces.expiry import FORMS, parse_expiry
+from gateway.namespaces.expiry import FORMS, format_moment, parse_expiry
 from gateway.namespaces.node import NodeKey
 
 ID_LIMIT = 2**31 - 1
@@ -82,4 +82,5 @@ def _ordered(scopes: Collection[Scope]) -> list[str]:
 
 
 def time_text(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="seconds") if moment else None
+    """Write a time, or None for none."""
+    return format_moment(moment) if moment else None

@@ -19,6 +19,7 @@ from gateway.cli.session import Session, given, with_session
 from gateway.db import groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.gate_document import gate_to_document
 from gateway.namespaces.group import Group, Login
 from gateway.namespaces.node import Visibility
@@ -156,7 +157,7 @@ def show(session: Session, path: GroupPath) -> None:
     names = [heading.lower() for heading in _HEADINGS]
     gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
     quota = ("quota", quota_text(group.quota))
-    more = [("fresh only", str(group.fresh_only).lower()), quota, *gate, ("created", group.created_at.isoformat())]
+    more = [("fresh only", str(group.fresh_only).lower()), quota, *gate, ("created", format_moment(group.created_at))]
     rows = [*zip(names, _row(group), strict=True), *more]
     session.print(_document(group), lambda: print_table(["", "Value"], rows))
 
@@ -236,5 +237,5 @@ def _document(group: Group) -> Document:
         },
         "gate": gate_to_document(group.gate) if group.gate else None,
         "quota": group.quota,
-        "created_at": group.created_at.isoformat(),
+        "created_at": format_moment(group.created_at),
     }

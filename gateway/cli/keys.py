@@ -11,6 +11,7 @@ from gateway.cli.session import Session, with_session
 from gateway.keys import signing
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.keys.signing import SigningKey, SigningKeys
+from gateway.namespaces.expiry import format_moment
 
 app = typer.Typer(no_args_is_help=True, help="Show and rotate the keys that sign tokens.", rich_markup_mode=None)
 
@@ -42,6 +43,6 @@ def _document(key: SigningKey) -> Document:
     until = key.verifies_until
     return {
         "id": key.id,
-        "created": key.created_at.isoformat(timespec="seconds"),
-        "used_for": "signing tokens" if until is None else f"verifying tokens until {until:%Y-%m-%dT%H:%M:%SZ}",
+        "created": format_moment(key.created_at),
+        "used_for": "signing tokens" if until is None else f"verifying tokens until {format_moment(until)}",
     }

@@ -114,12 +114,13 @@ async def _remove(settings: Settings, path: str, name: str) -> _Shown:
 
 def _print_done(session: Session, shown: _Shown, done: str) -> None:
     user, role, source, expires = _row(shown)
-    session.print(_document(shown), lambda: print(f"{done} member {user} of {source}: {role}, expires {expires}"))
+    end = "does not expire" if shown.expires_at is None else f"expires {expires}"
+    session.print(_document(shown), lambda: print(f"{done} member {user} of {source}: {role}, {end}"))
 
 
 def _row(shown: _Shown) -> tuple[str, ...]:
     expires = "never" if shown.expires_at is None else format_moment(shown.expires_at)
-    return shown.user, shown.role.word, shown.source, f"{expires}, is over" if shown.expired else expires
+    return shown.user, shown.role.word, shown.source, f"{expires}, has expired" if shown.expired else expires
 
 
 def _document(shown: _Shown) -> Document:
@@ -127,6 +128,6 @@ def _document(shown: _Shown) -> Document:
         "user": shown.user,
         "role": shown.role.word,
         "source": shown.source,
-        "expires": None if shown.expires_at is None else shown.expires_at.isoformat(),
+        "expires": None if shown.expires_at is None else format_moment(shown.expires_at),
         "active": not shown.expired,
     }

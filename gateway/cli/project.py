@@ -16,6 +16,7 @@ from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import paths, projects, quotas
 from gateway.db.connection import Connection
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
 from gateway.namespaces.project import Project, RegistryAccess
@@ -112,7 +113,7 @@ def show(session: Session, path: ProjectPath) -> None:
         *(("job allow", allowed) for allowed in shown.job_allow),
         ("quota", quota_text(shown.project.quota)),
         ("stored bytes", str(shown.stored_bytes)),
-        ("created", shown.project.created_at.isoformat()),
+        ("created", format_moment(shown.project.created_at)),
     ]
     rows = [*zip([heading.lower() for heading in _HEADINGS], _row(shown.project), strict=True), *more]
     session.print(_full_document(shown), lambda: print_table(["", "Value"], rows))
@@ -187,7 +188,7 @@ def _document(project: Project) -> dict[str, object]:
         "visibility": project.visibility,
         "registry": project.registry,
         "quota": project.quota,
-        "created_at": project.created_at.isoformat(),
+        "created_at": format_moment(project.created_at),
     }
 
 

@@ -9,6 +9,7 @@ from gateway.cli import folder
 from gateway.cli.output import Document, print_columns
 from gateway.cli.session import Session
 from gateway.inspection.quota import QuotaReport, report_quota
+from gateway.namespaces.expiry import format_moment
 
 _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 
@@ -43,4 +44,4 @@ def _document(report: QuotaReport) -> Document:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return None if seconds is None else format_moment(datetime.fromtimestamp(seconds, UTC))

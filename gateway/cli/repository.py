@@ -17,6 +17,7 @@ from gateway.db import paths, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
+from gateway.namespaces.expiry import format_moment
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show and delete the repositories of projects.", rich_markup_mode=None)
@@ -118,5 +119,5 @@ def _document(shown: _Shown) -> Document:
 
 
 def _full_document(shown: _Shown) -> Document:
-    created_at = shown.repository.created_at.isoformat()
+    created_at = format_moment(shown.repository.created_at)
     return {**_document(shown), "manifests": shown.figures.manifests, "created_at": created_at}

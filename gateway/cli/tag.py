@@ -17,6 +17,7 @@ from gateway.cli.session import Session, with_session
 from gateway.db import manifests, tags
 from gateway.db.connection import Connection
 from gateway.db.tags import StoredTag
+from gateway.namespaces.expiry import format_moment
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show and delete tags of repositories.", rich_markup_mode=None)
@@ -68,13 +69,13 @@ async def _delete(settings: Settings, repository: str, tag: Tag) -> Digest:
 
 
 def _row(stored: StoredTag) -> tuple[str, ...]:
-    return stored.tag.text, str(stored.digest), stored.moved_at.isoformat(timespec="seconds")
+    return stored.tag.text, str(stored.digest), format_moment(stored.moved_at)
 
 
 def _document(stored: StoredTag) -> Document:
     return {
         "name": stored.tag.text,
         "digest": str(stored.digest),
-        "published_at": stored.moved_at.isoformat(),
-        "created_at": stored.created_at.isoformat(),
+        "published_at": format_moment(stored.moved_at),
+        "created_at": format_moment(stored.created_at),
     }

@@ -18,6 +18,7 @@ from gateway.db import users
 from gateway.db.connection import Connection
 from gateway.keys import root_password
 from gateway.keys.sealing import KEYS_DIRECTORY
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.paths import parse_user_name
 from gateway.namespaces.user import ROOT, User, check_password
 from gateway.settings.tables import Settings
@@ -99,8 +100,8 @@ def show(session: Session, name: UserName) -> None:
     user = asyncio.run(_get(session.settings, name))
     changed = user.password_changed_at
     more = [
-        ("password", "none" if changed is None else f"changed {changed.isoformat()}"),
-        ("created", user.created_at.isoformat()),
+        ("password", "none" if changed is None else f"changed {format_moment(changed)}"),
+        ("created", format_moment(user.created_at)),
     ]
     rows = [*zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True), *more]
     session.print(_document(user), lambda: print_table(["", "Value"], rows))
@@ -175,5 +176,5 @@ def _document(user: User) -> Document:
         "external": user.external,
         "email": user.email,
         "has_password": user.password_hash is not None,
-        "created_at": user.created_at.isoformat(),
+        "created_at": format_moment(user.created_at),
     }

@@ -12,6 +12,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRules, decide, is_fresh_only
 from cache.store.filesystem import FilesystemStore
 from cache.values import Registry, TagPointer
+from gateway.namespaces.expiry import format_moment
 from gateway.repositories import ImageKey
 from gateway.settings.units import format_duration
 
@@ -124,7 +125,7 @@ class CacheView:
     def _tag_state(self, pointer: TagPointer, manifest_cached: bool) -> tuple[ContentState, str]:
         rule = self.rules.rule(pointer.source, pointer.image, pointer.tag)
         seconds = int((self.now - pointer.checked_at).total_seconds())
-        age = f"{pointer.checked_at.isoformat(timespec='seconds')}, {seconds} s ago"
+        age = f"{format_moment(pointer.checked_at)}, {seconds} s ago"
         if not manifest_cached:
             return ContentState.KNOWN, f"a HEAD resolved it ({age}), but its manifest was never pulled"
         freshness = decide(pointer, self.now, rule, self.rules.grace)

@@ -25,6 +25,7 @@ from gateway.db.stored_blobs import RecordedBlob, read_copy
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.maintenance.archive import ArchiveWriter, BackupManifest, list_members
 from gateway.maintenance.restore import DataFolderBusy
+from gateway.namespaces.expiry import format_moment
 
 _LEFT_OUT = (".lock",)
 """Ends of the names of key files that hold nothing."""
@@ -62,7 +63,7 @@ def back_up(
         names += _copy_keys(data / KEYS_DIRECTORY, stage / KEYS_DIRECTORY)
         if database is not None and database.stat().st_ino != copied:
             raise DataFolderBusy(f"data folder {data.absolute()} was restored meanwhile")
-        manifest = BackupManifest(now.isoformat(), revision, list_members(stage, names))
+        manifest = BackupManifest(format_moment(now), revision, list_members(stage, names))
         draft, store, left_out = workshop / "backup", NativeFolder(data).blobs, []
         with open(files.create(draft), "wb") as file:
             archive = ArchiveWriter(file, manifest, stage)

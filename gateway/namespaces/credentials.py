@@ -39,6 +39,8 @@ PREFIXES = {
 }
 """Beginning of each kind of secret, by which people and scanners of leaked secrets recognise it."""
 
+SECRET_PREFIXES = tuple(PREFIXES.values())
+
 
 @dataclass(frozen=True, slots=True)
 class CredentialRef:

@@ -37,8 +37,8 @@ def check_lifetime(expires_at: datetime, longest: timedelta | None, now: datetim
 
 
 def format_moment(moment: datetime) -> str:
-    """Write a time for people: `2030-01-31 18:00:00 UTC`."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """Write a time as all output has it, which options take too: `2030-01-31T18:00:00Z` (RFC 3339)."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _parse(text: str, now: datetime) -> datetime:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from gateway.namespaces.credentials import SECRET_PREFIXES
 from gateway.namespaces.errors import EmailInvalid, LastAdministrator, NodeNotEmpty, PasswordRefused, UserUnknown
 from gateway.namespaces.node import NodeKey, NodeKind, enumerate_paths
 from gateway.namespaces.paths import parse_user_name
@@ -85,6 +86,10 @@ def check_password(password: str) -> None:
         raise PasswordRefused("the password has more than one line: use a single one, as login prompts do")
     if len(password) < SHORTEST_PASSWORD:
         raise PasswordRefused(f"the password has {len(password)} characters: use at least {SHORTEST_PASSWORD}")
+    if password.startswith(SECRET_PREFIXES):
+        raise PasswordRefused(
+            "the password begins like the secret of a token, for which it would be taken: use another"
+        )
     if len(password) > LONGEST_PASSWORD:
         raise PasswordRefused(f"the password has {len(password)} characters: use at most {LONGEST_PASSWORD}")
 

@@ -229,13 +229,13 @@ async def test_a_user_without_a_password_has_none(bench: Bench) -> None:
 
 
 ENDED = [
-    ("personal", {"revoked_at": NOW}, "'laptop' was revoked at 2026-01-01 12:00:00 UTC: make a new one"),
-    ("personal", {"expires_at": NOW}, "'laptop' expired at 2026-01-01 12:00:00 UTC: make a new one"),
-    ("deploy", {"revoked_at": NOW}, "was revoked at 2026-01-01 12:00:00 UTC: ask a maintainer of its project"),
-    ("deploy", {"expires_at": NOW}, "expired at 2026-01-01 12:00:00 UTC: ask a maintainer of its project"),
-    ("job", {"finished_at": NOW}, "the token of job 9 was finished at 2026-01-01 12:00:00 UTC: start a new job"),
-    ("job", {"expires_at": NOW}, "the token of job 9 expired at 2026-01-01 12:00:00 UTC: start a new job"),
-    ("job-deploy", {"revoked_at": NOW}, "of job 9 was revoked at 2026-01-01 12:00:00 UTC: start a new job"),
+    ("personal", {"revoked_at": NOW}, "'laptop' was revoked at 2026-01-01T12:00:00Z: make a new one"),
+    ("personal", {"expires_at": NOW}, "'laptop' expired at 2026-01-01T12:00:00Z: make a new one"),
+    ("deploy", {"revoked_at": NOW}, "was revoked at 2026-01-01T12:00:00Z: ask a maintainer of its project"),
+    ("deploy", {"expires_at": NOW}, "expired at 2026-01-01T12:00:00Z: ask a maintainer of its project"),
+    ("job", {"finished_at": NOW}, "the token of job 9 was finished at 2026-01-01T12:00:00Z: start a new job"),
+    ("job", {"expires_at": NOW}, "the token of job 9 expired at 2026-01-01T12:00:00Z: start a new job"),
+    ("job-deploy", {"revoked_at": NOW}, "of job 9 was revoked at 2026-01-01T12:00:00Z: start a new job"),
 ]
 
 

@@ -40,7 +40,7 @@ def test_repositories_are_listed_with_their_tags_and_bytes(pushed: Terminal) -> 
     ]
     shown = pushed.json("repository", "show", "team/app")
     assert listed[0] == {key: shown[key] for key in ("id", "path", "tags", "bytes")}
-    assert shown["manifests"] == 1 and shown["created_at"] == "2026-03-04T05:06:07+00:00"
+    assert shown["manifests"] == 1 and shown["created_at"] == "2026-03-04T05:06:07Z"
     [manifest] = raw_sizes(pushed, "team/app")
     assert shown["bytes"] == len(BASE) + len(APP) + manifest
     assert pushed.done("repository", "list", "team/app").splitlines() == [
@@ -84,14 +84,14 @@ def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -
         {
             "name": name,
             "digest": digest,
-            "published_at": "2026-03-04T05:06:07+00:00",
-            "created_at": "2026-03-04T05:06:07+00:00",
+            "published_at": "2026-03-04T05:06:07Z",
+            "created_at": "2026-03-04T05:06:07Z",
         }
         for name in ("latest", "v1")
     ]
     assert pushed.done("tag", "list", "team/app").splitlines() == [
-        f"latest\t{digest}\t2026-03-04T05:06:07+00:00",
-        f"v1\t{digest}\t2026-03-04T05:06:07+00:00",
+        f"latest\t{digest}\t2026-03-04T05:06:07Z",
+        f"v1\t{digest}\t2026-03-04T05:06:07Z",
     ]
     deleted = pushed.json("tag", "delete", "team/app:v1")
     assert deleted == {"repository": "team/app", "name": "v1", "digest": digest}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_a_password_is_stored_as_a_hash(terminal: Terminal) -> None:
     ("password", "reason"),
     [
         (b"short", "the password has 5 characters: use at least 8"),
+        (b"rgpat-and-more", "the password begins like the secret of a token, for which it would be taken: use another"),
         (b"x" * 1025, "the password has 1025 characters: use at most 1024"),
         (b"one line\nand another", "the password has more than one line: use a single one, as login prompts do"),
     ],
@@ -169,12 +171,12 @@ def test_the_quota_of_a_project_and_a_group_is_set_shown_and_dropped(tree: Termi
 
 def test_members_are_added_listed_with_their_source_changed_and_removed(tree: Terminal) -> None:
     added = tree.done("member", "add", "team", "alice", "reporter", "--expires", "2999-01-31")
-    assert added == "added member alice of team: reporter, expires 2999-01-31 00:00:00 UTC\n"
+    assert added == "added member alice of team: reporter, expires 2999-01-31T00:00:00Z\n"
     inherited = {
         "user": "alice",
         "role": "reporter",
         "source": "team",
-        "expires": "2999-01-31T00:00:00+00:00",
+        "expires": "2999-01-31T00:00:00Z",
         "active": True,
     }
     own = {"user": "alice", "role": "owner", "source": "team/app", "expires": None, "active": True}
@@ -182,10 +184,10 @@ def test_members_are_added_listed_with_their_source_changed_and_removed(tree: Te
     assert tree.json("member", "list", "team") == tree.json("member", "list", "team/sub") == [inherited]
     assert tree.json("member", "list", "team/app") == [inherited, own]
     assert tree.done("member", "list", "team/app").splitlines() == [
-        "alice\treporter\tteam\t2999-01-31 00:00:00 UTC",
+        "alice\treporter\tteam\t2999-01-31T00:00:00Z",
         "alice\towner\tteam/app\tnever",
     ]
-    changed = "changed member alice of team/app: developer, expires never\n"
+    changed = "changed member alice of team/app: developer, does not expire\n"
     assert tree.done("member", "add", "team/app", "alice", "developer") == changed
     assert tree.json("member", "remove", "team/app", "alice") == own | {"role": "developer"}
     assert tree.json("member", "list", "team/app") == [inherited]
@@ -346,3 +348,25 @@ def test_pages_are_printed_as_the_whole_array_would_be(capsys: pytest.CaptureFix
         asyncio.run(print_json_pages(pages(sizes)))
         expected = json.dumps([{"name": "a\nb", "kinds": ["x"]}] * sum(sizes), indent=2)
         assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_every_time_is_written_in_one_form(tree: Terminal) -> None:
+    tree.done("user", "create", "zoe", "--password-file", tree.password(b"long enough"))
+    tree.done("member", "add", "team", "zoe", "developer", "--expires", "2999-01-31")
+    tree.done("token", "create", "--user", "zoe", "--scope", "api", "--name", "t")
+    tree.done("token", "revoke", "1")
+    tree.done("deploy-token", "create", "--group", "team", "--scope", "read_registry", "--name", "d")
+    tree.done("job", "start", "team/app", "--user", "zoe")
+    tree.done("keys", "rotate")
+    listed = [
+        *(("group", "show", "team"), ("group", "list"), ("project", "show", "team/app"), ("project", "list")),
+        *(("user", "show", "zoe"), ("user", "list"), ("member", "list", "team"), ("token", "list"), ("job", "list")),
+        *(("deploy-token", "list"), ("keys", "list")),
+    ]
+    for words in listed:
+        for form in ((), ("--json",)):
+            said = tree.done(*words, *form)
+            for found in re.finditer(r"\d{4}-\d{2}-\d{2}.{0,16}", said):
+                assert re.match(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", found[0]), (words, found[0])
+    said = tree.run("access", "explain", "pull", "team/app", "--token", "1")[2]
+    assert re.search(r"was revoked at \d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", said)

@@ -49,7 +49,7 @@ def test_a_lifetime_has_both_bounds() -> None:
     for good in (timedelta(seconds=1), day):
         check_lifetime(NOW + good, day, NOW, "a job")
     check_lifetime(NOW + 999 * day, None, NOW, "a job")
-    with pytest.raises(ExpiryInvalid, match="a job cannot expire at 2025-03-04 05:06:07 UTC, which is not in the"):
+    with pytest.raises(ExpiryInvalid, match="a job cannot expire at 2025-03-04T05:06:07Z, which is not in the"):
         check_lifetime(NOW, None, NOW, "a job")
-    with pytest.raises(ExpiryInvalid, match="until 2025-03-05 05:06:08 UTC: the latest expiry is 2025-03-05 05:06:07"):
+    with pytest.raises(ExpiryInvalid, match="until 2025-03-05T05:06:08Z: the latest expiry is 2025-03-05T05:06:07Z"):
         check_lifetime(NOW + day + timedelta(seconds=1), day, NOW, "a job")
