@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.parts.commands import Commands
 from tests.parts.gateway import Gateway
 from tests.parts.images import INDEX, MANIFEST
 
@@ -37,11 +38,10 @@ class Access:
 
 def create_pusher(gateway: Gateway) -> Access:
     """Creates a user with a project in a namespace of the user's own, and a token of that user."""
-    for words in (["user", "create", USER], ["project", "create", PROJECT]):
-        done = gateway.cli(*words)
-        if done.returncode:
-            raise AssertionError(f"{' '.join(words)}: {done.stderr}")
-    token = gateway.json("token", "create", "--user", USER, "--name", "mix", "--scope", "write_registry")
+    commands = Commands(gateway.config_file, gateway.data)
+    commands.run("user", "create", USER)
+    commands.run("project", "create", PROJECT)
+    token = commands.json("token", "create", "--user", USER, "--name", "mix", "--scope", "write_registry")
     return Access(gateway.url, USER, token["token"])
 
 
