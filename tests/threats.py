@@ -2024,6 +2024,20 @@ THREATS = [
         Disarm("cache/upstream/quota.py", "            self._admit(known, kind, now)", "            pass"),
     ),
     Threat(
+        "a search for garbage in a flood",
+        "Documents of a million objects make the collector look through all of them, 200 ms in which nothing continues.",
+        "All objects are looked through once a minute, whatever arrives meanwhile.",
+        ("tests/gateway/processes/test_garbage.py",),
+        Disarm("gateway/processes/garbage.py", "gc.set_threshold(YOUNG, MIDDLE, OLD)", "pass"),
+    ),
+    Threat(
+        "memory that a storm leaves",
+        "Large documents and hundreds of threads leave heaps full of holes, which each storm enlarges.",
+        "Large blocks are given back when they are freed, and few heaps serve all threads.",
+        ("tests/gateway/processes/test_allocator.py",),
+        Disarm("gateway/processes/allocator.py", "mallopt(parameter, value)", "pass"),
+    ),
+    Threat(
         "a queue filled by one group",
         "The waiting misses of one group, or of one client, fill the queue, and those of all others are refused.",
         "Groups take turns, then their clients; in a full queue, the latest item of whoever has the most is refused.",

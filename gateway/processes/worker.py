@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -20,6 +19,8 @@ from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
 from gateway.observability.shared_counts import CountPlace
+from gateway.processes.allocator import keep_little_memory
+from gateway.processes.garbage import search_at_intervals, search_rarely
 from gateway.server.http_server import ListeningApp, Server
 from gateway.server.tls import TlsFiles, TlsUnusable
 from gateway.settings.tables import Settings
@@ -60,6 +61,7 @@ class WorkerSetup:
 def work(setup: WorkerSetup) -> int:
     """Serve as a worker; returns the exit status."""
     _die_with(setup.parent)
+    keep_little_memory()
     lines = logs.configure_worker(setup.settings.log_format, os.getpid())
     try:
         failpoint("worker.began")
@@ -97,9 +99,13 @@ async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
         ):
             further = [ListeningApp(*pair) for pair in zip(setup.listening[1:], others, strict=True)]
             server = Server(main, tls=tls_files(setup.settings), server_state=server_state)
-            gc.freeze()  # else the collector walks all of the app again, 50 ms, during one of the first requests
+            search_rarely()
+            searching = asyncio.ensure_future(search_at_intervals())
             os.write(setup.report, READY)
-            await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
+            try:
+                await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
+            finally:
+                searching.cancel()
     finally:
         lines.close()
 
