@@ -28,11 +28,13 @@ Cells = Mapping[tuple[str, str], Outcome]
 
 @dataclass(frozen=True)
 class Table:
-    """The whole table. `cells`: by section and action; `scopes`: the actions that each scope of a person covers."""
+    """The whole table. `cells`: by section and action; `scopes`: the actions that each scope of a person covers.
+    `catalog`: methods, the action that shows a repository, and the scope of a token."""
 
     cells: Mapping[tuple[str, str], Cells]
     routes: Mapping[tuple[str, str], str]
     scopes: Mapping[str, frozenset[str]]
+    catalog: tuple[tuple[str, ...], str, str]
 
     def rows(self, section: str) -> list[str]:
         return list(dict.fromkeys(row for row, _ in self.cells[section, "pull"]))
@@ -48,7 +50,8 @@ def read_table() -> Table:
     scopes = {scope: frozenset(actions) for scope, actions in document["personal"].items()}
     sections = [("people", ACTIONS), ("deploy", ACTIONS), ("job", ACTIONS), ("proxy", ("pull",))]
     cells = {(name, action): _cells(document[name][action]) for name, actions in sections for action in actions}
-    return Table(cells, routes, scopes)
+    catalog = document["catalog"]
+    return Table(cells, routes, scopes, (tuple(catalog["routes"]), catalog["shows"], catalog["scope"]))
 
 
 def _route(text: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The matrix of authorisation: every cell of authorisation.toml, for each credential, scheme and route, at a running
 server with two workers."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +19,19 @@ from tests.parts.gateway import Gateway
 from tests.parts.registry import Registry
 
 from .authorisation import ABSENT, ACTIONS, Outcome, Party, ProxyParty, read_table
-from .kept import Answer, Header, Kept, basic, bearer, granted_by, request_by_get, request_by_post, scope, token_of
+from .kept import (
+    Answer,
+    Header,
+    Kept,
+    basic,
+    bearer,
+    computed,
+    granted_by,
+    request_by_get,
+    request_by_post,
+    scope,
+    token_of,
+)
 from .parties import Groves, plant_all
 from .tree import NineProjects, run
 
@@ -75,18 +88,25 @@ class Differences:
         assert self.seen >= at_least
 
 
-def compare(port: int, work: "Sequence[Callable[[Kept, Differences], None]]") -> Differences:
-    """Compares with CLIENTS connections; each piece of work belongs to one party."""
+def compare(server: Gateway, work: "Sequence[Callable[[Kept, Differences], None]]") -> Differences:
+    """Compares over CLIENTS connections at once, one for each piece of work, which belongs to one party.
+
+    Each of the two workers answers a part of it.
+    """
 
     def share(number: int) -> Differences:
         differences = Differences()
-        with Kept(port) as client:
-            for piece in work[number::CLIENTS]:
+        for piece in work[number::CLIENTS]:
+            with Kept(server.port) as client:
                 piece(client, differences)
         return differences
 
+    workers = server.workers
+    before = [computed([worker]) for worker in workers]
     with ThreadPoolExecutor(CLIENTS) as threads:
         shares = list(threads.map(share, range(CLIENTS)))
+    busy = [computed([worker]) - then for worker, then in zip(workers, before, strict=True)]
+    assert len(busy) == 2 and min(busy) > sum(busy) / 20, f"one worker answered nearly everything: {busy}"
     return Differences(sum(one.seen for one in shares), [text for one in shares for text in one.found])
 
 
@@ -206,7 +226,7 @@ def test_projects_are_for_whom_the_table_says(rig: Rig, where: str) -> None:
     at_group = where == "group"
     nine, parties = (groves.group, groves.parties) if at_group else (groves.namespace, groves.parties_of_namespace)
     work = [lambda client, differences, party=party: ask(client, differences, rig, nine, party) for party in parties]
-    compare(rig.server.port, work).check(at_least=(60 if at_group else 3) * 450)
+    compare(rig.server, work).check(at_least=(60 if at_group else 3) * 450)
 
 
 def ask(client: Kept, differences: Differences, rig: Rig, nine: NineProjects, party: Party) -> None:
@@ -248,6 +268,49 @@ def compare_grant(differences: Differences, party: Party, names: dict[str, str],
     differences.note(set(granted) <= set(names.values()), f"{party.label} / granted more", granted)
 
 
+# The list of all repositories
+
+
+def test_the_list_of_repositories_shows_what_may_be_pulled(rig: Rig) -> None:
+    groves = rig.groves
+    work = [
+        lambda client, differences, nine=nine, party=party: ask_catalog(client, differences, nine, party)
+        for nine, parties in ((groves.group, groves.parties), (groves.namespace, groves.parties_of_namespace))
+        for party in parties
+    ]
+    compare(rig.server, work).check(at_least=len(work) * 5)
+
+
+def ask_catalog(client: Kept, differences: Differences, nine: NineProjects, party: Party) -> None:
+    """Compares which of the nine repositories one party finds in the list."""
+    methods, shows, scope_of_list = read_table().catalog
+    outcomes = {nine.name_of(row): party.expected(row, shows) for row in nine.projects}
+    expected = sorted(name for name, outcome in outcomes.items() if outcome is Outcome.YES)
+    refused = Outcome.REFUSED in outcomes.values()
+    for scheme in SCHEMES:
+        headers = headers_of(client, party, scheme, [])
+        if isinstance(headers, Answer):
+            differences.note(refused and refused_by_endpoint(headers), f"token for {party.label} {scheme}", headers)
+            continue
+        if scheme != "Basic":
+            answer = client.send("GET", "/v2/_catalog", headers)
+            differences.note(answer.status == 401, f"{party.label} {scheme} without the scope", answer)
+            token = token_of(SENDERS[scheme](client, party.username, party.secret, [scope_of_list]))
+            headers = [bearer(remember(token))]
+        for method in methods:
+            answer = client.send(method, "/v2/_catalog?n=1000", headers)
+            where = f"{party.label} / {method} catalog / {scheme}"
+            if refused:
+                differences.note(answer.status == 401, where, answer)
+            elif method == "HEAD":
+                differences.note(answer.status == 200, where, answer)
+            else:
+                shown = [name for name in json.loads(answer.body)["repositories"] if name in outcomes]
+                differences.note(answer.status == 200 and shown == expected, f"{where}: not {expected}", answer)
+    posted = client.send("POST", "/v2/_catalog")
+    differences.note(posted.status == 405, f"{party.label} / POST catalog", posted)
+
+
 # Dependency proxies
 
 
@@ -257,7 +320,7 @@ def test_dependency_proxies_are_for_whom_the_table_says(rig: Rig) -> None:
         for party in rig.groves.proxy_parties
     ]
     assert {(party.row, party.group) for party in rig.groves.proxy_parties} == set(read_table().cells["proxy", "pull"])
-    compare(rig.server.port, work).check(at_least=len(work) * 20)
+    compare(rig.server, work).check(at_least=len(work) * 20)
 
 
 def ask_proxy(client: Kept, differences: Differences, rig: Rig, party: ProxyParty) -> None:

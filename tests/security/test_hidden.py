@@ -3,8 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from statistics import median
 
 import pytest
@@ -12,16 +11,19 @@ import pytest
 from tests.parts.canaries import remember
 from tests.parts.gateway import Gateway
 
-from .kept import Answer, Header, Kept, basic, bearer, request_by_get, scope, token_of
+from .kept import Answer, Header, Kept, basic, bearer, computed, request_by_get, scope, token_of
 from .tree import PASSWORD, Planter, run
 
-PAIRS = 2_000
+PAIRS, PAIRS_OF_OTHER_ROUTES = 2_000, 300
 LARGEST_DIFFERENCE = 0.0002
-"""Seconds between the medians of the two."""
+"""Seconds, as the median of the differences of pairs: what delays both of a pair changes none."""
 
 NATIVE = ("acme/hidden/app", "acme/absent/app")
 INSIDE = ("acme/hidden", "acme/absent")
 PROXIED = ("hidden/dependency_proxy/containers/library/tiny", "absent/dependency_proxy/containers/library/tiny")
+PLACES = ("acme/hidden/app", "acme/hidden/apz")
+"""Beginnings of lists, after which the same repositories come."""
+
 NAMES = {"project": NATIVE, "project itself": INSIDE, "group": PROXIED}
 PATHS = (
     "manifests/latest",
@@ -38,7 +40,7 @@ async def _plant(planter: Planter) -> None:
     await planter.user("stranger")
     await planter.user("adele", admin=True)
     await planter.group("acme")
-    await planter.project("acme/hidden")
+    await planter.repository("acme/hidden/app", await planter.project("acme/hidden"))
     await planter.group("hidden")
 
 
@@ -101,33 +103,53 @@ def test_a_token_names_neither_what_is_hidden_nor_what_does_not_exist(client: Ke
             assert b'"scope":""' in answer.body.replace(b" ", b"")
 
 
-def computed(pids: Iterable[int]) -> float:
-    """Seconds for which processes have had a processor (proc_pid_schedstat(5): nanoseconds of the main thread)."""
-    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+ROUTES = {
+    "manifest": ("GET", "/v2/{}/manifests/latest"),
+    "blob": ("HEAD", f"/v2/{{}}/blobs/sha256:{'5e' * 32}"),
+    "tags": ("GET", "/v2/{}/tags/list"),
+    "referrers": ("GET", f"/v2/{{}}/referrers/sha256:{'5e' * 32}"),
+    "push": ("POST", "/v2/{}/blobs/uploads/"),
+    "upload": ("PATCH", "/v2/{}/blobs/uploads/none"),
+    "deletion": ("DELETE", "/v2/{}/tags/reference/latest"),
+    "catalog": ("GET", "/v2/_catalog?last={}"),
+    "token": ("GET", "/jwt/auth?service=registry-gateway&scope=repository:{}:pull,push,delete"),
+}
 
 
+@pytest.mark.parametrize("who", WHO)
+def test_the_list_of_repositories_goes_on_after_a_hidden_name_as_after_an_absent_one(client: Kept, who: str) -> None:
+    headers = credential(client, who)
+    for method in ("GET", "HEAD"):
+        hidden, absent = (client.send(method, f"/v2/_catalog?last={name}", headers) for name in PLACES)
+        assert without_name(hidden, PLACES[0]) == without_name(absent, PLACES[1])
+        assert b"hidden" not in hidden.body
+
+
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("what", ["project", "group"])
 @pytest.mark.parametrize("who", ["anonymous", "Basic", "Bearer"])
 def test_a_hidden_name_takes_as_long_as_one_that_does_not_exist(
-    server: Gateway, client: Kept, who: str, what: str
+    server: Gateway, client: Kept, who: str, what: str, route: str
 ) -> None:
     """The limit is that of a machine without other work: by so much as others delay each request, it is larger."""
     headers = credential(client, who)
     lines = "".join(f"{key}: {value}\r\n" for key, value in headers)
-    requests = [f"GET /v2/{name}/manifests/latest HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n" for name in NAMES[what]]
+    method, target = ROUTES[route]
+    lines += "Content-Length: 0\r\n" if method in ("POST", "PATCH") else ""
+    targets = [target.format(name) for name in (PLACES if route == "catalog" else NAMES[what])]
+    requests = [f"{method} {text} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n" for text in targets]
     hidden, absent = (request.encode() for request in requests)
-    for request in (hidden, absent) * 100:
-        client.exchange("GET", request)
+    for request in (hidden, absent) * 50:
+        client.exchange(method, request)
     taken: dict[bytes, list[float]] = {hidden: [], absent: []}
     before, begun = computed([*server.workers, os.getpid()]), time.perf_counter()
-    for number in range(PAIRS):
+    for number in range(PAIRS if route == "manifest" else PAIRS_OF_OTHER_ROUTES):
         for request in (hidden, absent) if number % 2 else (absent, hidden):
             sent = time.perf_counter()
-            client.exchange("GET", request)
+            client.exchange(method, request)
             taken[request].append(time.perf_counter() - sent)
     slower_by = (time.perf_counter() - begun) / (computed([*server.workers, os.getpid()]) - before)
-    difference = median(taken[hidden]) - median(taken[absent])
-    print(
-        f"{who} {what}: {difference * 1e6:.0f} µs, slower by {slower_by:.1f}, median {median(taken[hidden]) * 1e6:.0f}"
-    )
-    assert abs(difference) < LARGEST_DIFFERENCE * max(1.0, slower_by), f"{difference * 1e6:.0f} µs, {slower_by:.1f}"
+    difference = median(map(float.__sub__, taken[hidden], taken[absent]))
+    shown = f"{difference * 1e6:.0f} µs of {median(taken[hidden]) * 1e6:.0f}, slower by {slower_by:.1f}"
+    print(f"{route} {who} {what}: {shown}")
+    assert abs(difference) < LARGEST_DIFFERENCE * max(1.0, slower_by), shown

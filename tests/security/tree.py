@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.oci.names import RepositoryName
 from gateway.auth.passwords import hash_password
-from gateway.db import deploy_tokens, groups, jobs, members, personal_tokens, projects, users
+from gateway.db import deploy_tokens, groups, jobs, members, personal_tokens, projects, repositories, users
 from gateway.db.engine import DATABASE_FILE, Database
 from gateway.db.setup import set_up
 from gateway.namespaces.credentials import (
@@ -107,7 +108,14 @@ class Planter:
                 project = await self.project(f"{place}/{visibility}-{access}", visibility, access)
                 await projects.set_allowed_jobs(self.connection, project, allowed)
                 found[f"{visibility}/{access}"] = project
-        return NineProjects(place, found)
+        nine = NineProjects(place, found)
+        for row, project in found.items():
+            await self.repository(nine.name_of(row), project)
+        return nine
+
+    async def repository(self, name: str, project: Project) -> None:
+        """A repository without content."""
+        await repositories.find_or_create(self.connection, project.id, RepositoryName(name), self.now)
 
     async def member(self, node: NodeKey, user: User, role: Role, expires_at: datetime | None = None) -> Member:
         member = Member(node, user.id, role, expires_at, self.now - _HOUR)
