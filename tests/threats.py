@@ -1185,6 +1185,17 @@ THREATS = [
         Disarm("gateway/server/direct_body.py", "self._release(self._beyond)", 'self._release(b"")'),
     ),
     Threat(
+        "a large body that waits for itself",
+        "A body is held to be read in large pieces, then too little is left for that, and nobody reads on: the push stalls.",
+        "A reader that was held is released as soon as the body is not read in large pieces after all.",
+        ("tests/gateway/server/test_large_body.py::test_a_body_of_any_length_arrives_whole_when_it_is_sent_at_once",),
+        Disarm(
+            "gateway/server/large_body.py",
+            "                self._connection.reader.release()\n",
+            "                pass\n",
+        ),
+    ),
+    Threat(
         "a large body that leaves its connection",
         "The app ends in the midst of a large body, and what follows of it is read as the next request.",
         "A body that was not read to its end ends the connection, and nothing more is read of it.",

@@ -63,8 +63,11 @@ class LargeBody:
 
     async def receive(self) -> Message:
         """Return the next message, as RequestMessages does."""
-        if not self._is_read and self._direct is None and self._is_wanted():
-            await self._switch()
+        if not self._is_read and self._direct is None:
+            if self._is_wanted():
+                await self._switch()
+            else:  # a switch that was tried holds the reader, and what has arrived since leaves too little for it
+                self._connection.reader.release()
         if self._direct is not None:
             piece = await self._direct.receive()
             if piece is not None:
@@ -93,7 +96,8 @@ class LargeBody:
         return arrived >= LEAST_ARRIVED if self._length is None else self._length - arrived >= LEAST_LEFT
 
     async def _switch(self) -> None:
-        """Begin to read directly as soon as all that has arrived was received; return if a message comes first."""
+        """Begin to read directly as soon as all that has arrived was received; return, with the reader held, if a
+        message comes first."""
         reader = self._connection.reader
         reader.hold(self._messages.wake)
         while not self._messages.is_waiting:

@@ -210,6 +210,16 @@ async def test_nothing_is_read_past_a_length() -> None:
     assert app.digests == [*expected, NOTHING]
 
 
+async def test_a_body_of_any_length_arrives_whole_when_it_is_sent_at_once() -> None:
+    """While the reader is held for the switch, more arrives, and what is left may be too little for it."""
+    lengths = range(LEAST_LEFT, 4 * LEAST_LEFT + 1, 24 * 1024)
+    for length in lengths:
+        app = Reading()
+        async with running(app) as server:
+            await server.converse(with_length(CONTENT[:length]) + NEXT)
+        assert app.digests == [hashlib.sha256(CONTENT[:length]).hexdigest(), NOTHING], length
+
+
 @pytest.mark.parametrize("pool", [BodyBuffers(1), BodyBuffers(0)], ids=["one", "none"])
 async def test_bodies_at_once_need_no_more_buffers_than_there_are(pool: BodyBuffers) -> None:
     app = Reading()
