@@ -476,7 +476,7 @@ THREATS = [
         ("tests/gateway/db/test_quotas.py::test_parallel_uploads_reserve_no_more_than_the_quota",),
         Disarm(
             "gateway/db/quotas.py",
-            "reserved = await _reserved(connection, _projects.c.id == project.id, now)",
+            "reserved = await _reserved(connection, _repositories.c.project_id == project.id, now)",
             "reserved = 0",
         ),
     ),
@@ -485,7 +485,7 @@ THREATS = [
         "Content that no upload has brought, such as a mounted blob, is stored beyond the quota.",
         "Each new link of a blob is counted and checked in its transaction.",
         ("tests/gateway/db/test_quotas.py::test_a_blob_without_room_for_it_is_refused_and_not_counted",),
-        Disarm("gateway/db/quotas.py", "    check_room(await levels_of(connection, repository_id, now), size)\n", ""),
+        Disarm("gateway/db/quotas.py", "    check_room(levels, size)\n", ""),
     ),
     Threat(
         "telling what is cached",

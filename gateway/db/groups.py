@@ -13,7 +13,7 @@ from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
-from gateway.db import cascades, paths, schema
+from gateway.db import cascades, paths, quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
@@ -95,7 +95,10 @@ async def update(connection: AsyncConnection, group: Group) -> None:
         parent = await find(connection, parent_path(group.path))
         more_visible = await _find_more_visible(connection, group)
     check_update(stored, group, parent, more_visible)
-    await connection.execute(update_of(schema.groups).where(schema.groups.c.id == stored.id).values(_columns(group)))
+    values = _columns(group)
+    if group.quota is not None:
+        values["stored_bytes"] = await quotas.stored_bytes_below(connection, group.path)
+    await connection.execute(update_of(schema.groups).where(schema.groups.c.id == stored.id).values(values))
     await announce(connection, Concern.GROUP, group.path)
 
 
@@ -146,5 +149,6 @@ def _gate_text(gate: Gate | None) -> str | None:
 
 def _group(row: Row[Any]) -> Group:
     values = dict(row._mapping)
+    del values["stored_bytes"]  # it changes with each push, unannounced
     gate = values["gate"] and gate_from_document(json.loads(values["gate"]))
     return Group(**values | {"visibility": Visibility(values["visibility"]), "gate": gate})

@@ -10,7 +10,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, groups, paths, schema
+from gateway.db import cascades, groups, paths, quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
@@ -115,6 +115,7 @@ async def delete(connection: AsyncConnection, path: str) -> Project:
     """
     project = await get(connection, path)
     await cascades.announce_all(connection, project.key)
+    await quotas.release_project(connection, project)
     await connection.execute(delete_from(_projects).where(_projects.c.id == project.id))
     await paths.release(connection, project.key)
     await announce(connection, Concern.PROJECT, path)

@@ -1,19 +1,22 @@
 """Queries of quotas: what projects store, what unfinished uploads have reserved, and whether more fits.
 
 Every query that adds or removes content of a repository calls `charge_…` or `release_…` in its transaction. A blob
-counts once in a project, however many of its repositories link it; what a group stores is the sum of its projects.
+counts once in a project, however many of its repositories link it; what a group stores is the sum of its projects. That
+sum is counted when the group is given a quota, and kept as long as it has one, since a push must not wait for it: it
+took 60 ms for 100,000 projects.
 """
 
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from gateway.db import paths, schema
 from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.namespaces.paths import parent_path
+from gateway.namespaces.project import Project
 from gateway.namespaces.quota import QuotaLevel, check_room, decide_step
 
 _projects = schema.projects
@@ -49,14 +52,12 @@ async def levels_of(connection: AsyncConnection, repository_id: int, now: dateti
     if project is None:
         return levels
     if project.quota is not None:
-        reserved = await _reserved(connection, _projects.c.id == project.id, now)
+        reserved = await _reserved(connection, _repositories.c.project_id == project.id, now)
         levels.append(QuotaLevel(NodeKind.PROJECT, project.path, project.quota, project.stored_bytes, reserved))
-    above = _groups.c.path.in_(prefixes_of(parent_path(project.path)))
-    limited = select(_groups).where(above, _groups.c.quota.is_not(None)).order_by(_groups.c.path)
+    limited = select(_groups).where(_limited_above(project.path)).order_by(_groups.c.path)
     for group in (await connection.execute(limited)).all():
-        reserved = await _reserved(connection, paths.is_below(_projects.c.path, group.path), now)
-        stored = await stored_bytes_below(connection, group.path)
-        levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, stored, reserved))
+        reserved = await _reserved(connection, paths.is_below(_repositories.c.path, group.path), now)
+        levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, group.stored_bytes, reserved))
     return levels
 
 
@@ -95,13 +96,26 @@ async def release_blob(connection: AsyncConnection, repository_id: int, digest: 
 
 async def charge(connection: AsyncConnection, repository_id: int, size: int, now: datetime) -> None:
     """Count bytes that are added to a repository. Raises Denied where a quota has no room for them."""
-    check_room(await levels_of(connection, repository_id, now), size)
+    levels = await levels_of(connection, repository_id, now)
+    check_room(levels, size)
     await _add(connection, repository_id, size)
+    limited = [level.path for level in levels if level.kind is NodeKind.GROUP]
+    if limited:
+        await _add_to_groups(connection, _groups.c.path.in_(limited), size)
 
 
 async def release(connection: AsyncConnection, repository_id: int, size: int) -> None:
     """Count bytes no more that were taken out of a repository."""
+    of_repository = select(_projects.c.path).join(_repositories, _repositories.c.project_id == _projects.c.id)
+    path = await connection.scalar(of_repository.where(_repositories.c.id == repository_id))
     await _add(connection, repository_id, -size)
+    if path is not None:
+        await _add_to_groups(connection, _limited_above(path), -size)
+
+
+async def release_project(connection: AsyncConnection, project: Project) -> None:
+    """Count no more in its groups what a project stores that is about to be deleted."""
+    await _add_to_groups(connection, _limited_above(project.path), -await stored_bytes(connection, project.id))
 
 
 async def release_repository(connection: AsyncConnection, repository_id: int) -> None:
@@ -115,6 +129,16 @@ async def release_repository(connection: AsyncConnection, repository_id: int) ->
     own = own.where(_links.c.repository_id == repository_id, ~exists(shared.where(project_of_other == project)))
     raw = select(func.sum(func.length(_manifests.c.raw))).where(_manifests.c.repository_id == repository_id)
     await release(connection, repository_id, await _sum(connection, own) + await _sum(connection, raw))
+
+
+def _limited_above(project: str) -> ColumnElement[bool]:
+    """Whether a group stands above the path of a project, and has a quota."""
+    return and_(_groups.c.path.in_(prefixes_of(parent_path(project))), _groups.c.quota.is_not(None))
+
+
+async def _add_to_groups(connection: AsyncConnection, which: ColumnElement[bool], size: int) -> None:
+    counted = update(_groups).where(which)
+    await connection.execute(counted.values(stored_bytes=_groups.c.stored_bytes + size))
 
 
 async def _add(connection: AsyncConnection, repository_id: int, size: int) -> None:
@@ -138,11 +162,12 @@ async def _set_reserved(connection: AsyncConnection, upload_id: str, limit: int 
 
 
 async def _reserved(connection: AsyncConnection, which: ColumnElement[bool], now: datetime) -> int:
-    """Sum what unfinished uploads to some projects have received and reserved."""
+    """Sum what unfinished uploads to some repositories have received and reserved."""
     lasting = case((_uploads.c.updated_at > now - RESERVED_FOR, _uploads.c.reserved), else_=None)
     held = case((func.coalesce(lasting, 0) > _uploads.c.received, lasting), else_=_uploads.c.received)
-    joined = select(func.sum(held)).join(_repositories, _repositories.c.id == _uploads.c.repository_id)
-    return await _sum(connection, joined.join(_projects, _projects.c.id == _repositories.c.project_id).where(which))
+    # As a join, SQLite begins with the repositories, of which there are many more: 90 ms for 100,000 of these.
+    placed = exists().where(_repositories.c.id == _uploads.c.repository_id, which)
+    return await _sum(connection, select(func.sum(held)).where(placed))
 
 
 async def _sum(connection: AsyncConnection, total: Select[Any]) -> int:

@@ -56,7 +56,7 @@ metadata = MetaData(
 )
 
 # `path` is the full, lower-case one: `a/b` is the group `b` in the group `a`. An id never returns, for secrets are
-# sealed to it.
+# sealed to it. `stored_bytes`: of the projects below it, right as long as it has a quota; kept by gateway.db.quotas.
 groups = Table(
     "groups",
     metadata,
@@ -72,6 +72,7 @@ groups = Table(
     Column("fresh_only", Boolean, nullable=False, server_default=false()),
     Column("gate", Text),
     Column("quota", BigInteger),
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     CheckConstraint("NOT anonymous_pull OR visibility = 'public'", name="anonymous_pull"),
     CheckConstraint("(upstream_username IS NULL) = (upstream_password_sealed IS NULL)", name="upstream_login"),

@@ -26,6 +26,7 @@ BACK_TO_0004 = (
     ),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",
+    "ALTER TABLE groups DROP COLUMN stored_bytes",
     "ALTER TABLE projects DROP COLUMN quota",
     "ALTER TABLE projects DROP COLUMN stored_bytes",
     "UPDATE alembic_version SET version_num = '0004'",

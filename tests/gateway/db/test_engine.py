@@ -20,7 +20,7 @@ from sqlalchemy import URL, create_engine, text
 
 from cache.index import sql
 from cache.sqlite import Watcher, alone, newest_revision
-from gateway.db import groups, revisions, schema
+from gateway.db import groups, projects, revisions, schema
 from gateway.db.engine import Database, DatabaseUnusable, migrate
 from gateway.db.sqlite_engine import SqliteTransactions
 from tests.parts.gateway import ROOT
@@ -200,12 +200,31 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         for table in ("changes", *store, *newer, "compatibility"):
             file.execute(f"DROP TABLE {table}")
         file.execute("ALTER TABLE groups DROP COLUMN quota")
+        file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
         file.execute("UPDATE alembic_version SET version_num = '0002'")
     migrate(path)
     assert groups_of(path) == before
     async with Database.open(path) as database:
         await create(database, "ci/new")
         assert await paths(database) == ["ci", "ci/new", "hub"]
+
+
+async def test_a_group_with_a_quota_is_told_what_it_stores_by_the_migration(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    migrate(path)
+    async with Database.open(path) as database, database.write() as connection:
+        for group in ("a", "a/b", "ab"):
+            await groups.create(connection, group, NOW)
+        for project in ("a/p", "a/b/p", "ab/p"):
+            await projects.create(connection, project, NOW)
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE projects SET stored_bytes = 10 + id")
+        file.execute("UPDATE groups SET quota = 1000 WHERE path IN ('a', 'ab')")
+        file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
+        file.execute("UPDATE alembic_version SET version_num = '0007'")
+    migrate(path)
+    with closing(sqlite3.connect(path)) as file:
+        assert dict(file.execute("SELECT path, stored_bytes FROM groups")) == {"a": 23, "a/b": 0, "ab": 13}
 
 
 def groups_of(path: Path) -> list[tuple[object, ...]]:

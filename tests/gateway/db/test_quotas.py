@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, select, text
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -127,6 +127,46 @@ async def test_a_blob_counts_once_in_a_project_and_once_in_every_project(databas
     assert (await stored(database, tree.app), await stored(database, tree.tool)) == (10, 100)
 
 
+async def total(database: Database, tree: Tree) -> int:
+    """What the group `team` stores, as its quota counts it."""
+    [level] = [level for level in await levels(database, tree.other) if level.path == "team"]
+    return level.stored
+
+
+async def test_a_group_counts_what_was_stored_before_it_had_a_quota(database: Database, tree: Tree) -> None:
+    await link(database, tree.web, LAYER, 100)
+    await link(database, tree.other, CONFIG, 10)
+    await set_quotas(database, team=GIB)
+    assert await total(database, tree) == 110
+    await set_quotas(database)
+    await unlink(database, tree.web, LAYER)
+    await set_quotas(database, team=GIB)
+    assert await total(database, tree) == 10
+
+
+async def test_a_deleted_project_is_stored_no_more_by_its_groups(database: Database, tree: Tree) -> None:
+    await set_quotas(database, team=GIB)
+    await link(database, tree.web, LAYER, 100)
+    await link(database, tree.other, LAYER, 100)
+    async with database.write() as connection:
+        await projects.delete(connection, "team/app")
+    assert await total(database, tree) == 100
+
+
+async def test_no_write_adds_up_what_the_projects_of_a_group_store(database: Database, tree: Tree) -> None:
+    await set_quotas(database, app=GIB, team=GIB)
+    statements: list[str] = []
+    async with database.write() as connection:
+        noted = connection.sync_engine
+    event.listen(noted, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    await link(database, tree.web, LAYER, 100)
+    await begin(database, tree.web, "a")
+    await reserve(database, "a", 10)
+    await unlink(database, tree.web, LAYER)
+    assert len(statements) > 10
+    assert [statement for statement in statements if "sum(projects.stored_bytes)" in statement] == []
+
+
 async def test_a_blob_without_room_for_it_is_refused_and_not_counted(database: Database, tree: Tree) -> None:
     await set_quotas(database, app=100)
     await link(database, tree.web, LAYER, 100)
@@ -164,6 +204,7 @@ async def counted(database: Database) -> dict[int, int]:
 
 async def test_what_a_project_stores_is_right_after_any_changes(database: Database, tree: Tree) -> None:
     chance = Random(7)
+    await set_quotas(database, team=GIB)
     paths = ["team/app/web", "team/app/api", "team/sub/tool"]
     owners = dict(zip(paths, (tree.app, tree.app, tree.tool), strict=True))
     seen = set()
@@ -187,6 +228,9 @@ async def test_what_a_project_stores_is_right_after_any_changes(database: Databa
             seen.add(change)
         expected = await counted(database)
         assert {project: await stored(database, project) for project in expected} == expected
+        async with database.read() as connection:
+            found = await connection.scalar(select(schema.groups.c.stored_bytes).where(schema.groups.c.path == "team"))
+        assert found == sum(expected.values())
     assert len(seen) == 5
 
 
