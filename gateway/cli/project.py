@@ -20,6 +20,7 @@ from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
 from gateway.namespaces.project import Project, RegistryAccess
+from gateway.registry.deletion import empty_project
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Create, show and change projects.", rich_markup_mode=None)
@@ -164,9 +165,12 @@ async def _update(settings: Settings, path: str, options: ProjectOptions) -> _Sh
 
 
 async def _delete(settings: Settings, path: str) -> _Shown:
-    async with open_existing(settings) as database, database.write() as connection:
-        shown = await _Shown.read(connection, await projects.get(connection, path))
-        await projects.delete(connection, path)
+    async with open_existing(settings) as database:
+        async with database.read() as connection:
+            shown = await _Shown.read(connection, await projects.get(connection, path))
+        await empty_project(database, shown.project.id)
+        async with database.write() as connection:
+            await projects.delete(connection, path)
         return shown
 
 

@@ -18,6 +18,7 @@ from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
+from gateway.registry.deletion import empty_repository
 from gateway.settings.tables import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show and delete the repositories of projects.", rich_markup_mode=None)
@@ -94,9 +95,12 @@ async def _get(settings: Settings, path: str) -> _Shown:
 
 
 async def _delete(settings: Settings, path: str) -> _Shown:
-    async with open_existing(settings) as database, database.write() as connection:
-        shown = await _read(connection, path)
-        await repositories.delete(connection, RepositoryName.parse(path))
+    async with open_existing(settings) as database:
+        async with database.read() as connection:
+            shown = await _read(connection, path)
+        await empty_repository(database, RepositoryName.parse(path))
+        async with database.write() as connection:
+            await repositories.delete(connection, RepositoryName.parse(path))
         return shown
 
 

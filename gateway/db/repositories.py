@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,9 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.db import paths, quotas
+from gateway.db.batches import BATCH
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken
-from gateway.db.schema import repositories
+from gateway.db.schema import blob_links, manifests, repositories, tags
+
+TAGS_OF_PART = 5_000
+MANIFESTS_OF_PART = 100
+"""Manifests that one transaction deletes, each with up to 10,000 references."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,27 @@ def adding_to_repository() -> Iterator[None]:
         raise NameUnknown("the repository was deleted meanwhile: push again") from error
 
 
+async def delete_part(connection: AsyncConnection, path: RepositoryName) -> bool:
+    """Delete a part of what a repository holds, its tags first; return whether there was anything.
+
+    A repository of any size is deleted by this in one transaction after the other, none of which holds other writers up
+    for long, and then by `delete`. Whoever is interrupted leaves a repository that holds less, and begins anew.
+    """
+    repository = await find(connection, path)
+    if repository is None:
+        return False
+    for delete_some in (_delete_tags, _delete_manifests, _delete_links):
+        if await delete_some(connection, repository.id):
+            await announce(connection, Concern.REPOSITORY, path.text)
+            return True
+    return False
+
+
 async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:
     """Delete a repository with its manifests, tags, links and uploads; return whether there was one.
 
-    Blobs stay stored, and so do files of uploads, until they are swept.
+    Blobs stay stored, and so do files of uploads, until they are swept. One that may be large is emptied by
+    `delete_part` before.
     """
     repository = await find(connection, path)
     if repository is None:
@@ -95,6 +117,32 @@ async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:
     await connection.execute(delete_from(repositories).where(repositories.c.id == repository.id))
     await announce(connection, Concern.REPOSITORY, path.text)
     return True
+
+
+async def _delete_tags(connection: AsyncConnection, repository_id: int) -> bool:
+    of_repository = tags.c.repository_id == repository_id
+    some = select(tags.c.name).where(of_repository).order_by(tags.c.name).limit(TAGS_OF_PART)
+    deleted = await connection.execute(delete_from(tags).where(of_repository, tags.c.name.in_(some)))
+    return deleted.rowcount > 0
+
+
+async def _delete_manifests(connection: AsyncConnection, repository_id: int) -> bool:
+    some = select(manifests.c.id, func.length(manifests.c.raw)).where(manifests.c.repository_id == repository_id)
+    rows = (await connection.execute(some.order_by(manifests.c.id).limit(MANIFESTS_OF_PART))).all()
+    if rows:
+        await connection.execute(delete_from(manifests).where(manifests.c.id.in_([id for id, _ in rows])))
+        await quotas.release(connection, repository_id, sum(size for _, size in rows))
+    return bool(rows)
+
+
+async def _delete_links(connection: AsyncConnection, repository_id: int) -> bool:
+    of_repository = blob_links.c.repository_id == repository_id
+    some = select(blob_links.c.digest).where(of_repository).order_by(blob_links.c.digest).limit(BATCH)
+    digests = list(await connection.scalars(some))
+    if digests:
+        await quotas.release_blobs(connection, repository_id, digests)
+        await connection.execute(delete_from(blob_links).where(of_repository, blob_links.c.digest.in_(digests)))
+    return bool(digests)
 
 
 async def _list(

@@ -7,8 +7,10 @@ from contextlib import closing
 import pytest
 
 from cache.oci.digest import Digest
+from cache.sqlite import DatabaseUnusable
 from gateway.cli import folder
 from gateway.cli.folder import open_existing
+from gateway.db import repositories
 from gateway.db.changes import Concern, content_key
 from gateway.settings.tables import Settings
 from tests.gateway.cli.terminal import Terminal
@@ -137,6 +139,22 @@ def test_a_server_learns_of_each_deletion(pushed: Terminal) -> None:
         (Concern.REPOSITORY, "team/app"),
         (Concern.PROJECT, "team/app"),
     }
+
+
+@pytest.mark.parametrize("what", ["repository", "project"])
+def test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated(
+    what: str, pushed: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_connection: object, _id: int) -> bool:
+        raise DatabaseUnusable("the database went away: try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repositories, "_delete_links", fail)
+        assert "the database went away: try again" in pushed.refused(what, "delete", "team/app")
+    found = pushed.json("repository", "show", "team/app")
+    assert (found["tags"], found["manifests"], found["bytes"]) == (0, 0, len(BASE) + len(APP))
+    pushed.done(what, "delete", "team/app")
+    assert "team/app" not in [found["path"] for found in pushed.json("repository", "list")]
 
 
 def test_a_project_is_deleted_with_its_repositories(pushed: Terminal) -> None:

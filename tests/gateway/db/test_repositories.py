@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName, Tag
 from gateway.db import blobs, manifests, projects, quotas, repositories, schema, tags
 from gateway.db.changes import Concern
 from gateway.db.engine import Database
+from gateway.db.manifests import NewManifest
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
 from tests.gateway.db.announced import Announced
@@ -89,6 +91,63 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
         stored = len(b"layer") + len(new_manifest().raw)
         assert await quotas.stored_bytes(connection, project.id) == stored
     assert announced.take() == set()
+
+
+async def fill(database: Database, repository: StoredRepository) -> None:
+    """Push four manifests with a blob and two tags each to a repository."""
+    async with database.write() as connection:
+        for number in range(4):
+            content = f"layer {number}".encode()
+            await blobs.link(connection, repository.id, Digest.of(content), len(content), NOW)
+            raw = f'{{"number": {number}}}'.encode()
+            descriptor = Descriptor("application/json", Digest.of(raw), len(raw))
+            id = await manifests.put(connection, repository.id, NewManifest(descriptor, raw), NOW)
+            for tag in (f"a{number}", f"b{number}"):
+                await tags.point(connection, repository.id, Tag(tag), id, NOW)
+
+
+async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
+    database: Database, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit, count in (("TAGS_OF_PART", 3), ("MANIFESTS_OF_PART", 3), ("BATCH", 3)):
+        monkeypatch.setattr(repositories, limit, count)
+    doomed, other = await create(database, project, "team/app", "team/app/other")
+    for repository in (doomed, other):
+        await fill(database, repository)
+
+    async def left() -> tuple[int, ...]:
+        """Rows of the doomed repository, and what the project stores."""
+        async with database.read() as connection:
+            counted = [
+                await connection.scalar(select(func.count()).where(table.c.repository_id == doomed.id))
+                for table in (schema.tags, schema.manifests, schema.blob_links)
+            ]
+            return (*counted, await quotas.stored_bytes(connection, project.id))
+
+    raw, blob = len('{"number": 0}'), len(b"layer 0")
+    steps, announced = [await left()], Announced(database)
+    for _ in range(7):
+        async with database.write() as connection:
+            assert await repositories.delete_part(connection, RepositoryName("team/app"))
+        assert announced.take() == {(Concern.REPOSITORY, "team/app")}
+        steps.append(await left())
+    assert [step[:3] for step in steps] == [
+        *[(8, 4, 4), (5, 4, 4), (2, 4, 4), (0, 4, 4)],
+        *[(0, 1, 4), (0, 0, 4)],
+        *[(0, 0, 1), (0, 0, 0)],
+    ]
+    assert [step[3] for step in steps] == [
+        *[4 * (2 * raw + blob)] * 4,
+        *[5 * raw + 4 * blob, 4 * (raw + blob), 4 * (raw + blob), 4 * (raw + blob)],
+    ]
+    async with database.write() as connection:
+        assert not await repositories.delete_part(connection, RepositoryName("team/app"))
+        assert await repositories.delete(connection, RepositoryName("team/app"))
+        assert await quotas.stored_bytes(connection, project.id) == 4 * (raw + blob)
+        assert await connection.scalar(select(func.count()).select_from(schema.tags)) == 8
+        while await repositories.delete_part(connection, RepositoryName("team/app/other")):
+            pass
+        assert await quotas.stored_bytes(connection, project.id) == 0
 
 
 async def test_what_is_added_to_a_deleted_repository_is_refused(database: Database, project: Project) -> None:
