@@ -2035,6 +2035,41 @@ THREATS = [
         Disarm("cache/upstream/quota.py", "            self._admit(known, kind, now)", "            pass"),
     ),
     Threat(
+        "a stop that waits for silent readers",
+        "Clients receive nothing of their responses; a server that stops leaves their connections and tasks behind.",
+        "A second after the grace the connections that are left are aborted, so that nothing waits for their clients.",
+        (
+            "tests/security/test_left_clients.py"
+            "::test_a_server_stops_although_a_client_receives_nothing_of_its_response",
+        ),
+        Disarm("gateway/server/http_server.py", "connection.abort()", "pass"),
+    ),
+    Threat(
+        "a follower in a stranger's queue",
+        "A client with hundreds of waiting misses asks for a popular tag first; all others wait for its turn, not theirs.",
+        "Whoever joins work that waits has it wait in their own turn, too; it goes ahead with the first of them.",
+        (
+            "tests/cache/proxy/test_others.py::test_a_miss_that_others_join_waits_for_the_first_turn_of_any_of_them",
+            "tests/cache/proxy/test_others.py::test_readers_of_one_blob_wait_for_the_first_turn_of_any_of_them",
+            "tests/cache/proxy/test_queue.py",
+        ),
+        Disarm("cache/proxy/upstream_calls.py", "queue.join(key, self.requester)", "pass"),
+    ),
+    Threat(
+        "a hit that is refused for the upstream's sake",
+        "A server is so busy that it reads a cached manifest late, and refuses it since the upstream did not respond.",
+        "The limit on what a client waits for the upstream begins where what is cached was looked for in vain.",
+        (
+            "tests/cache/proxy/test_small_requests.py::test_what_is_cached_is_served_however_late_it_is_read",
+            "tests/gateway/v2/test_responses.py::test_a_blob_that_is_found_late_and_complete_is_sent",
+        ),
+        Disarm(
+            "cache/proxy/repository.py",
+            "        if held := await self._held_manifest(digest):\n            return FoundManifest(held, HIT)\n        async with self._headers_due():\n            return await self._missing_manifest(digest)",
+            "        async with self._headers_due():\n            if held := await self._held_manifest(digest):\n                return FoundManifest(held, HIT)\n            return await self._missing_manifest(digest)",
+        ),
+    ),
+    Threat(
         "a search for garbage in a flood",
         "Documents of a million objects make the collector look through all of them, 200 ms in which nothing continues.",
         "All objects are looked through once a minute, whatever arrives meanwhile.",
@@ -2103,7 +2138,7 @@ THREATS = [
     Threat(
         "headers that come too late",
         "A pull needs several requests, or a small blob trickles in, and its client gives up before the headers.",
-        "All that a response needs before its headers is done within 20 s, or the client gets 503 and Retry-After.",
+        "All that a response needs of an upstream before its headers is done within 20 s, or the client gets 503 and Retry-After.",
         (
             "tests/cache/proxy/test_small_requests.py::test_a_response_has_its_headers_in_time_whatever_it_takes",
             "tests/gateway/v2/test_responses.py::test_headers_or_a_refusal_are_sent_in_time",

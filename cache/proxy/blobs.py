@@ -13,7 +13,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, UpstreamUnavailable
 from cache.oci.names import RepositoryName
 from cache.proxy.downloading_blob import DownloadingBlob
-from cache.proxy.errors import RETRY_AFTER, TranslatedBlob
+from cache.proxy.errors import RETRY_AFTER, TranslatedBlob, headers_due
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
@@ -44,8 +44,15 @@ class ProxiedBlobs:
 
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
+        if held := await self._open_held(digest):
+            return held
+        async with headers_due(self._shared.timings.headers):
+            return await self._open_missing(digest)
+
+    async def _open_missing(self, digest: Digest) -> FoundBlob:
+        """Open a blob that is not cached for the image, at least a moment ago."""
         for even_if_stored in (False, True):
-            if held := await self._open_held(digest):
+            if even_if_stored and (held := await self._open_held(digest)):
                 return held
             with suppress(AlreadyStored):
                 try:
@@ -74,7 +81,8 @@ class ProxiedBlobs:
         flight = self._shared.flights.find(self._source, digest)
         if flight and flight.verified and self._rights.may_read(flight):
             return FoundSize(flight.written, COALESCED)
-        async with self._calls.for_client(BlobUnknown), self._calls.small_request(), self._calls.noted(digest):
+        due = headers_due(self._shared.timings.headers)
+        async with due, self._calls.for_client(BlobUnknown), self._calls.small_request(), self._calls.noted(digest):
             size = await self._client.head_blob(self._image, digest)
         return FoundSize(size, MISS)
 

@@ -67,19 +67,20 @@ class GatedRepository:
         self._headers_seconds = shared.timings.headers
 
     async def manifest(self, reference: Tag | Digest) -> FoundManifest:
+        if isinstance(reference, Digest):
+            async with headers_due(self._headers_seconds):
+                await self._check(reference)
+            return await self._inner.manifest(reference)
+        if reference not in self._image.pins and not self._gate.cooldown:
+            return await self._inner.manifest(reference)
         async with headers_due(self._headers_seconds):
             return await self._manifest(reference)
 
-    async def _manifest(self, reference: Tag | Digest) -> FoundManifest:
-        if isinstance(reference, Digest):
-            await self._check(reference)
-            return await self._inner.manifest(reference)
+    async def _manifest(self, reference: Tag) -> FoundManifest:
+        """The manifest of a tag that a pin or the gate may decide."""
         if pin := self._image.pins.get(reference):
             return await self._pinned_manifest(reference, pin)
-        found = await self._inner.manifest(reference)
-        if not self._gate.cooldown:
-            return found
-        return await self._cooled_manifest(reference, found)
+        return await self._cooled_manifest(reference, await self._inner.manifest(reference))
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
         """The descriptor that `manifest` finds: what a tag means must not depend on the method."""
@@ -93,13 +94,14 @@ class GatedRepository:
         return FoundTarget(found.manifest.descriptor, found.status)
 
     async def blob(self, digest: Digest) -> FoundBlob:
-        await self._check(digest)
+        async with headers_due(self._headers_seconds):
+            await self._check(digest)
         return await self._inner.blob(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
         async with headers_due(self._headers_seconds):
             await self._check(digest)
-            return await self._inner.stat_blob(digest)
+        return await self._inner.stat_blob(digest)
 
     async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         return await self._inner.tags(count, start)

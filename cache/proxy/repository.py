@@ -6,6 +6,7 @@ upstream or served stale; digests stand for themselves. Blobs are in `blobs`, ri
 
 import asyncio
 from collections.abc import Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
@@ -105,8 +106,12 @@ class ProxiedRepository:
         if recent := shared.recent.find(key, mark, now):
             shared.usage.touch(recent.manifest.descriptor.digest, now)
             return recent
-        async with headers_due(shared.timings.headers):
-            return await self._manifest(reference, key, mark)
+        return await self._manifest(reference, key, mark)
+
+    def _headers_due(self) -> AbstractAsyncContextManager[None]:
+        """Limit what a client waits for the upstream. What is cached is read outside: it is late on a busy machine
+        alone, and late is better than a refusal."""
+        return headers_due(self._shared.timings.headers)
 
     async def _manifest(self, reference: Tag | Digest, key: Hashable, mark: Hashable) -> FoundManifest:
         """A manifest that is not in memory."""
@@ -116,19 +121,20 @@ class ProxiedRepository:
         pointer = await shared.index.find_pointer(self._source, self._image, reference)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
         if pointer is None or held is None:
-            return await self._fetched_manifest(reference)
+            async with self._headers_due():
+                return await self._fetched_manifest(reference)
         rule = self._rule(reference)
         freshness = self._freshness(pointer, rule)
         if freshness is Freshness.FRESH:
             span = (pointer.checked_at, pointer.checked_at + rule.ttl)
             return shared.recent.note(key, mark, span, FoundManifest(held, HIT))
-        return await self._revalidated_manifest(pointer, held, rule, freshness)
+        async with self._headers_due():
+            return await self._revalidated_manifest(pointer, held, rule, freshness)
 
     async def stat_manifest(self, reference: Tag | Digest) -> FoundTarget:
-        async with headers_due(self._shared.timings.headers):
-            if isinstance(reference, Digest):
-                return await self._stat_by_digest(reference)
-            return await self._stat_tag(reference)
+        if isinstance(reference, Digest):
+            return await self._stat_by_digest(reference)
+        return await self._stat_tag(reference)
 
     async def _stat_tag(self, reference: Tag) -> FoundTarget:
         """Record the target of a tag from a HEAD, without downloading the manifest."""
@@ -138,20 +144,20 @@ class ProxiedRepository:
         if pointer and freshness is Freshness.FRESH:
             return FoundTarget(pointer.target, HIT)
         held = await self._held_manifest(pointer.target.digest) if pointer else None
-        if pointer and held:
-            found = await self._revalidated_manifest(pointer, held, rule, freshness)
-            return FoundTarget(found.manifest.descriptor, found.status)
-        target, first = await self._calls.manifest(
-            SharedCall.HEAD_MANIFEST, reference, partial(self._head_tag, reference), RequestKind.CHECK
-        )
+        async with self._headers_due():
+            if pointer and held:
+                found = await self._revalidated_manifest(pointer, held, rule, freshness)
+                return FoundTarget(found.manifest.descriptor, found.status)
+            target, first = await self._calls.manifest(
+                SharedCall.HEAD_MANIFEST, reference, partial(self._head_tag, reference), RequestKind.CHECK
+            )
         return FoundTarget(target, MISS if first else COALESCED)
 
     async def blob(self, digest: Digest) -> FoundBlob:
         return await self.blobs.open(digest)
 
     async def stat_blob(self, digest: Digest) -> FoundSize:
-        async with headers_due(self._shared.timings.headers):
-            return await self.blobs.stat(digest)
+        return await self.blobs.stat(digest)
 
     async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         query = page_query(count, start)
@@ -187,6 +193,11 @@ class ProxiedRepository:
     async def _manifest_by_digest(self, digest: Digest) -> FoundManifest:
         if held := await self._held_manifest(digest):
             return FoundManifest(held, HIT)
+        async with self._headers_due():
+            return await self._missing_manifest(digest)
+
+    async def _missing_manifest(self, digest: Digest) -> FoundManifest:
+        """A manifest to which the image has no link."""
         if not self._calls.is_absent(digest) and await self._is_provable(digest):
             if held := await self._held_manifest(digest):  # the image's own may have been recorded a moment ago
                 return FoundManifest(held, HIT)
@@ -203,7 +214,9 @@ class ProxiedRepository:
         would tell whether another image has the manifest."""
         if held := await self._held_manifest(digest):
             return FoundTarget(held.descriptor, HIT)
-        target, first = await self._calls.manifest(SharedCall.HEAD_MANIFEST, digest, partial(self._head_digest, digest))
+        async with self._headers_due():
+            head = partial(self._head_digest, digest)
+            target, first = await self._calls.manifest(SharedCall.HEAD_MANIFEST, digest, head)
         return FoundTarget(target, MISS if first else COALESCED)
 
     async def _is_provable(self, digest: Digest) -> bool:

@@ -114,7 +114,8 @@ class PulledBlob:
     def __init__(
         self, find: Callable[[], Awaitable[FoundBlob]], request: Headers, headers_seconds: float = HEADERS_SECONDS
     ) -> None:
-        """`find` opens the blob. `headers_seconds`: until the response has its headers, or fails."""
+        """`find` opens the blob, and limits what it waits for. `headers_seconds`: until the response has its headers,
+        or fails, if the blob is still to be verified."""
         self._find = find
         self._request = request
         self._headers_seconds = headers_seconds
@@ -124,10 +125,9 @@ class PulledBlob:
 
     async def _respond(self, scope: Scope, send: Send) -> None:
         began = time.monotonic()
-        async with headers_due(self._headers_seconds):
-            found = await self._find()
+        found = await self._find()
         try:
-            left = self._headers_seconds - (time.monotonic() - began)
+            left = max(0.0, self._headers_seconds - (time.monotonic() - began))
             await BlobResponse(found.blob, found.status, self._request, left).respond(scope, send)
         finally:
             found.blob.close()

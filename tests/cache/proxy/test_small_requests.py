@@ -9,8 +9,8 @@ from cache.oci.errors import UpstreamUnavailable
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.pull_through import PullTimings
 from cache.runtime.fair_queue import Requester
-from tests.cache.proxy.bench import BLOB, ONE, TTL, TWO, Bench, until
-from tests.cache.samples import APP, LATEST
+from tests.cache.proxy.bench import BLOB, HIT, ONE, TTL, TWO, Bench, until
+from tests.cache.samples import APP, LATEST, WEB
 
 GREEDY, OTHER = Requester("a", "1"), Requester("b", "1")
 
@@ -87,3 +87,28 @@ async def test_a_response_has_its_headers_in_time_whatever_it_takes(bench: Bench
         with pytest.raises(UpstreamUnavailable, match="within") as caught:
             await pull
     assert caught.value.headers["Retry-After"]
+
+
+@pytest.mark.parametrize("what", ["tag", "digest", "stat", "blob", "stat blob"])
+async def test_what_is_cached_is_served_however_late_it_is_read(bench: Bench, what: str) -> None:
+    await bench.hold_tag()
+    await bench.hold_blob()
+    bench.shared.timings = PullTimings(headers=0.0)
+    bench.index._drop_all()
+    repository, digest = bench.open(), ONE.descriptor.digest
+    match what:
+        case "tag":
+            assert (await repository.manifest(LATEST)).status == HIT
+        case "digest":
+            assert (await repository.manifest(digest)).status == HIT
+        case "stat":
+            assert (await repository.stat_manifest(digest)).status == HIT
+            assert (await repository.stat_manifest(LATEST)).status == HIT
+        case "blob":
+            found = await repository.blob(BLOB)
+            found.blob.close()
+            assert found.status == HIT
+        case "stat blob":
+            assert (await repository.stat_blob(BLOB)).status == HIT
+    with pytest.raises(UpstreamUnavailable, match="within 0 s"):
+        await bench.open(WEB).manifest(digest)

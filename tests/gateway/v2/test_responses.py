@@ -464,13 +464,10 @@ async def test_a_client_that_leaves_ends_the_wait_for_its_blob() -> None:
         await ended.wait()
 
 
-@pytest.mark.parametrize("found", [True, False])
-async def test_headers_or_a_refusal_are_sent_in_time(found: bool) -> None:
+async def test_headers_or_a_refusal_are_sent_in_time() -> None:
     blob = ScriptedBlob(SMALL, held=len(SMALL))
 
     async def find() -> FoundBlob:
-        if not found:
-            await asyncio.Event().wait()
         return FoundBlob(blob, MISS)  # type: ignore[arg-type]
 
     async def get(request: Request) -> ASGIApp:
@@ -480,4 +477,18 @@ async def test_headers_or_a_refusal_are_sent_in_time(found: bool) -> None:
         app = ErrorRendering(Router([Route("/", get)]))  # type: ignore[arg-type]
         exchange = await Client(scope_of("GET", "/")).request(app)
     assert (exchange.status, "retry-after" in exchange.headers) == (503, True)
-    assert blob.closed == found
+    assert blob.closed
+
+
+async def test_a_blob_that_is_found_late_and_complete_is_sent() -> None:
+    async def find() -> FoundBlob:
+        await asyncio.sleep(0)
+        return FoundBlob(ScriptedBlob(SMALL), MISS)  # type: ignore[arg-type]
+
+    async def get(request: Request) -> ASGIApp:
+        return PulledBlob(find, request.headers, headers_seconds=0.0)
+
+    async with asyncio.timeout(30):
+        app = ErrorRendering(Router([Route("/", get)]))  # type: ignore[arg-type]
+        exchange = await Client(scope_of("GET", "/")).request(app)
+    assert exchange.status == 200
