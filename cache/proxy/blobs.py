@@ -44,20 +44,23 @@ class ProxiedBlobs:
 
     async def open(self, digest: Digest) -> FoundBlob:
         """Open a blob; its bytes may still be arriving. Raises BlobUnknown."""
-        if held := await self._open_held(digest):
+        # A download that runs for this image shows that the blob is neither held nor another's, without a lookup.
+        begun = self._is_begun(digest)
+        if not begun and (held := await self._open_held(digest)):
             return held
         async with headers_due(self._shared.timings.headers):
-            return await self._open_missing(digest)
+            return await self._open_missing(digest, begun=begun)
 
-    async def _open_missing(self, digest: Digest) -> FoundBlob:
-        """Open a blob that is not cached for the image, at least a moment ago."""
+    async def _open_missing(self, digest: Digest, *, begun: bool) -> FoundBlob:
+        """Open a blob that was not cached for the image a moment ago. `begun`: whether its download runs for it."""
         for even_if_stored in (False, True):
+            begun = begun and not even_if_stored
             if even_if_stored and (held := await self._open_held(digest)):
                 return held
             with suppress(AlreadyStored):
                 try:
                     async with self._calls.for_client(BlobUnknown):
-                        provable = await self._is_provable(digest)
+                        provable = not begun and await self._is_provable(digest)
                         if provable and (found := await self._open_proved(digest)):
                             return found
                         follower, first = await self._follow(digest, even_if_stored=even_if_stored or provable)
@@ -108,6 +111,11 @@ class ProxiedBlobs:
             return follower
         return None
 
+    def _is_begun(self, digest: Digest) -> bool:
+        """Whether a download of the blob runs that this image may join, such as one that was begun ahead."""
+        flight = self._shared.flights.find(self._source, digest)
+        return flight is not None and self._rights.may_join(flight)
+
     async def _open_held(self, digest: Digest) -> FoundBlob | None:
         """Open a cached blob to which the image has a link; None if there is none."""
         if not await self._rights.has(digest) or (blob := await self._shared.stored.open(digest)) is None:
@@ -123,7 +131,7 @@ class ProxiedBlobs:
         """
         if held := await self._open_held(digest):  # the image's own download may have been recorded a moment ago
             return held
-        await self._calls.wait_turn(RequestKind.CONTENT)
+        await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
         if (info := await self._shared.stored.stat(digest)) is None:
             return None
         first = await self._rights.proved_by(self._share_proof(digest, info.size))
@@ -160,7 +168,7 @@ class ProxiedBlobs:
         while True:
             flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if not proved and not (flight and self._rights.may_join(flight)):
-                await self._calls.wait_turn(RequestKind.CONTENT)
+                await self._calls.wait_turn(RequestKind.CONTENT, (self._image, digest))
                 # Another request may have begun the download, or the download may have ended, in the meantime.
                 flight = self._shared.flights.find(self._source, digest, even_if_stored=even_if_stored)
             if flight and not proved and not self._rights.may_join(flight):

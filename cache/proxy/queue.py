@@ -1,11 +1,13 @@
 """PullQueue: misses wait while an upstream must not be called, and continue in fair order.
 
 Each waiting miss has a requester. Groups take turns, then the clients of a group, so that a group with a thousand
-misses neither delays one with a single miss nor takes its place in the queue.
+misses neither delays one with a single miss nor takes its place in the queue. Those who wait for the same continue with
+the first of them: what one has begun, the others only follow.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from cache.runtime.fair_queue import FairQueue, Requester
@@ -28,37 +30,76 @@ class QueueLimits:
 DEFAULT_LIMITS = QueueLimits()
 
 
+class _Turn:
+    """The turn of all who wait for the same. It has a place in the queue for each of them that is another requester."""
+
+    def __init__(self) -> None:
+        self.waiting: Counter[Requester] = Counter()
+        self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+
 class PullQueue:
     """Queue of one source. `pause` returns the seconds for which nothing may be sent; other processes may change it."""
 
     def __init__(self, pause: Callable[[], float], limits: QueueLimits = DEFAULT_LIMITS) -> None:
         self._pause = pause
         self._limits = limits
-        self._waiting: FairQueue[asyncio.Future[bool]] = FairQueue(limits.length)
+        self._queue: FairQueue[_Turn] = FairQueue(limits.length)
+        self._shared: dict[Hashable, _Turn] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
-    async def wait(self, who: Requester) -> bool:
-        """Whether it is the requester's turn now; False where that will not be in time, or too many wait."""
+    async def wait(self, who: Requester, key: Hashable = None) -> bool:
+        """Whether it is the requester's turn now; False where that will not be in time, or too many wait.
+
+        Requests with an equal `key` wait for the same: the turn of the first is that of all.
+        """
         seconds = self._pause()
-        if not seconds and not self._waiting:
+        if not seconds and not self._queue:
             return True
         if seconds > self._limits.wait:
             return False
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.add(who, turn)
-        if (refused := self._waiting.surplus()) is not None:
-            self._end_wait(refused[1], admitted=False)
+        turn = self._shared.get(key) or _Turn()
+        if key is not None:
+            self._shared[key] = turn
+        self._enter(who, turn)
         self._check_in(seconds)
         try:
             async with asyncio.timeout(self._limits.wait):
-                return await turn
+                return await asyncio.shield(turn.admitted)
         except TimeoutError:
             return False
         finally:
-            self._waiting.remove(who, turn)
+            self._leave(who, turn)
+            if not turn.waiting and self._shared.get(key) is turn:
+                del self._shared[key]
+
+    def join(self, key: Hashable, who: Requester) -> None:
+        """Have a requester wait, too, where others wait with this key on behalf of all who want the same."""
+        if (turn := self._shared.get(key)) is not None:
+            self._enter(who, turn)
+
+    def _enter(self, who: Requester, turn: _Turn) -> None:
+        if turn.admitted.done():
+            return
+        turn.waiting[who] += 1
+        if turn.waiting[who] > 1:
+            return
+        self._queue.add(who, turn)
+        if (surplus := self._queue.surplus()) is not None:
+            refused, other = surplus
+            del other.waiting[refused]
+            if not other.waiting:
+                self._end(other, admitted=False)
+
+    def _leave(self, who: Requester, turn: _Turn) -> None:
+        if who in turn.waiting:
+            turn.waiting[who] -= 1
+            if not turn.waiting[who]:
+                del turn.waiting[who]
+                self._queue.remove(who, turn)
 
     def _check_in(self, seconds: float) -> None:
         if self._timer is None:
@@ -69,14 +110,17 @@ class PullQueue:
     def _check(self) -> None:
         self._timer = None
         seconds = self._pause()
-        while seconds > self._limits.wait and (taken := self._waiting.take()):
-            self._end_wait(taken[1], admitted=False)
-        if not seconds and (taken := self._waiting.take()):
-            self._end_wait(taken[1], admitted=True)
-        if self._waiting:
+        while seconds > self._limits.wait and (taken := self._queue.take()):
+            self._end(taken[1], admitted=False)
+        if not seconds and (taken := self._queue.take()):
+            self._end(taken[1], admitted=True)
+        if self._queue:
             self._check_in(seconds)
 
-    @staticmethod
-    def _end_wait(turn: asyncio.Future[bool], *, admitted: bool) -> None:
-        if not turn.done():
-            turn.set_result(admitted)
+    def _end(self, turn: _Turn, *, admitted: bool) -> None:
+        """Tell all who wait for a turn; they leave the queue."""
+        for who in turn.waiting:
+            self._queue.remove(who, turn)
+        turn.waiting.clear()
+        if not turn.admitted.done():
+            turn.admitted.set_result(admitted)

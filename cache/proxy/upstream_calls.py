@@ -87,6 +87,8 @@ class UpstreamCalls:
         task, first = self._shared.share(key, partial(self._settle, key, reference, work, turn))
         if not first:
             self._shared.requests.join(key, self.requester)
+            if (queue := self._shared.queues.get(self._source)) is not None:
+                queue.join(key, self.requester)
         return task, first
 
     async def proof(
@@ -120,14 +122,17 @@ class UpstreamCalls:
             raise self.manifest_refusal(result, reference)
         return result, first
 
-    async def wait_turn(self, kind: RequestKind) -> None:
-        """Wait until the upstream may be called. Returns at once if waiting is hopeless: the call then raises why."""
+    async def wait_turn(self, kind: RequestKind, key: Hashable) -> None:
+        """Wait until the upstream may be called. Returns at once if waiting is hopeless: the call then raises why.
+
+        `key`: that of all requests which wait for the same, and continue together.
+        """
         queue = self._shared.queues.get(self._source)
         if queue is None:
             queue = self._shared.queues[self._source] = PullQueue(lambda: self._client.pause(RequestKind.PULL))
         in_line = len(queue) and kind is RequestKind.PULL and not self._client.pause(kind)
         if in_line or self._client.pause(kind, self._image):
-            await queue.wait(self.requester)
+            await queue.wait(self.requester, key)
 
     def small_request(self, key: Hashable = None) -> AbstractAsyncContextManager[None]:
         """Hold a place for a request with a small response, which waits behind no download. Raises UpstreamError.
@@ -209,7 +214,7 @@ class UpstreamCalls:
         """The body of a shared task."""
         try:
             if turn is not None:
-                await self.wait_turn(turn)
+                await self.wait_turn(turn, key)
             async with self.small_request(key), self.noted(reference):
                 return await work()
         except UpstreamError as error:

@@ -1,23 +1,25 @@
 """The body of one blob as it arrives from a registry, for a thread that fills a spool."""
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cache.upstream.egress import Response, blob_chunks
 from cache.upstream.errors import Unavailable
+from cache.upstream.kept_connections import COUNT, BodyCount
 from cache.upstream.reach import UpstreamTimings
 
 REPORT_EVERY = 4 * 1024 * 1024
 """Bytes between two reports of what has been received."""
 
 KEEP_SIZE = 4 * 1024 * 1024
-"""Bytes of a body up to which it is read through the library, which then keeps the connection. Over a long distance a
-new connection costs as much as such a body; a longer one is read sooner from the socket itself."""
+"""Bytes of a body up to which it is read through the library where that does not let itself be told what was read from
+the socket, since it then closes the connection. Over a long distance a new one costs as much as such a body."""
 
 
 class ResponseBlobStream:
-    """The body of one response, read by one thread: a long one of known length from the socket itself."""
+    """The body of one response, read by one thread: one of known length from the socket itself."""
 
     def __init__(
         self,
@@ -39,15 +41,17 @@ class ResponseBlobStream:
         self._leftover = b""
         self._remaining = self.size
         self._connection = _connection(response)
+        self._count: BodyCount | None = response.extensions.get(COUNT)
         is_long = self.size is not None and self.size > KEEP_SIZE
-        self._socket = _plaintext(response, self._connection) if is_long else None
+        from_socket = is_long or (self._count is not None and self._count.is_at(self.size or 0))
+        self._socket = _plaintext(response, self._connection) if from_socket else None
         self._started = False
 
     def receive_into(self, buffer: memoryview) -> int:
         """Fill some of the buffer; 0 at the end. Raises Unavailable when the stream breaks off or stalls.
 
-        The bytes of a long body come straight from the socket into the buffer, which is several times as fast as
-        through the HTTP library; what that has read ahead is exactly its first chunk.
+        Most bytes come straight from the socket into the buffer, which is several times as fast as through the HTTP
+        library; what that has read ahead is exactly its first chunk.
         """
         if self._leftover or not self._started or self._socket is None:
             return self._from_library(buffer)
@@ -55,6 +59,10 @@ class ResponseBlobStream:
             return 0
         count = self._from_socket(self._socket, buffer[: self._remaining])
         self._remaining -= count
+        if self._count is not None:
+            self._count.note_read(count)
+            if not self._remaining:
+                self._end()
         return self._report(count)
 
     def close(self) -> None:
@@ -76,7 +84,26 @@ class ResponseBlobStream:
             raise Unavailable(f"the connection failed ({error})") from error
         if not count:
             raise Unavailable(f"the connection ended {self._remaining} bytes early")
+        if isinstance(plaintext, ssl.SSLSocket) and count < len(buffer):
+            return self._more_records(plaintext, buffer, count)
         return count
+
+    def _more_records(self, plaintext: ssl.SSLSocket, buffer: memoryview, count: int) -> int:
+        """Add the records that have arrived already, since a read returns the 16 KiB of one; return the bytes in the
+        buffer."""
+        plaintext.settimeout(0)
+        try:
+            while count < len(buffer) and (more := plaintext.recv_into(buffer[count:])):
+                count += more
+        except OSError:  # nothing more is here; any other failure is met again by the next read
+            pass
+        finally:
+            plaintext.settimeout(self._progress_timeout)
+        return count
+
+    def _end(self) -> None:
+        """Have the library note the end, without which it closes the connection."""
+        next(self._chunks, b"")
 
     def _from_library(self, buffer: memoryview) -> int:
         if not self._leftover:
@@ -92,7 +119,7 @@ class ResponseBlobStream:
         if not self._leftover and self._socket is not None and self._remaining:
             self._socket.settimeout(self._progress_timeout)
         elif not self._leftover and self._remaining == 0:
-            next(self._chunks, b"")  # the library notes the end, without which it closes the connection
+            self._end()
         return self._report(count)
 
     def abort(self) -> None:

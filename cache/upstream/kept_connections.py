@@ -28,6 +28,9 @@ CREDENTIAL, CLAIM, _ANEW = "credential", "claim", "anew"
 """Extensions of a request: whose credential its connection may carry; how to end its claim to an idle connection;
 whether a kept connection has failed it."""
 
+COUNT = "count of the body"
+"""Extension of a response to a thread: its BodyCount, None where its length is not stated or not recognised."""
+
 INFORMATIONAL_LIMIT = 10
 """Informational responses (1xx) to one request. Each takes the library 50 us, and nothing else has its turn then."""
 
@@ -89,13 +92,17 @@ class _Connection:
         return self._resting and time.monotonic() >= self._ready_at
 
     def has_expired(self) -> bool:
-        """Whether the pool closes the connection rather than use it."""
+        """Whether the pool closes the connection rather than use it. The pool asks this of all its connections for each
+        request, so whether one is silent is looked at when it is taken."""
         if not self._used:
             return bool(self._inner.has_expired())
-        return self._resting and not self._usable()
+        return self._resting and not self._recent()
 
     def _usable(self) -> bool:
-        return time.monotonic() < self._rested_at + IDLE_LIMIT and self._keeping.allowed and is_silent(self._inner)
+        return self._recent() and is_silent(self._inner)
+
+    def _recent(self) -> bool:
+        return time.monotonic() < self._rested_at + IDLE_LIMIT and self._keeping.allowed
 
     def _begin(self, request: httpcore2.Request) -> bool:
         """Take the connection for a request; True if it is a kept one. False where that must not be used."""
@@ -178,9 +185,8 @@ class KeptConnection(_Connection, httpcore2.ConnectionInterface):
             raise httpcore2.ConnectionNotAvailable from error
         framed = self._note_head(response)
         body = Body(response.stream, lambda: self._ended(framed))
-        return httpcore2.Response(
-            response.status, headers=response.headers, content=body, extensions=response.extensions
-        )
+        extensions = {**response.extensions, COUNT: _body_count(self._inner)}
+        return httpcore2.Response(response.status, headers=response.headers, content=body, extensions=extensions)
 
     def _ended(self, framed: bool) -> None:
         if not self._rest(framed):
@@ -265,6 +271,31 @@ class AsyncBody:
 
 
 # What the library and the system hold of a connection.
+
+
+class BodyCount:
+    """The library's count of the bytes of a body that are still to come, for one who reads them from the socket.
+
+    Through the library every 16 KiB of a body take a thread 0.3 ms, from the socket a tenth of that.
+    """
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def is_at(self, left: int) -> bool:
+        """Whether the library, too, expects so many bytes."""
+        expected: int = self._reader._remaining
+        return expected == left
+
+    def note_read(self, count: int) -> None:
+        """Note bytes that were read from the socket: once none is left, the library ends the response."""
+        self._reader._remaining -= count
+
+
+def _body_count(connection: Any) -> BodyCount | None:
+    """The count of the response whose head was read last; None where the library has none."""
+    reader = getattr(getattr(_http11(connection), "_h11_state", None), "_reader", None)
+    return BodyCount(reader) if isinstance(getattr(reader, "_remaining", None), int) else None
 
 
 def limit_informational(http11: Any) -> None:

@@ -1,5 +1,6 @@
 """RegistryClient: requests to another registry over HTTP (distribution-spec, "Endpoints")."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -132,8 +133,8 @@ class RegistryClient:
 
         `held`: returned if the upstream confirms that it is still what the reference means.
         """
-        if held is None:
-            self._egress.open_ahead(self._url)
+        if held is None:  # once this request waits itself: starting the threads takes a few milliseconds
+            asyncio.get_running_loop().call_soon(self._egress.open_ahead, self._url)
         found = False
         try:
             manifest = await carry_out(self._get_manifest(image, reference, held), self._egress, requester)

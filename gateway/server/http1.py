@@ -130,6 +130,10 @@ class Http1Connection(TCPServer):
         if self.idle_task.running:  # type: ignore[attr-defined]
             self._end_idle()
 
+    def abort(self) -> None:
+        """Close the connection at once: what its client has not received is lost, and nothing waits for that."""
+        self.writer.transport.abort()
+
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Closed):
             self.protocol.end_reading()

@@ -38,6 +38,10 @@ BACKLOG = 2048
 CONNECTIONS = 10_000
 REJECTION_BYTES = 1024 * 1024
 """Bytes that are read of a connection above the cap before it is closed."""
+LAST_SECONDS = 1.0
+"""How long a cancelled connection may take to send the rest of its response when the server ends."""
+ABORT_SECONDS = 5.0
+"""How long connections may take to end once they are aborted; nothing is left for them to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,11 @@ class Server:
         for task in (*self._open, *self._rejected):
             task.cancel()
         if self._open:
-            await asyncio.wait(self._open, timeout=1)
+            await asyncio.wait(self._open, timeout=LAST_SECONDS)
+        for connection in self._open.values():
+            connection.abort()
+        if self._open:
+            await asyncio.wait(self._open, timeout=ABORT_SECONDS)
 
     async def _renew_certificates(self) -> None:
         """Give new connections a replaced certificate without a restart; a broken one is logged and not used.

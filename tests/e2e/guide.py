@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tests.gateway.cli.terminal import Terminal
 from tests.parts.docker_service import DockerService
@@ -17,6 +18,7 @@ from tests.parts.private_machine import ADDRESS, PAGES, REGISTRY, PrivateMachine
 from tests.parts.processes import LONGEST_START, Process, binary
 
 UPSTREAM = "127.0.0.1:5000"
+PUSHING = ("--scope", "read_registry", "--scope", "write_registry")
 DOCKERFILE = """\
 ARG BASE=scratch
 FROM $BASE
@@ -50,7 +52,8 @@ class GatewayInside(Gateway):
 class Guide:
     """Everything that the guide's examples need: projects, a developer, images of an upstream, and a service for jobs.
 
-    `alice` is developer of the group `team`, whose projects are `app` and `tools`; `token` is her access token.
+    `alice` is developer of the group `team`, whose projects are `app` and `tools`; `token` is her access token, and
+    `password` her password.
     `source` is the folder of an application. Its image stands behind the names of the upstream and of `tools`, too.
     """
 
@@ -67,6 +70,7 @@ class Guide:
         self.service = DockerService(machine)
         self._upstream = self._start_upstream()
         self.server.start()
+        self.password = f"password-{uuid4().hex}"
         self.token = self._make_tree()
         self._jobs: dict[str, dict[str, str]] = {}
         self.login()
@@ -80,6 +84,17 @@ class Guide:
             started = self._terminal.json("job", "start", "team/app", "--user", "alice", "--ref", branch)
             self._jobs[branch] = started["variables"]
         return self._jobs[branch]
+
+    def every_credential(self) -> dict[str, tuple[str, str]]:
+        """User names and secrets of those that the guide's reader has, which all may push to `team/app`."""
+        given, deploy = self.variables("main"), ["--project", "team/app", "--name", "laptop", *PUSHING]
+        token = self._terminal.json("deploy-token", "create", *deploy)
+        return {
+            "password": ("alice", self.password),
+            "personal token": ("alice", self.token),
+            "deploy token": (token["username"], token["token"]),
+            "job token": (given["CI_REGISTRY_USER"], given["CI_JOB_TOKEN"]),
+        }
 
     def run(self, pipeline: str, branch: str) -> list[Ran]:
         """Runs a pipeline for a commit that is of this branch alone."""
@@ -97,6 +112,13 @@ class Guide:
         head = self.request("HEAD", f"{repository}/manifests/{tag}", "--head").body
         found = re.search(r"(?im)^docker-content-digest: (\S+)", head)
         return found[1] if found else ""
+
+    def index(self, repository: str, tag: str) -> list[dict[str, Any]]:
+        """The entries of a manifest list."""
+        entries: list[dict[str, Any]] = json.loads(self.request("GET", f"{repository}/manifests/{tag}").body)[
+            "manifests"
+        ]
+        return entries
 
     def publish(self, content: str, *images: str) -> None:
         """Builds an image of the application with some content, and pushes it under each NAME:TAG."""
@@ -155,11 +177,13 @@ class Guide:
         json_of("group", "create", "team")
         json_of("project", "create", "team/app")
         json_of("project", "create", "team/tools", "--job-allow", "team/app")
-        json_of("user", "create", "alice")
+        file = self._directory / "password"
+        file.write_text(self.password)
+        json_of("user", "create", "alice", "--password-file", str(file))
+        file.unlink()
         json_of("member", "add", "team", "alice", "developer")
-        scopes = ["--scope", "read_registry", "--scope", "write_registry"]
-        json_of("deploy-token", "create", "--project", "team/app", "--name", "gitlab-deploy-token", *scopes)
-        return str(json_of("token", "create", "--user", "alice", "--name", "laptop", *scopes)["token"])
+        json_of("deploy-token", "create", "--project", "team/app", "--name", "gitlab-deploy-token", *PUSHING)
+        return str(json_of("token", "create", "--user", "alice", "--name", "laptop", *PUSHING)["token"])
 
 
 def reg_inside(machine: PrivateMachine) -> Path:

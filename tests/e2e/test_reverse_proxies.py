@@ -3,7 +3,7 @@
 import http.client
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,33 +11,23 @@ import pytest
 from tests.conftest import Publish
 from tests.parts import raw
 from tests.parts.clients import Podman, Skopeo
-from tests.parts.gateway import ROOT, Gateway
+from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
-from tests.parts.ports import HOST, free_port
+from tests.parts.ports import HOST
 from tests.parts.processes import wait_until
-from tests.parts.proxies import RECOMMENDED, FrontProxy, Haproxy, Nginx
+from tests.parts.proxies import RECOMMENDED, FrontProxy
 
 from .conftest import LongLived
 from .datafolder import error_of
+from .fronts import KINDS, make_front, snippets
 
 MIRROR = "docker.mirror.localhost"
-KINDS = ["nginx by default", "nginx of the README", "haproxy of the README"]
-
-
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def front(request: pytest.FixtureRequest, workplace: Path) -> Iterator[tuple[FrontProxy, int]]:
     """The proxy, and the port to which it forwards everything."""
-    backend, directory = free_port(), workplace / request.param.replace(" ", "-")
-    makers: dict[str, Callable[[], FrontProxy]] = {
-        "nginx by default": lambda: Nginx(directory, backend),
-        "nginx of the README": lambda: Nginx(directory, backend, written=snippets("nginx")[0]),
-        "haproxy of the README": lambda: Haproxy(directory, backend, written=snippets("haproxy")[0]),
-    }
-    proxy = makers[request.param]()
+    proxy, backend = make_front(request.param, workplace)
     proxy.start()
     yield proxy, backend
     proxy.stop()
@@ -96,22 +86,21 @@ def test_links_lead_back_through_it_whatever_is_forwarded(
     assert answer.headers["link"].startswith(f"<{proxy.url}/v2/hub/dependency_proxy/containers/behind/paged/tags/list?")
 
 
-def test_a_client_does_not_choose_its_address(
-    front: tuple[FrontProxy, int], request: pytest.FixtureRequest, server: Gateway
+def test_a_client_chooses_its_address_only_where_the_readme_warns_of_it(
+    front: tuple[FrontProxy, int], server: Gateway
 ) -> None:
-    """nginx with its defaults passes on what the client writes."""
+    """nginx with its defaults names no client, and passes on what one writes."""
     proxy, _ = front
-    if "default" in proxy.directory.name:
-        pytest.skip("the README warns of this configuration")
+    trusting = "default" in proxy.directory.name
+    wanted = {"silent": HOST, "forger": "198.51.100.7"} if trusting else {"silent": "127.0.0.2", "forger": "127.0.0.2"}
     for name, headers in (("silent", {}), ("forger", {"X-Forwarded-For": "198.51.100.7"})):
         client = http.client.HTTPConnection(HOST, proxy.port, timeout=10, source_address=("127.0.0.2", 0))
         client.request("GET", "/v2/", headers={"User-Agent": f"address-of-{name}", **headers})
         client.getresponse().read()
         client.close()
-        written = re.compile(rf"^.*address-of-{name}.*$", re.MULTILINE)
+        written = re.compile(rf"^.*\bclient=(\S+).*address-of-{name}.*$", re.MULTILINE)
         wait_until(lambda: written.search(server.log_text()), what="the request is not in the log")  # noqa: B023
-        lines = written.findall(server.log_text())
-        assert all("127.0.0.2" in line and "198.51.100.7" not in line for line in lines)
+        assert set(written.findall(server.log_text())) == {wanted[name]}
 
 
 def test_a_large_body_comes_to_us_as_far_as_the_proxy_lets_it(

@@ -198,6 +198,21 @@ async def test_a_server_stops_whatever_its_clients_are_doing(half_closed: bool) 
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_server_stops_although_a_client_receives_nothing_of_its_response(half_closed: bool) -> None:
+    loop = asyncio.get_running_loop()
+    with ExitStack() as held:
+        async with counted() as server:
+            for _ in range(3):
+                client = held.enter_context(connected(server.port))
+                await loop.sock_sendall(client, head("large"))
+                if half_closed:
+                    shut(client)
+            await until(lambda: server.state.connections == 3)
+        assert server.state.connections == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 def shut(client: socket.socket) -> None:
     with suppress(OSError):  # the server may have reset the connection
         client.shutdown(socket.SHUT_WR)

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from cache.oci.digest import Digest
 from cache.oci.errors import UpstreamUnavailable
+from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import Requester
 from cache.upstream.allowance import UNKNOWN
 from cache.values import Link
 from tests.cache.proxy.bench import BLOB, HIT, MISS, ONE, Bench, until
-from tests.cache.samples import ANONYMOUS, WEB
+from tests.cache.samples import ANONYMOUS, LATEST, WEB
 
 
 def pause(bench: Bench, seconds: float, *, everything: bool = True) -> None:
@@ -41,6 +44,43 @@ async def test_a_proof_waits_for_its_turn_as_a_fetch_does(bench: Bench, what: st
     assert bench.script.take_calls() == ["head blob" if what == "blob" else "head"]
     if what == "blob":
         found.blob.close()
+
+
+async def test_a_miss_that_others_join_waits_for_the_first_turn_of_any_of_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.script.publish(ONE)
+    note, requested = bench.script.note, list[RepositoryName]()
+
+    def noted(what: str, image: RepositoryName, reference: Tag | Digest | None = None) -> None:
+        requested.append(image)
+        note(what, image, reference)
+
+    monkeypatch.setattr(bench.script, "note", noted)
+    crowd = [RepositoryName(f"crowd/{number}") for number in range(5)]
+    pause(bench, 10)
+    waiting = []
+    for count, name in enumerate(crowd, 1):
+        waiting += await bench.begin(bench.open(name, requester=Requester("a", "1")).manifest(LATEST))
+        await until(lambda count=count: bench.shared.waiting_misses().total() == count)  # type: ignore[misc]
+    waiting += await bench.begin(bench.open(crowd[-1], requester=Requester("b", "1")).manifest(LATEST))
+    pause(bench, 0)
+    await asyncio.gather(*waiting)
+    assert requested == [crowd[0], crowd[-1], *crowd[1:-1]]
+
+
+async def test_readers_of_one_blob_wait_for_the_first_turn_of_any_of_them(bench: Bench) -> None:
+    pause(bench, 10)
+    alone = [bench.open(RepositoryName(f"crowd/{n}"), requester=Requester("a", "1")).manifest(LATEST) for n in range(5)]
+    waiting = await bench.begin(*alone)
+    readers = [asyncio.ensure_future(bench.open(requester=Requester(group)).blob(BLOB)) for group in "aab"]
+    await until(lambda: bench.shared.waiting_misses().total() == len(alone) + 2)
+    [queue] = bench.shared.queues.values()
+    assert len(queue._shared) == len(alone) + 1
+    pause(bench, 0)
+    for found in await asyncio.gather(*readers):
+        found.blob.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_proof_by_a_head_that_is_free_is_refused_while_pulls_are(bench: Bench) -> None:

@@ -87,6 +87,28 @@ async def test_the_first_request_for_a_prefetched_blob_is_a_miss_and_later_ones_
     await bench.landed()
 
 
+async def test_a_blob_whose_download_was_begun_ahead_is_opened_without_a_lookup(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lookup(*_: object) -> None:
+        raise AssertionError("looked up")
+
+    _, digests = publish(bench, layers=0)
+    bench.script.bodies[APP] = body = ScriptedBody(len(bench.script.blobs[digests[0]]))
+    await give(bench)
+    await until(lambda: body.opened == 1)
+    with monkeypatch.context() as patched:
+        for name in ("linked", "known_at", "find_size"):
+            patched.setattr(bench.index, name, lookup)
+        assert (found := await bench.open().blob(digests[0])).status == MISS
+        with pytest.raises(AssertionError, match="looked up"):
+            await bench.open(WEB).blob(digests[0])  # of another image, whose right is not proved
+    body.send(bench.script.blobs[digests[0]])
+    body.end()
+    assert Digest.of(await content(found)) == digests[0]
+    await bench.landed()
+
+
 async def test_a_cached_manifest_starts_nothing(bench: Bench) -> None:
     publish(bench)
     await bench.open().manifest(LATEST)

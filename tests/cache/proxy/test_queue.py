@@ -92,3 +92,59 @@ async def test_a_waiter_that_leaves_takes_no_other_turn() -> None:
     async with asyncio.timeout(10):
         assert await other
     assert leaver.cancelled() or (await asyncio.gather(leaver, return_exceptions=True))
+
+
+async def waiting(queue: PullQueue, order: list[str], *waiters: tuple[Requester, int]) -> list[asyncio.Task[None]]:
+    """Waiters with their keys; each notes its group and key when it continues."""
+
+    async def wait(who: Requester, key: int) -> None:
+        assert await queue.wait(who, key)
+        order.append(f"{who.group}{key}")
+
+    tasks = [asyncio.create_task(wait(*waiter)) for waiter in waiters]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_those_who_wait_for_the_same_continue_with_the_first_of_them() -> None:
+    pause, order = Pause(10), list[str]()
+    queue = PullQueue(pause)
+    tasks = await waiting(queue, order, *((A, number) for number in range(5)), (B, 4), (B, 4), (A, 4))
+    assert len(queue) == 6  # of equal requesters of the same, one has a place
+    pause.seconds = 0
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    assert order == ["a0", "a4", "b4", "b4", "a4", "a1", "a2", "a3"]
+    assert (len(queue), queue._shared) == (0, {})
+
+
+async def test_a_requester_that_joins_moves_work_ahead_that_waits_for_another() -> None:
+    pause, order = Pause(10), list[str]()
+    queue = PullQueue(pause)
+    tasks = await waiting(queue, order, *((A, number) for number in range(5)))
+    queue.join(4, B)
+    queue.join(5, B)
+    assert len(queue) == 6
+    pause.seconds = 0
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    assert order == ["a0", "a4", "a1", "a2", "a3"]
+    assert (len(queue), queue._shared) == (0, {})
+
+
+async def test_a_turn_of_several_outlives_the_one_that_leaves_and_the_one_that_is_refused() -> None:
+    pause = Pause(10)
+    queue = PullQueue(pause, QueueLimits(length=3))
+    first, follower = asyncio.create_task(queue.wait(A, "same")), asyncio.create_task(queue.wait(B, "same"))
+    await until(lambda: len(queue) == 2)
+    other = asyncio.create_task(queue.wait(A, "other"))
+    await until(lambda: len(queue) == 3)
+    late = asyncio.create_task(queue.wait(A, "late"))
+    async with asyncio.timeout(10):
+        assert not await late
+    first.cancel()
+    await asyncio.wait([first])
+    pause.seconds = 0
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(follower, other) == [True, True]
+    assert (len(queue), queue._shared) == (0, {})

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -150,24 +151,51 @@ async def test_a_dropped_response_with_a_body_that_does_not_come_is_not_waited_f
     assert lie.hold is not None and not lie.hold.released
 
 
-async def test_a_blob_of_four_megabytes_keeps_its_connection_and_a_larger_one_closes_it(
-    upstream: Liar, make_egress: MakeEgress
-) -> None:
-    blobs = {size: blob_of(size) for size in (0, KEEP_SIZE, KEEP_SIZE + 1)}
-    for content, _ in blobs.values():
+BLOBS = {size: blob_of(size) for size in (0, 1000, MB, KEEP_SIZE, KEEP_SIZE + 1)}
+
+
+async def download_all(upstream: Liar, egress: Egress) -> list[int]:
+    """Download a blob of each size, and a part of one; return the connections over which they came."""
+    for content, _ in BLOBS.values():
         upstream.offer_blob(content)
-    client = client_of(upstream, make_egress())
+    client = client_of(upstream, egress)
 
     def download(size: int, part: Part | None = None) -> bytes:
         buffer = memoryview(bytearray(MB))
-        with client.open_blob(APP, blobs[size][1], part) as stream:
+        with client.open_blob(APP, BLOBS[size][1], part) as stream:
             return b"".join(bytes(buffer[:count]) for count in iter(lambda: stream.receive_into(buffer), 0))
 
-    for size in (0, KEEP_SIZE, KEEP_SIZE, KEEP_SIZE + 1, KEEP_SIZE):
-        assert await asyncio.to_thread(download, size) == blobs[size][0]
+    for size, (content, _) in BLOBS.items():
+        assert await asyncio.to_thread(download, size) == content
     part = await asyncio.to_thread(download, KEEP_SIZE + 1, Part(5, MB, KEEP_SIZE + 1))
-    assert part == blobs[KEEP_SIZE + 1][0][5:MB]
-    assert connections(upstream) == [1, 1, 1, 1, 2, 2]
+    assert part == BLOBS[KEEP_SIZE + 1][0][5:MB]
+    return connections(upstream)
+
+
+async def test_a_connection_is_kept_after_a_blob_of_any_length(upstream: Liar, make_egress: MakeEgress) -> None:
+    assert await download_all(upstream, make_egress()) == [1, 1, 1, 1, 1, 1]
+
+
+async def test_where_the_library_cannot_be_told_what_was_read_a_long_blob_closes_its_connection(
+    upstream: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_connections, "_body_count", lambda connection: None)
+    assert await download_all(upstream, make_egress()) == [1, 1, 1, 1, 1, 2]
+
+
+async def test_bytes_after_a_blob_are_not_the_next_response(upstream: Liar, make_egress: MakeEgress) -> None:
+    content, digest = BLOBS[MB]
+    upstream.offer_blob(content)
+    upstream.behave("/blobs/", lies.surplus(FORGED).only(1))
+    client = client_of(upstream, make_egress())
+
+    def download() -> bytes:
+        buffer = memoryview(bytearray(100_000))
+        with client.open_blob(APP, digest) as stream:
+            return b"".join(bytes(buffer[:count]) for count in iter(lambda: stream.receive_into(buffer), 0))
+
+    assert [await asyncio.to_thread(download) for _ in range(2)] == [content, content]
+    assert connections(upstream) == [1, 2]
 
 
 async def test_a_tag_is_checked_again_over_the_connection_of_the_last_check(
@@ -440,6 +468,23 @@ async def test_a_manifest_is_requested_while_connections_for_its_blobs_are_opene
     upstream.offer_manifest("latest", OCI_MANIFEST, manifest.raw)
     assert await client_of(upstream, make_egress()).get_manifest(APP, LATEST) == manifest
     await asyncio.to_thread(wait_until, lambda: upstream.connections == 1 + KEPT)
+
+
+async def test_the_manifest_is_requested_before_connections_are_opened_ahead(
+    upstream: Liar, make_egress: MakeEgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    send = Egress.send
+
+    async def noted(self: Egress, *words: Any, **more: Any) -> Response:
+        calls.append("request")
+        return await send(self, *words, **more)
+
+    monkeypatch.setattr(Egress, "send", noted)
+    monkeypatch.setattr(Egress, "open_ahead", lambda *_: calls.append("open ahead"))
+    upstream.offer_manifest("latest", OCI_MANIFEST, manifest_of("one").raw)
+    await client_of(upstream, make_egress()).get_manifest(APP, LATEST)
+    assert calls == ["request", "open ahead"]
 
 
 async def test_no_connection_is_opened_ahead_to_a_host_that_is_near(

@@ -102,26 +102,51 @@ async def test_a_large_blob_is_received_byte_for_byte(upstream: Liar, connect: C
     assert await download(connect(upstream.url), digest, buffer) == (20 * MB, content)
 
 
-async def test_with_a_length_all_but_the_beginning_comes_from_the_socket(upstream: Liar, authority: Authority) -> None:
-    content, _ = blob_of(5 * MB)
+@pytest.mark.parametrize("size", [MB, 5 * MB])
+async def test_with_a_length_all_but_the_beginning_comes_from_the_socket(
+    upstream: Liar, authority: Authority, size: int
+) -> None:
+    content, _ = blob_of(size)
     url = f"{upstream.url}/v2/any/blobs/{upstream.offer_blob(content)}"
+    from_library: list[bytes] = []
 
-    def only_the_first(response: Response) -> Iterator[bytes]:
-        chunks = raw_chunks(response)
-        yield next(chunks)
-        raise AssertionError("the library was used again")
+    def noted(response: Response) -> Iterator[bytes]:
+        for chunk in raw_chunks(response):
+            from_library.append(chunk)
+            yield chunk
 
     egress = Egress(Reach(private_addresses=True, ca_file=authority.ca_file))
 
     def read_all() -> bytes:
         response = egress.send_blocking("GET", url, {})
         try:
-            return b"".join(receive(ResponseBlobStream(response, read=only_the_first)))
+            return b"".join(receive(ResponseBlobStream(response, read=noted)))
         finally:
             response.close()
 
     assert await asyncio.to_thread(read_all) == content
+    assert len(from_library) == 1
     await egress.close()
+
+
+async def test_records_that_have_arrived_fill_the_buffer_at_once(tls_liar: Liar, connect: Connect) -> None:
+    content, digest = blob_of(MB)
+    stall = tls_liar.behave("/blobs/", lies.stalled(200_000))
+    assert stall.hold is not None
+    tls_liar.offer_blob(content)
+    client, hold = connect(tls_liar.url), stall.hold
+
+    def work() -> list[int]:
+        buffer, counts = memoryview(bytearray(100_000)), []
+        with client.open_blob(APP, digest) as stream:
+            hold.reached.wait(30)
+            while sum(counts) < 200_000:  # which are handed out although the next ones do not arrive
+                counts.append(stream.receive_into(buffer))
+        return counts
+
+    counts = await asyncio.to_thread(work)
+    hold.release()
+    assert max(counts) > 4 * 16_384
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 70_000, 300_000])
