@@ -1,9 +1,10 @@
 """Delays of password logins after failures, by account and by address; pure, with the clock as an argument.
 
 An attempt counts as a failure when it begins and is taken back when it succeeds, so that attempts at the same time do
-not all pass before the first one has failed. An account is the name that was presented, whether it exists or not: if
-the name and the e-mail address of a user were one account, its delays would tell that they belong together. An address
-of IPv6 stands for its whole network, of which a client may use any address.
+not all pass before the first one has failed. An account is a user, by whichever of name and e-mail address the logins
+are tried, or a name that no user has. So the delays of one may tell that a name and an address belong together; else
+whoever knows both would have twice as many attempts. An address of IPv6 stands for its whole network, of which a client
+may use any address.
 """
 
 from collections.abc import Iterator

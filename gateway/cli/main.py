@@ -30,6 +30,7 @@ from gateway.cli.backup import backup
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.quota import quota
+from gateway.cli.refusals import Refused, complain
 from gateway.cli.restore import restore
 from gateway.cli.session import Session, with_session
 from gateway.cli.verify import verify
@@ -39,6 +40,7 @@ from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.paths import proxied_name
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
+from gateway.processes.errors import CannotStart
 from gateway.processes.supervisor import StartWarning
 from gateway.settings.tables import Settings
 from gateway.upstreams import open_accounts
@@ -132,10 +134,15 @@ def serve(
     settings = session.load(flags).settings
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
-    lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
-    accounts = open_accounts(lending, upstreams)
-    ready = partial(_print_urls, settings, start)
-    supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)])
+    try:
+        lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
+        accounts = open_accounts(lending, upstreams)
+        ready = partial(_print_urls, settings, start)
+        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)])
+    except (CannotStart, Refused):
+        for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
+            complain(f"{done.event}: {done.reason}; {done.remedy}")
+        raise
 
 
 async def _upgrade(settings: Settings) -> list[StartWarning]:
@@ -146,8 +153,9 @@ async def _upgrade(settings: Settings) -> list[StartWarning]:
     done = await folder.upgrade(settings)
     if done is None:
         return []
+    kept = done.copy.absolute() if done.copy else None
     reason = f"its revision was {done.before} and is {done.after}, which an older version may refuse"
-    return [StartWarning("database_upgraded", reason, f"{done.copy} is as it was: delete it when nothing is missing")]
+    return [StartWarning("database_upgraded", reason, f"{kept} is as it was: delete it when nothing is missing")]
 
 
 async def _make_folder(settings: Settings, listed: Collection[str]) -> tuple[list[Group], AdministratorStart]:

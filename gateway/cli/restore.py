@@ -12,6 +12,7 @@ import typer
 
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session
+from gateway.db.revisions import needed_revision
 from gateway.maintenance import restore as restoring
 from gateway.maintenance.archive import ArchiveUnusable, BackupManifest, read_manifest
 from gateway.maintenance.restore import DataFolderBusy
@@ -73,6 +74,8 @@ def _failure(error: OSError, data: Path) -> str:
 def _print(data: Path, manifest: BackupManifest, aside: Path | None) -> None:
     made = f"the backup of {manifest.created_at}"
     print(f"restored {manifest.files} files, {manifest.bytes} bytes, to {data} from {made}")
+    if manifest.holds_database and manifest.revision != needed_revision():
+        print(f"its database had revision {manifest.revision}, and was upgraded to {needed_revision()}")
     if aside is not None:
         print(f"what was there before is in {aside}: delete it when nothing of it is missing")
     if not manifest.holds_database:

@@ -18,8 +18,10 @@ import pytest
 from cache import sqlite as sqlite_files
 from cache.runtime.files import create
 from gateway.data_folder import server_lock
+from gateway.db.revisions import needed_revision
 from gateway.keys.sealing import Sealer
 from tests.gateway.cli.terminal import Terminal
+from tests.gateway.cli.test_db import BACK_TO_0004
 from tests.parts.canaries import CANARY
 from tests.parts.disk import SmallDisk
 
@@ -290,6 +292,23 @@ def test_a_database_of_a_later_version_is_refused(filled: Terminal, backup: Path
 
     said = filled.refused("restore", str(forged(backup, later)))
     assert "its gateway.db has revision 9999, which this version" in said
+
+
+def test_a_database_of_an_earlier_version_is_upgraded_which_is_said(filled: Terminal, backup: Path) -> None:
+    def earlier(manifest: dict[str, object], contents: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        database = filled.folder / "earlier.db"
+        database.write_bytes(contents[0][1])
+        with closing(sqlite3.connect(database)) as connection, connection:
+            for statement in BACK_TO_0004:
+                connection.execute(statement)
+        content = database.read_bytes()
+        contents[0] = contents[0][0], content
+        member = {"name": "gateway.db", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["members"] = [member, *manifest["members"][1:]]  # type: ignore[index]
+        manifest["revision"] = "0004"
+
+    said = filled.done("restore", str(forged(backup, earlier)))
+    assert f"its database had revision 0004, and was upgraded to {needed_revision()}\n" in said
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "empty", "other", "folder", "fifo", "missing", "tar"])

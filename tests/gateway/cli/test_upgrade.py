@@ -26,6 +26,7 @@ from gateway.namespaces.gate_document import gate_to_document
 from gateway.namespaces.group import Login
 from gateway.namespaces.node import NodeKind
 from gateway.processes import supervisor
+from gateway.processes.errors import CannotStart
 from gateway.processes.supervisor import StartWarning
 from gateway.settings.tables import Settings
 from tests.gateway.cli.terminal import Terminal
@@ -144,3 +145,18 @@ def test_a_group_of_the_administrators_name_is_warned_of_and_stays(
     terminal.done("group", "delete", "root")
     assert "administrator root, password in " in terminal.done("serve")
     assert [user["name"] for user in terminal.json("user", "list")] == ["root"]
+
+
+def test_a_start_that_fails_after_the_upgrade_says_so(
+    terminal: Terminal, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_given: object) -> None:
+        raise CannotStart("the port is taken", settings=("host", "port"))
+
+    monkeypatch.setattr(supervisor, "serve", fails)
+    code, out, err = terminal.run("serve")
+    assert (code, out) == (1, "")
+    [upgraded, refused] = err.splitlines()
+    assert upgraded.startswith(f"registry-gateway: database_upgraded: its revision was {LAST_REVISION} and is ")
+    assert "before-upgrade-" in upgraded
+    assert "the port is taken" in refused
