@@ -273,8 +273,9 @@ tags = Table(
     PrimaryKeyConstraint("repository_id", "name"),
 )
 
-# Uploads that are not finished. `received`: bytes that are durable in the file; `hash_state`: the hash of these, NULL
-# where it must be taken anew. `owner`: who began it, and alone goes on.
+# Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where
+# the power failed; `hash_state`: the hash of these, NULL where it must be taken anew. `owner`: who began it, and alone
+# goes on.
 uploads = Table(
     "uploads",
     metadata,

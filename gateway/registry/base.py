@@ -24,7 +24,7 @@ class UploadSession(Protocol):
     id: str
     """Part of the upload's URL, not to be guessed."""
     received: int
-    """Bytes that have arrived and are durable."""
+    """Bytes that have arrived. They outlive any process; of a power failure they are safe once they are committed."""
 
     async def append(self, body: Body, start: int | None = None, length: int | None = None) -> int:
         """Append a body, and return how many bytes have been received in all.
