@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import typer
 
 from gateway import data_folder
 from gateway.cli.refusals import Refused
@@ -51,6 +53,11 @@ async def read_groups(settings: Settings) -> list[Group]:
     """Every group, each after the one above it. Raises Refused, DatabaseUnusable."""
     async with open_existing(settings) as database, database.read() as connection:
         return await groups.list_all(connection)
+
+
+def place_to_list(help: str) -> Any:
+    """Describe the argument of a listing that names a place of the tree; without it, everything is listed."""
+    return typer.Argument(metavar="[PATH]", help=help, show_default=False)
 
 
 async def read_pages(

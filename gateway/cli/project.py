@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.folder import open_existing, open_made, read_pages
+from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.output import Document, print_table
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import warn_of_host
@@ -95,10 +95,7 @@ def create(session: Session, path: ProjectPath, options: ProjectOptions) -> None
 @with_session
 def list_all(
     session: Session,
-    below: Annotated[
-        str | None,
-        typer.Argument(metavar="[PATH]", help="The group or user whose projects to list.", show_default=False),
-    ] = None,
+    below: Annotated[str | None, place_to_list("The group or user whose projects to list.")] = None,
 ) -> None:
     """List all projects, or those of a group or user."""
     pages = read_pages(session.settings, partial(_read_page, below), lambda project: project.path)

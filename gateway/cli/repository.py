@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cache.oci.names import RepositoryName
-from gateway.cli.folder import open_existing, read_pages
+from gateway.cli.folder import open_existing, place_to_list, read_pages
 from gateway.cli.output import Document, print_values
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
@@ -40,12 +40,7 @@ class _Shown:
 @with_session
 def list_all(
     session: Session,
-    below: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PATH]", help="The project, group or user whose repositories to list.", show_default=False
-        ),
-    ] = None,
+    below: Annotated[str | None, place_to_list("The project, group or user whose repositories to list.")] = None,
 ) -> None:
     """List all repositories, or those of a project, group or user."""
     pages = read_pages(session.settings, partial(_read_page, below), lambda shown: shown.repository.path)

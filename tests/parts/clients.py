@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,31 @@ class ClientFailed(Exception):
     @property
     def stderr(self) -> str:
         return str(self.completed.stderr)
+
+
+def run_client(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path | None = None,
+    *,
+    standard_input: str = "",
+    within: float,
+    check: bool = True,
+) -> "subprocess.CompletedProcess[str]":
+    """Runs a client to its end within some seconds; raises ClientFailed unless `check` is False."""
+    completed = subprocess.run(
+        argv,
+        env=environment,
+        cwd=directory,
+        input=standard_input,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+    )
+    if check and completed.returncode != 0:
+        raise ClientFailed(completed)
+    return completed
 
 
 @dataclass(frozen=True)
@@ -84,19 +110,10 @@ class PrivateHome:
     ) -> "subprocess.CompletedProcess[str]":
         """Runs a client to its end, with `more` in its environment; raises ClientFailed unless `check` is False."""
         forget_blob_locations()
-        completed = subprocess.run(
-            argv,
-            env=self.environment | more,
-            cwd=self.directory,
-            input=standard_input,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_RUN,
-            check=False,
+        environment = self.environment | more
+        return run_client(
+            argv, environment, self.directory, standard_input=standard_input, within=LONGEST_RUN, check=check
         )
-        if check and completed.returncode != 0:
-            raise ClientFailed(completed)
-        return completed
 
 
 class Skopeo:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .clients import ClientFailed
+from .clients import run_client
 from .processes import PartFailed, Process, binary, plain_environment
 
 LONGEST_RUN = 120
@@ -52,19 +52,10 @@ class Engine:
     def _run(
         self, argv: list[str], *, check: bool = True, standard_input: str = "", **more: str
     ) -> "subprocess.CompletedProcess[str]":
-        completed = subprocess.run(
-            argv,
-            env=self._environment | more,
-            cwd=self.directory,
-            input=standard_input,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_RUN,
-            check=False,
+        environment = self._environment | more
+        return run_client(
+            argv, environment, self.directory, standard_input=standard_input, within=LONGEST_RUN, check=check
         )
-        if check and completed.returncode != 0:
-            raise ClientFailed(completed)
-        return completed
 
 
 class Dockerd(Engine):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .certs import Authority
-from .clients import ClientFailed
+from .clients import run_client
 from .processes import PartFailed, Process, binary, plain_environment
 
 REGISTRY, PAGES, SERVICE = "registry.example.com", "gitlab.example.com", "docker"
@@ -84,18 +84,8 @@ class PrivateMachine:
         check: bool = True,
     ) -> "subprocess.CompletedProcess[str]":
         """Runs a program within the namespaces to its end; raises ClientFailed unless `check` is False."""
-        completed = subprocess.run(
-            self.argv(*words, directory=directory),
-            env=plain_environment() if environment is None else environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_RUN,
-            check=False,
-        )
-        if check and completed.returncode != 0:
-            raise ClientFailed(completed)
-        return completed
+        given = plain_environment() if environment is None else environment
+        return run_client(self.argv(*words, directory=directory), given, within=LONGEST_RUN, check=check)
 
     def close(self) -> None:
         self._process.kill()

@@ -5,8 +5,8 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.parts.ports import HOST
@@ -144,46 +144,49 @@ def invented(chance: random.Random) -> str:
 # Pushers.
 
 
+@contextmanager
+def begun_upload(target: Target, login: str) -> Iterator[tuple[socket.socket, str]]:
+    """A connection with the path of an upload that was begun on it, and that is cancelled on another one at the end.
+
+    Raises OSError where the server begins none.
+    """
+    with target.connect() as connection:
+        path = pushed.begin(connection, login)
+        if path is None:
+            raise OSError("the server begins no upload")
+        try:
+            yield connection, path
+        finally:
+            with target.connect() as other:
+                pushed.cancel(other, path, login)
+
+
 def endless_upload(target: Target, chance: random.Random) -> None:
     """A body without end, or one of a stated trillion bytes, to an upload that the pusher has begun.
 
     Some leave, and some cancel the upload on another connection while they send to it.
     """
     login = target.pushers.developer
-    with target.connect() as connection:
-        path = pushed.begin(connection, login)
-        if path is None:
-            return
-        try:
-            if chance.random() < 0.3:
-                connection.sendall(head("PATCH", path, login + pushed.length(10**12)))
-                piece = bytes(65_536)
-            else:
-                connection.sendall(head("PATCH", path, login + pushed.CHUNKED))
-                piece = b"10000\r\n%b\r\n" % bytes(65_536)
-            for _ in range(PIECES):
-                connection.sendall(piece)
-            if chance.random() < 0.5:
-                pushed.reset(connection)
-        finally:
-            with target.connect() as other:
-                pushed.cancel(other, path, login)
+    with begun_upload(target, login) as (connection, path):
+        if chance.random() < 0.3:
+            connection.sendall(head("PATCH", path, login + pushed.length(10**12)))
+            piece = bytes(65_536)
+        else:
+            connection.sendall(head("PATCH", path, login + pushed.CHUNKED))
+            piece = b"10000\r\n%b\r\n" % bytes(65_536)
+        for _ in range(PIECES):
+            connection.sendall(piece)
+        if chance.random() < 0.5:
+            pushed.reset(connection)
 
 
 def flood_of_chunks_to_an_upload(target: Target, chance: random.Random) -> None:
     """Chunks of one byte, to an upload that the pusher has begun."""
     login = target.pushers.developer
-    with target.connect() as connection:
-        path = pushed.begin(connection, login)
-        if path is None:
-            return
-        try:
-            connection.sendall(head(chance.choice(("PATCH", "PUT")), path, login + pushed.CHUNKED))
-            for _ in range(PIECES):
-                connection.sendall(b"1\r\na\r\n" * chance.choice((1, 1_000)))
-        finally:
-            with target.connect() as other:
-                pushed.cancel(other, path, login)
+    with begun_upload(target, login) as (connection, path):
+        connection.sendall(head(chance.choice(("PATCH", "PUT")), path, login + pushed.CHUNKED))
+        for _ in range(PIECES):
+            connection.sendall(b"1\r\na\r\n" * chance.choice((1, 1_000)))
 
 
 def flood_of_sessions(target: Target, chance: random.Random) -> None:

@@ -22,3 +22,11 @@ def commands_built_once() -> Iterator[None]:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
+
+
+@pytest.fixture
+def backup(filled: Terminal) -> Path:
+    """Makes a backup of the data folder that a module fills."""
+    file = filled.folder / "backup.tar"
+    filled.done("backup", str(file))
+    return file

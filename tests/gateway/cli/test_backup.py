@@ -41,13 +41,6 @@ def filled(terminal: Terminal) -> Terminal:
     return terminal
 
 
-@pytest.fixture
-def backup(filled: Terminal) -> Path:
-    file = filled.folder / "backup.tar"
-    filled.done("backup", str(file))
-    return file
-
-
 def state(data: Path) -> dict[str, object]:
     """Keys, and rows of the database, of a data folder."""
     found: dict[str, object] = {

@@ -38,13 +38,6 @@ def filled(terminal: Terminal) -> Terminal:
     return terminal
 
 
-@pytest.fixture
-def backup(filled: Terminal) -> Path:
-    file = filled.folder / "backup.tar"
-    filled.done("backup", str(file))
-    return file
-
-
 def stored(data: Path) -> dict[str, bytes]:
     """Content of the files of a store by their paths."""
     return {str(p.relative_to(data)): p.read_bytes() for p in (data / "blobs").rglob("*") if p.is_file()}
