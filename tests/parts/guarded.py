@@ -30,10 +30,10 @@ EXPIRED_AT_PUBLIC_ECR = Lie(
 class Guarded(Liar):
     """A registry whose content is for `users` (names and passwords) alone, by `scheme`: Basic or Bearer.
 
-    `expired`: its refusal of a login or token that is not valid; by default 401 with the challenge. `hides`: strangers
-    see 404 instead of a challenge, except at /v2/. `closed`: images that it refuses to everybody. `public`: images for
-    everybody, who need a token if the scheme is Bearer. `refused_scopes`: scopes that get no token.
-    `front`: what its token service responds to everything.
+    `expired`: its refusal of a login or token that is not valid; by default 401 with the challenge. `hides`: the
+    status, 404 or 403, that strangers see instead of a challenge, except at /v2/. `closed`: images that it refuses to
+    everybody. `public`: images for everybody, who need a token if the scheme is Bearer. `refused_scopes`: scopes that
+    get no token. `front`: what its token service responds to everything.
     """
 
     def __init__(self, scheme: str = "Basic", **users: str) -> None:
@@ -41,7 +41,7 @@ class Guarded(Liar):
         self.scheme = scheme
         self.users = users
         self.expired: Lie | None = None
-        self.hides = False
+        self.hides: int | None = None
         self.closed: set[str] = set()
         self.public: set[str] = set()
         self.refused_scopes: set[str] = set()
@@ -86,7 +86,8 @@ class Guarded(Liar):
         authorization, path = record.header("authorization"), unquote(record.path)
         image = path.removeprefix("/v2/").partition("/manifests/")[0].partition("/blobs/")[0].partition("/tags/")[0]
         if authorization is None:
-            return lies.refused(404, "NAME_UNKNOWN") if self.hides and path != "/v2/" else self._challenge(image)
+            hidden = self.hides is not None and path != "/v2/"
+            return lies.refused(self.hides or 404, "NAME_UNKNOWN") if hidden else self._challenge(image)
         token = authorization.removeprefix("Bearer ")
         known = self._user(authorization) is not None if self.scheme == "Basic" else token in self._live
         if not known:

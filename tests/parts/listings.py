@@ -19,7 +19,11 @@ Listing = Callable[["ListingRegistry", str, dict[str, str]], Answer]
 
 
 class ListingRegistry(Liar):
-    """A registry of one way of paging, with these tags under any name."""
+    """A registry of one way of paging, with these tags under any name.
+
+    As Artifactory does, it refuses a request for tags that accepts media types of manifests
+    (https://github.com/renovatebot/renovate/issues/3078).
+    """
 
     def __init__(self, listing: Listing, tags: Sequence[str]) -> None:
         super().__init__()
@@ -30,6 +34,8 @@ class ListingRegistry(Liar):
     def _honest_answer(self, record: Record, *, ranged: bool) -> Answer:
         path = unquote(record.path)
         if match := _PATH.fullmatch(path):
+            if "manifest" in (record.header("accept") or "") or "image" in (record.header("accept") or ""):
+                return _refused(406, "UNSUPPORTED", "Not Acceptable")
             return self._listing(self, match[0], dict(parse_qsl(record.query, keep_blank_values=True)))
         if _REFERRERS.fullmatch(path):
             return self._referrers(path, dict(parse_qsl(record.query, keep_blank_values=True)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cache.oci.errors import BlobUnknown, ManifestUnknown, UpstreamInvalid, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, UpstreamInvalid, UpstreamUnavailable
 from cache.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.memory import Absences
@@ -30,6 +30,7 @@ from tests.parts import lies
 from tests.parts.guarded import EXPIRED_AT_ECR, EXPIRED_AT_PUBLIC_ECR, Guarded, Redirecting, WithoutDigests
 from tests.parts.liar import Liar
 from tests.parts.lies import Lie
+from tests.parts.listings import ListingRegistry, google
 from tests.parts.quirks import PAGE_OF_A_FRONT, REFUSED_HEADS, WITHOUT_REFERRERS
 
 Open = Callable[..., ProxiedRepository]
@@ -293,6 +294,22 @@ async def test_a_tag_that_is_gone_behind_a_redirect_is_unknown(bench: Bench, ope
             await opened(front).manifest(LATEST)
 
 
+async def test_a_list_behind_a_redirect_is_read_to_its_end(opened: Open) -> None:
+    """registry.k8s.io loses the query of a request, so its pages have the size that their host likes."""
+    names = [f"v{number:03}" for number in range(230)]
+    with ListingRegistry(google, names) as registry, Redirecting(registry) as front:
+        found = await opened(front).tags(100)
+        assert found.page.tags == names[:100]
+        assert found.page.next is not None
+        assert (await opened(front).tags(200, found.page.next)).page.tags == names[100:]
+
+
+async def test_a_list_that_is_absent_behind_a_redirect_is_unknown(opened: Open, liar: Liar) -> None:
+    liar.behave("/tags/list", lies.refused(404, "NAME_UNKNOWN"))
+    with Redirecting(liar) as front, pytest.raises(NameUnknown):
+        await opened(front).tags(None)
+
+
 @pytest.mark.parametrize("status", [401, 403, 429, 503])
 async def test_a_refusal_behind_a_redirect_leaves_what_is_held(
     status: int, bench: Bench, opened: Open, liar: Liar
@@ -476,9 +493,10 @@ async def test_a_dead_token_is_renewed_however_it_is_refused(expired: Lie | None
             await opened(registry, APP, lambda: ALICE).manifest(LATEST)
 
 
-async def test_a_registry_that_hides_from_strangers_is_asked_for_its_challenge(opened: Open) -> None:
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_registry_that_hides_from_strangers_is_asked_for_its_challenge(status: int, opened: Open) -> None:
     with Guarded("Basic", alice="secret") as registry:
-        offer(registry).hides = True  # type: ignore[attr-defined]
+        offer(registry).hides = status  # type: ignore[attr-defined]
         assert (await opened(registry, APP, lambda: ALICE).manifest(LATEST)).manifest == ONE
         with pytest.raises(ManifestUnknown):
             await opened(registry).manifest(LATEST)
