@@ -86,15 +86,19 @@ def open_repository(location: ProxiedLocation, services: Services, client: str =
     `client`: name of the client, for turns among the clients of the group; empty for maintenance. Raises Denied where
     the settings of the upstream or the gate of the group refuse the image.
     """
-    plain = open_allowed_image(location, services, client)
-    gated = _behind_gate(plain, location, services)
+    withholds = _withholds(location)
+    plain = open_allowed_image(location, services, client, ahead=bool(client) and not withholds)
+    gated = _behind_gate(plain, location, services) if withholds else plain
     return OpenedRepository(gated, plain, location.group.path, location.upstream)
 
 
-def open_allowed_image(location: ProxiedLocation, services: Services, client: str = "") -> ProxiedRepository:
+def open_allowed_image(
+    location: ProxiedLocation, services: Services, client: str = "", *, ahead: bool = False
+) -> ProxiedRepository:
     """Open an image whose name the settings and the gate allow, without the group's pins and cooldown.
 
-    Maintenance revalidates tags through it, whatever the group makes of them. Raises Denied.
+    Maintenance revalidates tags through it, whatever the group makes of them. `ahead`: as for ProxiedRepository. Raises
+    Denied.
     """
     check_upstream_allows(location, services.upstreams)
     group, image = location.group, location.image
@@ -104,7 +108,9 @@ def open_allowed_image(location: ProxiedLocation, services: Services, client: st
             raise Denied(f"group {group.path!r}: {verdict.reason}")
     requester = Requester(group.path, client)
     upstream = services.upstreams.client(group, location.upstream)
-    return ProxiedRepository(services.pull_through, upstream, image, requester, fresh_only=group.fresh_only)
+    return ProxiedRepository(
+        services.pull_through, upstream, image, requester, fresh_only=group.fresh_only, ahead=ahead
+    )
 
 
 def check_upstream_allows(location: ProxiedLocation, upstreams: Upstreams) -> None:
@@ -124,13 +130,16 @@ def image_key(location: ProxiedLocation, reference: Tag | Digest | None, upstrea
     return ImageKey(upstreams.source(location.group, location.upstream), location.image, reference)
 
 
-def _behind_gate(plain: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:
-    """Wrap a repository whose group has pins for it, or a cooldown."""
+def _withholds(location: ProxiedLocation) -> bool:
+    """Whether the group has pins for the image, or a cooldown, so that it may refuse what the upstream serves."""
     gate = location.group.gate
-    if gate is None:
-        return plain
+    return gate is not None and bool(gate.pins_of(location.upstream, location.image) or gate.cooldown)
+
+
+def _behind_gate(plain: ProxiedRepository, location: ProxiedLocation, services: Services) -> Repository:
+    """Wrap a repository in its group's pins and cooldown."""
+    gate = location.group.gate
+    assert gate is not None, "a group without a gate withholds nothing"
     pins = gate.pins_of(location.upstream, location.image)
-    if not (pins or gate.cooldown):
-        return plain
     image = GatedImage(services.upstreams.source(location.group, location.upstream), location.image, pins)
     return GatedRepository(plain, gate, image, services.pull_through, services.index)

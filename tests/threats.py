@@ -179,6 +179,13 @@ THREATS = [
         ),
     ),
     Threat(
+        "bytes fetched before a gate decides",
+        "What a group withholds is fetched ahead from the upstream, and stored, before its gate refuses the manifest.",
+        "Where a group has pins or a cooldown, blobs are fetched ahead only once its gate has let the manifest through.",
+        ("tests/e2e/test_gate.py::test_no_layer_byte_precedes_a_refusal",),
+        Disarm("gateway/repositories.py", "ahead=bool(client) and not withholds", "ahead=True"),
+    ),
+    Threat(
         "surplus bytes on a kept connection",
         "An upstream sends more than a response, and the surplus becomes the response to the next request.",
         "A connection is kept only while neither the library nor the system holds a byte beyond the last response.",

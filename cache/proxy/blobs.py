@@ -11,6 +11,7 @@ from cache.download.incoming import Fetch
 from cache.download.uncached import UncachedBlob
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, UpstreamUnavailable
+from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
 from cache.proxy.downloading_blob import DownloadingBlob
 from cache.proxy.errors import RETRY_AFTER, TranslatedBlob, headers_due
@@ -95,8 +96,13 @@ class ProxiedBlobs:
 
     def prefetch(self, found: FoundManifest) -> None:
         """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
-        if self._shared.prefetcher is not None and found.status.outcome is Outcome.MISS:
-            self._shared.prefetcher.begin(self._source, found.manifest, self._download_ahead)
+        if found.status.outcome is Outcome.MISS:
+            self.fetch_ahead(found.manifest)
+
+    def fetch_ahead(self, manifest: Manifest) -> None:
+        """Begin to download what a client with this manifest requests next."""
+        if self._shared.prefetcher is not None:
+            self._shared.prefetcher.begin(self._source, manifest, self._download_ahead)
 
     async def _download_ahead(self, digest: Digest) -> Follower | None:
         """Follow a download of the blob. None if the blob is cached, for this image or for another of the same origin:

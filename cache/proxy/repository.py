@@ -72,14 +72,17 @@ class ProxiedRepository:
         requester: Requester = NOBODY,
         *,
         fresh_only: bool = False,
+        ahead: bool = False,
     ) -> None:
         """`requester`: on whose behalf the upstream is called; groups take turns, then their clients. `fresh_only`: a
-        tag that the upstream cannot confirm is refused, not served stale."""
+        tag that the upstream cannot confirm is refused, not served stale. `ahead`: what a client requests after a
+        manifest is fetched as soon as that is verified, since nothing can refuse the manifest any more."""
         self._shared = shared
         self._client = client
         self._image = image
         self._source = client.source
         self._fresh_only = fresh_only
+        self._ahead = ahead
         self._requester = requester
 
     # A repository is opened for each request, and most requests are for a recent manifest, which needs none of these.
@@ -226,7 +229,7 @@ class ProxiedRepository:
     async def _fetched_manifest(self, reference: Tag | Digest) -> FoundManifest:
         """The manifest from the upstream, once for all requests that wait for it."""
         manifest, first = await self._calls.manifest(
-            SharedCall.GET_MANIFEST, reference, partial(self._get, reference), RequestKind.PULL
+            SharedCall.GET_MANIFEST, reference, partial(self._get, reference, ahead=self._ahead), RequestKind.PULL
         )
         return FoundManifest(manifest, MISS if first else COALESCED)
 
@@ -290,9 +293,11 @@ class ProxiedRepository:
     # What follows runs in tasks that requests share. A pointer is dated to the moment of the request, so that a slow
     # response never takes the place of a later one. All of it raises UpstreamError.
 
-    async def _get(self, reference: Tag | Digest) -> Manifest:
+    async def _get(self, reference: Tag | Digest, *, ahead: bool = False) -> Manifest:
         requested_at = self._shared.clock()
         manifest = await self._client.get_manifest(self._image, reference, requester=self._requester)
+        if ahead:  # while the manifest is recorded, and its client reads it
+            self.blobs.fetch_ahead(manifest)
         await self._record(manifest, reference, requested_at)
         return manifest
 

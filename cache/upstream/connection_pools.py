@@ -22,8 +22,9 @@ from cache.upstream.kept_connections import CLAIM, CREDENTIAL, AsyncKeptConnecti
 SWEEP_EVERY = 5.0
 """Seconds between two looks for connections that have been idle for too long."""
 
-KEPT = 8
-"""Idle connections of one pool."""
+KEPT = 16
+"""Idle connections of one pool. So many are opened ahead: some clients request all layers of an image at once, and one
+that waits for the connection of another costs a round trip."""
 
 POOLS = 32
 """Pools of one client; those that were not used for longest are given up."""

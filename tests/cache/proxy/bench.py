@@ -222,9 +222,10 @@ class Bench:
         requester: Requester = NOBODY,
         *,
         fresh_only: bool = False,
+        ahead: bool = False,
     ) -> ProxiedRepository:
         client = ScriptedClient(self.script, source)
-        return ProxiedRepository(self.shared, client, image, requester, fresh_only=fresh_only)
+        return ProxiedRepository(self.shared, client, image, requester, fresh_only=fresh_only, ahead=ahead)
 
     async def landed(self) -> None:
         """Wait until every download has ended and is recorded."""

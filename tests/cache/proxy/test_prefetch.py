@@ -1,11 +1,13 @@
 """Prefetching: which downloads start when a manifest was given, and that none happens twice."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from cache.index.base import Fact
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
@@ -71,6 +73,37 @@ async def test_config_and_layers_start_with_a_new_manifest(bench: Bench) -> None
         found = await bench.open().blob(digest)
         assert (found.status, Digest.of(await content(found))) == (HIT, digest)
     assert gets(bench) == 3
+
+
+async def test_what_nothing_can_refuse_is_fetched_while_its_manifest_is_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, digests = publish(bench)
+    record, recordable = bench.index.record, asyncio.Event()
+
+    async def held(*facts: Fact) -> None:
+        if any(isinstance(fact, Manifest) for fact in facts):
+            await recordable.wait()
+        await record(*facts)
+
+    monkeypatch.setattr(bench.index, "record", held)
+    given = asyncio.create_task(give(bench, bench.open(ahead=True)))
+    await until(lambda: gets(bench) == 3)
+    assert not given.done()
+    recordable.set()
+    await given
+    await arrived(bench, *digests)
+    assert gets(bench) == 3
+
+
+async def test_a_head_and_a_refresh_fetch_nothing_ahead(bench: Bench) -> None:
+    publish(bench)
+    bench.script.tells_digest = False
+    await bench.open(ahead=True).stat_manifest(LATEST)
+    await bench.index.forget(ANONYMOUS, APP)
+    await bench.open(ahead=True).refresh(LATEST)
+    await until(lambda: len(bench.tasks) == 0)
+    assert bench.script.calls == ["get", "get"]
 
 
 async def test_the_first_request_for_a_prefetched_blob_is_a_miss_and_later_ones_coalesce(bench: Bench) -> None:
