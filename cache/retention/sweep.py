@@ -230,8 +230,13 @@ class Evictor:
         except DatabaseUnusable:  # the disk has no room to open the usage file
             freed += self._take_largest(spared)
         if freed < goal:  # the usage file may be new, and files may have no row
-            freed += sum(self.tidy(prefix) for prefix in prefixes())
-            freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
+            try:
+                for prefix in prefixes():
+                    freed += self.tidy(prefix)
+                freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
+            except DatabaseUnusable:
+                if not freed:
+                    raise
         return freed
 
     def _take_largest(self, spared: set[Digest]) -> int:

@@ -342,6 +342,18 @@ class UnknownUse(CacheMaintenance):
     def least_used(self, count: int, *, gone: bool) -> Iterator[list[CachedItem]]:
         raise DatabaseUnusable("database or disk is full")
 
+    def tidy_usage(self, prefix: str, now: float, before: float) -> None:
+        raise DatabaseUnusable("database or disk is full")
+
+
+async def test_room_that_was_made_counts_although_the_search_for_more_fails(keeper: Keeper) -> None:
+    small = await keeper.put(100)
+    with closing(UnknownUse(keeper.folder / "cache.db", keeper.usage)) as maintenance:
+        evictor = keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance)
+        assert evictor.make_room(1) == 100
+        assert evictor.make_room(1) == 0
+    assert await keeper.held(small) == [False]
+
 
 async def test_where_no_use_is_known_room_is_made_of_the_largest_blob_that_is_not_pinned(
     keeper: Keeper,
