@@ -496,6 +496,35 @@ THREATS = [
         Disarm("gateway/db/quotas.py", "    check_room(levels, size)\n", ""),
     ),
     Threat(
+        "a group's quota that counts nothing",
+        "Pushes are counted in their projects alone, and together they store more than their group may.",
+        "Each write adds what it stores to every group above that has a quota, in its transaction.",
+        ("tests/gateway/db/test_quotas.py::test_what_a_project_stores_is_right_after_any_changes",),
+        Disarm(
+            "gateway/db/quotas.py",
+            "        await _add_to_groups(connection, _groups.c.path.in_(limited), size)\n",
+            "        pass\n",
+        ),
+    ),
+    Threat(
+        "a deletion that holds every push up",
+        "A repository of countless tags is deleted in one statement: nobody pushes meanwhile, or it never succeeds.",
+        "It is emptied in parts, each in a short transaction, and what was interrupted goes on.",
+        ("tests/gateway/cli/test_repositories.py::test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated",),
+        Disarm(
+            "gateway/registry/deletion.py",
+            "            more = await repositories.delete_part(connection, path)\n",
+            "            more = False\n",
+        ),
+    ),
+    Threat(
+        "a list that costs thousands of queries",
+        "Small requests for the list of repositories read one project after the other, and hold the database up.",
+        "The projects of a page are read together, before each is decided about.",
+        ("tests/gateway/v2/test_catalog.py::test_the_projects_of_a_page_are_read_together",),
+        Disarm("gateway/v2/catalog.py", "await self._opener.remember_projects_of(first.values())", "pass"),
+    ),
+    Threat(
         "telling what is cached",
         "A response reveals to a client without the right that a blob or image is cached.",
         "Without a link, the client's own credential is tried at the upstream, which refuses as without a cache.",
