@@ -67,6 +67,13 @@ class Watcher:
         self._version, self.looked_at = int(version), now
         return self._version
 
+    def fetch(self, statement: str, *values: int) -> list[tuple[Any, ...]]:
+        """Read rows. Raises DatabaseUnusable."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, str(error)) from error
+
     def close(self) -> None:
         self._pooled.close()
 

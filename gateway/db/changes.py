@@ -8,9 +8,9 @@ name, and nothing else. Old rows are pruned; a reader whose last number was prun
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, delete, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.dialects import notify_readers
@@ -45,6 +45,16 @@ class Concern(StrEnum):
     CONTENT = "content"
     """The key is of a tag, or of a manifest or blob by its digest, that was made, moved or deleted in one native
     repository: the repository's id and the tag or digest, as `content_key` writes them."""
+
+
+class News(NamedTuple):
+    """A row of `news_after`."""
+
+    first: int | None
+    last: int | None
+    seq: int | None
+    concern: str | None
+    key: str | None
 
 
 def content_key(repository_id: int, reference: object) -> str:
@@ -119,10 +129,10 @@ class ChangeSignal(ABC):
         For what a change may have taken away, such as anything that a credential opens; a few µs as a rule.
         """
 
-    def _take(self, news: Sequence[Row[Any, Any, Any, Any, Any]]) -> None:
+    def _take(self, news: Sequence[News]) -> None:
         """Drop what the rows of `news_after` name, or everything where rows are missing."""
         first, last = news[0].first, news[0].last
-        if last is None:
+        if first is None or last is None:
             return
         # A number that went back is that of a restored database.
         if first > self._seen + 1 or last < self._seen:
@@ -130,7 +140,7 @@ class ChangeSignal(ABC):
                 drop(None)
         else:
             for row in news:
-                for drop in self._memories.get(row.concern, ()):
+                for drop in self._memories.get(row.concern or "", ()):
                     drop(row.key)
         self._seen = last
 

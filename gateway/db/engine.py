@@ -4,7 +4,7 @@ changes."""
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,6 +17,9 @@ from gateway.db.postgresql_changes import PostgresqlSignal
 from gateway.db.revisions import MIGRATIONS
 from gateway.db.sqlite_changes import SqliteSignal
 from gateway.db.sqlite_engine import SqliteTransactions
+from gateway.db.sqlite_writer import Work
+
+T = TypeVar("T")
 
 DATABASE_FILE = "gateway.db"
 TURN_SECONDS = 5.0
@@ -30,6 +33,8 @@ class Transactions(Protocol):
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
     def write(self, durable: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
+
+    async def transact(self, work: Work[T], durable: bool = True) -> T: ...
 
 
 class Database:
@@ -79,6 +84,17 @@ class Database:
         async with self._transactions.write(durable) as connection:
             yield connection
         await self.changes.refresh()
+
+    async def transact(self, work: Work[T], durable: bool = True) -> T:
+        """Do work in a transaction of `write`, and return its result after the commit.
+
+        On SQLite this takes a tenth of the time of `write`, and several commits may wait for the disk together. `work`
+        waits for nothing but its statements; it may be called again after a rollback. Once begun, it is done to its end
+        also where the caller is cancelled. Raises DatabaseUnusable, and what `work` raises: then nothing was changed.
+        """
+        result = await self._transactions.transact(work, durable)
+        await self.changes.refresh()
+        return result
 
 
 def migrate(path: Path) -> None:

@@ -1,8 +1,8 @@
 """gateway.db on a PostgreSQL server: how it is reached, how its transactions begin, and what its errors mean."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import event, exc, text
 from sqlalchemy.engine import ExceptionContext
@@ -11,6 +11,8 @@ from sqlalchemy.pool import NullPool
 
 from cache.sqlite import DatabaseUnusable
 from gateway.db.address import PostgresqlAddress
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 10.0
@@ -85,6 +87,11 @@ class PostgresqlTransactions:
                 await connection.execute(self._turn)
                 await take_lock(connection, WRITERS_LOCK)
                 yield connection
+
+    async def transact(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]], durable: bool = True) -> T:
+        """Do work in a transaction that no other writer overlaps. Raises DatabaseUnusable."""
+        async with self.write(durable) as connection:
+            return await work(connection)
 
 
 async def take_lock(connection: AsyncConnection, number: int) -> None:

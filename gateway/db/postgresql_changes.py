@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cache.runtime.tasks import Tasks
 from cache.sqlite import DatabaseUnusable
 from gateway.db.address import PostgresqlAddress
-from gateway.db.changes import STALE_SECONDS, ChangeSignal, last_number, news_after
+from gateway.db.changes import STALE_SECONDS, ChangeSignal, News, last_number, news_after
 from gateway.db.dialects import CHANNEL
 from gateway.db.postgresql import explained, make_engine, unusable
 
@@ -128,7 +128,7 @@ class PostgresqlSignal(ChangeSignal):
         waiting, self._waiting = self._waiting, []
         began = self._loop.time()
         try:
-            news = (await connection.execute(news_after(self._seen))).all()
+            news = [News(*row) for row in await connection.execute(news_after(self._seen))]
         except BaseException:
             self._waiting = waiting + self._waiting
             raise

@@ -5,25 +5,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.dialects import sqlite
 
-from cache.sqlite import DatabaseUnusable, Watcher, listen, reading, url
-from gateway.db.changes import STALE_SECONDS, ChangeSignal, last_number, news_after
+from cache.sqlite import DatabaseUnusable, Watcher
+from gateway.db.changes import STALE_SECONDS, ChangeSignal, News, last_number, news_after
+
+_NEWS = str(news_after(0).compile(dialect=sqlite.dialect()))
+"""`news_after` a number, for which it has its only placeholder."""
+_LAST_NUMBER = str(last_number().compile(dialect=sqlite.dialect()))
 
 
 class SqliteSignal(ChangeSignal):
-    """Reads the log when a lookup finds that a commit has happened, so a lookup is as new as the last look."""
+    """Reads the log when a lookup finds that a commit has happened, so a lookup is as new as the last look.
 
-    def __init__(self, path: Path, engine: Engine, watcher: Watcher) -> None:
-        self._path = path
-        self._engine = engine
+    Every write is followed by such a read, so its statement is compiled once: by SQLAlchemy it took as long as the
+    rest of a small transaction.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self._version = watcher.version()
         self._reached_at = watcher.looked_at
         self._failure = ""
-        with reading(engine, path) as connection:
-            super().__init__(connection.scalar(last_number()) or 0)
+        [(last,)] = watcher.fetch(_LAST_NUMBER)
+        super().__init__(last or 0)
 
     @classmethod
     @contextmanager
@@ -33,13 +38,10 @@ class SqliteSignal(ChangeSignal):
         Raises DatabaseUnusable.
         """
         watcher = Watcher(path, look_every)
-        engine = create_engine(url("sqlite", path), poolclass=QueuePool, hide_parameters=True)
-        listen(engine)
         try:
-            yield cls(path, engine, watcher)
+            yield cls(watcher)
         finally:
             watcher.close()
-            engine.dispose()
 
     def catch_up(self) -> None:
         self._take_news(self._watcher.version)
@@ -49,9 +51,7 @@ class SqliteSignal(ChangeSignal):
         try:
             version = look()
             if version != self._version:
-                with reading(self._engine, self._path) as connection:
-                    news = connection.execute(news_after(self._seen)).all()
-                self._take(news)
+                self._take([News(*row) for row in self._watcher.fetch(_NEWS, self._seen)])
                 self._version = version
         except DatabaseUnusable as error:
             self._failure = str(error)

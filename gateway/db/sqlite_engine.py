@@ -7,26 +7,33 @@ from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TypeVar
 
+from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from cache import sqlite
 from cache.sqlite import alone
+from gateway.db.sqlite_writer import CLOSE_SECONDS, SqliteWriter, Work
 
-CLOSE_SECONDS = 0.5
+T = TypeVar("T")
+
 CONNECTION_SECONDS = 10.0
 
 
 class SqliteTransactions:
     """Transactions of one SQLite file, on the event loop that opened it."""
 
-    def __init__(self, path: Path, engine: AsyncEngine, fleeting: AsyncEngine, turns: "WriterTurns") -> None:
+    def __init__(
+        self, path: Path, engine: AsyncEngine, fleeting: AsyncEngine, turns: "WriterTurns", writer: SqliteWriter
+    ) -> None:
         """`fleeting`: engine whose commits a power failure may undo."""
         self.engine = engine
         self._path = path
         self._writers = engine.execution_options(**sqlite.WRITES)
         self._fleeting_writers = fleeting.execution_options(**sqlite.WRITES)
         self._turns = turns
+        self._writer = writer
 
     @classmethod
     @asynccontextmanager
@@ -43,11 +50,15 @@ class SqliteTransactions:
         )
         sqlite.listen(engine.sync_engine)
         sqlite.listen(fleeting.sync_engine, synchronous="NORMAL")
-        turns = WriterTurns(path, turn_seconds)
+        whole = create_engine(sqlite.url("sqlite", path), hide_parameters=True)
+        sqlite.listen(whole)
+        turns, writer = WriterTurns(path, turn_seconds), SqliteWriter(path, whole, turn_seconds)
         try:
-            yield cls(path, engine, fleeting, turns)
+            yield cls(path, engine, fleeting, turns, writer)
         finally:
             turns.close()
+            writer.close()
+            whole.dispose()
             await engine.dispose()
             await fleeting.dispose()
 
@@ -65,6 +76,10 @@ class SqliteTransactions:
             with sqlite.explained(self._path):
                 async with (self._writers if durable else self._fleeting_writers).begin() as connection:
                     yield connection
+
+    async def transact(self, work: Work[T], durable: bool = True) -> T:
+        """Do work in a transaction that no other writer overlaps. Raises DatabaseUnusable."""
+        return await self._writer.transact(work, durable)
 
 
 class WriterTurns:

@@ -30,6 +30,7 @@ from cache.store.base import BlobStore, LocalBlob, is_stored
 from cache.store.hashing import whole_digest
 from cache.store.spool import MakeRoom, no_room, with_room
 from gateway.db import blobs, uploads
+from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.registry.storage_errors import storage_error
 from gateway.registry.threads import UploadThreads, completed
@@ -90,12 +91,15 @@ class BlobIntake:
         return await completed(self._link_stored(repository_id, digest))
 
     async def _link_stored(self, repository_id: int, digest: Digest) -> bool:
-        async with self._exclusive(digest), self._native.database.write() as connection:
+        async def link(connection: Connection) -> bool:
             size = await blobs.stored_size(connection, digest)
             if size is None or not is_stored(self._native.store, digest, size):
                 return False
             await blobs.link(connection, repository_id, digest, size, self._native.clock())
-        return True
+            return True
+
+        async with self._exclusive(digest):
+            return await self._native.database.transact(link)
 
     async def link_open(self, repository_id: int, blob: LocalBlob, folder: Path) -> bool:
         """Link a complete blob of another store on the same file system, by a second name of its file; whether that
@@ -138,14 +142,17 @@ class BlobIntake:
 
     async def _link_file(self, repository_id: int, digest: Digest, size: int, path: Path, upload: str | None) -> None:
         native = self._native
+
+        async def link(connection: Connection) -> None:
+            if upload is not None and not await uploads.delete(connection, upload):
+                raise UploadUnknown(upload)
+            await blobs.link(connection, repository_id, digest, size, native.clock())
+
         async with self._exclusive(digest):
             try:
                 if not await self._is_stored(digest, size):
                     await native.threads.run(self._give_name, path, digest)
-                async with native.database.write() as connection:
-                    if upload is not None and not await uploads.delete(connection, upload):
-                        raise UploadUnknown(upload)
-                    await blobs.link(connection, repository_id, digest, size, native.clock())
+                await native.database.transact(link)
             except BaseException:
                 await self._withdraw(digest)
                 raise

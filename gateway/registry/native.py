@@ -148,15 +148,18 @@ class NativeRepository:
 
     async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
         pushed = await read_pushed(manifest)
+        now = self._parts.clock()
+
+        async def put(connection: Connection) -> None:
+            repository = await self._find_or_create(connection)
+            found = await find_references(connection, repository.id, manifest)
+            number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
+            for tag in dict.fromkeys(tags):
+                await tag_rows.point(connection, repository.id, tag, number, now)
+
         with self._writing():
             try:
-                async with self._parts.database.write() as connection:
-                    repository = await self._find_or_create(connection)
-                    found = await find_references(connection, repository.id, manifest)
-                    now = self._parts.clock()
-                    number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
-                    for tag in dict.fromkeys(tags):
-                        await tag_rows.point(connection, repository.id, tag, number, now)
+                await self._parts.database.transact(put)
             except ReferencesMissing as error:
                 raise await explain_missing(error.missing, self._name, self._parts.database, self._readable) from error
 
@@ -206,8 +209,7 @@ class NativeRepository:
         return await memory.repository(self._name)
 
     async def _create(self) -> StoredRepository:
-        async with self._parts.database.write() as connection:
-            return await self._find_or_create(connection)
+        return await self._parts.database.transact(self._find_or_create)
 
     async def _find_or_create(self, connection: Connection) -> StoredRepository:
         """Find or create the repository in a transaction that writes. Raises NameUnknown where its project has been

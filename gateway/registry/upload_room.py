@@ -2,6 +2,7 @@
 
 from cache.oci.errors import TooLarge
 from gateway.db import quotas
+from gateway.db.connection import Connection
 from gateway.registry.intake import NativeBlobs
 from gateway.settings.units import Size
 
@@ -36,10 +37,14 @@ class UploadRoom:
         self.require_size(end)
         if not self._limited or end <= self._reserved:
             return
-        native = self._native
-        async with native.database.write(durable=False) as connection:
-            limit = await quotas.reserve(connection, self._upload, received, native.clock(), coming)
+        now = self._native.clock()
+
+        async def reserve(connection: Connection) -> int | None:
+            limit = await quotas.reserve(connection, self._upload, received, now, coming)
             if limit is not None and limit < end:  # little room is left: these must fit all the same
-                await quotas.reserve(connection, self._upload, received, native.clock(), max(count, coming or 0))
+                await quotas.reserve(connection, self._upload, received, now, max(count, coming or 0))
+            return limit
+
+        limit = await self._native.database.transact(reserve, durable=False)
         self._limited = limit is not None
         self._reserved = max(end, limit or 0)

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -42,6 +43,7 @@ from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.sidecar import boot_id
 from gateway.db import quotas, uploads
+from gateway.db.connection import Connection
 from gateway.db.uploads import StoredUpload
 from gateway.namespaces.quota import check_room
 from gateway.registry.base import Body
@@ -101,7 +103,8 @@ class Uploads:
 
     async def _insert(self, repository_id: int, owner: str) -> StoredUpload:
         now = self.native.clock()
-        async with self.native.database.write(durable=False) as connection:
+
+        async def insert(connection: Connection) -> StoredUpload:
             count, most = await uploads.count_of(connection, owner), self.limits.open_per_owner
             if count >= most:
                 raise TooManyRequests(
@@ -111,6 +114,8 @@ class Uploads:
             check_room(levels, 1 if levels else 0)
             reserved = 0 if levels else None
             return await uploads.insert(connection, str(uuid.uuid4()), repository_id, owner, now, reserved)
+
+        return await self.native.database.transact(insert, durable=False)
 
     async def find(self, id: str, repository_id: int, owner: str) -> "NativeUpload":
         """Find an unfinished upload. Raises UploadUnknown."""
@@ -134,8 +139,7 @@ class Uploads:
     async def discard(self, id: str) -> None:
         """End an upload: its file first, whose room may be needed for all else. Raises DatabaseUnusable, OSError."""
         await self._delete(self.path(id))
-        async with self.native.database.write() as connection:
-            await uploads.delete(connection, id)
+        await self.native.database.transact(partial(uploads.delete, id=id))
 
     async def sweep(self, now: datetime) -> int:
         """Delete uploads that nobody goes on with, and files whose upload has ended; return how many. Leaves alone what
@@ -333,8 +337,9 @@ class NativeUpload:
         """Record what has arrived. Raises UploadUnknown where the upload has ended meanwhile, DatabaseUnusable."""
         failpoint("upload.received")
         self.received, state = file.size, file.save()
-        async with self._native.database.write(durable=False) as connection:
-            exists = await uploads.advance(connection, self.id, file.size, state, self._native.clock())
+        now = self._native.clock()
+        advance = partial(uploads.advance, id=self.id, received=file.size, hash_state=state, now=now)
+        exists = await self._native.database.transact(advance, durable=False)
         self._upload = replace(self._upload, received=file.size, hash_state=state)
         if not exists:
             file.path.unlink(missing_ok=True)

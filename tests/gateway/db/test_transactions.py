@@ -2,16 +2,20 @@
 
 import asyncio
 import multiprocessing
+import threading
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from traceback import format_exception
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import Engine, event, text, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.db import groups, schema
 from gateway.db.address import DatabaseAddress
-from gateway.db.engine import Database
+from gateway.db.changes import Concern
+from gateway.db.connection import Connection
+from gateway.db.engine import Database, DatabaseUnusable
 from gateway.namespaces.errors import PathTaken
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -80,6 +84,118 @@ async def test_the_error_of_a_statement_shows_no_row(database: Database) -> None
     assert "s3cret" not in "".join(format_exception(raised.value))
 
 
+def creating(path: str) -> Callable[[Connection], Coroutine[None, None, None]]:
+    """The work of a transaction that creates a group."""
+
+    async def work(connection: Connection) -> None:
+        await groups.create(connection, path, NOW)
+
+    return work
+
+
+async def test_of_transactions_at_once_the_one_that_fails_alone_leaves_nothing(database: Database) -> None:
+    async def fail(connection: Connection) -> None:
+        await groups.create(connection, "b", NOW)
+        raise ZeroDivisionError
+
+    async with database.write():
+        works = [creating("a"), fail, creating("c"), creating("d")]
+        running = [asyncio.ensure_future(database.transact(work)) for work in works]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), ZeroDivisionError, type(None), type(None)]
+    assert await paths(database) == ["a", "c", "d"]
+
+
+async def test_what_a_transaction_read_stays_true_until_it_commits(database: Database) -> None:
+    async def create_next(connection: Connection) -> str:
+        name = f"g{len(await groups.list_all(connection))}"
+        await groups.create(connection, name, NOW)
+        return name
+
+    names = await asyncio.gather(*(database.transact(create_next) for _ in range(8)))
+    assert sorted(names) == await paths(database) == [f"g{number}" for number in range(8)]
+
+
+async def test_a_transaction_is_seen_by_this_process_when_it_returns(database: Database) -> None:
+    dropped: list[str | None] = []
+    database.changes.subscribe(Concern.GROUP, dropped.append)
+    await database.transact(creating("a"))
+    assert dropped == ["a"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_one_commit_serves_all_that_wait_for_it(database: Database) -> None:
+    commits: list[object] = []
+
+    def note(connection: object) -> None:
+        commits.append(connection)
+
+    event.listen(Engine, "commit", note)
+    try:
+        async with database.write():
+            running = [asyncio.ensure_future(database.transact(creating(name))) for name in ("a", "b", "c", "d")]
+            await asyncio.sleep(0)
+        await asyncio.gather(*running)
+    finally:
+        event.remove(Engine, "commit", note)
+    assert len(commits) == 2
+    assert await paths(database) == ["a", "b", "c", "d"]
+
+
+async def test_a_transaction_that_is_cancelled_before_its_turn_leaves_nothing(database: Database) -> None:
+    async with database.write():
+        waiting = [asyncio.create_task(database.transact(creating(path))) for path in ("a", "b", "c")]
+        await asyncio.sleep(0)
+        for task in waiting[:2]:
+            task.cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+    await waiting[2]
+    assert await paths(database) == ["c"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_transaction_that_has_begun_is_done_to_its_end_where_its_caller_is_cancelled(
+    database: Database,
+) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def work(connection: Connection) -> None:
+        begun.set()
+        cancelled.wait(60)
+        await groups.create(connection, "a", NOW)
+
+    task = asyncio.create_task(database.transact(work))
+    await asyncio.to_thread(begun.wait, 60)
+    task.cancel()
+    await asyncio.sleep(0)
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await paths(database) == ["a"]
+
+
+async def test_a_transaction_whose_turn_does_not_come_in_time_is_never_done(database: Database) -> None:
+    async with Database.open(database.address, turn_seconds=0.05) as other:
+        async with database.write():
+            with pytest.raises(DatabaseUnusable, match="try again"):
+                await other.transact(creating("a"))
+        await database.transact(creating("b"))
+    assert await paths(database) == ["b"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_transaction_that_waits_for_something_else_is_refused(database: Database) -> None:
+    async def work(connection: Connection) -> None:
+        await groups.create(connection, "a", NOW)
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waited for something else"):
+        await database.transact(work)
+    await database.transact(creating("b"))
+    assert await paths(database) == ["b"]
+
+
 @pytest.mark.usefixtures("processes")
 async def test_processes_that_write_at_once_take_turns_and_none_is_refused(database: Database) -> None:
     processes = [SPAWN.Process(target=write_often, args=(database.address, name, 25)) for name in ("x", "y", "z")]
@@ -101,3 +217,17 @@ async def test_only_a_durable_write_waits_for_the_disk(database: Database, engin
         await groups.create(connection, "a", NOW)
     assert found in ((2, "on") if durable else (1, "off"))
     assert await paths(database) == ["a"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_only_a_durable_transaction_waits_for_the_disk(database: Database, engine: str, durable: bool) -> None:
+    async def work(connection: Connection) -> object:
+        await groups.create(connection, "b" if durable else "a", NOW)
+        setting = "PRAGMA synchronous" if engine == "sqlite" else "SHOW synchronous_commit"
+        return (await connection.execute(text(setting))).scalar_one()
+
+    await database.transact(work, durable=not durable)
+    assert await database.transact(creating("c"), durable=durable) is None
+    async with database.write() as connection:
+        await groups.delete(connection, "b" if durable else "a")
+    assert await database.transact(work, durable=durable) in ((2, "on") if durable else (1, "off"))
