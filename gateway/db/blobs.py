@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import delete, select
+from sqlalchemy import Executable, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
@@ -11,6 +12,7 @@ from gateway.db import quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_or_correct, insert_unless_taken
+from gateway.db.prepared import prepared
 
 _blobs = schema.blobs
 _links = schema.blob_links
@@ -50,16 +52,21 @@ async def link(connection: AsyncConnection, repository_id: int, digest: Digest, 
 
     `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it.
     """
-    stored = insert_or_correct(connection, _blobs, _blobs.c.digest, _blobs.c.size)
-    changed = stored.values(digest=str(digest), size=size, created_at=now).returning(_blobs.c.digest)
-    is_changed = (await connection.execute(changed)).first() is not None
-    row = {"repository_id": repository_id, "digest": str(digest), "created_at": now}
-    linked = insert_unless_taken(connection, _links).values(row).returning(_links.c.digest)
-    is_new = (await connection.execute(linked)).first() is not None
+    store, link = _inserts(connection.dialect.name)
+    values = {"digest": str(digest), "created_at": now}
+    is_changed = (await connection.execute(store, values | {"size": size})).first() is not None
+    is_new = (await connection.execute(link, values | {"repository_id": repository_id})).first() is not None
     if is_new:
         await quotas.charge_blob(connection, repository_id, digest, size, now)
     if is_new or is_changed:
         await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
+
+
+@cache
+def _inserts(dialect: str) -> tuple[Executable, Executable]:
+    """The statements that store a blob, or correct its size, and that link it; either returns what it changed."""
+    stored = insert_or_correct(dialect, _blobs, _blobs.c.digest, _blobs.c.size).returning(_blobs.c.digest)
+    return prepared(stored), prepared(insert_unless_taken(dialect, _links).returning(_links.c.digest))
 
 
 async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:

@@ -14,13 +14,19 @@ from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db.dialects import notify_readers
+from gateway.db.prepared import prepared
 from gateway.db.schema import changes
 
 KEPT = 10_000
 """Rows that the log keeps at least."""
 
+PRUNINGS = 100
+"""Prunings in the time in which so many changes are announced as are kept: most announcements prune nothing."""
+
 STALE_SECONDS = 1.0
 """How old memories may be before nothing may be decided by them that a change could have taken away."""
+
+_INSERT = prepared(insert(changes).returning(changes.c.seq))
 
 Drop = Callable[[str | None], None]
 """Drops from a memory what a key names; None: everything."""
@@ -63,14 +69,14 @@ def content_key(repository_id: int, reference: object) -> str:
 
 
 async def announce(connection: AsyncConnection, concern: Concern, key: str, kept: int = KEPT) -> None:
-    """Write down a change in the transaction that makes it, and prune the log to `kept` rows.
+    """Write down a change in the transaction that makes it, and prune the log to about `kept` rows.
 
     Every query that changes what some process may keep in memory calls this, in a transaction of `Database.write`:
     since writers do not overlap there, numbers become visible in their order.
     """
-    row = insert(changes).values(concern=concern, key=key).returning(changes.c.seq)
-    seq = (await connection.execute(row)).scalar_one()
-    await connection.execute(delete(changes).where(changes.c.seq <= seq - kept))
+    seq = int((await connection.execute(_INSERT, {"concern": concern, "key": key})).scalar_one())
+    if seq % max(1, kept // PRUNINGS) == 0:
+        await connection.execute(delete(changes).where(changes.c.seq <= seq - kept))
     await notify_readers(connection)
 
 

@@ -12,21 +12,21 @@ CHANNEL = "registry_gateway_changes"
 """Channel of PostgreSQL on which a commit with changes is announced."""
 
 
-def insert_unless_taken(connection: AsyncConnection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+def insert_unless_taken(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """Make an INSERT that does nothing where a unique column has the value already; ask it for RETURNING to find out.
 
     On PostgreSQL a statement that violates a constraint would end the whole transaction.
     """
-    insert = postgresql.insert if connection.dialect.name == POSTGRESQL else sqlite.insert
+    insert = postgresql.insert if dialect == POSTGRESQL else sqlite.insert
     return insert(table).on_conflict_do_nothing()
 
 
 def insert_or_correct(
-    connection: AsyncConnection, table: Table, key: "Column[Any]", corrected: "Column[Any]"
+    dialect: str, table: Table, key: "Column[Any]", corrected: "Column[Any]"
 ) -> "postgresql.Insert | sqlite.Insert":
     """Make an INSERT that, where a row has the key already, corrects one column of it; ask it for RETURNING to find out
     whether it changed anything."""
-    insert = (postgresql.insert if connection.dialect.name == POSTGRESQL else sqlite.insert)(table)
+    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)
     new = insert.excluded[corrected.name]
     return insert.on_conflict_do_update(index_elements=[key], set_={corrected.name: new}, where=corrected != new)
 

@@ -75,7 +75,7 @@ async def put(connection: AsyncConnection, repository_id: int, manifest: NewMani
         "artifact_type": manifest.artifact_type,
         "pushed_at": now,
     }
-    made = insert_unless_taken(connection, manifests).values(values).returning(manifests.c.id)
+    made = insert_unless_taken(connection.dialect.name, manifests).values(values).returning(manifests.c.id)
     number: int | None = (await connection.execute(made)).scalar()
     if number is None:
         return await _put_again(connection, repository_id, manifest)

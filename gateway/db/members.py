@@ -24,7 +24,7 @@ async def add(connection: AsyncConnection, member: Member) -> None:
     """Store a new membership of a group or project. Raises MembershipRefused, UserUnknown."""
     where, name = await _check(connection, member, member.created_at)
     values = {**_identity(member), **_columns(member), "created_at": member.created_at}
-    row = insert_unless_taken(connection, _members).values(values).returning(_members.c.id)
+    row = insert_unless_taken(connection.dialect.name, _members).values(values).returning(_members.c.id)
     if (await connection.execute(row)).first() is None:
         raise MembershipRefused(f"user {name!r} is a member of {where.path!r} already: change the role there")
     await announce(connection, Concern.MEMBER, str(member.user_id))

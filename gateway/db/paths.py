@@ -19,7 +19,7 @@ _AFTER_SLASH = "0"
 
 async def take(connection: AsyncConnection, path: str, key: NodeKey) -> None:
     """Give a path to a node. Raises PathTaken where another node has it."""
-    row = insert_unless_taken(connection, _paths).values(path=path, kind=key.kind, node_id=key.id)
+    row = insert_unless_taken(connection.dialect.name, _paths).values(path=path, kind=key.kind, node_id=key.id)
     if (await connection.execute(row.returning(_paths.c.path))).first() is None:
         holder = await find(connection, path)
         raise PathTaken(path, holder.key.kind if holder else key.kind)

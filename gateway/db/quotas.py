@@ -8,13 +8,28 @@ took 60 ms for 100,000 projects.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Executable,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from gateway.db import paths, schema
+from gateway.db.prepared import prepared
 from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project
@@ -27,6 +42,29 @@ _uploads = schema.uploads
 _blobs = schema.blobs
 _links = schema.blob_links
 _manifests = schema.manifests
+
+_REPOSITORY: BindParameter[int] = bindparam("repository")
+_OTHER = _repositories.alias("other")
+_BESIDE = (
+    select(_OTHER.c.id)
+    .join(_repositories, _repositories.c.project_id == _OTHER.c.project_id)
+    .where(_repositories.c.id == _REPOSITORY, _OTHER.c.id != _REPOSITORY)
+)
+_ELSEWHERE = prepared(
+    select(exists().where(_links.c.digest == bindparam("digest"), _links.c.repository_id.in_(_BESIDE)).label("found"))
+)
+_PROJECT = prepared(
+    select(_projects.c.id, _projects.c.path, _projects.c.quota, _projects.c.stored_bytes)
+    .join(_repositories, _repositories.c.project_id == _projects.c.id)
+    .where(_repositories.c.id == _REPOSITORY)
+)
+_ADD = prepared(
+    update(_projects)
+    .where(
+        _projects.c.id == select(_repositories.c.project_id).where(_repositories.c.id == _REPOSITORY).scalar_subquery()
+    )
+    .values(stored_bytes=_projects.c.stored_bytes + bindparam("added", type_=BigInteger))
+)
 
 RESERVED_FOR = timedelta(hours=1)
 """How long an upload that does not go on keeps what it has reserved beyond the bytes that have arrived."""
@@ -47,16 +85,14 @@ async def stored_bytes_below(connection: AsyncConnection, group: str) -> int:
 async def levels_of(connection: AsyncConnection, repository_id: int, now: datetime) -> list[QuotaLevel]:
     """List the quotas that apply to a repository: that of its project, and those of the groups above it; none to one
     that does not exist any more."""
-    of_repository = select(_projects).join(_repositories, _repositories.c.project_id == _projects.c.id)
-    project = (await connection.execute(of_repository.where(_repositories.c.id == repository_id))).first()
+    project = (await connection.execute(_PROJECT, {"repository": repository_id})).first()
     levels: list[QuotaLevel] = []
     if project is None:
         return levels
     if project.quota is not None:
         reserved = await _reserved(connection, _repositories.c.project_id == project.id, now)
         levels.append(QuotaLevel(NodeKind.PROJECT, project.path, project.quota, project.stored_bytes, reserved))
-    limited = select(_groups).where(_limited_above(project.path)).order_by(_groups.c.path)
-    for group in (await connection.execute(limited)).all():
+    for group in (await connection.execute(*_limited_groups(prefixes_of(parent_path(project.path))))).all():
         reserved = await _reserved(connection, paths.is_below(_repositories.c.path, group.path), now)
         levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, group.stored_bytes, reserved))
     return levels
@@ -79,6 +115,18 @@ async def reserve(
     limit = received + decide_step(levels, coming) if levels else None
     await _set_reserved(connection, upload_id, limit, now)
     return limit
+
+
+def _limited_groups(paths: Sequence[str]) -> tuple[Executable, dict[str, str]]:
+    """The statement that selects those of some groups that have a quota, and its values."""
+    return _limited_groups_of(len(paths)), {f"path_{number}": path for number, path in enumerate(paths)}
+
+
+@cache
+def _limited_groups_of(count: int) -> Executable:
+    above = _groups.c.path.in_([bindparam(f"path_{number}") for number in range(count)])
+    limited = select(_groups.c.path, _groups.c.quota, _groups.c.stored_bytes).where(above, _groups.c.quota.is_not(None))
+    return prepared(limited.order_by(_groups.c.path))
 
 
 async def charge_blob(
@@ -155,18 +203,13 @@ async def _add_to_groups(connection: AsyncConnection, which: ColumnElement[bool]
 
 
 async def _add(connection: AsyncConnection, repository_id: int, size: int) -> None:
-    project = select(_repositories.c.project_id).where(_repositories.c.id == repository_id).scalar_subquery()
-    counted = update(_projects).where(_projects.c.id == project)
-    await connection.execute(counted.values(stored_bytes=_projects.c.stored_bytes + size))
+    await connection.execute(_ADD, {"repository": repository_id, "added": size})
 
 
 async def _has_elsewhere(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
     """Whether another repository of the same project has a blob."""
-    other = _repositories.alias("other")
-    beside = select(other.c.id).join(_repositories, _repositories.c.project_id == other.c.project_id)
-    beside = beside.where(_repositories.c.id == repository_id, other.c.id != repository_id)
-    found = select(exists().where(_links.c.digest == str(digest), _links.c.repository_id.in_(beside)))
-    return bool((await connection.execute(found)).scalar_one())
+    values = {"repository": repository_id, "digest": str(digest)}
+    return bool((await connection.execute(_ELSEWHERE, values)).scalar_one())
 
 
 async def _set_reserved(connection: AsyncConnection, upload_id: str, limit: int | None, now: datetime) -> None:

@@ -44,7 +44,7 @@ async def find_or_create(
 ) -> StoredRepository:
     """Find the repository of a path, or store a new one of the project; the caller has located the path there."""
     values = {"project_id": project_id, "path": path.text, "created_at": now}
-    row = insert_unless_taken(connection, repositories).values(values).returning(repositories)
+    row = insert_unless_taken(connection.dialect.name, repositories).values(values).returning(repositories)
     created = (await connection.execute(row)).first()
     if created is not None:
         await announce(connection, Concern.REPOSITORY, path.text)

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache import sqlite
 from cache.sqlite import alone
+from gateway.db.prepared import SqlitePreparation, is_prepared
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Coroutine[Any, Any, T]]
@@ -53,6 +54,7 @@ class SqliteWriter:
         self._seconds = seconds
         self._waiting: SimpleQueue[_Job[Any] | None] = SimpleQueue()
         self._connection: Connection | None = None
+        self._steps: AsyncConnection
         self._waits_for_disk: bool | None = None
         """Whether the connection's commits do."""
         # A process that gave up waiting may end while the thread still waits for other processes.
@@ -133,9 +135,7 @@ class SqliteWriter:
             connection = self._connect(any(job.durable for job in jobs))
             try:
                 with connection.begin():
-                    # What the queries use of an AsyncConnection is all there.
-                    steps = cast(AsyncConnection, _Steps(connection))
-                    return [_complete(job.work(steps)) for job in jobs]
+                    return [_complete(job.work(self._steps)) for job in jobs]
             except BaseException:
                 self._disconnect()
                 raise
@@ -143,8 +143,9 @@ class SqliteWriter:
     def _connect(self, durable: bool) -> Connection:
         connection = self._connection
         if connection is None:
-            connection, self._waits_for_disk = self._engine.connect(), None
-            self._connection = connection
+            self._connection = connection = self._engine.connect()
+            # What the queries use of an AsyncConnection is all there.
+            self._steps, self._waits_for_disk = cast(AsyncConnection, _Steps(connection)), None
         if durable is not self._waits_for_disk:
             cursor = connection.connection.cursor()
             cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -163,9 +164,12 @@ class _Steps:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._preparation = SqlitePreparation(connection)
         self.dialect = connection.dialect
 
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
+        if is_prepared(statement):
+            return self._preparation.execute(statement, parameters)
         return self._connection.execute(statement, parameters)
 
     async def scalar(self, statement: Any, parameters: Any = None) -> Any:

@@ -30,7 +30,7 @@ async def point(connection: AsyncConnection, repository_id: int, tag: Tag, manif
     """Make a tag point to a manifest of its repository; return whether it did not do so before."""
     values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
     times = {"created_at": now, "moved_at": now}
-    made = insert_unless_taken(connection, tags).values(**values, **times).returning(tags.c.name)
+    made = insert_unless_taken(connection.dialect.name, tags).values(**values, **times).returning(tags.c.name)
     if (await connection.execute(made)).first() is None:
         elsewhere = and_(_is(repository_id, tag), tags.c.manifest_id != manifest_id)
         moved = update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now)

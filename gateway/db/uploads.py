@@ -4,14 +4,20 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select, update
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.db import schema
+from gateway.db.prepared import prepared
 
 _uploads = schema.uploads
+
+_INSERT = prepared(insert_into(_uploads))
+_COUNT = prepared(select(func.count()).select_from(_uploads).where(_uploads.c.owner == bindparam("owner")))
+_ADVANCE = prepared(update(_uploads).where(_uploads.c.id == bindparam("which")).returning(_uploads.c.id))
+_DELETE = prepared(delete_from(_uploads).where(_uploads.c.id == bindparam("which")).returning(_uploads.c.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ async def insert(
 ) -> StoredUpload:
     """Store a new upload, of which nothing has arrived. `reserved`: None where no quota applies."""
     upload = StoredUpload(id, repository_id, owner, 0, None, now, now, reserved)
-    await connection.execute(insert_into(_uploads).values(asdict(upload)))
+    await connection.execute(_INSERT, asdict(upload))
     return upload
 
 
@@ -51,21 +57,18 @@ async def find(connection: AsyncConnection, id: str, repository_id: int, owner: 
 
 async def count_of(connection: AsyncConnection, owner: str) -> int:
     """Count the unfinished uploads that an owner began, in every repository."""
-    owned = select(func.count()).select_from(_uploads).where(_uploads.c.owner == owner)
-    return (await connection.execute(owned)).scalar_one()
+    return int((await connection.execute(_COUNT, {"owner": owner})).scalar_one())
 
 
 async def advance(connection: AsyncConnection, id: str, received: int, hash_state: bytes | None, now: datetime) -> bool:
     """Record how much of an upload has arrived, and the hash of that; whether the upload still exists."""
-    values = {"received": received, "hash_state": hash_state, "updated_at": now}
-    changed = update(_uploads).where(_uploads.c.id == id).values(values).returning(_uploads.c.id)
-    return (await connection.execute(changed)).first() is not None
+    values = {"which": id, "received": received, "hash_state": hash_state, "updated_at": now}
+    return (await connection.execute(_ADVANCE, values)).first() is not None
 
 
 async def delete(connection: AsyncConnection, id: str) -> bool:
     """Delete an upload; whether it existed."""
-    deleted = delete_from(_uploads).where(_uploads.c.id == id).returning(_uploads.c.id)
-    return (await connection.execute(deleted)).first() is not None
+    return (await connection.execute(_DELETE, {"which": id})).first() is not None
 
 
 async def list_abandoned(connection: AsyncConnection, before: datetime, limit: int) -> list[str]:
