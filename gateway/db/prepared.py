@@ -5,7 +5,6 @@ times as long as SQLite takes to execute it. A prepared statement is a constant 
 SqlitePreparation executes its text, and any other connection executes it as it does all statements.
 """
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -36,9 +35,8 @@ class SqlitePreparation:
 
     def __init__(self, connection: Connection) -> None:
         self._dialect = connection.dialect
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        self._driver = driver
+        self._driver: Any = connection.connection.driver_connection
+        self._violation: Any = self._dialect.loaded_dbapi.IntegrityError
         self._compiled: dict[Any, _Compiled] = {}
 
     def execute(self, statement: Any, values: Mapping[str, Any]) -> Result[Any]:
@@ -49,7 +47,7 @@ class SqlitePreparation:
         try:
             cursor = self._driver.execute(compiled.text, compiled.bind(values))
             rows = cursor.fetchall() if compiled.metadata is not None else []
-        except sqlite3.IntegrityError as error:
+        except self._violation as error:
             raise IntegrityError(compiled.text, None, error, hide_parameters=True) from error
         return IteratorResult(compiled.metadata or _NO_COLUMNS, map(compiled.read, rows))
 

@@ -42,7 +42,10 @@ class UploadSession(Protocol):
         """
 
     async def cancel(self) -> None:
-        """End the upload and forget what has arrived."""
+        """End the upload and forget what has arrived. Raises UploadUnknown where it has ended already."""
+
+    async def require_unfinished(self) -> None:
+        """Check that the upload has not ended, on whichever worker. Raises UploadUnknown."""
 
 
 class WritableRepository(Repository, Protocol):
@@ -60,7 +63,10 @@ class WritableRepository(Repository, Protocol):
         """Begin an upload; the repository comes into being with it if it is the first. Raises TooManyRequests."""
 
     async def find_upload(self, id: str, owner: str) -> UploadSession:
-        """Find an unfinished upload of this repository that this owner began. Raises UploadUnknown."""
+        """Find an unfinished upload of this repository that this owner began. Raises UploadUnknown.
+
+        One that another worker has ended may still be found: whatever is done to it then raises that.
+        """
 
     async def mount(self, digest: Digest, source: LocalBlob | None) -> bool:
         """Take a blob over that the caller may read, without a copy; whether it is now in this repository.

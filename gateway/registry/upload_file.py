@@ -61,6 +61,22 @@ class UploadFile:
                 self._hash.update(buffer[:count])
                 hashed += count
 
+    def open_unread(self, covered: int = 0, saved: bytes | None = None) -> bool:
+        """Open the file as `open` does, unless bytes must be read or room must be made, which takes longer than waking
+        a thread; whether it is open."""
+        with self._using:
+            try:
+                descriptor = self._create()
+            except OSError:
+                return False
+            self._descriptor, self.size = descriptor, os.fstat(descriptor).st_size
+            self._hash, hashed = self._load(covered, saved)
+            if self._hash is None or hashed == self.size:
+                return True
+            self._descriptor = None
+            os.close(descriptor)
+            return False
+
     def _create(self) -> int:
         failpoint("upload.create")
         return os.open(self.path, _OPEN, 0o600)
@@ -130,10 +146,14 @@ class UploadFile:
         finally:
             os.close(descriptor)
 
+    def hashed(self, algorithm: str) -> Digest | None:
+        """The digest of all that has arrived, if its hash was taken."""
+        if self._hash is None or algorithm != "sha256":
+            return None
+        return Digest(algorithm, self._hash.hexdigest())
+
     def digest(self, algorithm: str) -> Digest:
-        """The digest of all that has arrived; the file is read where its hash was not taken. Raises OSError."""
-        if self._hash is not None and algorithm == "sha256":
-            return Digest(algorithm, self._hash.hexdigest())
+        """The digest of all that has arrived, for which the file is read. Raises OSError."""
         descriptor = self.duplicate()
         try:
             return whole_digest(descriptor, algorithm)

@@ -4,7 +4,7 @@ An upload is a row of gateway.db, which says whose it is, and a file, whose size
 commits holds its lease, which the kernel releases when a process ends.
 
                 append                          commit              cancel, sweep
-lease taken     read the row again, open the file, hash what a killed process left unhashed
+lease taken     open the file, hash what a killed process left unhashed
 bytes arrive    written and hashed              -                   -
 end             row: received, hash             blob linked and     row deleted
                                                 row deleted
@@ -45,6 +45,7 @@ from cache.store.sidecar import boot_id
 from gateway.db import quotas, uploads
 from gateway.db.connection import Connection
 from gateway.db.uploads import StoredUpload
+from gateway.directory.memory import Memory
 from gateway.namespaces.quota import check_room
 from gateway.registry.base import Body
 from gateway.registry.intake import BlobIntake, NativeBlobs, lease_of, take_lease
@@ -56,6 +57,8 @@ from gateway.registry.upload_writer import UploadWriter
 
 log = structlog.get_logger()
 
+KEPT_ROWS = 10_000
+"""Uploads whose rows a process keeps in memory: it has begun them, or gone on with them."""
 SWEPT_AT_ONCE = 100
 """Uploads that are looked at in one transaction of the sweep."""
 
@@ -92,6 +95,8 @@ class Uploads:
         self.limits = limits
         self.boot = boot or boot_id()
         self.intake = BlobIntake(native)
+        self._rows: Memory[str, StoredUpload] = Memory(KEPT_ROWS)
+        """Rows as this process left them; another one may have changed or deleted them since."""
 
     async def begin(self, repository_id: int, owner: str) -> "NativeUpload":
         """Begin an upload. `owner`: names the principal who alone goes on with it.
@@ -99,7 +104,9 @@ class Uploads:
         Raises TooManyRequests, StorageFull, Denied where a quota is used up, DatabaseUnusable.
         """
         with full_disk_named(self.folder):
-            return NativeUpload(self, await self._insert(repository_id, owner), 0)
+            upload = await self._insert(repository_id, owner)
+        self.remember(upload)
+        return NativeUpload(self, upload, 0)
 
     async def _insert(self, repository_id: int, owner: str) -> StoredUpload:
         now = self.native.clock()
@@ -118,12 +125,33 @@ class Uploads:
         return await self.native.database.transact(insert, durable=False)
 
     async def find(self, id: str, repository_id: int, owner: str) -> "NativeUpload":
-        """Find an unfinished upload. Raises UploadUnknown."""
+        """Find an unfinished upload. Raises UploadUnknown.
+
+        One that another process has ended may still be found: whatever is done to it then fails.
+        """
+        arrived, known = self.arrived(id), self._rows.find(id)
+        if known is not None and (known.repository_id, known.owner, known.received) == (repository_id, owner, arrived):
+            return NativeUpload(self, known, arrived)
+        upload = await self.read(id, repository_id, owner)
+        return NativeUpload(self, upload, self.arrived(id))
+
+    async def read(self, id: str, repository_id: int, owner: str) -> StoredUpload:
+        """Read the row of an upload as it is now. Raises UploadUnknown, DatabaseUnusable."""
         async with self.native.database.read() as connection:
             upload = await uploads.find(connection, id, repository_id, owner)
         if upload is None:
+            self.forget(id)
             raise UploadUnknown(f"there is no upload {id[:64]!r} of yours in this repository: begin a new one")
-        return NativeUpload(self, upload, self.arrived(id))
+        self.remember(upload)
+        return upload
+
+    def remember(self, upload: StoredUpload) -> None:
+        """Note the row of an upload, which the next request for it then need not read."""
+        self._rows.keep(upload.id, upload, self._rows.version)
+
+    def forget(self, id: str) -> None:
+        """Forget an upload that has ended."""
+        self._rows.drop(id)
 
     def path(self, id: str) -> Path:
         """File of an upload, whose id stands in a row."""
@@ -136,10 +164,14 @@ class Uploads:
         except FileNotFoundError:
             return 0
 
-    async def discard(self, id: str) -> None:
-        """End an upload: its file first, whose room may be needed for all else. Raises DatabaseUnusable, OSError."""
+    async def discard(self, id: str) -> bool:
+        """End an upload: its file first, whose room may be needed for all else; whether it was there.
+
+        Raises DatabaseUnusable, OSError.
+        """
+        self.forget(id)
         await self._delete(self.path(id))
-        await self.native.database.transact(partial(uploads.delete, id=id))
+        return await self.native.database.transact(partial(uploads.delete, id=id))
 
     async def sweep(self, now: datetime) -> int:
         """Delete uploads that nobody goes on with, and files whose upload has ended; return how many. Leaves alone what
@@ -242,7 +274,7 @@ class NativeUpload:
 
     async def commit(self, digest: Digest) -> None:
         async with self._open() as (file, _):
-            found = await self._native.threads.run(file.digest, digest.algorithm)
+            found = file.hashed(digest.algorithm) or await self._native.threads.run(file.digest, digest.algorithm)
             if found != digest:
                 await completed(self._uploads.discard(self.id))
                 raise DigestInvalid(f"the {file.size} bytes that arrived have the digest {found}, not {digest}")
@@ -256,15 +288,22 @@ class NativeUpload:
                 raise
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and not file.path.exists():  # cancelled meanwhile
-                    raise UploadUnknown(self.id) from error
+                    self._uploads.forget(self.id)
+                    raise UploadUnknown(f"the upload {self.id} has ended meanwhile") from error
                 await completed(self._fail(error))
+            self._uploads.forget(self.id)
             with suppress(OSError):
                 file.path.unlink(missing_ok=True)  # what is left, the sweep deletes
             self.received = file.size
 
     async def cancel(self) -> None:
         """End the upload and forget what has arrived. A request that still appends to it fails at its end."""
-        await completed(self._uploads.discard(self.id))
+        if not await completed(self._uploads.discard(self.id)):
+            raise UploadUnknown(f"the upload {self.id} has ended already")
+
+    async def require_unfinished(self) -> None:
+        upload = self._upload
+        self._upload = await self._uploads.read(self.id, upload.repository_id, upload.owner)
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[tuple[UploadFile, UploadRoom]]:
@@ -283,24 +322,25 @@ class NativeUpload:
             try:
                 try:
                     # The row may be old: what it says of the beginning of the file stays true as long as there is one.
-                    await self._native.threads.run(file.open, self._upload.received, self._upload.hash_state)
+                    covered, saved = self._upload.received, self._upload.hash_state
+                    if not file.open_unread(covered, saved):
+                        await self._native.threads.run(file.open, covered, saved)
                 except OSError as error:
                     await completed(self._fail(error))
                 if file.size < self._upload.received:
-                    await self._require_unfinished(file)
+                    await self._require_row(file)
                 self.received = file.size
                 yield file, room
             finally:
                 file.close()
 
-    async def _require_unfinished(self, file: UploadFile) -> None:
+    async def _require_row(self, file: UploadFile) -> None:
         """Check whether an upload whose bytes are missing goes on. Raises UploadUnknown; deletes its file then."""
-        upload = self._upload
-        async with self._native.database.read() as connection:
-            if await uploads.find(connection, self.id, upload.repository_id, upload.owner) is not None:
-                return
-        file.path.unlink(missing_ok=True)
-        raise UploadUnknown(self.id)
+        try:
+            await self.require_unfinished()
+        except UploadUnknown:
+            file.path.unlink(missing_ok=True)
+            raise
 
     async def _copy(self, body: Body, writer: UploadWriter, room: UploadRoom, before: int, length: int | None) -> None:
         """Write a body behind the bytes that arrived before.
@@ -342,8 +382,10 @@ class NativeUpload:
         exists = await self._native.database.transact(advance, durable=False)
         self._upload = replace(self._upload, received=file.size, hash_state=state)
         if not exists:
+            self._uploads.forget(self.id)
             file.path.unlink(missing_ok=True)
-            raise UploadUnknown(self.id)
+            raise UploadUnknown(f"the upload {self.id} has ended meanwhile")
+        self._uploads.remember(self._upload)
         failpoint("upload.recorded")
 
     async def _keep(self, file: UploadFile) -> None:

@@ -71,6 +71,7 @@ class BlobPushes:
     async def show(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """GET: how far an upload has come."""
         session = await self._find(request, endpoint, principal)
+        await session.require_unfinished()
         return Response(status_code=204, headers=API_VERSION | _progress(endpoint, session))
 
     async def append(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:

@@ -126,6 +126,44 @@ async def test_each_request_of_an_upload_may_reach_another_worker(worker: Worker
     assert await linked_size(worker, DIGEST) == len(CONTENT)
 
 
+async def test_the_process_that_received_all_of_an_upload_reads_no_row_of_it(
+    worker: Worker, other: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await worker.uploads.begin(1, OWNER)
+    reads: list[str] = []
+    find = uploads.find
+
+    async def note(connection: Connection, id: str, repository_id: int, owner: str) -> uploads.StoredUpload | None:
+        reads.append(id)
+        return await find(connection, id, repository_id, owner)
+
+    monkeypatch.setattr(uploads, "find", note)
+    await (await worker.uploads.find(session.id, 1, OWNER)).append(body(b"one"))
+    await worker.uploads.find(session.id, 1, OWNER)
+    assert reads == []
+    await (await other.uploads.find(session.id, 1, OWNER)).append(body(b"two"))
+    assert len(reads) == 1
+    await (await worker.uploads.find(session.id, 1, OWNER)).commit(Digest.of(b"onetwo"))
+    assert len(reads) == 2
+
+
+async def test_an_upload_that_another_process_has_ended_cannot_be_gone_on_with(worker: Worker, other: Worker) -> None:
+    for ending in ("show", "append", "cancel", "commit"):
+        session = await worker.uploads.begin(1, OWNER)
+        await (await other.uploads.find(session.id, 1, OWNER)).cancel()
+        known = await worker.uploads.find(session.id, 1, OWNER)
+        with pytest.raises(UploadUnknown):
+            if ending == "show":
+                await known.require_unfinished()
+            elif ending == "append":
+                await known.append(body(b"x"))
+            elif ending == "cancel":
+                await known.cancel()
+            else:
+                await known.commit(Digest.of(b""))
+    assert await left_behind(worker) == []
+
+
 async def test_what_was_hashed_is_not_read_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await worker.uploads.begin(1, OWNER)
     await session.append(body(CONTENT))
