@@ -424,6 +424,7 @@ async def test_connections_of_credentials_that_are_not_used_are_closed(
     liar: Liar, make_egress: MakeEgress, threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_pools, "SWEEP_EVERY", 0.05)
+    monkeypatch.setattr(kept_connections, "IDLE_LIMIT", 3600.0)  # they are not closed for their age
     egress = make_egress()
     for number in range(POOLS + 2):
         credential = egress.with_credential(CredentialId(f"user{number}"))
