@@ -341,6 +341,7 @@ def test_a_json_line_describes_request_and_response(hub: Hub, tiny: ImageLayout,
         "refusal": None,
         "project": None,
         "received": 0,
+        "principal": None,
     }
     assert (blob["kind"], blob["outcome"], blob["bytes"]) == ("blob", "MISS", size_of(tiny))
     assert "hunter2" not in server.log_text()
