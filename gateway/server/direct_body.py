@@ -14,10 +14,11 @@ from gateway.server.connection_reader import ConnectionReader
 
 GATHER_SECONDS = 0.05
 """How long the first byte of a piece waits for the piece to become full: who uses one often wakes a thread for it."""
-_READ = 256 * 1024
-"""Bytes of chunks that are read at once: as many of 64 bytes each stop the worker for 20 to 50 ms."""
-_READ_OF_SMALL_CHUNKS = 64 * 1024
-_LARGE_CHUNK = 4 * 1024
+LEAST_ROOM = 16 * 1024
+"""Room for which no further read is worth its cost: what framed the chunks leaves some at the end of each buffer."""
+_READS = ((16 * 1024, 512 * 1024), (4 * 1024, 256 * 1024), (0, 64 * 1024))
+"""Least average of bytes in a chunk, and how many bytes of such chunks are read at once: each read costs a turn of the
+event loop. What follows may be smaller: 256 KiB in chunks of 64 bytes stop the worker for 20 to 50 ms."""
 
 
 class Framing(Protocol):
@@ -65,7 +66,8 @@ class ChunkedFraming:
         return self._chunks.complete
 
     def limit(self, room: int) -> int:
-        return min(room, _READ if self._chunks.average >= _LARGE_CHUNK else _READ_OF_SMALL_CHUNKS)
+        average = self._chunks.average
+        return min(room, next(most for least, most in _READS if average >= least))
 
     def unwrap(self, buffer: bytearray, start: int, end: int) -> tuple[int, int]:
         content, used = self._chunks.decode(buffer, start, end)
@@ -163,7 +165,7 @@ class DirectBody(asyncio.BufferedProtocol):
             return
         self._beyond = bytes(buffer[used:end])
         self._filled = content_end
-        if self._framing.complete or self._filled == len(buffer):
+        if self._framing.complete or len(buffer) - self._filled < LEAST_ROOM:
             self._transport.pause_reading()
             self._give()
         elif not self._filled:

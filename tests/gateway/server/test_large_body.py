@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -17,7 +18,7 @@ from gateway.http.stalls import StalledClients, StallLimits
 from gateway.server.buffers import BUFFER, BodyBuffers
 from gateway.server.chunked_body import ChunkedBody
 from gateway.server.client_connection import ConnectionInScope
-from gateway.server.direct_body import ChunkedFraming
+from gateway.server.direct_body import LEAST_ROOM, ChunkedFraming, DirectBody
 from gateway.server.large_body import LEAST_LEFT, accept_reused_buffers
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.tls import TlsFiles
@@ -285,12 +286,53 @@ async def test_a_refused_chunk_ends_the_connection(bad: bytes) -> None:
     assert app.large
 
 
-@pytest.mark.parametrize("size, at_once", [(100, 64 * 1024), (32 * 1024, 256 * 1024)])
+@pytest.mark.parametrize("size, at_once", [(100, 64 * 1024), (8 * 1024, 256 * 1024), (32 * 1024, 512 * 1024)])
 def test_fewer_bytes_of_small_chunks_are_read_at_once(size: int, at_once: int) -> None:
     """To decode a chunk takes 3 to 13 microseconds, in which the worker does nothing else."""
     chunks = ChunkedBody()
     chunks.decode(with_chunks(CONTENT, size).partition(b"\r\n\r\n")[2][: 200 * 1024])
     assert ChunkedFraming(chunks).limit(BUFFER) == at_once
+
+
+class Transport:
+    """A transport that notes whether it reads."""
+
+    def __init__(self) -> None:
+        self.reads = False
+
+    def get_protocol(self) -> None:
+        return None
+
+    def set_protocol(self, protocol: object) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+
+async def test_a_buffer_that_frames_left_a_little_room_in_is_given_without_another_read() -> None:
+    transport, content = Transport(), bytes(range(256)) * 8192
+    sent = with_chunks(content, 32 * 1024).partition(b"\r\n\r\n")[2]
+    chunks = ChunkedBody()
+    begun = 200 * 1024
+    decoded, _ = chunks.decode(sent[:begun])
+    unused: Any = None
+    body = DirectBody(transport, unused, ChunkedFraming(chunks), BodyBuffers(), unused)
+    at = begun
+    while transport.reads:
+        assert at < begun + BUFFER, "a read for the room that frames have left"
+        view = body.get_buffer(-1)
+        view[:] = sent[at : at + len(view)]
+        at += len(view)
+        body.buffer_updated(len(view))
+    piece = await body.receive()
+    assert piece is not None and BUFFER - LEAST_ROOM < len(piece) < BUFFER
+    start = sum(part.stop - part.start for part in decoded)
+    assert piece == content[start : start + len(piece)]
+    body.close()
 
 
 @pytest.mark.parametrize("name", ["a length", "chunks of 32768"])
