@@ -15,7 +15,7 @@ from cache.index.images import find_image
 from cache.index.sql import MIGRATIONS, SqlIndex
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from cache.sqlite import url
+from cache.sqlite import migrate, url
 from cache.values import Ancestor, Link, TagPointer
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, index_of, manifest_of
 
@@ -88,6 +88,7 @@ def test_the_manifests_of_an_older_version_lead_to_what_they_refer_to(tmp_path: 
         rows = text("INSERT INTO manifests VALUES (:digest, :media_type, :raw), ('sha256:00', 'x', x'00')")
         values = {"digest": str(DIGEST), "media_type": MANIFEST.descriptor.media_type, "raw": MANIFEST.raw}
         connection.execute(rows, values)
+    migrate(path, MIGRATIONS)
     SqlIndex(path).close()
     with engine.connect() as connection:
         assert connection.execute(text("SELECT digest, parent FROM parents")).all() == [(str(CONFIG), str(DIGEST))]

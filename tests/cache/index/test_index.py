@@ -22,7 +22,7 @@ from cache.index.sql import MIGRATIONS, SqlIndex
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from cache.sqlite import DatabaseUnusable, alone
+from cache.sqlite import DatabaseUnusable, alone, migrate
 from cache.values import BlobInfo, Link, Registry, Sighting, TagPointer
 from tests.cache.index.contract import DIGEST, LINK, MANIFEST, POINTER, HistoryContract, IndexContract
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON, ORIGIN, WEB, manifest_of, open_descriptors
@@ -446,6 +446,7 @@ async def test_the_history_of_an_older_file_begins_with_its_pointers(path: Path)
         row = {"digest": str(DIGEST), "at": NOON.timestamp()}
         connection.execute(text("INSERT INTO pointers VALUES (7, 'latest', 'x/y', :digest, 1, :at)"), row)
     engine.dispose()
+    migrate(path, MIGRATIONS)
     index = SqlIndex(path)
     assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
     index.close()
