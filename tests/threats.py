@@ -522,7 +522,7 @@ THREATS = [
         "Small requests for the list of repositories read one project after the other, and hold the database up.",
         "The projects of a page are read together, before each is decided about.",
         ("tests/gateway/v2/test_catalog.py::test_the_projects_of_a_page_are_read_together",),
-        Disarm("gateway/v2/catalog.py", "await self._opener.remember_projects_of(first.values())", "pass"),
+        Disarm("gateway/v2/catalog.py", "await self._opener.remember_projects_of(projects.values())", "pass"),
     ),
     Threat(
         "telling what is cached",
@@ -1346,16 +1346,37 @@ THREATS = [
     Threat(
         "names in lists",
         "The list of all repositories, or a link in it, names a repository that its reader may not know of.",
-        "A page holds what its reader may pull; a link after any other name is sealed.",
+        "Projects are decided about first; a page is made of the repositories of those alone, and its link names one.",
         (
             f"{CATALOG}::test_each_sees_what_may_be_pulled",
-            f"{CATALOG}::test_a_request_looks_at_few_repositories_and_its_link_names_none_that_is_hidden",
+            "tests/gateway/v2/test_catalog_reach.py::test_every_principal_sees_exactly_what_it_may_pull",
         ),
         Disarm(
             "gateway/v2/catalog.py",
-            "        if names and names[-1] == after:\n",
-            "        if True:\n",
+            " if await self._opener.may_pull(principal, path)]",
+            "]",
         ),
+    ),
+    Threat(
+        "lengths of lists",
+        "The length of a page, or whether it has a link, tells of hidden repositories, and by `last` their names.",
+        "A page is filled until it has all names that it may have; a link is there where a further one is visible.",
+        (f"{CATALOG}::test_no_page_and_no_link_depends_on_what_is_hidden",),
+        Disarm(
+            "gateway/v2/catalog.py",
+            "            if len(names) >= limit and names[limit - 1] < following:\n",
+            "            if True:\n",
+        ),
+    ),
+    Threat(
+        "repositories that are passed over",
+        "A list takes the longer, the more hidden repositories lie between two visible ones, which tells where they are.",
+        "Repositories are found by the projects that hold them, and projects by looking at each of them.",
+        (
+            "tests/gateway/db/test_repositories.py::test_lists_for_readers_search_nothing_in_between",
+            f"{CATALOG}::test_only_repositories_of_what_may_be_pulled_are_read",
+        ),
+        Disarm("gateway/db/dialects.py", 'return type_coerce(column.concat(""), column.type)', "return column"),
     ),
     Threat(
         "hidden projects and pushes",

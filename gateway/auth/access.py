@@ -14,10 +14,12 @@ from gateway.auth.permissions import (
     decide_creation,
 )
 from gateway.auth.principal import Principal, principal_of, user_id_of
+from gateway.auth.reach import reach_of
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
 from gateway.namespaces.credentials import Credential, CredentialRef, DeployToken, Job, JobDeployToken
 from gateway.namespaces.node import NodeKey, NodeKind, Way
+from gateway.namespaces.reach import PullReach
 
 
 class Access:
@@ -54,6 +56,15 @@ class Access:
         if isinstance(place, GroupPlace):
             return DependencyProxyTarget(located.name, place.group, place.way, self._open_proxy, standing)
         return ProjectTarget(located.name, place.project, place.way, standing, place.job_allowances)
+
+    async def reach(self, principal: Principal, now: datetime) -> PullReach:
+        """Projects from which a principal may be able to pull; each still needs a decision. Raises DatabaseUnusable."""
+        if not principal.is_anonymous:
+            await self._directory.require_current()
+        node, user = _node_of(principal), principal.user
+        origin = () if node is None else await self._directory.way_to(node)
+        members = () if user is None else await self._directory.memberships_anywhere(user.id)
+        return reach_of(principal, members, origin, now)
 
     async def _standing(self, principal: Principal, way: Way) -> Standing:
         node = _node_of(principal)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Column, Table, text
+from sqlalchemy import Column, ColumnElement, Table, text, type_coerce
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +29,11 @@ def insert_or_correct(
     insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)
     new = insert.excluded[corrected.name]
     return insert.on_conflict_do_update(index_elements=[key], set_={corrected.name: new}, where=corrected != new)
+
+
+def unindexed(column: "Column[str]") -> ColumnElement[str]:
+    """A column of texts as an expression that no index serves, for what must take as long whatever lies in between."""
+    return type_coerce(column.concat(""), column.type)
 
 
 async def notify_readers(connection: AsyncConnection) -> None:

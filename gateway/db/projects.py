@@ -1,10 +1,10 @@
 """Queries of projects; the rules that a change must keep are called inside its transaction, and written elsewhere."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, and_, or_, select, true
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.db import cascades, groups, paths, quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
+from gateway.db.dialects import unindexed
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility
 from gateway.namespaces.paths import parent_path
@@ -25,6 +26,10 @@ from gateway.namespaces.project import (
     new_project,
     unknown_project,
 )
+from gateway.namespaces.reach import PullReach
+
+RANGES_AT_ONCE = 50
+"""Groups, namespaces and projects of one condition, each a range of paths: SQLite limits the depth of expressions."""
 
 _projects = schema.projects
 _allowances = schema.job_allowances
@@ -97,6 +102,46 @@ async def list_all(
         listed = listed.where(_projects.c.path > after)
     rows = await connection.execute(listed.order_by(_projects.c.path).limit(limit))
     return [_project(row) for row in rows]
+
+
+async def list_reached(
+    connection: AsyncConnection, reach: PullReach, after: str, limit: int, also: Collection[str] = ()
+) -> list[tuple[int, str]]:
+    """List the ids and paths of the first projects in reach that hold repositories, in the byte order of their paths.
+
+    They are those after a path, and `also` those of these paths. Every call looks at all projects: a search by the
+    index of paths would take the longer, the more hidden ones lie between two others, and so tell where those are.
+    """
+    path = unindexed(_projects.c.path)
+    holds = select(schema.repositories.c.id).where(schema.repositories.c.project_id == _projects.c.id).exists()
+    listed = select(_projects.c.id, _projects.c.path).where(or_(path > after, path.in_(also)), holds)
+    found: dict[int, str] = {}
+    for which in await _reached(connection, reach):
+        rows = await connection.execute(listed.where(which).order_by(path).limit(limit))
+        found.update((row.id, row.path) for row in rows)
+    return sorted(found.items(), key=lambda project: project[1])[:limit]
+
+
+async def _reached(connection: AsyncConnection, reach: PullReach) -> list[ColumnElement[bool]]:
+    """The conditions of which a project in reach meets at least one."""
+    if reach.everything:
+        return [true()]
+    visible = _projects.c.visibility.in_(sorted(reach.audiences))
+    conditions = [and_(visible, _projects.c.registry == RegistryAccess.ENABLED)]
+    if reach.jobs_of:
+        of_projects, of_groups = (
+            [node.id for node in reach.jobs_of if node.kind is kind] for kind in (NodeKind.PROJECT, NodeKind.GROUP)
+        )
+        allowed = or_(_allowances.c.allowed_project_id.in_(of_projects), _allowances.c.allowed_group_id.in_(of_groups))
+        conditions.append(_projects.c.id.in_(select(_allowances.c.project_id).where(allowed)))
+    above = [entry.path for entry in await paths.find_of(connection, reach.nodes)]
+    for first in range(0, len(above), RANGES_AT_ONCE):
+        ranges = (
+            or_(_projects.c.path == path, paths.is_below(_projects.c.path, path))
+            for path in above[first : first + RANGES_AT_ONCE]
+        )
+        conditions.append(or_(*ranges))
+    return conditions
 
 
 async def update(connection: AsyncConnection, project: Project) -> None:

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from gateway.db import paths, quotas
-from gateway.db.batches import BATCH
+from gateway.db.batches import BATCH, batches
 from gateway.db.changes import Concern, announce
-from gateway.db.dialects import insert_unless_taken
+from gateway.db.dialects import insert_unless_taken, unindexed
 from gateway.db.schema import blob_links, manifests, repositories, tags
 
 TAGS_OF_PART = 5_000
@@ -72,6 +72,19 @@ async def list_of_project(
 ) -> list[StoredRepository]:
     """List the repositories of a project in the byte order of their paths, or the first ones after a path."""
     return await _list(connection, select(repositories).where(repositories.c.project_id == project_id), after, limit)
+
+
+async def list_paths(connection: AsyncConnection, project_ids: Collection[int], after: str, limit: int) -> list[str]:
+    """List the paths of the first repositories of some projects after a path, in their byte order.
+
+    They are found by their projects: a search by the index of paths would take the longer, the more repositories of
+    other projects lie between, and so tell of those.
+    """
+    path, found = unindexed(repositories.c.path), list[str]()
+    for batch in batches(project_ids):
+        listed = select(repositories.c.path).where(repositories.c.project_id.in_(batch), path > after)
+        found += await connection.scalars(listed.order_by(path).limit(limit))
+    return sorted(found)[:limit]
 
 
 async def list_of_ids(connection: AsyncConnection, ids: Collection[int]) -> list[StoredRepository]:

@@ -306,12 +306,18 @@ class Directory:
 
     async def memberships(self, user_id: int, nodes: Iterable[NodeKey]) -> tuple[Member, ...]:
         """Memberships of a user in the nodes themselves, expired ones too."""
+        every = await self._memberships_of(user_id)
+        return tuple(every[node] for node in nodes if node in every)
 
+    async def memberships_anywhere(self, user_id: int) -> tuple[Member, ...]:
+        """All memberships of a user, expired ones too."""
+        return tuple((await self._memberships_of(user_id)).values())
+
+    async def _memberships_of(self, user_id: int) -> Mapping[NodeKey, Member]:
         async def read(connection: Connection) -> Mapping[NodeKey, Member]:
             return {member.node: member for member in await members.of_user(connection, user_id)}
 
-        every = await self._look_up(self._memberships, user_id, read) or {}
-        return tuple(every[node] for node in nodes if node in every)
+        return await self._look_up(self._memberships, user_id, read) or {}
 
     async def credential_of_hash(self, secret_hash: str) -> tuple[CredentialRef, Credential] | None:
         """Find a credential by the hash of its secret, one that has ended too; None if there is none."""

@@ -1,6 +1,7 @@
 """NativeStore: opens native repositories, and finds them for lists."""
 
 import asyncio
+from collections.abc import Collection
 
 import structlog
 
@@ -13,6 +14,7 @@ from gateway.db import blobs, projects, repositories
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
+from gateway.namespaces.reach import PullReach
 from gateway.registry.blob_files import BlobFiles
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native import NativeRepository
@@ -61,11 +63,19 @@ class NativeStore:
             finally:  # where another process has created it too
                 await self._database.changes.refresh()
 
-    async def list_repositories(self, after: str, limit: int) -> list[StoredRepository]:
-        """List the first repositories after a path in the byte order of their paths, whoever may see them."""
+    async def list_projects(
+        self, reach: PullReach, after: str, limit: int, also: Collection[str] = ()
+    ) -> list[tuple[int, str]]:
+        """List the ids and paths of the first projects in reach after a path, as `projects.list_reached` does."""
         with database_errors():
             async with self._database.read() as connection:
-                return await repositories.list_page(connection, after, limit)
+                return await projects.list_reached(connection, reach, after, limit, also)
+
+    async def list_repositories(self, project_ids: Collection[int], after: str, limit: int) -> list[str]:
+        """List the paths of the first repositories of some projects after a path, in their byte order."""
+        with database_errors():
+            async with self._database.read() as connection:
+                return await repositories.list_paths(connection, project_ids, after, limit)
 
     async def repositories_with(self, digest: Digest, limit: int) -> list[str]:
         """List the paths of the first `limit` repositories that have a blob, whoever may see them."""

@@ -15,6 +15,7 @@ from gateway.auth.principal import Principal, PrincipalKind
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.reach import PullReach
 from gateway.repositories import Opened, OpenedNative, open_repository
 from gateway.services import Services
 from gateway.v2.missing_projects import MissingProjects
@@ -122,6 +123,10 @@ class RepositoryOpener:
         located = await self._services.directory.locate(RepositoryName(path))
         decision = await self._access.decide(principal, Action.PULL, located, self._services.clock())
         return located.location is not None and decision.allowed
+
+    async def reach(self, principal: Principal) -> PullReach:
+        """Projects from which a principal may be able to pull; each still needs a decision. Raises DatabaseUnusable."""
+        return await self._access.reach(principal, self._services.clock())
 
     async def remember_projects_of(self, paths: Iterable[str]) -> None:
         """Read into memory, in a few queries, what decisions about native repositories depend on.

@@ -44,7 +44,7 @@ class RegistryApi:
         links = PageLinks(services.sealer)
         pull, uploads = Pull(opener, links), BlobPushes(opener, Mounts(opener))
         deletions = Deletions(opener)
-        self._catalog = Catalog(services.native, opener, links)
+        self._catalog = Catalog(services.native, opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
             (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,

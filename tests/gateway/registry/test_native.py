@@ -377,8 +377,9 @@ async def test_repositories_are_listed_for_the_catalog(store: NativeStore, proje
     names = ["team/app", "team/app/a", "team/app/a-b", "team/app/a/b"]
     for name in names:
         pushed = await push_blob(store.repository(project, RepositoryName(name)), b"a layer")
-    assert [found.path for found in await store.list_repositories("", 10)] == sorted(names)
-    assert [found.path for found in await store.list_repositories("team/app/a", 1)] == ["team/app/a-b"]
+    assert await store.list_repositories([project.id], "", 10) == sorted(names)
+    assert await store.list_repositories([project.id], "team/app/a", 1) == ["team/app/a-b"]
+    assert await store.list_repositories([project.id + 1], "", 10) == []
     assert await store.repositories_with(pushed, 2) == ["team/app", "team/app/a"]
 
 

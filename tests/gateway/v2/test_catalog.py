@@ -1,16 +1,17 @@
 """The list of repositories shows to each what may be pulled, page by page, and names nothing else."""
 
 import json
-from collections.abc import AsyncIterator
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import AsyncIterator, Collection
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import event
 
 from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.registry.native_store import NativeStore
 from gateway.v2 import catalog
-from tests.gateway.v2.pushing import PushSurface, open_surface
+from tests.gateway.v2.pushing import URL, PushSurface, open_surface
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -69,16 +70,36 @@ async def test_a_page_begins_after_any_text(surface: PushSurface) -> None:
     assert await pages(surface, "root", "_catalog?n=0") == ([[]], [])
 
 
-async def test_a_request_looks_at_few_repositories_and_its_link_names_none_that_is_hidden(
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+@pytest.mark.parametrize("who", SEEN)
+async def test_no_page_and_no_link_depends_on_what_is_hidden(
+    surface: PushSurface, monkeypatch: pytest.MonkeyPatch, who: str, at_once: int
+) -> None:
+    monkeypatch.setattr(catalog, "PROJECTS_AT_ONCE", at_once)
+    for last in ("", "a", "closed/secret", "closed/secret/a", "open", "open/shown-", "open/shown/b", "team/app!", "~"):
+        expected = [name for name in SEEN[who] if name > last]
+        answer = await surface.call("GET", f"_catalog?n=1&last={quote(last)}", who=who)
+        assert json.loads(answer.body)["repositories"] == expected[:1]
+        link = answer.headers.get("link")
+        assert link == (
+            f'<{URL}/v2/_catalog?{urlencode({"n": "1", "last": expected[0]})}>; rel="next"' if expected[1:] else None
+        )
+
+
+async def test_only_repositories_of_what_may_be_pulled_are_read(
     surface: PushSurface, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "EXAMINED", 2)
-    found, links = await pages(surface, "stranger", "_catalog")
-    assert found == [[], SEEN["stranger"], [], []]
-    assert len(links) == 3
-    positions = [parse_qs(link)["last"][0] for link in links]
-    assert positions[1] == "open/shown/b"
-    assert all(position.startswith("~") for position in (positions[0], positions[2]))
+    store, read = surface.services.native, list[str]()
+    listed = type(store).list_repositories
+
+    async def note(store: NativeStore, project_ids: Collection[int], after: str, limit: int) -> list[str]:
+        found = await listed(store, project_ids, after, limit)
+        read.extend(found)
+        return found
+
+    monkeypatch.setattr(type(store), "list_repositories", note)
+    assert (await pages(surface, "stranger", "_catalog"))[0] == [SEEN["stranger"]]
+    assert read == SEEN["stranger"]
 
 
 async def test_a_bearer_token_must_list_the_catalog(surface: PushSurface) -> None:
@@ -98,4 +119,4 @@ async def test_the_projects_of_a_page_are_read_together(surface: PushSurface) ->
     engine = directory._database._readers.sync_engine
     event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     assert (await pages(surface, "root", "_catalog"))[0] == [SEEN["root"]]
-    assert len([statement for statement in statements if "FROM projects" in statement]) == 1
+    assert len([statement for statement in statements if "FROM projects" in statement]) == 2
