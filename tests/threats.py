@@ -33,6 +33,7 @@ UPLOADS = "tests/gateway/v2/test_uploads.py"
 MANIFESTS = "tests/gateway/v2/test_manifests.py"
 NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
 CATALOG = "tests/gateway/v2/test_catalog.py"
+LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -1342,6 +1343,45 @@ THREATS = [
             "if stated is not None and manifest.descriptor.digest != stated:",
             "if False:",
         ),
+    ),
+    Threat(
+        "bodies that are left open",
+        "Whoever is about to lose a right leaves requests open, and ends them later: tags move, and blobs are stored.",
+        "A push is decided about once more when its body has arrived, before it is stored, with its principal as it is now.",
+        (
+            f"{LONG_PUSHES}::test_a_manifest_moves_no_tag_once_the_right_is_lost",
+            f"{LONG_PUSHES}::test_no_blob_is_stored_once_the_right_is_lost",
+            f"{LONG_PUSHES}::test_no_blob_of_one_request_is_stored_once_the_right_is_lost",
+        ),
+        Disarm(
+            "gateway/v2/opener.py",
+            "            raise _refused(decision, name, root, renewed, action, located)\n",
+            "            pass\n",
+        ),
+    ),
+    Threat(
+        "a credential that ends while a body arrives",
+        "What is decided once more is decided for the token as it was when the request began.",
+        "What stands behind the request is looked up again; only the end of a Bearer token does not count then.",
+        (
+            f"{LONG_PUSHES}::test_a_manifest_moves_no_tag_once_the_right_is_lost",
+            "tests/gateway/auth/test_authenticator.py::test_a_block_ends_everything_of_a_user_at_once",
+        ),
+        Disarm(
+            "gateway/v2/opener.py",
+            "renewed = await self._services.authenticator.renewed(principal)",
+            "renewed = replace(principal, limits=None)",
+        ),
+    ),
+    Threat(
+        "streams without end",
+        "A client whose right is lost goes on to send the stream that it has begun, and fills the disk.",
+        "The right is decided about once a minute while a body arrives; a manifest has a minute in all.",
+        (
+            f"{LONG_PUSHES}::test_a_long_stream_ends_while_it_arrives",
+            f"{LONG_PUSHES}::test_a_manifest_has_a_limited_time_to_arrive",
+        ),
+        Disarm("gateway/v2/long_pushes.py", "            await decide_again()\n", "            pass\n"),
     ),
     Threat(
         "names in lists",

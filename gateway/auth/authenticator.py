@@ -136,6 +136,14 @@ class Authenticator:
         except Unauthorized as error:
             raise LoginRefused(str(error.detail), str(backing.ref), error.reason) from error
 
+    async def renewed(self, principal: Principal) -> Principal:
+        """A principal that was let in some time ago, as it is now; what its Bearer token lists was asked then.
+
+        Raises Unauthorized where its credential has ended meanwhile, DatabaseUnusable.
+        """
+        backing = backing_of(principal)
+        return replace(principal if backing is None else await self._backed_principal(backing), limits=None)
+
     async def _bearer_principal(self, text: bytes) -> Principal:
         key, now = sha256(text).digest(), self._clock()
         bearer: Bearer | None = self._bearers.get(key)

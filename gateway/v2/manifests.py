@@ -26,6 +26,9 @@ from gateway.v2.root_selection import chosen_root
 TAGS_AT_ONCE = 100
 """Tags that one push of a manifest may set."""
 
+BODY_SECONDS = 60
+"""Seconds in which the body of a manifest must arrive: 4 MiB then need 70 KB/s."""
+
 OLD_CLIENT = "use Docker 17.12 or later, or another current client"
 """What helps a client that knows Docker schema 1 alone."""
 
@@ -43,12 +46,17 @@ class ManifestPushes:
         note_native_lookup(request.scope, "manifest", opened.project.path)
         refuse_encoded(request)
         tags, stated = _tags(request, endpoint), _stated_digest(request, endpoint)
-        raw = await read_whole(request, SIZE_LIMIT, "a manifest")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                raw = await read_whole(request, SIZE_LIMIT, "a manifest")
+        except TimeoutError as error:
+            raise ManifestInvalid(f"the manifest did not arrive within {BODY_SECONDS} s: push it again") from error
         content_type = request.headers.get("content-type", "")
         if len(raw) < OFF_LOOP_BYTES:
             manifest = parse_pushed(content_type, raw, stated)
         else:
             manifest = await asyncio.to_thread(parse_pushed, content_type, raw, stated)
+        await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
         await opened.repository.put_manifest(manifest, tuple(tags))
         return _created(endpoint, manifest, _parameters(request))
 

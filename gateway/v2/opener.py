@@ -115,6 +115,14 @@ class RepositoryOpener:
             raise AssertionError("only native repositories can be changed")
         return opened
 
+    async def decide_again(self, name: RepositoryName, principal: Principal, action: Action, root: Root | None) -> None:
+        """Check that a principal may still do what was opened for it some time ago. Raises as `open` does."""
+        located = await self._services.directory.locate(name, root)
+        renewed = await self._services.authenticator.renewed(principal)
+        decision = await self._access.decide(renewed, action, located, self._services.clock())
+        if not decision.allowed:
+            raise _refused(decision, name, root, renewed, action, located)
+
     async def may_pull(self, principal: Principal, path: str) -> bool:
         """Whether a principal may pull from the native repository of a path, of which it is told nothing otherwise.
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +22,7 @@ from gateway.registry.base import ClientLeft, UploadSession
 from gateway.registry.uploads import received_range
 from gateway.repositories import OpenedNative
 from gateway.v2.endpoint import Endpoint
+from gateway.v2.long_pushes import while_allowed
 from gateway.v2.mounts import Mounts
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.responses import CONTENT_DIGEST
@@ -60,7 +62,8 @@ class BlobPushes:
         if whole is None:
             return _accepted(endpoint, session)
         try:
-            await self._append(request, endpoint, session, Chunk(None, content_length(request)))
+            await self._append(request, endpoint, session, Chunk(None, content_length(request)), principal)
+            await self._decide_again(request, endpoint, principal)
             await session.commit(whole)
         except BaseException:
             with suppress(RegistryError, DatabaseUnusable, OSError):  # the sweep ends what cannot be ended now
@@ -77,7 +80,7 @@ class BlobPushes:
     async def append(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """PATCH: append a chunk, or a stream without a stated length."""
         session = await self._find(request, endpoint, principal)
-        await self._append(request, endpoint, session, parse_chunk(request))
+        await self._append(request, endpoint, session, parse_chunk(request), principal)
         return _accepted(endpoint, session)
 
     async def finish(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -85,7 +88,8 @@ class BlobPushes:
         session = await self._find(request, endpoint, principal)
         digest = _stated_digest(request)
         if has_body(request):
-            await self._append(request, endpoint, session, parse_chunk(request))
+            await self._append(request, endpoint, session, parse_chunk(request), principal)
+            await self._decide_again(request, endpoint, principal)
         await session.commit(digest)
         return _created(endpoint, digest)
 
@@ -107,12 +111,20 @@ class BlobPushes:
             raise UploadUnknown("there is no upload of this id: begin another one")
         return await opened.repository.find_upload(endpoint.upload, owner_of(principal))
 
-    async def _append(self, request: Request, endpoint: Endpoint, session: UploadSession, chunk: Chunk) -> None:
-        """Append the body of a request. A refused range is told where the upload goes on (distribution-spec, "Pushing a
-        blob in chunks")."""
+    async def _decide_again(self, request: Request, endpoint: Endpoint, principal: Principal) -> None:
+        await self._opener.decide_again(endpoint.name, principal, Action.PUSH, chosen_root(request.scope).root)
+
+    async def _append(
+        self, request: Request, endpoint: Endpoint, session: UploadSession, chunk: Chunk, principal: Principal
+    ) -> None:
+        """Append the body of a request, as long as its principal may push.
+
+        A refused range is told where the upload goes on (distribution-spec, "Pushing a blob in chunks").
+        """
         refuse_encoded(request)
         try:
-            await session.append(pieces(request), chunk.start, chunk.length)
+            body = while_allowed(pieces(request), partial(self._decide_again, request, endpoint, principal))
+            await session.append(body, chunk.start, chunk.length)
         except RangeInvalid as error:
             error.headers = _progress(endpoint, session) | error.headers
             raise

@@ -259,10 +259,13 @@ async def test_a_token_that_has_ended_says_so_and_takes_its_bearers_and_refresh_
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_token_that_was_deleted_is_as_one_that_never_was(bench: Bench, name: str) -> None:
     credential = basic(KINDS[name][2], SECRETS[name])
-    bearer = bench.bearer(await bench.with_header(credential))
+    principal = await bench.with_header(credential)
+    bearer = bench.bearer(principal)
     del bench.stored.credentials[REFS[name]]
     assert await bench.refused(credential) == WRONG
     assert await bench.refused(bearer) == LOGIN_AGAIN
+    with pytest.raises(Unauthorized, match=LOGIN_AGAIN):
+        await bench.authenticator.renewed(principal)
 
 
 @pytest.mark.parametrize("name", ["password", "personal", "job", "job-deploy"])
@@ -276,6 +279,8 @@ async def test_a_block_ends_everything_of_a_user_at_once(bench: Bench, name: str
     bench.stored.change_user(blocked=True)
     for value in (credential, bearer):
         assert "user 'alice' is blocked: ask an administrator" in await bench.refused(value)
+    with pytest.raises(Unauthorized, match="is blocked"):
+        await bench.authenticator.renewed(principal)
     with pytest.raises(Unauthorized, match="is blocked"):
         await bench.authenticator.refreshed(refresh)
 
@@ -413,3 +418,11 @@ async def test_a_user_whose_login_fails_is_concealed(bench: Bench) -> None:
     assert bench.stored.concealed == ["alice"] * (FREE_FAILURES + 1)
     assert await bench.refused(basic("nobody", "wrong")) == WRONG
     assert "nobody" not in bench.stored.concealed
+
+
+async def test_what_was_let_in_by_a_bearer_token_is_renewed_after_that_has_expired(bench: Bench) -> None:
+    principal = await bench.with_header(bench.bearer(await bench.with_header(basic("alice", "right"))))
+    assert principal.limits is not None
+    bench.now += TOKEN_LIFETIME
+    assert await bench.authenticator.renewed(principal) == replace(principal, limits=None)
+    assert await bench.authenticator.renewed(ANONYMOUS) == ANONYMOUS

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cache.oci.digest import Digest
+from cache.oci.errors import Unauthorized
 from cache.oci.media_types import OCI_MANIFEST
 from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore
@@ -43,12 +44,18 @@ Headers = Sequence[tuple[str, str]]
 
 
 class Presented:
-    """Authenticator that takes the principal which a test presents."""
+    """Authenticator that takes the principal which a test presents, until its credential ends."""
 
     principal = ANONYMOUS
+    has_ended = False
 
     async def authenticate(self, scope: Mapping[str, Any]) -> Principal:
         return self.principal
+
+    async def renewed(self, principal: Principal) -> Principal:
+        if self.has_ended:
+            raise Unauthorized("the token was revoked")
+        return replace(principal, limits=None)
 
 
 @dataclass(frozen=True)
