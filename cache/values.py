@@ -1,5 +1,6 @@
 """Vocabulary of the cache in addition to the specifications' words; pure values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -298,6 +299,16 @@ class TagPage:
     tags: list[str]
     next: PageStart | None = None
     size: int = field(default=0, compare=False)
+
+
+class WrittenDescriptor(dict[str, Any]):
+    """A descriptor of a list of referrers with its JSON, which is written once. Neither may be changed."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, members: Mapping[str, Any], text: bytes) -> None:
+        super().__init__(members)
+        self.text = text
 
 
 @dataclass(frozen=True, slots=True)

@@ -3672,9 +3672,26 @@ THREATS = [
         Disarm("gateway/registry/pushed.py", "if count > REFERENCE_LIMIT:", "if False:"),
     ),
     Threat(
+        "referrers that are parsed for each reader",
+        "Anonymous clients request lists of large referrers again and again: each parses megabytes, and all pulls wait.",
+        "An entry is made once and remembered with its JSON, within bounds, and for one reader at a time.",
+        ("tests/gateway/registry/test_native.py::test_referrers_are_parsed_once_however_many_read",),
+        Disarm("gateway/registry/memory.py", "return known if len(known) == len(page) else None", "return None"),
+    ),
+    Threat(
+        "numbers that JSON does not have",
+        "A pushed number beyond the range of floats, such as 1e999, becomes `Infinity` in a list, which no parser takes.",
+        "Such a number is refused where a document is parsed; annotations that are no texts are not passed on.",
+        (
+            "tests/cache/oci/test_document.py::test_what_is_refused_is_not_repeated",
+            "tests/gateway/registry/test_native.py::test_annotations_that_are_no_texts_are_not_passed_on",
+        ),
+        Disarm("cache/oci/document.py", "if not isfinite(number):", "if False:"),
+    ),
+    Threat(
         "lists of referrers without bound",
         "Manifests with megabytes of annotations refer to an image, and their list fills memory or is refused by clients.",
-        "A page has at most 100 entries of 2 MiB of manifests, and annotations of a megabyte are left out.",
+        "A page has at most 100 entries of 512 KiB of manifests, and annotations of a megabyte are left out.",
         ("tests/gateway/registry/test_native.py::test_referrers_come_in_pages_that_clients_accept",),
         Disarm("gateway/registry/referrers.py", "if page and size > PAGE_BYTES:", "if False:"),
     ),

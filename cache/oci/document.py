@@ -7,6 +7,7 @@ made by functions of Python, between which the interpreter can be given to anoth
 """
 
 import json
+from math import isfinite
 from typing import Any
 
 ELEMENT_LIMIT = 250_000
@@ -71,7 +72,10 @@ def _integer(text: str) -> int:
 def _fraction(text: str) -> float:
     if len(text) > _FRACTION_DIGITS:
         raise ValueError("a number has too many digits")
-    return float(text)
+    number = float(text)
+    if not isfinite(number):  # what is made of it would be no JSON: Infinity
+        raise ValueError("a number is too large")
+    return number
 
 
 def _no_number(name: str) -> None:

@@ -54,9 +54,10 @@ class NewManifest:
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """A manifest that refers to a subject: its number, by which pages are cut, and its size in bytes."""
+    """A manifest that refers to a subject: its number, by which pages are cut, its digest, and its size in bytes."""
 
     id: int
+    digest: Digest
     size: int
 
 
@@ -157,9 +158,9 @@ async def list_referrers(
     which = [manifests.c.repository_id == repository_id, manifests.c.subject == str(subject), manifests.c.id > after]
     if artifact_type is not None:
         which.append(manifests.c.artifact_type == artifact_type)
-    listed = select(manifests.c.id, func.length(manifests.c.raw).label("size")).where(*which)
+    listed = select(manifests.c.id, manifests.c.digest, func.length(manifests.c.raw).label("size")).where(*which)
     rows = await connection.execute(listed.order_by(manifests.c.id).limit(limit))
-    return [Referrer(row.id, row.size) for row in rows]
+    return [Referrer(row.id, Digest.parse(row.digest), row.size) for row in rows]
 
 
 async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[StoredManifest]:

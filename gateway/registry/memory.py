@@ -4,22 +4,26 @@ Whoever reads calls `require_newest` first: then nothing is found that a change 
 whichever process. So an absence is remembered as long as a presence.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
+from cache.oci.document import OFF_LOOP_BYTES
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.values import WrittenDescriptor
 from gateway.db import blobs, manifests, repositories
 from gateway.db.changes import Concern, content_key
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
-from gateway.db.manifests import StoredManifest
+from gateway.db.manifests import Referrer, StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.db.shared_reads import SharedReads
 from gateway.directory.memory import Memory
+from gateway.registry.referrers import describe
 
 V = TypeVar("V")
 
@@ -27,6 +31,7 @@ KEPT_REPOSITORIES = 10_000
 KEPT_TARGETS = 50_000
 KEPT_SIZES = 50_000
 KEPT_MANIFEST_BYTES = 32 * 1024 * 1024
+KEPT_REFERRER_BYTES = 16 * 1024 * 1024
 
 
 class NativeMemory:
@@ -44,6 +49,8 @@ class NativeMemory:
         self._targets: Memory[str, Descriptor] = Memory(KEPT_TARGETS)
         self._manifests: Memory[str, Manifest] = Memory(KEPT_MANIFEST_BYTES, lambda manifest: manifest.memory)
         self._sizes: Memory[str, int] = Memory(KEPT_SIZES)
+        self._referrers: Memory[str, WrittenDescriptor] = Memory(KEPT_REFERRER_BYTES, _weight_of_descriptor)
+        self._describing = asyncio.Lock()
         self._reads = SharedReads()
         database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)
         database.changes.subscribe(Concern.CONTENT, self._drop_content)
@@ -94,6 +101,34 @@ class NativeMemory:
 
         return await self._recall(self._targets, content_key(repository_id, reference), read)
 
+    async def referrers(self, repository_id: int, page: Sequence[Referrer]) -> list[WrittenDescriptor]:
+        """The entries of a page of referrers; those that are deleted meanwhile are left out.
+
+        Those that memory lacks are made for one reader at a time, so that however many read, the interpreter is left to
+        others, and who waits for the same entries finds them.
+        """
+        if (known := self._known_referrers(repository_id, page)) is not None:
+            return known
+        async with self._describing:
+            if (known := self._known_referrers(repository_id, page)) is not None:
+                return known
+            version = self._referrers.version
+            async with self._database.read() as connection:
+                stored = await manifests.read_all(connection, [referrer.id for referrer in page])
+            if sum(len(manifest.raw) for manifest in stored) > OFF_LOOP_BYTES:
+                described = await asyncio.to_thread(describe, stored)
+            else:
+                described = describe(stored)
+            for manifest, entry in zip(stored, described, strict=True):
+                self._referrers.keep(content_key(repository_id, manifest.descriptor.digest), entry, version)
+            return described
+
+    def _known_referrers(self, repository_id: int, page: Sequence[Referrer]) -> list[WrittenDescriptor] | None:
+        """The entries of a page, where memory has all of them."""
+        found = [self._referrers.find(content_key(repository_id, referrer.digest)) for referrer in page]
+        known = [entry for entry in found if entry is not None]
+        return known if len(known) == len(page) else None
+
     async def size(self, repository_id: int, digest: Digest) -> int | None:
         """The size of a blob of the repository, in bytes; None if it has none of this digest."""
 
@@ -127,8 +162,13 @@ class NativeMemory:
             self._repositories.drop(path)
 
     def _drop_content(self, key: str | None) -> None:
-        for memory in (self._targets, self._manifests, self._sizes):
+        for memory in (self._targets, self._manifests, self._sizes, self._referrers):
             if key is None:
                 memory.drop_all()
             else:
                 memory.drop(key)
+
+
+def _weight_of_descriptor(entry: WrittenDescriptor) -> int:
+    """Bytes of a descriptor in memory, about: short texts take more than their characters."""
+    return 1024 + 4 * len(entry.text)

@@ -4,13 +4,11 @@ Reads answer from memory, after a look for changes. Each write is one transactio
 process, when the method returns.
 """
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from cache.oci.digest import Digest
-from cache.oci.document import OFF_LOOP_BYTES
 from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown, UploadUnknown
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
@@ -40,7 +38,7 @@ from gateway.registry.pushed import (
     find_references,
     read_pushed,
 )
-from gateway.registry.referrers import PAGE_COUNT, cut_page, describe
+from gateway.registry.referrers import PAGE_COUNT, cut_page
 from gateway.registry.storage_errors import database_errors, full_disk_named
 
 TAGS_LIMIT = 10_000
@@ -111,14 +109,10 @@ class NativeRepository:
                 found = await manifests.list_referrers(
                     connection, repository.id, digest, artifact_type, after=after, limit=PAGE_COUNT + 1
                 )
-                page = cut_page(found)
-                stored = await manifests.read_all(connection, [referrer.id for referrer in page])
-        if sum(referrer.size for referrer in page) > OFF_LOOP_BYTES:
-            entries = await asyncio.to_thread(describe, stored)
-        else:
-            entries = describe(stored)
+            page = cut_page(found)
+            entries = await self._parts.memory.referrers(repository.id, page)
         following = page[-1].id if len(found) > len(page) else None
-        return FoundReferrers(ReferrersPage(entries, filtered=True, next=following), UNCACHED)
+        return FoundReferrers(ReferrersPage(list(entries), filtered=True, next=following), UNCACHED)
 
     # Writing
 

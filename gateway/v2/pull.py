@@ -3,6 +3,7 @@
 import asyncio
 import json
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from cache.oci.errors import ArtifactTypeInvalid, ManifestUnknown, PageInvalid, 
 from cache.oci.media_types import OCI_INDEX, SCHEMA_1, essence, is_media_type
 from cache.oci.names import Tag
 from cache.upstream.lists import PAGE_SIZE
-from cache.values import ReferrersPage, TagPage
+from cache.values import ReferrersPage, TagPage, WrittenDescriptor
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup, note_native_lookup
@@ -148,7 +149,7 @@ def _link(request: Request, path: str, query: dict[str, str]) -> str:
 
 
 def _json(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _tags_document(name: str, page: TagPage) -> bytes:
@@ -165,7 +166,11 @@ def _referrers_document(page: ReferrersPage, wanted: str | None) -> bytes:
     if wanted is not None and not page.filtered:
         manifests = [manifest for manifest in manifests if manifest.get("artifactType") == wanted]
     head = _json({"schemaVersion": 2, "mediaType": OCI_INDEX})
-    return head[:-1] + b',"manifests":[' + b",".join(map(_json, manifests)) + b"]}"
+    return head[:-1] + b',"manifests":[' + b",".join(map(_descriptor, manifests)) + b"]}"
+
+
+def _descriptor(descriptor: dict[str, Any]) -> bytes:
+    return descriptor.text if isinstance(descriptor, WrittenDescriptor) else _json(descriptor)
 
 
 def _artifact_type(text: str | None) -> str | None:

@@ -70,6 +70,8 @@ def test_a_document_within_the_limits_takes_no_long_time(raw: bytes) -> None:
         f'["{CANARY}"',
         f'["{CANARY}\\q"]',
         f'{{"{CANARY}": {"7" * 21}}}',
+        f'{{"{CANARY}": 1e999}}',
+        f'{{"{CANARY}": [-1E999]}}',
         "[" * (DEPTH_LIMIT + 1) + f'"{CANARY}"' + "]" * (DEPTH_LIMIT + 1),
         f"\ufeff[{CANARY}]",
         CANARY,

@@ -1,5 +1,6 @@
 """Native repositories: what is pushed is pulled byte for byte, and what cannot be is refused as a whole."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -24,6 +25,7 @@ from cache.values import BEGINNING, PageStart
 from gateway.db import projects, schema
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project
+from gateway.registry import referrers
 from gateway.registry.base import WritableRepository
 from gateway.registry.native_store import NativeStore
 from tests.gateway.registry.conftest import NAME
@@ -345,6 +347,39 @@ async def test_referrers_are_described_as_the_specification_says(repository: Wri
     await repository.delete_manifest(typed.descriptor.digest)
     filtered = (await repository.referrers(subject.descriptor.digest, "application/a")).page
     assert [found["digest"] for found in filtered.manifests] == [str(named.descriptor.digest)]
+
+
+async def test_annotations_that_are_no_texts_are_not_passed_on(repository: WritableRepository) -> None:
+    about = entry(OCI_MANIFEST, NOWHERE)
+    await repository.put_manifest(index([], subject=about, annotations={"a": "x", "b": 1.5, "c": None, "d": ["x"]}), ())
+    await repository.put_manifest(index([], subject=about, annotations={"b": {}}), ())
+    [some, none] = (await repository.referrers(NOWHERE, None)).page.manifests
+    assert some["annotations"] == {"a": "x"}
+    assert "annotations" not in none
+
+
+async def test_referrers_are_parsed_once_however_many_read(
+    repository: WritableRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about, parsed = entry(OCI_MANIFEST, NOWHERE), list[bytes]()
+    parse = referrers.parse_document
+    pushed = [index([], subject=about, annotations={"text": letter * 50_000}) for letter in "abc"]
+    for manifest in pushed:
+        await repository.put_manifest(manifest, ())
+
+    def noted(raw: bytes) -> Any:
+        parsed.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr(referrers, "parse_document", noted)
+    found = await asyncio.gather(*(repository.referrers(NOWHERE, None) for _ in range(10)))
+    assert parsed == [manifest.raw for manifest in pushed]
+    assert all(one == found[0] for one in found)
+    assert len((await repository.referrers(NOWHERE, None, 1)).page.manifests) == 2
+    assert len(parsed) == 3
+    await repository.delete_manifest(pushed[0].descriptor.digest)
+    left = (await repository.referrers(NOWHERE, None)).page.manifests
+    assert [found["digest"] for found in left] == [str(manifest.descriptor.digest) for manifest in pushed[1:]]
 
 
 async def all_referrers(repository: WritableRepository, digest: Digest) -> list[list[dict[str, Any]]]:
