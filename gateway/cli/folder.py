@@ -25,6 +25,9 @@ T = TypeVar("T")
 PAGE_SIZE = 1000
 """Entries of a listing that a command keeps in memory."""
 
+TURN_SECONDS = 60.0
+"""How long a command waits to write: longer than a request, since it may be what ends the work of those before it."""
+
 
 @asynccontextmanager
 async def open_made(settings: Settings) -> AsyncIterator[Database]:
@@ -35,7 +38,7 @@ async def open_made(settings: Settings) -> AsyncIterator[Database]:
     make(settings)
     address = configured_database(settings)
     await set_up(address)
-    async with Database.open(address) as database:
+    async with Database.open(address, turn_seconds=TURN_SECONDS) as database:
         async with database.write() as connection:
             await groups.prepare(connection, datetime.now(UTC))
         yield database
@@ -45,7 +48,7 @@ async def open_made(settings: Settings) -> AsyncIterator[Database]:
 async def open_existing(settings: Settings) -> AsyncIterator[Database]:
     """Open the database, which must exist. Raises Refused, DatabaseUnusable."""
     await require(settings)
-    async with Database.open(configured_database(settings)) as database:
+    async with Database.open(configured_database(settings), turn_seconds=TURN_SECONDS) as database:
         yield database
 
 

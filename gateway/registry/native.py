@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cache.oci.digest import Digest
-from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown, UploadUnknown
+from cache.oci.errors import BlobUnknown, Denied, ManifestBlobUnknown, ManifestUnknown, NameUnknown, UploadUnknown
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.repository import (
@@ -26,7 +26,7 @@ from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
 from gateway.db import blobs, manifests, projects, repositories
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
-from gateway.db.manifests import Reference
+from gateway.db.manifests import NewManifest, Reference
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
 from gateway.registry.base import UploadSession
@@ -43,6 +43,10 @@ from gateway.registry.storage_errors import database_errors, full_disk_named
 
 TAGS_LIMIT = 10_000
 """Names on a page of tags whose size the client does not state; a Link leads to the next one."""
+FEW_REFERENCES = 127
+"""References of a manifest that are looked up within the writer's turn alone: images have no more layers."""
+NO_REPOSITORY = 0
+"""An id that no repository has."""
 
 
 class NativeRepository:
@@ -142,6 +146,27 @@ class NativeRepository:
 
     async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
         pushed = await read_pushed(manifest)
+        if len(manifest.references()) <= FEW_REFERENCES:
+            await self._put_manifest(manifest, pushed, tags)
+            return
+        async with self._parts.large_manifests:
+            await self._require_references(manifest)
+            await self._put_manifest(manifest, pushed, tags)
+
+    async def _require_references(self, manifest: Manifest) -> None:
+        """Check that the repository has what a manifest refers to, without a writer's turn, for which others wait.
+
+        Raises ManifestBlobUnknown. What is deleted after this, the transaction that writes notices.
+        """
+        with database_errors():
+            repository = await self._find()
+            try:
+                async with self._parts.database.read() as connection:
+                    await find_references(connection, repository.id if repository else NO_REPOSITORY, manifest)
+            except ReferencesMissing as error:
+                raise await self._explained(error) from error
+
+    async def _put_manifest(self, manifest: Manifest, pushed: NewManifest, tags: tuple[Tag, ...]) -> None:
         now = self._parts.clock()
 
         async def put(connection: Connection) -> None:
@@ -155,7 +180,10 @@ class NativeRepository:
             try:
                 await self._parts.database.transact(put)
             except ReferencesMissing as error:
-                raise await explain_missing(error.missing, self._name, self._parts.database, self._readable) from error
+                raise await self._explained(error) from error
+
+    async def _explained(self, error: ReferencesMissing) -> ManifestBlobUnknown:
+        return await explain_missing(error.missing, self._name, self._parts.database, self._readable)
 
     async def delete_manifest(self, digest: Digest) -> None:
         with self._writing():

@@ -27,6 +27,7 @@ from gateway.db.engine import Database
 from gateway.namespaces.project import Project
 from gateway.registry import referrers
 from gateway.registry.base import WritableRepository
+from gateway.registry.native import FEW_REFERENCES
 from gateway.registry.native_store import NativeStore
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import (
@@ -214,6 +215,28 @@ async def test_a_manifest_with_too_many_references_is_refused(repository: Writab
     digests = (Digest.of(str(number).encode()) for number in range(10_001))
     with pytest.raises(ManifestInvalid, match="refers to 10001 manifests and blobs: 10000 are allowed"):
         await repository.put_manifest(index(entry(LAYER, digest) for digest in digests), ())
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["no repository", "repository"])
+async def test_many_references_are_refused_without_a_turn_to_write(
+    repository: WritableRepository, database: Database, exists: bool
+) -> None:
+    if exists:
+        await push_image(repository, "first", V1)
+    many = index(entry(LAYER, Digest.of(str(number).encode())) for number in range(FEW_REFERENCES + 1))
+    async with database.write(), asyncio.timeout(30):
+        with pytest.raises(ManifestBlobUnknown, match=f"does not have {FEW_REFERENCES + 1} references"):
+            await repository.put_manifest(many, (V2,))
+
+
+async def test_many_references_are_stored_where_all_are_here(
+    repository: WritableRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.registry.native.FEW_REFERENCES", 2)
+    digests = [await push_blob(repository, str(number).encode()) for number in range(3)]
+    many = index(entry(LAYER, digest) for digest in digests)
+    await repository.put_manifest(many, (V1,))
+    assert (await repository.manifest(V1)).manifest.raw == many.raw
 
 
 async def test_a_refusal_names_repositories_that_have_what_is_missing_only_to_who_may_read_them(
