@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
+from cache.oci.errors import UploadUnknown
 from gateway.db import paths, schema
 from gateway.db.prepared import prepared
 from gateway.namespaces.node import NodeKind, prefixes_of
@@ -103,13 +104,13 @@ async def reserve(
 ) -> int | None:
     """Reserve room for an upload beyond the bytes that it has received; return up to how many bytes it may grow.
 
-    None where no quota applies, or the upload does not exist. What it had reserved before is given back first.
-    `coming`: bytes that the client says are still to come, None where it does not say. Raises Denied.
+    None where no quota applies. What it had reserved before is given back first. `coming`: bytes that the client says
+    are still to come, None where it does not say. Raises Denied, and UploadUnknown where the upload has ended.
     """
     found = await connection.execute(select(_uploads.c.repository_id).where(_uploads.c.id == upload_id))
     repository_id = found.scalar_one_or_none()
     if repository_id is None:
-        return None
+        raise UploadUnknown(f"the upload {upload_id} has ended meanwhile")
     await _set_reserved(connection, upload_id, received, now)
     levels = await levels_of(connection, repository_id, now)
     limit = received + decide_step(levels, coming) if levels else None

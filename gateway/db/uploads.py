@@ -60,9 +60,17 @@ async def count_of(connection: AsyncConnection, owner: str) -> int:
     return int((await connection.execute(_COUNT, {"owner": owner})).scalar_one())
 
 
-async def advance(connection: AsyncConnection, id: str, received: int, hash_state: bytes | None, now: datetime) -> bool:
-    """Record how much of an upload has arrived, and the hash of that; whether the upload still exists."""
-    values = {"which": id, "received": received, "hash_state": hash_state, "updated_at": now}
+async def advance(
+    connection: AsyncConnection,
+    id: str,
+    received: int,
+    hash_state: bytes | None,
+    now: datetime,
+    reserved: int | None = None,
+) -> bool:
+    """Record how much of an upload has arrived, the hash of that, and what it keeps reserved, None where no quota
+    applies; whether the upload still exists."""
+    values = {"which": id, "received": received, "hash_state": hash_state, "updated_at": now, "reserved": reserved}
     return (await connection.execute(_ADVANCE, values)).first() is not None
 
 

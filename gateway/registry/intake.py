@@ -150,20 +150,13 @@ class BlobIntake:
 
         async with self._exclusive(digest):
             try:
-                if not await self._is_stored(digest, size):
-                    await native.threads.run(self._give_name, path, digest)
+                # Also where the store has the file: that may have been damaged since, and this one was just verified.
+                await native.threads.run(self._give_name, path, digest)
                 await native.database.transact(link)
             except BaseException:
                 await self._withdraw(digest)
                 raise
             failpoint("upload.linked")
-
-    async def _is_stored(self, digest: Digest, size: int) -> bool:
-        """Whether a blob has a row, and the file that the row states."""
-        if not is_stored(self._native.store, digest, size):
-            return False
-        async with self._native.database.read() as connection:
-            return await blobs.stored_size(connection, digest) == size
 
     def _give_name(self, path: Path, digest: Digest) -> None:
         """Make a file durable, and give it its name in the store as a second one. Raises OSError."""

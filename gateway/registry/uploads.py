@@ -378,7 +378,9 @@ class NativeUpload:
         failpoint("upload.received")
         self.received, state = file.size, file.save()
         now = self._native.clock()
-        advance = partial(uploads.advance, id=self.id, received=file.size, hash_state=state, now=now)
+        # Between its requests an upload keeps no room beyond what has arrived: most never go on.
+        reserved = None if self._upload.reserved is None else file.size
+        advance = partial(uploads.advance, id=self.id, received=file.size, hash_state=state, now=now, reserved=reserved)
         exists = await self._native.database.transact(advance, durable=False)
         self._upload = replace(self._upload, received=file.size, hash_state=state)
         if not exists:

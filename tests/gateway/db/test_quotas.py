@@ -10,7 +10,7 @@ from sqlalchemy import event, insert, select, text
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied
+from cache.oci.errors import Denied, UploadUnknown
 from cache.oci.names import RepositoryName
 from gateway.db import blobs, groups, manifests, projects, quotas, repositories, schema, uploads, users
 from gateway.db.connection import Connection
@@ -243,7 +243,8 @@ async def test_an_upload_reserves_step_by_step(database: Database, tree: Tree) -
     assert [level.reserved for level in await levels(database, tree.other)] == [2 * STEP]
     assert await reserve(database, "one", STEP, coming=1000) == STEP + 1000
     assert [level.reserved for level in await levels(database, tree.api)] == [STEP + 1000] * 2
-    assert await reserve(database, "unknown") is None
+    with pytest.raises(UploadUnknown):
+        await reserve(database, "unknown")
 
 
 async def test_parallel_uploads_reserve_no_more_than_the_quota(database: Database, tree: Tree) -> None:

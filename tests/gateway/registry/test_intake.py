@@ -10,9 +10,10 @@ import pytest
 
 from cache.lease.base import held
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied
+from cache.oci.errors import Denied, UploadUnknown
+from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore, StoredBlob
-from gateway.db import blobs, projects
+from gateway.db import blobs, projects, repositories
 from gateway.registry.intake import BlobIntake
 from tests.gateway.registry.opened import Worker, left_behind
 
@@ -153,3 +154,48 @@ async def test_uploads_at_once_share_what_a_quota_has_left(worker: Worker, other
     assert 1 <= count <= 3
     assert await left_behind(worker) == []
     assert len(list(worker.store.walk())) == count
+
+
+async def test_a_push_replaces_a_stored_file_whose_bytes_changed(worker: Worker) -> None:
+    await push(worker)
+    path = worker.store.path(DIGEST)
+    path.chmod(0o644)
+    path.write_bytes(bytes(len(CONTENT)))
+    await push(worker)
+    assert path.read_bytes() == CONTENT
+    assert await left_behind(worker) == []
+
+
+@pytest.mark.parametrize("quota", [None, 1 << 40], ids=["no quota", "quota"])
+@pytest.mark.parametrize("ending", ["cancelled", "repository deleted"])
+async def test_a_body_of_an_upload_that_has_ended_is_not_taken_to_its_end(
+    worker: Worker, other: Worker, quota: int | None, ending: str
+) -> None:
+    await set_quota(worker, quota)
+    session = await worker.uploads.begin(1, OWNER)
+    piece, count = bytes(4 << 20), 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal count
+        for count in range(64):
+            if count == 1 and ending == "cancelled":
+                await (await other.uploads.find(session.id, 1, OWNER)).cancel()
+            elif count == 1:
+                async with other.database.write() as connection:
+                    assert await repositories.delete(connection, RepositoryName("alice/p"))
+            yield piece
+
+    with pytest.raises(UploadUnknown):
+        await session.append(endless())
+    assert count <= 64 / 3
+    assert await left_behind(worker) == []
+
+
+async def test_between_its_requests_an_upload_keeps_no_room_beyond_what_arrived(worker: Worker) -> None:
+    await set_quota(worker, 10 << 20)
+    for _ in range(12):
+        session = await worker.uploads.begin(1, OWNER)
+        await session.append(body(b"x"))
+    await push(worker)
+    await session.append(body(b"y"))
+    await session.commit(Digest.of(b"xy"))
