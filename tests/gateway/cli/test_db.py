@@ -85,7 +85,8 @@ def revision_in(file: Path) -> str:
         *[("project", "list"), ("user", "list"), ("member", "list", "ci"), ("token", "list"), ("job", "list")],
         *[("deploy-token", "list"), ("access", "explain", "pull", "ci", "--user", "ada"), ("keys", "list")],
         *[("repository", "list"), ("quota",), ("cache", "list"), ("cache", "status"), ("verify",)],
-        *[("token", "create", "--user", "ada", "--scope", "api"), ("member", "add", "ci", "ada", "guest")],
+        ("token", "create", "--user", "ada", "--scope", "api", "--name", "ci"),
+        ("member", "add", "ci", "ada", "guest"),
     ],
     ids=" ".join,
 )
