@@ -33,9 +33,12 @@ DEFAULT_LIMITS = QueueLimits()
 class _Turn:
     """The turn of all who wait for the same. It has a place in the queue for each of them that is another requester."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
         self.waiting: Counter[Requester] = Counter()
-        self.admitted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.told: list[asyncio.Future[bool]] = []
+        """Futures of the tasks that wait, each of which the next check must find awake: a future of all, shielded from
+        the end of one of them, would wake them a step of the loop too late."""
 
 
 class PullQueue:
@@ -61,20 +64,23 @@ class PullQueue:
             return True
         if seconds > self._limits.wait:
             return False
-        turn = self._shared.get(key) or _Turn()
+        turn = self._shared.get(key) or _Turn(key)
         if key is not None:
             self._shared[key] = turn
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        turn.told.append(told)
         self._enter(who, turn)
         self._check_in(seconds)
         try:
             async with asyncio.timeout(self._limits.wait):
-                return await asyncio.shield(turn.admitted)
+                return await told
         except TimeoutError:
             return False
         finally:
+            turn.told.remove(told)
             self._leave(who, turn)
-            if not turn.waiting and self._shared.get(key) is turn:
-                del self._shared[key]
+            if not turn.waiting:
+                self._forget(turn)
 
     def join(self, key: Hashable, who: Requester) -> None:
         """Have a requester wait, too, where others wait with this key on behalf of all who want the same."""
@@ -82,8 +88,6 @@ class PullQueue:
             self._enter(who, turn)
 
     def _enter(self, who: Requester, turn: _Turn) -> None:
-        if turn.admitted.done():
-            return
         turn.waiting[who] += 1
         if turn.waiting[who] > 1:
             return
@@ -122,5 +126,11 @@ class PullQueue:
         for who in turn.waiting:
             self._queue.remove(who, turn)
         turn.waiting.clear()
-        if not turn.admitted.done():
-            turn.admitted.set_result(admitted)
+        self._forget(turn)
+        for told in turn.told:
+            if not told.done():
+                told.set_result(admitted)
+
+    def _forget(self, turn: _Turn) -> None:
+        if self._shared.get(turn.key) is turn:
+            del self._shared[turn.key]

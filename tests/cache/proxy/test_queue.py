@@ -118,6 +118,24 @@ async def test_those_who_wait_for_the_same_continue_with_the_first_of_them() -> 
     assert (len(queue), queue._shared) == (0, {})
 
 
+async def test_who_is_admitted_continues_before_the_next_is_looked_at() -> None:
+    """An upstream whose pause is over is tried by one request, and pauses for the others meanwhile."""
+    pause, loop = Pause(10), asyncio.get_running_loop()
+    queue = PullQueue(pause, QueueLimits(check_interval=0.001))
+
+    async def call(number: int) -> float:
+        assert await queue.wait(A, number)
+        held, pause.seconds = pause.seconds, 0.05
+        loop.call_later(0.01, setattr, pause, "seconds", 0)
+        return held
+
+    tasks = [asyncio.create_task(call(number)) for number in range(3)]
+    await until(lambda: len(queue) == 3)
+    pause.seconds = 0
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*tasks) == [0, 0, 0]
+
+
 async def test_a_requester_that_joins_moves_work_ahead_that_waits_for_another() -> None:
     pause, order = Pause(10), list[str]()
     queue = PullQueue(pause)
