@@ -5,9 +5,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
+import structlog
+from typer.testing import CliRunner, Result
 
 from gateway.cli.main import app
+
+
+def invoke(words: list[str], stdin: str = "") -> Result:
+    """Run a command; variables GATEWAY_… of the environment are not passed on, and logs are then as they were: the
+    command writes them to a standard error that ends with it."""
+    without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
+    try:
+        return CliRunner().invoke(app, words, env=without, input=stdin)
+    finally:
+        structlog.reset_defaults()
 
 
 class Commands:
@@ -18,8 +29,7 @@ class Commands:
 
     def run(self, *words: str) -> str:
         """Standard output of a command; raises AssertionError with its standard error if it fails."""
-        without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        result = CliRunner().invoke(app, [*words, *self._where], env=without)
+        result = invoke([*words, *self._where])
         assert result.exit_code == 0, f"{' '.join(words)}: status {result.exit_code}\n{result.stderr}"
         return result.stdout
 

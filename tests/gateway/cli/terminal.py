@@ -1,13 +1,10 @@
 """Terminal: commands as they are typed in a folder of the test's own."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
-
-from gateway.cli.main import app
+from tests.parts.commands import invoke
 
 
 class Terminal:
@@ -22,8 +19,7 @@ class Terminal:
     def run(self, *words: str, data: Path | None = None, stdin: str = "") -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command; variables GATEWAY_… of the environment are not passed on."""
         options = ["--config", str(self.config), "--data", str(data or self.data)]
-        without = {name: None for name in os.environ if name.startswith("GATEWAY_")}
-        result = CliRunner().invoke(app, [*words, *options], env=without, input=stdin)
+        result = invoke([*words, *options], stdin)
         return result.exit_code, result.stdout, result.stderr
 
     def done(self, *words: str, stdin: str = "") -> str:

@@ -3,13 +3,12 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from cache.lease.local import LocalLeases
 from cache.oci.digest import Digest
@@ -20,13 +19,6 @@ from tests.gateway.native_content import blob_file, push, write_blob
 
 BASE, APP = bytes(range(256)) * 4000, b"an application"
 WHOLE = {"damaged": 0, "missing": 0, "orphaned": 0, "findings": []}
-
-
-@pytest.fixture(autouse=True)
-def logs() -> Iterator[None]:
-    """Logs are as they were when the command, which writes them where it prints, has ended."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture
