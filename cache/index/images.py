@@ -14,13 +14,13 @@ def to_source(row: Row[Any]) -> Source:
     return Source.at(Registry.parse(row.origin), CredentialId.parse(row.credential))
 
 
+# Statements of the index are built once: building one takes ten times as long as SQLite takes to run it.
 _FIND = select(images.c.id).where(
     images.c.origin == bindparam("origin"),
     images.c.credential == bindparam("credential"),
     images.c.name == bindparam("name"),
 )
 _INSERT = insert(images).returning(images.c.id)
-# Statements of the index are built once: building one takes ten times as long as SQLite takes to run it.
 
 
 def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:

@@ -15,7 +15,8 @@ class Quarantine:
     """A folder of the last few refused bodies, each named by its time and the content it claimed to be. It blocks."""
 
     def __init__(self, folder: Path, *, bounded: bool = True) -> None:
-        """Without bounds, every file is taken and kept until a person deletes it: there may be no other copy."""
+        """`bounded`: whether large and old files are dropped; otherwise every file is kept until a person deletes it,
+        since there may be no other copy."""
         self._folder = folder
         self._bounded = bounded
 

@@ -20,7 +20,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from gateway.cli import folder
 from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument, parse_image
-from gateway.cli.output import Document, byte_count, print_columns, print_values, progress_bar
+from gateway.cli.output import Document, byte_count, print_columns, print_values, progress_bar, time_text
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
 from gateway.cli.warm import warm
@@ -33,7 +33,6 @@ from gateway.maintenance.evict import evict_images
 from gateway.maintenance.heal import Healer
 from gateway.maintenance.refresh import refresh_tag
 from gateway.maintenance.verify import Verification, heal_findings, verify_cache
-from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.repositories import ImageKey, find_image, image_key
@@ -242,8 +241,8 @@ def _content_document(report: ContentReport) -> Document:
         "tag": str(report.tag or ""),
         "digest": str(report.digest) if report.digest else None,
         "bytes": report.bytes,
-        "checked_at": _time(report.checked_at),
-        "last_used": _time(report.last_used),
+        "checked_at": time_text(report.checked_at),
+        "last_used": time_text(report.last_used),
         "pinned": report.pinned,
         "state": report.state.value,
         "reason": report.reason,
@@ -267,12 +266,12 @@ def _explanation_document(explanation: Explanation) -> Document:
 
 
 def _event_document(event: Happening, count: str) -> Document:
-    return {"at": _time(event.at), "of": event.subject, "reason": event.reason, count: getattr(event, count)}
+    return {"at": time_text(event.at), "of": event.subject, "reason": event.reason, count: getattr(event, count)}
 
 
 def _fill_document(event: Happening) -> Document:
     return {
-        "at": _time(event.at),
+        "at": time_text(event.at),
         "digest": event.subject,
         "bytes": event.bytes,
         "seconds": round(event.seconds, 3),
@@ -288,7 +287,3 @@ def _part_document(part: ImagePart) -> Document:
         "of": str(part.parent) if part.parent else None,
         "here": part.cached,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return format_moment(at) if at else None

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.output import Document, print_table
+from gateway.cli.output import Document, print_table, time_text
 from gateway.cli.session import Session
 from gateway.db import paths
 from gateway.db.connection import Connection
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import Credential, DeployToken, PersonalToken, Scope
-from gateway.namespaces.expiry import FORMS, format_moment, parse_expiry
+from gateway.namespaces.expiry import FORMS, parse_expiry
 from gateway.namespaces.node import NodeKey
 
 ID_LIMIT = 2**31 - 1
@@ -79,8 +79,3 @@ def _cell(value: object) -> str:
 
 def _ordered(scopes: Collection[Scope]) -> list[str]:
     return [scope.value for scope in Scope if scope in scopes]
-
-
-def time_text(moment: datetime | None) -> str | None:
-    """Write a time, or None for none."""
-    return format_moment(moment) if moment else None

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of, time_text
+from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of
 from gateway.cli.folder import open_existing
-from gateway.cli.output import Document
+from gateway.cli.output import Document, time_text
 from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session, with_session
 from gateway.db import deploy_tokens, jobs, members, paths, projects, users

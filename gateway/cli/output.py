@@ -4,11 +4,14 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from gateway.namespaces.expiry import format_moment
 
 Document = Mapping[str, object]
 
@@ -82,3 +85,8 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
     return "-" if value is None else str(value)
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """Write a time, or None for none."""
+    return format_moment(moment) if moment else None

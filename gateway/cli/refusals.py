@@ -8,8 +8,8 @@ from typing import NoReturn
 import typer
 
 from cache.oci.errors import RegistryError
+from cache.sqlite import DatabaseOutdated
 from gateway.db.engine import DatabaseUnusable
-from gateway.db.revisions import DatabaseOutdated
 from gateway.keys.sealing import SealBroken
 from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.errors import (

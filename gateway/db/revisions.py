@@ -34,6 +34,3 @@ def check_usable(database: object, found: SchemaRevision, needed: str) -> None:
         raise DatabaseUnusable(
             f"{database} has revision {found.number}, which this version cannot use: use the version that upgraded it"
         )
-
-
-__all__ = ["MIGRATIONS", "DatabaseOutdated", "SchemaRevision", "check_usable", "needed_revision"]

@@ -160,7 +160,7 @@ class SqliteWriter:
 
 
 class _Steps:
-    """What queries use of an AsyncConnection, done at once by the thread that runs them."""
+    """The methods of an AsyncConnection that queries use; the thread that calls them does the work at once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -215,21 +215,8 @@ class Directory:
 
         `locate` finds each there, unless it changes meanwhile.
         """
-        self._database.changes.catch_up()
-        wanted: set[str] = set()
-        for name in names:
-            candidates = _candidates(name)
-            if not any(self._projects.find(path) for path in candidates):
-                wanted.update(candidates)
-        if not wanted:
-            return
-        version = self._projects.version
-        async with self._database.read() as connection:
-            entries = await paths.find_all(connection, sorted(wanted))
-            of_projects = [entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT]
-            found = await _read_projects(connection, of_projects, entries)
-        for path, place in found.items():
-            self._projects.keep(path, place, version)
+        if unread := [name for name in names if self.remembered(name) is None]:
+            await self.locate_all(unread)
 
     async def conceal(
         self, names: Collection[RepositoryName], root: Root | None = None, *, read: Collection[RepositoryName] = ()
@@ -256,7 +243,7 @@ class Directory:
         return self._located.knows_concealed((None, name)) if path is None else self.is_group_concealed(path)
 
     def is_group_concealed(self, path: str) -> bool:
-        """As `is_concealed` of a name, by the path of a group."""
+        """Whether a group that must not be known costs nothing any more, like a path that no group has."""
         return self._groups.knows_concealed(path)
 
     def note_concealed_groups(self, paths: Iterable[str]) -> None:

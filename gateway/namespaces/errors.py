@@ -66,7 +66,7 @@ class PasswordRefused(TreeError):
 
 
 class LastAdministrator(TreeError):
-    """Without this user there would be no active administrator."""
+    """The user is the last active administrator, and must remain one."""
 
 
 class MemberUnknown(TreeError):

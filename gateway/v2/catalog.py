@@ -72,7 +72,7 @@ class Catalog:
             after, also, count = reached[count - 1][1], [], 2 * count
 
     async def _pullable(self, principal: Principal, projects: dict[int, str]) -> list[int]:
-        """Those of the projects, by id and path, from which a principal may pull."""
+        """Ids of the projects, given by id and path, from which a principal may pull."""
         await self._opener.remember_projects_of(projects.values())
         return [id for id, path in projects.items() if await self._opener.may_pull(principal, path)]
 

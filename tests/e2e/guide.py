@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,15 @@ class Guide:
 def reg_inside(machine: PrivateMachine) -> Path:
     """Puts reg into the machine's /usr/local/bin; returns its file."""
     return Path(shutil.copy(build_go_client(REG), machine.bin / "reg"))
+
+
+@contextmanager
+def open_guide(folder: Path) -> Iterator[Guide]:
+    """The guide's server and clients on a machine of their own, with everything in a folder."""
+    machine = PrivateMachine(folder)
+    try:
+        guide = Guide(machine, folder)
+        yield guide
+        guide.close()
+    finally:
+        machine.close()

@@ -12,10 +12,10 @@ import pytest
 from tests.parts.clients import ClientFailed
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.images import INDEX, MANIFEST, Images, digest_of
-from tests.parts.private_machine import REGISTRY, PrivateMachine
+from tests.parts.private_machine import REGISTRY
 from tests.parts.processes import plain_environment
 
-from .guide import Guide, reg_inside
+from .guide import Guide, open_guide, reg_inside
 
 pytestmark = pytest.mark.long
 
@@ -28,13 +28,8 @@ NAMED, BY_VARIABLES, STAGES, OWN_DOCKER, PROXIED_DOCKER, CLEANING = range(6)
 
 @pytest.fixture(scope="module")
 def guide(workplace: Path, processes: None) -> Iterator[Guide]:
-    machine = PrivateMachine(workplace / "guide")
-    try:
-        guide = Guide(machine, workplace / "guide")
+    with open_guide(workplace / "guide") as guide:
         yield guide
-        guide.close()
-    finally:
-        machine.close()
 
 
 @pytest.fixture(scope="module")

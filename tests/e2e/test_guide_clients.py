@@ -7,9 +7,9 @@ from string import Template
 import pytest
 
 from tests.parts.gateway import Gateway
-from tests.parts.private_machine import REGISTRY, PrivateMachine
+from tests.parts.private_machine import REGISTRY
 
-from .guide import Guide
+from .guide import Guide, open_guide
 from .guide_clients import LINES, Client, Daemonless, Docker
 
 pytestmark = pytest.mark.long
@@ -19,13 +19,8 @@ CREDENTIALS = ("password", "personal token", "deploy token", "job token")
 
 @pytest.fixture(scope="module")
 def guide(workplace: Path, processes: None) -> Iterator[Guide]:
-    machine = PrivateMachine(workplace / "clients")  # podman refuses longer paths
-    try:
-        guide = Guide(machine, workplace / "clients")
+    with open_guide(workplace / "clients") as guide:  # podman refuses longer paths
         yield guide
-        guide.close()
-    finally:
-        machine.close()
 
 
 @pytest.fixture(scope="module")

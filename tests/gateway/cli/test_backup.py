@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -271,17 +271,29 @@ def test_a_forged_backup_changes_nothing(filled: Terminal, backup: Path, forgery
     assert not new.exists()
 
 
+def rewrite(
+    folder: Path,
+    manifest: dict[str, object],
+    contents: list[tuple[tarfile.TarInfo, bytes]],
+    revision: str,
+    statements: Iterable[str],
+) -> None:
+    """Run statements on the database of a backup, and state its revision."""
+    database = folder / "rewritten.db"
+    database.write_bytes(contents[0][1])
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    content = database.read_bytes()
+    contents[0] = contents[0][0], content
+    member = {"name": "gateway.db", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["members"] = [member, *manifest["members"][1:]]  # type: ignore[index]
+    manifest["revision"] = revision
+
+
 def test_a_database_of_a_later_version_is_refused(filled: Terminal, backup: Path) -> None:
     def later(manifest: dict[str, object], contents: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-        database = filled.folder / "later.db"
-        database.write_bytes(contents[0][1])
-        with closing(sqlite3.connect(database)) as connection, connection:
-            connection.execute("UPDATE alembic_version SET version_num = '9999'")
-        content = database.read_bytes()
-        contents[0] = contents[0][0], content
-        member = {"name": "gateway.db", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        manifest["members"] = [member, *manifest["members"][1:]]  # type: ignore[index]
-        manifest["revision"] = "9999"
+        rewrite(filled.folder, manifest, contents, "9999", ["UPDATE alembic_version SET version_num = '9999'"])
 
     said = filled.refused("restore", str(forged(backup, later)))
     assert "its gateway.db has revision 9999, which this version" in said
@@ -289,16 +301,7 @@ def test_a_database_of_a_later_version_is_refused(filled: Terminal, backup: Path
 
 def test_a_database_of_an_earlier_version_is_upgraded_which_is_said(filled: Terminal, backup: Path) -> None:
     def earlier(manifest: dict[str, object], contents: list[tuple[tarfile.TarInfo, bytes]]) -> None:
-        database = filled.folder / "earlier.db"
-        database.write_bytes(contents[0][1])
-        with closing(sqlite3.connect(database)) as connection, connection:
-            for statement in BACK_TO_0004:
-                connection.execute(statement)
-        content = database.read_bytes()
-        contents[0] = contents[0][0], content
-        member = {"name": "gateway.db", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        manifest["members"] = [member, *manifest["members"][1:]]  # type: ignore[index]
-        manifest["revision"] = "0004"
+        rewrite(filled.folder, manifest, contents, "0004", BACK_TO_0004)
 
     said = filled.done("restore", str(forged(backup, earlier)))
     assert f"its database had revision 0004, and was upgraded to {needed_revision()}\n" in said

@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.sqlite import DatabaseOutdated
 from gateway.db import groups, paths, postgresql_changes, schema
 from gateway.db.address import PostgresqlAddress
 from gateway.db.changes import ChangeSignal, Concern, announce
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.db.postgresql import make_engine
-from gateway.db.revisions import DatabaseOutdated, needed_revision
+from gateway.db.revisions import needed_revision
 from gateway.db.schema import changes
 from gateway.db.setup import read_revision, set_up, upgrade
 from tests.parts.ports import free_port

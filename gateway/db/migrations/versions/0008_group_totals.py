@@ -1,4 +1,4 @@
-"""What groups with a quota store, which programs of earlier revisions do not keep."""
+"""Groups with a quota keep how much the projects below them store. Programs of earlier revisions do not keep that."""
 
 import sqlalchemy as sa
 from alembic import op
