@@ -126,8 +126,9 @@ class BlobIntake:
                 await self.link_file(repository_id, blob.digest, size, name)
             except OSError as error:
                 raise storage_error(error) from error
-            finally:
-                name.unlink(missing_ok=True)
+            # After a failure the name stays: it leads the sweep to what may be left in the store.
+            with suppress(OSError):
+                name.unlink()
         return True
 
     async def link_file(
@@ -178,25 +179,32 @@ class BlobIntake:
             second.unlink(missing_ok=True)
         failpoint("upload.adopted")
 
-    async def delete_unrecorded(self, path: Path) -> None:
+    async def delete_unrecorded(self, path: Path) -> bool:
         """Delete the blob's file that is another name of an upload's file, if it has no row: the commit was killed that
-        gave it the name. Raises nothing: where something fails the file stays, which is no blob."""
-        for algorithm in ("sha256", "sha512"):
-            try:
+        gave it the name. Returns False where something fails: the file stays, which is no blob, and `path` alone leads
+        to it."""
+        try:
+            for algorithm in ("sha256", "sha512"):
                 digest = await self._native.threads.run(_digest_at, path, algorithm)
                 if self._native.store.stat(digest) is not None:
                     async with self._exclusive(digest):
-                        await self._withdraw(digest)
-            except (StoreUnavailable, OSError) as error:
-                log.warning("unrecorded_blob_not_deleted", reason=str(error))
+                        await self._delete_without_row(digest)
+        except (StoreUnavailable, DatabaseUnusable, OSError) as error:
+            log.warning("unrecorded_blob_not_deleted", reason=str(error))
+            return False
+        return True
 
     async def _withdraw(self, digest: Digest) -> None:
         """Delete the file of a digest that has no row. Raises nothing: where that is not known, the file stays."""
         with suppress(DatabaseUnusable, OSError):
-            async with self._native.database.read() as connection:
-                recorded = await blobs.stored_size(connection, digest)
-            if recorded is None:
-                await self._native.threads.run(self._native.store.delete, digest)
+            await self._delete_without_row(digest)
+
+    async def _delete_without_row(self, digest: Digest) -> None:
+        """Delete the file of a digest unless it has a row. Raises DatabaseUnusable, OSError."""
+        async with self._native.database.read() as connection:
+            recorded = await blobs.stored_size(connection, digest)
+        if recorded is None:
+            await self._native.threads.run(self._native.store.delete, digest)
 
     @asynccontextmanager
     async def _exclusive(self, digest: Digest) -> AsyncIterator[None]:

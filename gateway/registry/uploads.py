@@ -218,15 +218,18 @@ class Uploads:
         if lease is None:
             return False
         with held(lease):
-            await self._delete(self.folder / name)
-        return True
+            return await self._delete(self.folder / name)
 
-    async def _delete(self, path: Path) -> None:
-        """Delete the file of an upload that has ended, and what a killed commit of it has left in the store."""
-        if _has_another_name(path):
-            await self.intake.delete_unrecorded(path)
+    async def _delete(self, path: Path) -> bool:
+        """Delete the file of an upload that has ended, and what a killed commit of it has left in the store.
+
+        Returns False where it is not known what has been left: the file stays, and the sweep comes back to it.
+        """
+        if _has_another_name(path) and not await self.intake.delete_unrecorded(path):
+            return False
         with suppress(FileNotFoundError):
             os.unlink(path)
+        return True
 
 
 def _has_another_name(path: Path) -> bool:

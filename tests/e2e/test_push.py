@@ -14,7 +14,7 @@ from tests.parts.gateway import Gateway
 from tests.parts.go_clients import CRANE, ORAS, REGCTL, build_go_client
 from tests.parts.images import Images, digest_of, seeded
 from tests.parts.logins import Program
-from tests.parts.processes import HOST
+from tests.parts.processes import HOST, wait_until
 from tests.parts.registry import Registry
 
 from .closed_group import PROJECT, ClosedGroup
@@ -83,6 +83,13 @@ def test_images_of_several_platforms_and_of_many_megabytes_keep_their_bytes(
     assert {digest.partition(":")[2] for digest in layout.blobs} <= blobs_below(folder / "pulled")
 
 
+def answered(server: Gateway, path: str) -> list[tuple[str, int]]:
+    """Methods and statuses of the requests to a path that the log has so far, but those that lacked a token."""
+    lines = [json.loads(line) for line in server.log_text().splitlines() if line.startswith("{")]
+    requests = [line for line in lines if line["event"] == "request" and line["path"] == path]
+    return [(line["method"], line["status"]) for line in requests if line["status"] != 401]
+
+
 def test_a_copy_of_a_proxied_image_to_a_project_mounts_its_blobs(
     team: ClosedGroup, clients: dict[str, Program], images: Images, scratch: Path
 ) -> None:
@@ -93,11 +100,9 @@ def test_a_copy_of_a_proxied_image_to_a_project_mounts_its_blobs(
     home = PrivateHome(scratch / "home")
     words = [str(build_go_client(CRANE)), "copy", "--insecure", team.image(), f"{host}/{PROJECT}/copied:latest"]
     home.run(words, DOCKER_CONFIG=str(folder))
-    lines = [json.loads(line) for line in team.server.log_text().splitlines() if line.startswith("{")]
-    path = f"/v2/{PROJECT}/copied/blobs/uploads/"
-    mounts = [line for line in lines if line["event"] == "request" and line["path"] == path]
-    assert [(line["method"], line["status"]) for line in mounts if line["status"] != 401]
-    assert {line["status"] for line in mounts if line["status"] != 401} == {201}
+    path, layers = f"/v2/{PROJECT}/copied/blobs/uploads/", len(layout.blobs) - 1
+    wait_until(lambda: len(answered(team.server, path)) >= layers, what="no mounts in the log")
+    assert set(answered(team.server, path)) == {("POST", 201)}
     stored = raw.get(f"http://{host}/v2/{PROJECT}/copied/manifests/latest", team.ann.basic)
     assert stored.body == layout.manifest_bytes
 

@@ -75,7 +75,8 @@ def look(
 def native_leftovers(data: Path) -> Iterator[str]:
     """Rows and files of native content that do not belong together, in the data folder of an ended server.
 
-    Unfinished uploads stay for a week: a row, and a file if anything has arrived.
+    Unfinished uploads stay for a week: a row, and a file if anything has arrived. A killed commit may have given that
+    file its name in the store: the same commit goes on from there, or the sweep takes the name back.
     """
     with closing(sqlite3.connect(data / "gateway.db")) as database:
         sizes = dict(database.execute("SELECT digest, size FROM blobs").fetchall())
@@ -91,8 +92,9 @@ def native_leftovers(data: Path) -> Iterator[str]:
             yield f"gateway.db has a row for {digest}, blobs/ no file"
         elif files[digest].stat().st_size != size:
             yield f"gateway.db says that {digest} has {size} bytes, it has {files[digest].stat().st_size}"
+    unfinished = {path.stat().st_ino for path in (data / "spool" / "uploads").iterdir() if path.name in uploads}
     for digest, path in files.items():
-        if digest not in sizes:
+        if digest not in sizes and path.stat().st_ino not in unfinished:
             yield f"{path.relative_to(data)} has no row in gateway.db"
         if digest_of_file(path, digest.partition(":")[0]) != digest:
             yield f"{path.relative_to(data)} has another digest"

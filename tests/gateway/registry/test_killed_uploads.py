@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cache.lease.base import held
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable, UploadUnknown
 from gateway.db import blobs, uploads
+from gateway.registry import intake
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
 from tests.gateway.registry.pusher import CONTENT, HALF, OWNER
 
@@ -95,6 +97,24 @@ async def test_a_killed_commit_that_is_not_tried_again_leaves_no_file(data: Path
             async with worker.database.write() as connection:
                 await uploads.delete(connection, id)
             await worker.uploads.sweep(NOW)
+        assert await left_behind(worker) == []
+        assert worker.store.stat(DIGEST) is None
+
+
+async def test_what_a_killed_commit_left_is_not_lost_sight_of_while_its_digest_is_in_use(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upload's file alone leads to it, so that stays until the other is gone."""
+    monkeypatch.setattr(intake, "TURN_SECONDS", 0.05)
+    id, *_ = push_until_killed(data, "upload.adopted")
+    async with open_worker(data) as worker:
+        lease = worker.uploads.native.leases.take(intake.blob_lease(DIGEST))
+        assert lease is not None
+        with held(lease):
+            await (await worker.uploads.find(id, 1, OWNER)).cancel()
+            assert await worker.uploads.sweep(NOW) == 0
+        assert worker.store.stat(DIGEST) is not None
+        assert await worker.uploads.sweep(NOW) == 1
         assert await left_behind(worker) == []
         assert worker.store.stat(DIGEST) is None
 
