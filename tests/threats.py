@@ -3743,7 +3743,25 @@ THREATS = [
         "A commit is killed once its file has a blob's name, nobody tries it again, and the file stays for ever.",
         "Whoever deletes the file of an upload deletes its other name too, unless a row of its digest exists.",
         ("tests/gateway/registry/test_killed_uploads.py::test_a_killed_commit_that_is_not_tried_again_leaves_no_file",),
-        Disarm("gateway/registry/uploads.py", "if _has_another_name(path):", "if False:"),
+        Disarm(
+            "gateway/registry/uploads.py",
+            "if _has_another_name(path) and not await self.intake.delete_unrecorded(path):",
+            "if False:",
+        ),
+    ),
+    Threat(
+        "what a killed commit leaves while its digest is in use",
+        "Whether the other name of an ended upload's file is a blob is not known, the file goes, and nothing leads there.",
+        "The file stays until that is known, and the sweep comes back to it.",
+        (
+            "tests/gateway/registry/test_killed_uploads.py"
+            "::test_what_a_killed_commit_left_is_not_lost_sight_of_while_its_digest_is_in_use",
+        ),
+        Disarm(
+            "gateway/registry/uploads.py",
+            "            return False\n        with suppress(FileNotFoundError)",
+            "            pass\n        with suppress(FileNotFoundError)",
+        ),
     ),
     Threat(
         "a storm on a tag that moved",
