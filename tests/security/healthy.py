@@ -36,6 +36,11 @@ class HealthyClient:
         self._process = spawn.Process(target=_pull, args=(contents, constant, self._ending, sending))
         self.pulled = Pulled()
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, within `with`."""
+        return self._process.pid
+
     def __enter__(self) -> "HealthyClient":
         self._process.start()
         self._receiving.recv()  # it has begun

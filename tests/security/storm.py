@@ -9,6 +9,7 @@ one worker with TLS. While they are, a client in a process of its own pulls cach
 import argparse
 import itertools
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -85,13 +86,18 @@ GROWTH = 1.1
 
 @dataclass(frozen=True)
 class StormPlan:
-    """Plan of a run. `held`: number of held connections of each kind and server. `attacks`: by name; empty: all."""
+    """Plan of a run. `held`: number of held connections of each kind and server. `attacks`: by name; empty: all.
+
+    `preferred`: the server whose pulls are measured and the client that measures them run before all else, as they do
+    where the attackers, the lying upstream and the other server are other machines. Only root may do that.
+    """
 
     seconds: float = 8.0
     storms: int = 3
     seed: int = 1
     held: int = 40
     attacks: Sequence[str] = ()
+    preferred: bool = False
 
 
 @dataclass
@@ -330,9 +336,13 @@ def run(plan: StormPlan, directory: Path, authority: Authority) -> Outcome:
         stack.callback(constant.stop)
         constant.start(answers_tcp(port))
         rest = [Baseline(server) for server in stage.servers]
+        if plan.preferred:
+            prefer(constant.pid, *stage.plain.workers)
         for number in range(plan.storms):
             before = [processor_times(pid) for pid in stage.plain.workers]
             with HealthyClient(stage.contents, f"http://{HOST}:{port}/") as healthy:
+                if plan.preferred and healthy.pid:
+                    prefer(healthy.pid)
                 Storm(stage, plan, number, outcome).rage()
             outcome.pulled.append(healthy.pulled)
             after = [processor_times(pid) for pid in stage.plain.workers]
@@ -402,6 +412,13 @@ def judge(stage: Stage, outcome: Outcome) -> None:
                 outcome.found("left behind", f"{file.name} has another digest")
 
 
+def prefer(*pids: int) -> None:
+    """Let these processes run before all others of the machine. Raises PermissionError."""
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
+
+
 def processor_times(pid: int) -> tuple[int, int]:
     """Nanoseconds in which a process's first thread ran, and in which it could have run: proc(5), schedstat."""
     ran, waited, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
@@ -428,10 +445,11 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=StormPlan.seed)
     words.add_argument("--held", type=int, default=StormPlan.held, help="held connections of each kind and server")
     words.add_argument("--attacks", default="", help="the attacks, separated by commas; empty: all")
+    words.add_argument("--preferred", action="store_true", help="the attackers get what processor time is left over")
     words.add_argument("--keep", type=Path, metavar="DIR", help="keep settings and logs there")
     given = words.parse_args()
     attacks = [name for name in given.attacks.split(",") if name]
-    plan = StormPlan(given.seconds, given.storms, given.seed, given.held, attacks)
+    plan = StormPlan(given.seconds, given.storms, given.seed, given.held, attacks, given.preferred)
     with tempfile.TemporaryDirectory(prefix="gateway-storm-") as directory:
         folder = given.keep or Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
