@@ -1,16 +1,19 @@
-"""Tests that the README matches the code: everything that exists is documented, and documented things exist."""
+"""Tests that the README and the examples match the code: everything that exists is there, and what is there exists."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from cache.oci.errors import error_codes
+from gateway.cli.example import Example
 from gateway.cli.main import app
 from gateway.known_registries import KNOWN_REGISTRIES
 from gateway.observability.metrics import Metrics
-from gateway.settings.load import setting_names
+from gateway.settings.keys import ARRAYS, to_plain
+from gateway.settings.load import descriptions, load, rows, setting_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -88,3 +91,45 @@ def test_the_settings_that_registries_need_exist() -> None:
 def test_the_readme_links_only_to_what_exists() -> None:
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
     assert [t for t in targets if "://" not in t and not (ROOT / t).exists()] == []
+
+
+# The settings that `example settings` prints: a sentence, then `#NAME = DEFAULT` or `NAME = VALUE  # default: DEFAULT`.
+
+SETTING_LINE = re.compile(r"#?([a-z_]+) = (.*?)(?:  # (?:default: (.*)|required))?")
+
+
+def example_settings() -> dict[str, tuple[str, str]]:
+    """The sentences above each setting of the example, and its default as TOML, by dotted name."""
+    found: dict[str, tuple[str, str]] = {}
+    table, sentences = "", []
+    for line in Example.SETTINGS.text.splitlines():
+        if header := re.fullmatch(r"#?(?:\[\[(\w+)]]|\[([^\[\]]+)])", line):
+            table = (header[1] or header[2]).replace('"docker.io"', "NAME") + "."
+            if header[1]:
+                found[header[1]] = (" ".join(sentences), "[]")
+            sentences = []
+        elif setting := SETTING_LINE.fullmatch(line):
+            found[table + setting[1]] = (" ".join(sentences), setting[3] or setting[2])
+            sentences = []
+        elif line.startswith("# "):
+            sentences.append(line[2:])
+        else:
+            sentences = []
+    return found
+
+
+def test_the_example_has_every_setting_with_its_sentence() -> None:
+    found = example_settings()
+    assert sorted(found) == sorted(setting_names())
+    described = descriptions()
+    assert {name: said for name, (said, _) in found.items() if described[name] not in said} == {}
+
+
+def test_the_example_has_the_defaults_of_the_code() -> None:
+    defaults = {row.name.replace('"docker.io"', "NAME"): row.value for row in rows(load(None, {}, {}))}
+    for array, model in ARRAYS.items():
+        fields = model.model_fields.items()
+        defaults |= {f"{array}.{key}": to_plain(field.default) for key, field in fields if not field.is_required()}
+    said = {name: tomllib.loads(f"it = {default}")["it"] for name, (_, default) in example_settings().items()}
+    assert said["data"] == "./registry-data"  # which the code holds as a path
+    assert {name: said[name] for name in defaults} == defaults | {"data": "./registry-data"}
