@@ -117,10 +117,14 @@ def run_file(data: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server as it announces itself in the data folder; its main URL is the first one."""
+    """A server as it announces itself in the data folder; its main URL is the first one.
+
+    `config`: the absolute path of its settings file; empty where it uses none, None where it does not say.
+    """
 
     pid: int
     urls: tuple[str, ...]
+    config: str | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -138,17 +142,24 @@ def announced_server(data: Path) -> RunningServer | None:
     """Read the run file; None where there is none, or it is not complete. The server may have been killed since."""
     try:
         document = json.loads(run_file(data).read_text())
-        return RunningServer(int(document["pid"]), tuple(map(str, document["addresses"])))
-    except (OSError, ValueError, LookupError, TypeError):
+        config = document.get("config")
+        urls = tuple(map(str, document["addresses"]))
+        return RunningServer(int(document["pid"]), urls, config if isinstance(config, str) else None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def announce_server(data: Path, urls: Sequence[str], workers: Sequence[int]) -> None:
+def announce_server(data: Path, urls: Sequence[str], workers: Sequence[int], config: Path | None = None) -> None:
     """Write the run file: this process serves `urls`, the main one first, by the processes `workers`.
 
-    Raises OSError; an earlier announcement may be left then.
+    `config`: its settings file, if it uses one. Raises OSError; an earlier announcement may be left then.
     """
-    document = {"pid": os.getpid(), "addresses": list(urls), "workers": list(workers)}
+    document = {
+        "pid": os.getpid(),
+        "addresses": list(urls),
+        "workers": list(workers),
+        "config": str(config.absolute()) if config else "",
+    }
     files.replace(run_file(data), f"{json.dumps(document)}\n".encode())
 
 

@@ -133,14 +133,14 @@ def serve(
         "tls_key": tls_key,
         "log_format": log_format,
     }
-    settings = session.load(flags).settings
+    config, settings = session.load_for_server(flags)
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
     try:
         lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
         accounts = open_accounts(lending, upstreams)
         ready = partial(_print_urls, settings, start)
-        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)])
+        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)], config)
     except (CannotStart, Refused):
         for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
             complain(f"{done.event}: {done.reason}; {done.remedy}")

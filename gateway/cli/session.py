@@ -17,6 +17,7 @@ import typer
 
 from gateway.cli.output import Document, print_json, print_json_pages, print_table_pages
 from gateway.cli.refusals import refusals
+from gateway.cli.settings_file import file_of_command, file_of_server
 from gateway.data_folder import CacheFolder
 from gateway.settings.load import LoadedSettings, load
 from gateway.settings.tables import Settings
@@ -35,14 +36,24 @@ class Session:
     """One run of a command. The settings are read when they are first used."""
 
     def __init__(self, config: Path | None, data: str | None, as_json: bool) -> None:
-        self.config = config
-        self.data = data
+        self._config = config
+        self._data = data
         self.as_json = as_json
+
+    @property
+    def config(self) -> Path | None:
+        """The settings file; None where there is none. Raises SettingsError."""
+        return self._place[0]
+
+    @cached_property
+    def _place(self) -> tuple[Path | None, str | None]:
+        return file_of_command(self._config, self._data, os.environ)
 
     @cached_property
     def loaded(self) -> LoadedSettings:
         """The settings and their sources. Raises SettingsError."""
-        return self.load({})
+        config, data = self._place
+        return load(config, os.environ, {"data": data})
 
     @property
     def settings(self) -> Settings:
@@ -54,9 +65,11 @@ class Session:
         """Paths of the cache in the data folder. Raises SettingsError."""
         return CacheFolder(self.settings.data)
 
-    def load(self, flags: Mapping[str, object]) -> LoadedSettings:
-        """Read the settings with further flags, by names of settings. Raises SettingsError."""
-        return load(self.config, os.environ, {"data": self.data, **flags})
+    def load_for_server(self, flags: Mapping[str, object]) -> tuple[Path | None, Settings]:
+        """Read the settings of a server, with further flags by names of settings, and the file that they come from,
+        whatever another server uses. Raises SettingsError."""
+        config = file_of_server(self._config, os.environ)
+        return config, load(config, os.environ, {"data": self._data, **flags}).settings
 
     def print(self, document: Document | Sequence[Document], for_people: Callable[[], None]) -> None:
         """Print the document if --json was given; else call `for_people`, which prints the same."""

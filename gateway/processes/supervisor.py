@@ -60,11 +60,12 @@ def serve(
     accounts: Sequence[OpenAccount],
     ready: Callable[[Sequence[str]], None],
     warnings: Sequence[StartWarning] = (),
+    config: Path | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
     `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
-    address and of the listeners. `warnings`: what else to warn of.
+    address and of the listeners. `warnings`: what else to warn of. `config`: the settings file, for other commands.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
@@ -79,7 +80,8 @@ def serve(
             _warn(settings, urls, accounts)
             for warning in warnings:
                 log.warning(warning.event, reason=warning.reason, remedy=warning.remedy)
-            _serve_by_workers(settings, listening, urls, partial(ready, urls))
+            announce = partial(_announce, settings.data, urls, config)
+            _serve_by_workers(settings, listening, urls, announce, partial(ready, urls))
     except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         raise CannotStart(str(error)) from error
     data_folder.write_ballast(settings.data)
@@ -109,11 +111,15 @@ def _prepare(data: Path) -> None:
 
 
 def _serve_by_workers(
-    settings: Settings, listening: Sequence[socket.socket], urls: Sequence[str], ready: Callable[[], None]
+    settings: Settings,
+    listening: Sequence[socket.socket],
+    urls: Sequence[str],
+    announce: Callable[[Sequence[int]], None],
+    ready: Callable[[], None],
 ) -> None:
     count, parent = settings.workers or cores(), os.getpid()
     counts = CountMemory(count + 1)  # the last place is that of this process
-    with _announced(settings.data, urls):
+    with _announced(settings.data, announce):
 
         def start(new: WorkerSlotStart) -> int:
             setup = WorkerSetup(
@@ -133,7 +139,7 @@ def _serve_by_workers(
         pool = WorkerPool(
             count,
             start,
-            changed=partial(_announce, settings.data, urls),
+            changed=announce,
             ready=ready,
             replaced=Metrics(CountPlace(counts, count)).count_restart,
             died=lambda slot: counts.region(slot).forget_levels(),
@@ -188,19 +194,19 @@ def _lock(data: Path, held: ExitStack) -> bool:
     return free
 
 
-def _announce(data: Path, urls: Sequence[str], workers: Sequence[int]) -> None:
+def _announce(data: Path, urls: Sequence[str], config: Path | None, workers: Sequence[int]) -> None:
     """Announce this server to other commands."""
     try:
-        data_folder.announce_server(data, urls, workers)
+        data_folder.announce_server(data, urls, workers, config)
     except OSError as error:  # such as a full disk: the content before is worse than none
         log.warning("run_file_not_written", path=str(data_folder.run_file(data)), reason=error.strerror)
         data_folder.withdraw_server(data)
 
 
 @contextmanager
-def _announced(data: Path, urls: Sequence[str]) -> Iterator[None]:
+def _announced(data: Path, announce: Callable[[Sequence[int]], None]) -> Iterator[None]:
     """Announce this server, without workers at first, until the end of the block."""
-    _announce(data, urls, [])
+    announce([])
     try:
         yield
     finally:

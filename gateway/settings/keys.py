@@ -17,6 +17,9 @@ from gateway.settings.units import format_duration
 SettingKey = tuple[str, ...]
 """The path to one setting."""
 
+CONFIG_VARIABLE = "GATEWAY_CONFIG"
+"""The environment variable that names the settings file; it is no setting."""
+
 PLACEHOLDER = "NAME"
 """The name of an upstream in the keys of FIELDS, which no upstream can have."""
 

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from gateway import known_registries, upstream_names
 from gateway.settings.keys import (
     ARRAYS,
+    CONFIG_VARIABLE,
     FIELDS,
     PLACEHOLDER,
     TABLES,
@@ -160,7 +161,7 @@ class _Draft:
             known.setdefault(variable_of(key), []).append(key)
         for variable, text in environ.items():
             name = variable.upper()
-            if not name.startswith("GATEWAY_"):
+            if not name.startswith("GATEWAY_") or name == CONFIG_VARIABLE:
                 continue
             source = f"environment {variable}"
             keys = known.get(name) or _keys_of_further_upstream(name)
