@@ -33,26 +33,40 @@ _LEAST_USED = """
     ORDER BY u.last_used, u.digest LIMIT :count
 """
 _LEAST_CHECKED = "SELECT digest FROM usage.usage WHERE checked_at < :before ORDER BY checked_at LIMIT :count"
-# Start and stop delimit one folder of the store.
-_SEED = """
-    INSERT OR IGNORE INTO usage.usage
-    SELECT digest, :now, 0, 0 FROM main.{table} WHERE digest >= :start AND digest < :stop
+# Start and stop delimit one folder of the store. As text, because to build a statement takes longer than to execute it.
+_IN_FOLDER = "digest >= :start AND digest < :stop"
+_BLOBS_IN_FOLDER = f"SELECT digest, size FROM blobs WHERE {_IN_FOLDER}"
+_UNSEEDED = f"""
+    FROM main.{{table}} AS cached WHERE {_IN_FOLDER}
+    AND NOT EXISTS (SELECT 1 FROM usage.usage AS u WHERE u.digest = cached.digest)
 """
-_SWEEP_USAGE = """
-    DELETE FROM usage.usage WHERE digest >= :start AND digest < :stop AND last_used < :before
+_ABSENT = f"""
+    WHERE {_IN_FOLDER} AND last_used < :before
     AND NOT EXISTS (SELECT 1 FROM main.blobs WHERE blobs.digest = usage.digest)
     AND NOT EXISTS (SELECT 1 FROM main.manifests WHERE manifests.digest = usage.digest)
 """
-# What a clock wrote that was wrong: the use is taken for one of now, the check is done again.
-_CORRECT_USAGE = """
-    UPDATE usage.usage SET last_used = min(last_used, :now), checked_at = iif(checked_at > :now, 0, checked_at)
-    WHERE digest >= :start AND digest < :stop AND (last_used > :now OR checked_at > :now)
+_OF_THE_FUTURE = f"WHERE {_IN_FOLDER} AND (last_used > :now OR checked_at > :now)"
+_GONE = f"""
+    FROM main.gone WHERE {_IN_FOLDER}
+    AND NOT EXISTS (SELECT 1 FROM main.blobs WHERE blobs.digest = gone.digest)
+    AND NOT EXISTS (SELECT 1 FROM main.manifests WHERE manifests.digest = gone.digest)
 """
-_SWEEP_GONE = """
-    DELETE FROM gone WHERE digest >= :start AND digest < :stop
-    AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = gone.digest)
-    AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = gone.digest)
+_UNSEEDED_BLOBS, _UNSEEDED_MANIFESTS = (_UNSEEDED.format(table=table) for table in ("blobs", "manifests"))
+_TIDY_USAGE = (
+    f"INSERT OR IGNORE INTO usage.usage SELECT digest, :now, 0, 0 {_UNSEEDED_BLOBS}",
+    f"INSERT OR IGNORE INTO usage.usage SELECT digest, :now, 0, 0 {_UNSEEDED_MANIFESTS}",
+    # What a clock wrote that was wrong: the use is taken for one of now, the check is done again.
+    f"""UPDATE usage.usage
+        SET last_used = min(last_used, :now), checked_at = iif(checked_at > :now, 0, checked_at) {_OF_THE_FUTURE}""",
+    f"DELETE FROM usage.usage {_ABSENT}",
+)
+_SWEEP_GONE = f"DELETE {_GONE}"
+_UNTIDY = f"""
+    SELECT EXISTS (SELECT 1 {_UNSEEDED_BLOBS}) OR EXISTS (SELECT 1 {_UNSEEDED_MANIFESTS})
+        OR EXISTS (SELECT 1 FROM usage.usage {_OF_THE_FUTURE}) OR EXISTS (SELECT 1 FROM usage.usage {_ABSENT}),
+    EXISTS (SELECT 1 {_GONE})
 """
+"""Whether _TIDY_USAGE has something to do in a folder, and whether _SWEEP_GONE has."""
 
 
 DATABASE_ALLOWANCE = 16 * 1024 * 1024
@@ -189,25 +203,22 @@ class CacheMaintenance:
 
     def blobs_in_folder(self, prefix: str) -> dict[Digest, int]:
         """Sizes of the blobs in one folder of the store, named like `sha256:ab`."""
-        start, stop = _range(prefix)
-        wanted = select(blobs).where(blobs.c.digest >= start, blobs.c.digest < stop)
         with self._reading() as connection:
-            return {Digest.parse(row.digest): row.size for row in connection.execute(wanted).all()}
+            found = connection.exec_driver_sql(_BLOBS_IN_FOLDER, _range(prefix)).all()
+        return {Digest.parse(digest): size for digest, size in found}
 
     def tidy_usage(self, prefix: str, now: float, before: float) -> None:
         """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`, and
-        correct moments that are after `now`."""
-        start, stop = _range(prefix)
-        values = {"start": start, "stop": stop, "now": now, "before": before}
+        correct moments that are after `now`. A folder that is in sync, as most are, costs one query."""
+        values = {**_range(prefix), "now": now, "before": before}
         with self._joining() as connection:
-            seeds = (_SEED.format(table="blobs"), _SEED.format(table="manifests"))
-            for statement in (*seeds, _CORRECT_USAGE, _SWEEP_USAGE):
+            untidy_usage, untidy_gone = connection.exec_driver_sql(_UNTIDY, values).one()
+            connection.rollback()  # which ends the transaction that reads
+            for statement in _TIDY_USAGE if untidy_usage else ():
                 with alone(self._usage.path):
                     connection.exec_driver_sql(statement, values)
                     connection.commit()
-        with self._reading() as connection:
-            found = connection.exec_driver_sql(f"SELECT 1 {_SWEEP_GONE.strip()[7:]} LIMIT 1", values).first()
-        if found:
+        if untidy_gone:
             with self._writing() as connection:
                 connection.exec_driver_sql(_SWEEP_GONE, values)
 
@@ -235,9 +246,9 @@ class CacheMaintenance:
         return writing(self._engine, self._path)
 
 
-def _range(prefix: str) -> tuple[str, str]:
+def _range(prefix: str) -> dict[str, str]:
     """Range of digests in one folder: its first digest, and the first one after the folder."""
-    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return {"start": prefix, "stop": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
 
 
 def _to_item(row: Any, gone: bool) -> CachedItem:

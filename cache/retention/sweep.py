@@ -333,7 +333,8 @@ class Sweeper(RoleThread):
         self._chores = chores
         self._timings = timings
         self._chores_due: float | None = None
-        self._folders = cycle(prefixes())
+        folders = prefixes()
+        self._folders, self._round = cycle(folders), len(folders)
         self._pause, self._tidied, self._tidy_at = timings.first_folders, 0, 0.0
 
     def step(self) -> float:
@@ -361,7 +362,7 @@ class Sweeper(RoleThread):
             self._evictor.tidy(next(self._folders))
             self._tidy_at = time.monotonic() + self._pause
             self._tidied += 1
-            if self._tidied == len(prefixes()):
+            if self._tidied == self._round:
                 self._pause = self._timings.folders
         return max(0.0, until - time.monotonic())
 
