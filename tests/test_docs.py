@@ -1,5 +1,6 @@
 """Tests that the README and the examples match the code: everything that exists is there, and what is there exists."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -133,3 +134,13 @@ def test_the_example_has_the_defaults_of_the_code() -> None:
     said = {name: tomllib.loads(f"it = {default}")["it"] for name, (_, default) in example_settings().items()}
     assert said["data"] == "./registry-data"  # which the code holds as a path
     assert {name: said[name] for name in defaults} == defaults | {"data": "./registry-data"}
+
+
+OF_THE_CHART = {"host", "port", "data", "tls_cert", "tls_key", "metrics_access", "metrics_token_file"} | set(ARRAYS)
+"""Settings that the chart derives from values of its own."""
+
+
+def test_the_chart_takes_every_setting() -> None:
+    schema = json.loads((ROOT / "helm" / "values.schema.json").read_text())
+    taken = set(schema["properties"]["settings"]["properties"])
+    assert taken == {name.partition(".")[0] for name in setting_names()} - OF_THE_CHART
