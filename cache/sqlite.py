@@ -285,7 +285,10 @@ def _write_ahead(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    # By a cursor: through SQLAlchemy, the statement would take longer than many a lookup in the transaction.
+    cursor = connection.connection.cursor()
+    cursor.execute(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    cursor.close()
 
 
 @contextmanager

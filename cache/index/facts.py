@@ -14,20 +14,23 @@ from cache.index.schema import blobs, gone, images, links, manifests, pointers
 from cache.index.sightings import note_sighting
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
+from cache.prepared import execute, prepared
 from cache.values import BlobInfo, Link, Registry, TagPointer
 
 _AT_REGISTRY = (links.c.digest == bindparam("digest"), images.c.origin == bindparam("origin"))
-_KNOWN = select(exists(links.join(images).select().where(*_AT_REGISTRY)))
-_LINKED = select(
-    exists(
-        links.join(images)
-        .select()
-        .where(*_AT_REGISTRY, images.c.credential == bindparam("credential"), images.c.name == bindparam("name"))
+_KNOWN = prepared(select(exists(links.join(images).select().where(*_AT_REGISTRY))))
+_LINKED = prepared(
+    select(
+        exists(
+            links.join(images)
+            .select()
+            .where(*_AT_REGISTRY, images.c.credential == bindparam("credential"), images.c.name == bindparam("name"))
+        )
     )
 )
-_SIZE = select(blobs.c.size).where(blobs.c.digest == bindparam("digest"))
+_SIZE = prepared(select(blobs.c.size).where(blobs.c.digest == bindparam("digest")))
 _GONE = select(gone.c.digest).where(gone.c.digest == bindparam("digest"))
-_PUT_LINK, _PUT_BLOB = (upsert(table).on_conflict_do_nothing() for table in (links, blobs))
+_PUT_LINK, _PUT_BLOB = (prepared(upsert(table).on_conflict_do_nothing()) for table in (links, blobs))
 
 _NEW_POINTER = upsert(pointers)
 _PUT_POINTER = _NEW_POINTER.on_conflict_do_update(
@@ -46,7 +49,7 @@ _PUT_MANIFEST = _NEW_MANIFEST.on_conflict_do_update(
 
 def is_known(connection: Connection, registry: Registry, digest: Digest) -> bool:
     """Whether any image of the registry has a link to the digest."""
-    return bool(connection.scalar(_KNOWN, {"digest": str(digest), "origin": str(registry)}))
+    return bool(execute(connection, _KNOWN, {"digest": str(digest), "origin": str(registry)}).scalar())
 
 
 def is_linked(connection: Connection, link: Link) -> bool:
@@ -56,11 +59,12 @@ def is_linked(connection: Connection, link: Link) -> bool:
         "credential": str(link.source.credential),
         "name": link.image.text,
     }
-    return bool(connection.scalar(_LINKED, wanted))
+    return bool(execute(connection, _LINKED, wanted).scalar())
 
 
 def select_size(connection: Connection, digest: Digest) -> int | None:
-    return connection.scalar(_SIZE, {"digest": str(digest)})
+    size: int | None = execute(connection, _SIZE, {"digest": str(digest)}).scalar()
+    return size
 
 
 def record_facts(connection: Connection, facts: Iterable[Fact], log: ChangeLog, now: float) -> None:
@@ -70,13 +74,13 @@ def record_facts(connection: Connection, facts: Iterable[Fact], log: ChangeLog, 
                 _record_pointer(connection, fact, log, now)
             case Link(source, image, digest):
                 row = {"image_id": ensure_image(connection, source, image), "digest": str(digest)}
-                connection.execute(_PUT_LINK, row)
+                execute(connection, _PUT_LINK, row)
             case Manifest(descriptor, raw) as manifest:
                 document = {"digest": str(descriptor.digest), "media_type": descriptor.media_type, "raw": raw}
                 if connection.execute(_PUT_MANIFEST, document).rowcount:
                     note_references(connection, manifest)
             case BlobInfo(digest, size):
-                connection.execute(_PUT_BLOB, {"digest": str(digest), "size": size})
+                execute(connection, _PUT_BLOB, {"digest": str(digest), "size": size})
                 recorded = select_size(connection, digest)
                 if recorded != size:
                     raise SizeConflict(f"{digest} was recorded with {recorded} bytes, and now with {size}")

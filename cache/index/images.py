@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from cache.index.schema import images
 from cache.oci.names import RepositoryName
+from cache.prepared import execute, prepared
 from cache.values import CredentialId, Registry, Source
 
 
@@ -14,22 +15,24 @@ def to_source(row: Row[Any]) -> Source:
     return Source.at(Registry.parse(row.origin), CredentialId.parse(row.credential))
 
 
-# Statements of the index are built once: building one takes ten times as long as SQLite takes to run it.
-_FIND = select(images.c.id).where(
-    images.c.origin == bindparam("origin"),
-    images.c.credential == bindparam("credential"),
-    images.c.name == bindparam("name"),
+_FIND = prepared(
+    select(images.c.id).where(
+        images.c.origin == bindparam("origin"),
+        images.c.credential == bindparam("credential"),
+        images.c.name == bindparam("name"),
+    )
 )
-_INSERT = insert(images).returning(images.c.id)
+_INSERT = prepared(insert(images).returning(images.c.id))
 
 
 def find_image(connection: Connection, source: Source, image: RepositoryName) -> int | None:
-    return connection.scalar(_FIND, _row(source, image))
+    found: int | None = execute(connection, _FIND, _row(source, image)).scalar()
+    return found
 
 
 def ensure_image(connection: Connection, source: Source, image: RepositoryName) -> int:
     found = find_image(connection, source, image)
-    return found if found is not None else int(connection.execute(_INSERT, _row(source, image)).scalar_one())
+    return found if found is not None else int(execute(connection, _INSERT, _row(source, image)).scalar_one())
 
 
 def _row(source: Source, image: RepositoryName) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
-from sqlalchemy import Connection, Row, create_engine, delete, func, select
+from sqlalchemy import Connection, Engine, Row, create_engine, delete, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import QueuePool
 
@@ -26,7 +26,7 @@ from cache.index.documents import closure, select_manifest
 from cache.index.facts import is_known, is_linked, record_facts, select_size
 from cache.index.holdings import is_recorded, select_holdings
 from cache.index.image_memory import ImageMemory
-from cache.index.images import find_image, to_source
+from cache.index.images import find_image
 from cache.index.lists import SqlLists, delete_lists
 from cache.index.queries import Queries
 from cache.index.removal import remove_rows
@@ -38,7 +38,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import RepositoryName, Tag, parse_reference
 from cache.sqlite import WRITES, DatabaseUnusable, Watcher, alone, explained, listen, set_up, url
-from cache.values import Ancestor, BlobInfo, Link, Origin, Registry, Sighting, Source, TagPointer
+from cache.values import Ancestor, BlobInfo, CredentialId, Link, Origin, Registry, Sighting, Source, TagPointer
 
 T = TypeVar("T")
 MIGRATIONS = "cache.index:migrations"
@@ -46,6 +46,7 @@ _POINTERS = 50_000
 _LINKS = 100_000
 _SIZES = 100_000
 _MANIFEST_BYTES = 64 * 1024 * 1024
+_CHANGES = "SELECT seq, writer, origin, credential, name, tag FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
 
 
 class _Rehearsed(Exception):
@@ -69,7 +70,8 @@ class SqlIndex:
         self._clock = clock
         self._engine = create_engine(url("sqlite", path), poolclass=QueuePool)
         listen(self._engine, synchronous="NORMAL")
-        self._queries = Queries(lambda query: self._transact(query, {}))
+        self._writers = self._engine.execution_options(**WRITES)
+        self._queries = Queries(lambda query: self._transact(query, self._engine))
         self._writer = ThreadPoolExecutor(1, "index-write")
         self._log = ChangeLog(secrets.token_hex(8), changes_kept)
         self._pointers: ImageMemory[Tag, TagPointer] = ImageMemory(_POINTERS)
@@ -290,9 +292,9 @@ class SqlIndex:
             statements(connection)
 
         def write() -> bool:
-            if unless is not None and self._transact(unless, {}):
+            if unless is not None and self._transact(unless, self._engine):
                 return False
-            self._transact(all_statements, WRITES)
+            self._transact(all_statements, self._writers)
             return True
 
         writing = asyncio.get_running_loop().run_in_executor(self._writer, write)
@@ -311,9 +313,10 @@ class SqlIndex:
         writing.add_done_callback(ended)
         await asyncio.shield(writing)
 
-    def _transact(self, work: Callable[[Connection], T], options: dict[str, Any]) -> T:
-        turn = alone(self.path) if options is WRITES else nullcontext()
-        with explained(self.path), turn, self._engine.execution_options(**options).begin() as connection:
+    def _transact(self, work: Callable[[Connection], T], engine: Engine) -> T:
+        """Do work in a transaction of the engine of readers, or alone in one of the engine of writers."""
+        turn = alone(self.path) if engine is self._writers else nullcontext()
+        with explained(self.path), turn, engine.begin() as connection:
             return work(connection)
 
     def _hold(self, manifest: Manifest) -> None:
@@ -324,19 +327,17 @@ class SqlIndex:
         version = self._watcher.version()
         if version == self._version:
             return
-        with explained(self.path), self._engine.connect() as connection:
-            rows = connection.execute(
-                select(changes).where(changes.c.seq > self._seen).order_by(changes.c.seq).limit(self._log.kept)
-            ).all()
+        rows = self._watcher.fetch(_CHANGES, self._seen, self._log.kept)
         self._version = version
-        if rows and (rows[0].seq > self._seen + 1 or len(rows) == self._log.kept):
+        if rows and (rows[0][0] > self._seen + 1 or len(rows) == self._log.kept):
             self._drop_all()
-        for row in rows:
-            self._seen = row.seq
-            if row.writer != self._log.writer:
+        for seq, writer, origin, credential, name, tag in rows:
+            self._seen = seq
+            if writer != self._log.writer:
                 self._changes_seen += 1
-                reference = parse_reference(row.tag) if row.tag is not None else None
-                self._drop(to_source(row), RepositoryName(row.name), reference)
+                reference = parse_reference(tag) if tag is not None else None
+                source = Source.at(Registry.parse(origin), CredentialId.parse(credential))
+                self._drop(source, RepositoryName(name), reference)
                 if reference is None:  # a command may have deleted the image's manifests
                     self._manifests = _manifest_memory()
 

@@ -8,11 +8,11 @@ from sqlalchemy import Executable, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
+from cache.prepared import prepared
 from gateway.db import quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_or_correct, insert_unless_taken
-from gateway.db.prepared import prepared
 
 _blobs = schema.blobs
 _links = schema.blob_links

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.prepared import prepared
 from gateway.db.dialects import notify_readers
-from gateway.db.prepared import prepared
 from gateway.db.schema import changes
 
 KEPT = 10_000

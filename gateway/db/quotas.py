@@ -29,8 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.oci.errors import UploadUnknown
+from cache.prepared import prepared
 from gateway.db import paths, schema
-from gateway.db.prepared import prepared
 from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project

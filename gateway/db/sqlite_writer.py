@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache import sqlite
+from cache.prepared import SqlitePreparation, is_prepared
 from cache.sqlite import alone
-from gateway.db.prepared import SqlitePreparation, is_prepared
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Coroutine[Any, Any, T]]

@@ -9,8 +9,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache.prepared import prepared
 from gateway.db import schema
-from gateway.db.prepared import prepared
 
 _uploads = schema.uploads
 

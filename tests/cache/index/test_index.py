@@ -84,9 +84,9 @@ class Held:
     def __enter__(self) -> "Held":
         transact = self._index._transact
 
-        def held(work: Any, options: dict[str, Any]) -> Any:
+        def held(work: Any, engine: Any) -> Any:
             self._index._transact = transact  # type: ignore[method-assign]
-            result = transact(work, options)
+            result = transact(work, engine)
             self._reached.set()
             self._release.wait(30)
             return result

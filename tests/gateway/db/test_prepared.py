@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from cache.prepared import prepared
 from gateway.db import groups, schema, uploads
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
-from gateway.db.prepared import prepared
 from gateway.db.storable import ValueUnstorable
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)

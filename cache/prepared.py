@@ -1,4 +1,4 @@
-"""Statements that are built and compiled once, for what every push does.
+"""Statements that are built and compiled once, for what every pull and push does.
 
 To build a statement of SQLAlchemy, to find its compiled form in a cache and to wrap its result takes ten to thirty
 times as long as SQLite takes to execute it. A prepared statement is a constant whose values are all parameters: an
@@ -17,7 +17,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 S = TypeVar("S", bound=Executable)
 
-_OPTION = "gateway_prepared"
+_OPTION = "prepared"
+_PREPARATION = "preparation"
 Convert = Callable[[Any], Any] | None
 
 
@@ -28,6 +29,16 @@ def prepared(statement: S) -> S:
 
 def is_prepared(statement: Any) -> bool:
     return _OPTION in statement.get_execution_options()
+
+
+def execute(connection: Connection, statement: Any, values: Mapping[str, Any]) -> Result[Any]:
+    """Execute a prepared statement on a connection of pysqlite, which keeps its text for as long as it stays open.
+    Raises IntegrityError as SQLAlchemy does, and all else as the driver does."""
+    preparation = connection.info.get(_PREPARATION)
+    if preparation is None:
+        preparation = connection.info[_PREPARATION] = SqlitePreparation(connection)
+    found: Result[Any] = preparation.execute(statement, values)
+    return found
 
 
 class SqlitePreparation:
