@@ -1,10 +1,15 @@
 """`config`: shows and checks the settings."""
 
+import asyncio
 import json
+import os
 
 import typer
 
+from gateway.cli import folder
+from gateway.cli.idle_settings import idle_settings
 from gateway.cli.output import Document, print_table
+from gateway.cli.refusals import complain, refuse
 from gateway.cli.session import Session, with_session
 from gateway.settings.load import rows
 
@@ -22,8 +27,19 @@ def show(session: Session) -> None:
 @app.command()
 @with_session
 def check(session: Session) -> None:
-    """Check the settings without doing anything; exit code 1 if `serve` would refuse them."""
+    """Check the settings without doing anything; exit code 1 if `serve` would refuse them, or a file with a password is
+    missing. What has no effect is told on stderr."""
     given = sum(row.source != "default" for row in rows(session.loaded))
+    missing = [
+        f'upstreams."{name}".password_file = {json.dumps(str(upstream.password_file))}: there is no such file: '
+        "write the password there, or correct the setting"
+        for name, upstream in session.settings.upstreams.items()
+        if upstream.password_file is not None and not upstream.password_file.is_file()
+    ]
+    if missing:
+        refuse("\n".join(missing))
+    for idle in idle_settings(session.settings, os.environ, asyncio.run(folder.proxy_groups(session.settings))):
+        complain(f"warning: {idle.reason}: {idle.remedy}")
     text = f"the settings are valid: {given} given, the others at their defaults"
     session.print(_documents(session), lambda: print(text))
 

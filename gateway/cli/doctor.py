@@ -12,7 +12,8 @@ from cache.index.sql import MIGRATIONS
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
-from gateway.cli.folder import read_groups
+from gateway.cli.folder import proxy_groups, read_groups
+from gateway.cli.idle_settings import idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
 from gateway.cli.refusals import REMEDIES, Refused
@@ -28,7 +29,7 @@ from gateway.processes.listeners import url_of
 from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
-from gateway.wiring.from_settings import configured_upstreams, unused_proxy_variables
+from gateway.wiring.from_settings import configured_upstreams
 
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
 _REMEDIES = {
@@ -76,8 +77,8 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         return [failed("settings", problem, remedy) for problem in error.problems]
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
     checks += [
-        warned("outbound proxy", f"{name} is set and not used", "set proxy in the table of each upstream that needs it")
-        for name in unused_proxy_variables(settings, os.environ)
+        warned(f"setting {idle.name}", idle.reason, idle.remedy)
+        for idle in idle_settings(settings, os.environ, asyncio.run(proxy_groups(settings)))
     ]
     if not settings.data.is_dir():
         why = f"there is no data folder {settings.data.absolute()}"

@@ -16,7 +16,7 @@ from gateway.cli.password_file import read_password
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import Refused, warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import groups
+from gateway.db import groups, members
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
 from gateway.namespaces.expiry import format_moment
@@ -135,9 +135,15 @@ class _Change:
 def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
     """Create a group; the group above it must exist."""
     change = _Change.of(options, gate, session.settings)
-    group = asyncio.run(_create(session.settings, parse_group_path(path), change))
+    group, has_members = asyncio.run(_create(session.settings, parse_group_path(path), change))
     warn_of_host(path)
     _print_done(session, group, "created")
+    if group.proxy_enabled and not group.anonymous_pull and not has_members and not session.as_json:
+        print(
+            "nobody but administrators can pull through it yet: add members (`registry-gateway member add "
+            f"{path} USER guest`), or let everybody (`registry-gateway group update {path} --visibility public "
+            "--anonymous-pull`)"
+        )
 
 
 @app.command("list")
@@ -178,11 +184,13 @@ def delete(session: Session, path: GroupPath) -> None:
     _print_done(session, group, "deleted")
 
 
-async def _create(settings: Settings, path: str, change: _Change) -> Group:
+async def _create(settings: Settings, path: str, change: _Change) -> tuple[Group, bool]:
+    """Create a group; returns it, and whether anybody is a member of it by a group above it."""
     async with open_made(settings) as database, database.write() as connection:
-        group = change.apply(await groups.create(connection, path, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        group = change.apply(await groups.create(connection, path, now))
         await groups.update(connection, group)
-        return group
+        return group, await members.is_any_active(connection, path, now)
 
 
 async def _get(settings: Settings, path: str) -> Group:

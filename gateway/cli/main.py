@@ -30,6 +30,7 @@ from gateway.cli.backup import backup
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.example import example
+from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
 from gateway.cli.quota import quota
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.restore import restore
@@ -137,10 +138,14 @@ def serve(
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
     try:
-        lending, start = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
+        lending, start, known = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
         accounts = open_accounts(lending, upstreams)
         ready = partial(_print_urls, settings, start)
-        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start)], config)
+        idle = [
+            StartWarning("setting_has_no_effect", one.reason, one.remedy)
+            for one in idle_settings(settings, os.environ, known)
+        ]
+        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start), *idle], config)
     except (CannotStart, Refused):
         for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
             complain(f"{done.event}: {done.reason}; {done.remedy}")
@@ -160,13 +165,16 @@ async def _upgrade(settings: Settings) -> list[StartWarning]:
     return [StartWarning("database_upgraded", reason, f"{kept} is as it was: delete it when nothing is missing")]
 
 
-async def _make_folder(settings: Settings, listed: Collection[str]) -> tuple[list[Group], AdministratorStart]:
+async def _make_folder(
+    settings: Settings, listed: Collection[str]
+) -> tuple[list[Group], AdministratorStart, ProxyGroups]:
     """Make what a start needs and is missing; returns the groups that may show everybody what an account reads, of
-    those without a login the `listed` ones, and what was done about the administrator."""
+    those without a login the `listed` ones, what was done about the administrator, and who may use accounts."""
     async with folder.open_made(settings) as database:
         start = await administrator.prepare(database, settings)
         async with database.read() as connection:
-            return await groups.list_lending(connection, listed), start
+            lending = await groups.list_lending(connection, listed)
+            return lending, start, await read_proxy_groups(connection, settings)
 
 
 def _print_urls(settings: Settings, start: AdministratorStart, urls: Sequence[str]) -> None:

@@ -65,6 +65,12 @@ async def list_lending(connection: AsyncConnection, listed: Collection[str]) -> 
     return [_group(row) for row in await connection.execute(lending)]
 
 
+async def any_requires_login(connection: AsyncConnection) -> bool:
+    """Whether a group with a dependency proxy requires a login for pulls."""
+    closed = select(schema.groups.c.id).where(schema.groups.c.proxy_enabled, ~schema.groups.c.anonymous_pull)
+    return (await connection.execute(closed.limit(1))).first() is not None
+
+
 async def find(connection: AsyncConnection, path: str) -> Group | None:
     row = (await connection.execute(select(schema.groups).where(schema.groups.c.path == path))).first()
     return _group(row) if row else None

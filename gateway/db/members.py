@@ -63,6 +63,12 @@ async def list_of(connection: AsyncConnection, nodes: Iterable[NodeKey]) -> list
     return await _select(connection, _of(nodes))
 
 
+async def is_any_active(connection: AsyncConnection, path: str, now: datetime) -> bool:
+    """Whether anybody is a member of a group or project, or of a group above it."""
+    nodes = await paths.find_all(connection, prefixes_of(path))
+    return any(member.is_active(now) for member in await list_of(connection, (entry.key for entry in nodes)))
+
+
 async def of_user(connection: AsyncConnection, user_id: int) -> list[Member]:
     """List all memberships of a user, in the order in which they were added."""
     return await _select(connection, _members.c.user_id == user_id)

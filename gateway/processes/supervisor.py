@@ -38,7 +38,7 @@ from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
 from gateway.server.tls import TlsUnusable, tls_context
 from gateway.settings.tables import Settings
 from gateway.upstreams import OpenAccount
-from gateway.wiring.from_settings import open_proxy_allowed, unused_proxy_variables
+from gateway.wiring.from_settings import open_proxy_allowed
 
 log = structlog.get_logger()
 
@@ -227,13 +227,6 @@ def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccoun
             "open_proxy_off",
             reason="groups with anonymous pull are refused because this server is reached beyond its own machine",
             remedy="set allow_open_proxy = true if everybody who reaches it may pull",
-        )
-    for variable in unused_proxy_variables(settings, os.environ):
-        log.warning(
-            "proxy_variable_not_used",
-            variable=variable,
-            reason="an outbound proxy is a setting of each upstream",
-            remedy='set proxy in the table of each upstream that needs it, as in [upstreams."docker.io"]',
         )
     for account in accounts:
         log.warning(

@@ -39,7 +39,12 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _is_wildcard(host: str) -> bool:
+def is_wildcard(*hosts: str) -> bool:
+    """Whether one of the hosts is every address."""
+    return any(map(_is_every_address, hosts))
+
+
+def _is_every_address(host: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
@@ -112,7 +117,7 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
 def wildcard_has_a_name(external_url: str, info: ValidationInfo) -> str:
     """Require an external URL if the host is every address. Raises PydanticCustomError."""
     host = info.data.get("host", "")
-    if not external_url and _is_wildcard(host):
+    if not external_url and is_wildcard(host):
         wanted = "must be the URL that clients use, because host = {host} is every address; or bind one address"
         raise PydanticCustomError("rule", wanted, {"host": host})
     return external_url
@@ -151,7 +156,7 @@ ByteCount = Annotated[
 ]
 Rate = ByteCount
 MetricsAccessName = Annotated[Literal["guarded", "open", "off"], SettingKind("guarded, open or off")]
-TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._*?\[\]!-]+$")]
+TagGlob = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^(?:[A-Za-z0-9._*?-]|\[!?[A-Za-z0-9._-]+\])+$")]
 LogFormatName = Annotated[Literal["console", "json"], SettingKind("console or json")]
 BindHost = Annotated[str, AfterValidator(_bind_host), SettingKind("an IP address or a host name, without a port")]
 RequiredPath = Annotated[Path, _none_if_empty, SettingKind("a path")]

@@ -44,6 +44,7 @@ from gateway.settings.kinds import (
     UpstreamUrl,
     Urls,
     Workers,
+    is_wildcard,
     wildcard_has_a_name,
 )
 from gateway.settings.units import Size
@@ -289,6 +290,20 @@ class Settings(Table):
                 context = {"name": json.dumps(entry.upstream), "configured": ", ".join(sorted(configured))}
                 raise PydanticCustomError("rule", wanted, context)
         return entries
+
+    @field_validator("listener")
+    @classmethod
+    def _addresses_are_free(
+        cls, listeners: tuple[ListenerSettings, ...], info: ValidationInfo
+    ) -> tuple[ListenerSettings, ...]:
+        taken = {(info.data.get("host"), info.data.get("port")): "that is the main address"}
+        for listener in listeners:
+            for (host, port), why in taken.items():
+                if port == listener.port != 0 and (host == listener.host or is_wildcard(str(host), listener.host)):
+                    wanted = "port {port} is taken: {why}; give the listener another one"
+                    raise PydanticCustomError("rule", wanted, {"port": port, "why": why})
+            taken[listener.host, listener.port] = "that is another listener"
+        return listeners
 
     @field_validator("virtual_host")
     @classmethod

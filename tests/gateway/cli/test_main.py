@@ -19,10 +19,9 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
-    assert (
-        terminal.done("group", "create", "ci")
-        == "created group ci: private, dependency proxy on, default upstream docker.io\n"
-    )
+    created, note = terminal.done("group", "create", "ci").splitlines()
+    assert created == "created group ci: private, dependency proxy on, default upstream docker.io"
+    assert "member add ci USER guest" in note
     assert terminal.data.stat().st_mode & 0o777 == 0o700
     ci, hub = terminal.json("group", "list")
     assert hub["created_at"] <= ci["created_at"]

@@ -1,0 +1,82 @@
+"""Settings that do nothing: valid, and yet no request is served in another way because of them.
+
+They are what a person notices last. `config check`, `serve` and `doctor` all tell of them.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from gateway.db import groups
+from gateway.db.connection import Connection
+from gateway.namespaces.group import HUB
+from gateway.settings.tables import Settings
+from gateway.upstreams import Upstream
+from gateway.wiring.from_settings import configured_upstreams, unused_proxy_variables
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSetting:
+    """A setting without effect: its dotted name, or that of a variable, why it has none, and what would give it one."""
+
+    name: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyGroups:
+    """Which groups may use an account: whether any with a dependency proxy requires a login, and the paths of those
+    among the listed ones that have a dependency proxy."""
+
+    any_requires_login: bool
+    listed: frozenset[str]
+
+
+OF_NEW_FOLDER = ProxyGroups(any_requires_login=False, listed=frozenset({HUB}))
+"""The groups that `serve` finds after it has made a data folder: `hub`, which is open to everybody."""
+
+
+async def read_proxy_groups(connection: Connection, settings: Settings) -> ProxyGroups:
+    """Read what `idle_settings` needs of the groups."""
+    listed = {path for upstream in settings.upstreams.values() for path in upstream.groups}
+    found = await groups.find_all(connection, listed)
+    return ProxyGroups(
+        any_requires_login=await groups.any_requires_login(connection),
+        listed=frozenset(group.path for group in found if group.proxy_enabled),
+    )
+
+
+def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGroups) -> list[IdleSetting]:
+    """Find the settings without effect."""
+    variables = [
+        IdleSetting(
+            name,
+            f"{name} is set and not used: an outbound proxy is a setting of each upstream",
+            'set proxy in the table of each upstream that needs it, as in [upstreams."docker.io"]',
+        )
+        for name in unused_proxy_variables(settings, environ)
+    ]
+    unused = [_unused_account(upstream, known) for upstream in configured_upstreams(settings)]
+    return [*variables, *(idle for idle in unused if idle is not None)]
+
+
+def _unused_account(upstream: Upstream, known: ProxyGroups) -> IdleSetting | None:
+    """The account of an upstream that no group uses."""
+    if not upstream.account or (known.listed & upstream.groups if upstream.groups else known.any_requires_login):
+        return None
+    name = f'upstreams."{upstream.name}".{"groups" if upstream.groups else "username"}'
+    if upstream.groups:
+        reason = f"no group uses account {upstream.account}: {_names(upstream.groups)} with a dependency proxy"
+        return IdleSetting(name, reason, "create it (`registry-gateway group create`), or name another one")
+    return IdleSetting(
+        name,
+        f"no group uses account {upstream.account}: each dependency proxy is open to everybody, and such a group uses "
+        "an account only if the setting groups of the upstream names it",
+        f'name the group there, as in groups = ["{HUB}"] (everybody may then pull what the account may read), or '
+        f"require a login (`registry-gateway group update {HUB} --no-anonymous-pull`)",
+    )
+
+
+def _names(paths: Collection[str]) -> str:
+    listed = ", ".join(sorted(paths))
+    return f"there is no group {listed}" if len(paths) == 1 else f"there is none of the groups {listed}"

@@ -1,0 +1,100 @@
+"""Settings without effect: which there are, and that commands tell of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.idle_settings import OF_NEW_FOLDER, ProxyGroups, idle_settings
+from gateway.settings.load import load
+from tests.gateway.cli.terminal import Terminal
+
+ACCOUNT = '[upstreams."quay.io"]\nusername = "ann"\npassword_file = "{file}"\n'
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    """A prompt whose settings have an account at quay.io."""
+    made = Terminal(tmp_path)
+    made.config.write_text(ACCOUNT.format(file=made.password(b"secret")))
+    return made
+
+
+def names(terminal: Terminal, known: ProxyGroups, more: str = "", **environ: str) -> list[str]:
+    with terminal.config.open("a") as file:
+        file.write(more)
+    return [idle.name for idle in idle_settings(load(terminal.config, {}, {}).settings, environ, known)]
+
+
+def test_an_account_has_an_effect_once_a_group_requires_a_login(terminal: Terminal) -> None:
+    assert names(terminal, OF_NEW_FOLDER) == ['upstreams."quay.io".username']
+    assert names(terminal, ProxyGroups(any_requires_login=True, listed=frozenset())) == []
+
+
+@pytest.mark.parametrize(("listed", "idle"), [({"hub"}, []), (set(), ['upstreams."quay.io".groups'])])
+def test_an_account_of_listed_groups_has_an_effect_once_one_of_them_exists(
+    terminal: Terminal, listed: set[str], idle: list[str]
+) -> None:
+    known = ProxyGroups(any_requires_login=True, listed=frozenset(listed))
+    assert names(terminal, known, 'groups = ["hub", "team"]\n') == idle
+
+
+def test_an_outbound_proxy_of_the_environment_has_none(terminal: Terminal) -> None:
+    known = ProxyGroups(any_requires_login=True, listed=frozenset())
+    assert names(terminal, known, https_proxy="http://proxy:3128", HTTPS_PROXY="") == ["https_proxy"]
+
+
+def test_the_check_of_settings_tells_of_them_also_where_there_is_no_data_folder(terminal: Terminal) -> None:
+    code, out, err = terminal.run("config", "check")
+    assert (code, out.partition(":")[0], err.count("\n")) == (0, "the settings are valid", 1)
+    assert "warning: no group uses account ann" in err
+    assert not terminal.data.exists()
+    terminal.done("group", "create", "team")
+    assert terminal.run("config", "check")[2] == ""
+    terminal.done("group", "delete", "team")
+    assert "no group uses account ann" in terminal.run("config", "check")[2]
+    checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
+    assert checks['setting upstreams."quay.io".username']["ok"] is True
+    assert "--no-anonymous-pull" in checks['setting upstreams."quay.io".username']["remedy"]
+
+
+def test_the_check_of_settings_fails_for_a_password_that_is_missing(terminal: Terminal) -> None:
+    (terminal.folder / "password").unlink()
+    refused = terminal.refused("config", "check")
+    assert refused.startswith('upstreams."quay.io".password_file = ')
+    assert "there is no such file" in refused
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[listener]]\nport = 8080\n", "port 8080 is taken: that is the main address"),
+        ('port = 8081\nhost = "0.0.0.0"\nexternal_url = "http://a.test"\n[[listener]]\nport = 8081\n', "main address"),
+        ("[[listener]]\nport = 81\n[[listener]]\nport = 81\n", "port 81 is taken: that is another listener"),
+    ],
+)
+def test_a_listener_on_an_address_that_is_taken_is_refused(terminal: Terminal, text: str, said: str) -> None:
+    terminal.config.write_text(text)
+    assert said in terminal.refused("config", "check")
+
+
+def test_listeners_have_free_ports_or_other_addresses(terminal: Terminal) -> None:
+    terminal.config.write_text("port = 0\n[[listener]]\nport = 0\n[[listener]]\nport = 0\n")
+    terminal.done("config", "check")
+    terminal.config.write_text('[[listener]]\nhost = "127.0.0.2"\nport = 8080\n')
+    terminal.done("config", "check")
+
+
+@pytest.mark.parametrize("glob", ["v[", "v[]", "[!]", "v[1"])
+def test_a_glob_of_tags_that_cannot_match_is_refused(terminal: Terminal, glob: str) -> None:
+    terminal.config.write_text(f'[[cache.rules]]\ntags = "{glob}"\nttl = "1d"\n')
+    assert "cache.rules" in terminal.refused("config", "check")
+
+
+def test_a_new_group_tells_who_may_pull_through_it(terminal: Terminal) -> None:
+    assert "nobody but administrators can pull through it yet" in terminal.done("group", "create", "team")
+    opened = terminal.done("group", "create", "open", "--visibility", "public", "--anonymous-pull")
+    assert "nobody" not in opened
+    terminal.done("user", "create", "ann", "--password-file", terminal.password(b"a good password 1"))
+    terminal.done("member", "add", "team", "ann", "guest")
+    assert "nobody" not in terminal.done("group", "create", "team/images")
