@@ -3284,10 +3284,10 @@ THREATS = [
     ),
     Threat(
         "an address through a proxy",
-        "A proxy that is set up as the README says passes on an X-Forwarded-For that the client wrote.",
-        "The configurations in the README replace the header by the address from which the client connected.",
-        ("tests/e2e/test_reverse_proxies.py::test_a_client_chooses_its_address_only_where_the_readme_warns_of_it",),
-        Disarm("README.md", "        proxy_set_header X-Forwarded-For $remote_addr;\n", ""),
+        "A proxy that is set up as its page says passes on an X-Forwarded-For that the client wrote.",
+        "The configurations on the page replace the header by the address from which the client connected.",
+        ("tests/e2e/test_reverse_proxies.py::test_a_client_chooses_its_address_only_where_the_page_warns_of_it",),
+        Disarm("gateway/help/reverse-proxy.md", "        proxy_set_header X-Forwarded-For $remote_addr;\n", ""),
     ),
     Threat(
         "account locked out",

@@ -190,7 +190,7 @@ class StoreUnavailable(RegistryError):
 
 
 def error_codes() -> dict[str, list[int]]:
-    """Every code with its statuses; a test compares the README with it."""
+    """Every code with its statuses; a test compares the documentation with it."""
     table: dict[str, set[int]] = {}
     pending: list[type[RegistryError]] = [RegistryError]
     while pending:

@@ -30,6 +30,7 @@ from gateway.cli.backup import backup
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
 from gateway.cli.example import example
+from gateway.cli.help import help_command
 from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
 from gateway.cli.quota import quota
 from gateway.cli.refusals import Refused, complain
@@ -75,6 +76,7 @@ app.command()(with_session(quota))
 app.command()(with_session(backup))
 app.command()(with_session(restore))
 app.command()(with_session(verify))
+app.command("help")(help_command)
 
 
 class LogFormat(StrEnum):

@@ -1,4 +1,4 @@
-"""Tables of the figures in Markdown, for the README; missed targets are marked."""
+"""Tables of the figures in Markdown, for the page on speed; missed targets are marked."""
 
 import statistics
 from collections.abc import Callable, Sequence

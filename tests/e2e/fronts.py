@@ -1,18 +1,17 @@
-"""Reverse proxies in front of a server: one with its defaults, and those with the configurations of the README."""
+"""Reverse proxies in front of a server: one with its defaults, and those with the configurations of their page."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.parts.gateway import ROOT
+from tests.parts.pages import PAGES, blocks
 from tests.parts.ports import free_port
 from tests.parts.proxies import FrontProxy, Haproxy, Nginx
 
-KINDS = ["nginx by default", "nginx of the README", "haproxy of the README"]
+KINDS = ["nginx by default", "nginx of the page", "haproxy of the page"]
 
 
 def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return blocks(PAGES["reverse-proxy"], language)
 
 
 def make_front(kind: str, workplace: Path) -> tuple[FrontProxy, int]:
@@ -20,7 +19,7 @@ def make_front(kind: str, workplace: Path) -> tuple[FrontProxy, int]:
     backend, directory = free_port(), workplace / kind.replace(" ", "-")
     makers: dict[str, Callable[[], FrontProxy]] = {
         "nginx by default": lambda: Nginx(directory, backend),
-        "nginx of the README": lambda: Nginx(directory, backend, written=snippets("nginx")[0]),
-        "haproxy of the README": lambda: Haproxy(directory, backend, written=snippets("haproxy")[0]),
+        "nginx of the page": lambda: Nginx(directory, backend, written=snippets("nginx")[0]),
+        "haproxy of the page": lambda: Haproxy(directory, backend, written=snippets("haproxy")[0]),
     }
     return makers[kind](), backend

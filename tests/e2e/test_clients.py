@@ -1,4 +1,4 @@
-"""Tests that each client pulls by each way in the README's table, with the configuration that the server printed."""
+"""Tests that each client pulls by each way in the table of its page, with the configuration that the server printed."""
 
 import json
 import re
@@ -14,15 +14,16 @@ from tests.conftest import Publish
 from tests.parts import raw
 from tests.parts.clients import Podman, Skopeo
 from tests.parts.engines import Containerd, Dockerd
-from tests.parts.gateway import ROOT, Gateway
+from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import ImageLayout, digest_of
+from tests.parts.pages import PAGES
 from tests.parts.ports import free_port
 from tests.parts.processes import wait_until
 
 from .conftest import LongLived
 
-README = (ROOT / "README.md").read_text()
+PAGE = PAGES["clients"]
 CELL = r"\| *([^|\n]*?) *"
 ROW = re.compile(rf"^{CELL}{CELL}{CELL}\| `((?:docker|ctr|podman|skopeo|crictl|image:) [^`]*)` \|$", re.MULTILINE)
 PLAIN = "docker.io/library/tiny:latest"
@@ -138,14 +139,14 @@ class Ways:
 
 
 def rows() -> list[Any]:
-    found = [match.groups() for match in ROW.finditer(README)]
+    found = [match.groups() for match in ROW.finditer(PAGE)]
     return [pytest.param(*row, id=f"{row[0]} - {row[1]}".replace("`", "")) for row in found]
 
 
 def test_the_table_names_every_client() -> None:
     assert len(rows()) == 12
     for client in ("docker", "containerd", "podman", "crio", "buildkit", "gitlab-ci"):
-        assert f"`client-config {client}`" in README
+        assert f"`client-config {client}`" in PAGE
 
 
 @pytest.mark.parametrize(("client", "way", "configure", "example"), rows())

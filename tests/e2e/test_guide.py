@@ -1,4 +1,4 @@
-"""Tests that whoever follows GitLab's user guide arrives: its names, its commands, and the pipelines of the README."""
+"""Tests that whoever follows GitLab's user guide arrives: its names, its commands, and the pipelines of the pages."""
 
 import hashlib
 import json
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.parts.clients import ClientFailed
-from tests.parts.gateway import ROOT, Gateway
+from tests.parts.gateway import Gateway
 from tests.parts.images import INDEX, MANIFEST, Images, digest_of
+from tests.parts.pages import PAGES, blocks
 from tests.parts.private_machine import REGISTRY
 from tests.parts.processes import plain_environment
 
@@ -19,9 +20,8 @@ from .guide import Guide, open_guide, reg_inside
 
 pytestmark = pytest.mark.long
 
-README = (ROOT / "README.md").read_text()
-SECTION = README.partition("## GitLab CI\n")[2].partition("\n## ")[0]
-PIPELINES = re.findall(r"^```yaml\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+PAGE = PAGES["gitlab-ci"]
+PIPELINES = blocks(PAGE, "yaml")
 BRANCHES = ["main", "feature/my-feature"]
 NAMED, BY_VARIABLES, STAGES, OWN_DOCKER, PROXIED_DOCKER, CLEANING = range(6)
 
@@ -38,7 +38,7 @@ def server(guide: Guide) -> Gateway:
     return guide.server
 
 
-def test_the_section_has_six_pipelines() -> None:
+def test_the_page_has_six_pipelines() -> None:
     assert len(PIPELINES) == 6
 
 
@@ -163,12 +163,12 @@ def test_a_missing_tag_is_answered_with_tags_that_exist(guide: Guide, server: Ga
 
 
 def commands(first: str) -> list[list[str]]:
-    """The commands of the section's console block that begins with these words."""
-    [block] = [text for text in re.findall(r"^```console\n(.*?)^```$", SECTION, re.M | re.S) if text.startswith(first)]
+    """The commands of the page's console block that begins with these words."""
+    [block] = [text for text in blocks(PAGE, "console") if text.startswith(first)]
     return [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
 
 
-def test_a_manifest_list_is_made_with_the_commands_of_the_section(guide: Guide, server: Gateway) -> None:
+def test_a_manifest_list_is_made_with_the_commands_of_the_page(guide: Guide, server: Gateway) -> None:
     guide.login()
     for architecture in ("amd64", "arm64"):
         guide.publish(architecture, f"{REGISTRY}/team/app:1.0-{architecture}")

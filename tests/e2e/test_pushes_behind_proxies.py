@@ -1,4 +1,4 @@
-"""Pushes through the reverse proxies of the README: bodies stream through them, and every Location leads back."""
+"""Pushes through the reverse proxies of their page: bodies stream through them, and every Location leads back."""
 
 import http.client
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tests behind a reverse proxy with its defaults, and with the configuration in the README."""
+"""Tests behind a reverse proxy with its defaults, and with the configuration on its page."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def server(front: tuple[FrontProxy, int], long_lived: LongLived, plain_hub_serve
     )
 
 
-def test_the_readme_has_each_proxy_once() -> None:
+def test_the_page_has_each_proxy_once() -> None:
     assert (len(snippets("nginx")), len(snippets("haproxy"))) == (1, 1)
     assert [line for line in RECOMMENDED if line not in snippets("nginx")[0]] == []
     assert any("readTimeout: 0s" in text for text in snippets("yaml"))
@@ -86,7 +86,7 @@ def test_links_lead_back_through_it_whatever_is_forwarded(
     assert answer.headers["link"].startswith(f"<{proxy.url}/v2/hub/dependency_proxy/containers/behind/paged/tags/list?")
 
 
-def test_a_client_chooses_its_address_only_where_the_readme_warns_of_it(
+def test_a_client_chooses_its_address_only_where_the_page_warns_of_it(
     front: tuple[FrontProxy, int], server: Gateway
 ) -> None:
     """nginx with its defaults names no client, and passes on what one writes."""

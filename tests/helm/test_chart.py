@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -16,11 +15,10 @@ from gateway.cli.example import Example
 from gateway.settings.load import load
 from gateway.settings.tables import Settings
 from tests.parts.go_clients import HELM, build_go_client
+from tests.parts.pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
-PAGE = (ROOT / "README.md").read_text().partition("\n## Installing\n")[2].partition("\n## ")[0]
-DOCUMENTED = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)]
+DOCUMENTED = [yaml.safe_load(block) for block in blocks(PAGES["helm"], "yaml")]
 """Values that the page shows."""
 
 OF_AN_OPERATOR = ("ServiceMonitor", "PrometheusRule")

@@ -1,4 +1,4 @@
-"""The README's sections on users, tokens and CI: every command in them, in order, and what it is said to print."""
+"""README and pages: the commands on users, tokens and CI in order, and what each is said to print."""
 
 import os
 import re
@@ -11,22 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.cli.terminal import Terminal
+from tests.parts.pages import PAGES, README, ROOT, blocks, commands
 
-ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text()
-FIRST, END = "## Users, groups, projects and members\n", "## Response headers of a pull\n"
-SECTIONS = README[README.index(FIRST) : README.index(END)]
+IN_ORDER = "\n".join(PAGES[topic] for topic in ("groups", "pushing", "tokens", "ci", "gitlab-runner", "gitlab-ci"))
+"""The pages that tell of one group, its project and its user, in the order in which they are read."""
 OTHER_PROGRAMS = ["docker"]
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", SECTIONS, re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[tuple[list[str], str]]:
-    """Each command with the output that stands below it; "" where none does."""
-    found = [re.match(r"(.*)\n((?:.*\n)*)", part) for part in re.split(r"^\$ ", "".join(blocks("console")), flags=re.M)]
-    return [(shlex.split(match[1]), match[2]) for match in found if match]
 
 
 @pytest.fixture
@@ -36,9 +25,10 @@ def prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal
     yield Terminal(tmp_path)
 
 
-def run_readme(terminal: Terminal, until: str = "") -> None:
-    """Run the commands in order up to the first that holds a text; a new secret is saved, as the README says."""
-    for words, shown in commands():
+def run_pages(terminal: Terminal, until: str = "") -> None:
+    """Run the commands in order up to the first that holds a text; a new secret is saved, as a page says."""
+    for line, shown in commands(IN_ORDER):
+        words = shlex.split(line)
         if until and until in shlex.join(words):
             return
         if words[0] in OTHER_PROGRAMS:
@@ -52,14 +42,14 @@ def run_readme(terminal: Terminal, until: str = "") -> None:
             Path("token.txt").write_text(secret[0])
 
 
-def test_the_commands_work_in_the_order_of_the_readme(prompt: Terminal) -> None:
-    run_readme(prompt)
+def test_the_commands_work_in_the_order_of_the_pages(prompt: Terminal) -> None:
+    run_pages(prompt)
     [member] = prompt.json("member", "list", "team")
     assert (member["user"], member["role"]) == ("alice", "developer")
 
 
-def test_the_readme_logs_in_without_a_secret_among_the_arguments() -> None:
-    text = "".join(blocks("console") + blocks("sh") + blocks("yaml"))
+def test_the_pages_log_in_without_a_secret_among_the_arguments() -> None:
+    text = "".join(found for language in ("console", "sh", "yaml") for found in blocks(IN_ORDER, language))
     logins = [line for line in text.splitlines() if " login " in line]
     assert len(logins) > 3
     for line in logins:
@@ -85,7 +75,7 @@ def run_script(terminal: Terminal, fails: str = "") -> tuple[int, list[str]]:
     for name, text in (("docker", STUB), ("registry-gateway", f"#!/bin/sh\n{gateway}\n")):
         (programs / name).write_text(text)
         (programs / name).chmod(0o700)
-    [script] = blocks("sh")
+    [script] = blocks(IN_ORDER, "sh")
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "FAILS": fails}
     done = subprocess.run(["sh", "-c", script], cwd=terminal.folder, env=environment, timeout=180, capture_output=True)
     log = terminal.folder / "docker.log"
@@ -94,7 +84,7 @@ def run_script(terminal: Terminal, fails: str = "") -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("fails", ["", "login", "build", "logout", "killed at build"])
 def test_the_script_of_a_ci_job_finishes_its_job_whatever_fails(prompt: Terminal, fails: str) -> None:
-    run_readme(prompt, until="token create")
+    run_pages(prompt, until="token create")
     code, calls = run_script(prompt, fails)
     assert (code == 0) == (not fails)
     assert calls[0] == "login --username gitlab-ci-token --password-stdin 127.0.0.1:8080"
@@ -110,3 +100,50 @@ def test_the_script_of_a_ci_job_stops_where_no_job_starts(prompt: Terminal) -> N
     prompt.done("group", "create", "team")
     code, calls = run_script(prompt)
     assert (code, calls) == (1, [])
+
+
+# README and the page on Kubernetes
+
+
+def run_quick(terminal: Terminal, text: str) -> dict[str, str]:
+    """Run the commands of a text that need no server; returns what each printed, by the words of the command."""
+    shown = {}
+    for line, _ in commands(text):
+        program, *words = shlex.split(line)
+        if program == "registry-gateway" and words[0] not in ("serve", "doctor"):
+            code, out, err = terminal.run(*words)
+            assert code == 0, (words, err)
+            shown[" ".join(words)] = out
+    return shown
+
+
+def test_the_commands_of_the_readme_work(prompt: Terminal) -> None:
+    [settings] = blocks(README, "toml")
+    prompt.config.write_text(settings)
+    prompt.done("user", "create", "root", "--admin", "--password-file", "alice.txt")
+    shown = run_quick(prompt, README)
+    assert "http://127.0.0.1:8081" in shown["client-config docker --config gateway.toml"]
+    assert "hosts.toml" in shown["client-config containerd"]
+    assert prompt.json("project", "show", "root/app")["visibility"] == "public"
+
+
+def test_the_commands_of_the_page_on_kubernetes_print_what_it_says(prompt: Terminal) -> None:
+    prompt.done("group", "create", "team")
+    shown = run_quick(prompt, PAGES["kubernetes"])
+    for name, upstream in (("containerd", "docker.io"), ("containerd --upstream quay.io", "quay.io")):
+        path = shown[f"client-config {name}"].splitlines()[0].removeprefix("# ")
+        assert path == f"/etc/containerd/certs.d/{upstream}/hosts.toml"
+    configured = [set(re.findall('config_path = "(.*)"', text)) for text in blocks(PAGES["kubernetes"], "toml")]
+    assert configured == [{"/etc/containerd/certs.d"}] * 2
+    assert "systemctl reload crio" in shown["client-config crio"]
+    [token] = prompt.json("deploy-token", "list", "--group", "team")
+    assert token["username"] == "gitlab+deploy-token-1"
+
+
+def test_the_way_around_a_project_that_cannot_be_moved_works(prompt: Terminal) -> None:
+    prompt.done("group", "create", "team")
+    prompt.done("project", "create", "team/app")
+    text = PAGES["troubleshooting"]
+    entry = text[text.index("### `cannot be transferred`") : text.index("## Logins and rights")]
+    run_quick(prompt, entry)
+    assert [project["path"] for project in prompt.json("project", "list")] == ["team/new"]

@@ -1,0 +1,1 @@
+"""Pages of the documentation: one Markdown file per task, read by `gateway.help.pages`."""
