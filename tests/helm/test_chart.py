@@ -24,6 +24,8 @@ DOCUMENTED = [yaml.safe_load(block) for block in blocks(PAGES["helm"], "yaml")]
 OF_AN_OPERATOR = ("ServiceMonitor", "PrometheusRule")
 """Kinds whose schemas belong to the Prometheus operator, and not to Kubernetes."""
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 LEAST = {"settings": {"external_url": "https://registry.example.com"}}
 
 

@@ -50,7 +50,7 @@ def test_the_settings_are_valid(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def unit(tmp_path: Path) -> Path:
+def unit(tmp_path: Path, processes: None) -> Path:
     """The root of a machine with the unit, and the program where the unit expects it."""
     root = tmp_path / "root"
     (root / "usr/lib/systemd").mkdir(parents=True)
@@ -129,7 +129,7 @@ def promtool(*words: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_accepts_every_query_of_the_dashboard(tmp_path: Path) -> None:
+def test_prometheus_accepts_every_query_of_the_dashboard(tmp_path: Path, processes: None) -> None:
     known = QUERIES[0].replace("$__rate_interval", "5m")
     rules = [{"record": f"query:{n}", "expr": q.replace("$__rate_interval", "5m")} for n, q in enumerate(QUERIES)]
     file = tmp_path / "rules.yaml"
@@ -173,7 +173,7 @@ TROUBLE = {
 """By the alert that must fire, and no other: the samples that differ."""
 
 
-def test_each_alert_fires_for_its_own_trouble_and_none_on_a_healthy_server(tmp_path: Path) -> None:
+def test_each_alert_fires_for_its_own_trouble_and_none_on_a_healthy_server(tmp_path: Path, processes: None) -> None:
     def case(alert: str) -> dict[str, Any]:
         series = HEALTHY | TROUBLE.get(alert, {})
         fired = [{"labels": f'{{alertname="RegistryGateway{alert}"}}', "value": 1}] if alert else []
