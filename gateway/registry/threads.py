@@ -20,10 +20,22 @@ class UploadThreads:
     def __init__(self) -> None:
         self._writers = ThreadPoolExecutor(WRITERS, "upload-write")
         self._syncers = ThreadPoolExecutor(SYNCERS, "upload-sync")
+        self._pending = 0
+
+    @property
+    def are_writing(self) -> bool:
+        """Whether a piece of work waits for a writing thread, or keeps one."""
+        return self._pending > 0
 
     def start_writing(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
         """Start a piece of work that takes milliseconds."""
-        return asyncio.wrap_future(self._writers.submit(work, *args, **kwargs))
+        running = asyncio.wrap_future(self._writers.submit(work, *args, **kwargs))
+        self._pending += 1
+        running.add_done_callback(self._end_writing)
+        return running
+
+    def _end_writing(self, _: object) -> None:
+        self._pending -= 1
 
     def start(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "asyncio.Future[T]":
         """Start a piece of work that may take seconds."""

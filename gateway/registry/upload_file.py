@@ -22,7 +22,8 @@ from cache.store.spool import READ_BACK, ROOM_TRIES, MakeRoom, no_room, with_roo
 from gateway.registry.hashing import SavableHash, load_sha256, new_sha256
 
 _BOOT_END = b"\n"
-_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_NOFOLLOW
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
 
 
 class UploadFile:
@@ -62,11 +63,12 @@ class UploadFile:
                 hashed += count
 
     def open_unread(self, covered: int = 0, saved: bytes | None = None) -> bool:
-        """Open the file as `open` does, unless bytes must be read or room must be made, which takes longer than waking
-        a thread; whether it is open."""
+        """Open the file as `open` does, unless it is missing or bytes must be read, which takes longer than waking a
+        thread; whether it is open."""
         with self._using:
             try:
-                descriptor = self._create()
+                failpoint("upload.create")
+                descriptor = os.open(self.path, _OPEN)
             except OSError:
                 return False
             self._descriptor, self.size = descriptor, os.fstat(descriptor).st_size
@@ -79,7 +81,7 @@ class UploadFile:
 
     def _create(self) -> int:
         failpoint("upload.create")
-        return os.open(self.path, _OPEN, 0o600)
+        return os.open(self.path, _CREATE, 0o600)
 
     def _load(self, covered: int, saved: bytes | None) -> tuple[SavableHash | None, int]:
         """The hash of a beginning of the file, and how many bytes it holds for; None where all must be read."""
@@ -89,8 +91,29 @@ class UploadFile:
         fresh = new_sha256()
         return (fresh, 0) if not self.size or fresh.save() is not None else (None, 0)
 
+    def is_named(self) -> bool:
+        """Whether the file still has a name: whoever ends the upload takes it away. Raises OSError."""
+        with self._using:
+            return os.fstat(self._require_open()).st_nlink > 0
+
     def append(self, data: bytes | memoryview) -> None:
         """Write and hash the next bytes. Raises OSError; what was not hashed is then cut off again."""
+        self._append(data, self._make_room)
+
+    def append_at_once(self, data: bytes | memoryview) -> bool:
+        """Append a few bytes unless room must be made for them, which may take seconds; whether they were appended.
+
+        Raises OSError as `append` does.
+        """
+        try:
+            self._append(data, no_room)
+        except OSError as error:
+            if is_disk_full(error):
+                return False
+            raise
+        return True
+
+    def _append(self, data: bytes | memoryview, make_room: MakeRoom) -> None:
         with self._using:
             descriptor, end = self._require_open(), self.size + len(data)
             status = os.fstat(descriptor)
@@ -98,7 +121,7 @@ class UploadFile:
             if status.st_size != self.size or status.st_nlink > 1:
                 raise OSError(errno.ESTALE, "the file of an upload was changed, or is that of a blob already")
             try:
-                self._write_all(descriptor, memoryview(data), self.size)
+                self._write_all(descriptor, memoryview(data), make_room)
             except OSError:
                 os.ftruncate(descriptor, self.size)
                 raise
@@ -107,15 +130,15 @@ class UploadFile:
             self.unsynced += len(data)
             self.size = end
 
-    def _write_all(self, descriptor: int, view: memoryview, offset: int) -> None:
-        tries = 0
+    def _write_all(self, descriptor: int, view: memoryview, make_room: MakeRoom) -> None:
+        tries, offset = 0, self.size
         while view:
             try:
                 failpoint("upload.write")
                 count = os.pwrite(descriptor, view, offset)
             except OSError as error:
                 tries += 1
-                if not is_disk_full(error) or tries > ROOM_TRIES or not self._make_room(len(view)):
+                if not is_disk_full(error) or tries > ROOM_TRIES or not make_room(len(view)):
                     raise
             else:
                 view, offset = view[count:], offset + count

@@ -4,14 +4,14 @@ An upload is a row of gateway.db, which says whose it is, and a file, whose size
 commits holds its lease, which the kernel releases when a process ends.
 
                 append                          commit              cancel, sweep
-lease taken     open the file, hash what a killed process left unhashed
+lease taken     open the file, hash what another process left unhashed
 bytes arrive    written and hashed              -                   -
-end             row: received, hash             blob linked and     row deleted
-                                                row deleted
-after that      -                               file deleted        file deleted
+end             row: received, hash; not        blob linked and     file deleted
+                where there are few bytes       row deleted
+after that      -                               file deleted        row deleted
 
 A file without a row, and a row without a file, are harmless at every point: the sweep deletes the one, and the other is
-an upload of which nothing has arrived.
+an upload of which nothing has arrived. Where the file is there, an append does not read the row.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ from cache.oci.errors import (
     UploadUnknown,
 )
 from cache.runtime.failpoints import failpoint
+from cache.runtime.files import ensure
 from cache.sqlite import DatabaseUnusable
 from cache.store.sidecar import boot_id
 from gateway.db import quotas, uploads
@@ -59,6 +60,11 @@ log = structlog.get_logger()
 
 KEPT_ROWS = 10_000
 """Uploads whose rows a process keeps in memory: it has begun them, or gone on with them."""
+RECORDED = 1024 * 1024
+"""Bytes from which on a row states what has arrived of an upload without a quota: another process hashes fewer in less
+time than a transaction takes."""
+UNRECORDED_FOR = timedelta(hours=1)
+"""How much older than its last request the row of such an upload may be, by which the sweep knows that it rests."""
 SWEPT_AT_ONCE = 100
 """Uploads that are looked at in one transaction of the sweep."""
 
@@ -106,6 +112,9 @@ class Uploads:
         with full_disk_named(self.folder):
             upload = await self._insert(repository_id, owner)
         self.remember(upload)
+        # A file that is missing later is that of an upload which has ended, unless its row says otherwise.
+        with suppress(OSError):
+            ensure(self.path(upload.id))
         return NativeUpload(self, upload, 0)
 
     async def _insert(self, repository_id: int, owner: str) -> StoredUpload:
@@ -325,9 +334,10 @@ class NativeUpload:
             try:
                 try:
                     # The row may be old: what it says of the beginning of the file stays true as long as there is one.
-                    covered, saved = self._upload.received, self._upload.hash_state
-                    if not file.open_unread(covered, saved):
-                        await self._native.threads.run(file.open, covered, saved)
+                    if not file.open_unread(self._upload.received, self._upload.hash_state):
+                        if not file.path.exists():
+                            await self.require_unfinished()
+                        await self._native.threads.run(file.open, self._upload.received, self._upload.hash_state)
                 except OSError as error:
                     await completed(self._fail(error))
                 if file.size < self._upload.received:
@@ -380,12 +390,18 @@ class NativeUpload:
         """Record what has arrived. Raises UploadUnknown where the upload has ended meanwhile, DatabaseUnusable."""
         failpoint("upload.received")
         self.received, state = file.size, file.save()
-        now = self._native.clock()
-        # Between its requests an upload keeps no room beyond what has arrived: most never go on.
-        reserved = None if self._upload.reserved is None else file.size
-        advance = partial(uploads.advance, id=self.id, received=file.size, hash_state=state, now=now, reserved=reserved)
-        exists = await self._native.database.transact(advance, durable=False)
-        self._upload = replace(self._upload, received=file.size, hash_state=state)
+        now, changed = self._native.clock(), replace(self._upload, received=file.size, hash_state=state)
+        if self._upload.reserved is None and file.size < RECORDED and now - changed.updated_at < UNRECORDED_FOR:
+            exists = file.is_named()
+        else:
+            # Between its requests an upload keeps no room beyond what has arrived: most never go on.
+            reserved = None if self._upload.reserved is None else file.size
+            advance = partial(
+                uploads.advance, id=self.id, received=file.size, hash_state=state, now=now, reserved=reserved
+            )
+            exists = await self._native.database.transact(advance, durable=False)
+            changed = replace(changed, updated_at=now)
+        self._upload = changed
         if not exists:
             self._uploads.forget(self.id)
             file.path.unlink(missing_ok=True)

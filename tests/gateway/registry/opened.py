@@ -1,6 +1,6 @@
 """Uploads over a data folder, as one worker of a server opens them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,14 +32,18 @@ class Worker:
 
 @asynccontextmanager
 async def open_worker(
-    data: Path, limits: UploadLimits = DEFAULT_LIMITS, boot: str | None = None, make_room: MakeRoom = no_room
+    data: Path,
+    limits: UploadLimits = DEFAULT_LIMITS,
+    boot: str | None = None,
+    make_room: MakeRoom = no_room,
+    clock: Callable[[], datetime] = lambda: NOW,
 ) -> AsyncIterator[Worker]:
     """Open the database, the store and the uploads of a data folder whose database has been set up."""
     folder = data / "spool" / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     store, threads = FilesystemStore(data / "blobs"), UploadThreads()
     async with Database.open(data / DATABASE_FILE) as database:
-        native = NativeBlobs(database, store, LocalLeases(folder.parent / "leases"), threads, lambda: NOW, make_room)
+        native = NativeBlobs(database, store, LocalLeases(folder.parent / "leases"), threads, clock, make_room)
         try:
             yield Worker(database, store, Uploads(native, folder, limits, boot), folder)
         finally:

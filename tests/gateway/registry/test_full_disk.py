@@ -1,5 +1,6 @@
 """Uploads on a disk that is full, or fails, at every step: nothing of them is left, and nothing else is touched."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -78,19 +79,23 @@ async def test_a_disk_that_fails_at_any_step_ends_the_upload_and_nothing_else(
     await assert_stored(worker, CONTENT)
 
 
+@pytest.mark.parametrize("content", [b"few", CONTENT], ids=["few bytes", "15 MB"])
 @pytest.mark.parametrize("step", ["create", "write"])
-async def test_room_is_made_where_there_is_something_to_give_up(data: Path, armed: None, step: str) -> None:
+async def test_room_is_made_where_there_is_something_to_give_up(
+    data: Path, armed: None, step: str, content: bytes
+) -> None:
     made: list[int] = []
 
     def make_room(size: int) -> int:
+        assert threading.current_thread() is not threading.main_thread()
         made.append(size)
         arm("")
         return size
 
     async with open_worker(data, make_room=make_room) as worker:
         arm(f"upload.{step}=error:ENOSPC")
-        await push(worker, CONTENT)
-        await assert_stored(worker, CONTENT)
+        await push(worker, content)
+        await assert_stored(worker, content)
     assert len(made) == 1
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from cache.oci.errors import (
 from gateway.db import blobs, repositories, schema, uploads
 from gateway.db.connection import Connection
 from gateway.registry.base import ClientLeft
-from gateway.registry.uploads import UploadLimits, received_range
+from gateway.registry.upload_writer import AT_ONCE
+from gateway.registry.uploads import RECORDED, UNRECORDED_FOR, NativeUpload, UploadLimits, received_range
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
 
 OWNER = "user:1"
@@ -163,6 +165,56 @@ async def test_an_upload_that_another_process_has_ended_cannot_be_gone_on_with(w
             else:
                 await known.commit(Digest.of(b""))
     assert await left_behind(worker) == []
+
+
+async def test_a_row_states_what_arrived_once_that_is_much_or_the_row_is_old(data: Path, worker: Worker) -> None:
+    async def recorded(session: NativeUpload) -> tuple[int, datetime]:
+        async with worker.database.read() as connection:
+            row = await uploads.find(connection, session.id, 1, OWNER)
+        assert row is not None
+        return row.received, row.updated_at
+
+    much, old = [await worker.uploads.begin(1, OWNER) for _ in range(2)]
+    await much.append(body(CONTENT[: RECORDED - 1]))
+    assert await recorded(much) == (0, NOW)
+    await much.append(body(CONTENT[RECORDED - 1 : RECORDED]))
+    assert await recorded(much) == (RECORDED, NOW)
+    await old.append(body(b"one"))
+    now = [NOW + UNRECORDED_FOR]
+    async with open_worker(data, clock=lambda: now[0]) as later:
+        await (await later.uploads.find(old.id, 1, OWNER)).append(body(b"two"))
+        assert await recorded(old) == (6, now[0])
+        now[0] += UNRECORDED_FOR / 2
+        await (await later.uploads.find(old.id, 1, OWNER)).append(body(b"three"))
+        assert await recorded(old) == (6, NOW + UNRECORDED_FOR)
+        await (await worker.uploads.find(old.id, 1, OWNER)).commit(Digest.of(b"onetwothree"))
+
+
+async def test_a_small_body_wakes_no_thread_unless_a_large_one_is_written(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[str] = []
+    threads, start = worker.uploads.native.threads, worker.uploads.native.threads.start_writing
+
+    def note(work: Callable[..., None], *args: object) -> "asyncio.Future[None]":
+        woken.append("")
+        return start(work, *args)
+
+    monkeypatch.setattr(threads, "start_writing", note)
+    small = CONTENT[:AT_ONCE]
+    for pieces in (body(small[:1000], small[1000:]), borrowed(small[:70_000], small[70_000:])):
+        session = await worker.uploads.begin(1, OWNER)
+        await session.append(pieces)
+        await session.commit(Digest.of(small))
+    assert not woken
+    go_on = threading.Event()
+    running = start(go_on.wait)
+    try:
+        await (await worker.uploads.begin(1, OWNER)).append(body(small))
+    finally:
+        go_on.set()
+        await running
+    assert len(woken) == 1
 
 
 async def test_what_was_hashed_is_not_read_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,11 +362,12 @@ async def test_a_cancelled_upload_leaves_nothing(worker: Worker) -> None:
         await worker.uploads.find(session.id, 1, OWNER)
 
 
-async def test_a_request_fails_whose_upload_is_cancelled_meanwhile(worker: Worker) -> None:
+@pytest.mark.parametrize("content", [b"few", CONTENT], ids=["few bytes", "2 MB"])
+async def test_a_request_fails_whose_upload_is_cancelled_meanwhile(worker: Worker, content: bytes) -> None:
     session = await worker.uploads.begin(1, OWNER)
 
     async def cancelling() -> AsyncIterator[bytes]:
-        yield CONTENT
+        yield content
         await (await worker.uploads.find(session.id, 1, OWNER)).cancel()
         yield b"end"
 
