@@ -108,22 +108,23 @@ def test_the_script_of_a_ci_job_stops_where_no_job_starts(prompt: Terminal) -> N
 def run_quick(terminal: Terminal, text: str) -> dict[str, str]:
     """Run the commands of a text that need no server; returns what each printed, by the words of the command."""
     shown = {}
-    for line, _ in commands(text):
+    for line, printed in commands(text):
         program, *words = shlex.split(line)
         if program == "registry-gateway" and words[0] not in ("serve", "doctor"):
             code, out, err = terminal.run(*words)
             assert code == 0, (words, err)
+            assert out == printed or not printed
             shown[" ".join(words)] = out
     return shown
 
 
 def test_the_commands_of_the_readme_work(prompt: Terminal) -> None:
-    [settings] = blocks(README, "toml")
-    prompt.config.write_text(settings)
+    prompt.config.write_text("".join(blocks(README, "toml")))
     prompt.done("user", "create", "root", "--admin", "--password-file", "alice.txt")
     shown = run_quick(prompt, README)
     assert "http://127.0.0.1:8081" in shown["client-config docker --config gateway.toml"]
     assert "hosts.toml" in shown["client-config containerd"]
+    assert prompt.json("group", "show", "ci")["gate"]["allow"] == ["library/*"]
     assert prompt.json("project", "show", "root/app")["visibility"] == "public"
 
 
