@@ -95,6 +95,8 @@ class Flight(Progress):
 
     async def admitted(self, seconds: float) -> None:
         """Return when the download has its place, or was refused one. Raises Unavailable after so many seconds."""
+        if not self.place.waits:
+            return
         try:
             async with asyncio.timeout(seconds):
                 while self.place.waits:

@@ -9,7 +9,7 @@ import json
 import os
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,9 @@ class Note:
     """The failure of FillState.FAILED, as a document of the filler's making."""
 
 
+_KEPT_AS_THEY_ARE = [field.name for field in fields(Note) if field.name != "state"]
+
+
 class Sidecar:
     """The filler's end of a sidecar. Its methods block for no longer than a small write; they raise OSError."""
 
@@ -93,9 +96,8 @@ class Sidecar:
         os.pwrite(self._descriptor, _COUNT.pack(count, ~count), 0)
 
     def write(self, note: Note) -> None:
-        fields = asdict(note)
-        del fields["state"]
-        document = json.dumps(fields | {_STATE_KEY: note.state.value}).encode()
+        values = {name: getattr(note, name) for name in _KEPT_AS_THEY_ARE}
+        document = json.dumps(values | {_STATE_KEY: note.state.value}).encode()
         os.pwrite(self._descriptor, _HEAD.pack(len(document), zlib.crc32(document)) + document, _DOCUMENT_AT)
         self._edition += 1
         os.pwrite(self._descriptor, _EDITION.pack(self._edition), _COUNT.size)
@@ -169,8 +171,8 @@ def _parsed(raw: bytes) -> Note | None:
     if len(document) != length or zlib.crc32(document) != checksum:
         return None
     try:
-        fields = json.loads(document)
-        state = FillState(fields.pop(_STATE_KEY))
-        return Note(**fields, state=state)
+        values = json.loads(document)
+        state = FillState(values.pop(_STATE_KEY))
+        return Note(**values, state=state)
     except (ValueError, TypeError, KeyError):
         return None

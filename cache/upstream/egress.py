@@ -224,7 +224,9 @@ class Egress:
     def _request(
         self, client: httpx2.Client | httpx2.AsyncClient, method: str, url: str, headers: Mapping[str, str]
     ) -> httpx2.Request:
-        return client.build_request(method, url, headers=headers, extensions={CREDENTIAL: self._credential})
+        # Not by the client, which has no URL, headers or cookies of its own to add, and takes time to find that out.
+        extensions = {CREDENTIAL: self._credential, "timeout": client.timeout.as_dict()}
+        return httpx2.Request(method, url, headers=headers, extensions=extensions)
 
     @contextmanager
     def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:
