@@ -47,7 +47,8 @@ class KnownRegistry:
 
     def covers(self, host: str) -> bool:
         """Whether a host name in image names, or in the URL of the registry, is that of this registry."""
-        return fnmatchcase(host, self.name) or host == self.host
+        # A pattern is compiled at its first use, while a client waits: most names are none.
+        return host in (self.name, self.host) or ("*" in self.name and fnmatchcase(host, self.name))
 
 
 KNOWN_REGISTRIES = (

@@ -58,11 +58,13 @@ class SweepTimings:
     """Seconds between the steps of a sweep.
 
     `interval`: between two sweeps; `pressed_interval`: in place of that, near the limits. `first_folders`: between two
-    folders that are tidied in the first round over all of them; `folders`: in later rounds. `chores`: between chores.
+    folders that are tidied in the first round over all of them; `folders`: in later rounds. `before_folders`: from the
+    start to the first folder, since the first clients wait for all that is loaded then. `chores`: between chores.
     """
 
     interval: float = 10.0
     pressed_interval: float = 1.0
+    before_folders: float = 5.0
     first_folders: float = 0.1
     folders: float = 2.0
     chores: float = 600.0
@@ -335,7 +337,8 @@ class Sweeper(RoleThread):
         self._chores_due: float | None = None
         folders = prefixes()
         self._folders, self._round = cycle(folders), len(folders)
-        self._pause, self._tidied, self._tidy_at = timings.first_folders, 0, 0.0
+        self._pause, self._tidied = timings.first_folders, 0
+        self._tidy_at = time.monotonic() + timings.before_folders
 
     def step(self) -> float:
         """Run the work that is due, and tidy until the next sweep; ends after the current batch if stopped."""

@@ -601,12 +601,41 @@ async def test_folders_are_tidied_under_pressure_too(keeper: Keeper) -> None:
             return 0
 
     evictor = keeper.evicting(EvictionLimits(10 * SIZE), Pressed)
-    timings = SweepTimings(pressed_interval=0.02, first_folders=0.1)
+    timings = SweepTimings(pressed_interval=0.02, before_folders=0.0, first_folders=0.1)
     sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
     sweeper.start()
     assert await asyncio.to_thread(many.wait, 30)
     sweeper.close()
     assert tidied[:4] == list(prefixes())[:4]
+
+
+async def test_no_folder_is_tidied_right_after_the_start(keeper: Keeper) -> None:
+    sweeps, tidied = 0, 0
+    many = threading.Event()
+
+    class Pressed(Evictor):
+        def sweep(self, stopped: threading.Event | None = None) -> int:
+            nonlocal sweeps
+            sweeps += 1
+            if sweeps == 4:
+                many.set()
+            return 0
+
+        def pressed(self, level: CacheLevel) -> bool:
+            return True
+
+        def tidy(self, prefix: str) -> int:
+            nonlocal tidied
+            tidied += 1
+            return 0
+
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE), Pressed)
+    timings = SweepTimings(pressed_interval=0.02, before_folders=3600.0)
+    sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
+    sweeper.start()
+    assert await asyncio.to_thread(many.wait, 30)
+    sweeper.close()
+    assert tidied == 0
 
 
 async def test_moments_of_a_wrong_clock_are_corrected(keeper: Keeper) -> None:
