@@ -1,12 +1,16 @@
-"""`example`: prints a file with which the server is run, watched or configured."""
+"""`example`: prints a file with which the server is run, watched or configured.
 
+It needs no settings and no data folder, and imports none of the other commands, so that it responds at once.
+"""
+
+import json
 from enum import StrEnum
 from importlib.resources import files
 from typing import Annotated
 
 import typer
 
-from gateway.cli.session import Session
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 _FOLDER = files("gateway") / "examples"
 
@@ -40,10 +44,19 @@ _FILE_NAMES = {
 }
 
 
-def example(
-    session: Session,
+@app.command("example")
+def example_command(
     name: Annotated[Example, typer.Argument(help="Which file: its first lines say where it belongs.")],
+    _config: Annotated[
+        str, typer.Option("--config", metavar="FILE", help="The settings, which no file needs.", show_default=False)
+    ] = "",
+    _data: Annotated[
+        str, typer.Option("--data", metavar="DIR", help="The data folder, which no file needs.", show_default=False)
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
 ) -> None:
     """Print a file to run this server with: a unit for systemd, settings, a Compose file, alerts, a dashboard."""
-    document = {"example": name.value, "file": name.file_name, "text": name.text}
-    session.print(document, lambda: print(name.text, end=""))
+    if as_json:
+        print(json.dumps({"example": name.value, "file": name.file_name, "text": name.text}, indent=2))
+    else:
+        print(name.text, end="")

@@ -29,7 +29,7 @@ from gateway.cli import user as user_commands
 from gateway.cli.backup import backup
 from gateway.cli.client_config import client_config
 from gateway.cli.doctor import doctor
-from gateway.cli.example import example
+from gateway.cli.example import example_command
 from gateway.cli.help import help_command
 from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
 from gateway.cli.quota import quota
@@ -70,13 +70,13 @@ app.add_typer(cache_commands.app, name="cache")
 app.add_typer(keys_commands.app, name="keys")
 app.add_typer(db_commands.app, name="db")
 app.command("client-config")(with_session(client_config))
-app.command()(with_session(example))
 app.command()(with_session(doctor))
 app.command()(with_session(quota))
 app.command()(with_session(backup))
 app.command()(with_session(restore))
 app.command()(with_session(verify))
 app.command("help")(help_command)
+app.command("example")(example_command)
 
 
 class LogFormat(StrEnum):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -260,6 +261,31 @@ def test_alerts_and_dashboard_are_those_of_the_program() -> None:
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], reason: str) -> None:
     assert reason in refused(values)
+
+
+def test_prometheus_sends_the_token_to_the_port_of_the_registry() -> None:
+    """The fields are those of the Prometheus operator's API, https://prometheus-operator.dev/docs/api-reference/api/."""
+    metrics = {"metrics": {"token": {"secret": "token-of-metrics", "key": "t"}}, "serviceMonitor": {"enabled": True}}
+    endpoint = {
+        "port": "registry",
+        "path": "/-/metrics",
+        "interval": "30s",
+        "authorization": {"credentials": {"name": "token-of-metrics", "key": "t"}},
+    }
+    [plain] = only(rendered(LEAST | metrics), "ServiceMonitor")["spec"]["endpoints"]
+    assert plain == endpoint
+    [over_tls] = only(rendered(LEAST | metrics | {"tls": {"secret": "c"}}), "ServiceMonitor")["spec"]["endpoints"]
+    assert over_tls == endpoint | {"scheme": "https", "tlsConfig": {"serverName": "registry.example.com"}}
+
+
+def test_the_commands_of_the_page_install_the_chart() -> None:
+    lines = [shlex.split(line) for line in "".join(blocks(PAGES["helm"], "sh")).splitlines()]
+    assert [line[:2] for line in lines] == [["helm", "install"]]
+    for _, _, *words in lines:
+        argv = [str(build_go_client(HELM)), "template", *words, "--kube-version", "1.31"]
+        done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert pod(list(yaml.safe_load_all(done.stdout)))["containers"][0]["image"].endswith("registry-gateway:0.1.0")
 
 
 def test_a_change_of_version_is_one_of_the_chart_too() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from gateway.cli.example import Example
 from gateway.observability.metrics import Metrics
 from gateway.settings.load import load
 from tests.gateway.cli.terminal import Terminal
+from tests.gateway.cli.test_help import HEAVY
+from tests.parts.pages import PAGES, ROOT, blocks
 from tests.parts.processes import binary
 
-ROOT = Path(__file__).parents[3]
 ALERTS: list[dict[str, Any]] = yaml.safe_load(Example.ALERTS.text)["groups"][0]["rules"]
 DASHBOARD: dict[str, Any] = json.loads(Example.DASHBOARD.text)
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
@@ -30,6 +32,32 @@ def test_a_file_is_printed_as_it_is_without_settings_and_without_a_data_folder(n
     assert terminal.done("example", name.value) == text
     assert terminal.json("example", name.value) == {"example": name.value, "file": name.file_name, "text": text}
     assert not terminal.data.exists()
+
+
+@pytest.mark.usefixtures("processes")
+def test_it_is_printed_without_the_modules_of_other_commands(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from gateway.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    environment = {"PYTHONPATH": str(ROOT), "GATEWAY_PORT": "no port"}
+    argv = [sys.executable, "-c", program, "example", "alerts"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{Example.ALERTS.text}[]\n")
+
+
+def test_each_example_on_the_page_of_installing_is_one(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    lines = "".join(blocks(PAGES["installing"], "sh")).splitlines()
+    printed = [line.partition(" > ")[0].split()[1:] for line in lines if line.startswith("registry-gateway example ")]
+    assert len(printed) >= 4
+    for words in printed:
+        assert terminal.done(*words)
 
 
 def test_the_wheel_holds_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
