@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, create_engine, event, text
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy.engine import Engine
 
 from cache.index.maintenance import CacheMaintenance
+from cache.index.queries import READERS
 from cache.index.sightings import KEPT
 from cache.index.sql import MIGRATIONS, SqlIndex
 from cache.index.usage import UsageFile
@@ -450,3 +451,21 @@ async def test_the_history_of_an_older_file_begins_with_its_pointers(path: Path)
     index = SqlIndex(path)
     assert await index.sightings(ANONYMOUS, APP) == [Sighting(LATEST, DIGEST, NOON, NOON)]
     index.close()
+
+
+async def test_a_prepared_index_has_opened_every_connection_that_pulls_use_at_once(index: SqlIndex) -> None:
+    await index.prepare()
+    opened: list[object] = []
+    event.listen(index._engine, "connect", lambda *made: opened.append(made))
+    entered, together = threading.Semaphore(0), threading.Barrier(READERS + 1)
+
+    def wait(_: Connection) -> None:
+        entered.release()
+        together.wait(30)
+
+    reads = []
+    for _ in range(READERS):
+        reads.append(asyncio.ensure_future(index._read(wait)))
+        assert await asyncio.to_thread(entered.acquire, timeout=30)
+    await asyncio.gather(index._write(wait, lambda: None), *reads)
+    assert opened == []
