@@ -186,6 +186,7 @@ def machine() -> str:
 
 
 def main() -> int:
+    os.environ["TESTS_FORK"] = "off"  # servers are measured as their users start them
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under two minutes: fewer rounds, a smaller blob")
     parser.add_argument("--rounds", type=int, help="number of rounds (5, quick: 2)")

@@ -5,15 +5,14 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .forks import COMMAND, ROOT, run_gateway
 from .ports import HOST, free_port
 from .processes import LONGEST_START, Process, answers_http, plain_environment
 
-ROOT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).resolve().parent / "inside"
 LONGEST_COMMAND = 120
 
@@ -49,7 +48,7 @@ class Gateway:
         serving |= {"PYTHONPATH": f"{INSIDE}:{own['PYTHONPATH']}", "TASK_COUNTS": str(self.task_counts)}
         words = ["serve", *self._where, f"--host={HOST}", f"--port={self.port}", *arguments]
         self.process = Process(
-            [sys.executable, "-m", "gateway", *words],
+            [*COMMAND, *words],
             log=directory / "gateway.log",
             environment=serving,
             directory=directory,
@@ -117,16 +116,8 @@ class Gateway:
 
     def cli(self, *words: str, standard_input: str = "") -> "subprocess.CompletedProcess[str]":
         """Runs a command on the same config and data, whether the server runs or not."""
-        return subprocess.run(
-            [sys.executable, "-m", "gateway", *words, *self._where],
-            env=self._environment,
-            cwd=self.directory,
-            input=standard_input,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_COMMAND,
-            check=False,
-        )
+        words = (*words, *self._where)
+        return run_gateway(words, self._environment, self.directory, standard_input, LONGEST_COMMAND)
 
     def json(self, *words: str) -> Any:
         """Parses the output of a command with `--json`; raises AssertionError with the output if the command fails."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .forks import Fork, start
 from .ports import HOST
 
 LOG_TAIL = 4_000
@@ -105,7 +106,7 @@ class Process:
         self.log = log
         self.environment = dict(plain_environment() if environment is None else environment)
         self._directory = directory
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | Fork | None = None
 
     @property
     def pid(self) -> int:
@@ -122,16 +123,8 @@ class Process:
         if self.running:
             raise PartFailed(f"{self.argv[0]} runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                cwd=self._directory,
-                start_new_session=True,
-            )
+        with self.log.open("ab") as log, open(os.devnull, "rb") as nothing:
+            self._child = start(self.argv, self.environment, self._directory, (nothing, log, log))
         _running.add(self)
         deadline = time.monotonic() + within
         while not ready():

@@ -54,7 +54,7 @@ class Kept:
         ours, theirs = self._connection.sock.getsockname()[1], self._server.port
         wanted = [f"{LOOPBACK}:{theirs:04X}", f"{LOOPBACK}:{ours:04X}", ESTABLISHED]
         rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        [inode] = [row[9] for row in rows if row[1:4] == wanted]
+        [inode] = {row[9] for row in rows if row[1:4] == wanted}  # a line may be listed twice
         [pid] = [pid for pid in self._server.workers if f"socket:[{inode}]" in descriptors(pid)]
         return pid
 
@@ -483,4 +483,9 @@ def test_leftover_spools_go_before_the_workers_come_and_stay_when_one_is_replace
 def test_the_run_file_tells_who_serves(start: Callable[..., Gateway]) -> None:
     server = start()
     told = json.loads((server.data / "run.json").read_text())
-    assert told == {"pid": server.process.pid, "addresses": [server.url], "workers": sorted(server.process.children())}
+    assert told == {
+        "pid": server.process.pid,
+        "addresses": [server.url],
+        "workers": sorted(server.process.children()),
+        "config": str(server.config_file),
+    }

@@ -1,0 +1,84 @@
+"""Interpreter that has imported the server under test once, and forks a process for each command line.
+
+`python -m gateway` spends more time on its imports than on most of what a test asks of it, and the tests start it more
+than a thousand times. A fork of an interpreter that has them does the same from there on. It becomes a child of whoever
+started this program, as if that had started it: clone(2), CLONE_PARENT.
+
+The program is run with a Unix socket as its standard input. A request is one line of JSON with `argv`, `environment`
+and `directory`, and three descriptors for the standard streams; the reply is the process id on a line.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import runpy
+import signal
+import socket
+import sys
+from io import TextIOWrapper
+from typing import cast
+
+CLONE_PARENT = 0x8000
+CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220}
+"""Numbers of the system call; all its arguments but the first are zero, so their order, which differs, is nothing."""
+
+REQUEST_BYTES = 1 << 20
+PRELOADED = ("gateway.cli.main", "gateway.processes.worker", "gateway.wiring.app", "alembic.command")
+
+
+def fork_for_parent() -> int:
+    """Fork as os.fork does, but the new process is a child of this one's parent. Raises OSError."""
+    python = ctypes.pythonapi
+    library = ctypes.PyDLL(None, use_errno=True)  # keeps the lock of the interpreter, as a fork must
+    python.PyOS_BeforeFork()
+    pid = int(library.syscall(CLONE_NUMBERS[platform.machine()], CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    error = ctypes.get_errno()
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+        return 0
+    python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(error, os.strerror(error))
+    return pid
+
+
+def become(argv: list[str], environment: dict[str, str], directory: str, streams: list[int]) -> None:
+    """Make this process what a new interpreter would be that was started so, and run `python -m gateway` in it."""
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    for written in (sys.stdout, sys.stderr):
+        cast(TextIOWrapper, written).reconfigure(write_through=environment.get("PYTHONUNBUFFERED") == "1")
+    sys.argv = ["gateway", *argv]
+    if "TASK_COUNTS" in environment:
+        import tests.parts.inside.sitecustomize  # noqa: F401 - a new interpreter loads it by itself
+    runpy.run_module("gateway", run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    for name in PRELOADED:
+        __import__(name)
+    with socket.socket(fileno=0) as control:
+        while True:
+            content, streams, _, _ = socket.recv_fds(control, REQUEST_BYTES, 3)
+            while content and not content.endswith(b"\n"):
+                content += control.recv(REQUEST_BYTES)
+            if not content:
+                return
+            pid = fork_for_parent()
+            if pid == 0:
+                break
+            for stream in streams:
+                os.close(stream)
+            control.sendall(b"%d\n" % pid)
+    request = json.loads(content)
+    become(request["argv"], request["environment"], request["directory"], streams)
+
+
+if __name__ == "__main__":
+    main()
