@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Executable, delete, select
+from sqlalchemy import Executable, bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
@@ -18,17 +18,23 @@ _blobs = schema.blobs
 _links = schema.blob_links
 _repositories = schema.repositories
 
+_SIZE = prepared(select(_blobs.c.size).where(_blobs.c.digest == bindparam("digest")))
+_LINKED_SIZE = prepared(
+    select(_blobs.c.size)
+    .join(_links, _links.c.digest == _blobs.c.digest)
+    .where(_links.c.repository_id == bindparam("repository"), _links.c.digest == bindparam("digest"))
+)
+
 
 async def size(connection: AsyncConnection, repository_id: int, digest: Digest) -> int | None:
     """Find the size of a blob that is linked to a repository, in bytes; None where it is not linked."""
-    linked = select(_blobs.c.size).join(_links, _links.c.digest == _blobs.c.digest)
-    of_repository = linked.where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
-    return (await connection.execute(of_repository)).scalar_one_or_none()
+    values = {"repository": repository_id, "digest": str(digest)}
+    return (await connection.execute(_LINKED_SIZE, values)).scalar_one_or_none()
 
 
 async def stored_size(connection: AsyncConnection, digest: Digest) -> int | None:
     """Find the size of a blob in bytes, whichever repository it is linked to; None where it is not stored."""
-    return (await connection.execute(select(_blobs.c.size).where(_blobs.c.digest == str(digest)))).scalar_one_or_none()
+    return (await connection.execute(_SIZE, {"digest": str(digest)})).scalar_one_or_none()
 
 
 async def missing(connection: AsyncConnection, repository_id: int, digests: Collection[Digest]) -> set[Digest]:

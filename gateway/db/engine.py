@@ -17,7 +17,7 @@ from gateway.db.postgresql_changes import PostgresqlSignal
 from gateway.db.revisions import MIGRATIONS
 from gateway.db.sqlite_changes import SqliteSignal
 from gateway.db.sqlite_engine import SqliteTransactions
-from gateway.db.sqlite_writer import Work
+from gateway.db.sqlite_steps import Work
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ class Transactions(Protocol):
     engine: AsyncEngine
 
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]: ...
+
+    async def query(self, work: Work[T]) -> T: ...
 
     def write(self, durable: bool = True) -> AbstractAsyncContextManager[AsyncConnection]: ...
 
@@ -72,6 +74,14 @@ class Database:
         """Open a transaction that sees one state of the database and changes nothing. Raises DatabaseUnusable."""
         async with self._transactions.read() as connection:
             yield connection
+
+    async def query(self, work: Work[T]) -> T:
+        """Do work in a transaction of `read`, and return its result.
+
+        On SQLite this takes a fifth of the time of `read`. `work` waits for nothing but its statements, and takes
+        milliseconds: others wait for it. Raises DatabaseUnusable, and what `work` raises.
+        """
+        return await self._transactions.query(work)
 
     @asynccontextmanager
     async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:

@@ -77,6 +77,11 @@ class PostgresqlTransactions:
             async with self._readers.connect() as connection:
                 yield connection
 
+    async def query(self, work: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        """Do work in a transaction that sees one state of the database. Raises DatabaseUnusable."""
+        async with self.read() as connection:
+            return await work(connection)
+
     @asynccontextmanager
     async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that no other writer overlaps. Raises DatabaseUnusable."""

@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from cache import sqlite
 from cache.sqlite import alone
-from gateway.db.sqlite_writer import CLOSE_SECONDS, SqliteWriter, Work
+from gateway.db.sqlite_reader import SqliteReader
+from gateway.db.sqlite_steps import Work
+from gateway.db.sqlite_writer import CLOSE_SECONDS, SqliteWriter
 
 T = TypeVar("T")
 
@@ -25,7 +27,13 @@ class SqliteTransactions:
     """Transactions of one SQLite file, on the event loop that opened it."""
 
     def __init__(
-        self, path: Path, engine: AsyncEngine, fleeting: AsyncEngine, turns: "WriterTurns", writer: SqliteWriter
+        self,
+        path: Path,
+        engine: AsyncEngine,
+        fleeting: AsyncEngine,
+        turns: "WriterTurns",
+        writer: SqliteWriter,
+        reader: SqliteReader,
     ) -> None:
         """`fleeting`: engine whose commits a power failure may undo."""
         self.engine = engine
@@ -34,6 +42,7 @@ class SqliteTransactions:
         self._fleeting_writers = fleeting.execution_options(**sqlite.WRITES)
         self._turns = turns
         self._writer = writer
+        self._reader = reader
 
     @classmethod
     @asynccontextmanager
@@ -53,9 +62,11 @@ class SqliteTransactions:
         whole = create_engine(sqlite.url("sqlite", path), hide_parameters=True)
         sqlite.listen(whole)
         turns, writer = WriterTurns(path, turn_seconds), SqliteWriter(path, whole, turn_seconds)
+        reader = SqliteReader(path, whole)
         try:
-            yield cls(path, engine, fleeting, turns, writer)
+            yield cls(path, engine, fleeting, turns, writer, reader)
         finally:
+            reader.close()
             turns.close()
             writer.close()
             whole.dispose()
@@ -68,6 +79,10 @@ class SqliteTransactions:
         with sqlite.explained(self._path):
             async with self.engine.connect() as connection:
                 yield connection
+
+    async def query(self, work: Work[T]) -> T:
+        """Do work in a transaction that sees one state of the database. Raises DatabaseUnusable."""
+        return await self._reader.query(work)
 
     @asynccontextmanager
     async def write(self, durable: bool = True) -> AsyncIterator[AsyncConnection]:

@@ -7,22 +7,20 @@ turn is done in one transaction, and then waits for the disk once.
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache import sqlite
-from cache.prepared import SqlitePreparation, is_prepared
 from cache.sqlite import alone
+from gateway.db.sqlite_steps import Work, complete, steps_of
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Coroutine[Any, Any, T]]
-"""Statements of one transaction, in their order. It waits for nothing else, and may be done again after a rollback."""
 
 TOGETHER = 32
 """Pieces of work in one transaction at most: the first of them waits for the last."""
@@ -135,7 +133,7 @@ class SqliteWriter:
             connection = self._connect(any(job.durable for job in jobs))
             try:
                 with connection.begin():
-                    return [_complete(job.work(self._steps)) for job in jobs]
+                    return [complete(job.work(self._steps)) for job in jobs]
             except BaseException:
                 self._disconnect()
                 raise
@@ -144,8 +142,7 @@ class SqliteWriter:
         connection = self._connection
         if connection is None:
             self._connection = connection = self._engine.connect()
-            # What the queries use of an AsyncConnection is all there.
-            self._steps, self._waits_for_disk = cast(AsyncConnection, _Steps(connection)), None
+            self._steps, self._waits_for_disk = steps_of(connection), None
         if durable is not self._waits_for_disk:
             cursor = connection.connection.cursor()
             cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -157,37 +154,6 @@ class SqliteWriter:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-class _Steps:
-    """The methods of an AsyncConnection that queries use; the thread that calls them does the work at once."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._preparation = SqlitePreparation(connection)
-        self.dialect = connection.dialect
-
-    async def execute(self, statement: Any, parameters: Any = None) -> Any:
-        if is_prepared(statement):
-            return self._preparation.execute(statement, parameters)
-        return self._connection.execute(statement, parameters)
-
-    async def scalar(self, statement: Any, parameters: Any = None) -> Any:
-        return self._connection.scalar(statement, parameters)
-
-    async def scalars(self, statement: Any, parameters: Any = None) -> Any:
-        return self._connection.scalars(statement, parameters)
-
-
-def _complete(steps: Coroutine[Any, Any, T]) -> T:
-    """Run steps of which none waits. Raises what they raise."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    steps.close()
-    raise RuntimeError("a transaction waited for something else than its statements")
 
 
 async def _ended(outcome: "asyncio.Future[Any]") -> None:

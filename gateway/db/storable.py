@@ -49,7 +49,7 @@ class StoredText(TypeDecorator[str]):
         return value
 
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
-        return _SOUGHT_TEXT
+        return SOUGHT_TEXT
 
 
 class StoredId(TypeDecorator[int]):
@@ -88,7 +88,7 @@ class _SoughtId(TypeDecorator[int]):
         return value if value is None or is_storable_id(value) else None
 
 
-_SOUGHT_TEXT = _SoughtText()
+SOUGHT_TEXT = _SoughtText()
 _SOUGHT_ID = _SoughtId()
 
 

@@ -4,16 +4,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, select
 from sqlalchemy import delete as delete_from
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
+from cache.prepared import prepared
 from gateway.db.changes import Concern, announce, announce_all, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.schema import manifests, tags
+from gateway.db.storable import SOUGHT_TEXT
+
+_NAMES = prepared(
+    select(tags.c.name)
+    .where(tags.c.repository_id == bindparam("repository"), tags.c.name > bindparam("after", type_=SOUGHT_TEXT))
+    .order_by(tags.c.name)
+)
+_FIRST_NAMES = prepared(_NAMES.limit(bindparam("count", type_=Integer)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,10 @@ async def list_page(
     connection: AsyncConnection, repository_id: int, after: str = "", limit: int | None = None
 ) -> list[str]:
     """List the names of a repository's tags in their byte order, or the first ones after a name."""
-    listed = select(tags.c.name).where(tags.c.repository_id == repository_id, tags.c.name > after)
-    return list(await connection.scalars(listed.order_by(tags.c.name).limit(limit)))
+    values = {"repository": repository_id, "after": after}
+    if limit is None:
+        return list((await connection.execute(_NAMES, values)).scalars())
+    return list((await connection.execute(_FIRST_NAMES, values | {"count": limit})).scalars())
 
 
 async def list_details(

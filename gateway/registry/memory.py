@@ -5,9 +5,9 @@ whichever process. So an absence is remembered as long as a presence.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
@@ -83,8 +83,7 @@ class NativeMemory:
 
     async def _read_manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
         key, targets, contents = content_key(repository_id, reference), self._targets.version, self._manifests.version
-        async with self._database.read() as connection:
-            stored = await manifests.find(connection, repository_id, reference)
+        stored = await self._database.query(partial(manifests.find, repository_id=repository_id, reference=reference))
         if stored is None:
             self._targets.keep(key, None, targets)
             return None
@@ -138,7 +137,7 @@ class NativeMemory:
         return await self._recall(self._sizes, content_key(repository_id, digest), read)
 
     async def _recall(
-        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Awaitable[V | None]]
+        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Coroutine[Any, Any, V | None]]
     ) -> V | None:
         """Find a value in a memory, or else read it from the database and keep it."""
         value = memory.find(key)
@@ -147,11 +146,10 @@ class NativeMemory:
         return await self._reads.read((id(memory), key), memory.version, partial(self._read, memory, key, read))
 
     async def _read(
-        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Awaitable[V | None]]
+        self, memory: Memory[str, V], key: str, read: Callable[[Connection], Coroutine[Any, Any, V | None]]
     ) -> V | None:
         version = memory.version
-        async with self._database.read() as connection:
-            value = await read(connection)
+        value = await self._database.query(read)
         memory.keep(key, value, version)
         return value
 

@@ -7,6 +7,7 @@ process, when the method returns.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, Denied, ManifestBlobUnknown, ManifestUnknown, NameUnknown, UploadUnknown
@@ -99,8 +100,8 @@ class NativeRepository:
             if count == 0:
                 return FoundTags(TagPage([]), UNCACHED)  # no Link then (distribution-spec, "Listing Tags")
             limit = TAGS_LIMIT if count is None else count
-            async with self._parts.database.read() as connection:
-                names = await tag_rows.list_page(connection, repository.id, start.after, limit + 1)
+            page = partial(tag_rows.list_page, repository_id=repository.id, after=start.after, limit=limit + 1)
+            names = await self._parts.database.query(page)
         following = PageStart(after=names[limit - 1]) if len(names) > limit else None
         return FoundTags(TagPage(names[:limit], following), UNCACHED)
 
@@ -135,8 +136,7 @@ class NativeRepository:
     async def mount(self, digest: Digest, source: LocalBlob | None) -> bool:
         intake, folder = self._parts.uploads.intake, self._parts.uploads.folder
         with self._writing():
-            async with self._parts.database.read() as connection:
-                size = await blobs.stored_size(connection, digest)
+            size = await self._parts.database.query(partial(blobs.stored_size, digest=digest))
             if size is None and source is None:
                 return False
             repository = await self._find() or await self._create()

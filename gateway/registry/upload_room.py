@@ -1,6 +1,8 @@
 """UploadRoom: whether an upload may grow: it must not have ended, and the largest size of a blob and the quotas above
 its repository must have room."""
 
+from functools import partial
+
 from cache.oci.errors import TooLarge, UploadUnknown
 from gateway.db import quotas, uploads
 from gateway.db.connection import Connection
@@ -51,9 +53,8 @@ class UploadRoom:
             self._allowed = end + UNSEEN
 
     async def _require_unfinished(self) -> None:
-        async with self._native.database.read() as connection:
-            if not await uploads.existing(connection, [self._upload]):
-                raise UploadUnknown(f"the upload {self._upload} has ended meanwhile")
+        if not await self._native.database.query(partial(uploads.existing, ids=[self._upload])):
+            raise UploadUnknown(f"the upload {self._upload} has ended meanwhile")
 
     async def _reserve(self, received: int, end: int, coming: int | None) -> None:
         now = self._native.clock()

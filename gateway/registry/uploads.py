@@ -146,8 +146,9 @@ class Uploads:
 
     async def read(self, id: str, repository_id: int, owner: str) -> StoredUpload:
         """Read the row of an upload as it is now. Raises UploadUnknown, DatabaseUnusable."""
-        async with self.native.database.read() as connection:
-            upload = await uploads.find(connection, id, repository_id, owner)
+        upload = await self.native.database.query(
+            partial(uploads.find, id=id, repository_id=repository_id, owner=owner)
+        )
         if upload is None:
             self.forget(id)
             raise UploadUnknown(f"there is no upload {id[:64]!r} of yours in this repository: begin a new one")

@@ -4,11 +4,13 @@ import asyncio
 import multiprocessing
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from traceback import format_exception
 
 import pytest
-from sqlalchemy import Engine, event, text, update
+from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.db import groups, schema
@@ -82,6 +84,40 @@ async def test_the_error_of_a_statement_shows_no_row(database: Database) -> None
             values = {"upstream_password_sealed": "s3cret"}
             await connection.execute(update(schema.groups).values(values))
     assert "s3cret" not in "".join(format_exception(raised.value))
+
+
+async def test_a_query_sees_what_was_committed_before_it(database: Database) -> None:
+    for count in range(1, 4):
+        await create(database, f"g{count}")
+        assert len(await database.query(groups.list_all)) == count
+
+
+async def test_queries_at_once_each_get_what_they_read(database: Database) -> None:
+    async def number(connection: Connection, wanted: int) -> int:
+        return int((await connection.execute(select(wanted))).scalar_one())
+
+    found = await asyncio.gather(*(database.query(partial(number, wanted=wanted)) for wanted in range(20)))
+    assert found == list(range(20))
+
+
+async def test_a_query_that_fails_or_writes_leaves_nothing_to_those_after_it(database: Database) -> None:
+    async def fail(connection: Connection) -> None:
+        await groups.list_all(connection)
+        raise ZeroDivisionError
+
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError):
+            await database.query(fail)
+    with suppress(DatabaseUnusable):
+        await database.query(creating("never"))
+    assert await paths(database) == await database.query(groups.list_all) == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_query_waits_for_no_writer(database: Database) -> None:
+    async with database.write() as connection:
+        await groups.create(connection, "a", NOW)
+        assert await database.query(groups.list_all) == []
 
 
 def creating(path: str) -> Callable[[Connection], Coroutine[None, None, None]]:

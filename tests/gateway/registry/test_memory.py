@@ -2,39 +2,47 @@
 again while nothing changes."""
 
 import asyncio
-from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import text
 
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, StoreUnavailable
 from cache.oci.names import Tag
 from gateway.db import projects, repositories
+from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.db.sqlite_steps import Work
 from gateway.registry.base import WritableRepository
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native_store import NativeStore, parse_stored
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import push_blob, push_image
 
+T = TypeVar("T")
 V1, V2 = Tag("v1"), Tag("v2")
 NOWHERE = Digest.of(b"nobody pushed this")
 
 
 @pytest.fixture
-def statements(database: Database) -> Iterator[list[str]]:
-    """The statements about native content that this worker sends from now on."""
-    seen: list[str] = []
+def reads(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The reads of the database by this worker from now on."""
+    seen: list[object] = []
+    query, read = database.query, database.read
 
-    def note(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        if "FROM changes" not in statement and ("SELECT" in statement):
-            seen.append(statement)
+    async def note_query(work: Work[T]) -> T:
+        seen.append(work)
+        return await query(work)
 
-    engine = database._readers.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
+    def note_read() -> AbstractAsyncContextManager[Connection]:
+        seen.append(read)
+        return read()
+
+    monkeypatch.setattr(database, "query", note_query)
+    monkeypatch.setattr(database, "read", note_read)
+    return seen
 
 
 async def test_what_is_deleted_is_gone_for_every_worker_when_the_deletion_returns(
@@ -111,7 +119,7 @@ async def test_a_deleted_project_shows_nothing_to_any_worker(
 
 
 async def test_what_was_read_once_is_read_from_memory(
-    repository: WritableRepository, store: NativeStore, statements: list[str]
+    repository: WritableRepository, store: NativeStore, reads: list[object]
 ) -> None:
     pushed = await push_image(repository, "an image", V1)
     digest, layer = pushed.descriptor.digest, pushed.layers[0].digest
@@ -129,23 +137,23 @@ async def test_what_was_read_once_is_read_from_memory(
             await repository.stat_blob(NOWHERE)
 
     await read_everything()
-    assert statements
-    statements.clear()
+    assert reads
+    reads.clear()
     await read_everything()
-    assert statements == []
+    assert reads == []
 
 
 async def test_many_who_want_a_tag_that_has_just_moved_share_one_read(
-    repository: WritableRepository, statements: list[str]
+    repository: WritableRepository, reads: list[object]
 ) -> None:
     await push_image(repository, "first", V1)
     second = await push_image(repository, "second", V1)
-    statements.clear()
+    reads.clear()
     found = await asyncio.gather(*(repository.manifest(V1) for _ in range(50)))
     assert all(one.manifest == second for one in found)
     described = await asyncio.gather(*(repository.stat_blob(second.layers[0].digest) for _ in range(50)))
     assert {one.size for one in described} == {len(b"layer of second")}
-    assert len(statements) == 2
+    assert len(reads) == 2
 
 
 async def test_a_tag_that_moved_a_moment_ago_is_never_without_a_manifest(
