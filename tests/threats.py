@@ -1209,6 +1209,13 @@ THREATS = [
         Disarm("gateway/server/chunked_body.py", "self._size < self._count * LEAST_AVERAGE:", "False:"),
     ),
     Threat(
+        "small chunks after large ones",
+        "A body sends 200 MiB in large chunks and then chunks of one byte, each read of which takes 0.35 s of the loop.",
+        "A large chunk does not make up for small ones that come after it, of which a body has so many in a row.",
+        ("tests/gateway/server/test_chunked_body.py",),
+        Disarm("gateway/server/chunked_body.py", "if self._shortage > SMALL_IN_A_ROW * LEAST_AVERAGE:", "if False:"),
+    ),
+    Threat(
         "a flood of small chunks in a large body",
         "A large body is read in steps of 1 MiB, of which one with chunks of 64 bytes stops the worker for 0.2 s.",
         "At most 512 KiB of chunks are read at once, and 64 KiB while they have fewer than 4 KiB on average.",

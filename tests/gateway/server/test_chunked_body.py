@@ -9,6 +9,7 @@ from gateway.server.chunked_body import (
     LEAST_AVERAGE,
     SIZE_LINE_LIMIT,
     SMALL_CHUNKS,
+    SMALL_IN_A_ROW,
     TRAILER_LIMIT,
     TRAILER_LINES,
     ChunkedBody,
@@ -20,6 +21,7 @@ EXAMPLES = settings.default.max_examples
 LAST = b"0\r\n\r\n"
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
 LARGER = b"%x\r\n%b\r\n" % (LEAST_AVERAGE, b"a" * LEAST_AVERAGE)
+MIXED = b"3e80\r\n%b\r\n" % (b"a" * 16_000) + b"1\r\na\r\n" * SMALL_IN_A_ROW
 ACCEPTED = {
     "nothing": (LAST, b""),
     "two chunks": (b"5\r\nhello\r\n7\r\n, world\r\n" + LAST, b"hello, world"),
@@ -29,6 +31,7 @@ ACCEPTED = {
     "extensions": (b'5;a;b=c;d="e \\" ;"\r\nhello\r\n0;f\r\n\r\n', b"hello"),
     "as many small chunks as may be": (b"1\r\na\r\n" * SMALL_CHUNKS + LAST, b"a" * SMALL_CHUNKS),
     "many larger chunks": (LARGER * 2 * SMALL_CHUNKS + LAST, b"a" * LEAST_AVERAGE * 2 * SMALL_CHUNKS),
+    "small chunks between large ones": (MIXED * 2 + LAST, b"a" * (16_000 + SMALL_IN_A_ROW) * 2),
     "trailers": (b"5\r\nhello\r\n0\r\nA: b\r\nC:\t\xe4\r\n\r\n", b"hello"),
     "as many trailers as may be": (b"0\r\n" + b"A: b\r\n" * TRAILER_LINES + b"\r\n", b""),
     "the longest extension": (b"5;" + b"a" * (SIZE_LINE_LIMIT - 4) + b"\r\nhello\r\n" + LAST, b"hello"),
@@ -53,6 +56,7 @@ REFUSED = {
     "an extension without an end": b"5;" + b"a" * SIZE_LINE_LIMIT,
     "small chunks without an end": b"1\r\na\r\n" * (SMALL_CHUNKS + 1),
     "small chunks after larger ones": LARGER * SMALL_CHUNKS + b"1\r\na\r\n",
+    "small chunks after a large one": b"4000\r\n%b\r\n" % bytes(0x4000) + b"1\r\na\r\n" * (SMALL_IN_A_ROW + 5),
     "extensions without an end": b"1;aaaaaaaa\r\na\r\n" * (EXTENSIONS_LIMIT // 9 + 1),
     "a chunk that is longer than its size": b"5\r\nhello!\r\n",
     "a chunk that ends with LF": b"5\r\nhello\n0\r\n",
