@@ -49,9 +49,10 @@ class _Functions:
     """Functions of one libcrypto. Raises OSError where the library, AttributeError where a function is missing."""
 
     def __init__(self, library: str | None) -> None:
-        loaded = ctypes.CDLL(library)
+        # A PyDLL keeps the interpreter, for which other threads would make it wait: these take less than 1 µs.
+        loaded, short = ctypes.CDLL(library), ctypes.PyDLL(library)
         context, data = ctypes.POINTER(_Context), ctypes.c_void_p
-        self.init, self.update, self.final = loaded.SHA256_Init, loaded.SHA256_Update, loaded.SHA256_Final
+        self.init, self.update, self.final = short.SHA256_Init, loaded.SHA256_Update, short.SHA256_Final
         self.init.argtypes = [context]
         self.update.argtypes = [context, data, ctypes.c_size_t]
         self.final.argtypes = [data, context]

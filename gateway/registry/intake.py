@@ -169,9 +169,8 @@ class BlobIntake:
             os.close(descriptor)
         failpoint("upload.synced")
         second = path.with_name(f"{path.name}.commit")
-        second.unlink(missing_ok=True)
         try:
-            with_room(lambda: os.link(path, second), self._native.make_room)
+            with_room(lambda: _link_anew(path, second), self._native.make_room)
             failpoint("upload.named")
             with_room(lambda: self._native.store.adopt(second, digest), self._native.make_room)
         finally:
@@ -228,6 +227,15 @@ def _digest_at(path: Path, algorithm: str) -> Digest:
         return whole_digest(descriptor, algorithm)
     finally:
         os.close(descriptor)
+
+
+def _link_anew(path: Path, second: Path) -> None:
+    """Give a file a second name, also where a killed process has left that. Raises OSError."""
+    try:
+        os.link(path, second)
+    except FileExistsError:
+        second.unlink(missing_ok=True)
+        os.link(path, second)
 
 
 def _link_descriptor(descriptor: int, name: Path) -> None:
