@@ -3757,6 +3757,27 @@ THREATS = [
         ),
     ),
     Threat(
+        "a mount of damaged bytes",
+        "A cached blob rots, its size stays, and a mount of it makes wrong bytes a blob that clients do not push again.",
+        "A blob of another store is hashed before it is linked.",
+        ("tests/gateway/registry/test_mount.py::test_a_cached_blob_that_was_damaged_since_is_not_mounted",),
+        Disarm("gateway/registry/intake.py", "if found != blob.digest:", "if False:"),
+    ),
+    Threat(
+        "a thousand mounts of one digest",
+        "All of them look again and again whether its lease is free, the server does nothing else, and a push starves.",
+        "One of a process looks at a time, in the order of arrival; a repository that has the blob needs no lease.",
+        (
+            "tests/gateway/registry/test_mount.py::test_of_those_who_want_one_digest_one_looks_for_its_lease",
+            "tests/gateway/registry/test_mount.py::test_turns_of_a_digest_come_in_order_and_leave_nothing",
+        ),
+        Disarm(
+            "gateway/registry/digest_turns.py",
+            "            async with queue.lock:\n                yield",
+            "            yield",
+        ),
+    ),
+    Threat(
         "what a killed commit leaves while its digest is in use",
         "Whether the other name of an ended upload's file is a blob is not known, the file goes, and nothing leads there.",
         "The file stays until that is known, and the sweep comes back to it.",

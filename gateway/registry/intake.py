@@ -14,9 +14,10 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,7 @@ from cache.store.spool import MakeRoom, no_room, with_room
 from gateway.db import blobs, uploads
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.storage_errors import storage_error
 from gateway.registry.threads import UploadThreads, completed
 
@@ -82,12 +84,17 @@ class BlobIntake:
 
     def __init__(self, native: NativeBlobs) -> None:
         self._native = native
+        self._turns = DigestTurns()
 
     async def link_stored(self, repository_id: int, digest: Digest) -> bool:
         """Link a blob that is stored for some repository already; whether it is.
 
-        Raises StoreUnavailable where others keep the digest's lease, DatabaseUnusable.
+        Where the repository has it already, nothing changes, and nobody is waited for. Raises StoreUnavailable where
+        others keep the digest's lease, DatabaseUnusable.
         """
+        linked = partial(blobs.size, repository_id=repository_id, digest=digest)
+        if is_stored(self._native.store, digest, await self._native.database.query(linked)):
+            return True
         return await completed(self._link_stored(repository_id, digest))
 
     async def _link_stored(self, repository_id: int, digest: Digest) -> bool:
@@ -103,7 +110,7 @@ class BlobIntake:
 
     async def link_open(self, repository_id: int, blob: LocalBlob, folder: Path) -> bool:
         """Link a complete blob of another store on the same file system, by a second name of its file; whether that
-        was possible.
+        was possible. It is hashed first: what happened to the file since it was stored is not known.
 
         `folder`: that of the uploads, where the file gets a name first. Raises StorageFull, StoreUnavailable,
         DatabaseUnusable.
@@ -112,6 +119,10 @@ class BlobIntake:
         if size is None:
             return False
         await blob.verified()
+        found = await self._native.threads.run(whole_digest, blob.fileno(), blob.digest.algorithm)
+        if found != blob.digest:
+            log.error("mount_source_damaged", digest=str(blob.digest), found=str(found))
+            return False
         name = folder / f"mount-{secrets.token_hex(16)}"
         lease = take_lease(self._native.leases, lease_of(name.name))
         if lease is None:
@@ -208,16 +219,24 @@ class BlobIntake:
     @asynccontextmanager
     async def _exclusive(self, digest: Digest) -> AsyncIterator[None]:
         """Hold the lease of a digest within the block. Raises StoreUnavailable."""
-        name, (interval, longest) = blob_lease(digest), LOOK_SECONDS
-        deadline = asyncio.get_running_loop().time() + TURN_SECONDS
-        lease: Lease | None
-        while (lease := take_lease(self._native.leases, name)) is None:
-            if asyncio.get_running_loop().time() > deadline:
-                raise StoreUnavailable(f"another client has been storing {digest} for {TURN_SECONDS:.0f} s: try again")
+        async with AsyncExitStack() as having:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await having.enter_async_context(self._turns.turn(digest))
+                    having.enter_context(held(await self._lease_of(digest)))
+            except TimeoutError as error:
+                raise StoreUnavailable(
+                    f"other clients have been storing {digest} for {TURN_SECONDS:.0f} s: try again"
+                ) from error
+            yield
+
+    async def _lease_of(self, digest: Digest) -> Lease:
+        """Take the lease of a digest once it is free. Raises StoreUnavailable where no lease can be taken at all."""
+        interval, longest = LOOK_SECONDS
+        while (lease := take_lease(self._native.leases, blob_lease(digest))) is None:
             await asyncio.sleep(interval)
             interval = min(longest, interval * 2)
-        with held(lease):
-            yield
+        return lease
 
 
 def _digest_at(path: Path, algorithm: str) -> Digest:

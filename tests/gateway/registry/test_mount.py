@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.lease.base import Lease, held
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, NameUnknown
 from cache.oci.names import RepositoryName
@@ -13,6 +14,7 @@ from gateway.db import repositories
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
+from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.native_store import NativeStore
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import OWNER, push_blob
@@ -102,6 +104,77 @@ async def test_a_cached_blob_that_was_evicted_meanwhile_is_not_mounted(
         blob.close()
     with pytest.raises(BlobUnknown):
         await repository.stat_blob(DIGEST)
+
+
+async def test_a_cached_blob_that_was_damaged_since_is_not_mounted(
+    repository: WritableRepository, cached: FilesystemStore, tmp_path: Path
+) -> None:
+    """Its size is right, and so nothing but a new hash shows it."""
+    cached.path(DIGEST).write_bytes(b"A" + CONTENT[1:])
+    blob = opened(cached)
+    try:
+        assert not await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    assert not (tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex).exists()
+    await push_blob(repository, CONTENT)
+    assert await read(repository, DIGEST) == CONTENT
+
+
+async def test_a_mount_of_what_a_repository_has_waits_for_nobody(
+    repository: WritableRepository, store: NativeStore
+) -> None:
+    await push_blob(repository, CONTENT)
+    lease = store.uploads.native.leases.take(f"blob {DIGEST}")
+    assert lease is not None
+    with held(lease):
+        async with asyncio.timeout(5):
+            assert await repository.mount(DIGEST, None)
+
+
+async def test_of_those_who_want_one_digest_one_looks_for_its_lease(
+    repository: WritableRepository, store: NativeStore, project: Project
+) -> None:
+    """Another process has the lease at first; whoever waits for a turn does not look."""
+    await push_blob(repository, CONTENT)
+    mounters = [store.repository(project, RepositoryName(f"team/app/mounting-{number}")) for number in range(20)]
+    for mounter in mounters:
+        await mounter.begin_upload(OWNER)
+    looks, thrice, leases = 0, asyncio.Event(), store.uploads.native.leases
+    take = leases.take
+
+    def counted(name: str) -> Lease | None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            thrice.set()
+        return take(name)
+
+    lease = take(f"blob {DIGEST}")
+    assert lease is not None
+    leases.take = counted  # type: ignore[method-assign]
+    try:
+        with held(lease):
+            mounting = [asyncio.create_task(mounter.mount(DIGEST, None)) for mounter in mounters]
+            async with asyncio.timeout(30):
+                await thrice.wait()
+        assert all(await asyncio.gather(*mounting))
+    finally:
+        del leases.take  # type: ignore[attr-defined]
+    assert looks <= 3 + len(mounters) + 3, "they looked at the same time"
+
+
+async def test_turns_of_a_digest_come_in_order_and_leave_nothing() -> None:
+    turns, order = DigestTurns(), list[int]()
+
+    async def have(number: int) -> None:
+        async with turns.turn(DIGEST):
+            await asyncio.sleep(0)
+            order.append(number)
+
+    await asyncio.gather(*(have(number) for number in range(10)))
+    assert order == list(range(10))
+    assert turns._queues == {}
 
 
 async def test_what_is_native_already_needs_nothing_of_the_cache(
