@@ -31,6 +31,7 @@ PASSWORD_LOGINS = "tests/gateway/auth/test_password_logins.py"
 AUTHORISATION = "tests/security/test_authorisation.py"
 UPLOADS = "tests/gateway/v2/test_uploads.py"
 MANIFESTS = "tests/gateway/v2/test_manifests.py"
+PUSHED_DOCUMENTS = "tests/gateway/v2/test_pushed_documents.py"
 NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
 CATALOG = "tests/gateway/v2/test_catalog.py"
 LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
@@ -1243,9 +1244,11 @@ THREATS = [
     Threat(
         "refused manifests that shut out all writers",
         "A manifest of 10,000 invented references keeps the turn to write for a second; forty stop every push and command.",
-        "Many references are looked up before the turn, for two manifests at once; commands wait a minute for theirs.",
+        "Many references are looked up before the turn to write; commands wait a minute for theirs.",
         ("tests/gateway/registry/test_native.py::test_many_references_are_refused_without_a_turn_to_write",),
-        Disarm("gateway/registry/native.py", "            await self._require_references(manifest)\n", ""),
+        Disarm(
+            "gateway/registry/native.py", "            await self._require_references(manifest)\n", "            pass\n"
+        ),
     ),
     Threat(
         "a quota that is gone around by a cancel",
@@ -1379,9 +1382,37 @@ THREATS = [
         (f"{MANIFESTS}::test_a_manifest_of_more_than_four_mebibytes_is_refused",),
         Disarm(
             "gateway/http/bodies.py",
-            "            if len(body) > limit:",
+            "            if len(body) + len(piece) > limit:",
             "            if False:",
         ),
+    ),
+    Threat(
+        "pushed manifests that fill the memory",
+        "One user begins hundreds of pushes of manifests of 4 MiB, and never sends the last byte.",
+        "Beyond 32 KiB a body waits for one of 16 places, of which nobody takes all; who gets none is refused with 503.",
+        (f"{PUSHED_DOCUMENTS}::test_large_manifests_wait_before_they_are_read_and_nobody_takes_all_places",),
+        Disarm("gateway/v2/pushed_documents.py", "if size > FREE and not has_place:", "if False:"),
+    ),
+    Threat(
+        "refused manifests that keep the processor",
+        "One user pushes refused manifests of 10,000 references all the time; parsing them keeps everybody waiting.",
+        "Before it is parsed a large manifest waits for its turn, for 10 s at most: one of a person at a time.",
+        (f"{PUSHED_DOCUMENTS}::test_one_large_manifest_of_a_person_is_stored_at_a_time_and_one_of_another",),
+        Disarm("gateway/v2/pushed_documents.py", "if len(raw) > FREE:", "if False:"),
+    ),
+    Threat(
+        "a short wait without end",
+        "Large manifests wait for each other for minutes, and keep their bodies in memory meanwhile.",
+        "Whoever has no place within 10 s is refused.",
+        (f"{PUSHED_DOCUMENTS}::test_a_large_manifest_that_waits_too_long_is_refused",),
+        Disarm("cache/runtime/turns.py", "asyncio.timeout(self._seconds)", "asyncio.timeout(None)"),
+    ),
+    Threat(
+        "refusals that are larger than what is refused",
+        "The refusal of a manifest names 10,000 missing references, which is 1.5 MB.",
+        "A refusal names 20 of them, and how many more there are.",
+        (f"{PUSHED_DOCUMENTS}::test_a_refusal_names_no_more_than_twenty_missing_references",),
+        Disarm("gateway/registry/pushed.py", "missing[:NAMED_LIMIT]", "missing"),
     ),
     Threat(
         "a manifest of another digest",

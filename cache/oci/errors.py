@@ -189,6 +189,15 @@ class StoreUnavailable(RegistryError):
         super().__init__(detail, {"Retry-After": "5"})
 
 
+class Busy(RegistryError):
+    """This server has too much of the same work under way; always sent with Retry-After."""
+
+    code, status, message = "UNAVAILABLE", 503, "the registry is busy"
+
+    def __init__(self, detail: object = None) -> None:
+        super().__init__(detail, {"Retry-After": "5"})
+
+
 def error_codes() -> dict[str, list[int]]:
     """Every code with its statuses; a test compares the documentation with it."""
     table: dict[str, set[int]] = {}

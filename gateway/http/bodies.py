@@ -1,6 +1,6 @@
 """Bodies of requests, as handlers read them: piece by piece, whole up to a limit, or not at all."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -46,17 +46,29 @@ async def pieces(request: Request) -> AsyncIterator[bytes | memoryview]:
         raise ClientLeft("the client has left") from error
 
 
-async def read_whole(request: Request, limit: int, what: str) -> bytes:
-    """Read a body of at most `limit` bytes. `what`: noun for the refusal. Raises TooLarge, UploadInvalid."""
+async def _no_wait(size: int) -> None:
+    """Make room where nothing bounds it."""
+
+
+async def read_whole(
+    request: Request, limit: int, what: str, make_room: Callable[[int], Awaitable[None]] = _no_wait
+) -> bytes:
+    """Read a body of at most `limit` bytes. `what`: noun for the refusal.
+
+    `make_room`: waits until so many bytes may be held, before they are. Raises TooLarge, UploadInvalid, and what
+    `make_room` raises.
+    """
     stated = content_length(request)
     if stated is not None and stated > limit:
         raise TooLarge(f"{what} may have {limit} bytes, this one has {stated}")
+    await make_room(stated or 0)
     body = bytearray()
     try:
         async for piece in pieces(request):
-            body += piece
-            if len(body) > limit:
+            if len(body) + len(piece) > limit:
                 raise TooLarge(f"{what} may have {limit} bytes, this one has more")
+            await make_room(len(body) + len(piece))
+            body += piece
     except ClientLeft as error:
         raise UploadInvalid(f"the client left before {what} was complete") from error
     return bytes(body)

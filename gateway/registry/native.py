@@ -146,12 +146,9 @@ class NativeRepository:
 
     async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
         pushed = await read_pushed(manifest)
-        if len(manifest.references()) <= FEW_REFERENCES:
-            await self._put_manifest(manifest, pushed, tags)
-            return
-        async with self._parts.large_manifests:
+        if len(manifest.references()) > FEW_REFERENCES:
             await self._require_references(manifest)
-            await self._put_manifest(manifest, pushed, tags)
+        await self._put_manifest(manifest, pushed, tags)
 
     async def _require_references(self, manifest: Manifest) -> None:
         """Check that the repository has what a manifest refers to, without a writer's turn, for which others wait.

@@ -1,17 +1,13 @@
 """NativeParts: what all native repositories of one process share."""
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.db.engine import Database
 from gateway.registry.blob_files import BlobFiles
 from gateway.registry.memory import NativeMemory
 from gateway.registry.uploads import Uploads
-
-LARGE_MANIFESTS = 2
-"""Pushes of manifests with many references at once: each takes as long as hundreds of others, also if it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +19,3 @@ class NativeParts:
     files: BlobFiles
     memory: NativeMemory
     clock: Callable[[], datetime]
-    large_manifests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_MANIFESTS))
-    """Places of manifests with many references."""

@@ -19,8 +19,8 @@ from gateway.registry.referrers import artifact_type
 REFERENCE_LIMIT = 10_000
 """Descriptors in one manifest. Images have at most 127 layers, build caches hundreds."""
 
-LOCATED_LIMIT = 20
-"""Missing digests for which other repositories are looked for."""
+NAMED_LIMIT = 20
+"""Missing digests that a refusal names, and for which other repositories are looked for."""
 
 HOLDERS_LIMIT = 5
 """Other repositories that are considered for one digest."""
@@ -94,22 +94,23 @@ def _may_be_missing(entry: Descriptor, manifest: Manifest) -> bool:
 async def explain_missing(
     missing: Sequence[Missing], name: RepositoryName, database: Database, readable: Readable | None
 ) -> ManifestBlobUnknown:
-    """Make the refusal that names all missing references, and for each a repository that has it and may be read.
+    """Make the refusal that names the first missing references, and for each a repository that has it and may be read.
 
     `readable`: None where no other repository may be named. Raises DatabaseUnusable.
     """
     named = []
-    for place, reference in enumerate(missing):
+    for reference in missing[:NAMED_LIMIT]:
         kind = "manifest" if reference.is_manifest else "blob"
         holder = None
-        if readable is not None and place < LOCATED_LIMIT:
+        if readable is not None:
             holder = await _find_holder(reference, name, database, readable)
         named.append(f"{kind} {reference.digest}" + (f" (repository {holder} has it)" if holder else ""))
     count = len(missing)
+    more = f", and {count - NAMED_LIMIT} more" if count > NAMED_LIMIT else ""
     return ManifestBlobUnknown(
         f"blob unknown to registry: {name} does not have {count} reference{'s' if count > 1 else ''} of the manifest; "
         f"push {'them' if count > 1 else 'it'} to {name} first, or mount {'them' if count > 1 else 'it'}: "
-        f"{', '.join(named)}"
+        f"{', '.join(named)}{more}"
     )
 
 

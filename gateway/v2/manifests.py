@@ -10,24 +10,22 @@ from starlette.types import ASGIApp
 from cache.oci.digest import Digest
 from cache.oci.document import OFF_LOOP_BYTES, parse_document
 from cache.oci.errors import DigestInvalid, ManifestInvalid, TagInvalid
-from cache.oci.manifest import SIZE_LIMIT, Manifest
+from cache.oci.manifest import Manifest
 from cache.oci.media_types import SCHEMA_1, essence
 from cache.oci.names import Tag
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_native_lookup
-from gateway.http.bodies import read_whole, refuse_encoded
+from gateway.http.bodies import refuse_encoded
 from gateway.http.errors import API_VERSION
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener
+from gateway.v2.pushed_documents import PushedDocuments
 from gateway.v2.responses import CONTENT_DIGEST
 from gateway.v2.root_selection import chosen_root
 
 TAGS_AT_ONCE = 100
 """Tags that one push of a manifest may set."""
-
-BODY_SECONDS = 60
-"""Seconds in which the body of a manifest must arrive: 4 MiB then need 70 KB/s."""
 
 OLD_CLIENT = "use Docker 17.12 or later, or another current client"
 """What helps a client that knows Docker schema 1 alone."""
@@ -38,6 +36,7 @@ class ManifestPushes:
 
     def __init__(self, opener: RepositoryOpener) -> None:
         self._opener = opener
+        self._documents = PushedDocuments()
 
     async def put(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """PUT: store a manifest byte for byte, and point tags to it."""
@@ -46,18 +45,14 @@ class ManifestPushes:
         note_native_lookup(request.scope, "manifest", opened.project.path)
         refuse_encoded(request)
         tags, stated = _tags(request, endpoint), _stated_digest(request, endpoint)
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                raw = await read_whole(request, SIZE_LIMIT, "a manifest")
-        except TimeoutError as error:
-            raise ManifestInvalid(f"the manifest did not arrive within {BODY_SECONDS} s: push it again") from error
         content_type = request.headers.get("content-type", "")
-        if len(raw) < OFF_LOOP_BYTES:
-            manifest = parse_pushed(content_type, raw, stated)
-        else:
-            manifest = await asyncio.to_thread(parse_pushed, content_type, raw, stated)
-        await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
-        await opened.repository.put_manifest(manifest, tuple(tags))
+        async with self._documents.received(request, principal) as raw:
+            if len(raw) < OFF_LOOP_BYTES:
+                manifest = parse_pushed(content_type, raw, stated)
+            else:
+                manifest = await asyncio.to_thread(parse_pushed, content_type, raw, stated)
+            await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
+            await opened.repository.put_manifest(manifest, tuple(tags))
         return _created(endpoint, manifest, _parameters(request))
 
 

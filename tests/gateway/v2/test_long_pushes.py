@@ -10,7 +10,7 @@ from starlette.types import Message
 from cache.oci.media_types import OCI_MANIFEST
 from gateway.db import members
 from gateway.namespaces.node import NodeKey, NodeKind
-from gateway.v2 import long_pushes, manifests
+from gateway.v2 import long_pushes, pushed_documents
 from gateway.v2.opener import RegistryOptions
 from gateway.wiring.app import create_app
 from tests.gateway.asgi import Client, Exchange, scope_of
@@ -109,7 +109,7 @@ async def test_a_long_stream_ends_while_it_arrives(surface: PushSurface, monkeyp
 
 
 async def test_a_manifest_has_a_limited_time_to_arrive(surface: PushSurface, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "BODY_SECONDS", 0)
+    monkeypatch.setattr(pushed_documents, "BODY_SECONDS", 0)
     surface.presented.principal = surface.person("developer")
     scope = scope_of("PUT", f"/v2/{NAME}/manifests/slow", [("Content-Type", OCI_MANIFEST), ("Content-Length", "9")])
     client = Client(scope, [b"{"], ends=False)
