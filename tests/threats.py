@@ -1242,6 +1242,28 @@ THREATS = [
         ),
     ),
     Threat(
+        "uploads that keep gathered bytes",
+        "Hundreds of uploads over TLS send a megabyte each and then a little every second: 300 MiB stay in memory.",
+        "Gathered bytes are written after a second, however few they are.",
+        ("tests/gateway/registry/test_upload_memory.py::test_a_slow_body_keeps_no_bytes_in_memory",),
+        Disarm(
+            "gateway/registry/upload_writer.py",
+            "            self._has_started = True\n            self._start_batch()\n",
+            "            pass\n",
+        ),
+    ),
+    Threat(
+        "uploads that gather all memory",
+        "More uploads begin at once than memory has megabytes.",
+        "All uploads of a process gather 64 MiB at most; from there on each writes what it has before it takes more.",
+        ("tests/gateway/registry/test_upload_memory.py::test_all_uploads_together_keep_a_limited_number_of_bytes",),
+        Disarm(
+            "gateway/registry/upload_writer.py",
+            "if is_borrowed or self._threads.gathered >= GATHERED:",
+            "if is_borrowed:",
+        ),
+    ),
+    Threat(
         "refused manifests that shut out all writers",
         "A manifest of 10,000 invented references keeps the turn to write for a second; forty stop every push and command.",
         "Many references are looked up before the turn to write; commands wait a minute for theirs.",

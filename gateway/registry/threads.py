@@ -21,6 +21,8 @@ class UploadThreads:
         self._writers = ThreadPoolExecutor(WRITERS, "upload-write")
         self._syncers = ThreadPoolExecutor(SYNCERS, "upload-sync")
         self._pending = 0
+        self.gathered = 0
+        """Bytes that the uploads of this process keep in memory until they are written."""
 
     @property
     def are_writing(self) -> bool:
