@@ -2132,6 +2132,20 @@ THREATS = [
         ),
     ),
     Threat(
+        "redirects to names that hang",
+        "Images of one owner redirect to names whose lookup hangs, until the upstream's own host cannot be looked up.",
+        "Hosts that the settings name have lookups of their own; all others share 32, of which an owner's images have 4.",
+        ("tests/cache/upstream/test_lookups.py::test_names_that_hang_take_no_lookup_of_a_host_that_the_settings_name",),
+        Disarm("cache/upstream/transport.py", "None if self.reach.names(host, port) else _owner.get()", "_owner.get()"),
+    ),
+    Threat(
+        "an owner of many names that hang",
+        "Images of one owner redirect to names whose lookup hangs, until no other image's redirect is looked up.",
+        "Lookups of hosts that the settings do not name are shared between the owners of the images that lead there.",
+        ("tests/cache/upstream/test_lookups.py::test_names_that_hang_for_one_owner_take_a_small_share_of_the_lookups",),
+        Disarm("cache/upstream/resolver.py", "owners.count(owner) >= OWNER_LIMIT or ", ""),
+    ),
+    Threat(
         "an upstream that is dead",
         "Every pull waits for its time limit, even if the cache could serve it.",
         "After three failed connections in a row the circuit breaker opens; probes find out when the host responds again.",

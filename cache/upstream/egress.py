@@ -35,6 +35,7 @@ from cache.upstream.transport import (
     make_clients,
     prepare_backend,
     resolve,
+    sending_for,
 )
 from cache.upstream.urls import origin_of
 from cache.values import ANONYMOUS, CredentialId
@@ -240,7 +241,7 @@ class Egress:
             raise Unavailable(f"{origin.host}:{origin.port} {reason}")
         guarded = self.circuits.enter(origin, image, urlsplit(url).path, redirected=redirected)
         try:
-            with _named(url):
+            with _named(url), sending_for(image):
                 yield guarded
         except Unavailable as error:
             if outcome := _outcome_of_failure(error):

@@ -11,7 +11,13 @@ from cache.runtime.exhaustion import no_descriptor_left
 Resolver = Callable[[str, int], list[str]]
 
 LIMIT = 8
-"""Number of concurrent lookups of one upstream, whose redirects may lead to names that hang."""
+"""Concurrent lookups of hosts that the settings of one upstream name."""
+
+OTHERS_LIMIT = 32
+"""Concurrent lookups of all other hosts, to which its redirects lead: whoever owns an image chooses names that hang."""
+
+OWNER_LIMIT = 4
+"""Concurrent lookups of other hosts for the images of one owner."""
 
 
 class NotLookedUp(Exception):
@@ -23,26 +29,33 @@ class Lookups:
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._running: dict[tuple[str, int], Future[list[str] | Exception]] = {}
+        self._running: dict[tuple[str, int], tuple[Future[list[str] | Exception], str | None]] = {}
         self._lock = threading.Lock()
 
-    def start(self, host: str, port: int) -> "Future[list[str] | Exception]":
+    def start(self, host: str, port: int, owner: str | None = None) -> "Future[list[str] | Exception]":
         """Start or join a lookup; the result is addresses, or an error as a value. Never cancel it: others may wait for
-        it."""
+        it. `owner`: whose image leads to the host; None for a host that the settings name."""
         with self._lock:
             running = self._running.get((host, port))
             if running is not None:
-                return running
+                return running[0]
             future: Future[list[str] | Exception] = Future()
-            if len(self._running) >= LIMIT:
+            if self._is_full(owner):
                 future.set_result(NotLookedUp("too many names are being resolved already"))
                 return future
-            self._running[host, port] = future
+            self._running[host, port] = future, owner
         try:
             threading.Thread(target=self._look_up, args=(host, port, future), name="resolve", daemon=True).start()
         except RuntimeError:
             self._end(host, port, future, NotLookedUp("no thread is left"))
         return future
+
+    def _is_full(self, owner: str | None) -> bool:
+        owners = [each for _, each in self._running.values()]
+        named = owners.count(None)
+        if owner is None:
+            return named >= LIMIT
+        return owners.count(owner) >= OWNER_LIMIT or len(owners) - named >= OTHERS_LIMIT
 
     def _look_up(self, host: str, port: int, future: "Future[list[str] | Exception]") -> None:
         result: list[str] | Exception

@@ -9,7 +9,9 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -33,6 +35,9 @@ _ATTEMPT_TIMEOUT = 2.0
 
 _thread = threading.local()
 """`deadline`: when the thread must have all that it reads."""
+
+_owner = ContextVar("owner", default="")
+"""Owner of the image for which the task or thread sends a request."""
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -117,6 +122,16 @@ async def prepare_backend() -> None:
 
 
 @contextmanager
+def sending_for(image: str) -> Iterator[None]:
+    """Count names that are looked up within the block for the owner of an image: the first part of its name."""
+    token = _owner.set(image.partition("/")[0])
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
+@contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Limit the time that this thread spends within the block on reading from connections of this module."""
     _thread.deadline = time.monotonic() + seconds
@@ -161,18 +176,21 @@ class AddressCheck:
         if self.reach.proxy:
             return [host]
         try:
-            return self._checked(self._lookups.start(host, port).result(timeout))
+            return self._checked(self._lookup(host, port).result(timeout))
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
 
     async def addresses_async(self, host: str, port: int, timeout: float | None) -> list[str]:  # noqa: ASYNC109
         if self.reach.proxy:
             return [host]
-        found = asyncio.wrap_future(self._lookups.start(host, port))
+        found = asyncio.wrap_future(self._lookup(host, port))
         try:
             return self._checked(await asyncio.wait_for(asyncio.shield(found), timeout))
         except TimeoutError as error:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
+
+    def _lookup(self, host: str, port: int) -> "Future[list[str] | Exception]":
+        return self._lookups.start(host, port, None if self.reach.names(host, port) else _owner.get())
 
     def _checked(self, addresses: list[str] | Exception) -> list[str]:
         if isinstance(addresses, NotLookedUp):
