@@ -3832,6 +3832,22 @@ THREATS = [
         Disarm("gateway/registry/memory.py", "return known if len(known) == len(page) else None", "return None"),
     ),
     Threat(
+        "turns by the token",
+        "A person makes a thousand personal tokens, each of which takes turns of its own.",
+        "All credentials of a person take turns together, and all deploy tokens of a project or group.",
+        ("tests/gateway/auth/test_requester.py",),
+        Disarm(
+            "gateway/auth/requester.py", "return Requester(person.id, principal.ref)", "return Requester(principal.ref)"
+        ),
+    ),
+    Threat(
+        "a crowd that reads referrers",
+        "Anonymous clients request more lists of referrers than memory keeps; everybody else's list waits behind theirs.",
+        "Lists that memory lacks are made in turns of people and sites; who gets none within 30 s is refused.",
+        ("tests/gateway/registry/test_native.py::test_a_crowd_of_readers_keeps_nobody_else_from_the_referrers",),
+        Disarm("gateway/registry/memory.py", "self._describing.turn(who)", "self._describing.turn(Requester())"),
+    ),
+    Threat(
         "numbers that JSON does not have",
         "A pushed number beyond the range of floats, such as 1e999, becomes `Infinity` in a list, which no parser takes.",
         "Such a number is refused where a document is parsed; annotations that are no texts are not passed on.",

@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.document import OFF_LOOP_BYTES
+from cache.oci.errors import Busy
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import Requester
+from cache.runtime.turns import NoTurn, Turns
 from cache.values import WrittenDescriptor
 from gateway.db import blobs, manifests, repositories
 from gateway.db.changes import Concern, content_key
@@ -33,6 +36,9 @@ KEPT_SIZES = 50_000
 KEPT_MANIFEST_BYTES = 32 * 1024 * 1024
 KEPT_REFERRER_BYTES = 16 * 1024 * 1024
 
+DESCRIBING_WAIT = 30.0
+"""Seconds that a reader waits for its turn to have entries of referrers made."""
+
 
 class NativeMemory:
     """Repositories by path; of each repository's content targets and manifests by tag and digest, and sizes of blobs.
@@ -50,7 +56,7 @@ class NativeMemory:
         self._manifests: Memory[str, Manifest] = Memory(KEPT_MANIFEST_BYTES, lambda manifest: manifest.memory)
         self._sizes: Memory[str, int] = Memory(KEPT_SIZES)
         self._referrers: Memory[str, WrittenDescriptor] = Memory(KEPT_REFERRER_BYTES, _weight_of_descriptor)
-        self._describing = asyncio.Lock()
+        self._describing = Turns(1, 1, DESCRIBING_WAIT)
         self._reads = SharedReads()
         database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)
         database.changes.subscribe(Concern.CONTENT, self._drop_content)
@@ -100,27 +106,34 @@ class NativeMemory:
 
         return await self._recall(self._targets, content_key(repository_id, reference), read)
 
-    async def referrers(self, repository_id: int, page: Sequence[Referrer]) -> list[WrittenDescriptor]:
+    async def referrers(self, repository_id: int, page: Sequence[Referrer], who: Requester) -> list[WrittenDescriptor]:
         """The entries of a page of referrers; those that are deleted meanwhile are left out.
 
-        Those that memory lacks are made for one reader at a time, so that however many read, the interpreter is left to
-        others, and who waits for the same entries finds them.
+        Those that memory lacks are made for one reader at a time, and one of another group, in turns. So however many
+        read, the interpreter is left to others, and who waits for the same entries finds them. Raises Busy.
         """
         if (known := self._known_referrers(repository_id, page)) is not None:
             return known
-        async with self._describing:
-            if (known := self._known_referrers(repository_id, page)) is not None:
-                return known
-            version = self._referrers.version
-            async with self._database.read() as connection:
-                stored = await manifests.read_all(connection, [referrer.id for referrer in page])
-            if sum(len(manifest.raw) for manifest in stored) > OFF_LOOP_BYTES:
-                described = await asyncio.to_thread(describe, stored)
-            else:
-                described = describe(stored)
-            for manifest, entry in zip(stored, described, strict=True):
-                self._referrers.keep(content_key(repository_id, manifest.descriptor.digest), entry, version)
-            return described
+        try:
+            async with self._describing.turn(who):
+                return await self._describe(repository_id, page)
+        except NoTurn as error:
+            raise Busy("too many lists of referrers are read at once: try again") from error
+
+    async def _describe(self, repository_id: int, page: Sequence[Referrer]) -> list[WrittenDescriptor]:
+        """Make the entries of a page, unless memory has all of them by now."""
+        if (known := self._known_referrers(repository_id, page)) is not None:
+            return known
+        version = self._referrers.version
+        async with self._database.read() as connection:
+            stored = await manifests.read_all(connection, [referrer.id for referrer in page])
+        if sum(len(manifest.raw) for manifest in stored) > OFF_LOOP_BYTES:
+            described = await asyncio.to_thread(describe, stored)
+        else:
+            described = describe(stored)
+        for manifest, entry in zip(stored, described, strict=True):
+            self._referrers.keep(content_key(repository_id, manifest.descriptor.digest), entry, version)
+        return described
 
     def _known_referrers(self, repository_id: int, page: Sequence[Referrer]) -> list[WrittenDescriptor] | None:
         """The entries of a page, where memory has all of them."""

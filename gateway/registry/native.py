@@ -22,6 +22,7 @@ from cache.repository import (
     FoundTags,
     FoundTarget,
 )
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
 from gateway.db import blobs, manifests, projects, repositories
@@ -57,13 +58,20 @@ class NativeRepository:
     """
 
     def __init__(
-        self, parts: NativeParts, project: Project, name: RepositoryName, readable: Readable | None = None
+        self,
+        parts: NativeParts,
+        project: Project,
+        name: RepositoryName,
+        readable: Readable | None = None,
+        who: Requester = NOBODY,
     ) -> None:
-        """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them."""
+        """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them.
+        `who`: takes turns with others."""
         self._parts = parts
         self._project = project
         self._name = name
         self._readable = readable
+        self._who = who
 
     # Reading
 
@@ -115,7 +123,7 @@ class NativeRepository:
                     connection, repository.id, digest, artifact_type, after=after, limit=PAGE_COUNT + 1
                 )
             page = cut_page(found)
-            entries = await self._parts.memory.referrers(repository.id, page)
+            entries = await self._parts.memory.referrers(repository.id, page, self._who)
         following = page[-1].id if len(found) > len(page) else None
         return FoundReferrers(ReferrersPage(list(entries), filtered=True, next=following), UNCACHED)
 

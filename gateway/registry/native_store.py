@@ -10,6 +10,7 @@ from cache.oci.document import OFF_LOOP_BYTES
 from cache.oci.errors import StoreUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
+from cache.runtime.fair_queue import NOBODY, Requester
 from gateway.db import blobs, projects, repositories
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
@@ -37,12 +38,15 @@ class NativeStore:
         memory = NativeMemory(native.database, parse_stored)
         self._parts = NativeParts(native.database, uploads, BlobFiles(native.store), memory, native.clock)
 
-    def repository(self, project: Project, name: RepositoryName, readable: Readable | None = None) -> NativeRepository:
+    def repository(
+        self, project: Project, name: RepositoryName, readable: Readable | None = None, who: Requester = NOBODY
+    ) -> NativeRepository:
         """Open a repository of a project, which may not exist yet; the caller has located the name in the project.
 
         `readable`: tells which other repositories whoever pushes may read, for refusals that name one; None for none.
+        `who`: takes turns with others.
         """
-        return NativeRepository(self._parts, project, name, readable)
+        return NativeRepository(self._parts, project, name, readable, who)
 
     async def find(self, name: RepositoryName) -> StoredRepository | None:
         """Find a repository by its name, as it is now."""

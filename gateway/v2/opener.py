@@ -12,6 +12,7 @@ from gateway.auth.client_name import client_name
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal, decide
 from gateway.auth.principal import Principal, PrincipalKind
+from gateway.auth.requester import requester_of
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name
@@ -99,7 +100,9 @@ class RepositoryOpener:
         if isinstance(location, NativeLocation) and isinstance(place, ProjectPlace):
             # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
             readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
-            repository = self._services.native.repository(place.project, location.name, readable)
+            repository = self._services.native.repository(
+                place.project, location.name, readable, requester_of(principal, address)
+            )
             return OpenedNative(repository, place.project)
         if not isinstance(location, ProxiedLocation):
             raise AssertionError("a name without a problem leads to an image or a repository")

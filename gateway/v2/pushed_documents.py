@@ -1,7 +1,7 @@
 """PushedDocuments: room for the bodies of pushed manifests, and turns to parse and store the large ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
@@ -11,8 +11,8 @@ from cache.oci.manifest import SIZE_LIMIT
 from cache.runtime.fair_queue import Requester
 from cache.runtime.turns import NoTurn, Turns
 from gateway.auth.principal import Principal
+from gateway.auth.requester import requester_of
 from gateway.http.bodies import read_whole
-from gateway.namespaces.credentials import DeployToken
 
 BODY_SECONDS = 60
 """Seconds in which the body of a manifest must arrive: 4 MiB then need 70 KB/s."""
@@ -75,14 +75,3 @@ async def _enter(held: AsyncExitStack, turns: Turns, who: Requester, refusal: st
         await held.enter_async_context(turns.turn(who))
     except NoTurn as error:
         raise Busy(refusal) from error
-
-
-def requester_of(principal: Principal) -> Requester:
-    """Name whoever takes turns: a person with all tokens and jobs, or the project or group of a deploy token."""
-    person = principal.user or principal.starter
-    group: Hashable = principal.name
-    if person is not None:
-        group = person.id
-    elif isinstance(principal.credential, DeployToken):
-        group = principal.credential.node
-    return Requester(group, principal.ref)

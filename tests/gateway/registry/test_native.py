@@ -10,6 +10,7 @@ from sqlalchemy import Table, func, select, update
 from cache.oci.digest import Digest
 from cache.oci.errors import (
     BlobUnknown,
+    Busy,
     Denied,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -21,8 +22,9 @@ from cache.oci.errors import (
 )
 from cache.oci.media_types import OCI_MANIFEST
 from cache.oci.names import RepositoryName, Tag
+from cache.runtime.fair_queue import Requester
 from cache.values import BEGINNING, PageStart
-from gateway.db import projects, schema
+from gateway.db import manifests, projects, schema
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project
 from gateway.registry import referrers
@@ -44,6 +46,7 @@ from tests.gateway.registry.stores import (
 
 V1, V2, LATEST = Tag("v1"), Tag("v2"), Tag("latest")
 NOWHERE = Digest.of(b"nobody pushed this")
+ELSEWHERE = Digest.of(b"nor this")
 
 
 async def read(repository: WritableRepository, digest: Digest) -> bytes:
@@ -403,6 +406,32 @@ async def test_referrers_are_parsed_once_however_many_read(
     await repository.delete_manifest(pushed[0].descriptor.digest)
     left = (await repository.referrers(NOWHERE, None)).page.manifests
     assert [found["digest"] for found in left] == [str(manifest.descriptor.digest) for manifest in pushed[1:]]
+
+
+async def test_a_crowd_of_readers_keeps_nobody_else_from_the_referrers(
+    store: NativeStore, project: Project, repository: WritableRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for about in (NOWHERE, ELSEWHERE):
+        await repository.put_manifest(index([], subject=entry(OCI_MANIFEST, about)), ())
+    read_all, began, go_on = manifests.read_all, asyncio.Event(), asyncio.Event()
+
+    async def held(*args: Any) -> Any:
+        if not began.is_set():
+            began.set()
+            await go_on.wait()
+        return await read_all(*args)
+
+    monkeypatch.setattr(manifests, "read_all", held)
+    crowd, other = (store.repository(project, NAME, None, Requester(name)) for name in ("crowd", "other"))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(crowd.referrers(NOWHERE, None))
+        await began.wait()
+        assert len((await other.referrers(ELSEWHERE, None)).page.manifests) == 1
+        monkeypatch.setattr(store._parts.memory._describing, "_seconds", 0.01)
+        with pytest.raises(Busy):
+            await crowd.referrers(NOWHERE, None)
+        go_on.set()
 
 
 async def all_referrers(repository: WritableRepository, digest: Digest) -> list[list[dict[str, Any]]]:
