@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.parts.forks import FORK_PROGRAM
 from tests.parts.gateway import Gateway
-from tests.parts.processes import wait_until
+from tests.parts.processes import PartFailed, wait_until
+
+FORKED_BY = FORK_PROGRAM.encode()
+"""What a process that was forked has for its command line."""
 
 WRITING = os.O_WRONLY | os.O_RDWR
 SPOOL = re.compile(r"([0-9a-f]{64})")
@@ -38,7 +42,10 @@ class Holdings:
 
 def workers(gateway: Gateway) -> list[int]:
     """Process ids of the workers, which are the processes that listen. With one process it is the server itself."""
-    children = [pid for pid in gateway.process.children() if serves(pid)]
+    try:
+        children = [pid for pid in gateway.process.children() if serves(pid)]
+    except PartFailed:  # another thread starts the server again
+        return []
     return sorted(children) or ([gateway.process.pid] if gateway.process.running else [])
 
 
@@ -46,7 +53,7 @@ def serves(pid: int) -> bool:
     """Whether a process is one of the server's, and neither a zombie nor a helper of the interpreter."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return any(word == b"gateway" or b"spawn_main" in word or b"gateway" in word for word in words)
+        return any(b"gateway" in word or b"spawn_main" in word or word == FORKED_BY for word in words)
     return False
 
 

@@ -25,6 +25,7 @@ from .forkserver import CLONE_NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "gateway"]
+FORK_PROGRAM = "tests.parts.forkserver"
 LOOK_EVERY = 0.005
 
 
@@ -34,12 +35,14 @@ class Fork:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
+        self._turn = threading.Lock()
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
+        with self._turn:  # a status can be had once
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -65,7 +68,7 @@ class ForkServer:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.parts.forkserver"],
+                [sys.executable, "-m", FORK_PROGRAM],
                 stdin=theirs.fileno(),
                 cwd=ROOT,
                 env=environment | {"NO_COLOR": "1"},
