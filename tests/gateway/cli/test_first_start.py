@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ class Starts:
     def __init__(self) -> None:
         self.warnings: list[list[StartWarning]] = []
 
-    def serve(self, settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning]) -> None:
+    def serve(
+        self, settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning], config: Path | None
+    ) -> None:
         self.warnings.append(list(warnings))
         ready(["http://127.0.0.1:8080"])
 

@@ -89,7 +89,9 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[StartWarning]:
     """The warnings of starts, which serve nothing."""
     found: list[StartWarning] = []
 
-    def serve(settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning]) -> None:
+    def serve(
+        settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning], config: Path | None
+    ) -> None:
         found.extend(warnings)
         ready(["http://127.0.0.1:8080"])
 
