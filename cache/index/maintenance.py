@@ -207,6 +207,11 @@ class CacheMaintenance:
             found = connection.exec_driver_sql(_BLOBS_IN_FOLDER, _range(prefix)).all()
         return {Digest.parse(digest): size for digest, size in found}
 
+    def prepare_usage(self) -> None:
+        """Create the usage file if it is missing, and open it; it stays open, since a disk that takes no more files
+        takes none beside it either. Raises DatabaseUnusable, OSError."""
+        self._select("SELECT 1 FROM usage.usage LIMIT 1", {})
+
     def tidy_usage(self, prefix: str, now: float, before: float) -> None:
         """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`, and
         correct moments that are after `now`. A folder that is in sync, as most are, costs one query."""

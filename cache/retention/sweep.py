@@ -163,6 +163,14 @@ class Evictor:
             freed += self._free_disk(max(wanted, min(self._limits.max_size // 16, ROOM_AT_ONCE)))
         return freed
 
+    def prepare(self) -> None:
+        """Open the file of uses, by which is chosen what a full disk loses, while the disk has room for it.
+
+        Raises nothing: where it cannot be opened, the next who needs it says so.
+        """
+        with suppress(DatabaseUnusable, OSError):
+            self._maintenance.prepare_usage()
+
     def sweep(self, stopped: threading.Event | None = None) -> int:
         """Evict down to the limits; return the bytes that were evicted."""
         now, spared = time.time(), self._maintenance.pinned()
@@ -350,6 +358,7 @@ class Sweeper(RoleThread):
         now = time.monotonic()
         if self._chores_due is None:
             self._chores_due = now + self._timings.chores
+            self._evictor.prepare()
         elif now >= self._chores_due:
             self._chores_due = now + self._timings.chores
             for chore in (self._chores, self._evictor.sweep_records):

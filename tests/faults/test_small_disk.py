@@ -101,7 +101,6 @@ def pull_blobs(server: Gateway, digests: list[str]) -> None:
         assert raw.get(server.proxied_url(f"library/tiny/blobs/{digest}")).digest == digest
 
 
-@pytest.mark.xfail(reason="a commit that finds no free file is logged as an error since November; cause unknown")
 def test_a_disk_without_inodes_evicts_and_keeps_what_is_new(
     disk_of_few_files: SmallDisk, gateway: GatewayFactory, liar: Liar
 ) -> None:

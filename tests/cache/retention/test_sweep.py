@@ -638,6 +638,17 @@ async def test_no_folder_is_tidied_right_after_the_start(keeper: Keeper) -> None
     assert tidied == 0
 
 
+async def test_the_first_step_opens_the_file_of_uses_while_there_is_room(keeper: Keeper) -> None:
+    """A disk that is full before the first folder is tidied could not take it, and then nothing would be evicted."""
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE))
+    timings = SweepTimings(before_folders=3600.0, interval=0.0)
+    sweeper = Sweeper(evictor, ProcessRole(keeper.folder / "sweep.lock"), timings=timings)
+    assert not keeper.usage.path.exists()
+    await asyncio.to_thread(sweeper.step)
+    beside = [keeper.usage.path.with_name(f"{keeper.usage.path.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    assert [path.exists() for path in beside] == [True, True, True]
+
+
 async def test_moments_of_a_wrong_clock_are_corrected(keeper: Keeper) -> None:
     used = await keeper.put(seed="used", age=-9_999_999)
     orphan, new = keeper.write(b"orphan"), keeper.write(b"new")
