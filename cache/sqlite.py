@@ -242,23 +242,20 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
         original = error.orig if isinstance(error, DatabaseError) else error
-        raise _unusable(path, _cannot_open(path) if _is_cannot_open(original) else str(original)) from error
+        raise _unusable(path, _reason_of(original, path)) from error
     except PoolExhausted as error:
         raise _unusable(path, "all connections to it are in use") from error
 
 
-def _is_cannot_open(error: BaseException | None) -> bool:
+def _reason_of(error: BaseException | None, path: Path) -> str:
+    """Say what is wrong with a file; the system says why SQLite cannot open it, or cannot put one beside it."""
     code = getattr(error, "sqlite_errorcode", None)  # set where SQLite, not its Python module, raised it
-    return isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_CANTOPEN
-
-
-def _cannot_open(path: Path) -> str:
-    """Find out why SQLite cannot open a file, which it does not say, or one of those that it puts beside it."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        return error.strerror or str(error)
-    return "unable to open database file"
+    if isinstance(code, int) and code & 0xFF == sqlite3.SQLITE_CANTOPEN:
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as cause:
+            return cause.strerror or str(cause)
+    return str(error)
 
 
 def _unusable(path: Path, reason: str) -> DatabaseUnusable:

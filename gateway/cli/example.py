@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from gateway.cli.plain_options import JsonOption, UnusedConfig, UnusedData, plain_app
+
+app = plain_app()
 
 _FOLDER = files("gateway") / "examples"
 
@@ -47,13 +49,9 @@ _FILE_NAMES = {
 @app.command("example")
 def example_command(
     name: Annotated[Example, typer.Argument(help="Which file: its first lines say where it belongs.")],
-    _config: Annotated[
-        str, typer.Option("--config", metavar="FILE", help="The settings, which no file needs.", show_default=False)
-    ] = "",
-    _data: Annotated[
-        str, typer.Option("--data", metavar="DIR", help="The data folder, which no file needs.", show_default=False)
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+    _config: UnusedConfig = "",
+    _data: UnusedData = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Print a file to run this server with: a unit for systemd, settings, a Compose file, alerts, a dashboard."""
     if as_json:

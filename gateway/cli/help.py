@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.plain_options import JsonOption, UnusedConfig, UnusedData, plain_app
 from gateway.help.pages import TopicUnknown, get_page, list_pages
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = plain_app()
 
 
 @app.command("help")
@@ -19,13 +20,9 @@ def help_command(
     topic: Annotated[
         str, typer.Argument(metavar="TOPIC", help="The topic of a page; without one, all are listed.")
     ] = "",
-    _config: Annotated[
-        str, typer.Option("--config", metavar="FILE", help="The settings, which no page needs.", show_default=False)
-    ] = "",
-    _data: Annotated[
-        str, typer.Option("--data", metavar="DIR", help="The data folder, which no page needs.", show_default=False)
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)] = False,
+    _config: UnusedConfig = "",
+    _data: UnusedData = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Print a page of the documentation, or the list of topics."""
     if not topic:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from gateway.cli.output import Document, print_json, print_json_pages, print_table_pages
+from gateway.cli.plain_options import JsonOption
 from gateway.cli.refusals import refusals
 from gateway.cli.settings_file import file_of_command, file_of_server
 from gateway.data_folder import CacheFolder
@@ -26,7 +27,6 @@ _CONFIG = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The settings, in TOML.", show_default=False)
 ]
 _DATA = Annotated[str | None, typer.Option("--data", metavar="DIR", help="The data folder. [default: ./registry-data]")]
-_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.", show_default=False)]
 
 
 _T = TypeVar("_T")
@@ -119,7 +119,7 @@ def with_session(function: Callable[..., None], *, json: bool = True) -> Callabl
         )
     ]
     common = [_option("config", _CONFIG), _option("data", _DATA)]
-    common += [_option("as_json", _JSON, False)] if json else []
+    common += [_option("as_json", JsonOption, False)] if json else []
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in [*own, *common]}

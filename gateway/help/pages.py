@@ -22,7 +22,7 @@ class Page:
 
     @property
     def summary(self) -> str:
-        """What the page tells, in one line."""
+        """The line below the title, which sums the page up."""
         return self.text.split("\n", 3)[2]
 
 

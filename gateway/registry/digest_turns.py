@@ -33,7 +33,7 @@ class DigestTurns:
 
 
 class _Queue:
-    """Those who wait for a digest, and the one who has its turn; asyncio.Lock serves them in order."""
+    """The line for one digest: asyncio.Lock serves it in order, and `length` counts whoever waits or has the turn."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -39,12 +39,8 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def is_wildcard(*hosts: str) -> bool:
-    """Whether one of the hosts is every address."""
-    return any(map(_is_every_address, hosts))
-
-
-def _is_every_address(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
+    """Whether a host is every address."""
     try:
         address = ip_address(host)
     except ValueError:

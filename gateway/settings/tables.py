@@ -299,7 +299,8 @@ class Settings(Table):
         taken = {(info.data.get("host"), info.data.get("port")): "that is the main address"}
         for listener in listeners:
             for (host, port), why in taken.items():
-                if port == listener.port != 0 and (host == listener.host or is_wildcard(str(host), listener.host)):
+                overlap = host == listener.host or is_wildcard(listener.host) or is_wildcard(str(host))
+                if port == listener.port != 0 and overlap:
                     wanted = "port {port} is taken: {why}; give the listener another one"
                     raise PydanticCustomError("rule", wanted, {"port": port, "why": why})
             taken[listener.host, listener.port] = "that is another listener"

@@ -189,7 +189,7 @@ class RepositoryOpener:
         principal: Principal,
         root: Root | None,
     ) -> tuple[Permitted | None, bool]:
-        """What a principal may do at a place, and whether there is one that it must not know."""
+        """Decide what a principal may do at a place; also whether a place is there that must stay hidden from it."""
         target, now = await self._access.target(principal, located), self._services.clock()
         if located.location is None:
             is_free = located.place is None and _is_native(name, root)
