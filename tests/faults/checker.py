@@ -100,13 +100,20 @@ def broken_without_cause(evidence: Evidence) -> Iterable[str]:
 
 
 def needless_fetches(evidence: Evidence) -> Iterable[str]:
-    """Rule: content is fetched once, and again only for a reason."""
+    """Rule: content is fetched once, and again only for a reason; while a disk is full, for each client that waits."""
     lies = Counter(told.about for told in evidence.told)
     deaths = sum(done.deed in DEADLY for done in evidence.done)
     forgotten = Counter(done.about for done in evidence.done if done.deed in (Deed.EVICT, Deed.DAMAGE))
-    full = len(full_disks(evidence))
+    full = full_disks(evidence)
+    unkept = Counter(
+        seen.digest
+        for seen in evidence.seen
+        if seen.x_cache in ("MISS", "COALESCED")
+        and seen.kind in (Kind.BLOB, Kind.RANGE)
+        and any(overlap(seen, done) for done in full)
+    )
     for digest, count in evidence.gets.items():
-        allowed = 1 + deaths + lies[digest] + forgotten[digest] + full
+        allowed = 1 + deaths + lies[digest] + forgotten[digest] + len(full) + unkept[digest]
         if count > allowed:
             yield f"{digest[:19]} was fetched {count} times where {allowed} have a reason"
 

@@ -76,3 +76,11 @@ def test_a_content_is_fetched_again_for_a_reason_alone() -> None:
     assert found(gets=2, done=(Done(Deed.KILL, 1, 2),)) == []
     assert found(gets=2, done=(Done(Deed.EVICT, 1, 2, DIGEST),)) == []
     assert found(gets=2, done=(Done(Deed.EVICT, 1, 2, "another"),)) == ["needless_fetches"]
+
+
+def test_what_a_full_disk_cannot_keep_is_fetched_for_each_client() -> None:
+    missed, full = replace(GOOD, x_cache="COALESCED"), Done(Deed.FULL, GOOD.begun, GOOD.ended)
+    assert found(missed, missed, gets=4, done=(full,)) == []
+    assert found(missed, missed, gets=5, done=(full,)) == ["needless_fetches"]
+    assert found(missed, gets=4, done=(full,)) == ["needless_fetches"]
+    assert found(missed, missed, gets=4, done=(replace(full, begun=1, ended=2),)) == ["needless_fetches"]
