@@ -2571,6 +2571,28 @@ THREATS = [
         Disarm("cache/retention/sweep.py", "if counts.in_vain != before.in_vain:", "if False:"),
     ),
     Threat(
+        "an upstream that promises a blob of a terabyte",
+        "One pull of a blob whose length is stated as larger than the disk evicts all that is cached.",
+        "A blob larger than the cache or than all that can be free is not written; nothing is evicted for it.",
+        (
+            "tests/cache/download/test_uncached.py::test_no_room_is_made_for_a_blob_that_is_too_large_to_be_kept",
+            "tests/cache/retention/test_sweep.py::test_what_exceeds_the_cap_or_all_that_can_be_free_cannot_be_kept",
+            "tests/faults/test_small_disk.py::test_what_is_larger_than_the_disk_is_served_verified_and_not_kept",
+        ),
+        Disarm("cache/store/spool.py", "if not self.can_keep(size, self.size):", "if False:"),
+    ),
+    Threat(
+        "a promise of as much as the cache holds",
+        "An upstream promises a blob that would just fit, sends one byte of it, and all else is evicted for it.",
+        "Room is made for 64 MiB at a time: an upstream must send the bytes for which others are evicted.",
+        ("tests/cache/store/test_spool.py::test_a_promise_alone_makes_room_for_some_of_the_bytes_at_a_time",),
+        Disarm(
+            "cache/store/spool.py",
+            "min(ROOM_AHEAD, (self.promised or 0) - self.size)",
+            "(self.promised or 0) - self.size",
+        ),
+    ),
+    Threat(
         "a start without inodes",
         "The disk has no free inode when the server starts, which cannot open its databases.",
         "A start deletes the ballast, quarantined files and the oldest blobs for inodes as it does for bytes.",

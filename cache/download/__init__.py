@@ -102,9 +102,10 @@ waited finds bytes and links together.
 
 A full disk
 -----------
-A write that finds the disk full requests space (`MakeRoom`), at most three times. After that, and after any other error
-of the disk, the flight fails as Unstorable: between STREAMING and the mark in every waiting worker too, while an error
-in opening the spool concerns one worker alone, and one after the mark no reader (2). Each reader then continues on an
-upstream stream of its own (`UncachedBlob`), which hashes the bytes that the reader has been sent together with those to
-come, so a body that completes is right as a whole. Nothing is stored.
+A write that finds the disk full requests space (`MakeRoom`), at most three times. After that, where a blob is too large
+to be kept (`CanKeep`), which a promised length shows before its first byte, and after any other error of the disk, the
+flight fails as Unstorable: between STREAMING and the mark in every waiting worker too, while an error in opening the
+spool concerns one worker alone, and one after the mark no reader (2). Each reader then continues on an upstream stream
+of its own (`UncachedBlob`), which hashes the bytes that the reader has been sent together with those to come, so a body
+that completes is right as a whole. Nothing is stored.
 """

@@ -257,6 +257,7 @@ class FlightThread:
     def _receive(self, spool: Spool, note: Note, leased: LeasedSpool) -> None:
         """Receive and seal all bytes. Raises DigestMismatch, UpstreamError or OSError."""
         progress = self._progress
+        spool.can_keep = self._storage.can_keep
         file = progress.use(spool.fileno(), spool.inode, note.size)
         size = note.size if spool.resumed else None
 

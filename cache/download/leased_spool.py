@@ -16,7 +16,7 @@ from cache.runtime.failpoints import failpoint
 from cache.store.base import BlobStore
 from cache.store.quarantine import Quarantine
 from cache.store.sidecar import FillState, Note, Sidecar, boot_id, read
-from cache.store.spool import PART, MakeRoom, Spool, marked, no_room, with_room
+from cache.store.spool import PART, CanKeep, MakeRoom, Spool, any_size, marked, no_room, with_room
 from cache.upstream.errors import UpstreamError
 from cache.values import Source
 
@@ -46,13 +46,15 @@ def note_of(folder: Path, name: str) -> Path:
 class DownloadStorage:
     """Folder where downloads grow, the store that takes them, and the quarantine for wrong ones.
 
-    `make_room` frees disk space; see MakeRoom. `boot`: this run of the machine.
+    `make_room` frees disk space; see MakeRoom. `can_keep` knows what is too large; see CanKeep. `boot`: this run of the
+    machine.
     """
 
     spools: Path
     store: BlobStore
     quarantine: Quarantine
     make_room: MakeRoom = no_room
+    can_keep: CanKeep = any_size
     boot: str = ""
 
     def __post_init__(self) -> None:

@@ -77,6 +77,6 @@ class SpoolSink:
     def _responded(self, body: LimitedBody) -> None:
         self.bodies += 1
         self.size = agreed_size(self.size, body.promised)
-        self._spool.promised = self.size
+        self._spool.promise(self.size)
         if self.bodies == 1:
             self._started(body.promised)

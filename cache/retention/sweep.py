@@ -131,6 +131,20 @@ class Evictor:
         """Files to delete until as many as the limits reserve are free."""
         return 0 if level.free_files is None else max(0, self._limits.reserve_files - level.free_files)
 
+    def can_keep(self, size: int, present: int = 0) -> bool:
+        """Whether a blob of so many bytes can be kept, some of which are on the disk already. Never raises: where the
+        index is unusable too, what does not fit as it is cannot be kept."""
+        missing, limits = size - present, self._limits
+        if size > limits.max_size or missing <= 0:
+            return size <= limits.max_size
+        try:
+            free = disk_space(self._folder).free
+            if missing <= free:
+                return True
+            return missing <= free + self._maintenance.filled().bytes + self._quarantine.size() - limits.reserve
+        except (OSError, DatabaseUnusable):
+            return False
+
     def make_room(self, wanted: int) -> int:
         """Free bytes of the disk after a write has failed; return how many, 0 where none can be freed. Never raises.
 

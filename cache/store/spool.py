@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 READ_BACK = 1024 * 1024
 ROOM_TRIES = 3
+ROOM_AHEAD = 64 * 1024 * 1024
+"""Bytes at most for which room is made before they have arrived: a promise alone must not evict a whole cache."""
+
 PART = ".part"
 MARK = 0o400
 """Mode of a spool whose digest holds. It belongs to the inode: every process that has the file open sees it, whatever
@@ -26,9 +29,16 @@ becomes of the name."""
 MakeRoom = Callable[[int], int]
 """Frees disk space: takes the bytes that are needed, returns the bytes that were freed; blocks."""
 
+CanKeep = Callable[[int, int], bool]
+"""Whether a blob can be kept: takes all of its bytes, and those that are on the disk already; blocks."""
+
 
 def no_room(_: int) -> int:
     return 0
+
+
+def any_size(_: int, __: int) -> bool:
+    return True
 
 
 def with_room(work: Callable[[], T], make_room: MakeRoom) -> T:
@@ -76,7 +86,8 @@ class Spool:
         self.size = 0
         """Bytes that are present and hashed."""
         self.promised: int | None = None
-        """Bytes of the whole blob, where known: the space that is requested when the disk is full."""
+        """Bytes of the whole blob, where known."""
+        self.can_keep: CanKeep = any_size
         self.resumed = False
         """Whether some of its bytes are from an earlier download."""
         self._end = 0
@@ -134,6 +145,12 @@ class Spool:
         """Leave the file where it is at the end of the block: others resume it, or the name is no longer this one's."""
         self._kept = True
 
+    def promise(self, size: int | None) -> None:
+        """Note the bytes of the whole blob, where known. Raises OSError where it is too large to be kept."""
+        if size is not None:
+            self._require_kept(size)
+        self.promised = size
+
     def append(self, chunk: bytes | memoryview) -> None:
         """Write and count the next bytes. Raises OSError, after which the spool must be given up."""
         self.write(chunk)
@@ -162,6 +179,8 @@ class Spool:
 
     def _write_all(self, view: memoryview, offset: int) -> None:
         tries = 0
+        if self.promised is None:
+            self._require_kept(offset + len(view))
         while view:
             self._require_size(min(offset, max(self._end, self.size)))
             try:
@@ -169,7 +188,7 @@ class Spool:
                 count = os.pwrite(self._descriptor, view, offset)
             except OSError as error:
                 tries += 1
-                needed = max(len(view), (self.promised or 0) - self.size)
+                needed = max(len(view), min(ROOM_AHEAD, (self.promised or 0) - self.size))
                 if not is_disk_full(error) or tries > ROOM_TRIES or not self._make_room(needed):
                     raise
             else:
@@ -227,6 +246,11 @@ class Spool:
         with_room(lambda: store.adopt(self.path, digest), self._make_room)  # it may have to make a folder
         failpoint("spool.adopted")
         self._kept = True
+
+    def _require_kept(self, size: int) -> None:
+        """Raise OSError where a blob of so many bytes could not be kept: nothing is to be evicted for it."""
+        if not self.can_keep(size, self.size):
+            raise OSError(errno.EFBIG, "it is larger than the cache may become")
 
     def _require_size(self, size: int) -> None:
         """Raise OSError where the file is shorter: a write beyond its end would leave zeros where bytes were hashed."""

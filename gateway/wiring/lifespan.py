@@ -208,7 +208,13 @@ async def _open_pull_through(
     metrics, tasks = records.metrics, Tasks()
     quarantine = Quarantine(folder.quarantine)
     store = FilesystemStore(folder.blobs, quarantine)
-    storage = DownloadStorage(spools=folder.spools, store=store, quarantine=quarantine, make_room=evictor.make_room)
+    storage = DownloadStorage(
+        spools=folder.spools,
+        store=store,
+        quarantine=quarantine,
+        make_room=evictor.make_room,
+        can_keep=evictor.can_keep,
+    )
     flights = Flights(storage, tasks, partial(record_arrival, index, store), events, places=download_places(settings))
     metrics.show("flights", lambda: flights.places.held)
     metrics.show("followers", lambda: flights.followers)

@@ -239,6 +239,23 @@ async def test_a_blob_is_stored_once_room_was_made(bench: Bench, tmp_path: Path)
     assert bench.store.stat(DIGEST) is not None
 
 
+@pytest.mark.parametrize("size", [SIZE, None], ids=["promised", "not promised"])
+async def test_no_room_is_made_for_a_blob_that_is_too_large_to_be_kept(bench: Bench, size: int | None) -> None:
+    """Not even the bytes that fit are written where the length is promised."""
+    wanted: list[int] = []
+    object.__setattr__(bench.flights._storage, "make_room", wanted.append)
+    object.__setattr__(bench.flights._storage, "can_keep", lambda whole, _: whole < SIZE)
+    body, again = ScriptedBody(size), ScriptedBody.whole(WHOLE)
+    bench.script.bodies[APP], body.later = body, [again]
+    body.send(WHOLE[: SIZE // 2], WHOLE[SIZE // 2 :])
+    body.end()
+    arm("spool.write=error:ENOSPC" if size else "")
+    assert await content(await bench.open().blob(DIGEST)) == WHOLE
+    await bench.landed()
+    assert wanted == []
+    assert bench.store.stat(DIGEST) is None
+
+
 async def test_room_is_requested_a_few_times_and_not_for_ever(bench: Bench) -> None:
     object.__setattr__(bench.flights._storage, "make_room", lambda count: count)
     arm("spool.write=error:ENOSPC")

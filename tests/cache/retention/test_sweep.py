@@ -235,6 +235,23 @@ async def test_links_of_all_images_are_deleted_with_the_bytes(keeper: Keeper) ->
 # Room.
 
 
+async def test_what_exceeds_the_cap_or_all_that_can_be_free_cannot_be_kept(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.put(3 * SIZE)
+    keeper.quarantine.take_bytes(bytes(SIZE), "wrong")
+    monkeypatch.setattr(sweep, "disk_space", lambda _: DiskSpace(2 * SIZE, 1 << 40, 0, 0))
+    evictor = keeper.evicting(EvictionLimits(10 * SIZE, reserve=SIZE))
+    assert evictor.can_keep(5 * SIZE)
+    assert not evictor.can_keep(5 * SIZE + 1)
+    assert evictor.can_keep(8 * SIZE, present=3 * SIZE)
+    assert evictor.can_keep(10 * SIZE, present=8 * SIZE)
+    assert not evictor.can_keep(10 * SIZE + 1, present=10 * SIZE)
+    full = keeper.evicting(EvictionLimits(10 * SIZE, reserve=6 * SIZE))
+    assert full.can_keep(2 * SIZE)
+    assert not full.can_keep(2 * SIZE + 1)
+
+
 async def test_room_is_made_for_what_is_wanted(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(8)]
     assert keeper.evictor.make_room(2500) == 3 * SIZE

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cache.oci.digest import Digest
+from cache.runtime.failpoints import arm
 from cache.store.filesystem import FilesystemStore
-from cache.store.spool import DigestMismatch, Spool
+from cache.store.spool import ROOM_AHEAD, DigestMismatch, Spool
 from tests.cache.samples import blob_of, open_descriptors
 
 CONTENT = Digest.of(b"content")
@@ -167,3 +168,20 @@ def test_a_spool_that_is_cut_while_it_grows_gets_no_zeros(spools: Path) -> None:
         spool.append(b"content")
         os.ftruncate(spool.fileno(), 1)
         spool.seal(CONTENT, 7)
+
+
+def test_a_promise_alone_makes_room_for_some_of_the_bytes_at_a_time(spools: Path) -> None:
+    wanted: list[int] = []
+
+    def make_room(count: int) -> int:
+        wanted.append(count)
+        return count
+
+    try:
+        arm("spool.write=error:ENOSPC*1")
+        with Spool.begin(spools / "one.part", "sha256", make_room) as spool:
+            spool.promise(1 << 40)
+            spool.append(b"content")
+    finally:
+        arm("")
+    assert wanted == [ROOM_AHEAD]
