@@ -265,7 +265,7 @@ class Evictor:
 
     def _take_largest(self, spared: set[Digest]) -> int:
         """Evict the largest blob that is neither spared nor being read; return its bytes."""
-        largest = self._maintenance.larger(0, BATCH + len(spared))
+        largest = self._maintenance.larger(0, PAGE + len(spared))
         return next(filter(None, (self._take([held], spared, on_disk=True) for held in largest)), 0)
 
     def _choose_and_take(
@@ -302,8 +302,8 @@ class Evictor:
         return freed
 
     def _take(self, chosen: Iterable[CachedItem], spared: set[Digest], *, on_disk: bool = False) -> int:
-        """Evict the items that are neither spared nor being read; return their bytes. `on_disk`: count only existing
-        files; rows without a file count for the cap alone."""
+        """Evict the items that are neither spared nor being read; return their bytes. `on_disk`: count only what the
+        disk has free then; rows without a file, and files with another name, count for the cap alone."""
         return sum(
             self._take_batch(batch, on_disk) for batch in _batches([h for h in chosen if h.digest not in spared])
         )
@@ -319,7 +319,7 @@ class Evictor:
                     claims.append(claim)
                 if claim is not None or held.is_manifest:
                     evicted.append(held)
-                    counted = held.is_manifest or (claim is not None and claim.absent and not on_disk)
+                    counted = held.is_manifest or (claim is not None and not claim.freeable and not on_disk)
                     freed += held.size if counted else 0
             digests = [held.digest for held in evicted]
             try:
@@ -329,7 +329,11 @@ class Evictor:
                 if not disk_space(self._folder).lacks(JOURNAL, NEEDED_FILES):
                     raise
                 freed += sum(claim.delete() for claim in claims)
-                self._maintenance.remove(digests)
+                try:
+                    self._maintenance.remove(digests)
+                except DatabaseUnusable:  # these files freed nothing, or another process took it: others may free more
+                    if not on_disk:
+                        raise
             freed += sum(claim.delete() for claim in claims)
         finally:
             for claim in claims:
@@ -422,7 +426,7 @@ def _remove_orphan(path: Path, now: float) -> int:
         if path.is_file() and abs(now - status.st_mtime) > ORPHAN_SECONDS:
             path.unlink()
             log.info("orphan_removed", file=path.name)
-            return status.st_size
+            return status.st_size if status.st_nlink < 2 else 0
     return 0
 
 

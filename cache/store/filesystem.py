@@ -63,21 +63,19 @@ class LockedBlob:
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self._path = path
         self._descriptor = descriptor
-        self.size = 0
+        self.freeable = 0
+        """Bytes that the deletion frees: none where the file is missing, or has another name, as a mounted blob has."""
         if descriptor is not None:
             status = os.fstat(descriptor)
-            self.size, self._inode = status.st_size, status.st_ino
-
-    @property
-    def absent(self) -> bool:
-        return self._descriptor is None
+            self._inode = status.st_ino
+            self.freeable = status.st_size if status.st_nlink < 2 else 0
 
     def delete(self) -> int:
         """Delete the file; return the bytes that were freed: none where another file has taken the name since."""
         with suppress(FileNotFoundError), locked_folder(self._path.parent):
             if self._descriptor is not None and os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()
-                return self.size
+                return self.freeable
         return 0
 
     def close(self) -> None:

@@ -353,6 +353,45 @@ async def test_where_a_full_disk_stops_the_index_the_file_is_deleted_first(
     assert await keeper.held(digest) == [False]
 
 
+def give_another_name(keeper: Keeper, *digests: Digest) -> None:
+    """Link the files as a mount of the blobs does."""
+    for digest in digests:
+        os.link(keeper.file(digest), keeper.folder / digest.hex)
+
+
+async def test_files_with_another_name_count_for_the_cap_but_make_no_room(keeper: Keeper) -> None:
+    digests = [await keeper.put(seed=number, age=1000 - number) for number in range(12)]
+    give_another_name(keeper, *digests[:4])
+    assert keeper.evictor.sweep() == 3 * SIZE
+    assert await keeper.held(*digests) == [False] * 3 + [True] * 9
+    assert keeper.evictor.make_room(1) == SIZE
+    assert await keeper.held(*digests[3:6]) == [False, False, True]
+
+
+async def test_a_file_without_a_row_that_has_another_name_frees_nothing(keeper: Keeper) -> None:
+    lost = keeper.write(b"lost" * 5000)
+    give_another_name(keeper, lost)
+    keeper.age_file(lost, 2 * sweep.ORPHAN_SECONDS)
+    assert sum(map(keeper.evictor.tidy, [f"sha256:{lost.hex[:2]}"])) == 0
+    assert not keeper.file(lost).exists()
+
+
+@pytest.mark.parametrize("use_is_known", [True, False])
+async def test_where_a_full_disk_stops_the_index_files_with_another_name_do_not_stop_the_search(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, use_is_known: bool
+) -> None:
+    mounted = [await keeper.put(2 * SIZE, seed=number, age=1000) for number in range(sweep.BATCH + 6)]
+    digest, kept = await keeper.put(age=100), await keeper.put(SIZE - 1, age=10)
+    give_another_name(keeper, *mounted)
+    monkeypatch.setattr(sweep, "disk_space", lambda folder: DiskSpace(0, 0, 0, 0))
+    with closing(FailingRemoval(keeper, keeper.file(digest), "database or disk is full")) as maintenance:
+        if not use_is_known:
+            monkeypatch.setattr(maintenance, "least_used", UnknownUse.least_used.__get__(maintenance))
+            monkeypatch.setattr(maintenance, "tidy_usage", UnknownUse.tidy_usage.__get__(maintenance))
+        assert keeper.evicting(EvictionLimits(10 * SIZE), maintenance=maintenance).make_room(1) == SIZE
+    assert await keeper.held(digest, kept) == [False, True]
+
+
 class UnknownUse(CacheMaintenance):
     """An index beside a usage file that cannot be opened."""
 
