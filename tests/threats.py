@@ -3946,6 +3946,17 @@ THREATS = [
         Disarm("cache/sqlite.py", "except PoolExhausted as error:", "except ZeroDivisionError as error:"),
     ),
     Threat(
+        "a push to a disk full of cached images",
+        "Cached images fill the disk, and a push is refused before its first byte, since the database has no room.",
+        "A transaction that fails on a full disk is tried once more after cached content was evicted.",
+        ("tests/faults/test_small_disk.py::test_a_first_push_to_a_disk_full_of_cached_images_is_kept",),
+        Disarm(
+            "gateway/registry/storage_errors.py",
+            "return disk_space(folder).lacks(DATABASE_ROOM, 1) and make_room(DATABASE_ROOM) > 0",
+            "return False",
+        ),
+    ),
+    Threat(
         "pins on a disk that is full",
         "The disk is too full to open the file of uses, and the largest blob is evicted, or nothing at all if it is pinned.",
         "The largest blob that is not pinned is evicted.",

@@ -258,7 +258,8 @@ class Evictor:
                 for prefix in prefixes():
                     freed += self.tidy(prefix)
                 freed += self._choose_and_take(goal - freed, now, spared, manifests=False)
-            except DatabaseUnusable:
+            except DatabaseUnusable:  # uses that no file has yet tell nothing of what is worth least
+                freed = freed or self._take_largest(spared)
                 if not freed:
                     raise
         return freed

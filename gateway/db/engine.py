@@ -1,7 +1,7 @@
 """Database: opens, sets up, reads and writes gateway.db on SQLite and on PostgreSQL. It knows no table but the
 changes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -39,14 +39,28 @@ class Transactions(Protocol):
     async def transact(self, work: Work[T], durable: bool = True) -> T: ...
 
 
-class Database:
-    """One open gateway.db; made by `Database.open`, and only usable on the event loop that opened it."""
+async def _never() -> bool:
+    return False
 
-    def __init__(self, address: DatabaseAddress, transactions: Transactions, changes: ChangeSignal) -> None:
+
+class Database:
+    """One open gateway.db; made by `Database.open`, and only usable on the event loop that opened it.
+
+    `retry`: whether a transaction that has just failed is worth a second attempt; it may mend the cause first.
+    """
+
+    def __init__(
+        self,
+        address: DatabaseAddress,
+        transactions: Transactions,
+        changes: ChangeSignal,
+        retry: Callable[[], Awaitable[bool]] = _never,
+    ) -> None:
         self.address = address
         self.changes = changes
         self._transactions = transactions
         self._readers = transactions.engine
+        self._retry = retry
 
     @classmethod
     @asynccontextmanager
@@ -68,6 +82,10 @@ class Database:
                 transactions = await opened.enter_async_context(PostgresqlTransactions.open(address, turn_seconds))
                 changes = await opened.enter_async_context(PostgresqlSignal.open(address))
             yield cls(address, transactions, changes)
+
+    def retrying(self, retry: Callable[[], Awaitable[bool]]) -> "Database":
+        """This database, whose `transact` has a second attempt where `retry` returns True after a failure."""
+        return Database(self.address, self._transactions, self.changes, retry)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -102,7 +120,12 @@ class Database:
         waits for nothing but its statements; it may be called again after a rollback. Once begun, it is done to its end
         also where the caller is cancelled. Raises DatabaseUnusable, and what `work` raises: then nothing was changed.
         """
-        result = await self._transactions.transact(work, durable)
+        try:
+            result = await self._transactions.transact(work, durable)
+        except DatabaseUnusable:
+            if not await self._retry():
+                raise
+            result = await self._transactions.transact(work, durable)
         await self.changes.refresh()
         return result
 

@@ -10,6 +10,7 @@ from cache.oci.errors import RegistryError, StorageFull, StoreUnavailable
 from cache.runtime.disk import disk_space, is_disk_full
 from cache.runtime.throttle import LogThrottle
 from cache.sqlite import DatabaseUnusable
+from cache.store.spool import MakeRoom
 
 log = structlog.get_logger()
 _throttle = LogThrottle()
@@ -35,6 +36,11 @@ def database_errors() -> Iterator[None]:
         if _throttle.due("database"):
             log.error("native_store_unusable", reason=str(error))
         raise StoreUnavailable("this server's own database does not respond; its log states why") from error
+
+
+def make_database_room(folder: Path, make_room: MakeRoom) -> bool:
+    """Make room for a database where the file system of a folder has none left; whether there is some now."""
+    return disk_space(folder).lacks(DATABASE_ROOM, 1) and make_room(DATABASE_ROOM) > 0
 
 
 @contextmanager

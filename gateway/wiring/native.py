@@ -23,6 +23,7 @@ from gateway.maintenance.native_rows import NativeRows
 from gateway.maintenance.native_scrub import NativeScrub
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.native_store import NativeStore
+from gateway.registry.storage_errors import make_database_room
 from gateway.registry.threads import UploadThreads
 from gateway.registry.uploads import DEFAULT_LIMITS, UploadLimits, Uploads
 
@@ -40,6 +41,7 @@ async def open_native(
     folder.make()
     store = FilesystemStore(folder.blobs, _set_aside_in(folder))
     threads = UploadThreads()
+    database = database.retrying(lambda: threads.run(make_database_room, folder.uploads, make_room))
     native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room)
     try:
         yield NativeStore(Uploads(native, folder.uploads, limits))

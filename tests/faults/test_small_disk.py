@@ -1,7 +1,9 @@
 """Tests of a small or full disk: all content is served verified, and content that cannot be kept is not."""
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from tests.conftest import GatewayFactory
 from tests.e2e.datafolder import await_rest, holds
 from tests.parts import raw
 from tests.parts.gateway import Gateway
-from tests.parts.images import MB, seeded
+from tests.parts.images import MB, digest_of, seeded
 from tests.parts.liar import Liar
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
@@ -19,6 +21,9 @@ from .clients import send_request
 from .disk import SmallDisk
 from .ledger import Kind, Seen
 from .library import MIB, Image, make, publish
+from .push_ledger import PushLedger
+from .push_uploads import OCTETS
+from .pushers import PROJECT, create_pusher
 from .remains import leftovers, unrest
 
 SIZE = 64 * MIB
@@ -146,3 +151,30 @@ def test_a_server_starts_and_serves_on_a_full_disk(
         assert right(pull(server, image))
     assert server.stop() == 0
     assert unexplained(server) == []
+
+
+def test_a_first_push_to_a_disk_full_of_cached_images_is_kept(
+    disk: SmallDisk, gateway: GatewayFactory, registry: Registry, middling: list[Image]
+) -> None:
+    server = gateway({"upstreams": {"docker.io": registry.settings()}}, name="small")
+    client = create_pusher(server).client(PushLedger())
+    assert right(pull(server, middling[0]))
+    await_rest(server, middling[0].name, middling[0].layer.digest)
+    disk.fill()
+    fill_log(server.data / "gateway.db")
+    content = seeded("pushed to a full disk", 2 * MB)
+    path = f"{PROJECT}/full/blobs/uploads/?digest={digest_of(content)}"
+    answer = client.send("POST with a blob", "POST", path, (201,), OCTETS, content)
+    assert answer.status == 201, answer.body
+    assert server.stop() == 0
+    assert unexplained(server) == []
+
+
+def fill_log(database: Path) -> None:
+    """Fill the write-ahead log of a database, so that its next transaction finds no room either."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        with pytest.raises(sqlite3.OperationalError):
+            connection.execute("CREATE TABLE filler (bytes BLOB)")
+            for _ in range(1000):
+                connection.execute("INSERT INTO filler VALUES (zeroblob(3000))")
