@@ -50,12 +50,12 @@ def strange_push_statuses(evidence: PushEvidence) -> Iterable[str]:
     for step in evidence.steps:
         if step.status == 0 or step.status in step.expected:
             continue
-        troubled = any(done.begun <= step.ended and step.since <= done.ended for done in disk_troubles(evidence.done))
+        excused = troubled(step, evidence.done)
         if step.status == 503 and step.retry_after is None:
             yield f"{describe(step)}: without Retry-After"
-        elif step.status not in (503, 507) and not (troubled and step.status == 404):
+        elif step.status not in (503, 507) and not (excused and step.status == 404):
             yield f"{describe(step)}: expected {sorted(step.expected)}"
-        elif step.status == 507 and not troubled:
+        elif step.status == 507 and not excused:
             yield f"{describe(step)}: no disk was full"
 
 
@@ -76,9 +76,12 @@ def pushes_broken_without_cause(evidence: PushEvidence) -> Iterable[str]:
 
 
 def lost_bytes_of_uploads(evidence: PushEvidence) -> Iterable[str]:
-    """Rule: an upload goes on where it was acknowledged, whoever was killed; only a failing disk ends it."""
+    """Rule: an upload goes on where it was acknowledged, whoever was killed; only a failing disk ends it.
+
+    Where the full disk does not even take the end of its row, it begins anew instead.
+    """
     for step in evidence.steps:
-        if step.lost:
+        if step.lost and not troubled(step, evidence.done):
             yield f"{describe(step)}: {step.lost} acknowledged bytes are gone"
 
 
@@ -109,6 +112,11 @@ def misled(evidence: PushEvidence) -> Iterable[tuple[Look, set[str | None]]]:
 def disk_troubles(done: Sequence[Done]) -> list[Done]:
     """Full disks, and failpoints by which a write fails."""
     return [each for each in done if each.deed is Deed.FULL or "error:" in each.about]
+
+
+def troubled(step: Step, done: Sequence[Done]) -> bool:
+    """Whether a disk failed during the upload of a step."""
+    return any(each.begun <= step.ended and step.since <= each.ended for each in disk_troubles(done))
 
 
 def overlaps(step: Step, done: Done) -> bool:

@@ -66,6 +66,13 @@ def test_an_upload_ends_with_a_disk_that_was_full_since_it_began() -> None:
     assert found(replace(STEP, status=507), done=Done(Deed.FAILPOINT, 5, 15, "upload.write=error:ENOSPC@9")) == []
 
 
+def test_an_upload_begins_anew_after_a_disk_that_was_full_since_it_began() -> None:
+    step = replace(STEP, lost=1, since=4)
+    assert found(step, done=Done(Deed.FULL, 5, 6)) == []
+    assert found(step, done=Done(Deed.FULL, 2, 3)) == ["lost_bytes_of_uploads"]
+    assert found(step, done=Done(Deed.KILL, 5, 6)) == ["lost_bytes_of_uploads"]
+
+
 def test_an_acknowledged_push_is_lost_if_it_is_not_seen() -> None:
     assert found(changes=(PUT,), look=look_at(ONE, 12)) == []
     assert found(changes=(PUT,), look=look_at(None, 12)) == ["lost_pushes"]
