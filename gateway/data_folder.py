@@ -6,11 +6,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from socket import gethostname
 
 from cache.runtime import files
 from cache.runtime.disk import disk_space
 from cache.runtime.locks import open_lock_file, try_lock
+from cache.store.sidecar import boot_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,13 @@ def withdraw_server(data: Path) -> None:
     """Delete the run file. Raises nothing."""
     with suppress(OSError):
         run_file(data).unlink(missing_ok=True)
+
+
+def server_name(data: Path) -> str:
+    """Name, a token, that the processes of one server share, and that no other server has."""
+    status = data.stat()
+    parts = f"{boot_id()} {gethostname()} {status.st_dev} {status.st_ino}"
+    return f"registry-gateway-{sha256(parts.encode()).hexdigest()[:16]}"
 
 
 def exposed_mode(data: Path) -> str | None:

@@ -153,16 +153,18 @@ class Upstreams:
         ledger: Ledger | None = None,
         traffic: Callable[[str], Traffic] = lambda name: UNWATCHED,
         secrets: Path | None = None,
+        sender: str = "",
     ) -> None:
         """`ledger`: known limits of the sources; by default only this process knows them. `traffic` returns the
         receiver of traffic reports for an upstream's name. `secrets`: folder of what commands print, sealed, which
-        processes share; by default each runs them itself."""
+        processes share; by default each runs them itself. `sender`: see Egress."""
         self.ledger = ledger or Ledger()
         self._traffic = traffic
         self._configured = {upstream.name: upstream for upstream in configured}
         self._registries = {name: registry_of(upstream.url) for name, upstream in self._configured.items()}
         self._sealer = sealer
         self._secrets = secrets
+        self._sender = sender
         self._egress: dict[str, Egress] = {}
         self._primaries: dict[tuple[str, CredentialId, str | None], RegistryClient] = {}
         self._clients: dict[tuple[str, CredentialId, str | None], UpstreamClient] = {}
@@ -281,7 +283,7 @@ class Upstreams:
             reach = Reach(
                 frozenset(hosts), upstream.private_addresses, upstream.ca_file, upstream.proxy, identity=identity
             )
-            egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name))
+            egress = self._egress[key] = Egress(reach, traffic=self._traffic(upstream.name), sender=self._sender)
         return egress
 
     def _egress_for(self, group: Group, origin: Origin, upstream: Upstream) -> Egress:

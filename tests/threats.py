@@ -3957,6 +3957,13 @@ THREATS = [
         ),
     ),
     Threat(
+        "redirects in a circle",
+        "An upstream redirects to this gateway, and each request causes another one until connections run out.",
+        "Each request to an upstream names its sender, and a server refuses what it has sent itself: RFC 8586.",
+        ("tests/e2e/test_lying_upstream.py::test_a_redirect_back_to_the_gateway_is_not_served_again",),
+        Disarm("gateway/http/own_requests.py", "if key == _HEADER and self._name in value:", "if False:"),
+    ),
+    Threat(
         "pins on a disk that is full",
         "The disk is too full to open the file of uses, and the largest blob is evicted, or nothing at all if it is pinned.",
         "The largest blob that is not pinned is evicted.",

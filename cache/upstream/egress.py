@@ -49,6 +49,9 @@ _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
 """Headers of every request to an upstream: it asks for uncompressed content, and names its sender."""
 
+LOOP_HEADER = "CDN-Loop"
+"""Header by which a proxy recognises requests of its own that come back to it: RFC 8586."""
+
 PIECES, LEAST_PIECE = 5000, 64
 """Pieces of a body that may be of any size, and bytes that further ones must have on average: each takes the library
 as long as 1,000 bytes, while nothing else has its turn."""
@@ -105,11 +108,15 @@ class Egress:
     credential: whatever follows a response to one never reaches another.
     """
 
-    def __init__(self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED) -> None:
+    def __init__(
+        self, reach: Reach, resolver: Resolver = resolve, traffic: Traffic = UNWATCHED, sender: str = ""
+    ) -> None:
+        """`sender`: name of this server, a token, by which it recognises its own requests; empty: none is sent."""
         self.traffic = traffic
         self.timings = reach.timings
         self.circuits = CircuitBreakers()
         self.documents = DocumentRoom()
+        self._own = {LOOP_HEADER: sender} if sender else {}
         self._reach = reach
         self._check = AddressCheck(reach, resolver)
         self._made: list[Clients] = []
@@ -227,7 +234,7 @@ class Egress:
     ) -> httpx2.Request:
         # Not by the client, which has no URL, headers or cookies of its own to add, and takes time to find that out.
         extensions = {CREDENTIAL: self._credential, "timeout": client.timeout.as_dict()}
-        return httpx2.Request(method, url, headers=headers, extensions=extensions)
+        return httpx2.Request(method, url, headers={**headers, **self._own}, extensions=extensions)
 
     @contextmanager
     def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:

@@ -7,12 +7,13 @@ from ipaddress import ip_network
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth.authenticator import CLIENT_ADDRESS
-from gateway.data_folder import NativeFolder
+from gateway.data_folder import NativeFolder, server_name
 from gateway.http.access_log import AccessLog, log_at_once
 from gateway.http.client_address import ClientAddress, Network
 from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimits
 from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
+from gateway.http.own_requests import OwnRequests
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
@@ -112,6 +113,7 @@ def create_app(
     )
     if is_own_host is not None:
         surfaces = OwnHosts(surfaces, is_own_host)
+    surfaces = OwnRequests(surfaces, server_name(services.folder.data))
     metrics = services.metrics
 
     def count_and_log(line: AccessLine) -> None:

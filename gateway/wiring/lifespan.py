@@ -34,7 +34,7 @@ from gateway.auth.bearer_tokens import TokenService
 from gateway.auth.login_delays import LoginDelays
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.passwords import Passwords
-from gateway.data_folder import CacheFolder, NativeFolder
+from gateway.data_folder import CacheFolder, NativeFolder, server_name
 from gateway.db.engine import Database, DatabaseUnusable
 from gateway.directory.directory import Directory
 from gateway.directory.last_uses import LastUses
@@ -169,6 +169,7 @@ async def _open_upstreams(settings: Settings, records: _Records) -> AsyncIterato
         records.ledger,
         lambda name: UpstreamTraffic(records.metrics, name),
         settings.data / KEYS_DIRECTORY,
+        server_name(settings.data),
     )
     try:
         await upstreams.prepare()

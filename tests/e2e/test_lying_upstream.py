@@ -361,6 +361,31 @@ def test_a_credential_does_not_follow_a_redirect(
     assert followed.header("authorization") is None
 
 
+def test_a_redirect_back_to_the_gateway_is_not_served_again(behind: Liars, name: str) -> None:
+    first, second = (behind.plain.offer_blob(seeded(f"{name} {number}", SMALL)) for number in (1, 2))
+    behind.plain.behave(first, lies.redirected(behind.url("plain", f"{name}/blobs/{second}")))
+    before = len(behind.plain.requests.select("liar", "GET", second))
+    answer = raw.get(behind.url("plain", f"{name}/blobs/{first}"))
+    assert answer.status == 503
+    assert "508" in error_of(answer)["detail"]
+    assert len(behind.plain.requests.select("liar", "GET", second)) == before == 0
+
+
+def test_a_gateway_may_stand_behind_another_one(behind: Liars, name: str, gateway: GatewayFactory) -> None:
+    front = gateway(
+        {
+            "upstreams": {
+                "docker.io": {
+                    "url": f"{behind.server.url}/hub/dependency_proxy/containers/plain.example",
+                    "private_addresses": True,
+                }
+            }
+        }
+    )
+    digest = behind.plain.offer_blob(seeded(name, SMALL))
+    assert raw.get(front.proxied_url(f"{name}/blobs/{digest}")).digest == digest
+
+
 def test_a_failed_download_that_others_follow_ends_for_all_of_them(behind: Liars, name: str) -> None:
     digest = behind.plain.offer_blob(seeded(name, LARGE))
     lie = behind.plain.behave(digest, Lie(flip=-1, hold=lies.stalled(150_000).hold), "GET")
