@@ -15,11 +15,16 @@ from starlette.types import ASGIApp
 
 from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized
 from cache.sqlite import DatabaseUnusable
+from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response, unexpected_response, unknown_path, unusable_database, wrong_method
 from gateway.observability.metrics import METRICS_TYPE
 from gateway.services import Services
 
 log = structlog.get_logger()
+
+HEALTH, READY, METRICS = "/-/health", "/-/ready", "/-/metrics"
+PROBED = frozenset({HEALTH, READY, METRICS})
+"""Paths that machines request at intervals: a line for each would hide all others in the log."""
 
 
 class MetricsAccess(Enum):
@@ -84,7 +89,7 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
         check_access(options, request.headers.get("authorization", ""))
         return Response(services.metrics.exposition(), media_type=METRICS_TYPE)
 
-    return [Route("/-/health", health), Route("/-/ready", ready), Route("/-/metrics", metrics)]
+    return [Route(HEALTH, health), Route(READY, ready), Route(METRICS, metrics)]
 
 
 def check_access(options: OpsOptions, authorization: str) -> None:
@@ -119,19 +124,24 @@ def _read_token(file: Path) -> bytes:
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
-    return error_response(error if isinstance(error, RegistryError) else RegistryError())
+    return _refused(request, error if isinstance(error, RegistryError) else RegistryError())
 
 
 async def _on_database_unusable(request: Request, error: Exception) -> Response:
-    return error_response(unusable_database())
+    return _refused(request, unusable_database())
 
 
 async def _on_not_found(request: Request, error: Exception) -> Response:
-    return error_response(unknown_path(request.url.path))
+    return _refused(request, unknown_path(request.url.path))
 
 
 async def _on_method_not_allowed(request: Request, error: Exception) -> Response:
-    return error_response(wrong_method(request.method))
+    return _refused(request, wrong_method(request.method))
+
+
+def _refused(request: Request, error: RegistryError) -> Response:
+    note_refusal(request.scope, error)
+    return error_response(error)
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

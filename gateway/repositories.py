@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cache.oci.digest import Digest
-from cache.oci.errors import Denied
+from cache.oci.errors import Denied, RefusalReason
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
@@ -105,7 +105,7 @@ def open_allowed_image(
     if group.gate is not None:
         verdict = decide_image(group.gate, location.upstream, image, short_names(location.upstream, image))
         if not verdict.allowed:
-            raise Denied(f"group {group.path!r}: {verdict.reason}")
+            raise Denied(f"group {group.path!r}: {verdict.reason}", counted_as=RefusalReason.GATE)
     requester = Requester(group.path, client)
     upstream = services.upstreams.client(group, location.upstream)
     return ProxiedRepository(
@@ -116,7 +116,8 @@ def open_allowed_image(
 def check_upstream_allows(location: ProxiedLocation, upstreams: Upstreams) -> None:
     """Check that the settings of an upstream allow the image. Raises Denied."""
     if not upstreams.get(location.upstream).permits(location.image):
-        raise Denied(f"the settings of upstream {location.upstream} do not allow {location.image}")
+        reason = f"the settings of upstream {location.upstream} do not allow {location.image}"
+        raise Denied(reason, counted_as=RefusalReason.UPSTREAM_RULE)
 
 
 async def find_image(name: str, group: str, services: Services) -> ProxiedLocation:

@@ -21,7 +21,7 @@ LAYERS = [
     ["cache.repository", "cache.download"],
     ["cache.proxy"],
     ["cache.retention"],
-    ["gateway.known_registries", "gateway.upstream_names", "gateway.fixed_headers", "gateway.help"],
+    ["gateway.known_registries", "gateway.upstream_names", "gateway.fixed_headers", "gateway.release", "gateway.help"],
     ["gateway.settings"],
     ["gateway.namespaces"],
     ["gateway.keys", "gateway.db", "gateway.observability", "gateway.data_folder"],

@@ -27,7 +27,9 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
     it to this gateway."""
     match error:
         case NotFound() | AccessDenied():
-            return unknown("the upstream registry has no such image, or does not show it to this gateway")
+            refused = unknown("the upstream registry has no such image, or does not show it to this gateway")
+            refused.reason = error.reason
+            return refused
         case FormatUnsupported() | NoStatement():
             return unknown(error.reason)
         case RateLimited():

@@ -11,7 +11,7 @@ from datetime import datetime
 from cache.index.base import History
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
-from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, RegistryError, UpstreamUnavailable
+from cache.oci.errors import BlobUnknown, Denied, ManifestUnknown, RefusalReason, RegistryError, UpstreamUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.gate import (
@@ -115,7 +115,8 @@ class GatedRepository:
         try:
             return await self._inner.manifest(digest)
         except ManifestUnknown as error:
-            raise Denied(f"the group pins {tag} to {digest}, which the upstream does not have") from error
+            reason = f"the group pins {tag} to {digest}, which the upstream does not have"
+            raise Denied(reason, counted_as=RefusalReason.PIN) from error
 
     async def _cooled_manifest(self, tag: Tag, found: FoundManifest) -> FoundManifest:
         """Return what the gate lets a tag mean, of which `found` is the current content. Raises Denied."""
@@ -127,7 +128,7 @@ class GatedRepository:
         if verdict.digest == current:
             return found
         if verdict.digest is None:
-            raise Denied(verdict.reason)
+            raise Denied(verdict.reason, counted_as=RefusalReason.COOLDOWN)
         older = await self._inner.manifest(verdict.digest)
         return FoundManifest(older.manifest, found.status if found.status.outcome is Outcome.STALE else older.status)
 
@@ -143,7 +144,7 @@ class GatedRepository:
         decision = decide_digest(self._gate, digest, ancestors, self._image.pins.values(), self._clock())
         verdict = await conclude_async(decision, self._creation_of)
         if not verdict.allowed:
-            raise Denied(verdict.reason)
+            raise Denied(verdict.reason, counted_as=RefusalReason.COOLDOWN)
         self._allowed.note(key, mark)
 
     async def _creation_of(self, digest: Digest) -> datetime | None:

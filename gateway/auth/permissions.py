@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 
+from cache.oci.errors import RefusalReason
 from gateway.auth.matrix import (
     CREATE,
     DEPLOY_SCOPES,
@@ -57,12 +58,13 @@ class Decision:
     """The outcome of a permission check.
 
     `reason`: a sentence for the log and for people that names the rule; only a DENIED or UNSUPPORTED one is for the
-    client too. `refusal`: None exactly where it is allowed.
+    client too. `refusal`: None exactly where it is allowed. `counted_as`: of a DENIED one.
     """
 
     allowed: bool
     reason: str
     refusal: Refusal | None = None
+    counted_as: RefusalReason = RefusalReason.DENIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +335,7 @@ def _decide_proxy_pull(principal: Principal, target: DependencyProxyTarget, now:
                 f"{place} allows anonymous pull, but this server is reached beyond its own machine: "
                 "set allow_open_proxy = true if everybody who reaches it may pull"
             )
-            return Decision(False, reason, Refusal.DENIED)
+            return Decision(False, reason, Refusal.DENIED, RefusalReason.OPEN_PROXY)
         return Decision(True, f"{place} allows anonymous pull")
     if principal.kind is PrincipalKind.DEPLOY_TOKEN:
         return _decide_deploy_token_at_proxy(principal, target)

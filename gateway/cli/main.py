@@ -5,7 +5,6 @@ import os
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +44,7 @@ from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.processes.supervisor import StartWarning
+from gateway.release import installed_version
 from gateway.settings.tables import Settings
 from gateway.upstreams import open_accounts
 from gateway.wiring.from_settings import configured_database, configured_upstreams
@@ -94,10 +94,8 @@ def main() -> None:
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
-    try:
-        print(f"registry-gateway {version('registry-gateway')}")
-    except PackageNotFoundError:
-        print("registry-gateway, version unknown: run from a folder that is not installed")
+    found = installed_version()
+    print(f"registry-gateway {found}" if found else "registry-gateway, version unknown: it is not installed")
     raise typer.Exit
 
 

@@ -2,19 +2,18 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cache.oci.errors import RefusalReason, RegistryError
 from gateway.http.request_id import new_request_id
 from gateway.observability.access_line import AccessLine
 from gateway.server.zerocopy import EXTENSION
 
 log = structlog.get_logger("access")
 
-NO_FACTS: Mapping[str, str] = MappingProxyType({})
 _AGENT_LIMIT = 200
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -25,14 +24,15 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 
 def log_at_once(line: AccessLine) -> None:
-    log.info("request", **line._asdict())
+    write = log.warning if line.failed else log.info
+    write("request", **line._asdict())
 
 
 class RequestRecord:
     """The facts of a request that are known so far. The surface that responds adds its lookup by `note_lookup`."""
 
     __slots__ = (
-        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "principal", "project", "received"),
+        *("bytes", "complete", "first_byte", "group", "kind", "outcome", "principal", "project", "reason", "received"),
         *("refusal", "request_id", "status", "upstream"),
     )
 
@@ -48,7 +48,8 @@ class RequestRecord:
         self.upstream: str | None = None
         self.project: str | None = None
         self.received = 0
-        self.refusal: str | None = None
+        self.refusal: RefusalReason | None = None
+        self.reason: str | None = None
         self.principal: str | None = None
 
 
@@ -91,19 +92,26 @@ def note_received(scope: Scope, size: int) -> None:
         record.received += size
 
 
-def note_refusal(scope: Scope, reason: str | None, facts: Mapping[str, str] = NO_FACTS) -> None:
-    """Record why a request was not permitted, for the log; a no-op outside an AccessLog.
-
-    `facts`: of a lookup that was not noted, as its refusal has them: kind, group, upstream or project.
-    """
+def note_refusal(scope: Scope, error: RegistryError) -> None:
+    """Record why a request was refused, for the log and the metrics, and what a lookup that was not noted found out
+    before; a no-op outside an AccessLog."""
     record: RequestRecord | None = scope.get("state", {}).get("request_record")
     if record is None:
         return
-    record.refusal = reason
+    facts = error.facts
+    record.refusal, record.reason = error.counted_as, _logged_reason(error)
     record.kind = record.kind or facts.get("kind")
     record.group = record.group or facts.get("group")
     record.upstream = record.upstream or facts.get("upstream")
     record.project = record.project or facts.get("project")
+
+
+def _logged_reason(error: RegistryError) -> str:
+    """The sentence of a refusal for the log. What a client wrote wrongly is left out: it may stand in a query, which no
+    line holds."""
+    if error.reason or error.status == 400 or not isinstance(error.detail, str):
+        return error.reason or error.message
+    return error.detail
 
 
 class AccessLog:
@@ -147,8 +155,9 @@ class AccessLog:
         began = time.perf_counter()
         try:
             await self._app(scope, receive, send_and_record)
-        except Exception:  # the seam to the server, which would only print the error
+        except Exception as error:  # the seam to the server, which would only print the error
             structlog.get_logger().exception("request_failed", request_id=request_id.decode())
+            record.refusal, record.reason = RefusalReason.FAULT, f"{type(error).__name__}: see request_failed"
             if not record.status:
                 await self._unexpected()(scope, receive, send_and_record)
         finally:
@@ -170,22 +179,23 @@ def _client_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes | Non
 def _line(scope: Scope, record: RequestRecord, began: float, agent: bytes | None) -> AccessLine:
     client = scope.get("client")
     return AccessLine(
-        scope["method"],
-        scope["raw_path"].decode("latin-1"),
         record.status,
         record.outcome.decode() if record.outcome else None,
-        record.kind,
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        record.refusal.value if record.refusal else None,
+        record.reason,
         record.group,
         record.upstream,
+        record.project,
+        record.kind,
         record.bytes,
         record.complete,
+        record.received,
         round((record.first_byte - began) * 1000, 1) if record.first_byte else None,
         round((time.perf_counter() - began) * 1000, 1),
+        record.principal,
         client[0] if client else None,
         agent[:_AGENT_LIMIT].decode("latin-1") if agent else None,
         record.request_id.decode(),
-        record.refusal,
-        record.project,
-        record.received,
-        record.principal,
     )

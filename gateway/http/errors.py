@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
+from gateway.http.access_log import note_refusal
 
 API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 """Header by which old clients know a registry; every error of this server has it."""
@@ -53,4 +54,6 @@ def wrong_method(method: str, allowed: Iterable[str] = ("GET", "HEAD")) -> Regis
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """ASGI app for paths that belong to no surface."""
-    await error_response(unknown_path(scope["path"]))(scope, receive, send)
+    unknown = unknown_path(scope["path"])
+    note_refusal(scope, unknown)
+    await error_response(unknown)(scope, receive, send)

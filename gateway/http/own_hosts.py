@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import RegistryError
-from gateway.http.access_log import header
+from cache.oci.errors import RefusalReason, RegistryError
+from gateway.http.access_log import header, note_refusal
 from gateway.http.errors import error_response
 
 _HOST_LIMIT = 300
@@ -26,6 +26,7 @@ class Misdirected(RegistryError):
         "this server on loopback does not know the requested host name: "
         "set external_url to the URL that clients use, or add a [[virtual_host]] with this name",
     )
+    counted_as = RefusalReason.HOST
 
 
 class OwnHosts:
@@ -41,7 +42,9 @@ class OwnHosts:
         if host is None or (len(host) <= _HOST_LIMIT and self._is_own(host)):
             await self._app(scope, receive, send)
             return
-        await error_response(Misdirected())(scope, receive, send)
+        refusal = Misdirected()
+        note_refusal(scope, refusal)
+        await error_response(refusal)(scope, receive, send)
 
 
 def name_of(host: bytes) -> str:

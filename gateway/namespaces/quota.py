@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cache.oci.errors import Denied
+from cache.oci.errors import Denied, RefusalReason
 from gateway.namespaces.node import NodeKind
 
 STEP = 64 * 1024 * 1024
@@ -53,7 +53,8 @@ def _exceeded(level: QuotaLevel) -> Denied:
     if level.reserved:
         figures += f" and {_amount(level.reserved)} are reserved by unfinished uploads"
     return Denied(
-        f"{level.kind} {level.path!r} has a quota of {figures}: delete images of it, or let an administrator raise it"
+        f"{level.kind} {level.path!r} has a quota of {figures}: delete images of it, or let an administrator raise it",
+        counted_as=RefusalReason.QUOTA,
     )
 
 

@@ -65,6 +65,7 @@ def configure(form: LogForm, file: LineFile | None = None, worker: int | None = 
         else structlog.dev.ConsoleRenderer(
             colors=(_standard_error() if file else sys.stderr).isatty(),
             exception_formatter=structlog.dev.plain_traceback,  # others print variables, and with them secrets
+            sort_keys=False,
         )
     )
     structlog.configure(
@@ -114,10 +115,11 @@ class AccessLines:
     def _render(self, when: float, line: AccessLine) -> str:
         stamp = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields = line._asdict()
+        level = "warning" if line.failed else "info"
         if self._form == "json":
-            return json.dumps({"event": "request", "level": "info", "timestamp": stamp, **fields})
-        words = " ".join(f"{name}={_quoted(value)}" for name, value in sorted(fields.items()))
-        return f"{stamp} [info     ] request {words}"
+            return json.dumps({"event": "request", "level": level, "timestamp": stamp, **fields})
+        words = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        return f"{stamp} [{level:9}] request {words}"
 
 
 def _quoted(value: object) -> str:

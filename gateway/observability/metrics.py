@@ -6,6 +6,7 @@ Several processes count side by side, and any of them exposes the sum. A gauge m
 combined: `multiprocess_mode="livesum"` adds those of live processes; modes without `live` include dead ones.
 """
 
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -13,9 +14,11 @@ from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 
+from cache.oci.errors import RefusalReason
 from cache.values import FREE_OUTCOMES, Damage, Fault, Outcome
 from gateway.observability.access_line import AccessLine
 from gateway.observability.shared_counts import CountPlace, SharedCollector
+from gateway.release import installed_version
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
 BATCH = 500
@@ -34,6 +37,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pushed_bytes": ("Bytes of bodies that came from clients that push", ()),
     "sent_bytes": ("Bytes of manifests and blobs sent, by where they came from", ("origin",)),
     "responses": ("Responses, by surface and class of status", ("surface", "status")),
+    "refusals": ("Requests that were refused, by the rule or the fault that refused them", ("reason",)),
     "upstream_requests": ("Requests to upstreams", ("upstream", "method", "status")),
     "received_bytes": ("Bytes of bodies that came from upstreams", ("upstream",)),
     "upstream_faults": ("Responses of upstreams that were refused, by fault", ("upstream", "fault")),
@@ -52,6 +56,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...], Literal["livesum", "max", "mostre
     "requests_in_progress": ("Requests whose responses have not ended", (), "livesum"),
     "connections": ("Open connections of clients", (), "livesum"),
     "workers": ("Processes that serve", (), "livesum"),
+    "build_info": ("1, for the version of this program and of Python", ("version", "python"), "max"),
     "miss_queue": ("Misses that wait for their upstream", ("upstream",), "livesum"),
     "upstream_quota_limit": ("Pulls that an upstream allows in a window", ("upstream",), "mostrecent"),
     "upstream_quota_remaining": ("Pulls left in the window", ("upstream",), "mostrecent"),
@@ -170,6 +175,8 @@ class Metrics:
         }
         for origin in ("cache", "native", "upstream"):  # zero is shown as zero
             self._counters["sent_bytes"].labels(origin)
+        for reason in RefusalReason:
+            self._counters["refusals"].labels(reason.value)
         for kind in _PULLED:
             self._counters["native_pulls"].labels(kind)
             self._counters["pushes"].labels(kind)
@@ -184,8 +191,9 @@ class Metrics:
             self.fold()
 
     def count_worker(self) -> None:
-        """Count this process as a worker."""
+        """Count this process as a worker, and show what runs in it."""
         self._gauges["workers"].set(1)
+        self._gauges["build_info"].labels(installed_version() or "unknown", platform.python_version()).set(1)
 
     def count_restart(self) -> None:
         """Count a worker that replaces a dead one."""
@@ -224,8 +232,10 @@ class Metrics:
         for name, levels in self._levels.items():
             self._gauges[name].set(sum(level() for level in levels))
         pulls: dict[PullLabels, ResponseTotals] = {}
-        for (head, method, status, native, *labels), total in _totals(batch).items():
+        for (head, method, status, native, refusal, *labels), total in _totals(batch).items():
             self._counters["responses"].labels(_surface_of(head), _class_of(status)).inc(total.responses)
+            if refusal:
+                self._counters["refusals"].labels(refusal).inc(total.responses)
             if native:
                 self._count_native(method, status, labels[1], total)
                 continue
@@ -298,22 +308,22 @@ class Metrics:
 _PULLED = ("manifest", "blob")
 """Kinds of endpoints whose responses are pulls; a list that is served stale is none."""
 
-_BatchKey = tuple[str, str, int, bool, str | None, str | None, str | None]
-"""The beginning of the path, method, status, whether a project's content was meant, upstream, kind, outcome."""
+_BatchKey = tuple[str, str, int, bool, str | None, str | None, str | None, str | None]
+"""The beginning of the path, method, status, whether a project was meant, why refused, upstream, kind, outcome."""
 
 
 def _totals(lines: list[AccessLine]) -> dict[_BatchKey, ResponseTotals]:
     totals: dict[_BatchKey, ResponseTotals] = {}
     for line in lines:
-        method, path, status, outcome, kind, _, upstream, size, _, wait, *_ = line
-        key = (path[:3], method, status, line.project is not None, upstream, kind, outcome)
+        status, outcome, method, path, refusal, _, _, upstream, project, kind, size, _, received, wait, *_ = line
+        key = (path[:3], method, status, project is not None, refusal, upstream, kind, outcome)
         total = totals.get(key)
         if total is None:
             total = totals[key] = ResponseTotals()
         seconds = (wait or 0.0) / 1000
         total.responses += 1
         total.bytes += size
-        total.received += line.received
+        total.received += received
         total.seconds += seconds
         total.waits[bisect_left(_WAIT_SECONDS, seconds)] += 1
     return totals

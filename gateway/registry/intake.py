@@ -157,7 +157,7 @@ class BlobIntake:
 
         async def link(connection: Connection) -> None:
             if upload is not None and not await uploads.delete(connection, upload):
-                raise UploadUnknown(upload)
+                raise UploadUnknown(f"the upload {upload} has ended meanwhile")
             await blobs.link(connection, repository_id, digest, size, native.clock())
 
         async with self._exclusive(digest):

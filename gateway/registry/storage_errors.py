@@ -19,10 +19,13 @@ DATABASE_ROOM = 256 * 1024
 """Free bytes without which a failure of the database is put down to the disk: SQLite has several words for it."""
 
 
+_FULL = "this server has no room left: nothing of this request was kept; push again once there is room"
+
+
 def storage_error(error: OSError) -> RegistryError:
     """The refusal of a request for which the disk, or this process, had no room, or failed."""
     if is_disk_full(error):
-        return StorageFull("nothing of this request was kept: push again once there is room")
+        return StorageFull(_FULL)
     log.error("native_storage_failed", reason=str(error))
     return StoreUnavailable("the storage of this server failed: push again")
 
@@ -50,5 +53,5 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         yield
     except DatabaseUnusable as error:
         if disk_space(folder).lacks(DATABASE_ROOM, 1):
-            raise StorageFull("nothing of this request was kept: push again once there is room") from error
+            raise StorageFull(_FULL) from error
         raise

@@ -31,20 +31,12 @@ class ErrorRendering:
             if begun:
                 raise
             rendered = error if isinstance(error, RegistryError) else unusable_database()
-            note_refusal(scope, reason_of(rendered), rendered.facts)
+            if not isinstance(rendered, LoginOffered):
+                note_refusal(scope, rendered)
             if isinstance(rendered, LoginRefused | LoginDelayed):
                 log_refused_login(scope, rendered.account, rendered.reason)
             refusal = render(rendered)
             await refusal(scope, receive, send)
-
-
-def reason_of(error: RegistryError) -> str | None:
-    """Why a request was not permitted, for the log; None for other errors, whose responses say it all."""
-    if isinstance(error, LoginOffered):
-        return None
-    if error.reason:
-        return error.reason
-    return error.detail if error.status in (401, 403) and isinstance(error.detail, str) else None
 
 
 def render(error: RegistryError) -> Response:

@@ -86,7 +86,9 @@ class RepositoryOpener:
         whoever = replace(principal, limits=None) if located.problem else principal
         decision = await self._access.decide(whoever, action, located, self._services.clock())
         if located.problem and decision.refusal in (None, Refusal.UNSUPPORTED):
-            raise NameUnknown(located.problem)
+            unknown = NameUnknown(located.problem)
+            unknown.facts = _facts(located)
+            raise unknown
         if not decision.allowed:
             if located.place is not None and decision.refusal in _NOTHING_THERE:
                 await directory.conceal([name], root, read=[name] if remembered is None else [])
@@ -106,7 +108,11 @@ class RepositoryOpener:
             return OpenedNative(repository, place.project)
         if not isinstance(location, ProxiedLocation):
             raise AssertionError("a name without a problem leads to an image or a repository")
-        return open_repository(location, self._services, principal.name or client_name(address))
+        try:
+            return open_repository(location, self._services, principal.name or client_name(address))
+        except Denied as error:
+            error.facts = _facts(located)
+            raise
 
     async def open_native(
         self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
@@ -214,7 +220,7 @@ def _refused(
     error: RegistryError
     match decision.refusal:
         case Refusal.DENIED:
-            error = Denied(decision.reason)
+            error = Denied(decision.reason, counted_as=decision.counted_as)
         case Refusal.UNSUPPORTED:
             location = located.location
             source = (

@@ -81,7 +81,8 @@ class BlobResponse:
             return parse_range(self._request.get("range"), self._blob.size)
         except Unsatisfiable as error:
             size = self._blob.size
-            raise RangeInvalid(f"the blob has {size} bytes", {"Content-Range": f"bytes */{size}"}) from error
+            text = f"the range is not within the blob, which has {size} bytes"
+            raise RangeInvalid(text, {"Content-Range": f"bytes */{size}"}) from error
 
     async def _must_be_verified(self, scope: Scope) -> bool:
         """Whether the whole blob must be verified before the first header: a small one, or one whose end an HTTP/1.0

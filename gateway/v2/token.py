@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import RegistryError, StoreUnavailable, Unauthorized, Unsupported
+from cache.oci.errors import RefusalReason, RegistryError, StoreUnavailable, Unauthorized, Unsupported
 from gateway.auth.authenticator import CLIENT_ADDRESS, backing_of, peer_of
 from gateway.auth.bearer_tokens import SERVICE, SERVICES, TokenTooLong
 from gateway.auth.matrix import Action
@@ -49,6 +49,7 @@ class TokenRequestInvalid(RegistryError):
     """The request for a token cannot be understood; the specification of errors has no code of its own for it."""
 
     code, status, message = "UNSUPPORTED", 400, "invalid request for a token"
+    counted_as = RefusalReason.INVALID
 
 
 @dataclass(frozen=True, slots=True)

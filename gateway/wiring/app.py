@@ -19,7 +19,7 @@ from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
-from gateway.ops import DEFAULT_OPS_OPTIONS, OpsOptions, ops_app
+from gateway.ops import DEFAULT_OPS_OPTIONS, PROBED, OpsOptions, ops_app
 from gateway.server.client_connection import ConnectionInScope
 from gateway.server.zerocopy import ZeroCopy
 from gateway.services import Services
@@ -118,7 +118,8 @@ def create_app(
 
     def count_and_log(line: AccessLine) -> None:
         metrics.note_response(line)
-        log_access(line)
+        if line.path not in PROBED or line.status >= 400:
+            log_access(line)
 
     access_log = AccessLog(surfaces, unexpected_response, count_and_log)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import platform
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +14,18 @@ from typing import Any, Literal
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp
+from structlog.testing import capture_logs
 
-from gateway.observability.access_line import AccessLine
+from cache.oci.errors import RefusalReason
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
+from gateway.release import installed_version
 from gateway.settings.tables import Settings
 from gateway.wiring.app import running
 from tests.conftest import GatewayFactory, Publish
 from tests.gateway.asgi import Exchange, send_request
-from tests.gateway.made import make
+from tests.gateway.made import made_line, make
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
@@ -122,6 +125,7 @@ def no_label_names_an_image_or_a_digest(server: Gateway) -> None:
     raw.get(server.proxied_url("library/never-there/manifests/v1"))
     raw.request("BREW", server.proxied_url(TINY))
     known = {"kind", "outcome", "upstream", "origin", "surface", "status", "method", "result", "fault", "le"}
+    known |= {"reason", "version", "python"}
     for label, value in Counts(server).labels():
         assert label in known
         assert not any(word in value for word in ("tiny", "never", "sha256", "BREW", "hub"))
@@ -181,15 +185,19 @@ def test_every_worker_exposes_the_counts_of_all(hub: Hub, tiny: ImageLayout, gat
         wait_until(lambda: Counts(server).of("pulls_total", kind="manifest") == 20, what="not all pulls are counted")
     assert Counts(server).of("first_byte_seconds_count", kind="manifest") == 20
     assert Counts(server).of("workers") == 2
+    build = {"version": installed_version() or "unknown", "python": platform.python_version()}
+    assert Counts(server).of("build_info", **build) == 1
+    for _ in range(20):
+        raw.get(f"{server.url}/v2/absent/x/manifests/v1")
+    for _ in range(5):
+        wait_until(lambda: Counts(server).of("refusals_total", reason="login") == 20, what="not all are counted")
 
 
 def test_waits_are_counted_in_bulk_as_they_are_one_by_one() -> None:
     metrics = Metrics()
     waits = [0.5, 1, 2, 250, 19_999, 31_000, 0]
     for wait in waits:
-        metrics.note_response(
-            AccessLine("GET", "/v2/x", 200, "HIT", "blob", "g", "u", 1, True, wait, wait, None, None, "id")
-        )
+        metrics.note_response(made_line(outcome="HIT", kind="blob", upstream="u", first_byte_ms=wait))
     text = metrics.exposition().decode()
     for bound in ("0.001", "0.003", "0.3", "20.0", "30.0", "+Inf"):
         below = sum(wait / 1000 <= float(bound) for wait in waits)
@@ -339,6 +347,7 @@ def test_a_json_line_describes_request_and_response(hub: Hub, tiny: ImageLayout,
         "client": "127.0.0.1",
         "request_id": "mine",
         "refusal": None,
+        "reason": None,
         "project": None,
         "received": 0,
         "principal": None,
@@ -358,6 +367,60 @@ def each_fill_is_logged_when_it_begins_and_when_it_ends(server: Gateway, tiny: I
     assert "does not have this content" in failed["reason"]
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_a_line_begins_with_what_a_person_looks_for_first(form: Literal["console", "json"]) -> None:
+    written = StringIO()
+    lines = AccessLines(form, written)
+    refused = {"refusal": "gate", "reason": "the group denies it", "group": "hub", "upstream": "docker.io"}
+    lines.write(made_line(status=403, method="HEAD", path="/v2/x", **refused))
+    lines.write(made_line(status=503))
+    lines.close()
+    first, second = written.getvalue().splitlines()
+    if form == "console":
+        assert "[info     ] request status=403 outcome=None method=HEAD path=/v2/x refusal=gate reason='the gr" in first
+        assert "[warning  ] request status=503 " in second
+        return
+    names = ["event", "level", "timestamp", "status", "outcome", "method", "path", "refusal", "reason", "group"]
+    assert list(json.loads(first))[: len(names)] == names
+    assert [json.loads(line)["level"] for line in (first, second)] == ["info", "warning"]
+
+
+async def test_probes_of_machines_stay_out_of_the_log_unless_they_fail(tmp_path: Path) -> None:
+    await make(Settings(data=tmp_path))
+    server_state = ServerState()
+    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], server_state=server_state) as (app,):
+        with capture_logs() as events:
+            for path in ("/-/health", "/-/ready", "/-/metrics", "/-/other"):
+                await send_request(app, "GET", path)
+            server_state.stopping = True
+            await ready(app)
+    lines = [event for event in events if event["event"] == "request"]
+    assert [(line["path"], line["status"], line["log_level"]) for line in lines] == [
+        ("/-/other", 404, "info"),
+        ("/-/ready", 503, "warning"),
+    ]
+    assert (lines[1]["refusal"], lines[1]["reason"]) == ("unavailable", "this process is stopping")
+
+
+async def test_refusals_are_counted_by_their_reason(tmp_path: Path) -> None:
+    await make(Settings(data=tmp_path))
+    metrics = Metrics()
+    paths = {
+        "/v2/absent/x/manifests/v1": "login",
+        "/v2/hub/dependency_proxy/containers/quay.example/a/manifests/1": "name_unknown",
+        "/v2/hub/dependency_proxy/containers/a/manifests/.no": "invalid",
+        "/nothing": "unsupported",
+        "/-/health": "",
+    }
+    async with running(Settings(data=tmp_path), ["http://127.0.0.1:8080"], metrics=metrics) as (app,):
+        for path in paths:
+            await send_request(app, "GET", path)
+    text = metrics.exposition().decode()
+    for reason in RefusalReason:
+        count = list(paths.values()).count(reason.value)
+        assert f'gateway_refusals_total{{reason="{reason.value}"}} {count:.1f}' in text
+
+
 def test_nothing_that_a_client_sends_forges_a_line(gateway: GatewayFactory) -> None:
     server = gateway({})
     nasty = "%0d%0a2026-01-01T00:00:00Z%20[info]%20forged%1b[2J%c2%85%e2%80%ae"
@@ -375,7 +438,7 @@ def test_nothing_that_a_client_sends_forges_a_line(gateway: GatewayFactory) -> N
 async def test_a_line_is_one_line_whatever_is_in_it(form: Literal["console", "json"], nasty: str) -> None:
     written = StringIO()
     lines = AccessLines(form, written)
-    lines.write(AccessLine("GET", nasty, 200, None, None, None, None, 0, True, 0.1, 0.2, "::1", nasty, "id"))
+    lines.write(made_line(path=nasty, user_agent=nasty))
     lines.close()
     text = written.getvalue()
     assert text.endswith("\n")

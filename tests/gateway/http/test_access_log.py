@@ -99,6 +99,7 @@ async def test_a_request_is_one_line_in_the_log() -> None:
         "client": "127.0.0.1",
         "user_agent": None,
         "refusal": None,
+        "reason": None,
         "project": None,
         "received": 0,
         "principal": None,

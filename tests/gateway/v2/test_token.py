@@ -161,7 +161,7 @@ async def test_every_request_names_its_principal_in_the_log(
     headers = basic(login) if login else ()
     for request in (send_request(surface.app, "GET", "/v2/", headers), surface.get(login=login)):
         _, refused, line = await logged(request)
-        assert (line["principal"], line["refusal"], refused) == (principal, None, [])
+        assert (line["principal"], line["reason"], refused) == (principal, None, [])
     token = await surface.bearer(login=login, scope=f"repository:{OPEN}:pull")
     _, _, line = await logged(send_request(surface.app, "GET", f"/v2/{CLOSED}/tags/list", token))
     assert line["principal"] == principal
@@ -194,7 +194,7 @@ async def test_a_refused_login_is_an_event_without_what_was_typed(
         found, [event], line = await logged(request)
         assert (found.status, event["account"], event["reason"]) == (401, account, reason)
         assert event["client"] == "127.0.0.1" and event["request_id"] == line["request_id"]
-        assert (line["principal"], line["refusal"]) == (None, reason)
+        assert (line["principal"], line["reason"]) == (None, reason)
         assert number or event["request_id"] == "one"
         for secret in (TYPED, "wrong-"):
             assert secret not in str(event) + str(line)
@@ -206,7 +206,7 @@ async def test_a_login_that_is_delayed_is_an_event_of_its_user(surface: Surface)
         assert (await surface.get(login=f"{name}:wrong-{number}")).status == 401
     for name in ("eve", "eve@example.com"):
         found, [event], line = await logged(surface.get(login=f"{name}:wrong-9"))
-        assert (found.status, event["account"], line["refusal"]) == (429, "eve", event["reason"])
+        assert (found.status, event["account"], line["reason"]) == (429, "eve", event["reason"])
         assert event["reason"].startswith("too many logins with a wrong password: try again after")
 
 
@@ -215,7 +215,7 @@ async def test_a_token_that_is_not_valid_is_explained_in_the_log_alone(surface: 
         found, refused, line = await logged(
             send_request(surface.app, "GET", f"/v2/{OPEN}/tags/list", [("Authorization", header)])
         )
-        assert (found.status, line["refusal"], refused) == (401, reason, [])
+        assert (found.status, line["reason"], refused) == (401, reason, [])
         assert reason.encode() not in found.body
     found, [event], _ = await logged(surface.post(grant_type="refresh_token", refresh_token=TYPED))
     assert (found.status, event["account"]) == (401, None)
@@ -224,7 +224,7 @@ async def test_a_token_that_is_not_valid_is_explained_in_the_log_alone(surface: 
 
 async def test_a_ping_without_a_login_is_no_refusal_in_the_log(surface: Surface) -> None:
     found, refused, line = await logged(send_request(surface.app, "GET", "/v2/"))
-    assert (found.status, line["refusal"], refused) == (401, None, [])
+    assert (found.status, line["reason"], refused) == (401, None, [])
 
 
 # Pings and challenges
