@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
-from cache.values import Damage, Fault, Source
+from cache.values import Damage, Fault, OutageKind, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,12 @@ class CacheEvents:
 
     def lookup_failed(self, source: Source, image: RepositoryName, reference: Tag | Digest, reason: str) -> None:
         """An upstream did not give a manifest, or did not confirm a right to a digest; `reason` is for people."""
+
+    def upstream_failed(self, source: Source, kind: OutageKind, reason: str) -> None:
+        """A request to an upstream failed in a way that is an outage; `reason` is for people."""
+
+    def upstream_responded(self, source: Source) -> None:
+        """An upstream responded as it should."""
 
     def damage_found(self, damage: Damage) -> None:
         """Something stored was not as it was written. Called in the event loop, or in the thread of the scrub."""

@@ -253,6 +253,17 @@ class Rest:
         return f"bytes={self.start}-"
 
 
+class OutageKind(Enum):
+    """What an upstream does during an outage."""
+
+    UNREACHED = "unreached"
+    FAILING = "failing"
+    LATE = "late"
+    LIMITED = "limited"
+    LOGIN_REFUSED = "login_refused"
+    INVALID = "invalid"
+
+
 class Fault(Enum):
     """Fault of an upstream's response that must not be passed on."""
 

@@ -7,16 +7,20 @@ from contextlib import asynccontextmanager
 from cache.download.uncached import UncachedBlob
 from cache.oci.errors import BlobUnknown, RegistryError, UpstreamInvalid, UpstreamUnavailable
 from cache.store.base import Extent, OpenBlob
+from cache.upstream.egress import FailureStage, stage_of
 from cache.upstream.errors import (
     AccessDenied,
     Corrupt,
+    CredentialRefused,
     FormatUnsupported,
     NoStatement,
     NotFound,
     RateLimited,
     Unavailable,
     UpstreamError,
+    UpstreamOutage,
 )
+from cache.values import OutageKind
 
 RETRY_AFTER = 5
 RETRY_AFTER_LIMIT = 60
@@ -41,6 +45,21 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
             return UpstreamUnavailable(error.reason, max(1, min(error.retry_after, RETRY_AFTER_LIMIT)))
         case _:
             return UpstreamUnavailable(error.reason, RETRY_AFTER)
+
+
+def outage_kind(error: UpstreamOutage) -> OutageKind:
+    """What the upstream did, by the error of a request that was sent."""
+    match error:
+        case RateLimited():
+            return OutageKind.LIMITED
+        case CredentialRefused():
+            return OutageKind.LOGIN_REFUSED
+        case Corrupt():
+            return OutageKind.INVALID
+        case Unavailable() if stage_of(error) is not FailureStage.RESPONSE:
+            return OutageKind.UNREACHED
+        case _:
+            return OutageKind.FAILING
 
 
 @asynccontextmanager

@@ -50,7 +50,7 @@ from cache.upstream.allowance import RequestKind, SavingMode
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import Unavailable, UpstreamOutage
 from cache.upstream.lists import page_query
-from cache.values import BEGINNING, Outcome, PageStart, TagPointer
+from cache.values import BEGINNING, OutageKind, Outcome, PageStart, TagPointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +248,7 @@ class ProxiedRepository:
         else:
             result = Unavailable(f"{self._client.host} did not respond in time")
             self._shared.outages.note(self._source, now, late=True)
+            self._shared.events.upstream_failed(self._source, OutageKind.LATE, result.reason)
         match result:
             case None:
                 return FoundManifest(held, REVALIDATED)

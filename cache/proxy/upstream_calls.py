@@ -16,7 +16,7 @@ from cache.events import RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
-from cache.proxy.errors import refusal
+from cache.proxy.errors import outage_kind, refusal
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
@@ -26,6 +26,7 @@ from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import (
     AccessDenied,
+    CircuitOpen,
     Corrupt,
     FormatUnsupported,
     NoRoom,
@@ -174,21 +175,28 @@ class UpstreamCalls:
         try:
             yield
         except (NotFound, AccessDenied) as error:
-            self._shared.outages.end(self._source)
+            self._responded()
             await self.revoke(error, reference)
             raise
         except FormatUnsupported:
-            self._shared.outages.end(self._source)
+            self._responded()
             raise
         except (NoStatement, NoRoom):
             raise
         except UpstreamOutage as error:
             self._shared.outages.note(self._source, self._shared.clock())
+            if not isinstance(error, CircuitOpen):
+                self._shared.events.upstream_failed(self._source, outage_kind(error), error.reason)
             if isinstance(error, Corrupt):
                 refused = RefusedContent(self._source, self._image, error.fault, error.reason, error.evidence)
                 self._shared.events.content_refused(refused)
             raise
+        self._responded()
+
+    def _responded(self) -> None:
+        """Note that the upstream has responded, whatever it said."""
         self._shared.outages.end(self._source)
+        self._shared.events.upstream_responded(self._source)
 
     async def revoke(self, error: UpstreamError, reference: Tag | Digest) -> None:
         """Take away the rights that a refusal ends. Whether the image itself is refused is found out once for all

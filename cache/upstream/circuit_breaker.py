@@ -31,7 +31,7 @@ from typing import TypeVar
 
 import structlog
 
-from cache.upstream.errors import Unavailable
+from cache.upstream.errors import CircuitOpen
 from cache.values import Origin
 
 TRIP_AFTER = 3
@@ -255,7 +255,7 @@ class CircuitBreakers:
         """Begin a request for a path; without `image` its outcome counts for no image. `redirected`: the host is the
         target of a redirect, so the outcome counts for the image alone.
 
-        Raises Unavailable at once while the circuit of the host, or of the image there, is open.
+        Raises CircuitOpen at once while the circuit of the host, or of the image there, is open.
         """
         key = (origin, image)
         with self._lock:
@@ -402,10 +402,10 @@ class CircuitBreakers:
         elif probe and before.wait:
             known.state, known.fresh_at = given_up(before, now), now
 
-    def _refusal(self, origin: Origin, shut: CircuitState, now: float) -> Unavailable:
+    def _refusal(self, origin: Origin, shut: CircuitState, now: float) -> CircuitOpen:
         since = datetime.fromtimestamp(self._wall() - (now - shut.since), UTC)
         wait = int(max(0.0, shut.retry_at - now)) + 1
-        return Unavailable(
+        return CircuitOpen(
             f"{origin.netloc} has been failing since {since:%H:%M:%S} UTC ({shut.reason}); "
             f"next attempt within {wait} s",
             wait,

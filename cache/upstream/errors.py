@@ -49,6 +49,10 @@ class Unavailable(UpstreamOutage):
         return type(self)(self.reason, self.retry_after)
 
 
+class CircuitOpen(Unavailable):
+    """No request was sent, because earlier ones failed."""
+
+
 class NoRoom(Unavailable):
     """This process has no memory left for a large document now, which shows nothing of the upstream."""
 

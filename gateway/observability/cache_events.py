@@ -12,7 +12,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.store.quarantine import Quarantine
-from cache.values import Damage, Source
+from cache.values import Damage, OutageKind, Source
 from gateway.observability.metrics import FillResult, Metrics, PullLabels, PullsCounted, ResponseTotals
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ class RecordedEvents(CacheEvents):
         self._quarantine = quarantine
         self._name_of = name_of
         self._clock = clock
+        self._failing: dict[Source, OutageKind] = {}
+        self._outages = LogThrottle()  # for an upstream that fails and works in turns
 
     def download_queued(self, queued: QueuedDownload) -> None:
         subject, host = str(queued.digest), queued.source.origin.netloc
@@ -100,6 +102,19 @@ class RecordedEvents(CacheEvents):
 
     def lookup_failed(self, source: Source, image: RepositoryName, reference: Tag | Digest, reason: str) -> None:
         self._happenings.note(Happening(HappeningKind.REFUSED, self._clock(), source, image, str(reference), reason))
+
+    def upstream_failed(self, source: Source, kind: OutageKind, reason: str) -> None:
+        """Log the first failure of an outage, and the next one that is of another kind."""
+        if self._failing.get(source) is kind:
+            return
+        self._failing[source] = kind
+        upstream = self._name_of(source)
+        if self._outages.due(f"{upstream} {kind.value}"):
+            log.warning("upstream_failing", upstream=upstream, failure=kind.value, reason=reason)
+
+    def upstream_responded(self, source: Source) -> None:
+        if self._failing.pop(source, None) is not None and self._outages.due(f"{self._name_of(source)} works"):
+            log.info("upstream_works_again", upstream=self._name_of(source))
 
     def damage_found(self, damage: Damage) -> None:
         self._metrics.count_damage(damage)

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cache.events import CacheLevel, EndedDownload, EvictedContent, QueuedDownload, RefusedContent
 from cache.index.happenings import HappeningLog
 from cache.oci.digest import Digest
 from cache.store.quarantine import Quarantine
-from cache.values import Damage, Fault, Source
+from cache.values import Damage, Fault, OutageKind, Source
 from gateway.observability.cache_events import RecordedEvents
 from gateway.observability.metrics import Metrics
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON
@@ -74,6 +75,23 @@ def test_refused_content_is_counted_and_its_evidence_kept(recording: Recording) 
     recording.events.content_refused(RefusedContent(ANONYMOUS, APP, Fault.DIGEST, "other bytes"))
     assert [line.rpartition(" ")[2] for line in recording.metric("gateway_upstream_faults_total")] == ["1.0", "1.0"]
     assert [file.read_bytes() for file in recording.quarantine.iterdir()] == [b"<html>"]
+
+
+def test_an_outage_is_logged_when_it_begins_and_when_it_changes(recording: Recording) -> None:
+    unreached, limited = OutageKind.UNREACHED, OutageKind.LIMITED
+    with capture_logs() as events:
+        recording.events.upstream_responded(ANONYMOUS)
+        for kind in (unreached, unreached, limited, limited, unreached):
+            recording.events.upstream_failed(ANONYMOUS, kind, f"{kind.value} it is")
+        for _ in range(2):
+            recording.events.upstream_responded(ANONYMOUS)
+        recording.events.upstream_failed(ANONYMOUS, unreached, "a minute has not passed")
+    assert [(event["log_level"], event["event"], event.get("reason")) for event in events] == [
+        ("warning", "upstream_failing", "unreached it is"),
+        ("warning", "upstream_failing", "limited it is"),
+        ("info", "upstream_works_again", None),
+    ]
+    assert {event["upstream"] for event in events} == {"hub"}
 
 
 def test_a_failed_lookup_is_remembered_for_its_image(recording: Recording) -> None:
