@@ -1253,6 +1253,17 @@ THREATS = [
         ),
     ),
     Threat(
+        "bodies that nobody reads",
+        "Hundreds of connections send bodies to requests that read none, and each costs half a megabyte.",
+        "A connection is read in steps of 64 KiB, and no further while nobody takes them.",
+        ("tests/security/test_unfinished_bodies.py::test_of_a_body_that_no_app_reads_little_is_kept",),
+        Disarm(
+            "gateway/server/http1.py",
+            "        writer.transport.max_size = MAX_RECV  # type: ignore[attr-defined]\n",
+            "",
+        ),
+    ),
+    Threat(
         "uploads that gather all memory",
         "More uploads begin at once than memory has megabytes.",
         "All uploads of a process gather 64 MiB at most; from there on each writes what it has before it takes more.",

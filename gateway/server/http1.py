@@ -80,6 +80,8 @@ class Http1Connection(TCPServer):
         self._encrypted = writer.get_extra_info("ssl_object") is not None
         self._abort_timer: asyncio.TimerHandle | None = None
         writer.transport.set_write_buffer_limits(high=PIECE)
+        # asyncio reads up to 256 KiB at once, and the reader keeps that beyond its limit while an app reads nothing.
+        writer.transport.max_size = MAX_RECV  # type: ignore[attr-defined]
 
     async def run(self) -> None:
         """Serve requests until the connection ends. Hypercorn's own way in would choose among protocols."""

@@ -1,6 +1,7 @@
 """Tests of clients that send the head of a request and not its body: they keep nobody else out."""
 
 import asyncio
+import gc
 from contextlib import ExitStack
 
 import pytest
@@ -9,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.drain import DrainedRefusals
 from gateway.http.stalls import StalledClients
 from gateway.server.client_connection import ConnectionInScope, note_accepted
+from gateway.server.connection_reader import ConnectionReader
 from tests.parts.processes import wait_until
 
 from .serving import pong, read_to_end, serving
@@ -70,3 +72,22 @@ async def test_a_request_with_an_accepted_credential_keeps_its_place_while_its_b
             for push in pushes:
                 await loop.sock_sendall(push, b"x" * 1000)
                 assert (await loop.sock_recv(push, 1000)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_of_a_body_that_no_app_reads_little_is_kept() -> None:
+    reached, ending = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.set()
+        await ending.wait()
+        await pong(scope, receive, send)
+
+    async with serving(app, connections=CONNECTIONS) as served:
+        with served.connect() as client:
+            sent = client.send(POST.replace(b"1000", b"100000000") + bytes(2_000_000))
+            assert sent > 500_000
+            await reached.wait()
+            await asyncio.sleep(0.2)
+            kept = [len(each._buffer) for each in gc.get_objects() if isinstance(each, ConnectionReader)]  # type: ignore[attr-defined]
+            assert 0 < max(kept) <= 3 * 64 * 1024
+        ending.set()
