@@ -39,4 +39,5 @@ async def test_a_loop_whose_turns_are_long_accepts_several_connections_in_one(tu
             time.sleep(turn_seconds)  # noqa: ASYNC251  the loop is busy
             await asyncio.sleep(0)
         acceptor.close()
-    assert (turns >= CONNECTIONS) == (turn_seconds == 0), turns
+    # A turn in which others had the processor is a long one, too.
+    assert (turns > CONNECTIONS // 3) == (turn_seconds == 0), turns
