@@ -21,7 +21,8 @@ EXAMPLES = settings.default.max_examples
 LAST = b"0\r\n\r\n"
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
 LARGER = b"%x\r\n%b\r\n" % (LEAST_AVERAGE, b"a" * LEAST_AVERAGE)
-MIXED = b"3e80\r\n%b\r\n" % (b"a" * 16_000) + b"1\r\na\r\n" * SMALL_IN_A_ROW
+LARGE = b"3e80\r\n%b\r\n" % (b"a" * 16_000)
+MIXED = LARGE + b"1\r\na\r\n" * SMALL_IN_A_ROW
 ACCEPTED = {
     "nothing": (LAST, b""),
     "two chunks": (b"5\r\nhello\r\n7\r\n, world\r\n" + LAST, b"hello, world"),
@@ -32,6 +33,10 @@ ACCEPTED = {
     "as many small chunks as may be": (b"1\r\na\r\n" * SMALL_CHUNKS + LAST, b"a" * SMALL_CHUNKS),
     "many larger chunks": (LARGER * 2 * SMALL_CHUNKS + LAST, b"a" * LEAST_AVERAGE * 2 * SMALL_CHUNKS),
     "small chunks between large ones": (MIXED * 2 + LAST, b"a" * (16_000 + SMALL_IN_A_ROW) * 2),
+    "equal chunks among small ones": (
+        (LARGE * 2 + LARGER * 3 + b"1\r\na\r\n" * SMALL_IN_A_ROW + LARGE) * 2 + LAST,
+        b"a" * (3 * 16_000 + 3 * LEAST_AVERAGE + SMALL_IN_A_ROW) * 2,
+    ),
     "trailers": (b"5\r\nhello\r\n0\r\nA: b\r\nC:\t\xe4\r\n\r\n", b"hello"),
     "as many trailers as may be": (b"0\r\n" + b"A: b\r\n" * TRAILER_LINES + b"\r\n", b""),
     "the longest extension": (b"5;" + b"a" * (SIZE_LINE_LIMIT - 4) + b"\r\nhello\r\n" + LAST, b"hello"),
