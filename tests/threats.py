@@ -2751,12 +2751,37 @@ THREATS = [
     Threat(
         "signals with other purposes",
         "A closed terminal, a log rotation or a supervisor sends SIGHUP, SIGUSR1, SIGUSR2 or SIGQUIT, and pulls break.",
-        "All processes ignore SIGHUP, SIGUSR1 and SIGUSR2; SIGQUIT stops the server as SIGTERM does.",
+        "All processes ignore SIGUSR1 and SIGUSR2; SIGHUP has the first one reload; SIGQUIT stops as SIGTERM does.",
         (
+            "tests/gateway/processes/test_reload.py::test_a_worker_ignores_the_signal_that_the_first_process_obeys",
             "tests/gateway/processes/test_supervisor.py::test_signals_with_other_purposes_end_nothing",
             "tests/gateway/processes/test_supervisor.py::test_sigquit_stops_as_sigterm_does",
         ),
         Disarm("gateway/processes/supervisor.py", "signal.signal(number, signal.SIG_IGN)", "pass"),
+    ),
+    Threat(
+        "a reload during a pull",
+        "An administrator changes a setting, the server is told, and pulls of hours break, or last longer than a limit.",
+        "New workers take over once one of them serves; those before complete what they send, without a limit.",
+        (
+            "tests/gateway/processes/test_reload.py::test_pulls_under_way_complete_over_two_reloads",
+            "tests/gateway/server/test_retire.py::test_a_response_has_as_long_as_it_needs_and_an_idle_connection_ends",
+        ),
+        Disarm("gateway/server/http_server.py", "if retire.is_set():", "if False:"),
+    ),
+    Threat(
+        "a reload with settings that cannot be used",
+        "The settings file is half written or wrong, or a database is damaged, and a server that served is gone.",
+        "A reload reads and checks before it forks, and the old workers serve until a new one does.",
+        (
+            "tests/gateway/processes/test_reload.py::test_a_bad_file_changes_nothing",
+            "tests/gateway/processes/test_reload.py::test_workers_that_cannot_serve_leave_the_others_in_place",
+        ),
+        Disarm(
+            "gateway/processes/supervisor.py",
+            "except (SettingsError, TlsUnusable, OSError)",
+            "except (TlsUnusable, OSError)",
+        ),
     ),
     Threat(
         "a deleted lock file",

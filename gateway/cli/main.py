@@ -112,7 +112,9 @@ def serve(
     session: Session,
     host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 takes any free one. [default: 8080]")] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="How many processes serve. 0: one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="How many processes serve. 0: one per core, at most 4.")
+    ] = None,
     external_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Under which URL clients reach it. [default: as bound]")
     ] = None,
@@ -134,6 +136,7 @@ def serve(
         "tls_key": tls_key,
         "log_format": log_format,
     }
+    supervisor.ignore_signals()
     config, settings = session.load_for_server(flags)
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
@@ -145,7 +148,12 @@ def serve(
             StartWarning("setting_has_no_effect", one.reason, one.remedy)
             for one in idle_settings(settings, os.environ, known)
         ]
-        supervisor.serve(settings, accounts, ready, [*upgraded, *administrator.warnings_of(start), *idle], config)
+        warnings = [*upgraded, *administrator.warnings_of(start), *idle]
+
+        def read_again() -> Settings:
+            return session.load_for_server(flags)[1]
+
+        supervisor.serve(settings, accounts, ready, read_again, warnings, config)
     except (CannotStart, Refused):
         for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
             complain(f"{done.event}: {done.reason}; {done.remedy}")

@@ -104,9 +104,12 @@ class CountRegion:
         self._memory[place : place + _ENTRY.size] = _ENTRY.pack(value, at)
 
     def forget_levels(self) -> None:
-        """Set to zero what only a live process has, after its process has died."""
+        """Set to zero what only a live process has, after its process has died.
+
+        A maximum too: where nobody takes the place of the process, nothing would ever lower it.
+        """
         for text, place in self.entries():
-            if _Key.parse(text).mode == "livesum":
+            if _Key.parse(text).mode in ("livesum", "max"):
                 self.set(place, 0.0, 0.0)
 
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,13 +32,16 @@ from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.observability.shared_counts import CountMemory, CountPlace
 from gateway.processes.errors import CannotStart, NoWorkerReady
+from gateway.processes.generation import GenerationPlan, WorkerSlotStart
 from gateway.processes.listeners import bound, urls_of
-from gateway.processes.worker import IGNORED, WorkerSetup, tls_files, work
-from gateway.processes.worker_pool import WorkerPool, WorkerSlotStart
+from gateway.processes.worker import GRACE_SECONDS, IGNORED, WorkerSetup, tls_files, work
+from gateway.processes.worker_pool import GENERATIONS, WorkerPool
 from gateway.server.tls import TlsUnusable, tls_context
+from gateway.settings.load import SettingsError
+from gateway.settings.reload import reload
 from gateway.settings.tables import Settings
 from gateway.upstreams import OpenAccount
-from gateway.wiring.from_settings import open_proxy_allowed
+from gateway.wiring.from_settings import open_proxy_allowed, worker_count
 
 log = structlog.get_logger()
 
@@ -59,32 +62,51 @@ def serve(
     settings: Settings,
     accounts: Sequence[OpenAccount],
     ready: Callable[[Sequence[str]], None],
+    read_again: Callable[[], Settings],
     warnings: Sequence[StartWarning] = (),
     config: Path | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
+    On SIGHUP, `read_again` reads the settings again, and workers with these take the place of the others; it raises
+    SettingsError.
+
     `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
     address and of the listeners. `warnings`: what else to warn of. `config`: the settings file, for other commands.
     """
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)  # forked workers ignore it too
+    ignore_signals()
     logs.configure_supervisor(settings.log_format)
     arm(os.environ.get("FAILPOINTS", ""))
     try:
         with _locked(settings.data), bound(settings) as listening:
-            if files := tls_files(settings):
-                tls_context(files)  # raises before anything is printed
+            _check_tls(settings)  # raises before anything is printed
             _prepare(settings.data)
             urls = urls_of(settings, listening)
             _warn(settings, urls, accounts)
             for warning in warnings:
                 log.warning(warning.event, reason=warning.reason, remedy=warning.remedy)
-            announce = partial(_announce, settings.data, urls, config)
-            _serve_by_workers(settings, listening, urls, announce, partial(ready, urls))
+            workers = _Workers(settings, listening, config, read_again)
+            with _announced(settings.data, workers.announce):
+                workers.run(partial(ready, urls))
+        log.info("stopped")
     except (DatabaseUnusable, TlsUnusable, NoWorkerReady) as error:
         raise CannotStart(str(error)) from error
     data_folder.write_ballast(settings.data)
+
+
+def ignore_signals() -> None:
+    """Ignore the signals that end a process by default, and that are sent to servers for other purposes.
+
+    Call it as early as possible: one that comes before a server has workers is meant for it too.
+    """
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raises TlsUnusable where the settings name a certificate that cannot be served."""
+    if files := tls_files(settings):
+        tls_context(files)
 
 
 def _prepare(data: Path) -> None:
@@ -110,45 +132,103 @@ def _prepare(data: Path) -> None:
     data_folder.write_ballast(data)
 
 
-def _serve_by_workers(
-    settings: Settings,
-    listening: Sequence[socket.socket],
-    urls: Sequence[str],
-    announce: Callable[[Sequence[int]], None],
-    ready: Callable[[], None],
-) -> None:
-    count, parent = settings.workers or cores(), os.getpid()
-    counts = CountMemory(count + 1)  # the last place is that of this process
-    with _announced(settings.data, announce):
+class _Workers:
+    """What the workers of a server share, and the settings of those that start next."""
 
-        def start(new: WorkerSlotStart) -> int:
-            setup = WorkerSetup(
-                settings=settings,
-                listening=listening,
-                urls=urls,
-                place=CountPlace(counts, new.slot),
-                parent=parent,
-                report=new.report,
-            )
-            return work(setup)
+    def __init__(
+        self,
+        settings: Settings,
+        listening: Sequence[socket.socket],
+        config: Path | None,
+        read_again: Callable[[], Settings],
+    ) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._config = config
+        self._read_again = read_again
+        self._urls = urls_of(settings, listening)
+        self._count = worker_count(settings)
+        self._own_place = GENERATIONS * self._count
+        self._counts = CountMemory(self._own_place + 1)
+        self._parent = os.getpid()
 
-        def stopping() -> None:
-            for listener in listening:
-                listener.close()
+    def run(self, ready: Callable[[], None]) -> None:
+        """Keep workers serving until the server is stopped. Raises NoWorkerReady."""
+
+        def serving() -> None:
+            ready()
+            log.info("started", urls=self._urls, workers=self._count, pid=self._parent)
 
         pool = WorkerPool(
-            count,
-            start,
-            changed=announce,
-            ready=ready,
-            replaced=Metrics(CountPlace(counts, count)).count_restart,
-            died=lambda slot: counts.region(slot).forget_levels(),
-            stopping=stopping,
+            self._count,
+            GenerationPlan(partial(self._work, self._settings, self._urls), serving, _end_start),
+            changed=self.announce,
+            replaced=Metrics(CountPlace(self._counts, self._own_place)).count_restart,
+            died=lambda place: self._counts.region(place).forget_levels(),
+            reload=self._reload,
+            stopping=self._close_listeners,
         )
         _end_threads()
         gc.collect()
         gc.freeze()  # the collector would copy every page that the workers share with us
         pool.run()
+
+    def announce(self, workers: Sequence[int]) -> None:
+        """Announce the server to other commands."""
+        data = self._settings.data
+        try:
+            data_folder.announce_server(data, self._urls, workers, self._config)
+        except OSError as error:  # such as a full disk: the content before is worse than none
+            log.warning("run_file_not_written", path=str(data_folder.run_file(data)), reason=error.strerror)
+            data_folder.withdraw_server(data)
+
+    def _work(self, settings: Settings, urls: Sequence[str], new: WorkerSlotStart) -> int:
+        return work(
+            WorkerSetup(
+                settings=settings,
+                listening=self._listening,
+                urls=urls,
+                place=CountPlace(self._counts, new.place),
+                parent=self._parent,
+                report=new.report,
+            )
+        )
+
+    def _reload(self) -> GenerationPlan | None:
+        """Read the settings again; None where they cannot be used, which changes nothing."""
+        try:
+            reloaded = reload(self._settings, self._read_again())
+            _check_tls(reloaded.settings)
+        except (SettingsError, TlsUnusable, OSError) as error:
+            reason = "; ".join(str(error).splitlines())
+            log.error("reload_refused", reason=reason, remedy="correct it and reload again; all is as it was")
+            return None
+        if reloaded.waiting:
+            log.warning(
+                "restart_needed", settings=", ".join(reloaded.waiting), reason="they take effect when a server starts"
+            )
+        settings, urls = reloaded.settings, urls_of(reloaded.settings, self._listening)
+
+        def serving() -> None:
+            logs.configure_supervisor(settings.log_format)
+            if open_proxy_allowed(self._settings, self._urls):
+                _warn_of_closed_proxy(settings, urls)
+            self._settings, self._urls = settings, urls
+            log.info("reloaded", changed=", ".join(reloaded.effective))
+
+        def failed(reason: str) -> None:
+            log.error("reload_failed", reason=reason, remedy="correct it and reload again; the old workers serve on")
+
+        return GenerationPlan(partial(self._work, settings, urls), serving, failed)
+
+    def _close_listeners(self) -> None:
+        log.info("stopping", grace=f"{GRACE_SECONDS:.0f} s")
+        for listener in self._listening:
+            listener.close()
+
+
+def _end_start(reason: str) -> None:
+    raise NoWorkerReady(reason)
 
 
 def _end_threads() -> None:
@@ -158,15 +238,6 @@ def _end_threads() -> None:
             thread.join(5)
     if threading.active_count() > 1:
         raise RuntimeError(f"threads run before the fork: {threading.enumerate()}")
-
-
-def cores() -> int:
-    """Count the cores that this process may use, or fewer by the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0))
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        allowed = min(allowed, max(1, -(-int(quota) // int(period))))
-    return allowed
 
 
 @contextmanager
@@ -194,15 +265,6 @@ def _lock(data: Path, held: ExitStack) -> bool:
     return free
 
 
-def _announce(data: Path, urls: Sequence[str], config: Path | None, workers: Sequence[int]) -> None:
-    """Announce this server to other commands."""
-    try:
-        data_folder.announce_server(data, urls, workers, config)
-    except OSError as error:  # such as a full disk: the content before is worse than none
-        log.warning("run_file_not_written", path=str(data_folder.run_file(data)), reason=error.strerror)
-        data_folder.withdraw_server(data)
-
-
 @contextmanager
 def _announced(data: Path, announce: Callable[[Sequence[int]], None]) -> Iterator[None]:
     """Announce this server, without workers at first, until the end of the block."""
@@ -222,12 +284,7 @@ def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccoun
             reason="other users of this machine may enter it",
             remedy=f"run chmod -R go= {settings.data.absolute()}",
         )
-    if not open_proxy_allowed(settings, urls):
-        log.warning(
-            "open_proxy_off",
-            reason="groups with anonymous pull are refused because this server is reached beyond its own machine",
-            remedy="set allow_open_proxy = true if everybody who reaches it may pull",
-        )
+    _warn_of_closed_proxy(settings, urls)
     for account in accounts:
         log.warning(
             "account_open_to_all",
@@ -236,4 +293,13 @@ def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccoun
             setting=account.setting,
             reason=account.reason,
             remedy="turn off anonymous_pull of the group, or take the account from it",
+        )
+
+
+def _warn_of_closed_proxy(settings: Settings, urls: Sequence[str]) -> None:
+    if not open_proxy_allowed(settings, urls):
+        log.warning(
+            "open_proxy_off",
+            reason="groups with anonymous pull are refused because this server is reached beyond its own machine",
+            remedy="set allow_open_proxy = true if everybody who reaches it may pull",
         )

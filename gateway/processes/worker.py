@@ -34,8 +34,12 @@ HURRY = signal.SIGRTMIN
 """A signal that only the parent sends. SIGTERM may arrive twice, from the parent and from a signal to the process
 group, and a person or a program for log files may send those that have names."""
 
+RETIRE = signal.SIGRTMIN + 1
+"""A signal that only the parent sends: accept no more connections, and take as long as those that are open need."""
+
 IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that end a process by default, and that are sent to servers for other purposes."""
+"""Signals that end a process by default, and that are sent to servers for other purposes. The first process of a server
+acts on SIGHUP, once it has workers."""
 
 READY = b"ready\n"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -78,7 +82,7 @@ def work(setup: WorkerSetup) -> int:
 
 
 async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, retire = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def hurry_up() -> None:
@@ -87,6 +91,7 @@ async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
 
     loop.add_signal_handler(STOP, stop.set)
     loop.add_signal_handler(HURRY, hurry_up)
+    loop.add_signal_handler(RETIRE, retire.set)
     metrics, server_state = Metrics(setup.place), ServerState()
     lines = AccessLines(setup.settings.log_format, log_lines)
     metrics.count_worker()
@@ -103,7 +108,7 @@ async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
             searching = asyncio.ensure_future(search_at_intervals())
             os.write(setup.report, READY)
             try:
-                await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further)
+                await server.serve(setup.listening[0], stop, GRACE_SECONDS, hurry, further, retire)
             finally:
                 searching.cancel()
     finally:

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from functools import partial
 
@@ -63,12 +63,20 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Stop accepting and close the socket; unfinished handshakes are cancelled."""
+        """Stop accepting and close the socket; unfinished handshakes continue."""
         if self._resuming is not None:
             self._resuming.cancel()
         else:
             self._loop.remove_reader(self._listener)
         self._listener.close()
+
+    @property
+    def connecting(self) -> Set[asyncio.Task[None]]:
+        """Tasks of connections whose handshakes have not ended; each then serves its connection."""
+        return self._connecting
+
+    def cancel_handshakes(self) -> None:
+        """Cancel what `connecting` lists."""
         for task in self._connecting:
             task.cancel()
 

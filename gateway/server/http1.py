@@ -127,9 +127,11 @@ class Http1Connection(TCPServer):
         """Record that a body was read to its end past the protocol; see BodyConnection."""
         await self.protocol.end_body()
 
-    def end_if_idle(self) -> None:
-        """Close the connection unless it is serving a request."""
-        if self.idle_task.running:  # type: ignore[attr-defined]
+    def end_if_idle(self, *, unless_new: bool = False) -> None:
+        """Close the connection unless it is serving a request, or, with `unless_new`, has served none yet."""
+        if not self.idle_task.running:  # type: ignore[attr-defined]
+            return
+        if self.protocol.keep_alive_requests or not unless_new:
             self._end_idle()
 
     def abort(self) -> None:

@@ -7,7 +7,7 @@ offers HTTP/2, whose streams it does not end when their body fails.
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -100,24 +100,32 @@ class Server:
         grace: float,
         hurry: asyncio.Event | None = None,
         further: Sequence[ListeningApp] = (),
+        retire: asyncio.Event | None = None,
     ) -> None:
         """Serve until `stop`; requests in progress may then continue for `grace` seconds, or until `hurry`.
 
-        `further`: sockets with apps of their own. Closes the sockets.
+        `further`: sockets with apps of their own. Closes the sockets. Or serve until `retire`: no more connections are
+        accepted then, and requests in progress and the first one of a new connection may continue until `stop`.
         """
+        retire, hurry = retire or asyncio.Event(), hurry or asyncio.Event()
         asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         acceptors = [self._accept(listener, self._app)]
         acceptors += [self._accept(each.listener, each.app) for each in further]
         renewing = asyncio.ensure_future(self._renew_certificates())
         try:
-            await stop.wait()
+            await _first_of(stop, retire)
         finally:
             renewing.cancel()
-            self._server_state.stopping = True
+            self._server_state.stopping = not retire.is_set()
+            self._server_state.closed.set()
             for acceptor in acceptors:
                 acceptor.close()
             await self._worker.terminated.set()
-            await self._end(grace, hurry or asyncio.Event())
+            if retire.is_set():
+                await self._retire(acceptors, stop, hurry)
+            for acceptor in acceptors:
+                acceptor.cancel_handshakes()
+            await self._end(grace, hurry)
 
     def _accept(self, listener: socket.socket, app: ASGIApp) -> Acceptor:
         # Inherited by every connection. Without it a head waits for the acknowledgement of the last body, 40 ms long.
@@ -165,16 +173,17 @@ class Server:
             self._rejected.discard(task)
             writer.close()
 
+    async def _retire(self, acceptors: Sequence[Acceptor], stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        """Return when every connection has ended, also those whose handshakes have not; or at `stop` or `hurry`."""
+        for connection in list(self._open.values()):
+            connection.end_if_idle(unless_new=True)
+        tasks = {*self._open, *(task for acceptor in acceptors for task in acceptor.connecting)}
+        await _first_of(stop, hurry, tasks=tasks)
+
     async def _end(self, grace: float, hurry: asyncio.Event) -> None:
         for connection in list(self._open.values()):
             connection.end_if_idle()
-        if self._open:
-            hurried = asyncio.ensure_future(hurry.wait())
-            ended = asyncio.ensure_future(asyncio.wait(set(self._open)))
-            await asyncio.wait({ended, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
-            for waiting in (ended, hurried):
-                waiting.cancel()
-            await asyncio.gather(ended, hurried, return_exceptions=True)
+        await _first_of(hurry, tasks=set(self._open), seconds=grace)
         for task in (*self._open, *self._rejected):
             task.cancel()
         if self._open:
@@ -202,6 +211,22 @@ class Server:
                     log.info("certificate_renewed", path=str(self._tls.certificate))
             except (TlsUnusable, OSError) as error:
                 log.error("certificate_not_renewed", reason=str(error))
+
+
+async def _first_of(
+    *events: asyncio.Event, tasks: Set[asyncio.Task[None]] | None = None, seconds: float | None = None
+) -> None:
+    """Wait for the first of these events, at most so many seconds, and at most until all the tasks have ended."""
+    if tasks is not None and not tasks:
+        return
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    ended = [asyncio.ensure_future(asyncio.wait(tasks))] if tasks else []
+    try:
+        await asyncio.wait({*waiting, *ended}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (*waiting, *ended):
+            each.cancel()
+        await asyncio.gather(*waiting, *ended, return_exceptions=True)
 
 
 def connection_limit() -> int:

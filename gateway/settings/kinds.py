@@ -137,7 +137,7 @@ Port = Annotated[
     int, Strict(), Field(ge=0, le=65535), SettingKind("a whole number from 0 to 65535 (0: any free port)", int)
 ]
 Workers = Annotated[
-    int, Strict(), Field(ge=0, le=256), SettingKind("a whole number from 0 to 256 (0: one per core)", int)
+    int, Strict(), Field(ge=0, le=256), SettingKind("a whole number from 0 to 256 (0: one per core, at most 4)", int)
 ]
 Duration = Annotated[
     timedelta, Strict(), _duration, SettingKind("one number with one unit, 30s 5m 12h 30d, of at most 36500d")

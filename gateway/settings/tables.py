@@ -228,7 +228,7 @@ class Settings(Table):
     registry_url: ExternalUrl = Field(
         default="", description="The registry's own URL where it differs from external_url; empty: it does not."
     )
-    workers: Workers = Field(default=0, description="The number of processes that serve; 0: one per core.")
+    workers: Workers = Field(default=0, description="The number of processes that serve; 0: one per core, at most 4.")
     trusted_proxies: Networks = Field(
         default=(), description="Networks of reverse proxies whose X-Forwarded-For names the client, never for rights."
     )

@@ -58,6 +58,7 @@ async def running(
             services.native,
             settings.cache.scrub_rate.number,
             services.metrics.count_native_damage,
+            services.server_state.closed,
         ),
     ):
         await services.directory.check()

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cache.download.admission import DEFAULT_PLACES, PlaceLimits
@@ -26,6 +28,10 @@ from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+
+MOST_BY_DEFAULT = 4
+"""Workers of a server whose settings do not say how many. A worker takes some 100 MB, and four serve more than most
+networks carry."""
 
 RESERVED_FILES = 1000
 """Files that the file system can always still take, or a twentieth of all that it can hold, if that is less."""
@@ -107,8 +113,21 @@ def download_places(settings: Settings) -> PlaceLimits:
 
 def password_threads(settings: Settings) -> int:
     """Count the passwords that a worker verifies at the same time: all workers together as many as there are cores."""
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // (settings.workers or cores))
+    return max(1, len(os.sched_getaffinity(0)) // worker_count(settings))
+
+
+def worker_count(settings: Settings) -> int:
+    """Count the workers of a server: as many as the setting says, else one for each core, up to MOST_BY_DEFAULT."""
+    return settings.workers or min(MOST_BY_DEFAULT, cores())
+
+
+def cores() -> int:
+    """Count the cores that this process may use, or fewer by the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+    return allowed
 
 
 def tag_rules(settings: Settings) -> TagRules:

@@ -57,6 +57,7 @@ from gateway.wiring.from_settings import (
     upload_limits,
 )
 from gateway.wiring.native import open_native
+from gateway.wiring.roles import at_work
 
 log = structlog.get_logger()
 
@@ -96,7 +97,7 @@ async def open_services(
     ):
         events = _ServerEvents(records, folder, upstreams)
         async with (
-            _open_evictor(settings, folder, records, events) as evictor,
+            _open_evictor(settings, folder, records, events, server_state.closed) as evictor,
             _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
             open_native(NativeFolder(settings.data), database, evictor.make_room, upload_limits(settings)) as native,
         ):
@@ -180,18 +181,15 @@ async def _open_upstreams(settings: Settings, records: _Records) -> AsyncIterato
 
 @asynccontextmanager
 async def _open_evictor(
-    settings: Settings, folder: CacheFolder, records: _Records, events: CacheEvents
+    settings: Settings, folder: CacheFolder, records: _Records, events: CacheEvents, closed: asyncio.Event
 ) -> AsyncIterator[Evictor]:
     """Open the evictor, and sweep the cache while it is open."""
     maintenance = CacheMaintenance(folder.index, records.usage)
     evictor = open_evictor(settings, maintenance, events)
     sweeper = Sweeper(evictor, ProcessRole(folder.lock("sweep")), events, partial(sweep_spools, folder.spools))
     try:
-        sweeper.start()
-        try:
+        async with at_work(sweeper, closed):
             yield evictor
-        finally:
-            await asyncio.to_thread(sweeper.close)
     finally:
         maintenance.close()
 
@@ -280,11 +278,10 @@ async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[Non
     inspector = Inspector(maintenance, FilesystemStore(folder.blobs, quarantine), quarantine)
     tasks = Tasks()
     scrub = Scrub(maintenance, usage, inspector, ProcessRole(folder.lock("scrub")), rate, repair, services.events)
-    scrub.start()
     try:
-        yield
+        async with at_work(scrub, services.server_state.closed):
+            yield
     finally:
-        await asyncio.to_thread(scrub.close)
         await tasks.close()
         maintenance.close()
 

@@ -26,6 +26,7 @@ from gateway.registry.native_store import NativeStore
 from gateway.registry.storage_errors import make_database_room
 from gateway.registry.threads import UploadThreads
 from gateway.registry.uploads import DEFAULT_LIMITS, UploadLimits, Uploads
+from gateway.wiring.roles import at_work
 
 log = structlog.get_logger()
 
@@ -62,11 +63,11 @@ async def sweeping_uploads(native: NativeStore) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def scrubbing_native(
-    folder: NativeFolder, native: NativeStore, rate: int, damaged: Callable[[Damage], None]
+    folder: NativeFolder, native: NativeStore, rate: int, damaged: Callable[[Damage], None], closed: asyncio.Event
 ) -> AsyncIterator[None]:
     """Check native blobs for damage in the background, `rate` bytes per second; 0: none.
 
-    `damaged` is called with each finding, in the thread of the scrub.
+    `closed`: as in `at_work`. `damaged` is called with each finding, in the thread of the scrub.
     """
     if not rate:
         yield
@@ -79,11 +80,8 @@ async def scrubbing_native(
     rows, store = NativeRows(blobs.database, run), FilesystemStore(folder.blobs, _set_aside_in(folder))
     inspector = NativeInspector(rows, store, blobs.leases)
     scrub = NativeScrub(rows, inspector, ProcessRole(folder.lock("scrub")), rate, damaged)
-    scrub.start()
-    try:
+    async with at_work(scrub, closed):
         yield
-    finally:
-        await asyncio.to_thread(scrub.close)
 
 
 def _set_aside_in(folder: NativeFolder) -> Quarantine:

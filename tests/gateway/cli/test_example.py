@@ -84,10 +84,10 @@ def unit(tmp_path: Path, processes: None) -> Path:
     (root / "usr/lib/systemd").mkdir(parents=True)
     subprocess.run(["cp", "-r", "/usr/lib/systemd/system", root / "usr/lib/systemd"], check=True)
     (root / "lib").symlink_to("usr/lib")
-    program = root / "opt/registry-gateway/bin/registry-gateway"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for program in (root / "opt/registry-gateway/bin/registry-gateway", root / "bin/kill"):
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     (root / "etc/systemd/system").mkdir(parents=True)
     (root / "etc/systemd/system/registry-gateway.service").write_text(Example.SYSTEMD.text)
     return root
@@ -119,6 +119,10 @@ def test_the_unit_takes_away_what_the_server_does_not_need(unit: Path) -> None:
 def test_a_stop_by_systemd_waits_longer_than_one_by_the_server() -> None:
     """A stop waits up to 60 s for responses in progress."""
     assert "TimeoutStopSec=90s" in Example.SYSTEMD.text.splitlines()
+
+
+def test_a_reload_by_systemd_tells_the_first_process() -> None:
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in Example.SYSTEMD.text.splitlines()
 
 
 def test_the_unit_reads_the_settings_where_the_settings_say_they_belong() -> None:

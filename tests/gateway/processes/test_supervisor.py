@@ -16,18 +16,17 @@ import pytest
 
 from cache.runtime.locks import locked
 from gateway.maintenance.warming_sources import running_server_url
-from gateway.processes.supervisor import cores
 from gateway.processes.worker_pool import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_after
+from gateway.settings.tables import Settings
+from gateway.wiring.from_settings import worker_count
 from tests.conftest import GatewayFactory
-from tests.parts import lies, raw
+from tests.gateway.processes.observed import begin_stalled, metric
+from tests.parts import raw
 from tests.parts.disk import SmallDisk
 from tests.parts.gateway import Gateway
 from tests.parts.images import seeded
 from tests.parts.liar import Liar
 from tests.parts.processes import HOST, PartFailed, answers_tcp, group_members, wait_until
-
-LARGE = 4 * 1024 * 1024
-
 
 LOOPBACK, ESTABLISHED = "0100007F", "01"
 """127.0.0.1 and the state of an open connection, as /proc/net/tcp writes them."""
@@ -71,24 +70,6 @@ def descriptors(pid: int) -> list[str]:
 
 
 @pytest.fixture
-def upstream() -> Iterator[Liar]:
-    with Liar() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def start(gateway: GatewayFactory, upstream: Liar) -> Callable[..., Gateway]:
-    """Start a server with two workers, and wait until both serve."""
-
-    def start(workers: int = 2, **options: object) -> Gateway:
-        server = gateway({"workers": workers, "upstreams": {"docker.io": upstream.settings()}}, **options)
-        wait_until(lambda: metric(server, "gateway_workers") == workers)
-        return server
-
-    return start
-
-
-@pytest.fixture
 def kept() -> Iterator[Callable[[Gateway, int], list[Kept]]]:
     """Open connections that have each received one response; both workers have some."""
     with ExitStack() as opened:
@@ -107,22 +88,6 @@ def kept() -> Iterator[Callable[[Gateway, int], list[Kept]]]:
             return len({connection.worker() for connection in connections}) == len(server.workers)
 
         yield keep
-
-
-def metric(server: Gateway, name: str, labels: str = "") -> float:
-    text = raw.get(f"{server.url}/-/metrics").body.decode()
-    found = re.search(rf"^{name}{re.escape(labels)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
-def begin_stalled(server: Gateway, upstream: Liar) -> tuple[bytes, raw.RawStream, lies.Lie]:
-    content = seeded("large", LARGE)
-    digest = upstream.offer_blob(content)
-    lie = upstream.behave(digest, lies.stalled(LARGE // 2))
-    stream = raw.open_stream("GET", server.proxied_url(f"library/large/blobs/{digest}"))
-    assert lie.hold is not None
-    assert lie.hold.reached.wait(30)
-    return content, stream, lie
 
 
 # Workers that die.
@@ -293,7 +258,7 @@ def test_signals_with_other_purposes_end_nothing(start: Callable[..., Gateway], 
     server = start(1)
     content, stream, lie = begin_stalled(server, upstream)
     before = server.workers
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
         os.killpg(server.process.pid, number)
         assert raw.get(f"{server.url}/-/ready").status == 200
     assert lie.hold is not None
@@ -401,8 +366,8 @@ def context_switches(pid: int) -> int:
 
 def test_as_many_workers_as_cores_serve_where_nothing_is_said(gateway: GatewayFactory) -> None:
     server = gateway({"workers": 0})
-    wait_until(lambda: metric(server, "gateway_workers") == cores())
-    assert len(server.workers) == cores()
+    wait_until(lambda: metric(server, "gateway_workers") == worker_count(Settings()))
+    assert len(server.workers) == worker_count(Settings())
 
 
 # Disks.
