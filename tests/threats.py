@@ -2784,6 +2784,18 @@ THREATS = [
         ),
     ),
     Threat(
+        "a command of another user",
+        "Root creates a group, and the server can read neither its key file nor its database; or root follows what the "
+        "owner of the folder wrote into it.",
+        "A command of root becomes the owner of the data folder before it reads anything there; other users are refused.",
+        (
+            "tests/gateway/cli/test_owner.py::test_what_root_writes_belongs_to_the_owner_and_what_root_names_is_read",
+            "tests/gateway/cli/test_owner.py::test_another_user_is_told_as_whom_to_run_it",
+            "tests/gateway/cli/test_owner.py::test_a_server_that_root_starts_runs_as_the_owner",
+        ),
+        Disarm("gateway/cli/owner.py", "os.setresuid(owner.uid, owner.uid, owner.uid)", "pass"),
+    ),
+    Threat(
         "a deleted lock file",
         "A lock file is deleted while a server runs, and a second server works in the same data folder.",
         "A server locks the data folder itself, beside the lock file.",

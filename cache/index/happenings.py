@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from cache.oci.names import RepositoryName
-from cache.sqlite import alone
+from cache.sqlite import alone, explained
 from cache.values import Source, safe_reason
 
 MAX_KEPT = 10_000
@@ -119,7 +119,7 @@ class HappeningLog:
             connection.execute(_TRIM, (self._max_kept,))
 
     def of_image(self, source: Source, image: RepositoryName) -> list[Happening]:
-        """Written events of an image, the latest first."""
+        """Written events of an image, the latest first. Raises DatabaseUnusable."""
         key = (str(source.registry), str(source.credential), image.text)
         rows = self._select("origin = ? AND credential = ? AND image = ?", key)
         return sorted((_happening(row, source, image) for row in rows), key=lambda h: h.at, reverse=True)
@@ -135,7 +135,7 @@ class HappeningLog:
     def _select(self, condition: str, values: Iterable[str]) -> list[tuple[str, str, float, str, int, float, int]]:
         if not self._path.exists():
             return []
-        with closing(sqlite3.connect(self._path, timeout=5)) as connection:
+        with explained(self._path), closing(sqlite3.connect(self._path, timeout=5)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'happenings'").fetchall():
                 return []
             columns = "what, subject, at, reason, bytes, seconds, times"

@@ -109,18 +109,18 @@ class UsageFile:
             connection.executemany("DELETE FROM usage WHERE digest = ?", [(str(digest),) for digest in digests])
 
     def last_used(self) -> dict[Digest, datetime]:
-        """Time of last use of every written digest."""
+        """Time of last use of every written digest. Raises DatabaseUnusable."""
         if not self.path.exists():
             return {}
-        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
+        with explained(self.path), closing(sqlite3.connect(self.path, timeout=5)) as connection:
             rows = connection.execute("SELECT digest, last_used FROM usage").fetchall()
         return {Digest.parse(digest): datetime.fromtimestamp(seconds, UTC) for digest, seconds in rows}
 
     def pulls(self) -> list[PullCount]:
-        """Written counts of the last thirty days."""
+        """Written counts of the last thirty days. Raises DatabaseUnusable."""
         if not self.path.exists():
             return []
-        with closing(sqlite3.connect(self.path, timeout=5)) as connection:
+        with explained(self.path), closing(sqlite3.connect(self.path, timeout=5)) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'pulls'").fetchall():
                 return []
             since = "WHERE day >= date(?, 'unixepoch', '-30 days')"

@@ -4,6 +4,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.cli.input_file import InputFile
 from gateway.cli.password_file import read_password
 from gateway.cli.refusals import Refused
 from gateway.db.engine import Database
@@ -63,7 +64,7 @@ def is_on_terminal() -> bool:
 
 def _chosen_password(file: Path | None) -> str | None:
     try:
-        password = read_password(file)
+        password = read_password(InputFile(file) if file else None)
         if password is not None:
             check_password(password)
     except (Refused, PasswordRefused) as error:

@@ -11,6 +11,7 @@ import typer
 from cache.sqlite import DatabaseUnusable
 from gateway import data_folder
 from gateway.cli.idle_settings import OF_NEW_FOLDER, ProxyGroups, read_proxy_groups
+from gateway.cli.owner import require_owner
 from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.connection import Connection
@@ -117,6 +118,7 @@ async def require_as_it_is(settings: Settings) -> None:
 
 async def exists(settings: Settings) -> bool:
     """Whether there is a data folder with a database, wherever that lies. Raises Refused, DatabaseUnusable."""
+    require_owner(settings.data)
     _finish_restore(settings.data)
     address = configured_database(settings)
     if isinstance(address, Path):
@@ -144,6 +146,7 @@ def absent(settings: Settings) -> Refused:
 def make(settings: Settings) -> None:
     """Make a data folder that is missing, and complete a restore that was interrupted. Raises Refused."""
     data = settings.data
+    require_owner(data)
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

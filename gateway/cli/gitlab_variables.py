@@ -13,6 +13,7 @@ import typer
 
 from gateway.auth.exposure import is_loopback
 from gateway.cli.folder import open_existing
+from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.password_file import read_password
 from gateway.cli.refusals import Refused
 from gateway.db import credentials, paths, projects
@@ -38,9 +39,12 @@ class GitlabOptions:
         typer.Option("--project", metavar="P", help="Print the CI/CD variables of this project; for gitlab-ci."),
     ] = None
     token_file: Annotated[
-        Path | None,
+        InputFile | None,
         typer.Option(
-            "--token-file", metavar="F", help="The file with the secret of a deploy token of it; - reads it from stdin."
+            "--token-file",
+            parser=input_file,
+            metavar="F",
+            help="The file with the secret of a deploy token of it; - reads it from stdin.",
         ),
     ] = None
 
@@ -72,9 +76,9 @@ async def gitlab_variables(settings: Settings, path: str, url: str, secret: str 
     return variables, "".join(f"{line}\n" for line in lines)
 
 
-def read_secret(file: Path | None) -> str | None:
+def read_secret(file: InputFile | None) -> str | None:
     """Read the secret of a token, for `-` from standard input; None if no file is given. Raises Refused."""
-    if file != FROM_STDIN:
+    if file is None or file.path != FROM_STDIN:
         return read_password(file)
     secret = (getpass("deploy token: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if not secret:

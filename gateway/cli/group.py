@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
+from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
@@ -65,8 +65,13 @@ class GroupOptions:
         str | None, typer.Option("--upstream-username", metavar="U", help='The login at that upstream; "" drops it.')
     ] = None
     upstream_password_file: Annotated[
-        Path | None,
-        typer.Option("--upstream-password-file", metavar="F", help="The file with its password, read now, once."),
+        InputFile | None,
+        typer.Option(
+            "--upstream-password-file",
+            parser=input_file,
+            metavar="F",
+            help="The file with its password, read now, once.",
+        ),
     ] = None
     fresh_only: Annotated[
         bool | None,

@@ -31,6 +31,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.example import example_command
 from gateway.cli.help import help_command
 from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
+from gateway.cli.last_resort import guarded
 from gateway.cli.quota import quota
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.restore import restore
@@ -72,7 +73,7 @@ app.add_typer(db_commands.app, name="db")
 app.command("client-config")(with_session(client_config))
 app.command()(with_session(doctor))
 app.command()(with_session(quota))
-app.command()(with_session(backup))
+app.command()(with_session(backup, as_owner=False))
 app.command()(with_session(restore))
 app.command()(with_session(verify))
 app.command("help")(help_command)
@@ -88,7 +89,7 @@ class LogFormat(StrEnum):
 
 def main() -> None:
     os.umask(0o077)  # whatever a command makes is for its own user, also what a library makes
-    app(prog_name="registry-gateway")
+    guarded(lambda: app(prog_name="registry-gateway"))
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,11 +1,10 @@
 """Password files that are named on the command line."""
 
-from pathlib import Path
-
+from gateway.cli.input_file import InputFile
 from gateway.cli.refusals import Refused
 
 
-def read_password(file: Path | None) -> str | None:
+def read_password(file: InputFile | None) -> str | None:
     """Read a password file, without the end of its last line; None if no file is given. Raises Refused."""
     if file is None:
         return None

@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from gateway.cli.input_file import InputFile, patient_file
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session
 from gateway.db.revisions import needed_revision
@@ -21,7 +22,7 @@ from gateway.settings.tables import Settings
 
 def restore(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
+    file: Annotated[InputFile, typer.Argument(parser=patient_file, metavar="FILE", help="A file that `backup` wrote.")],
 ) -> None:
     """Replace database and keys by a backup's, and add its blobs, while no server runs; what was there is kept."""
     settings = session.settings
@@ -46,9 +47,9 @@ def restore(
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
+def _opened(file: InputFile) -> Iterator[BinaryIO]:
     try:
-        content = os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        content = file.open()
     except OSError as error:
         raise Refused(f"{file} cannot be read ({error.strerror}): name a file that `backup` wrote") from error
     with content:
@@ -57,7 +58,7 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
         yield content
 
 
-def _check_engine(file: Path, manifest: BackupManifest, settings: Settings) -> None:
+def _check_engine(file: InputFile, manifest: BackupManifest, settings: Settings) -> None:
     if manifest.holds_database and settings.database.url:
         raise Refused(f"{file} holds an SQLite database, and database.url names another: remove that setting")
     if not manifest.holds_database and not settings.database.url:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from gateway.cli.output import Document, print_json, print_json_pages, print_table_pages
+from gateway.cli.owner import become_owner, require_owner
 from gateway.cli.plain_options import JsonOption
 from gateway.cli.refusals import refusals
 from gateway.cli.settings_file import file_of_command, file_of_server
@@ -35,41 +36,54 @@ _T = TypeVar("_T")
 class Session:
     """One run of a command. The settings are read when they are first used."""
 
-    def __init__(self, config: Path | None, data: str | None, as_json: bool) -> None:
+    def __init__(self, config: Path | None, data: str | None, as_json: bool, *, as_owner: bool = True) -> None:
+        """`as_owner`: whether root becomes the owner of the data folder before anything in that is read."""
         self._config = config
         self._data = data
+        self._as_owner = as_owner
         self.as_json = as_json
 
     @property
     def config(self) -> Path | None:
-        """The settings file; None where there is none. Raises SettingsError."""
-        return self._place[0]
+        """The settings file; None where there is none. Raises SettingsError, Refused."""
+        return self._read[0]
 
-    @cached_property
-    def _place(self) -> tuple[Path | None, str | None]:
-        return file_of_command(self._config, self._data, os.environ)
-
-    @cached_property
+    @property
     def loaded(self) -> LoadedSettings:
-        """The settings and their sources. Raises SettingsError."""
-        config, data = self._place
-        return load(config, os.environ, {"data": data})
+        """The settings and their sources. Raises SettingsError, Refused."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Path | None, LoadedSettings]:
+        """The settings file and what it holds: one that is given is read by the user who gives it, one that the data
+        folder names by the owner of that."""
+        config, data = file_of_command(self._config, self._data, os.environ, self._enter)
+        loaded = load(config, os.environ, {"data": data})
+        self._enter(loaded.settings.data)
+        return config, loaded
+
+    def _enter(self, data: Path) -> None:
+        if self._as_owner:
+            become_owner(data)
 
     @property
     def settings(self) -> Settings:
-        """The settings. Raises SettingsError."""
+        """The settings. Raises SettingsError, Refused."""
         return self.loaded.settings
 
     @property
     def folder(self) -> CacheFolder:
-        """Paths of the cache in the data folder. Raises SettingsError."""
+        """Paths of the cache in the data folder, which must be this user's. Raises SettingsError, Refused."""
+        require_owner(self.settings.data)
         return CacheFolder(self.settings.data)
 
     def load_for_server(self, flags: Mapping[str, object]) -> tuple[Path | None, Settings]:
         """Read the settings of a server, with further flags by names of settings, and the file that they come from,
-        whatever another server uses. Raises SettingsError."""
+        whatever another server uses. Raises SettingsError, Refused."""
         config = file_of_server(self._config, os.environ)
-        return config, load(config, os.environ, {"data": self._data, **flags}).settings
+        settings = load(config, os.environ, {"data": self._data, **flags}).settings
+        become_owner(settings.data)
+        return config, settings
 
     def print(self, document: Document | Sequence[Document], for_people: Callable[[], None]) -> None:
         """Print the document if --json was given; else call `for_people`, which prints the same."""
@@ -98,8 +112,11 @@ def given(value: _T | None, otherwise: _T) -> _T:
     return otherwise if value is None else value
 
 
-def with_session(function: Callable[..., None], *, json: bool = True) -> Callable[..., None]:
-    """Turn a function into a command with --config, --data and, if `json`, --json; errors become exit code 1."""
+def with_session(function: Callable[..., None], *, json: bool = True, as_owner: bool = True) -> Callable[..., None]:
+    """Turn a function into a command with --config, --data and, if `json`, --json; errors become exit code 1.
+
+    `as_owner`: as for Session.
+    """
     parameters = list(inspect.signature(function).parameters.values())[1:]
     groups: dict[str, Any] = {p.name: p.annotation for p in parameters if is_dataclass(p.annotation)}
 
@@ -107,7 +124,7 @@ def with_session(function: Callable[..., None], *, json: bool = True) -> Callabl
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         with refusals():
-            function(Session(config, data, as_json), **arguments)
+            function(Session(config, data, as_json, as_owner=as_owner), **arguments)
 
     own = [
         option

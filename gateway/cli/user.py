@@ -3,13 +3,13 @@
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.auth.passwords import hash_password
 from gateway.cli.folder import open_existing, open_made, read_pages
+from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
 from gateway.cli.refusals import warn_of_host
@@ -47,8 +47,10 @@ class UserOptions:
         str | None, typer.Option("--email", metavar="E", help='The address of electronic mail; "" drops it.')
     ] = None
     password_file: Annotated[
-        Path | None,
-        typer.Option("--password-file", metavar="F", help="The file with the user's password, read now, once."),
+        InputFile | None,
+        typer.Option(
+            "--password-file", parser=input_file, metavar="F", help="The file with the user's password, read now, once."
+        ),
     ] = None
     block: Annotated[
         bool | None,

@@ -7,7 +7,6 @@ import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from cache.oci.closure import ALL_PLATFORMS
 from cache.proxy.warming import WarmingCounts, own_platform
 from gateway.cli import folder
 from gateway.cli.image import GroupOption, split_image
+from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, byte_count
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session
@@ -26,7 +26,9 @@ from gateway.observability import logs
 from gateway.settings.units import parse_duration
 from gateway.wiring.lifespan import open_services
 
-ListFile = Annotated[Path, typer.Argument(metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")]
+ListFile = Annotated[
+    InputFile, typer.Argument(parser=input_file, metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")
+]
 Every = Annotated[
     str | None, typer.Option("--every", metavar="DURATION", help="Repeat at this interval until stopped.")
 ]
@@ -66,12 +68,12 @@ def _wanted(text: str, platforms: Sequence[str]) -> WantedImage:
     return WantedImage(name, reference.removeprefix("@") or "latest", tuple(platforms) or (own_platform(),))
 
 
-def _read_list(file: Path) -> list[WantedImage]:
+def _read_list(file: InputFile) -> list[WantedImage]:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"the list {file} cannot be read ({error}): give another one") from error
-    return parse_list(text, file.suffix == ".toml")
+    return parse_list(text, file.path.suffix == ".toml")
 
 
 def _parse_interval(every: str | None) -> timedelta | None:
@@ -81,7 +83,7 @@ def _parse_interval(every: str | None) -> timedelta | None:
         raise Refused(f"--every: {error}") from error
 
 
-async def _warm_repeatedly(session: Session, file: Path, group: str, interval: timedelta | None) -> bool:
+async def _warm_repeatedly(session: Session, file: InputFile, group: str, interval: timedelta | None) -> bool:
     """Warm once, or at an interval until stopped; returns whether anything failed. Each round reads the list again."""
     stop = asyncio.Event()
     if interval is not None:
@@ -96,6 +98,7 @@ async def _warm_repeatedly(session: Session, file: Path, group: str, interval: t
                 await stop.wait()
         if stop.is_set():
             return False
+        file = InputFile(file.path)
 
 
 async def _warm_once(session: Session, wanted: list[WantedImage], group: str) -> list[WarmingFailure]:

@@ -77,10 +77,20 @@ class ForkServer:
         atexit.register(self.close)
 
     def fork(
-        self, argv: Sequence[str], environment: Mapping[str, str], directory: Path, streams: Sequence[IO[bytes]]
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        streams: Sequence[IO[bytes]],
+        user: int | None = None,
     ) -> Fork:
-        """Run `python -m gateway ARGV` with these standard streams. Raises OSError."""
-        request = {"argv": list(argv), "environment": dict(environment), "directory": str(directory)}
+        """Run `python -m gateway ARGV` with these standard streams, as another user if one is given. Raises OSError."""
+        request = {
+            "argv": list(argv),
+            "environment": dict(environment),
+            "directory": str(directory),
+            "user": user,
+        }
         descriptors = [stream.fileno() for stream in streams]
         with self._turn:
             socket.send_fds(self._control, [f"{json.dumps(request)}\n".encode()], descriptors)
@@ -104,25 +114,46 @@ def fork_server() -> ForkServer | None:
 
 
 def start(
-    argv: Sequence[str], environment: Mapping[str, str], directory: Path | None, streams: Sequence[IO[bytes]]
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path | None,
+    streams: Sequence[IO[bytes]],
+    user: int | None = None,
 ) -> "Fork | subprocess.Popen[bytes]":
-    """Start a program in a session of its own, with these standard streams; it is forked if it is COMMAND."""
+    """Start a program in a session of its own, with these standard streams; it is forked if it is COMMAND.
+
+    `user`: the number of the user and group that it runs as, without other groups; for tests that root runs.
+    """
     if list(argv[: len(COMMAND)]) == COMMAND and (server := fork_server()) is not None:
-        return server.fork(argv[len(COMMAND) :], environment, directory or Path.cwd(), streams)
+        return server.fork(argv[len(COMMAND) :], environment, directory or Path.cwd(), streams, user)
     source, output, errors = streams
     return subprocess.Popen(
-        list(argv), stdin=source, stdout=output, stderr=errors, env=environment, cwd=directory, start_new_session=True
+        list(argv),
+        stdin=source,
+        stdout=output,
+        stderr=errors,
+        env=environment,
+        cwd=directory,
+        start_new_session=True,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
 
 
 def run_gateway(
-    argv: Sequence[str], environment: Mapping[str, str], directory: Path, standard_input: str, timeout: float
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    standard_input: str,
+    timeout: float,
+    user: int | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m gateway ARGV` to its end. Raises subprocess.TimeoutExpired, after it was killed."""
+    """Run `python -m gateway ARGV` to its end, as `user` if given. Raises subprocess.TimeoutExpired, once killed."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         source.write(standard_input.encode())
         source.seek(0)
-        child = start([*COMMAND, *argv], environment, directory, (source, output, errors))
+        child = start([*COMMAND, *argv], environment, directory, (source, output, errors), user)
         try:
             status = child.wait(timeout)
         except subprocess.TimeoutExpired:

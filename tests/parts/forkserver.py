@@ -4,8 +4,9 @@
 than a thousand times. A fork of an interpreter that has them does the same from there on. It becomes a child of whoever
 started this program, as if that had started it: clone(2), CLONE_PARENT.
 
-The program is run with a Unix socket as its standard input. A request is one line of JSON with `argv`, `environment`
-and `directory`, and three descriptors for the standard streams; the reply is the process id on a line.
+The program is run with a Unix socket as its standard input. A request is one line of JSON with `argv`, `environment`,
+`directory` and `user`, whose number the process gets where it is not null, and three descriptors for the standard
+streams; the reply is the process id on a line.
 """
 
 import ctypes
@@ -24,7 +25,14 @@ CLONE_NUMBERS = {"x86_64": 56, "aarch64": 220}
 """Numbers of the system call; all its arguments but the first are zero, so their order, which differs, is nothing."""
 
 REQUEST_BYTES = 1 << 20
-PRELOADED = ("gateway.cli.main", "gateway.processes.worker", "gateway.wiring.app", "alembic.command")
+PRELOADED = (
+    "gateway.cli.main",
+    "gateway.processes.worker",
+    "gateway.wiring.app",
+    "alembic.command",
+    "alembic.config",
+    "encodings.idna",
+)
 
 
 def fork_for_parent() -> int:
@@ -43,7 +51,7 @@ def fork_for_parent() -> int:
     return pid
 
 
-def become(argv: list[str], environment: dict[str, str], directory: str, streams: list[int]) -> None:
+def become(argv: list[str], environment: dict[str, str], directory: str, user: int | None, streams: list[int]) -> None:
     """Make this process what a new interpreter would be that was started so, and run `python -m gateway` in it."""
     os.setsid()
     for number, stream in enumerate(streams):
@@ -52,6 +60,10 @@ def become(argv: list[str], environment: dict[str, str], directory: str, streams
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
     for written in (sys.stdout, sys.stderr):
         cast(TextIOWrapper, written).reconfigure(write_through=environment.get("PYTHONUNBUFFERED") == "1")
     sys.argv = ["gateway", *argv]
@@ -77,7 +89,7 @@ def main() -> None:
                 os.close(stream)
             control.sendall(b"%d\n" % pid)
     request = json.loads(content)
-    become(request["argv"], request["environment"], request["directory"], streams)
+    become(request["argv"], request["environment"], request["directory"], request["user"], streams)
 
 
 if __name__ == "__main__":
