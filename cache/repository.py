@@ -14,7 +14,8 @@ from cache.values import BEGINNING, Outcome, PageStart, ReferrersPage, TagPage
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """Cache status of a lookup; `age` and `warning` are set if the outcome is STALE.
+    """Cache status of a lookup; `age` and `warning` are set if the outcome is STALE, and `warning` where a tag means
+    older content than upstream.
 
     `outcome` is None for what no cache stands before: then the response has no cache headers.
     """

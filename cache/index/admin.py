@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, delete, func, select, tuple_, union
@@ -19,7 +20,7 @@ from cache.index.lists import delete_lists
 from cache.index.pinned import protected_by
 from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
-from cache.index.sightings import select_sightings
+from cache.index.sightings import history_began, select_sightings
 from cache.index.sql import to_pointer
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
@@ -81,6 +82,11 @@ class CacheAdmin:
         """List the sightings of a tag of an image, or of all its tags."""
         with self._reading() as connection:
             return select_sightings(connection, find_image(connection, source, image), time.time(), tag)
+
+    def history_began(self) -> datetime | None:
+        """When the first tag of the whole cache was seen; None where none was."""
+        with self._reading() as connection:
+            return history_began(connection)
 
     def ancestors(self, source: Source, image: RepositoryName, digest: Digest) -> list[Ancestor]:
         """List the digest itself, and the cached manifests of the image that lead to it."""

@@ -124,6 +124,12 @@ def _begin_history(connection: Connection, moment: float) -> None:
         connection.execute(insert(history).values(began_at=began, added=0))
 
 
+def history_began(connection: Connection) -> datetime | None:
+    """When the first tag of the whole cache was seen; None where none was."""
+    began: float | None = connection.scalar(_BEGAN)
+    return None if began is None else to_moment(began)
+
+
 def earliest_moment(connection: Connection, now: float) -> float:
     """The earliest moment of a sighting; a beginning in the future is one of a clock that was wrong, or is."""
     began = connection.scalar(_BEGAN)

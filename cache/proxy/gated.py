@@ -5,7 +5,7 @@ Decides before the first byte, so content that is let through streams as it does
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cache.index.base import History
@@ -130,7 +130,9 @@ class GatedRepository:
         if verdict.digest is None:
             raise Denied(verdict.reason, counted_as=RefusalReason.COOLDOWN)
         older = await self._inner.manifest(verdict.digest)
-        return FoundManifest(older.manifest, found.status if found.status.outcome is Outcome.STALE else older.status)
+        status = found.status if found.status.outcome is Outcome.STALE else older.status
+        warning = f"{verdict.reason}; {status.warning}" if status.warning else verdict.reason
+        return FoundManifest(older.manifest, replace(status, warning=warning))
 
     async def _check(self, digest: Digest) -> None:
         """Check a digest. Raises Denied if only manifests in their cooldown refer to it, as far as is known."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from cache.oci.names import Tag
 from cache.policy.gate import GLOB, LONGEST_COOLDOWN, OPEN, CooldownAction, Gate, Pin
 from gateway.cli.image import parse_image
 from gateway.cli.refusals import Refused
+from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.settings.units import format_duration, parse_duration
@@ -75,6 +76,29 @@ class GateOptions:
             self._change_pins(old.pins, group, upstreams),
         )
         return replace(group, gate=None if gate == OPEN else gate)
+
+    def cooldown_warning(self, group: Group, began: datetime | None, now: datetime) -> str | None:
+        """What a cooldown that was just set refuses at first, and the ways out; None where that needs no word.
+
+        `began`: when this server saw its first tag; None where it has seen none.
+        """
+        gate = group.gate or OPEN
+        if self.cooldown is None and self.trust_created is None:
+            return None
+        if not gate.cooldown or gate.trusts_created:
+            return None
+        length = format_duration(gate.cooldown)
+        over = (began or now) + gate.cooldown
+        if over > now:
+            seen = f"it has seen tags only since {format_moment(began)}" if began else "it has seen no tag yet"
+            first = f"this server refuses every tag until {format_moment(over)} at the earliest, for {seen}"
+        else:
+            first = f"a tag that this server has not seen before is refused for {length}"
+        return (
+            f"{first}: let the dates of publishers count as age (--trust-created), pin what is needed now (--pin), or "
+            f"take the cooldown off (--cooldown 0s), warm the images with `registry-gateway cache warm` for {length}, "
+            "and set it again"
+        )
 
     def _change_pins(self, old: tuple[Pin, ...], group: Group, upstreams: Collection[str]) -> tuple[Pin, ...]:
         pins = {(pin.upstream, pin.image, pin.tag): pin for pin in old}

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from cache.index.admin import CacheAdmin
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
-from gateway.cli.refusals import Refused, warn_of_host
+from gateway.cli.refusals import Refused, complain, warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import groups, members
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
@@ -143,6 +144,7 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     group, has_members = asyncio.run(_create(session.settings, parse_group_path(path), change))
     warn_of_host(path)
     _print_done(session, group, "created")
+    _warn_of_cooldown(session, group, gate)
     if group.proxy_enabled and not group.anonymous_pull and not has_members and not session.as_json:
         print(
             "nobody but administrators can pull through it yet: add members (`registry-gateway member add "
@@ -179,6 +181,7 @@ def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
     group = asyncio.run(_update(session.settings, path, _Change.of(options, gate, session.settings)))
     _print_done(session, group, "updated")
+    _warn_of_cooldown(session, group, gate)
 
 
 @app.command()
@@ -228,6 +231,14 @@ def _print_done(session: Session, group: Group, done: str) -> None:
     path, visibility, proxy, upstream, _ = _row(group)
     text = f"{done} group {path}: {visibility}, dependency proxy {proxy}, default upstream {upstream}"
     session.print(_document(group), lambda: print(text))
+
+
+def _warn_of_cooldown(session: Session, group: Group, gate: GateOptions) -> None:
+    """Warn on stderr of a cooldown that was just set, which refuses what this server has not seen for long enough."""
+    index = session.folder.index
+    began = CacheAdmin(index).history_began() if index.exists() else None
+    if (warning := gate.cooldown_warning(group, began, datetime.now(UTC))) is not None:
+        complain(f"warning: {warning}")
 
 
 def _row(group: Group) -> tuple[str, ...]:

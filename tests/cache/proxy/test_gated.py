@@ -93,7 +93,12 @@ async def test_a_tag_that_moved_too_lately_is_answered_with_what_it_meant_before
     await move(bench)
     found = await gated(bench).manifest(LATEST)
     assert found.manifest == OLD
-    assert (await gated(bench).stat_manifest(LATEST)).descriptor == OLD.descriptor
+    target = await gated(bench).stat_manifest(LATEST)
+    assert target.descriptor == OLD.descriptor
+    for status in (found.status, target.status):
+        assert f"{OLD.descriptor.digest} is served, which it pointed to before" in status.warning
+        assert status.age is None
+    assert not (await gated(bench, Gate()).manifest(LATEST)).status.warning
     assert (await bench.open().manifest(LATEST)).manifest == NEW
 
 

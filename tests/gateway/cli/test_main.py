@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cache.policy.gate import Gate
+from gateway.cli.gate_options import GateOptions
 from gateway.keys.sealing import KEY_FILE
+from gateway.namespaces.group import new_group
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.settings.tables import Settings
@@ -115,6 +120,33 @@ def test_the_gate_of_a_group_is_chosen_changed_and_opened_again(terminal: Termin
         *("--no-trust-created", "--unpin", "quay.io/acme/app:v1"),
     )
     assert opened["gate"] is None
+
+
+def test_a_cooldown_of_a_new_cache_says_until_when_it_refuses_and_the_ways_out(terminal: Terminal) -> None:
+    terminal.done("group", "create", "g", "--deny", "*/evil")
+    code, _, err = terminal.run("group", "update", "g", "--cooldown", "3d")
+    assert (code, err.count("\n")) == (0, 1)
+    assert "refuses every tag until" in err and "it has seen no tag yet" in err
+    for way in ("--trust-created", "--pin", "--cooldown 0s", "cache warm"):
+        assert way in err
+    terminal.done("group", "update", "g", "--deny", "")
+    terminal.done("group", "update", "g", "--trust-created")
+    terminal.done("group", "update", "g", "--cooldown", "0s", "--no-trust-created")
+    assert "refuses every tag until" in terminal.run("group", "create", "h", "--cooldown", "1h")[2]
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [
+        (timedelta(days=2), "refuses every tag until 2025-03-07T00:00:00Z at the earliest, for it has seen tags only"),
+        (timedelta(days=4), "a tag that this server has not seen before is refused for 3d"),
+    ],
+)
+def test_what_a_cooldown_refuses_depends_on_how_long_tags_were_seen(age: timedelta, text: str) -> None:
+    now = datetime(2025, 3, 6, tzinfo=UTC)
+    made = replace(new_group("g", now), gate=Gate(cooldown=timedelta(days=3)))
+    warning = GateOptions(cooldown="3d").cooldown_warning(made, now - age, now)
+    assert warning is not None and warning.startswith((text, f"this server {text}"))
 
 
 @pytest.mark.parametrize(
