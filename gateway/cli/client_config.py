@@ -1,6 +1,7 @@
 """`client-config`: prints the configuration with which a client pulls through this server."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -26,6 +27,9 @@ def client_config(
     client: Annotated[Client, typer.Argument(help="The client that pulls through this server.")],
     group: Annotated[str, typer.Option(help="The group to pull through. [default: the setting ns_group]")] = "",
     upstream: Annotated[str, typer.Option(help="The upstream whose images are pulled.")] = known_registries.DOCKER_HUB,
+    no_fallback: Annotated[
+        bool, typer.Option("--no-fallback", help="Never ask the upstream itself for what this server refuses.")
+    ] = False,
     *,
     gitlab: GitlabOptions,
 ) -> None:
@@ -34,7 +38,7 @@ def client_config(
     if gitlab.project is not None or gitlab.token_file is not None:
         _print_variables(session, client, gitlab, group)
         return
-    route = _route(settings, group or settings.ns_group, upstream)
+    route = replace(_route(settings, group or settings.ns_group, upstream), falls_back=not no_fallback)
     try:
         file = client_file(client, route)
     except ClientUnsupported as error:
@@ -42,7 +46,15 @@ def client_config(
     document = {"client": client.value, "path": file.path, "text": file.text}
     session.print(document, lambda: print(file.text, end=""))
     if client is Client.DOCKER and not session.as_json:  # JSON has no comments
-        complain(f"this belongs into {file.path}; then restart dockerd")
+        complain(
+            f"this belongs into {file.path}; then restart dockerd. What this server refuses, by a gate too, dockerd "
+            f"requests from {upstream} itself"
+        )
+    if route.main.is_loopback and not session.as_json:
+        complain(
+            f"warning: only clients on this machine reach {route.main.url}: for others, set external_url to a URL that "
+            "they reach, and host to the address that it leads to"
+        )
 
 
 def _print_variables(session: Session, client: Client, options: GitlabOptions, group: str) -> None:

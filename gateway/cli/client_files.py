@@ -52,7 +52,8 @@ class ClientRoute:
     """The route of a client to the images of one upstream, through one group of this server.
 
     `root`: an address of its own, where names need no prefix. `by_ns`: whether `?ns=` leads through the group.
-    `is_default`: whether the upstream is the one that the group serves where none is named.
+    `is_default`: whether the upstream is the one that the group serves where none is named. `falls_back`: whether the
+    client may ask the upstream itself for what this server refuses or cannot provide.
     """
 
     main: ServerUrl
@@ -61,6 +62,7 @@ class ClientRoute:
     upstream: str
     by_ns: bool
     is_default: bool
+    falls_back: bool = True
 
     @property
     def prefix(self) -> str:
@@ -87,6 +89,7 @@ def client_file(client: Client, route: ClientRoute) -> ClientFile:
 
 
 def _docker(route: ClientRoute) -> ClientFile:
+    _require_fallback("dockerd", route)
     if route.upstream != DOCKER_HUB:
         raise ClientUnsupported(
             f"dockerd mirrors {DOCKER_HUB} alone: pull images of {route.upstream} as {route.location}/IMAGE"
@@ -108,17 +111,36 @@ def _containerd(route: ClientRoute) -> ClientFile:
     path = f"/etc/containerd/certs.d/{route.upstream}/hosts.toml"
     url, override = route.main.url, ""
     if not route.by_ns:
-        url, override = f"{url}/v2/{route.prefix}/{route.upstream}", "  override_path = true\n"
-    return ClientFile(
-        path,
-        f"""\
+        url, override = f"{url}/v2/{route.prefix}/{route.upstream}", "override_path = true\n"
+    head = f"""\
 # {path}
 # containerd reads it if its own configuration sets config_path = "/etc/containerd/certs.d"; ctr and nerdctl read it
-# if --hosts-dir names that folder. Images that this server cannot provide are requested from {route.upstream} itself.
-[host."{url}"]
-  capabilities = ["pull", "resolve"]
-{override}""",
+# if --hosts-dir names that folder.
+{_fallback_comment(route)}"""
+    may = 'capabilities = ["pull", "resolve"]\n'
+    # The last place that is asked is `server`. containerd 1 reads no file that has no table of a host.
+    last = "" if route.falls_back else f'server = "{url}"\n{may}{override}\n'
+    more = f"  {override}" if override else ""
+    return ClientFile(path, f'{head}{last}[host."{url}"]\n  {may}{more}')
+
+
+def _fallback_comment(route: ClientRoute) -> str:
+    """Say in a file what becomes of images that this server refuses."""
+    if not route.falls_back:
+        return f"# Nothing is requested from {route.upstream} itself.\n"
+    return (
+        f"# What this server cannot provide or refuses, by a gate too, is requested from {route.upstream} itself,\n"
+        "# but not with the file that --no-fallback prints.\n"
     )
+
+
+def _require_fallback(client: str, route: ClientRoute) -> None:
+    """Refuse a file without fallback for a client that has no setting for it. Raises ClientUnsupported."""
+    if not route.falls_back:
+        raise ClientUnsupported(
+            f"{client} asks {route.upstream} itself for what a mirror refuses, and has no setting against it: name "
+            f"images as {route.location}/IMAGE, or keep its machine from {route.upstream}"
+        )
 
 
 def _podman(route: ClientRoute) -> ClientFile:
@@ -132,28 +154,28 @@ def _crio(route: ClientRoute) -> ClientFile:
 def _registries_conf(route: ClientRoute, when: str) -> ClientFile:
     path = "/etc/containers/registries.conf.d/registry-gateway.conf"
     insecure = "insecure = true\n" if route.main.plain else ""
+    mirrored = f'location = "{route.upstream}"\n\n[[registry.mirror]]\n' if route.falls_back else ""
     return ClientFile(
         path,
         f"""\
 # {path}
-# {when} Images that this server cannot provide are requested from {route.upstream} itself.
-[[registry]]
+# {when}
+{_fallback_comment(route)}[[registry]]
 prefix = "{route.upstream}"
-location = "{route.upstream}"
-
-[[registry.mirror]]
-location = "{route.location}"
+{mirrored}location = "{route.location}"
 {insecure}""",
     )
 
 
 def _buildkit(route: ClientRoute) -> ClientFile:
+    _require_fallback("BuildKit", route)
     path = "/etc/buildkit/buildkitd.toml"
     plain = f'\n[registry."{route.main.host}"]\n  http = true\n' if route.main.plain else ""
     return ClientFile(
         path,
         f"""\
 # {path}, or any file: docker buildx create --config FILE
+# What this server cannot provide or refuses, by a gate too, is requested from {route.upstream} itself.
 [registry."{route.upstream}"]
   mirrors = ["{route.location}"]
 {plain}""",

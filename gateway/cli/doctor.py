@@ -12,6 +12,7 @@ from cache.index.sql import MIGRATIONS
 from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
+from gateway.auth.exposure import is_loopback
 from gateway.cli.folder import proxy_groups, read_groups
 from gateway.cli.idle_settings import idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
@@ -21,14 +22,16 @@ from gateway.cli.session import Session
 from gateway.data_folder import announced_server
 from gateway.doctor.check import Check, Remedy, failed, passed, warned
 from gateway.doctor.clients import PullTarget
+from gateway.doctor.fallback import examine_fallback, reaches
 from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.group import HUB
-from gateway.processes.listeners import url_of
+from gateway.processes.listeners import configured_urls, url_of
 from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
+from gateway.v2.root_selection import hosts_of, url_with_host
 from gateway.wiring.from_settings import configured_upstreams
 
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
@@ -46,6 +49,9 @@ _REMEDIES = {
     Remedy.CORRECT_LOGIN: "correct username and password_file of the upstream, or the login of the group "
     "(`registry-gateway group update --upstream-username --upstream-password-file`), and name its token service in "
     "token_hosts",
+    Remedy.CLOSE_FALLBACK: "put the file of `registry-gateway client-config --no-fallback` there",
+    Remedy.BLOCK_FALLBACK: "keep this machine from the upstream by its firewall, or name images by the prefix of the "
+    "group: this client has no setting against it",
 }
 
 ImageOption = Annotated[
@@ -98,7 +104,19 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     checks += asyncio.run(installation.examine_upstreams(target if image else None))
     certificate = str(settings.tls_cert) if settings.tls_cert else None
     data = str(settings.data.absolute())
+    checks += examine_fallback(_hosts(settings), installation.refusing(), reaches)
     return checks + examine_server(_server_urls(settings), data, certificate, target, image is not None)
+
+
+def _hosts(settings: Settings) -> set[str]:
+    """HOST:PORT of every address at which clients may name this server, also as it is without the scheme's port."""
+    server = announced_server(settings.data)
+    urls = [*configured_urls(settings), *(server.urls if server is not None else ())]
+    urls += [url_with_host(urls[0], host.name) for host in settings.virtual_host]
+    urls += [settings.registry_url] if settings.registry_url else []
+    hosts = {host for url in urls for host in hosts_of(url)}
+    ports = {host.rpartition(":")[2] for host in hosts if is_loopback(host.rpartition(":")[0].strip("[]"))}
+    return hosts | {f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]") for port in ports}
 
 
 def _read_installation(session: Session) -> Installation:

@@ -16,6 +16,8 @@ class Remedy(Enum):
     ALLOW_PULL = auto()
     CORRECT_LOGIN = auto()
     CLOSE_GROUP = auto()
+    CLOSE_FALLBACK = auto()
+    BLOCK_FALLBACK = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,12 @@ class Installation:
             for one in self._upstreams.open_accounts(self._groups)
         ]
 
+    def refusing(self) -> list[str]:
+        """Whatever refuses images by their name or age, in words: gates of groups, rules of upstreams."""
+        gates = [f"the gate of group {group.path}" for group in self._groups if group.gate and group.proxy_enabled]
+        upstreams = [self._upstreams.get(name) for name in self._upstreams.names]
+        return gates + [f"the settings of {each.name}" for each in upstreams if each.deny or each.allow != ("*",)]
+
     def target(self, location: ProxiedLocation, reference: Tag | Digest | None) -> PullTarget:
         """The target for an image that a person named; its tag is `latest` without a reference."""
         name = _repository_name(location.group, location.upstream, location.image)

@@ -5,12 +5,13 @@ import json
 import os
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.cli.client_files import Client, ClientRoute, ServerUrl, client_file
+from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from tests.gateway.cli.test_main import Terminal
 
 PLAIN, TLS, LOCAL = "http://mirror.example.com:8080", "https://mirror.example.com", "http://127.0.0.1:8080"
@@ -66,6 +67,44 @@ def test_containerd_goes_by_the_prefix_of_a_group_that_is_not_that_of_ns() -> No
     hosts = tomllib.loads(client_file(Client.CONTAINERD, other).text)["host"]
     url = f"{TLS}/v2/team/ci/dependency_proxy/containers/docker.io"
     assert hosts == {url: {"capabilities": ["pull", "resolve"], "override_path": True}}
+    alone = tomllib.loads(client_file(Client.CONTAINERD, replace(other, falls_back=False)).text)
+    place = {"capabilities": ["pull", "resolve"], "override_path": True}
+    assert alone == {"server": url, **place, "host": {url: place}}
+
+
+@pytest.mark.parametrize(("url", "plain"), [(PLAIN, True), (TLS, False)])
+def test_without_a_fallback_a_file_names_no_upstream_as_a_place(url: str, plain: bool) -> None:
+    alone = route(url, falls_back=False)
+    prefix = f"{url.partition('://')[2]}/hub/dependency_proxy/containers/docker.io"
+    for client in (Client.PODMAN, Client.CRIO):
+        [registry] = tomllib.loads(client_file(client, alone).text)["registry"]
+        assert registry == {"prefix": "docker.io", "location": prefix, **({"insecure": True} if plain else {})}
+    hosts = tomllib.loads(client_file(Client.CONTAINERD, alone).text)
+    place = {"capabilities": ["pull", "resolve"]}
+    assert hosts == {"server": url, **place, "host": {url: place}}
+    assert client_file(Client.GITLAB_CI, alone) == client_file(Client.GITLAB_CI, route(url))
+    for client in (Client.DOCKER, Client.BUILDKIT):
+        with pytest.raises(ClientUnsupported, match=r"has no setting against it: name images as mirror\.example\.com"):
+            client_file(client, alone)
+
+
+def test_a_file_says_what_becomes_of_a_refusal(terminal: Terminal) -> None:
+    terminal.config.write_text("external_url = 'https://r.example'\n[[virtual_host]]\nname = 'd.example'\n")
+    for client in ("containerd", "podman", "crio", "buildkit"):
+        assert "refuses, by a gate too, is requested from docker.io itself" in terminal.done("client-config", client)
+    assert "docker.io itself" in terminal.run("client-config", "docker")[2]
+    alone = terminal.done("client-config", "podman", "--no-fallback")
+    assert "Nothing is requested from docker.io itself" in alone
+    assert 'location = "docker.io"' not in alone
+    assert "dockerd asks docker.io itself" in terminal.refused("client-config", "docker", "--no-fallback")
+
+
+def test_an_address_on_loopback_is_said_to_be_of_this_machine_alone(terminal: Terminal) -> None:
+    code, out, err = terminal.run("client-config", "podman")
+    assert (code, "127.0.0.1" in out) == (0, True)
+    assert "only clients on this machine reach http://127.0.0.1:8080: for others, set external_url" in err
+    terminal.config.write_text("external_url = 'https://r.example'\n")
+    assert terminal.run("client-config", "podman")[2] == ""
 
 
 def test_a_runner_names_the_upstream_where_the_group_would_take_another() -> None:
@@ -95,7 +134,7 @@ def test_a_virtual_host_has_scheme_and_port_of_the_external_url(terminal: Termin
 
 
 def test_what_does_not_exist_is_refused_with_what_does(terminal: Terminal) -> None:
-    terminal.config.write_text('[upstreams."quay.io"]\nurl = "https://quay.io"\n')
+    terminal.config.write_text('external_url = "https://r.example"\n[upstreams."quay.io"]\nurl = "https://quay.io"\n')
     assert "configured are docker.io, quay.io" in terminal.refused("client-config", "podman", "--upstream", "ghcr.io")
     assert "dockerd mirrors docker.io alone" in terminal.refused("client-config", "docker", "--upstream", "quay.io")
     assert 'prefix = "quay.io"' in terminal.done("client-config", "podman", "--upstream", "quay.io")
@@ -113,7 +152,7 @@ def test_the_addresses_are_those_of_the_running_server(terminal: Terminal) -> No
     run = {"pid": os.getpid(), "addresses": ["http://127.0.0.1:4001", "http://127.0.0.1:4002"]}
     (terminal.data / "run.json").write_text(json.dumps(run))
     assert json.loads(terminal.run("client-config", "docker")[1]) == {"registry-mirrors": ["http://127.0.0.1:4002"]}
-    assert '[host."http://127.0.0.1:4001"]' in terminal.done("client-config", "containerd")
+    assert '[host."http://127.0.0.1:4001"]' in terminal.run("client-config", "containerd")[1]
     (terminal.data / "run.json").write_text(json.dumps(run | {"addresses": ["http://127.0.0.1:4001"]}))
     assert "start it again" in terminal.refused("client-config", "docker")
 
