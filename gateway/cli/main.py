@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -36,19 +37,20 @@ from gateway.cli.quota import quota
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.restore import restore
 from gateway.cli.session import Session, with_session
+from gateway.cli.trial import GROUPS_READ, trial_lines
 from gateway.cli.verify import verify
 from gateway.db import groups
+from gateway.known_registries import DOCKER_HUB
 from gateway.maintenance.first_administrator import AdministratorStart
-from gateway.namespaces.group import HUB, Group
-from gateway.namespaces.paths import proxied_name
+from gateway.namespaces.group import Group
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.processes.supervisor import StartWarning
 from gateway.release import installed_version
 from gateway.settings.tables import Settings
-from gateway.upstreams import open_accounts
-from gateway.wiring.from_settings import configured_database, configured_upstreams
+from gateway.upstreams import Upstream, open_accounts
+from gateway.wiring.from_settings import configured_database, configured_upstreams, open_proxy_allowed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -142,9 +144,9 @@ def serve(
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
     try:
-        lending, start, known = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
-        accounts = open_accounts(lending, upstreams)
-        ready = partial(_print_urls, settings, start)
+        made = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
+        accounts, start, known = open_accounts(made.lending, upstreams), made.start, made.known
+        ready = partial(_print_urls, settings, start, made.open_groups, upstreams)
         idle = [
             StartWarning("setting_has_no_effect", one.reason, one.remedy)
             for one in idle_settings(settings, os.environ, known)
@@ -174,28 +176,45 @@ async def _upgrade(settings: Settings) -> list[StartWarning]:
     return [StartWarning("database_upgraded", reason, f"{kept} is as it was: delete it when nothing is missing")]
 
 
-async def _make_folder(
-    settings: Settings, listed: Collection[str]
-) -> tuple[list[Group], AdministratorStart, ProxyGroups]:
-    """Make what a start needs and is missing; returns the groups that may show everybody what an account reads, of
-    those without a login the `listed` ones, what was done about the administrator, and who may use accounts."""
+@dataclass(frozen=True, slots=True)
+class _MadeFolder:
+    """What a start finds in its data folder: what was done about the administrator, groups that may show everybody what
+    an account reads, who may use accounts, and groups through which everybody may pull."""
+
+    start: AdministratorStart
+    lending: list[Group]
+    known: ProxyGroups
+    open_groups: list[Group]
+
+
+async def _make_folder(settings: Settings, listed: Collection[str]) -> _MadeFolder:
+    """Make what a start needs and is missing. `listed`: paths of groups to which upstreams lend their accounts."""
     async with folder.open_made(settings) as database:
         start = await administrator.prepare(database, settings)
         async with database.read() as connection:
-            lending = await groups.list_lending(connection, listed)
-            return lending, start, await read_proxy_groups(connection, settings)
+            return _MadeFolder(
+                start,
+                await groups.list_lending(connection, listed),
+                await read_proxy_groups(connection, settings),
+                await groups.list_open(connection, GROUPS_READ),
+            )
 
 
-def _print_urls(settings: Settings, start: AdministratorStart, urls: Sequence[str]) -> None:
+def _print_urls(
+    settings: Settings,
+    start: AdministratorStart,
+    open_groups: Sequence[Group],
+    upstreams: Sequence[Upstream],
+    urls: Sequence[str],
+) -> None:
     """Print where the server is reached, and commands that try it."""
     url, *others = urls
-    image = f"{url.partition('://')[2]}/{proxied_name(HUB, 'alpine')}:latest"
-    plain = " --tls-verify=false" if url.startswith("http://") else ""
+    docker_hub = next(upstream for upstream in upstreams if upstream.name == DOCKER_HUB)
     lines = [f"registry-gateway serves {url}, data in {settings.data.absolute()}"]
     for listener, address in zip(settings.listener, others, strict=True):
         lines.append(f"and {address}, where every name is an image of {listener.upstream}")
     lines += administrator.lines_of(start, settings.data)
-    lines += [f"try:  docker pull {image}", f"or:   skopeo inspect{plain} docker://{image}"]
+    lines += trial_lines(url, open_groups, docker_hub, open_proxy=open_proxy_allowed(settings, urls))
     print_briefly("".join(f"{line}\n" for line in lines))
 
 

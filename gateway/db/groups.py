@@ -65,6 +65,13 @@ async def list_lending(connection: AsyncConnection, listed: Collection[str]) -> 
     return [_group(row) for row in await connection.execute(lending)]
 
 
+async def list_open(connection: AsyncConnection, limit: int) -> list[Group]:
+    """List groups through which everybody may pull, `hub` first."""
+    is_open = schema.groups.c.proxy_enabled, schema.groups.c.anonymous_pull
+    listed = select(schema.groups).where(*is_open).order_by(schema.groups.c.path != HUB, schema.groups.c.path)
+    return [_group(row) for row in await connection.execute(listed.limit(limit))]
+
+
 async def any_requires_login(connection: AsyncConnection) -> bool:
     """Whether a group with a dependency proxy requires a login for pulls."""
     closed = select(schema.groups.c.id).where(schema.groups.c.proxy_enabled, ~schema.groups.c.anonymous_pull)

@@ -29,7 +29,13 @@ class Starts:
         self.warnings: list[list[StartWarning]] = []
 
     def serve(
-        self, settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning], config: Path | None
+        self,
+        settings: Settings,
+        accounts: object,
+        ready: Any,
+        read_again: object,
+        warnings: Sequence[StartWarning],
+        config: Path | None,
     ) -> None:
         self.warnings.append(list(warnings))
         ready(["http://127.0.0.1:8080"])
@@ -64,6 +70,53 @@ def test_a_fresh_start_names_the_file_and_not_the_password(terminal: Terminal, s
     root = root_of(terminal)
     assert root is not None and root.admin and matches(root.password_hash or "", file.read_text().strip())
     assert starts.warnings == [[], []]
+
+
+IMAGE = "127.0.0.1:8080/{group}/dependency_proxy/containers/{name}:latest"
+
+
+@pytest.mark.parametrize(
+    ("changes", "group", "name"),
+    [
+        ([], "hub", "alpine"),
+        (["group create a --visibility public --anonymous-pull"], "hub", "alpine"),
+        (["group delete hub", "group create a --visibility public --anonymous-pull"], "a", "alpine"),
+        (["group update hub --default-upstream quay.io"], "hub", "docker.io/alpine"),
+        (
+            ["group update hub --no-anonymous-pull", "group create a --visibility public --anonymous-pull"],
+            "a",
+            "alpine",
+        ),
+        (["group update hub --no-proxy", "group create a --visibility public --anonymous-pull"], "a", "alpine"),
+        (["group update hub --deny library/*", "group create a --visibility public --anonymous-pull"], "a", "alpine"),
+        (["group update hub --cooldown 3d --trust-created"], "", ""),
+        (["group delete hub"], "", ""),
+    ],
+)
+def test_a_start_prints_commands_that_would_work(
+    terminal: Terminal, starts: Starts, changes: list[str], group: str, name: str
+) -> None:
+    terminal.done("serve")
+    for change in changes:
+        terminal.done(*change.split())
+    lines = terminal.done("serve").splitlines()
+    image = IMAGE.format(group=group, name=name)
+    commands = [f"try:  docker pull {image}", f"or:   skopeo inspect --tls-verify=false docker://{image}"]
+    assert (lines[-2:] == commands) is bool(group)
+    if not group:
+        assert lines[-1].startswith("no group lets everybody pull yet: `registry-gateway group create PATH")
+
+
+def test_a_start_prints_no_command_that_the_settings_refuse(terminal: Terminal, starts: Starts) -> None:
+    terminal.done("serve")
+    terminal.config.write_text('host = "0.0.0.0"\nexternal_url = "https://r.example"\n')
+    assert (
+        terminal.done("serve")
+        .splitlines()[-1]
+        .startswith("group hub lets everybody pull, but not beyond this machine: set allow_open_proxy = true")
+    )
+    terminal.config.write_text('[upstreams."docker.io"]\ndeny = ["*"]\n')
+    assert "docker pull" not in terminal.done("serve")
 
 
 def test_the_password_is_shown_on_a_terminal_once(
