@@ -54,6 +54,27 @@ _REMEDIES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class WrongPing:
+    """What is wrong with the response to a ping, and what to do."""
+
+    detail: str
+    remedy: str
+
+
+def remedy_of(error: Unavailable) -> str:
+    """What to do where an upstream cannot be reached."""
+    return _REMEDIES[stage_of(error)]
+
+
+def wrong_ping(ping: PingResult) -> WrongPing | None:
+    """What is wrong with the response to a ping; None where it is that of a registry."""
+    if ping.status in (200, 401):
+        return None
+    detail = f"GET /v2/ returned {ping.status}, where a registry returns 200 or 401"
+    return WrongPing(detail, _REMEDIES[FailureStage.RESPONSE])
+
+
 async def examine_upstream(
     upstream: Upstream, clients: Sequence[RegistryClient], sample: Sample | None, now: Callable[[], datetime]
 ) -> UpstreamChecks:
@@ -68,9 +89,8 @@ async def examine_upstream(
         return UpstreamChecks([*own, *_unreached(name, [*stages, FailureStage.RESPONSE], error)], None)
     skew = (ping.date - now()).total_seconds() if ping.date else None
     checks = [*own, *(passed(f"{name}: {stage.value}", "as it should be") for stage in stages)]
-    if ping.status not in (200, 401):
-        detail = f"GET /v2/ returned {ping.status}, where a registry returns 200 or 401"
-        return UpstreamChecks([*checks, failed(f"{name}: answer", detail, _REMEDIES[FailureStage.RESPONSE])], skew)
+    if (wrong := wrong_ping(ping)) is not None:
+        return UpstreamChecks([*checks, failed(f"{name}: answer", wrong.detail, wrong.remedy)], skew)
     checks.append(passed(f"{name}: answer", f"GET /v2/ returned {ping.status}"))
     for client in clients:
         checks += await _examine_as(name, client, ping, sample)

@@ -97,7 +97,12 @@ async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
     metrics.count_worker()
     try:
         async with running(
-            setup.settings, setup.urls, log_access=lines.write, metrics=metrics, server_state=server_state
+            setup.settings,
+            setup.urls,
+            log_access=lines.write,
+            metrics=metrics,
+            server_state=server_state,
+            check_upstreams=setup.settings.check_upstreams,
         ) as (
             main,
             *others,

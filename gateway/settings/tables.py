@@ -242,6 +242,9 @@ class Settings(Table):
     zero_copy: Switch = Field(
         default=True, description="Send files from the page cache, where the connection allows it."
     )
+    check_upstreams: Switch = Field(
+        default=True, description="Send each upstream one small request at the start, and warn of those that fail it."
+    )
     log_format: LogFormatName = Field(
         default="console", description="Log lines for people (console) or machines (json)."
     )

@@ -1,7 +1,7 @@
 """The apps of a server: its surfaces, its addresses, and the middleware that every request passes."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from ipaddress import ip_network
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,6 +32,7 @@ from gateway.v2.token import TokenApi
 from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
 from gateway.wiring.lifespan import open_services, scrubbing
 from gateway.wiring.native import scrubbing_native, sweeping_uploads
+from gateway.wiring.upstream_checks import checking_upstreams
 
 
 @asynccontextmanager
@@ -44,10 +45,12 @@ async def running(
     server_state: ServerState | None = None,
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
+    check_upstreams: bool = False,
 ) -> AsyncIterator[list[ASGIApp]]:
     """Open the app of the main address and those of the listeners, in their order, with all that they need.
 
-    `urls`: the URLs by which clients reach them. The data folder must exist. Raises DatabaseUnusable.
+    `urls`: the URLs by which clients reach them. `check_upstreams`: whether to find out at once which upstreams can be
+    reached. The data folder must exist. Raises DatabaseUnusable.
     """
     async with (
         open_services(settings, metrics, server_state) as services,
@@ -60,6 +63,7 @@ async def running(
             services.metrics.count_native_damage,
             services.server_state.closed,
         ),
+        checking_upstreams(services) if check_upstreams else nullcontext(),
     ):
         await services.directory.check()
         main_url, *other_urls = urls

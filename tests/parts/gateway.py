@@ -21,9 +21,10 @@ class Gateway:
     """Runs `python -m gateway serve` over `directory`, which holds config, data and log.
 
     `config` is TOML text or the equivalent nested dicts; `arguments` are more arguments of `serve`. One worker serves,
-    unless the config says otherwise. `start` returns when `/-/ready` responds with 200. Port and data outlive `stop`.
-    With TESTS_ZERO_COPY=off in the environment of the tests, every server reads the files that it sends. The processes
-    count their tasks when told to (tests/parts/holdings.py).
+    unless the config says otherwise. Upstreams are not checked at a start, unless the environment says otherwise, so
+    that they get the requests of tests alone. `start` returns when `/-/ready` responds with 200. Port and data outlive
+    `stop`. With TESTS_ZERO_COPY=off in the environment of the tests, every server reads the files that it sends. The
+    processes count their tasks when told to (tests/parts/holdings.py).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Gateway:
         self._environment = own
         serving = own | ({"GATEWAY_ZERO_COPY": "false"} if os.environ.get("TESTS_ZERO_COPY") == "off" else {})
         serving |= {"PYTHONPATH": f"{INSIDE}:{own['PYTHONPATH']}", "TASK_COUNTS": str(self.task_counts)}
+        serving = {"GATEWAY_CHECK_UPSTREAMS": "false"} | serving
         words = ["serve", *self._where, f"--host={HOST}", f"--port={self.port}", *arguments]
         self.process = Process(
             [*COMMAND, *words],
