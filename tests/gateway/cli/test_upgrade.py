@@ -90,7 +90,12 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[StartWarning]:
     found: list[StartWarning] = []
 
     def serve(
-        settings: Settings, accounts: object, ready: Any, warnings: Sequence[StartWarning], config: Path | None
+        settings: Settings,
+        accounts: object,
+        ready: Any,
+        read_again: object,
+        warnings: Sequence[StartWarning],
+        config: Path | None,
     ) -> None:
         found.extend(warnings)
         ready(["http://127.0.0.1:8080"])
