@@ -102,6 +102,11 @@ class HappeningLog:
             if len(self._pending) > self._max_pending:
                 del self._pending[next(iter(self._pending))]
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether `flush` would write anything."""
+        return bool(self._pending)
+
     def flush(self) -> None:
         """Write the collected events. Blocks. Events that cannot be written are dropped, so that no request fails for
         them."""

@@ -4,10 +4,10 @@ All methods block, and long lists are read one page at a time.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.pool import QueuePool
@@ -20,8 +20,10 @@ from cache.index.schema import blobs, images, links, manifests, totals
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
-from cache.sqlite import alone, explained, file_bytes, listen, reading, url, writing
+from cache.sqlite import DatabaseUnusable, alone, explained, file_bytes, listen, reading, url, writing
 from cache.values import Source
+
+T = TypeVar("T")
 
 _LEAST_USED = """
     SELECT u.digest, u.last_used, u.uses, b.size, length(m.raw) AS manifest_size,
@@ -216,30 +218,48 @@ class CacheMaintenance:
         """Sync the usage file with one folder of the store: add missing digests, drop those absent since `before`, and
         correct moments that are after `now`. A folder that is in sync, as most are, costs one query."""
         values = {**_range(prefix), "now": now, "before": before}
-        with self._joining() as connection:
+
+        def tidy(connection: Connection) -> bool:
             untidy_usage, untidy_gone = connection.exec_driver_sql(_UNTIDY, values).one()
             connection.rollback()  # which ends the transaction that reads
             for statement in _TIDY_USAGE if untidy_usage else ():
                 with alone(self._usage.path):
                     connection.exec_driver_sql(statement, values)
                     connection.commit()
-        if untidy_gone:
+            return bool(untidy_gone)
+
+        if self._join(tidy):
             with self._writing() as connection:
                 connection.exec_driver_sql(_SWEEP_GONE, values)
 
     def _select(self, statement: str, values: dict[str, Any]) -> Sequence[Any]:
-        with self._joining() as connection:
-            return connection.exec_driver_sql(statement, values).all()
+        return self._join(lambda connection: connection.exec_driver_sql(statement, values).all())
 
-    @contextmanager
-    def _joining(self) -> Iterator[Connection]:
-        path = self._usage.prepare()
-        inode = path.stat().st_ino
-        if inode != self._attached:  # the file was created again
+    def _join(self, work: Callable[[Connection], T]) -> T:
+        """Do work that may be repeated over the index and the usage file, which is made first if it is missing.
+
+        It is also made, and the work done again, where the work fails: the file may be damaged. To make sure of it each
+        time took most of the time of tidying, which never ends.
+        """
+        if self._is_attached():
+            with suppress(DatabaseUnusable):
+                return self._work_joined(work)
+        inode = self._usage.prepare().stat().st_ino
+        if inode != self._attached:
             self._joined.dispose()
             self._attached = inode
+        return self._work_joined(work)
+
+    def _is_attached(self) -> bool:
+        """Whether the usage file is the one that connections have attached."""
+        try:
+            return self._usage.path.stat().st_ino == self._attached
+        except FileNotFoundError:
+            return False
+
+    def _work_joined(self, work: Callable[[Connection], T]) -> T:
         with explained(self._path), self._joined.connect() as connection:
-            yield connection
+            return work(connection)
 
     def _attach(self, connection: Any, _record: object) -> None:
         connection.execute("ATTACH DATABASE ? AS usage", (self._usage.path.absolute().as_uri(),)).close()

@@ -81,6 +81,11 @@ class UsageFile:
             pulls, size = self._pulls.get(key, (0, 0))
             self._pulls[key] = (pulls + counted.pulls, size + counted.bytes)
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether `flush` would write anything."""
+        return bool(self._pending or self._pulls)
+
     def flush(self) -> None:
         """Write the collected counts. Blocks. Counts that cannot be written are dropped, so that no request fails for
         them."""

@@ -65,8 +65,8 @@ class SweepTimings:
     interval: float = 10.0
     pressed_interval: float = 1.0
     before_folders: float = 5.0
-    first_folders: float = 0.1
-    folders: float = 2.0
+    first_folders: float = 1.0
+    folders: float = 4.0
     chores: float = 600.0
 
 
@@ -187,8 +187,11 @@ class Evictor:
 
     def sweep(self, stopped: threading.Event | None = None) -> int:
         """Evict down to the limits; return the bytes that were evicted."""
+        larger = self._maintenance.larger(self._limits.max_size, PAGE)
+        if not larger and not self._limits.max_unused and not self.short(self.level()):
+            return 0
         now, spared = time.time(), self._maintenance.pinned()
-        freed = self._take(self._maintenance.larger(self._limits.max_size, PAGE), spared)
+        freed = self._take(larger, spared)
         if self._limits.max_unused:
             freed += self._take_unused(now, spared)
         freed += self._quarantine.make_room(self._missing_bytes(self.level()))
@@ -387,8 +390,8 @@ class Sweeper(RoleThread):
                     log.exception("chores_failed")
 
     def _tidy(self, until: float) -> float:
-        """Tidy folder by folder until a moment; return the seconds that are left. A round over all folders takes a
-        minute at first, and half an hour later."""
+        """Tidy folder by folder until a moment; return the seconds that are left. A round over all folders takes
+        ten minutes at first, and half an hour later."""
         while self._tidy_at < until and not self.stopped.wait(max(0.0, self._tidy_at - time.monotonic())):
             self._evictor.tidy(next(self._folders))
             self._tidy_at = time.monotonic() + self._pause

@@ -62,6 +62,11 @@ class Ledger:
             self._write()
             return changed
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether `flush` would write anything."""
+        return bool(self._dirty)
+
     def flush(self) -> None:
         with self._lock:
             if self._dirty:

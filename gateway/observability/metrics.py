@@ -161,6 +161,7 @@ class Metrics:
             self._exposed.register(SharedCollector(place.memory))
         self._batch: list[AccessLine] = []
         self._levels: dict[str, list[Callable[[], float]]] = {}
+        self._shown: dict[str, float] = {}
         self._counters = {
             name: Counter(f"gateway_{name}", text, labels, registry=registry)
             for name, (text, labels) in _COUNTERS.items()
@@ -230,7 +231,12 @@ class Metrics:
         """Count the recorded responses, and read the levels. Called at intervals, and before every exposition."""
         batch, self._batch = self._batch, []
         for name, levels in self._levels.items():
-            self._gauges[name].set(sum(level() for level in levels))
+            shown = sum(level() for level in levels)
+            if self._shown.get(name) != shown:  # an idle process would do little else
+                self._gauges[name].set(shown)
+                self._shown[name] = shown
+        if not batch:
+            return
         pulls: dict[PullLabels, ResponseTotals] = {}
         for (head, method, status, native, refusal, *labels), total in _totals(batch).items():
             self._counters["responses"].labels(_surface_of(head), _class_of(status)).inc(total.responses)

@@ -62,7 +62,7 @@ from gateway.wiring.roles import at_work
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
-FOLD_SECONDS = 0.5
+FOLD_SECONDS = 1.0
 REPORT_SECONDS = 2.0
 CHANGE_CHECK_SECONDS = 0.005
 """Seconds until a server sees the changes of another process, such as a command."""
@@ -299,7 +299,8 @@ async def _fold_at_intervals(metrics: Metrics) -> None:
 async def _flush_at_intervals(records: _Records) -> None:
     while True:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
-        await asyncio.to_thread(_flush, records)
+        if records.usage.has_unwritten or records.happenings.has_unwritten:
+            await asyncio.to_thread(_flush, records)
 
 
 async def _flush_uses_at_intervals(uses: LastUses) -> None:
@@ -328,4 +329,5 @@ async def _report_at_intervals(records: _Records, upstreams: Upstreams, pull_thr
     while True:
         records.metrics.show_upstreams(upstreams.states(pull_through.waiting_misses()))
         await asyncio.sleep(REPORT_SECONDS)
-        await asyncio.to_thread(records.ledger.flush)
+        if records.ledger.has_unwritten:
+            await asyncio.to_thread(records.ledger.flush)

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.bench import pushes, work
 from tests.bench.far import far_away
 from tests.bench.growth import growth
+from tests.bench.idle import idle
 from tests.bench.logins import logins
 from tests.bench.many_tags import many_tags
 from tests.bench.measure import ratios, spread
@@ -214,6 +215,7 @@ def main() -> int:
             ("growth", growth),
             ("tree", tree),
             ("logins", logins),
+            ("idle", idle),
             ("far away", far_away),
             ("many tags", many_tags),
         ):

@@ -105,6 +105,10 @@ def tables(measured: dict[str, Any]) -> str:
         rows.append(_ranged(figures["ranged fill"]))
     if "far away" in figures:
         rows += [row for distance, seconds in figures["far away"].items() for row in _far(distance, seconds)]
+    if "idle" in figures:
+        value = statistics.median(figures["idle"]["percent"])
+        cells = [_cell(figures["idle"]["percent"], 1), *[""] * (len(COLUMNS) - 1)]
+        rows.append(_row("two workers that nobody uses: percent of a core", cells, "", _wanted("<= 0.5", value)))
     if "many tags" in figures:
         rows += _many_tags(figures["many tags"])
     if "growth" in figures:
