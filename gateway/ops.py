@@ -14,7 +14,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized
+from cache.runtime.disk import disk_space
 from cache.sqlite import DatabaseUnusable
+from gateway.data_folder import NEEDED_BYTES, NEEDED_FILES
 from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response, unexpected_response, unknown_path, unusable_database, wrong_method
 from gateway.observability.metrics import METRICS_TYPE
@@ -82,7 +84,8 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
         folder = services.folder.blobs
         if not os.access(folder, os.R_OK | os.X_OK):
             raise StoreUnavailable("the data folder cannot be read")
-        return JSONResponse({"status": "ready", "writable": os.access(folder, os.W_OK)})
+        full = disk_space(folder).lacks(NEEDED_BYTES, NEEDED_FILES)
+        return JSONResponse({"status": "ready", "writable": os.access(folder, os.W_OK) and not full})
 
     async def metrics(request: Request) -> Response:
         """Counters in the form of Prometheus; they name no image and no user."""

@@ -141,6 +141,18 @@ class CacheAdmin:
             self._log.note(connection, source, image, None)
             return _collect(connection, digests)
 
+    def unlinked(self) -> set[Digest]:
+        """Cached blobs and manifests that no image has a link to, such as those whose last right was revoked."""
+        cached = union(select(blobs.c.digest), select(manifests.c.digest)).subquery()
+        wanted = select(cached.c.digest).where(cached.c.digest.not_in(select(links.c.digest)))
+        with self._reading() as connection:
+            return {Digest.parse(digest) for digest in connection.scalars(wanted)}
+
+    def remove_unlinked(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Delete the rows of those digests that have no link; return the blobs, whose files are to be deleted next."""
+        with self._writing() as connection:
+            return _collect(connection, digests)
+
     def pin(self, source: Source, image: RepositoryName, reference: str) -> set[Digest]:
         """Protect a tag, a digest, or (with an empty reference) a whole image from eviction; it need not be cached yet.
         Return the digests that this protects now."""

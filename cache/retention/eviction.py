@@ -114,3 +114,14 @@ def evict_image(
         progress(sizes.get(digest, 0))
     remaining = admin.sizes(digests)
     return len(tags), sum(size for digest, size in sizes.items() if digest not in remaining)
+
+
+def evict_unlinked(admin: CacheAdmin, store: BlobStore, progress: Callable[[int], None] = lambda freed: None) -> int:
+    """Evict what no image has a link to; return the bytes. `progress`: as for `evict_image`."""
+    digests = admin.unlinked()
+    sizes = admin.sizes(digests)
+    for digest in admin.remove_unlinked(digests):
+        store.delete(digest)
+        progress(sizes.get(digest, 0))
+    remaining = admin.sizes(digests)
+    return sum(size for digest, size in sizes.items() if digest not in remaining)

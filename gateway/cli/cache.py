@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from cache.index.happenings import Happening, HappeningLog
 from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
+from cache.retention.eviction import evict_unlinked
 from cache.retention.scrub import ReadLimiter
 from cache.sqlite import file_bytes, set_up
 from cache.store.filesystem import FilesystemStore
@@ -137,6 +138,9 @@ def evict(
     with byte_count("evicting") as progress:
         reason, now = "by the command `cache evict`", datetime.now(UTC)
         evicted = evict_images(images, admin, store, happenings, reason, now, progress)
+        if everything:
+            freed = evict_unlinked(admin, store, progress)
+            evicted = replace(evicted, bytes=evicted.bytes + freed)
     if everything:
         admin.sweep_records(time.time())
     if image is not None and not (evicted.tags or evicted.bytes):

@@ -1,6 +1,8 @@
 """`cache` commands on the data of a real server, running and stopped."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -173,6 +175,18 @@ def test_evicting_all_empties_the_cache_of_a_running_server(served: Gateway, ima
     status = served.json("cache", "status")
     assert [status[name] for name in ("bytes", "blobs", "manifests", "images", "tags")] == [0] * 5
     pull(served, images, "tiny")
+
+
+def test_evicting_all_takes_what_no_image_has_a_right_to_and_what_is_gone(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    pull(served, images, "multi")
+    with closing(sqlite3.connect(served.data / "cache.db")) as index, index:
+        index.execute("DELETE FROM links WHERE digest IN (SELECT digest FROM links ORDER BY digest LIMIT 3)")
+    min(stored(served)).unlink()
+    assert served.json("cache", "evict", "--all")["bytes"] > 0
+    assert stored(served) == []
+    status = served.json("cache", "status")
+    assert [status[name] for name in ("bytes", "blobs", "manifests", "images", "tags")] == [0] * 5
 
 
 @pytest.mark.parametrize(

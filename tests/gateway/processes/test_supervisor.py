@@ -380,6 +380,12 @@ def disk(scratch: Path) -> Iterator[SmallDisk]:
     disk.unmount()
 
 
+def is_writable(server: Gateway) -> bool:
+    response = raw.get(f"{server.url}/-/ready")
+    assert response.status == 200
+    return bool(json.loads(response.body)["writable"])
+
+
 def test_on_a_full_disk_a_server_starts_and_serves_what_it_has(
     disk: SmallDisk, gateway: GatewayFactory, upstream: Liar
 ) -> None:
@@ -394,6 +400,10 @@ def test_on_a_full_disk_a_server_starts_and_serves_what_it_has(
     held = set(disk.place.glob("cache/*/*/*"))
     disk.fill()
     server.start()
+    assert is_writable(server), "the ballast made room"
+    disk.fill("rest")
+    assert not is_writable(server)
+    (disk.place / "rest").unlink()
     assert not (disk.place / "ballast").exists()
     assert set(disk.place.glob("cache/*/*/*")) == held
     for url, content in urls:
