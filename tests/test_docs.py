@@ -19,7 +19,7 @@ import yaml
 
 import cache
 import gateway
-from cache.oci.errors import RegistryError, error_codes
+from cache.oci.errors import RefusalReason, RegistryError, error_codes
 from gateway.cli.example import Example
 from gateway.cli.main import app
 from gateway.help.pages import list_pages
@@ -94,6 +94,12 @@ def test_every_error_code_is_documented_with_its_statuses() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| ([0-9, ]+) \|", PAGES["errors"], re.MULTILINE)
     documented = {code: [int(status) for status in statuses.split(",")] for code, statuses in rows}
     assert documented == error_codes()
+
+
+def test_every_reason_of_a_refusal_is_documented_and_no_other() -> None:
+    table = PAGES["metrics"].partition("| reason |")[2]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`(.*?)`", " ".join(cells))) == sorted(reason.value for reason in RefusalReason)
 
 
 def test_every_metric_is_documented() -> None:

@@ -16,6 +16,7 @@ class RefusalReason(Enum):
     DENIED = "denied"
     OPEN_PROXY = "open_proxy"
     HOST = "host"
+    LOOP = "loop"
     UPSTREAM_RULE = "upstream_rule"
     GATE = "gate"
     COOLDOWN = "cooldown"

@@ -6,8 +6,9 @@ one. RFC 8586 has the header by which a proxy recognises what it has sent.
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cache.oci.errors import RegistryError
+from cache.oci.errors import RefusalReason, RegistryError
 from cache.upstream.egress import LOOP_HEADER
+from gateway.http.access_log import note_refusal
 from gateway.http.errors import error_response
 
 _HEADER = LOOP_HEADER.lower().encode()
@@ -21,6 +22,7 @@ class Looped(RegistryError):
         508,
         "this request came from this gateway itself: an upstream, a mirror or a redirect leads back to it",
     )
+    counted_as = RefusalReason.LOOP
 
 
 class OwnRequests:
@@ -33,6 +35,8 @@ class OwnRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         for key, value in scope["headers"]:
             if key == _HEADER and self._name in value:
-                await error_response(Looped())(scope, receive, send)
+                refusal = Looped()
+                note_refusal(scope, refusal)
+                await error_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -142,7 +142,8 @@ def test_a_client_prints_the_sentence_and_the_log_has_it(
         assert line["refusal"] == case.refusal
         assert line["level"] == "info"
         assert line["reason"]
-        assert (line["group"] or case.refusal == "login") and line["outcome"] is None
+        assert line["group"] == case.image.partition("/")[0]
+        assert line["outcome"] is None
 
 
 def test_a_client_prints_the_status_of_an_unreachable_upstream_and_one_warning_has_the_sentence(

@@ -10,8 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from cache.upstream.egress import LOOP_HEADER
 from gateway.http.access_log import AccessLog
-from gateway.http.errors import unexpected_response
+from gateway.http.errors import not_found, unexpected_response
+from gateway.http.own_hosts import OwnHosts
+from gateway.http.own_requests import OwnRequests
 from gateway.http.request_id import new_request_id
 from tests.gateway.asgi import Client, Exchange, scope_of
 
@@ -104,6 +107,25 @@ async def test_a_request_is_one_line_in_the_log() -> None:
         "received": 0,
         "principal": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("app", "headers", "status", "refusal"),
+    [
+        (OwnRequests(pong, "this-server"), [(LOOP_HEADER, "a, this-server")], 508, "loop"),
+        (OwnHosts(pong, lambda host: False), [("Host", "other.example")], 421, "host"),
+        (not_found, [], 404, "unsupported"),
+        (failing, [], 500, "fault"),
+    ],
+)
+async def test_a_refusal_before_any_surface_has_its_reason_in_the_line(
+    app: ASGIApp, headers: list[tuple[str, str]], status: int, refusal: str
+) -> None:
+    _, events = await logged(app, headers=headers)
+    line = events[-1]
+    assert (line["status"], line["refusal"], line["reason"] != "") == (status, refusal, True)
+    assert line["log_level"] == ("warning" if status >= 500 else "info")
+    assert "secret" not in line["reason"]
 
 
 async def test_an_answer_without_a_lookup_has_no_outcome() -> None:
