@@ -1,12 +1,14 @@
 """Checks of upstreams at a start: one small request to each, whose failure is a warning with what to do about it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import structlog
 
-from cache.runtime.locks import ProcessRole
+from cache.runtime.locks import open_lock_file, try_lock_byte
 from cache.runtime.tasks import Tasks
 from cache.sqlite import DatabaseUnusable
 from cache.upstream.errors import Unavailable
@@ -23,25 +25,38 @@ CHECK_SECONDS = 30.0
 
 @asynccontextmanager
 async def checking_upstreams(services: Services) -> AsyncIterator[None]:
-    """Check within the block, in the background, which upstreams can be reached; one process of the host does it, and
-    says so in the log. Nothing waits for it, and nothing depends on it."""
-    role, tasks = ProcessRole(services.folder.lock("upstream-checks")), Tasks()
-    tasks.start(_check_all(services, role), "upstream checks")
-    try:
-        yield
-    finally:
-        await tasks.close()
-        role.leave()
-
-
-async def _check_all(services: Services, role: ProcessRole) -> None:
-    try:
-        if not role.take():
-            return
-        groups = [group for group in await services.directory.list_groups() if group.proxy_enabled]
-    except (OSError, DatabaseUnusable):  # the server itself tells of these
-        return
+    """Check within the block, in the background, which upstreams can be reached; one worker of a server does it, and
+    another one once these settings have changed. Nothing waits for it, and nothing depends on it."""
     upstreams = [services.upstreams.get(name) for name in services.upstreams.names]
+    tasks = Tasks()
+    with _turn(services.folder.lock("upstream-checks"), upstreams) as is_ours:
+        if is_ours:
+            tasks.start(_check_all(services, upstreams), "upstream checks")
+        try:
+            yield
+        finally:
+            await tasks.close()
+
+
+@contextmanager
+def _turn(file: Path, upstreams: Sequence[Upstream]) -> Iterator[bool]:
+    """Whether it is this worker that checks upstreams with these settings, until the end of the block. Each settings
+    have a byte of the file: workers of one server, whose hashes are the same, take the lock of the same one."""
+    with ExitStack() as opened:
+        try:
+            descriptor = open_lock_file(file)
+            opened.callback(os.close, descriptor)
+            is_ours = try_lock_byte(descriptor, hash(tuple(upstreams)) % 2**31)
+        except OSError:  # a full disk is told of elsewhere
+            is_ours = False
+        yield is_ours
+
+
+async def _check_all(services: Services, upstreams: Sequence[Upstream]) -> None:
+    try:
+        groups = [group for group in await services.directory.list_groups() if group.proxy_enabled]
+    except DatabaseUnusable:  # the server itself tells of it
+        return
     clients = [
         (upstream, services.upstreams.primary(group, upstream.name))
         for upstream in upstreams

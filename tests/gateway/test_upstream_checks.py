@@ -1,6 +1,7 @@
 """Checks of upstreams at a start: what the log says of each, and that nothing waits for them."""
 
 import json
+import signal
 import socket
 from typing import Any
 
@@ -54,6 +55,26 @@ def test_something_else_than_a_registry_is_told_as_such(hub: Hub, gateway: Gatew
     [found] = lines_of(server, "upstream_not_reached")
     assert found["upstream"] == "other.example"
     assert "where a registry returns 200 or 401" in found["reason"]
+
+
+def test_a_reload_checks_upstreams_that_it_changes_and_no_others(hub: Hub, gateway: GatewayFactory) -> None:
+    def reload(*names: str) -> None:
+        down = {name: at(free_port()) for name in names}
+        server.configure({"upstreams": {"docker.io": hub.settings(), **down}, "log_format": "json"})
+        reloads = len(lines_of(server, "reloaded"))
+        server.process.signal(signal.SIGHUP)
+        wait_until(lambda: len(lines_of(server, "reloaded")) == reloads + 1, what="the server does not reload")
+
+    settings = {"upstreams": {"docker.io": hub.settings()}, "log_format": "json"}
+    server = gateway(settings, environment=CHECKED)
+    wait_until(lambda: len(lines_of(server, "upstreams_checked")) == 1, what="the upstreams are not checked")
+    reload()
+    reload("down.example")
+    wait_until(lambda: len(lines_of(server, "upstreams_checked")) == 2, what="the new upstream is not checked")
+    [found] = lines_of(server, "upstream_not_reached")
+    assert found["upstream"] == "down.example"
+    server.stop()
+    assert [line["of"] for line in lines_of(server, "upstreams_checked")] == [1, 2]
 
 
 def test_a_start_and_a_stop_wait_for_no_upstream(gateway: GatewayFactory) -> None:
