@@ -346,3 +346,12 @@ class Outcome(Enum):
 
 FREE_OUTCOMES = frozenset({Outcome.HIT.value, Outcome.STALE.value, Outcome.COALESCED.value})
 """Values of the outcomes with which a manifest costs the upstream nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageKey:
+    """The key of an image of a source in the cache's index, or of one tag or digest of it."""
+
+    source: Source
+    name: RepositoryName
+    reference: Tag | Digest | None = None

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from cache.oci.digest import Digest
 from cache.oci.errors import Denied, RefusalReason
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import Tag
 from cache.policy.gate import decide_image
 from cache.proxy.gated import GatedImage, GatedRepository
 from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
 from cache.runtime.fair_queue import Requester
 from cache.store.base import LocalBlob
-from cache.values import Source
+from cache.values import ImageKey
 from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.namespaces.paths import parent_path
@@ -69,15 +69,6 @@ class OpenedNative:
 
 
 Opened = OpenedRepository | OpenedNative
-
-
-@dataclass(frozen=True, slots=True)
-class ImageKey:
-    """The key of an image of a source in the cache's index, or of one tag or digest of it."""
-
-    source: Source
-    name: RepositoryName
-    reference: Tag | Digest | None = None
 
 
 def open_repository(location: ProxiedLocation, services: Services, client: str = "") -> OpenedRepository:

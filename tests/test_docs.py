@@ -14,20 +14,19 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import typer.main
 import yaml
 
 import cache
 import gateway
 from cache.oci.errors import RefusalReason, RegistryError, error_codes
 from gateway.cli.example import Example
-from gateway.cli.main import app
 from gateway.help.pages import list_pages
 from gateway.known_registries import KNOWN_REGISTRIES
 from gateway.namespaces.credential_rules import default_username
 from gateway.observability.metrics import Metrics
 from gateway.settings.keys import ARRAYS, to_plain
 from gateway.settings.load import descriptions, load, rows, setting_names
+from tests.parts.commands import every_command, find_command
 from tests.parts.pages import (
     EVERYTHING,
     FILES,
@@ -58,30 +57,19 @@ TEXTS_OF_THE_GUIDE = [
 TEXTS = [pytest.param(path.read_text(), path, id=path.stem) for path in (FRONT, *FILES.values())]
 
 
-def leaves(command: Any, path: str = "") -> dict[str, Any]:
-    """Executable commands by their full names, such as `cache list`."""
-    if not hasattr(command, "commands"):
-        return {path: command}
-    return {
-        words: leaf
-        for key, sub in command.commands.items()
-        for words, leaf in leaves(sub, f"{path} {key}".strip()).items()
-    }
-
-
 def test_every_setting_is_documented() -> None:
     assert [name for name in setting_names() if name not in code_spans(PAGES["settings"])] == []
 
 
 def test_every_command_is_documented() -> None:
     spans = code_spans(PAGES["commands"])
-    assert [words for words in leaves(typer.main.get_command(app)) if words not in spans] == []
+    assert [words for words in every_command() if words not in spans] == []
 
 
 def test_every_option_is_documented() -> None:
     options = {
         option
-        for command in leaves(typer.main.get_command(app)).values()
+        for command in [find_command([])[0], *every_command().values()]
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("--") and option != "--help"
@@ -202,9 +190,7 @@ def typed() -> list[Any]:
 
 @pytest.mark.parametrize("words", typed())
 def test_every_command_on_a_page_can_be_typed(words: list[str]) -> None:
-    command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands"):
-        command, *words = command.commands[words[0]], *words[1:]
+    command, words = find_command(words)
     with command.make_context(command.name, [word.replace("…", "0" * 56) for word in words]):
         pass
 

@@ -14,24 +14,20 @@ from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
 from gateway.cli.folder import open_existing
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import DEPLOY_TOKENS, JOBS, PERSONAL_TOKENS, Refused, refuse
 from gateway.cli.session import Session, with_session
 from gateway.directory.directory import Directory
 from gateway.directory.places import Located
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, hash_secret
-from gateway.processes.listeners import configured_urls
+from gateway.processes.urls import configured_urls
 from gateway.settings.tables import Settings
-from gateway.wiring.from_settings import open_proxy_allowed
+from gateway.wiring.reach import open_proxy_allowed
 
-app = typer.Typer(no_args_is_help=True, help="Explain who may do what.", rich_markup_mode=None)
+app = plain_app()
 
 FROM_STDIN = "-"
 _LISTS = {CredentialKind.PERSONAL_TOKEN: PERSONAL_TOKENS, CredentialKind.DEPLOY_TOKEN: DEPLOY_TOKENS}
-
-
-@app.callback()
-def access() -> None:
-    """Explain who may do what."""
 
 
 @app.command()

@@ -5,6 +5,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,22 @@ import typer
 
 from gateway.cli import folder
 from gateway.cli.output import Document
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
-from gateway.cli.session import Session
+from gateway.cli.session import Session, with_session
 from gateway.db.address import PostgresqlAddress
 from gateway.db.stored_blobs import RecordedBlob, list_page
 from gateway.maintenance.archive import ArchiveUnusable
 from gateway.maintenance.backup import back_up
 from gateway.maintenance.restore import DataFolderBusy
 from gateway.settings.tables import Settings
-from gateway.wiring.from_settings import configured_database
+from gateway.wiring.values import configured_database
+
+app = plain_app()
 
 
+@app.command()
+@partial(with_session, as_owner=False)
 def backup(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, which must not exist.")],

@@ -1,7 +1,6 @@
-"""`cache`: shows, refreshes, evicts, pins and verifies cached content."""
+"""`cache`: shows, pins and evicts cached content."""
 
 import asyncio
-import threading
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,46 +13,37 @@ from cache.index.happenings import Happening, HappeningLog
 from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
+from cache.oci.names import Tag
 from cache.retention.eviction import evict_unlinked
-from cache.retention.scrub import ReadLimiter
 from cache.sqlite import file_bytes, set_up
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
+from cache.values import ImageKey
 from gateway.cli import folder
-from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument, parse_image
-from gateway.cli.output import Document, byte_count, print_columns, print_values, progress_bar, time_text
-from gateway.cli.refusals import Refused, complain
+from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument
+from gateway.cli.output import Document, byte_count, print_columns, print_values, time_text
+from gateway.cli.plain_options import plain_app
+from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
-from gateway.cli.warm import warm
-from gateway.inspection.cached_content import LATEST, CacheView, ContentReport
+from gateway.inspection.cached_content import CacheView, ContentReport
 from gateway.inspection.explain import Explanation, ImagePart
 from gateway.inspection.explain import explain as explain_image
 from gateway.inspection.figures import figures
-from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.maintenance.evict import evict_images
-from gateway.maintenance.heal import Healer
-from gateway.maintenance.refresh import refresh_tag
-from gateway.maintenance.verify import Verification, heal_findings, verify_cache
 from gateway.namespaces.group import HUB
-from gateway.observability import logs
-from gateway.repositories import ImageKey, find_image, image_key
-from gateway.settings.units import parse_rate
-from gateway.upstreams import Upstreams
-from gateway.wiring.from_settings import configured_upstreams, tag_rules
-from gateway.wiring.lifespan import open_services
+from gateway.namespaces.locate import ProxiedLocation
+from gateway.wiring.values import tag_rules
 
 _LIST_COLUMNS = ["image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
 
-app = typer.Typer(no_args_is_help=True, help="Show and empty the cache.", rich_markup_mode=None)
-
-app.command("warm")(with_session(warm))
+app = plain_app()
 
 
 @app.command()
 @with_session
 def status(session: Session) -> None:
     """Show how much is cached, and how many pulls were served in the last thirty days."""
-    totals = asdict(_open_admin(session).totals())
+    totals = asdict(open_admin(session).totals())
     other = {
         "database_bytes": file_bytes(session.folder.index) + file_bytes(session.folder.usage),
         "quarantine_bytes": Quarantine(session.folder.quarantine).size(),
@@ -78,44 +68,9 @@ def explain(session: Session, image: ImageArgument, group: GroupOption = HUB) ->
     """Explain what is cached of an image, how old it is, and how a pull would be served."""
     view = _open_view(session)
     location, reference = locate_argument(session, image, group)
-    named = image_key(location, reference, _upstreams(session))
+    named = _image_key(session, location, reference)
     document = _explanation_document(explain_image(view, location, named))
     session.print(document, lambda: print_values(document))
-
-
-@app.command()
-@with_session
-def refresh(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
-    """Revalidate a tag at the upstream now, however fresh it is, and fetch its manifest."""
-    asyncio.run(_refresh(session, image, group))
-
-
-async def _refresh(session: Session, text: str, group: str) -> None:
-    await folder.require(session.settings)
-    logs.configure(session.settings.log_format)
-    name, reference = parse_image(text)
-    if isinstance(reference, Digest):
-        raise Refused(f"{text} names a digest, whose content never changes: name a tag")
-    tag = reference or LATEST
-    async with open_services(session.settings) as services:
-        location = await find_image(name, group, services)
-        refreshed = await refresh_tag(location, tag, services)
-    old, new = refreshed.before, refreshed.manifest.descriptor.digest
-    session.print(
-        {
-            "upstream": location.upstream,
-            "image": str(location.image),
-            "tag": str(tag),
-            "old_digest": str(old) if old else None,
-            "digest": str(new),
-            "changed": old != new,
-        },
-        lambda: print(
-            f"{location.image}:{tag} still is {new}"
-            if old == new
-            else f"{location.image}:{tag} was {old or 'not cached'}, now is {new}"
-        ),
-    )
 
 
 @app.command()
@@ -131,7 +86,7 @@ def evict(
     """Evict an image, a tag or everything from the cache; the next pull fetches it again."""
     if (image is None) == (not everything):
         raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
-    admin = _open_admin(session)
+    admin = open_admin(session)
     named = [] if image is None else [_named_image(session, image, group)]
     images = named or [ImageKey(*key) for key in admin.images()]
     store, happenings = FilesystemStore(session.folder.blobs), HappeningLog(session.folder.usage)
@@ -152,7 +107,7 @@ def evict(
 @with_session
 def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
     """Exempt an image, or the content of a tag or digest, from eviction, whatever space it takes."""
-    admin, named = _open_admin(session), _named_image(session, image, group)
+    admin, named = open_admin(session), _named_image(session, image, group)
     sizes = admin.sizes(admin.pin(named.source, named.name, str(named.reference or "")))
     protected = f"{len(sizes)} cached manifests and blobs of {sum(sizes.values())} bytes are protected"
     nothing = "nothing of it is cached under that name yet, and nothing is protected before it is pulled by it"
@@ -164,55 +119,14 @@ def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> Non
 @with_session
 def unpin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> None:
     """Remove a pin, named as it was set."""
-    admin, named = _open_admin(session), _named_image(session, image, group)
+    admin, named = open_admin(session), _named_image(session, image, group)
     if not admin.unpin(named.source, named.name, str(named.reference or "")):
         pinned = ", ".join(reference or "all of it" for reference in admin.pins(named.source, named.name))
         raise Refused(f"{image} is not pinned below group {group}: pinned of it is {pinned or 'nothing'}")
     session.print(_pin_document(named, False), lambda: print(f"unpinned {image}"))
 
 
-@app.command()
-@with_session
-def verify(
-    session: Session,
-    heal: Annotated[bool, typer.Option("--heal/--no-heal", help="Fetch damaged content again.")] = True,
-    rate: Annotated[str, typer.Option(metavar="SIZE", help="Bytes read per second at most; 0: no limit.")] = "0",
-) -> None:
-    """Read all cached content, quarantine damaged files and fetch them again; exit code 1 if there were any."""
-    try:
-        limit = parse_rate(rate).number
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--rate") from error
-    logs.configure(session.settings.log_format)
-    total = _open_admin(session).totals().bytes
-    with progress_bar("verifying", total) as progress:
-        result = verify_cache(session.folder, ReadLimiter(limit, threading.Event()), progress)
-    healed = asyncio.run(_heal(session, result)) if heal and result.findings else 0
-    document: Document = {
-        "checked": result.checked,
-        "bytes": result.bytes,
-        "damaged": len(result.findings) - result.missing,
-        "missing": result.missing,
-        "orphaned": result.orphaned,
-        "healed": healed,
-    }
-    session.print(document, lambda: print(", ".join(f"{name}: {value}" for name, value in document.items())))
-    if result.findings:
-        complain(
-            f"damage was found in {len(result.findings)} of {result.checked}, {healed} were fetched again: "
-            f"look at the disk, and into {session.folder.quarantine}"
-        )
-        raise typer.Exit(1)
-
-
-async def _heal(session: Session, result: Verification) -> int:
-    async with open_services(session.settings) as services:
-        return await heal_findings(
-            Healer(services.directory, services.upstreams, services.pull_through), result.findings
-        )
-
-
-def _open_admin(session: Session) -> CacheAdmin:
+def open_admin(session: Session) -> CacheAdmin:
     """Open the records of the cache for a command. Raises Refused if there is no data folder."""
     asyncio.run(folder.require(session.settings))
     set_up(session.folder.index, MIGRATIONS)
@@ -220,18 +134,26 @@ def _open_admin(session: Session) -> CacheAdmin:
 
 
 def _open_view(session: Session) -> CacheView:
-    admin, usage = _open_admin(session), session.folder.usage
+    admin, usage = open_admin(session), session.folder.usage
     store, used = FilesystemStore(session.folder.blobs), UsageFile(usage).last_used()
     return CacheView(admin, store, HappeningLog(usage), used, tag_rules(session.settings), datetime.now(UTC))
 
 
-def _upstreams(session: Session) -> Upstreams:
-    return Upstreams(configured_upstreams(session.settings), Sealer(session.settings.data / KEYS_DIRECTORY))
-
-
 def _named_image(session: Session, text: str, group: str) -> ImageKey:
     location, reference = locate_argument(session, text, group)
-    return image_key(location, reference, _upstreams(session))
+    return _image_key(session, location, reference)
+
+
+def _image_key(session: Session, location: ProxiedLocation, reference: Tag | Digest | None) -> ImageKey:
+    """The key of an image for the group's credential. Commands that name no image need no clients of upstreams."""
+    from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
+    from gateway.repositories import image_key
+    from gateway.upstreams import Upstreams
+    from gateway.wiring.upstreams import configured_upstreams
+
+    settings = session.settings
+    upstreams = Upstreams(configured_upstreams(settings), Sealer(settings.data / KEYS_DIRECTORY))
+    return image_key(location, reference, upstreams)
 
 
 def _pin_document(image: ImageKey, pinned: bool) -> Document:

@@ -11,17 +11,22 @@ from gateway import known_registries
 from gateway.cli import folder
 from gateway.cli.client_files import Client, ClientRoute, ClientUnsupported, ServerUrl, client_file
 from gateway.cli.gitlab_variables import WHERE, GitlabOptions, gitlab_variables, read_secret
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.registry_address import registry_url
-from gateway.cli.session import Session
+from gateway.cli.session import Session, with_session
 from gateway.data_folder import announced_server
 from gateway.db import groups
 from gateway.namespaces.group import DEFAULT_UPSTREAM
-from gateway.processes.listeners import configured_urls
+from gateway.processes.urls import configured_urls
 from gateway.settings.tables import ListenerSettings, Settings, VirtualHostSettings
 from gateway.v2.root_selection import url_with_host
 
+app = plain_app()
 
+
+@app.command("client-config")
+@with_session
 def client_config(
     session: Session,
     client: Annotated[Client, typer.Argument(help="The client that pulls through this server.")],
@@ -33,7 +38,7 @@ def client_config(
     *,
     gitlab: GitlabOptions,
 ) -> None:
-    """Print the configuration with which a client pulls through this server."""
+    """Print the configuration of a client that pulls here; for gitlab-ci also the variables of a project."""
     settings = session.settings
     if gitlab.project is not None or gitlab.token_file is not None:
         _print_variables(session, client, gitlab, group)

@@ -4,16 +4,13 @@ import asyncio
 import json
 import os
 
-import typer
-
-from gateway.cli import folder
-from gateway.cli.idle_settings import idle_settings
 from gateway.cli.output import Document, print_table
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import complain, refuse
 from gateway.cli.session import Session, with_session
 from gateway.settings.load import rows
 
-app = typer.Typer(no_args_is_help=True, help="Show and check the settings.", rich_markup_mode=None)
+app = plain_app()
 
 
 @app.command()
@@ -29,6 +26,8 @@ def show(session: Session) -> None:
 def check(session: Session) -> None:
     """Check the settings without doing anything; exit code 1 if `serve` would refuse them, or a file with a password is
     missing. What has no effect is told on stderr."""
+    from gateway.cli.idle_settings import find_proxy_groups, idle_settings  # `show` needs neither database nor clients
+
     given = sum(row.source != "default" for row in rows(session.loaded))
     missing = [
         f'upstreams."{name}".password_file = {json.dumps(str(upstream.password_file))}: there is no such file: '
@@ -38,7 +37,7 @@ def check(session: Session) -> None:
     ]
     if missing:
         refuse("\n".join(missing))
-    for idle in idle_settings(session.settings, os.environ, asyncio.run(folder.proxy_groups(session.settings))):
+    for idle in idle_settings(session.settings, os.environ, asyncio.run(find_proxy_groups(session.settings))):
         complain(f"warning: {idle.reason}: {idle.remedy}")
     text = f"the settings are valid: {given} given, the others at their defaults"
     session.print(_documents(session), lambda: print(text))

@@ -8,15 +8,16 @@ import typer
 
 from gateway.cli import folder
 from gateway.cli.output import Document
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import setup
 from gateway.db.address import DatabaseAddress
 from gateway.db.revisions import check_usable, needed_revision
 from gateway.settings.tables import Settings
-from gateway.wiring.from_settings import configured_database
+from gateway.wiring.values import configured_database
 
-app = typer.Typer(no_args_is_help=True, help="Check and upgrade the database.", rich_markup_mode=None)
+app = plain_app()
 
 
 @app.command()

@@ -19,6 +19,7 @@ from gateway.cli.credential_texts import (
 )
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import deploy_tokens, groups, paths, projects
@@ -28,7 +29,7 @@ from gateway.namespaces.credentials import CredentialKind, DeployToken, Scope, h
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Create, list and revoke deploy tokens.", rich_markup_mode=None)
+app = plain_app()
 
 _COLUMNS = ["id", "path", "name", "username", "scopes", "expires", "state", "last_used"]
 

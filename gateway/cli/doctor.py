@@ -13,12 +13,13 @@ from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
 from gateway.auth.exposure import is_loopback
-from gateway.cli.folder import proxy_groups, read_groups
-from gateway.cli.idle_settings import idle_settings
+from gateway.cli.folder import read_groups
+from gateway.cli.idle_settings import find_proxy_groups, idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
-from gateway.cli.refusals import REMEDIES, Refused
-from gateway.cli.session import Session
+from gateway.cli.plain_options import plain_app
+from gateway.cli.refusals import Refused, find_remedy
+from gateway.cli.session import Session, with_session
 from gateway.data_folder import announced_server
 from gateway.doctor.check import Check, Remedy, failed, passed, warned
 from gateway.doctor.clients import PullTarget
@@ -27,12 +28,12 @@ from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.group import HUB
-from gateway.processes.listeners import configured_urls, url_of
+from gateway.processes.urls import configured_urls, url_of
 from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.v2.root_selection import hosts_of, url_with_host
-from gateway.wiring.from_settings import configured_upstreams
+from gateway.wiring.upstreams import configured_upstreams
 
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
 _REMEDIES = {
@@ -59,10 +60,15 @@ ImageOption = Annotated[
     typer.Option("--image", metavar="IMAGE", help="The image to pull. [default: one that is cached]"),
 ]
 
+app = plain_app()
 
+
+@app.command()
+@with_session
 def doctor(session: Session, image: ImageOption = None, group: GroupOption = HUB) -> None:
-    """Check settings, data folder, clock, upstreams, credentials and quota, and pull from the running server as docker,
-    containerd, podman and buildkit do. Exit code 1 if anything failed."""
+    """Find what is wrong, and what to do about it: check settings, data folder, clock, upstreams, credentials and
+    quota, and pull from the running server as docker, containerd, podman and buildkit do. Exit code 1 if anything
+    failed."""
     checks = examine(session, image, group)
     rows = [(_result(c), c.name, f"{c.detail}; {c.remedy}" if c.remedy else c.detail) for c in checks]
     session.print([_document(check) for check in checks], lambda: print_table(["", "Check", "Found; what to do"], rows))
@@ -84,7 +90,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
     checks += [
         warned(f"setting {idle.name}", idle.reason, idle.remedy)
-        for idle in idle_settings(settings, os.environ, asyncio.run(proxy_groups(settings)))
+        for idle in idle_settings(settings, os.environ, asyncio.run(find_proxy_groups(settings)))
     ]
     if not settings.data.is_dir():
         why = f"there is no data folder {settings.data.absolute()}"
@@ -93,7 +99,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     try:
         installation = _read_installation(session)
     except (DatabaseUnusable, Refused) as error:
-        remedy = REMEDIES.get(type(error), "restore it, or look at its owner and its disk")
+        remedy = find_remedy(error) or "restore it, or look at its owner and its disk"
         return [*checks, failed("databases", str(error), remedy)]
     checks += [installation.summary(), *installation.examine_accounts()]
     target: PullTarget | None = None

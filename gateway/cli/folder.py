@@ -1,16 +1,14 @@
 """Data folder and database: how commands open or make them."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
-from cache.sqlite import DatabaseUnusable
 from gateway import data_folder
-from gateway.cli.idle_settings import OF_NEW_FOLDER, ProxyGroups, read_proxy_groups
 from gateway.cli.owner import require_owner
 from gateway.cli.refusals import Refused
 from gateway.db import groups
@@ -21,7 +19,7 @@ from gateway.maintenance.restore import DataFolderBusy, finish_restore
 from gateway.maintenance.upgrade import DatabaseUpgrade, upgrade_database
 from gateway.namespaces.group import Group
 from gateway.settings.tables import Settings
-from gateway.wiring.from_settings import configured_database
+from gateway.wiring.values import configured_database
 
 T = TypeVar("T")
 
@@ -124,15 +122,6 @@ async def exists(settings: Settings) -> bool:
     if isinstance(address, Path):
         return address.is_file()
     return settings.data.is_dir() and (await read_revision(address)).number is not None
-
-
-async def proxy_groups(settings: Settings) -> ProxyGroups:
-    """Which groups may use accounts; where there is no data folder yet, or none that can be read, as in a new one."""
-    with suppress(Refused, DatabaseUnusable):
-        if await exists(settings):
-            async with open_existing(settings) as database, database.read() as connection:
-                return await read_proxy_groups(connection, settings)
-    return OF_NEW_FOLDER
 
 
 def absent(settings: Settings) -> Refused:

@@ -14,6 +14,7 @@ from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
+from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import Refused, complain, warn_of_host
 from gateway.cli.session import Session, given, with_session
@@ -27,7 +28,7 @@ from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_group_path, parse_upstream_name
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Create, show and change groups.", rich_markup_mode=None)
+app = plain_app()
 
 _HEADINGS = ["Path", "Visibility", "Dependency proxy", "Default upstream", "Upstream login"]
 

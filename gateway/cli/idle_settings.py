@@ -4,14 +4,21 @@ They are what a person notices last. `config check`, `serve` and `doctor` all te
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from cache.sqlite import DatabaseUnusable
+from gateway.cli import folder
+from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.connection import Connection
 from gateway.namespaces.group import HUB
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
-from gateway.wiring.from_settings import configured_upstreams, unused_proxy_variables
+from gateway.wiring.upstreams import configured_upstreams
+
+_PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+"""By which other programs find an outbound proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,15 @@ async def read_proxy_groups(connection: Connection, settings: Settings) -> Proxy
     )
 
 
+async def find_proxy_groups(settings: Settings) -> ProxyGroups:
+    """Which groups may use accounts; where there is no data folder yet, or none that can be read, as in a new one."""
+    with suppress(Refused, DatabaseUnusable):
+        if await folder.exists(settings):
+            async with folder.open_existing(settings) as database, database.read() as connection:
+                return await read_proxy_groups(connection, settings)
+    return OF_NEW_FOLDER
+
+
 def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGroups) -> list[IdleSetting]:
     """Find the settings without effect."""
     variables = [
@@ -54,10 +70,17 @@ def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGr
             f"{name} is set and not used: an outbound proxy is a setting of each upstream",
             'set proxy in the table of each upstream that needs it, as in [upstreams."docker.io"]',
         )
-        for name in unused_proxy_variables(settings, environ)
+        for name in _unused_variables(settings, environ)
     ]
     unused = [_unused_account(upstream, known) for upstream in configured_upstreams(settings)]
     return [*variables, *(idle for idle in unused if idle is not None)]
+
+
+def _unused_variables(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """The variables that name an outbound proxy; none if all upstreams have the setting `proxy`."""
+    if all(upstream.proxy for upstream in settings.upstreams.values()):
+        return []
+    return [name for name in environ if name.upper() in _PROXY_VARIABLES and environ[name]]
 
 
 def _unused_account(upstream: Upstream, known: ProxyGroups) -> IdleSetting | None:

@@ -12,6 +12,7 @@ import typer
 from gateway.cli.credential_texts import CredentialId, moment_of, paths_of, print_listed, state_of
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, time_text
+from gateway.cli.plain_options import plain_app
 from gateway.cli.registry_address import registry_url
 from gateway.cli.session import Session, with_session
 from gateway.db import deploy_tokens, jobs, members, paths, projects, users
@@ -23,7 +24,7 @@ from gateway.namespaces.expiry import FORMS
 from gateway.namespaces.node import NodeKey, NodeKind, prefixes_of
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Start, finish and list CI jobs.", rich_markup_mode=None)
+app = plain_app()
 
 _COLUMNS = ["id", "project", "user", "ref", "expires", "state", "last_used"]
 

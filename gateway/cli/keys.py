@@ -3,17 +3,16 @@
 import asyncio
 from datetime import UTC, datetime
 
-import typer
-
 from gateway.cli import folder
 from gateway.cli.output import Document, print_columns
+from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.keys import signing
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.keys.signing import SigningKey, SigningKeys
 from gateway.namespaces.expiry import format_moment
 
-app = typer.Typer(no_args_is_help=True, help="Show and rotate the keys that sign tokens.", rich_markup_mode=None)
+app = plain_app()
 
 _COLUMNS = ["id", "created", "used_for"]
 

@@ -1,104 +1,36 @@
-"""Command line: `registry-gateway` with all its commands."""
+"""Command line: `registry-gateway` with all its commands, each imported when it is called."""
 
-import asyncio
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli import access as access_commands
-from gateway.cli import administrator, folder
-from gateway.cli import cache as cache_commands
-from gateway.cli import config as config_commands
-from gateway.cli import db as db_commands
-from gateway.cli import deploy_token as deploy_token_commands
-from gateway.cli import group as group_commands
-from gateway.cli import job as job_commands
-from gateway.cli import keys as keys_commands
-from gateway.cli import member as member_commands
-from gateway.cli import project as project_commands
-from gateway.cli import repository as repository_commands
-from gateway.cli import tag as tag_commands
-from gateway.cli import token as token_commands
-from gateway.cli import user as user_commands
-from gateway.cli.backup import backup
-from gateway.cli.client_config import client_config
-from gateway.cli.doctor import doctor
-from gateway.cli.example import example_command
-from gateway.cli.help import help_command
-from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
+from gateway.cli.catalogue import PROGRAM
 from gateway.cli.last_resort import guarded
-from gateway.cli.quota import quota
-from gateway.cli.refusals import Refused, complain
-from gateway.cli.restore import restore
-from gateway.cli.session import Session, with_session
-from gateway.cli.trial import GROUPS_READ, trial_lines
-from gateway.cli.verify import verify
-from gateway.db import groups
-from gateway.known_registries import DOCKER_HUB
-from gateway.maintenance.first_administrator import AdministratorStart
-from gateway.namespaces.group import Group
-from gateway.observability.logs import print_briefly
-from gateway.processes import supervisor
-from gateway.processes.errors import CannotStart
-from gateway.processes.supervisor import StartWarning
+from gateway.cli.lazy import SETTINGS, LazyGroup
 from gateway.release import installed_version
-from gateway.settings.tables import Settings
-from gateway.upstreams import Upstream, open_accounts
-from gateway.wiring.from_settings import configured_database, configured_upstreams, open_proxy_allowed
 
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings=SETTINGS,
+    epilog=f"`{PROGRAM} COMMAND --help` shows the options of a command, and an example; `{PROGRAM} help` lists the "
+    "pages of the documentation.",
 )
-app.add_typer(config_commands.app, name="config")
-app.add_typer(group_commands.app, name="group")
-app.add_typer(project_commands.app, name="project")
-app.add_typer(user_commands.app, name="user")
-app.add_typer(member_commands.app, name="member")
-app.add_typer(token_commands.app, name="token")
-app.add_typer(deploy_token_commands.app, name="deploy-token")
-app.add_typer(job_commands.app, name="job")
-app.add_typer(access_commands.app, name="access")
-app.add_typer(repository_commands.app, name="repository")
-app.add_typer(tag_commands.app, name="tag")
-app.add_typer(cache_commands.app, name="cache")
-app.add_typer(keys_commands.app, name="keys")
-app.add_typer(db_commands.app, name="db")
-app.command("client-config")(with_session(client_config))
-app.command()(with_session(doctor))
-app.command()(with_session(quota))
-app.command()(with_session(backup, as_owner=False))
-app.command()(with_session(restore))
-app.command()(with_session(verify))
-app.command("help")(help_command)
-app.command("example")(example_command)
-
-
-class LogFormat(StrEnum):
-    """Format of log lines: for people, for machines."""
-
-    CONSOLE = "console"
-    JSON = "json"
 
 
 def main() -> None:
     os.umask(0o077)  # whatever a command makes is for its own user, also what a library makes
-    guarded(lambda: app(prog_name="registry-gateway"))
+    guarded(lambda: app(prog_name=PROGRAM))
 
 
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
     found = installed_version()
-    print(f"registry-gateway {found}" if found else "registry-gateway, version unknown: it is not installed")
+    print(f"{PROGRAM} {found}" if found else f"{PROGRAM}, version unknown: it is not installed")
     raise typer.Exit
 
 
@@ -109,113 +41,3 @@ def root(
     ] = False,
 ) -> None:
     """An OCI registry gateway: pull through a group prefix, cached, verified before it completes."""
-
-
-def serve(
-    session: Session,
-    host: Annotated[str | None, typer.Option(help="The address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="The port; 0 takes any free one. [default: 8080]")] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="How many processes serve. 0: one per core, at most 4.")
-    ] = None,
-    external_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Under which URL clients reach it. [default: as bound]")
-    ] = None,
-    allow_open_proxy: Annotated[
-        bool | None, typer.Option("--allow-open-proxy", help="Serve anonymous pulls beyond this machine.")
-    ] = None,
-    tls_cert: Annotated[str | None, typer.Option(metavar="F", help="The certificate chain, in PEM.")] = None,
-    tls_key: Annotated[str | None, typer.Option(metavar="F", help="Its private key, in PEM.")] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="For people or for machines. [default: console]")] = None,
-) -> None:
-    """Serve until stopped; makes the data folder, the group `hub` in a new one, and the first administrator."""
-    flags: dict[str, object] = {
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "external_url": external_url,
-        "allow_open_proxy": allow_open_proxy,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "log_format": log_format,
-    }
-    supervisor.ignore_signals()
-    config, settings = session.load_for_server(flags)
-    upstreams = configured_upstreams(settings)
-    upgraded = asyncio.run(_upgrade(settings))
-    try:
-        made = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
-        accounts, start, known = open_accounts(made.lending, upstreams), made.start, made.known
-        ready = partial(_print_urls, settings, start, made.open_groups, upstreams)
-        idle = [
-            StartWarning("setting_has_no_effect", one.reason, one.remedy)
-            for one in idle_settings(settings, os.environ, known)
-        ]
-        warnings = [*upgraded, *administrator.warnings_of(start), *idle]
-
-        def read_again() -> Settings:
-            return session.load_for_server(flags)[1]
-
-        supervisor.serve(settings, accounts, ready, read_again, warnings, config)
-    except (CannotStart, Refused):
-        for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
-            complain(f"{done.event}: {done.reason}; {done.remedy}")
-        raise
-
-
-async def _upgrade(settings: Settings) -> list[StartWarning]:
-    """Upgrade an SQLite file of an older version, as each start does, and say so."""
-    folder.make(settings)
-    if not isinstance(configured_database(settings), Path):
-        return []
-    done = await folder.upgrade(settings)
-    if done is None:
-        return []
-    kept = done.copy.absolute() if done.copy else None
-    reason = f"its revision was {done.before} and is {done.after}, which an older version may refuse"
-    return [StartWarning("database_upgraded", reason, f"{kept} is as it was: delete it when nothing is missing")]
-
-
-@dataclass(frozen=True, slots=True)
-class _MadeFolder:
-    """What a start finds in its data folder: what was done about the administrator, groups that may show everybody what
-    an account reads, who may use accounts, and groups through which everybody may pull."""
-
-    start: AdministratorStart
-    lending: list[Group]
-    known: ProxyGroups
-    open_groups: list[Group]
-
-
-async def _make_folder(settings: Settings, listed: Collection[str]) -> _MadeFolder:
-    """Make what a start needs and is missing. `listed`: paths of groups to which upstreams lend their accounts."""
-    async with folder.open_made(settings) as database:
-        start = await administrator.prepare(database, settings)
-        async with database.read() as connection:
-            return _MadeFolder(
-                start,
-                await groups.list_lending(connection, listed),
-                await read_proxy_groups(connection, settings),
-                await groups.list_open(connection, GROUPS_READ),
-            )
-
-
-def _print_urls(
-    settings: Settings,
-    start: AdministratorStart,
-    open_groups: Sequence[Group],
-    upstreams: Sequence[Upstream],
-    urls: Sequence[str],
-) -> None:
-    """Print where the server is reached, and commands that try it."""
-    url, *others = urls
-    docker_hub = next(upstream for upstream in upstreams if upstream.name == DOCKER_HUB)
-    lines = [f"registry-gateway serves {url}, data in {settings.data.absolute()}"]
-    for listener, address in zip(settings.listener, others, strict=True):
-        lines.append(f"and {address}, where every name is an image of {listener.upstream}")
-    lines += administrator.lines_of(start, settings.data)
-    lines += trial_lines(url, open_groups, docker_hub, open_proxy=open_proxy_allowed(settings, urls))
-    print_briefly("".join(f"{line}\n" for line in lines))
-
-
-app.command()(with_session(serve, json=False))

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_table
+from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.db import members, paths, users
 from gateway.namespaces.expiry import format_moment, parse_expiry
@@ -17,7 +18,7 @@ from gateway.namespaces.node import NodeKind, prefixes_of
 from gateway.namespaces.role import Role
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Add, list and remove members.", rich_markup_mode=None)
+app = plain_app()
 
 _HEADINGS = ["User", "Role", "Source", "Expires"]
 

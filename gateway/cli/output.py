@@ -1,15 +1,13 @@
-"""Output of commands: tables and lines for people, JSON for scripts, progress on a terminal."""
+"""Output of commands: tables and lines for people, JSON for scripts, progress on a terminal.
+
+What draws on a terminal is imported where there is one: scripts need not wait for it.
+"""
 
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from gateway.namespaces.expiry import format_moment
 
@@ -43,6 +41,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in rows:
             print("\t".join(row))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(Text, row))
@@ -67,7 +69,12 @@ def print_values(document: Document) -> None:
 @contextmanager
 def byte_count(what: str) -> Iterator[Callable[[int], None]]:
     """Count bytes on a line of the terminal; prints nothing elsewhere."""
-    with Progress("{task.description}", "{task.completed} bytes", disable=not sys.stderr.isatty()) as progress:
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from rich.progress import Progress
+
+    with Progress("{task.description}", "{task.completed} bytes") as progress:
         task = progress.add_task(what, total=None)
         yield lambda size: progress.advance(task, size)
 
@@ -75,8 +82,12 @@ def byte_count(what: str) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Draw the share of `total` bytes that is done on the terminal; prints nothing elsewhere."""
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    with Progress("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task(what, total=total)
         yield lambda size: progress.advance(task, size)
 

@@ -5,9 +5,12 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
+from gateway.cli.lazy import import_all
 from gateway.cli.refusals import Refused
 from gateway.data_folder import CacheFolder
-from gateway.db.engine import DATABASE_FILE
+from gateway.db.address import DATABASE_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ def become_owner(data: Path) -> None:
     """Become the owner of the data folder for good, with that user's groups, if this is root. Raises Refused."""
     if os.geteuid() != 0 or (owner := owner_of(data)) is None or owner.uid == 0:
         return
+    if not _is_program_public():
+        import_all()
     try:
         try:
             user = pwd.getpwuid(owner.uid)
@@ -61,6 +66,13 @@ def become_owner(data: Path) -> None:
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except OSError as error:
         raise _foreign(data, owner, f"root cannot become that user ({error.strerror})") from error
+
+
+def _is_program_public() -> bool:
+    """Whether every user may read this program and its libraries, so that any of it can still be imported as another
+    user; root may have installed it below /root."""
+    places = [Path(file).resolve().parent for file in (__file__, os.__file__, typer.__file__)]
+    return all(folder.stat().st_mode & 0o005 == 0o005 for place in places for folder in (place, *place.parents))
 
 
 def require_owner(data: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.output import Document, print_table
+from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
@@ -23,7 +24,7 @@ from gateway.namespaces.project import Project, RegistryAccess
 from gateway.registry.deletion import empty_project
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Create, show and change projects.", rich_markup_mode=None)
+app = plain_app()
 
 _HEADINGS = ["Path", "Visibility", "Registry"]
 

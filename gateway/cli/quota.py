@@ -7,13 +7,18 @@ from cache.upstream import ledger
 from cache.upstream.urls import registry_of
 from gateway.cli import folder
 from gateway.cli.output import Document, print_columns
-from gateway.cli.session import Session
+from gateway.cli.plain_options import plain_app
+from gateway.cli.session import Session, with_session
 from gateway.inspection.quota import QuotaReport, report_quota
 from gateway.namespaces.expiry import format_moment
 
 _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 
+app = plain_app()
 
+
+@app.command()
+@with_session
 def quota(session: Session) -> None:
     """Show how many pulls upstreams still allow each credential, and when they will be used up."""
     asyncio.run(folder.require(session.settings))

@@ -8,10 +8,6 @@ from typing import NoReturn
 import typer
 
 from cache.oci.errors import RegistryError
-from cache.sqlite import DatabaseOutdated
-from gateway.db.engine import DatabaseUnusable
-from gateway.keys.sealing import SealBroken
-from gateway.keys.signing import SigningKeysUnusable
 from gateway.namespaces.errors import (
     AnonymousPullRefused,
     DeployTokenUnknown,
@@ -31,7 +27,10 @@ from gateway.settings.load import SettingsError
 PERSONAL_TOKENS, DEPLOY_TOKENS, JOBS = "token list", "deploy-token list", "job list --all"
 """Commands that show the credentials of each kind by their ids."""
 
-REMEDIES: dict[type[Exception], str] = {
+_UPGRADE = (
+    "back it up, then `registry-gateway db upgrade` upgrades it, as the next start of a server does with an SQLite file"
+)
+_REMEDIES: dict[type[Exception], str] = {
     GroupUnknown: "`registry-gateway group list` shows those there are",
     ProjectUnknown: "`registry-gateway project list` shows those there are",
     NodeUnknown: "`registry-gateway group list` and `registry-gateway project list` show those there are",
@@ -40,8 +39,6 @@ REMEDIES: dict[type[Exception], str] = {
     DeployTokenUnknown: f"`registry-gateway {DEPLOY_TOKENS}` shows those there are",
     JobUnknown: f"`registry-gateway {JOBS}` shows those there are",
     AnonymousPullRefused: "give --visibility public, or --no-anonymous-pull",
-    DatabaseOutdated: "back it up, then `registry-gateway db upgrade` upgrades it, as the next start of a server does "
-    "with an SQLite file",
     LoginMisdirected: "give --upstream-username and --upstream-password-file for the new one, "
     'or --upstream-username "" to drop it',
 }
@@ -60,12 +57,26 @@ def refusals() -> Iterator[None]:
     """Turn the errors that a person can act on into exit code 1, and a line on stderr for each problem."""
     try:
         yield
-    except (
-        *(Refused, RegistryError, SettingsError, TreeError, DatabaseUnusable),
-        *(SealBroken, SigningKeysUnusable, CannotStart),
-    ) as error:
-        remedy = _start_remedy(error) if isinstance(error, CannotStart) else REMEDIES.get(type(error))
+    except _refusable() as error:
+        remedy = _start_remedy(error) if isinstance(error, CannotStart) else find_remedy(error)
         refuse(f"{error}: {remedy}" if remedy else str(error))
+
+
+def _refusable() -> tuple[type[Exception], ...]:
+    """The errors; those of databases and keys are imported after a failure alone, since their libraries take long."""
+    from cache.sqlite import DatabaseUnusable
+    from gateway.keys.sealing import SealBroken
+    from gateway.keys.signing import SigningKeysUnusable
+
+    known = (Refused, RegistryError, SettingsError, TreeError, CannotStart)
+    return (*known, DatabaseUnusable, SealBroken, SigningKeysUnusable)
+
+
+def find_remedy(error: Exception) -> str | None:
+    """What helps against an error whose own text names nothing."""
+    from cache.sqlite import DatabaseOutdated
+
+    return _UPGRADE if type(error) is DatabaseOutdated else _REMEDIES.get(type(error))
 
 
 def refuse(text: str) -> NoReturn:

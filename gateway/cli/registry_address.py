@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from gateway.cli.refusals import Refused
 from gateway.data_folder import announced_server
-from gateway.processes.listeners import configured_urls
+from gateway.processes.urls import configured_urls
 from gateway.settings.tables import Settings
 
 

@@ -11,6 +11,7 @@ import typer
 from cache.oci.names import RepositoryName
 from gateway.cli.folder import open_existing, place_to_list, read_pages
 from gateway.cli.output import Document, print_values
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.db import paths, repositories
@@ -21,7 +22,7 @@ from gateway.namespaces.expiry import format_moment
 from gateway.registry.deletion import empty_repository
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Show and delete the repositories of projects.", rich_markup_mode=None)
+app = plain_app()
 
 _HEADINGS = ["Path", "Tags", "Bytes"]
 

@@ -11,15 +11,20 @@ from typing import Annotated, BinaryIO
 import typer
 
 from gateway.cli.input_file import InputFile, patient_file
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
-from gateway.cli.session import Session
+from gateway.cli.session import Session, with_session
 from gateway.db.revisions import needed_revision
 from gateway.maintenance import restore as restoring
 from gateway.maintenance.archive import ArchiveUnusable, BackupManifest, read_manifest
 from gateway.maintenance.restore import DataFolderBusy
 from gateway.settings.tables import Settings
 
+app = plain_app()
 
+
+@app.command()
+@with_session
 def restore(
     session: Session,
     file: Annotated[InputFile, typer.Argument(parser=patient_file, metavar="FILE", help="A file that `backup` wrote.")],

@@ -11,6 +11,7 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from gateway.cli.folder import open_existing, read_pages
 from gateway.cli.output import Document
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.repository import get_repository
 from gateway.cli.session import Session, with_session
@@ -20,7 +21,7 @@ from gateway.db.tags import StoredTag
 from gateway.namespaces.expiry import format_moment
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Show and delete tags of repositories.", rich_markup_mode=None)
+app = plain_app()
 
 
 @app.command("list")

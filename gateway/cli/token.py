@@ -18,6 +18,7 @@ from gateway.cli.credential_texts import (
 )
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document
+from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.db import personal_tokens, users
 from gateway.namespaces.credential_rules import new_personal_token
@@ -25,7 +26,7 @@ from gateway.namespaces.credentials import CredentialKind, PersonalToken, Scope,
 from gateway.namespaces.node import NodeKey, NodeKind
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Create, list and revoke personal access tokens.", rich_markup_mode=None)
+app = plain_app()
 
 _COLUMNS = ["id", "user", "name", "scopes", "expires", "state", "last_used"]
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from gateway.auth.passwords import hash_password
 from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_table
 from gateway.cli.password_file import read_password
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import users
@@ -23,7 +23,7 @@ from gateway.namespaces.paths import parse_user_name
 from gateway.namespaces.user import ROOT, User, check_password
 from gateway.settings.tables import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Create, show and change users.", rich_markup_mode=None)
+app = plain_app()
 
 _HEADINGS = ["Name", "State", "Kind", "E-mail"]
 
@@ -63,6 +63,8 @@ class UserOptions:
         if password is None:
             return None
         check_password(password)
+        from gateway.auth.passwords import hash_password  # without a password nothing hashes one
+
         return hash_password(password)
 
     def apply(self, user: User, password_hash: str | None, now: datetime) -> User:

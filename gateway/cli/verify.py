@@ -12,8 +12,9 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, progress_bar
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
-from gateway.cli.session import Session
+from gateway.cli.session import Session, with_session
 from gateway.data_folder import NativeFolder
 from gateway.maintenance.native_inspector import NativeInspector
 from gateway.maintenance.native_rows import NativeRows
@@ -21,7 +22,11 @@ from gateway.maintenance.native_verify import NativeVerification, verify_native
 from gateway.observability import logs
 from gateway.settings.units import parse_rate
 
+app = plain_app()
 
+
+@app.command()
+@with_session
 def verify(
     session: Session,
     hash: Annotated[

@@ -17,14 +17,17 @@ from gateway.cli import folder
 from gateway.cli.image import GroupOption, split_image
 from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, byte_count
+from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
-from gateway.cli.session import Session
+from gateway.cli.session import Session, with_session
 from gateway.maintenance.warm import WantedImage, WarmingFailure, warm_images
 from gateway.maintenance.warming_sources import WarmingSources
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
 from gateway.settings.units import parse_duration
 from gateway.wiring.lifespan import open_services
+
+app = plain_app()
 
 ListFile = Annotated[
     InputFile, typer.Argument(parser=input_file, metavar="FILE", help="IMAGE [PLATFORM…] on each line, or TOML.")
@@ -34,6 +37,8 @@ Every = Annotated[
 ]
 
 
+@app.command()
+@with_session
 def warm(session: Session, file: ListFile, group: GroupOption = HUB, every: Every = None) -> None:
     """Fetch the images of a list into the cache, through the running server or without one; cached content is not
     fetched again."""

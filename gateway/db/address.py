@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+DATABASE_FILE = "gateway.db"
+"""Name of the file in the data folder."""
+
 POSTGRESQL_PORT = 5432
 
 

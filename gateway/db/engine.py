@@ -10,10 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cache import sqlite
 from cache.sqlite import DatabaseUnusable
-from gateway.db.address import DatabaseAddress
+from gateway.db.address import DATABASE_FILE, DatabaseAddress
 from gateway.db.changes import ChangeSignal
-from gateway.db.postgresql import PostgresqlTransactions
-from gateway.db.postgresql_changes import PostgresqlSignal
 from gateway.db.revisions import MIGRATIONS
 from gateway.db.sqlite_changes import SqliteSignal
 from gateway.db.sqlite_engine import SqliteTransactions
@@ -21,7 +19,6 @@ from gateway.db.sqlite_steps import Work
 
 T = TypeVar("T")
 
-DATABASE_FILE = "gateway.db"
 TURN_SECONDS = 5.0
 
 
@@ -79,6 +76,10 @@ class Database:
                 transactions = await opened.enter_async_context(SqliteTransactions.open(address, turn_seconds))
                 changes = opened.enter_context(SqliteSignal.open(address, look_every))
             else:
+                # Libraries that no SQLite file needs are most of what a command waits for.
+                from gateway.db.postgresql import PostgresqlTransactions
+                from gateway.db.postgresql_changes import PostgresqlSignal
+
                 transactions = await opened.enter_async_context(PostgresqlTransactions.open(address, turn_seconds))
                 changes = await opened.enter_async_context(PostgresqlSignal.open(address))
             yield cls(address, transactions, changes)

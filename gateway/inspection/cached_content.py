@@ -11,9 +11,8 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.policy.freshness import Freshness, TagRules, decide, is_fresh_only
 from cache.store.filesystem import FilesystemStore
-from cache.values import Registry, TagPointer
+from cache.values import ImageKey, Registry, TagPointer
 from gateway.namespaces.expiry import format_moment
-from gateway.repositories import ImageKey
 from gateway.settings.units import format_duration
 
 LATEST = Tag("latest")

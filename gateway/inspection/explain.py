@@ -10,11 +10,10 @@ from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import is_index
 from cache.store.base import is_stored
-from cache.values import Source
+from cache.values import ImageKey, Source
 from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
 from gateway.inspection.verdicts import GateVerdict, explain_gate
 from gateway.namespaces.locate import ProxiedLocation
-from gateway.repositories import ImageKey
 
 SLOW = 5_000_000
 """Bytes per second of downloads below which they are reported as slow."""

@@ -8,7 +8,7 @@ from cache.index.admin import CacheAdmin
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.retention.eviction import evict_image
 from cache.store.base import BlobStore
-from gateway.repositories import ImageKey
+from cache.values import ImageKey
 
 
 @dataclass(frozen=True, slots=True)

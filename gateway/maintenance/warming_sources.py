@@ -21,10 +21,10 @@ from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.registry_client import RegistryClient
 from cache.upstream.tokens import Tokens
 from cache.upstream.urls import origin_of
-from cache.values import PageStart, Source, TagPage
+from cache.values import ImageKey, PageStart, Source, TagPage
 from gateway.data_folder import CacheFolder, announced_server, server_lock
 from gateway.namespaces.paths import proxied_name
-from gateway.repositories import ImageKey, check_upstream_allows, find_image, image_key, open_repository
+from gateway.repositories import check_upstream_allows, find_image, image_key, open_repository
 from gateway.services import Services
 
 _CHUNK = 1024 * 1024

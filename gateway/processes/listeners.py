@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from gateway.processes.errors import CannotStart
+from gateway.processes.urls import url_of
 from gateway.server.http_server import BACKLOG
 from gateway.settings.tables import Settings
 
@@ -25,18 +26,6 @@ def urls_of(settings: Settings, listening: Sequence[socket.socket]) -> list[str]
     given = [settings.external_url, *(listener.external_url for listener in settings.listener)]
     names = [listener.getsockname()[:2] for listener in listening]
     return [url or url_of(settings, *name) for url, name in zip(given, names, strict=True)]
-
-
-def configured_urls(settings: Settings) -> list[str]:
-    """List the URLs of a server by its settings alone, while it does not run."""
-    main = settings.external_url or url_of(settings, settings.host, settings.port)
-    return [main, *(one.external_url or url_of(settings, one.host, one.port) for one in settings.listener)]
-
-
-def url_of(settings: Settings, host: str, port: int) -> str:
-    """Make the URL of an address."""
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _listen(host: str, port: int, where: tuple[str, str]) -> socket.socket:

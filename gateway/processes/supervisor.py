@@ -41,7 +41,8 @@ from gateway.settings.load import SettingsError
 from gateway.settings.reload import reload
 from gateway.settings.tables import Settings
 from gateway.upstreams import OpenAccount
-from gateway.wiring.from_settings import open_proxy_allowed, worker_count
+from gateway.wiring.from_settings import worker_count
+from gateway.wiring.reach import open_proxy_allowed
 
 log = structlog.get_logger()
 

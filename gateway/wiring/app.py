@@ -29,9 +29,10 @@ from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
-from gateway.wiring.from_settings import open_proxy_allowed, ops_options, own_hosts
+from gateway.wiring.from_settings import ops_options
 from gateway.wiring.lifespan import open_services, scrubbing
 from gateway.wiring.native import scrubbing_native, sweeping_uploads
+from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
 
 

@@ -48,16 +48,15 @@ from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import (
-    configured_database,
-    configured_upstreams,
     download_places,
     open_evictor,
     password_threads,
-    tag_rules,
     upload_limits,
 )
 from gateway.wiring.native import open_native
 from gateway.wiring.roles import at_work
+from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.values import configured_database, tag_rules
 
 log = structlog.get_logger()
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import pushes, work
+from tests.bench.command_times import command_times
 from tests.bench.far import far_away
 from tests.bench.growth import growth
 from tests.bench.idle import idle
@@ -218,6 +219,7 @@ def main() -> int:
             ("idle", idle),
             ("far away", far_away),
             ("many tags", many_tags),
+            ("commands", command_times),
         ):
             if chosen.only in name:
                 figures[name] = extra(folder, rounds, chosen.quick)

@@ -9,6 +9,7 @@ from typing import Any
 US, COLUMNS = "registry-gateway", ("registry-gateway", "docker-registry", "distribution", "nginx")
 COMPARE = {"<=": le, ">=": ge}
 FAR_AWAY = (("crane straight", 1.05), ("skopeo straight", 0.9), ("docker-registry", 0.5))
+COMMAND_SECONDS = "<= 0.3"
 TREE = {
     "start_s": "start: s",
     "cold_ms": "first decision: ms",
@@ -111,6 +112,8 @@ def tables(measured: dict[str, Any]) -> str:
         rows.append(_row("two workers that nobody uses: percent of a core", cells, "", _wanted("<= 0.5", value)))
     if "many tags" in figures:
         rows += _many_tags(figures["many tags"])
+    if "commands" in figures:
+        rows += _commands(figures["commands"])
     if "growth" in figures:
         rows += ["", "| entries | start: s | first hit: ms | hit: ms | memory: MB |", "| --- " * 5 + "|"]
         rows += [
@@ -160,6 +163,14 @@ def _many_tags(found: dict[str, float]) -> list[str]:
             f"the {place} 100 of 100,000 tags: ms", [_cell([found[name]], 1), *empty], "", _wanted("<= 10", found[name])
         )
         for name, place in places.items()
+    ]
+
+
+def _commands(seconds: dict[str, float]) -> list[str]:
+    empty = [""] * (len(COLUMNS) - 1)
+    return [
+        _row(f"`{name}`: s", [_cell([value], 1), *empty], "", _wanted(COMMAND_SECONDS, value) if "help" in name else "")
+        for name, value in seconds.items()
     ]
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from gateway.cli import catalogue
 from gateway.cli.main import app
 
 
@@ -19,6 +21,19 @@ def invoke(words: list[str], stdin: str = "") -> Result:
         return CliRunner().invoke(app, words, env=without, input=stdin)
     finally:
         structlog.reset_defaults()
+
+
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that the first words name, imported, and the words after them."""
+    command: Any = get_command(app)
+    while words and hasattr(command, "commands"):
+        _, command, words = command.resolve_command(None, words)
+    return command, words
+
+
+def every_command() -> dict[str, Any]:
+    """Executable commands by their full names, such as `cache list`."""
+    return {name: find_command(name.split())[0] for name, _ in catalogue.leaves()}
 
 
 class Commands:

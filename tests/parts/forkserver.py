@@ -17,6 +17,7 @@ import runpy
 import signal
 import socket
 import sys
+from importlib import import_module
 from io import TextIOWrapper
 from typing import cast
 
@@ -75,6 +76,7 @@ def become(argv: list[str], environment: dict[str, str], directory: str, user: i
 def main() -> None:
     for name in PRELOADED:
         __import__(name)
+    import_module("gateway.cli.lazy").import_all()
     with socket.socket(fileno=0) as control:
         while True:
             content, streams, _, _ = socket.recv_fds(control, REQUEST_BYTES, 3)

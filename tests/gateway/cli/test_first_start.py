@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.passwords import matches
-from gateway.cli import main
+from gateway.cli import serve as serve_command
 from gateway.cli.folder import open_existing
 from gateway.db import users
 from gateway.keys import root_password
@@ -45,7 +45,7 @@ class Starts:
 def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
     starts = Starts()
     monkeypatch.setattr(supervisor, "serve", starts.serve)
-    monkeypatch.setattr(main, "print_briefly", lambda text: print(text, end=""))  # it needs a descriptor
+    monkeypatch.setattr(serve_command, "print_briefly", lambda text: print(text, end=""))  # it needs a descriptor
     yield starts
 
 
@@ -191,11 +191,12 @@ def test_a_name_that_is_taken_is_warned_of_and_the_server_starts(
     for _ in range(2):
         assert administrator_line(terminal.done("serve")) == ""
     warning = StartWarning("no_administrator", f"there is no administrator, and 'root' {reason}", remedy)
-    assert starts.warnings == [[warning], [warning]]
+    found = [[one for one in warnings if one.event == "no_administrator"] for warnings in starts.warnings]
+    assert found == [[warning], [warning]]
     options = ["--admin", "--password-file", terminal.password(b"long enough")]
     terminal.done("user", *(["create", "ada"] if words[0] == "group" else ["update", "root"]), *options)
     terminal.done("serve")
-    assert starts.warnings[2:] == [[]]
+    assert [one.event for one in starts.warnings[2]] in ([], ["group_has_no_effect"])
 
 
 @pytest.mark.parametrize("words", [["update", "root", "--password-file"], ["delete", "root"]])

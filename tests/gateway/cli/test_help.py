@@ -10,7 +10,7 @@ import pytest
 from tests.gateway.cli.terminal import Terminal
 from tests.parts.pages import PAGES, ROOT
 
-HEAVY = ["gateway.cli.main", "gateway.settings", "sqlalchemy", "starlette", "rich.console"]
+HEAVY = ["gateway.settings", "sqlalchemy", "starlette", "rich.console"]
 """Modules that take most of the time of another command."""
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from cache import sqlite
 from cache.index.sql import MIGRATIONS as CACHE_MIGRATIONS
-from gateway.cli import main
+from gateway.cli import serve as serve_command
 from gateway.cli.folder import open_existing
 from gateway.db import groups, paths
 from gateway.keys.sealing import Sealer
@@ -101,7 +101,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[StartWarning]:
         ready(["http://127.0.0.1:8080"])
 
     monkeypatch.setattr(supervisor, "serve", serve)
-    monkeypatch.setattr(main, "print_briefly", lambda text: print(text, end=""))
+    monkeypatch.setattr(serve_command, "print_briefly", lambda text: print(text, end=""))
     return found
 
 

@@ -1,0 +1,40 @@
+"""Values made from the settings that need no part of a server, for the server and for commands beside it."""
+
+from urllib.parse import unquote, urlsplit
+
+from cache.policy.freshness import TagRule, TagRules
+from cache.upstream.urls import registry_of
+from gateway.db.address import DATABASE_FILE, POSTGRESQL_PORT, DatabaseAddress, PostgresqlAddress
+from gateway.settings.tables import Settings
+
+
+def configured_database(settings: Settings) -> DatabaseAddress:
+    """Find the address of gateway.db: that of the setting, else a file in the data folder."""
+    if not settings.database.url:
+        return settings.data / DATABASE_FILE
+    url = urlsplit(settings.database.url)
+    user, _, host = url.netloc.partition("@")
+    is_folder = host.startswith("%")  # of a Unix socket
+    return PostgresqlAddress(
+        user=unquote(user),
+        host=unquote(host) if is_folder else url.hostname or "",
+        name=unquote(url.path[1:]),
+        port=(None if is_folder else url.port) or POSTGRESQL_PORT,
+        password_file=settings.database.password_file,
+    )
+
+
+def tag_rules(settings: Settings) -> TagRules:
+    """Make the rules for tags, in which the name of an upstream becomes its registry."""
+    cache = settings.cache
+    rules = tuple(
+        TagRule(
+            tags=rule.tags,
+            ttl=cache.ttl if rule.ttl is None else rule.ttl,
+            images=rule.images,
+            registry=registry_of(settings.upstreams[rule.upstream].url) if rule.upstream is not None else None,
+            fresh_only=rule.fresh_only,
+        )
+        for rule in cache.rules
+    )
+    return TagRules(ttl=cache.ttl, grace=cache.grace, rules=rules, negative_ttl=cache.negative_ttl)
