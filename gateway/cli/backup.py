@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import folder
+from gateway.cli import folder, readable
 from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
@@ -108,7 +108,8 @@ def _pg_dump(address: PostgresqlAddress, file: Path) -> str:
 
 
 def _print(file: Path, document: Document) -> None:
-    print(f"wrote {document['files']} files, {document['bytes']} bytes, to {file}; it holds keys: keep it secret")
+    size = readable.cell("bytes", document["bytes"], datetime.now(UTC))
+    print(f"wrote {document['files']} files, {size}, to {file}; it holds keys: keep it secret")
     if "pg_dump" in document:
         print(f"the database is not in it; a copy that was made before this file goes with it:  {document['pg_dump']}")
 

@@ -18,11 +18,13 @@ from cache.retention.eviction import evict_unlinked
 from cache.sqlite import file_bytes, set_up
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from cache.values import ImageKey
+from cache.upstream.urls import registry_of
+from cache.values import ImageKey, Registry
 from gateway.cli import folder
 from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument
 from gateway.cli.output import Document, byte_count, print_columns, print_values, time_text
 from gateway.cli.plain_options import plain_app
+from gateway.cli.readable import short_digest
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.inspection.cached_content import CacheView, ContentReport
@@ -32,9 +34,10 @@ from gateway.inspection.figures import figures
 from gateway.maintenance.evict import evict_images
 from gateway.namespaces.group import HUB
 from gateway.namespaces.locate import ProxiedLocation
+from gateway.settings.units import format_bytes
 from gateway.wiring.values import tag_rules
 
-_LIST_COLUMNS = ["image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
+_LIST_COLUMNS = ["upstream", "image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
 
 app = plain_app()
 
@@ -58,8 +61,14 @@ def status(session: Session) -> None:
 @with_session
 def list_all(session: Session) -> None:
     """List the cached tags, with their age and size."""
-    documents = [_content_document(report) for report in _open_view(session).list_tags()]
-    session.print(documents, lambda: print_columns(documents, _LIST_COLUMNS))
+    reports = _open_view(session).list_tags()
+    documents = [_content_document(report) for report in reports]
+    names = _upstream_names(session)
+    shown = [
+        {**document, "upstream": names.get(report.registry, report.registry), "digest": short_digest(report.digest)}
+        for document, report in zip(documents, reports, strict=True)
+    ]
+    session.print(documents, lambda: print_columns(shown, _LIST_COLUMNS))
 
 
 @app.command()
@@ -100,7 +109,7 @@ def evict(
         admin.sweep_records(time.time())
     if image is not None and not (evicted.tags or evicted.bytes):
         raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
-    session.print(asdict(evicted), lambda: print(f"evicted {evicted.tags} tags and {evicted.bytes} bytes"))
+    session.print(asdict(evicted), lambda: print(f"evicted {evicted.tags} tags, {format_bytes(evicted.bytes)}"))
 
 
 @app.command()
@@ -109,7 +118,7 @@ def pin(session: Session, image: ImageArgument, group: GroupOption = HUB) -> Non
     """Exempt an image, or the content of a tag or digest, from eviction, whatever space it takes."""
     admin, named = open_admin(session), _named_image(session, image, group)
     sizes = admin.sizes(admin.pin(named.source, named.name, str(named.reference or "")))
-    protected = f"{len(sizes)} cached manifests and blobs of {sum(sizes.values())} bytes are protected"
+    protected = f"{len(sizes)} cached manifests and blobs, {format_bytes(sum(sizes.values()))}, are protected"
     nothing = "nothing of it is cached under that name yet, and nothing is protected before it is pulled by it"
     document = {**_pin_document(named, True), "protected": len(sizes), "protected_bytes": sum(sizes.values())}
     session.print(document, lambda: print(f"pinned {image}: {protected if sizes else nothing}"))
@@ -142,6 +151,11 @@ def _open_view(session: Session) -> CacheView:
 def _named_image(session: Session, text: str, group: str) -> ImageKey:
     location, reference = locate_argument(session, text, group)
     return _image_key(session, location, reference)
+
+
+def _upstream_names(session: Session) -> dict[Registry, str]:
+    """The names that the settings give to registries."""
+    return {registry_of(upstream.url): name for name, upstream in session.settings.upstreams.items()}
 
 
 def _image_key(session: Session, location: ProxiedLocation, reference: Tag | Digest | None) -> ImageKey:

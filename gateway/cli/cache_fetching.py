@@ -11,7 +11,7 @@ from cache.retention.scrub import ReadLimiter
 from gateway.cli import folder
 from gateway.cli.cache import open_admin
 from gateway.cli.image import GroupOption, ImageArgument, parse_image
-from gateway.cli.output import Document, progress_bar
+from gateway.cli.output import Document, print_line, progress_bar
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
@@ -88,7 +88,7 @@ def verify(
         "orphaned": result.orphaned,
         "healed": healed,
     }
-    session.print(document, lambda: print(", ".join(f"{name}: {value}" for name, value in document.items())))
+    session.print(document, lambda: print_line(document))
     if result.findings:
         complain(
             f"damage was found in {len(result.findings)} of {result.checked}, {healed} were fetched again: "

@@ -1,12 +1,13 @@
 """Options, rows and documents that the commands of tokens and jobs share."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from gateway.cli.output import Document, print_table, time_text
+from gateway.cli import readable
+from gateway.cli.output import Document, print_columns, time_text
 from gateway.cli.session import Session
 from gateway.db import paths
 from gateway.db.connection import Connection
@@ -51,7 +52,8 @@ def print_token(session: Session, done: str, document: Document, secret: str | N
     """Print what was done to a token. `secret`: of a new one."""
     owner = document.get("user") or document.get("path")
     end = f"expires {document['expires']}" if document["expires"] else "does not expire"
-    lines = [f"{done} {document['id']} of {owner}: {_cell(document['scopes'])}, {end}"]
+    scopes = readable.cell("scopes", document["scopes"], datetime.now(UTC))
+    lines = [f"{done} {document['id']} of {owner}: {scopes}, {end}"]
     if secret is not None:
         lines += [f"user name: {document['username']}"] if "username" in document else []
         lines += [f"token, shown this once: {secret}"]
@@ -61,20 +63,12 @@ def print_token(session: Session, done: str, document: Document, secret: str | N
 
 def print_listed(session: Session, documents: Sequence[Document], columns: Sequence[str]) -> None:
     """Print documents, with a row of the named values for each."""
-    headings = [column.capitalize().replace("_", " ") for column in columns]
-    rows = [[_cell(document[column]) for column in columns] for document in documents]
-    session.print(documents, lambda: print_table(headings, rows))
+    session.print(documents, lambda: print_columns(documents, columns))
 
 
 async def paths_of(connection: Connection, keys: Iterable[NodeKey]) -> dict[NodeKey, str]:
     """Find the paths of nodes, and the names of users, with few queries for many."""
     return {entry.key: entry.path for entry in await paths.find_of(connection, set(keys))}
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "-" if value is None else str(value)
 
 
 def _ordered(scopes: Collection[Scope]) -> list[str]:

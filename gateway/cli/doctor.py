@@ -71,7 +71,8 @@ def doctor(session: Session, image: ImageOption = None, group: GroupOption = HUB
     failed."""
     checks = examine(session, image, group)
     rows = [(_result(c), c.name, f"{c.detail}; {c.remedy}" if c.remedy else c.detail) for c in checks]
-    session.print([_document(check) for check in checks], lambda: print_table(["", "Check", "Found; what to do"], rows))
+    headings = ["Result", "Check", "Found; what to do"]
+    session.print([_document(check) for check in checks], lambda: print_table(headings, rows))
     if any(check.ok is False for check in checks):
         raise typer.Exit(1)
 

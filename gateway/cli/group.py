@@ -12,10 +12,11 @@ from cache.index.admin import CacheAdmin
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
-from gateway.cli.output import Document, print_table
+from gateway.cli.output import Document, print_table, print_values
 from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
-from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
+from gateway.cli.quota_option import QuotaOption, apply_quota
+from gateway.cli.readable import NOTHING
 from gateway.cli.refusals import Refused, complain, warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import groups, members
@@ -168,12 +169,7 @@ def list_all(session: Session) -> None:
 def show(session: Session, path: GroupPath) -> None:
     """Show one group."""
     group = asyncio.run(_get(session.settings, path))
-    names = [heading.lower() for heading in _HEADINGS]
-    gate = [(name, str(value)) for name, value in (gate_to_document(group.gate) if group.gate else {}).items()]
-    quota = ("quota", quota_text(group.quota))
-    more = [("fresh only", str(group.fresh_only).lower()), quota, *gate, ("created", format_moment(group.created_at))]
-    rows = [*zip(names, _row(group), strict=True), *more]
-    session.print(_document(group), lambda: print_table(["", "Value"], rows))
+    session.print(_document(group), lambda: print_values(_shown(group)))
 
 
 @app.command()
@@ -245,7 +241,18 @@ def _warn_of_cooldown(session: Session, group: Group, gate: GateOptions) -> None
 def _row(group: Group) -> tuple[str, ...]:
     pull = ", anonymous pull" if group.anonymous_pull else ""
     proxy = f"on{pull}" if group.proxy_enabled else "off"
-    return group.path, group.visibility, proxy, group.default_upstream, group.upstream_username or "none"
+    return group.path, group.visibility, proxy, group.default_upstream, group.upstream_username or NOTHING
+
+
+def _shown(group: Group) -> dict[str, object]:
+    """A group as people read it: the columns of lists, and the rest."""
+    return {
+        **dict(zip([heading.lower() for heading in _HEADINGS], _row(group), strict=True)),
+        "fresh only": group.fresh_only,
+        "quota": group.quota,
+        **(gate_to_document(group.gate) if group.gate else {}),
+        "created": format_moment(group.created_at),
+    }
 
 
 def _document(group: Group) -> Document:

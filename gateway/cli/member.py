@@ -10,6 +10,7 @@ import typer
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
+from gateway.cli.readable import moment_text
 from gateway.cli.session import Session, with_session
 from gateway.db import members, paths, users
 from gateway.namespaces.expiry import format_moment, parse_expiry
@@ -65,7 +66,8 @@ def add(
 def list_all(session: Session, path: NodePath) -> None:
     """List the members of a group or project, those that it has from above included."""
     listed = asyncio.run(_list(session.settings, path))
-    rows = [_row(shown) for shown in listed]
+    now = datetime.now(UTC)
+    rows = [_row(shown, now) for shown in listed]
     session.print([_document(shown) for shown in listed], lambda: print_table(_HEADINGS, rows))
 
 
@@ -114,14 +116,14 @@ async def _remove(settings: Settings, path: str, name: str) -> _Shown:
 
 
 def _print_done(session: Session, shown: _Shown, done: str) -> None:
-    user, role, source, expires = _row(shown)
-    end = "does not expire" if shown.expires_at is None else f"expires {expires}"
-    session.print(_document(shown), lambda: print(f"{done} member {user} of {source}: {role}, {end}"))
+    end = "does not expire" if shown.expires_at is None else f"expires {format_moment(shown.expires_at)}"
+    text = f"{done} member {shown.user} of {shown.source}: {shown.role.word}, {end}"
+    session.print(_document(shown), lambda: print(text))
 
 
-def _row(shown: _Shown) -> tuple[str, ...]:
-    expires = "never" if shown.expires_at is None else format_moment(shown.expires_at)
-    return shown.user, shown.role.word, shown.source, f"{expires}, has expired" if shown.expired else expires
+def _row(shown: _Shown, now: datetime) -> tuple[str, ...]:
+    expires = "never" if shown.expires_at is None else moment_text(shown.expires_at, now)
+    return shown.user, shown.role.word, shown.source, f"has expired, {expires}" if shown.expired else expires
 
 
 def _document(shown: _Shown) -> Document:

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
-from gateway.cli.output import Document, print_table
+from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
-from gateway.cli.quota_option import QuotaOption, apply_quota, quota_text
+from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import paths, projects, quotas
@@ -27,6 +27,7 @@ from gateway.settings.tables import Settings
 app = plain_app()
 
 _HEADINGS = ["Path", "Visibility", "Registry"]
+_SHOWN = ["path", "visibility", "registry", "job_allow", "quota", "stored_bytes", "created_at"]
 
 ProjectPath = Annotated[str, typer.Argument(metavar="PATH", help="The full path of the project, such as team/app.")]
 
@@ -108,14 +109,8 @@ def list_all(
 def show(session: Session, path: ProjectPath) -> None:
     """Show one project."""
     shown = asyncio.run(_get(session.settings, path))
-    more = [
-        *(("job allow", allowed) for allowed in shown.job_allow),
-        ("quota", quota_text(shown.project.quota)),
-        ("stored bytes", str(shown.stored_bytes)),
-        ("created", format_moment(shown.project.created_at)),
-    ]
-    rows = [*zip([heading.lower() for heading in _HEADINGS], _row(shown.project), strict=True), *more]
-    session.print(_full_document(shown), lambda: print_table(["", "Value"], rows))
+    document = _full_document(shown)
+    session.print(document, lambda: print_values({name: document[name] for name in _SHOWN}))
 
 
 @app.command()

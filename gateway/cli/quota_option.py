@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.refusals import Refused
-from gateway.settings.units import Size, parse_rate
+from gateway.settings.units import parse_rate
 
 QuotaOption = Annotated[
     str | None,
@@ -23,8 +23,3 @@ def apply_quota(option: str | None, otherwise: int | None) -> int | None:
         return parse_rate(option).number if option else None
     except ValueError as error:
         raise Refused(f'{option!r} is no quota: give --quota a size such as 500MiB or 10GiB, or "" for none') from error
-
-
-def quota_text(quota: int | None) -> str:
-    """A quota as people read it."""
-    return "none" if quota is None else str(Size(quota))

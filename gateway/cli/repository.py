@@ -21,10 +21,11 @@ from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
 from gateway.registry.deletion import empty_repository
 from gateway.settings.tables import Settings
+from gateway.settings.units import format_bytes
 
 app = plain_app()
 
-_HEADINGS = ["Path", "Tags", "Bytes"]
+_COLUMNS = ["path", "tags", "bytes"]
 
 RepositoryPath = Annotated[
     str, typer.Argument(metavar="PATH", help="The name of the repository, such as team/app or team/app/web.")
@@ -45,7 +46,7 @@ def list_all(
 ) -> None:
     """List all repositories, or those of a project, group or user."""
     pages = read_pages(session.settings, partial(_read_page, below), lambda shown: shown.repository.path)
-    asyncio.run(session.print_pages(pages, _document, _HEADINGS, _row))
+    asyncio.run(session.print_pages(pages, _document, _COLUMNS))
 
 
 @app.command()
@@ -62,7 +63,8 @@ def delete(session: Session, path: RepositoryPath) -> None:
     """Delete a repository with its tags and manifests; blobs that other repositories use stay there."""
     shown = asyncio.run(_delete(session.settings, path))
     figures = shown.figures
-    text = f"deleted repository {path}: {figures.tags} tags, {figures.manifests} manifests, {figures.bytes} bytes"
+    size = format_bytes(figures.bytes)
+    text = f"deleted repository {path}: {figures.tags} tags, {figures.manifests} manifests, {size}"
     session.print(_full_document(shown), lambda: print(text))
 
 
@@ -103,10 +105,6 @@ async def _delete(settings: Settings, path: str) -> _Shown:
 async def _read(connection: Connection, path: str) -> _Shown:
     repository = await get_repository(connection, path)
     return _Shown(repository, (await figures_of(connection, [repository.id]))[repository.id])
-
-
-def _row(shown: _Shown) -> tuple[str, ...]:
-    return shown.repository.path, str(shown.figures.tags), str(shown.figures.bytes)
 
 
 def _document(shown: _Shown) -> Document:

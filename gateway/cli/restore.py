@@ -19,6 +19,7 @@ from gateway.maintenance import restore as restoring
 from gateway.maintenance.archive import ArchiveUnusable, BackupManifest, read_manifest
 from gateway.maintenance.restore import DataFolderBusy
 from gateway.settings.tables import Settings
+from gateway.settings.units import format_bytes
 
 app = plain_app()
 
@@ -79,7 +80,7 @@ def _failure(error: OSError, data: Path) -> str:
 
 def _print(data: Path, manifest: BackupManifest, aside: Path | None) -> None:
     made = f"the backup of {manifest.created_at}"
-    print(f"restored {manifest.files} files, {manifest.bytes} bytes, to {data} from {made}")
+    print(f"restored {manifest.files} files, {format_bytes(manifest.bytes)}, to {data} from {made}")
     if manifest.holds_database and manifest.revision != needed_revision():
         print(f"its database had revision {manifest.revision}, and was upgraded to {needed_revision()}")
     if aside is not None:

@@ -9,12 +9,14 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from gateway.cli import readable
 from gateway.cli.output import Document, print_json, print_json_pages, print_table_pages
 from gateway.cli.owner import become_owner, require_owner
 from gateway.cli.plain_options import JsonOption
@@ -96,15 +98,21 @@ class Session:
         self,
         pages: AsyncGenerator[Sequence[_T], None],
         document_of: Callable[[_T], Document],
-        headings: Sequence[str],
-        row_of: Callable[[_T], Sequence[str]],
+        columns: Sequence[str],
+        row_of: Callable[[_T], Sequence[str]] | None = None,
     ) -> None:
-        """Print a listing while its pages are read: one JSON array if --json was given, else tables."""
+        """Print a listing while its pages are read: one JSON array if --json was given, else a table.
+
+        `columns`: names of values in the documents, or the headings of the rows that `row_of` makes.
+        """
+        now = datetime.now(UTC)
+        names = columns if row_of else readable.headings(columns)
+        make_row = row_of or (lambda entry: readable.row(document_of(entry), columns, now))
         async with aclosing(pages):
             if self.as_json:
                 await print_json_pages(list(map(document_of, page)) async for page in pages)
             else:
-                await print_table_pages(headings, (list(map(row_of, page)) async for page in pages))
+                await print_table_pages(names, (list(map(make_row, page)) async for page in pages))
 
 
 def given(value: _T | None, otherwise: _T) -> _T:

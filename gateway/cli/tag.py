@@ -32,7 +32,7 @@ def list_all(
 ) -> None:
     """List the tags of a repository, with the digest that each points to and the time since when it does."""
     pages = read_pages(session.settings, partial(_read_page, repository), lambda stored: stored.tag.text)
-    asyncio.run(session.print_pages(pages, _document, ["Name", "Digest", "Published"], _row))
+    asyncio.run(session.print_pages(pages, _document, ["name", "digest", "published_at"]))
 
 
 @app.command()
@@ -67,10 +67,6 @@ async def _delete(settings: Settings, repository: str, tag: Tag) -> Digest:
             )
         await tags.delete(connection, found.id, tag)
         return descriptor.digest
-
-
-def _row(stored: StoredTag) -> tuple[str, ...]:
-    return stored.tag.text, str(stored.digest), format_moment(stored.moved_at)
 
 
 def _document(stored: StoredTag) -> Document:

@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.folder import open_existing, open_made, read_pages
 from gateway.cli.input_file import InputFile, input_file
-from gateway.cli.output import Document, print_table
+from gateway.cli.output import Document, print_values
 from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import warn_of_host
@@ -103,12 +103,9 @@ def show(session: Session, name: UserName) -> None:
     """Show one user."""
     user = asyncio.run(_get(session.settings, name))
     changed = user.password_changed_at
-    more = [
-        ("password", "none" if changed is None else f"changed {format_moment(changed)}"),
-        ("created", format_moment(user.created_at)),
-    ]
-    rows = [*zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True), *more]
-    session.print(_document(user), lambda: print_table(["", "Value"], rows))
+    columns = dict(zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True))
+    more = {"password_changed_at": changed and format_moment(changed), "created": format_moment(user.created_at)}
+    session.print(_document(user), lambda: print_values({**columns, **more}))
 
 
 @app.command()

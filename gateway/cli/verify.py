@@ -11,7 +11,7 @@ from cache.retention.scrub import ReadLimiter
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from gateway.cli.folder import open_existing
-from gateway.cli.output import Document, progress_bar
+from gateway.cli.output import Document, print_line, progress_bar
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
@@ -94,8 +94,8 @@ def _document(result: NativeVerification) -> Document:
 
 
 def _print(result: NativeVerification) -> None:
-    names = ("checked", "bytes", "damaged", "missing", "orphaned")
-    print(", ".join(f"{name}: {getattr(result, name)}" for name in names))
+    document = _document(result)
+    print_line({name: document[name] for name in ("checked", "bytes", "damaged", "missing", "orphaned")})
     for found in result.findings:
         print(f"{found.damage.value}\t{found.digest}\t{', '.join(found.repositories) or '-'}")
     for manifest in result.manifests:

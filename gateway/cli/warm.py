@@ -24,7 +24,7 @@ from gateway.maintenance.warm import WantedImage, WarmingFailure, warm_images
 from gateway.maintenance.warming_sources import WarmingSources
 from gateway.namespaces.group import HUB
 from gateway.observability import logs
-from gateway.settings.units import parse_duration
+from gateway.settings.units import format_bytes, parse_duration
 from gateway.wiring.lifespan import open_services
 
 app = plain_app()
@@ -126,7 +126,7 @@ def _report(session: Session, counts: WarmingCounts, failures: list[WarmingFailu
         "bytes": counts.bytes,
         "failed": [{"image": failure.image, "reason": failure.reason} for failure in failures],
     }
-    fetched = f"{counts.fetched} blobs fetched ({counts.bytes} bytes)"
+    fetched = f"{counts.fetched} blobs fetched ({format_bytes(counts.bytes)})"
     text = f"warmed {counts.manifests} manifests: {fetched}, {counts.held} were already cached"
     session.print(document, lambda: print(text))
     for failure in failures:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cache.oci.errors import Denied, RefusalReason
 from gateway.namespaces.node import NodeKind
+from gateway.settings.units import format_bytes
 
 STEP = 64 * 1024 * 1024
 """Bytes that an upload reserves at a time, before they are written, as long as there is plenty of room."""
@@ -49,18 +50,10 @@ def decide_step(levels: Sequence[QuotaLevel], coming: int | None) -> int:
 
 
 def _exceeded(level: QuotaLevel) -> Denied:
-    figures = f"{_amount(level.quota)}, of which {_amount(level.stored)} are stored"
+    figures = f"{format_bytes(level.quota)}, of which {format_bytes(level.stored)} are stored"
     if level.reserved:
-        figures += f" and {_amount(level.reserved)} are reserved by unfinished uploads"
+        figures += f" and {format_bytes(level.reserved)} are reserved by unfinished uploads"
     return Denied(
         f"{level.kind} {level.path!r} has a quota of {figures}: delete images of it, or let an administrator raise it",
         counted_as=RefusalReason.QUOTA,
     )
-
-
-def _amount(size: int) -> str:
-    """Write a number of bytes with one decimal in the largest unit that it fills: `64 bytes`, `1.5 GiB`."""
-    for unit, scale in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `30s` `5m` `12h` `30d`, `64KiB` `10GiB` `80%`."""
+"""Durations and sizes as people write them, `30s` `5m` `12h` `30d`, `64KiB` `10GiB` `80%`, and as they read them."""
 
 import re
 from dataclasses import dataclass
@@ -23,6 +23,14 @@ def format_duration(duration: timedelta) -> str:
 
 
 _BYTES = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+
+
+def format_bytes(count: int) -> str:
+    """Write a number of bytes for people, who need no more than two digits: `64 bytes`, `1.5 GiB`, `287 MiB`."""
+    for unit, scale in _BYTES.items():
+        if count >= scale:
+            return f"{count / scale:.{int(count < 10 * scale)}f} {unit}"
+    return f"{count} byte{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

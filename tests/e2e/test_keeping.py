@@ -86,7 +86,7 @@ def test_pushes_at_the_edge_of_a_quota_never_exceed_it_together(gateway: Gateway
     for status, said in results:
         if status == 403:
             [error] = json.loads(said)["errors"]
-            assert error["code"] == "DENIED" and "project 'team/app' has a quota of 10.0 MiB, of which" in said.decode()
+            assert error["code"] == "DENIED" and "project 'team/app' has a quota of 10 MiB, of which" in said.decode()
     assert server.json("project", "show", "team/app")["stored_bytes"] == statuses.count(201) * 3 * MIB
     server.json("project", "update", "team/app", "--quota", "")
     assert pusher.push_blob(os.urandom(20 * MIB))[0] == 201

@@ -46,8 +46,9 @@ def test_repositories_are_listed_with_their_tags_and_bytes(pushed: Terminal) -> 
     [manifest] = raw_sizes(pushed, "team/app")
     assert shown["bytes"] == len(BASE) + len(APP) + manifest
     assert pushed.done("repository", "list", "team/app").splitlines() == [
-        f"team/app\t2\t{shown['bytes']}",
-        f"team/app/web\t1\t{listed[1]['bytes']}",
+        "Path\tTags\tSize",
+        f"team/app\t2\t{shown['bytes']} bytes",
+        f"team/app/web\t1\t{listed[1]['bytes']} bytes",
     ]
     assert [found["path"] for found in pushed.json("repository", "list", "team/sub")] == ["team/sub/tool/x"]
     assert pushed.json("repository", "list", "hub") == []
@@ -92,8 +93,9 @@ def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -
         for name in ("latest", "v1")
     ]
     assert pushed.done("tag", "list", "team/app").splitlines() == [
-        f"latest\t{digest}\t2026-03-04T05:06:07Z",
-        f"v1\t{digest}\t2026-03-04T05:06:07Z",
+        "Name\tDigest\tPublished",
+        f"latest\t{digest}\t2026-03-04",
+        f"v1\t{digest}\t2026-03-04",
     ]
     deleted = pushed.json("tag", "delete", "team/app:v1")
     assert deleted == {"repository": "team/app", "name": "v1", "digest": digest}

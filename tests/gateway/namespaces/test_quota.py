@@ -60,7 +60,7 @@ def test_a_refusal_names_the_node_and_the_figures() -> None:
     with pytest.raises(Denied) as refused:
         check_room([QuotaLevel(NodeKind.GROUP, "team", 10 * GIB, 9 * GIB + GIB // 2, 512 * MIB)], 1)
     assert refused.value.detail == (
-        "group 'team' has a quota of 10.0 GiB, of which 9.5 GiB are stored and 512.0 MiB are reserved by unfinished "
+        "group 'team' has a quota of 10 GiB, of which 9.5 GiB are stored and 512 MiB are reserved by unfinished "
         "uploads: delete images of it, or let an administrator raise it"
     )
     with pytest.raises(Denied, match=r"a quota of 100 bytes, of which 2\.0 KiB are stored: delete images"):
