@@ -17,7 +17,7 @@ from cache.index.change_log import ChangeLog
 from cache.index.documents import batches, closure
 from cache.index.images import ensure_image, find_image, to_source
 from cache.index.lists import delete_lists
-from cache.index.pinned import protected_by
+from cache.index.pinned import protected_by, select_pinned
 from cache.index.records import sweep_records
 from cache.index.schema import blobs, images, links, manifests, pins, pointers
 from cache.index.sightings import history_began, select_sightings
@@ -172,6 +172,35 @@ class CacheAdmin:
         with self._reading() as connection:
             image_id = find_image(connection, source, image)
             return set(connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)))
+
+    def pinned(self) -> set[Digest]:
+        """What any pin protects, cached or not."""
+        with self._reading() as connection:
+            return select_pinned(connection)
+
+    def all_pins(self) -> list[tuple[Source, RepositoryName, str]]:
+        """List every pin with its image, by image and reference."""
+        statement = select(images, pins.c.reference).join_from(pins, images)
+        with self._reading() as connection:
+            rows = connection.execute(statement.order_by(images.c.name, images.c.origin, pins.c.reference)).all()
+        return [(to_source(row), RepositoryName(row.name), row.reference) for row in rows]
+
+    def protected(self, source: Source, image: RepositoryName) -> dict[str, set[Digest]]:
+        """What each pin of an image protects now, by its reference."""
+        with self._reading() as connection:
+            image_id = find_image(connection, source, image)
+            references = connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)).all()
+            return {one: protected_by(connection, image_id, one) for one in references} if image_id else {}
+
+    def linked_elsewhere(self, digests: Iterable[Digest], but: Iterable[tuple[Source, RepositoryName]]) -> set[Digest]:
+        """Those among digests to which another image has a link than these."""
+        with self._reading() as connection:
+            known = {find_image(connection, source, image) for source, image in but}
+            found: set[Digest] = set()
+            for batch in batches(digests):
+                rows = connection.execute(select(links.c.digest, links.c.image_id).where(links.c.digest.in_(batch)))
+                found |= {Digest.parse(row.digest) for row in rows if row.image_id not in known}
+            return found
 
     def images(self) -> list[tuple[Source, RepositoryName]]:
         with self._reading() as connection:

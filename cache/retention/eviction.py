@@ -4,15 +4,15 @@ Bytes and links are deleted together.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cache.index.admin import CacheAdmin
 from cache.index.maintenance import CachedItem
 from cache.oci.digest import Digest
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import Tag
 from cache.store.base import BlobStore
-from cache.values import Source
+from cache.values import ImageKey
 
 LOW_MARK = 0.9
 """The share of `max_size` down to which content is evicted once it is exceeded, so that not every arrival evicts."""
@@ -84,44 +84,74 @@ def unused(
     )
 
 
-def evict_image(
-    admin: CacheAdmin,
-    store: BlobStore,
-    source: Source,
-    image: RepositoryName,
-    reference: Tag | Digest | None,
-    progress: Callable[[int], None] = lambda freed: None,
-) -> tuple[int, int]:
-    """Evict one tag, one digest, or all of an image (`reference` None); return the count of tags and the bytes.
+@dataclass(frozen=True, slots=True)
+class ImageEviction:
+    """What a person's eviction takes of one image. `kept`: what pins of the image keep of it, by their references."""
 
-    What another tag of the image refers to stays, and so do bytes that another image has a link to. `progress` is
-    called with the bytes of each deleted file.
+    image: ImageKey
+    tags: tuple[Tag, ...]
+    digests: frozenset[Digest]
+    kept: Mapping[str, frozenset[Digest]]
+
+
+def plan_eviction(admin: CacheAdmin, image: ImageKey) -> ImageEviction:
+    """Find what goes with one tag, one digest, or all of an image (without a reference).
+
+    What another tag of the image refers to stays, and so does what a pin of the image protects.
     """
-    pointers = admin.pointers(source, image)
-    linked = admin.linked(source, image)
+    source, name, reference = image.source, image.name, image.reference
+    pointers = admin.pointers(source, name)
+    linked = admin.linked(source, name)
     if reference is None:
-        tags, digests = [pointer.tag for pointer in pointers], linked
+        hit, digests = pointers, linked
     else:
         hit = [p for p in pointers if reference in (p.tag, p.target.digest)]
         roots = {reference} if isinstance(reference, Digest) else {p.target.digest for p in hit}
-        kept = {p.target.digest for p in pointers if p not in hit} - roots
-        tags = [pointer.tag for pointer in hit]
-        digests = (admin.closure(roots) - admin.closure(kept)) & linked
+        others = {p.target.digest for p in pointers if p not in hit} - roots
+        digests = (admin.closure(roots) - admin.closure(others)) & linked
+    pinned = admin.protected(source, name)
+    kept = {pin: frozenset(protected & digests) for pin, protected in pinned.items() if protected & digests}
+    tags = [pointer.tag for pointer in hit if not {"", pointer.tag.text} & pinned.keys()]
+    return ImageEviction(image, tuple(tags), frozenset(digests.difference(*kept.values())), kept)
+
+
+def freed_bytes(admin: CacheAdmin, evictions: Sequence[ImageEviction]) -> int:
+    """Count the bytes that evictions would free together: those of content to which no image keeps a link."""
+    taken = frozenset().union(*(eviction.digests for eviction in evictions))
+    images = [(eviction.image.source, eviction.image.name) for eviction in evictions]
+    stays = admin.linked_elsewhere(taken, images)
+    for eviction in evictions:
+        stays |= admin.linked(eviction.image.source, eviction.image.name) - eviction.digests
+    return sum(admin.sizes(taken - stays).values())
+
+
+def evict_image(
+    admin: CacheAdmin, store: BlobStore, eviction: ImageEviction, progress: Callable[[int], None] = lambda freed: None
+) -> int:
+    """Delete what was planned; return the bytes that this freed, since content to which another image has a link stays.
+
+    `progress` is called with the bytes of each deleted file.
+    """
+    image, digests = eviction.image, eviction.digests
     sizes = admin.sizes(digests)
-    blobs = admin.remove(source, image, tags, digests)
+    blobs = admin.remove(image.source, image.name, eviction.tags, digests)
     for digest in blobs:
         store.delete(digest)
         progress(sizes.get(digest, 0))
     remaining = admin.sizes(digests)
-    return len(tags), sum(size for digest, size in sizes.items() if digest not in remaining)
+    return sum(size for digest, size in sizes.items() if digest not in remaining)
+
+
+def find_unlinked(admin: CacheAdmin) -> dict[Digest, int]:
+    """Find the content that no image has a link to and no pin protects, with its bytes."""
+    return admin.sizes(admin.unlinked() - admin.pinned())
 
 
 def evict_unlinked(admin: CacheAdmin, store: BlobStore, progress: Callable[[int], None] = lambda freed: None) -> int:
-    """Evict what no image has a link to; return the bytes. `progress`: as for `evict_image`."""
-    digests = admin.unlinked()
-    sizes = admin.sizes(digests)
-    for digest in admin.remove_unlinked(digests):
+    """Evict what no image has a link to and no pin protects; return the bytes. `progress`: as for `evict_image`."""
+    sizes = find_unlinked(admin)
+    for digest in admin.remove_unlinked(sizes):
         store.delete(digest)
         progress(sizes.get(digest, 0))
-    remaining = admin.sizes(digests)
+    remaining = admin.sizes(sizes)
     return sum(size for digest, size in sizes.items() if digest not in remaining)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,29 +15,31 @@ from cache.index.sql import MIGRATIONS
 from cache.index.usage import UsageFile
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from cache.retention.eviction import evict_unlinked
+from cache.retention.eviction import ImageEviction, evict_unlinked, find_unlinked, freed_bytes
 from cache.sqlite import file_bytes, set_up
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.urls import registry_of
 from cache.values import ImageKey, Registry
 from gateway.cli import folder
+from gateway.cli.confirmation import YesOption, confirm
 from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_argument
 from gateway.cli.output import Document, byte_count, print_columns, print_values, time_text
 from gateway.cli.plain_options import plain_app
-from gateway.cli.readable import short_digest
+from gateway.cli.readable import cell, short_digest
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
 from gateway.inspection.cached_content import CacheView, ContentReport
 from gateway.inspection.explain import Explanation, ImagePart
 from gateway.inspection.explain import explain as explain_image
 from gateway.inspection.figures import figures
-from gateway.maintenance.evict import evict_images
+from gateway.maintenance.evict import evict_images, plan_evictions
 from gateway.namespaces.group import HUB
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.settings.units import format_bytes
 from gateway.wiring.values import tag_rules
 
+_PIN_COLUMNS = ["upstream", "image", "pinned", "blobs", "bytes"]
 _LIST_COLUMNS = ["upstream", "image", "tag", "digest", "bytes", "state", "last_used", "pinned"]
 
 app = plain_app()
@@ -88,28 +91,88 @@ def evict(
     session: Session,
     image: Annotated[str | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Evict everything that is cached.", show_default=False)
+        bool, typer.Option("--all", help="Evict everything that is cached and not pinned.", show_default=False)
     ] = False,
     group: GroupOption = HUB,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be evicted, and evict nothing.", show_default=False)
+    ] = False,
+    yes: YesOption = False,
 ) -> None:
-    """Evict an image, a tag or everything from the cache; the next pull fetches it again."""
+    """Evict an image, a tag or everything from the cache; the next pull fetches it again. What is pinned stays.
+
+    --all asks first on a terminal, and needs --yes elsewhere.
+    """
     if (image is None) == (not everything):
         raise typer.BadParameter("give an IMAGE or --all", param_hint="IMAGE")
     admin = open_admin(session)
-    named = [] if image is None else [_named_image(session, image, group)]
-    images = named or [ImageKey(*key) for key in admin.images()]
+    images = [ImageKey(*key) for key in admin.images()] if image is None else [_named_image(session, image, group)]
+    planned = plan_evictions(images, admin)
+    if image is None and not dry_run:
+        confirm(f"evict all {format_bytes(admin.totals().bytes)} of the cache but what is pinned", yes)
+    if dry_run:
+        freed = freed_bytes(admin, planned) + (sum(find_unlinked(admin).values()) if everything else 0)
+    else:
+        freed = _evict(session, admin, planned, everything)
+    if image is None and not dry_run:
+        admin.sweep_records(time.time())
+    tags, kept = sum(len(one.tags) for one in planned), _kept_documents(admin, planned)
+    if image is not None and not (tags or freed or kept):
+        raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
+    if image is not None and not (tags or freed):
+        pins = ", ".join(f"the pin of {one['reference'] or 'the whole image'}" for one in kept)
+        raise Refused(f"nothing of {image} was evicted, since {pins} keeps it: `registry-gateway cache unpin` drops it")
+    done = "would evict" if dry_run else "evicted"
+    session.print(
+        {"tags": tags, "bytes": freed, "kept": kept},
+        lambda: _print_evicted(f"{done} {tags} tags, {format_bytes(freed)}", kept),
+    )
+
+
+def _evict(session: Session, admin: CacheAdmin, planned: Sequence[ImageEviction], everything: bool) -> int:
     store, happenings = FilesystemStore(session.folder.blobs), HappeningLog(session.folder.usage)
     with byte_count("evicting") as progress:
         reason, now = "by the command `cache evict`", datetime.now(UTC)
-        evicted = evict_images(images, admin, store, happenings, reason, now, progress)
-        if everything:
-            freed = evict_unlinked(admin, store, progress)
-            evicted = replace(evicted, bytes=evicted.bytes + freed)
-    if everything:
-        admin.sweep_records(time.time())
-    if image is not None and not (evicted.tags or evicted.bytes):
-        raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
-    session.print(asdict(evicted), lambda: print(f"evicted {evicted.tags} tags, {format_bytes(evicted.bytes)}"))
+        freed = evict_images(planned, admin, store, happenings, reason, now, progress)
+        return freed + (evict_unlinked(admin, store, progress) if everything else 0)
+
+
+def _kept_documents(admin: CacheAdmin, planned: Sequence[ImageEviction]) -> list[Document]:
+    return [
+        {
+            "upstream": str(one.image.source.registry),
+            "image": str(one.image.name),
+            "reference": reference,
+            "bytes": sum(admin.sizes(digests).values()),
+        }
+        for one in planned
+        for reference, digests in sorted(one.kept.items())
+    ]
+
+
+def _print_evicted(text: str, kept: Sequence[Document]) -> None:
+    print(text)
+    for one in kept:
+        size = cell("bytes", one["bytes"], datetime.now(UTC))
+        print(f"kept {size} of {one['image']}, pinned: {one['reference'] or 'all of it'}")
+
+
+@app.command("pins")
+@with_session
+def list_pins(session: Session) -> None:
+    """List the pins, and how much each protects now."""
+    admin, names = open_admin(session), _upstream_names(session)
+    documents: list[Document] = []
+    shown: list[Document] = []
+    for source, image, reference in admin.all_pins():
+        sizes = admin.sizes(admin.protected(source, image)[reference])
+        protected: Document = {"protected": len(sizes), "protected_bytes": sum(sizes.values())}
+        key = {"upstream": str(source.registry), **_pin_document(ImageKey(source, image), True), "reference": reference}
+        documents.append({**key, **protected})
+        upstream = names.get(source.registry, str(source.registry))
+        more = {"pinned": reference or "all of it", "blobs": len(sizes), "bytes": protected["protected_bytes"]}
+        shown.append({"upstream": upstream, "image": str(image), **more})
+    session.print(documents, lambda: print_columns(shown, _PIN_COLUMNS))
 
 
 @app.command()

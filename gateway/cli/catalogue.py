@@ -141,7 +141,8 @@ CATALOGUE: Mapping[str, Entry] = {
             "explain": Entry("Explain what is cached of an image", "cache explain alpine"),
             "refresh": Entry("Revalidate a tag at the upstream now", "cache refresh alpine:3.20", "cache_fetching"),
             "warm": Entry("Fetch the images of a list into the cache", "cache warm images.txt --group hub", "warm"),
-            "evict": Entry("Evict an image, a tag or everything from the cache", "cache evict alpine:3.20"),
+            "evict": Entry("Evict an image, a tag or everything from the cache", "cache evict alpine:3.20 --dry-run"),
+            "pins": Entry("List the pins, and how much each protects now", "cache pins"),
             "pin": Entry("Exempt an image, or the content of a tag or digest, from eviction", "cache pin alpine:3.20"),
             "unpin": Entry("Remove a pin", "cache unpin alpine:3.20"),
             "verify": Entry(

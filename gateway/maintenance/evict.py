@@ -1,47 +1,41 @@
 """Evict: removes images from the cache on a person's request, and records each eviction."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from cache.index.admin import CacheAdmin
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
-from cache.retention.eviction import evict_image
+from cache.retention.eviction import ImageEviction, evict_image, plan_eviction
 from cache.store.base import BlobStore
 from cache.values import ImageKey
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """Numbers of removed tags and bytes."""
-
-    tags: int
-    bytes: int
+def plan_evictions(images: Iterable[ImageKey], admin: CacheAdmin) -> list[ImageEviction]:
+    """Find what goes with whole images, tags or digests, without what pins keep. Blocks. Raises DatabaseUnusable."""
+    return [plan_eviction(admin, image) for image in images]
 
 
 def evict_images(
-    images: Iterable[ImageKey],
+    evictions: Sequence[ImageEviction],
     admin: CacheAdmin,
     store: BlobStore,
     happenings: HappeningLog,
     reason: str,
     now: datetime,
     progress: Callable[[int], None] = lambda freed: None,
-) -> Evicted:
-    """Evict whole images, tags or digests. Blocks.
+) -> int:
+    """Evict what was planned; returns the freed bytes. Blocks.
 
     `reason`: the text that explanations show later. `progress` is called with the bytes of each deleted file.
 
     Raises DatabaseUnusable.
     """
-    tags = freed = 0
-    for image in images:
-        removed = evict_image(admin, store, image.source, image.name, image.reference, progress)
-        tags, freed = tags + removed[0], freed + removed[1]
-        if any(removed):
-            subject = str(image.reference or "")
-            happenings.note(
-                Happening(HappeningKind.EVICTED, now, image.source, image.name, subject, reason, removed[1])
-            )
+    total = 0
+    for eviction in evictions:
+        freed = evict_image(admin, store, eviction, progress)
+        total += freed
+        if eviction.tags or freed:
+            image, subject = eviction.image, str(eviction.image.reference or "")
+            happenings.note(Happening(HappeningKind.EVICTED, now, image.source, image.name, subject, reason, freed))
     happenings.flush()
-    return Evicted(tags, freed)
+    return total

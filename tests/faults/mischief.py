@@ -199,7 +199,7 @@ class Mischief:
         everything, begun = self._chance.random() < 0.4, time.monotonic()
         images = self._images if everything else [self._chance.choice(self._images)]
         with self._whole:
-            done = self._gateway.cli("cache", "evict", "--all" if everything else images[0].name)
+            done = self._gateway.cli("cache", "evict", *(("--all", "--yes") if everything else (images[0].name,)))
         if done.returncode not in (0, 1):
             raise AssertionError(f"cache evict: {done.stderr}")
         for digest in {content.digest for image in images for content in image.contents}:

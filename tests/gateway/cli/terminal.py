@@ -1,10 +1,15 @@
 """Terminal: commands as they are typed in a folder of the test's own."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.parts.commands import invoke
+from tests.parts.pages import ROOT
 
 
 class Terminal:
@@ -38,3 +43,24 @@ class Terminal:
     def password(self, content: bytes) -> str:
         (self.folder / "password").write_bytes(content)
         return str(self.folder / "password")
+
+
+def on_terminal(words: list[str], typed: str = "", **environ: str) -> tuple[int, str]:
+    """Exit code of a command in a process of its own, and what it shows on its terminal, where somebody types."""
+    ours, theirs = pty.openpty()
+    without = ("NO_COLOR", "FORCE_COLOR")
+    clean = {name: value for name, value in os.environ.items() if name not in without and "GATEWAY" not in name}
+    environment = {**clean, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", **environ}
+    argv = [sys.executable, "-m", "gateway", *words]
+    with subprocess.Popen(argv, stdout=theirs, stderr=theirs, stdin=theirs, env=environment) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+        code = process.wait()
+    os.close(ours)
+    return code, shown.decode().replace("\r\n", "\n")

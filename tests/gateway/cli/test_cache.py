@@ -13,6 +13,7 @@ from cache.oci.names import RepositoryName
 from cache.upstream.urls import origin_of
 from cache.values import Source
 from gateway.data_folder import CacheFolder
+from tests.gateway.cli.terminal import on_terminal
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
@@ -157,7 +158,7 @@ def test_evicting_a_tag_takes_its_bytes_and_leaves_the_other_image(served: Gatew
     pull(served, images, "tiny")
     pull(served, images, "multi")
     gone = served.json("cache", "evict", "tiny:latest")
-    assert gone == {"tags": 1, "bytes": sum(path.stat().st_size for path in images.tiny.blobs.values())}
+    assert gone == {"tags": 1, "bytes": sum(path.stat().st_size for path in images.tiny.blobs.values()), "kept": []}
     assert {path.name for path in stored(served)} == {
         digest.partition(":")[2] for digest in images.multi.blobs if digest not in images.multi.manifests
     }
@@ -170,7 +171,7 @@ def test_evicting_a_tag_takes_its_bytes_and_leaves_the_other_image(served: Gatew
 def test_evicting_all_empties_the_cache_of_a_running_server(served: Gateway, images: Images) -> None:
     pull(served, images, "tiny")
     pull(served, images, "multi")
-    assert served.json("cache", "evict", "--all")["tags"] == 2
+    assert served.json("cache", "evict", "--all", "--yes")["tags"] == 2
     assert stored(served) == []
     status = served.json("cache", "status")
     assert [status[name] for name in ("bytes", "blobs", "manifests", "images", "tags")] == [0] * 5
@@ -183,10 +184,70 @@ def test_evicting_all_takes_what_no_image_has_a_right_to_and_what_is_gone(served
     with closing(sqlite3.connect(served.data / "cache.db")) as index, index:
         index.execute("DELETE FROM links WHERE digest IN (SELECT digest FROM links ORDER BY digest LIMIT 3)")
     min(stored(served)).unlink()
-    assert served.json("cache", "evict", "--all")["bytes"] > 0
+    told = served.json("cache", "evict", "--all", "--dry-run")
+    assert served.json("cache", "evict", "--all", "--yes") == told
+    assert told["bytes"] > 0
     assert stored(served) == []
     status = served.json("cache", "status")
     assert [status[name] for name in ("bytes", "blobs", "manifests", "images", "tags")] == [0] * 5
+
+
+def test_pins_are_listed_and_eviction_tells_what_they_keep(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    pull(served, images, "multi")
+    served.stop()  # by then everything is committed
+    assert served.json("cache", "pins") == []
+    served.json("cache", "pin", "tiny:latest")
+    served.json("cache", "pin", "nowhere/nothing")
+    size = sum(path.stat().st_size for path in images.tiny.blobs.values())
+    tiny, nothing = served.json("cache", "pins")
+    assert (nothing["image"], nothing["reference"], nothing["protected"]) == ("nowhere/nothing", "", 0)
+    assert (tiny["image"], tiny["reference"]) == ("library/tiny", "latest")
+    assert (tiny["protected"], tiny["protected_bytes"]) == (len(images.tiny.blobs), size)
+    heading, row, _ = served.cli("cache", "pins").stdout.splitlines()
+    assert heading == "Upstream\tImage\tPinned\tBlobs\tSize"
+    assert row.split("\t")[:4] == ["docker.io", "library/tiny", "latest", str(len(images.tiny.blobs))]
+
+    refused = served.cli("cache", "evict", "tiny")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "since the pin of latest keeps it: `registry-gateway cache unpin` drops it" in refused.stderr
+    shown = served.cli("cache", "evict", "--all", "--yes").stdout.splitlines()
+    assert len(shown) == 2 and shown[1].startswith("kept ") and shown[1].endswith("of library/tiny, pinned: latest")
+    assert served.json("cache", "status")["bytes"] == size
+    assert [row["image"] for row in served.json("cache", "list")] == ["library/tiny"]
+    served.json("cache", "unpin", "tiny:latest")
+    assert served.json("cache", "evict", "tiny") == {"tags": 1, "bytes": size, "kept": []}
+
+
+def test_a_dry_run_tells_what_would_go_and_evicts_nothing(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    pull(served, images, "multi")
+    served.stop()  # by then everything is committed
+    for words in (("tiny:latest",), ("--all",)):
+        before = stored(served)
+        told = served.json("cache", "evict", *words, "--dry-run")
+        assert served.cli("cache", "evict", *words, "--dry-run").stdout.startswith("would evict ")
+        assert stored(served) == before
+        assert served.json("cache", "evict", *words, "--yes") == told
+        assert told["tags"] == 1
+
+
+def test_everything_is_evicted_on_a_word_where_nobody_can_be_asked(served: Gateway, images: Images) -> None:
+    pull(served, images, "tiny")
+    done = served.cli("cache", "evict", "--all")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "--yes" in done.stderr and "--dry-run" in done.stderr
+    assert served.json("cache", "status")["tags"] == 1
+
+
+@pytest.mark.parametrize(("typed", "code", "left"), [("n\n", 1, 1), ("y\n", 0, 0)])
+def test_a_person_is_asked_before_everything_goes(
+    served: Gateway, images: Images, typed: str, code: int, left: int
+) -> None:
+    pull(served, images, "tiny")
+    ended, shown = on_terminal(["cache", "evict", "--all", "--data", str(served.data)], typed)
+    assert (ended, "evict all " in shown) == (code, True)
+    assert served.json("cache", "status")["tags"] == left
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,5 @@
 """What people read of documents, on a terminal and elsewhere."""
 
-import os
-import pty
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +7,7 @@ import pytest
 from cache.oci.digest import Digest
 from gateway.cli.readable import cell, headings, moment_text, row, short_digest
 from gateway.settings.units import format_bytes
-from tests.gateway.cli.terminal import Terminal
-from tests.parts.pages import ROOT
+from tests.gateway.cli.terminal import Terminal, on_terminal
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -90,25 +85,6 @@ def test_a_list_has_the_beginning_of_a_digest() -> None:
 # Terminals
 
 
-def on_terminal(*words: str, **environ: str) -> str:
-    """What a command prints to a terminal."""
-    ours, theirs = pty.openpty()
-    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    environment = {**clean, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", **environ}
-    argv = [sys.executable, "-m", "gateway", *words]
-    with subprocess.Popen(argv, stdout=theirs, stderr=theirs, stdin=theirs, env=environment) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
-        assert process.wait() == 0
-    os.close(ours)
-    return shown.decode().replace("\r\n", "\n")
-
-
 @pytest.fixture
 def listed(terminal: Terminal) -> list[str]:
     """The words that list a token which is active, and one that was revoked."""
@@ -124,7 +100,9 @@ GREEN, RED = "\x1b[32m", "\x1b[31m"
 
 @pytest.mark.usefixtures("processes")
 def test_a_terminal_shows_columns_and_colours(listed: list[str]) -> None:
-    lines = on_terminal(*listed).splitlines()
+    code, shown = on_terminal(listed)
+    lines = shown.splitlines()
+    assert code == 0
     assert len(lines) == 3
     assert f"{GREEN}active" in lines[1] and f"{RED}revoked" in lines[2]
     assert "\t" not in lines[1]
@@ -132,7 +110,7 @@ def test_a_terminal_shows_columns_and_colours(listed: list[str]) -> None:
 
 @pytest.mark.usefixtures("processes")
 def test_no_color_turns_colours_off(listed: list[str]) -> None:
-    shown = on_terminal(*listed, NO_COLOR="1")
+    _, shown = on_terminal(listed, NO_COLOR="1")
     assert "active" in shown and GREEN not in shown and RED not in shown
 
 

@@ -51,7 +51,7 @@ def test_whole_content_is_counted(pushed: Terminal) -> None:
     hashed = pushed.json("verify", "--hash")
     assert hashed | sizes == sizes | WHOLE
     assert hashed["checked"] == 4 and hashed["bytes"] > sizes["bytes"]
-    assert pushed.done("verify").startswith("checked: 2, bytes: ")
+    assert pushed.done("verify").startswith("checked: 2, size: ")
 
 
 def test_a_new_data_folder_has_nothing_to_verify(terminal: Terminal) -> None:
