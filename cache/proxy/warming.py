@@ -25,8 +25,8 @@ class WarmingSource(Protocol):
     async def manifest(self, reference: Tag | Digest) -> Manifest:
         """Fetch a manifest, or take it from the cache."""
 
-    async def fetch(self, digest: Digest) -> None:
-        """Fetch a blob; returns when all of it is cached."""
+    async def fetch(self, digest: Digest, arrived: Callable[[int], None]) -> None:
+        """Fetch a blob; returns when all of it is cached. Calls `arrived`, in any thread, with the bytes that came."""
 
     async def tags(self, count: int, start: PageStart) -> TagPage:
         """List at most `count` tags from a start on."""
@@ -42,24 +42,36 @@ class QuotaReserved(Exception):
     """The upstream's quota leaves nothing for warming now; later it will."""
 
 
+class WarmingProgress:
+    """What a run tells whoever watches it; nobody does here."""
+
+    def begin(self, image: str, number: int, count: int) -> None:
+        """The image of this number in a list of `count` begins."""
+
+    def expect(self, size: int) -> None:
+        """So many bytes more of the image are not cached."""
+
+    def arrived(self, size: int) -> None:
+        """So many bytes of the image came; fewer than none where a download began anew. In any thread."""
+
+    def end(self) -> None:
+        """All of the image is cached."""
+
+
 @dataclass(slots=True)
 class WarmingCounts:
-    """Counts of one run: manifests read, blobs fetched and their bytes, blobs that were cached already.
-
-    `advance` is called with the bytes of each blob that was fetched.
-    """
+    """Counts of one run: manifests read, blobs fetched and their bytes, blobs that were cached already."""
 
     manifests: int = 0
     fetched: int = 0
     held: int = 0
     bytes: int = 0
-    advance: Callable[[int], None] = field(default=lambda size: None, repr=False)
+    progress: WarmingProgress = field(default_factory=WarmingProgress, repr=False)
 
     def count_fetched(self, size: int) -> None:
         """Count one blob of so many bytes."""
         self.fetched += 1
         self.bytes += size
-        self.advance(size)
 
 
 def own_platform() -> str:
@@ -104,13 +116,14 @@ async def warm(source: WarmingSource, reference: Tag | Digest, platforms: Sequen
     blobs = {entry.digest: entry for entry in entries if not entry.is_manifest and entry.is_distributable}
     missing = [entry for entry in blobs.values() if not source.holds(entry.digest)]
     counts.held += len(blobs) - len(missing)
+    counts.progress.expect(sum(entry.size for entry in missing))
     slots = asyncio.Semaphore(_CONCURRENT_BLOBS)
 
     async def fetch(entry: Descriptor) -> None:
         async with slots:
             if not source.has_quota():
                 raise QuotaReserved
-            await source.fetch(entry.digest)
+            await source.fetch(entry.digest, counts.progress.arrived)
             counts.count_fetched(entry.size)
 
     outcomes = await asyncio.gather(*map(fetch, missing), return_exceptions=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cache.index.admin import CacheAdmin
+from cache.policy.gate import OPEN
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
@@ -16,7 +17,7 @@ from gateway.cli.output import Document, print_table, print_values
 from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota
-from gateway.cli.readable import NOTHING
+from gateway.cli.readable import NOTHING, changes
 from gateway.cli.refusals import Refused, complain, warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import groups, members
@@ -176,8 +177,10 @@ def show(session: Session, path: GroupPath) -> None:
 @with_session
 def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateOptions) -> None:
     """Change the given properties of a group; the others stay. A running server applies them to its next request."""
-    group = asyncio.run(_update(session.settings, path, _Change.of(options, gate, session.settings)))
-    _print_done(session, group, "updated")
+    change = _Change.of(options, gate, session.settings)
+    before, group = asyncio.run(_update(session.settings, path, change))
+    told = _told(before, group, change)
+    session.print(_document(group), lambda: print(f"updated group {path}: {told}"))
     _warn_of_cooldown(session, group, gate)
 
 
@@ -203,11 +206,13 @@ async def _get(settings: Settings, path: str) -> Group:
         return await groups.get(connection, path)
 
 
-async def _update(settings: Settings, path: str, change: _Change) -> Group:
+async def _update(settings: Settings, path: str, change: _Change) -> tuple[Group, Group]:
+    """Change a group; returns it as it was, and as it is."""
     async with open_existing(settings) as database, database.write() as connection:
-        group = change.apply(await groups.get(connection, path))
+        before = await groups.get(connection, path)
+        group = change.apply(before)
         await groups.update(connection, group)
-        return group
+        return before, group
 
 
 async def _delete(settings: Settings, path: str) -> Group:
@@ -244,13 +249,21 @@ def _row(group: Group) -> tuple[str, ...]:
     return group.path, group.visibility, proxy, group.default_upstream, group.upstream_username or NOTHING
 
 
+def _told(before: Group, group: Group, change: _Change) -> str:
+    """What a change made of a group; the password of its login is not shown."""
+    told = changes(_shown(before), _shown(group), datetime.now(UTC))
+    if change.password is None or group.upstream_username != before.upstream_username:
+        return told
+    return "upstream password" if _shown(before) == _shown(group) else f"{told}, upstream password"
+
+
 def _shown(group: Group) -> dict[str, object]:
     """A group as people read it: the columns of lists, and the rest."""
     return {
         **dict(zip([heading.lower() for heading in _HEADINGS], _row(group), strict=True)),
         "fresh only": group.fresh_only,
         "quota": group.quota,
-        **(gate_to_document(group.gate) if group.gate else {}),
+        **gate_to_document(group.gate or OPEN),
         "created": format_moment(group.created_at),
     }
 

@@ -13,6 +13,7 @@ from gateway.cli.folder import open_existing, open_made, place_to_list, read_pag
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota
+from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import paths, projects, quotas
@@ -117,7 +118,9 @@ def show(session: Session, path: ProjectPath) -> None:
 @with_session
 def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None:
     """Change the given properties of a project; the others stay. A running server applies them to its next request."""
-    _print_done(session, asyncio.run(_update(session.settings, path, options)), "updated")
+    before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options)))
+    told = changes(before, shown, datetime.now(UTC))
+    session.print(shown, lambda: print(f"updated project {path}: {told}"))
 
 
 @app.command()
@@ -148,13 +151,15 @@ async def _get(settings: Settings, path: str) -> _Shown:
         return await _Shown.read(connection, project)
 
 
-async def _update(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
+async def _update(settings: Settings, path: str, options: ProjectOptions) -> tuple[_Shown, _Shown]:
+    """Change a project; returns it as it was, and as it is."""
     async with open_existing(settings) as database, database.write() as connection:
-        project = options.apply(await projects.get(connection, path))
+        before = await _Shown.read(connection, await projects.get(connection, path))
+        project = options.apply(before.project)
         await projects.update(connection, project)
         if options.job_allow is not None:
             await projects.allow_jobs_of(connection, project, options.job_allow)
-        return await _Shown.read(connection, project)
+        return before, await _Shown.read(connection, project)
 
 
 async def _delete(settings: Settings, path: str) -> _Shown:

@@ -60,6 +60,16 @@ def cell(name: str, value: object, now: datetime) -> str:
     return str(value)
 
 
+def changes(before: Mapping[str, object], after: Mapping[str, object], now: datetime) -> str:
+    """Write how a document differs from what it was: `cooldown 0s → 3d`."""
+    told = [
+        f"{label(name)} {cell(name, before[name], now)} → {cell(name, value, now)}"
+        for name, value in after.items()
+        if value != before[name]
+    ]
+    return ", ".join(told) or "nothing changed"
+
+
 def short_digest(digest: Digest | None) -> str | None:
     """As much of a digest as tells it from others in a list; `--json` has all of it."""
     return f"{digest.algorithm}:{digest.hex[:12]}" if digest else None

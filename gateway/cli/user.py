@@ -12,6 +12,7 @@ from gateway.cli.input_file import InputFile, input_file
 from gateway.cli.output import Document, print_values
 from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
+from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
 from gateway.db import users
@@ -102,10 +103,7 @@ def list_all(session: Session) -> None:
 def show(session: Session, name: UserName) -> None:
     """Show one user."""
     user = asyncio.run(_get(session.settings, name))
-    changed = user.password_changed_at
-    columns = dict(zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True))
-    more = {"password_changed_at": changed and format_moment(changed), "created": format_moment(user.created_at)}
-    session.print(_document(user), lambda: print_values({**columns, **more}))
+    session.print(_document(user), lambda: print_values(_shown(user)))
 
 
 @app.command()
@@ -113,10 +111,11 @@ def show(session: Session, name: UserName) -> None:
 def update(session: Session, name: UserName, options: UserOptions) -> None:
     """Change the given properties of a user; the others stay. A running server applies them to its next request."""
     password_hash = options.hash_password()
-    user = asyncio.run(_update(session.settings, name, options, password_hash))
+    before, user = asyncio.run(_update(session.settings, name, options, password_hash))
     if name == ROOT and password_hash is not None:
         root_password.drop(session.settings.data / KEYS_DIRECTORY)
-    _print_done(session, user, "updated")
+    told = changes(_shown(before), _shown(user), datetime.now(UTC))
+    session.print(_document(user), lambda: print(f"updated user {name}: {told}"))
 
 
 @app.command()
@@ -146,11 +145,12 @@ async def _get(settings: Settings, name: str) -> User:
         return await users.get(connection, name)
 
 
-async def _update(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> User:
+async def _update(settings: Settings, name: str, options: UserOptions, password_hash: str | None) -> tuple[User, User]:
+    """Change a user; returns the user as before, and as now."""
     async with open_existing(settings) as database, database.write() as connection:
-        user = options.apply(await users.get(connection, name), password_hash, datetime.now(UTC))
-        await users.update(connection, user)
-        return await users.get(connection, name)
+        before = await users.get(connection, name)
+        await users.update(connection, options.apply(before, password_hash, datetime.now(UTC)))
+        return before, await users.get(connection, name)
 
 
 async def _delete(settings: Settings, name: str) -> User:
@@ -161,6 +161,16 @@ async def _delete(settings: Settings, name: str) -> User:
 def _print_done(session: Session, user: User, done: str) -> None:
     name, state, kind, _ = _row(user)
     session.print(_document(user), lambda: print(f"{done} user {name}: {state}, {kind}"))
+
+
+def _shown(user: User) -> dict[str, object]:
+    """A user as people read it: the columns of lists, and the rest."""
+    changed = user.password_changed_at
+    return {
+        **dict(zip([heading.lower() for heading in _HEADINGS], _row(user), strict=True)),
+        "password_changed_at": changed and format_moment(changed),
+        "created": format_moment(user.created_at),
+    }
 
 
 def _row(user: User) -> tuple[str, ...]:

@@ -12,14 +12,15 @@ from typing import Annotated
 import typer
 
 from cache.oci.closure import ALL_PLATFORMS
-from cache.proxy.warming import WarmingCounts, own_platform
+from cache.proxy.warming import WarmingCounts, WarmingProgress, own_platform
 from gateway.cli import folder
 from gateway.cli.image import GroupOption, split_image
 from gateway.cli.input_file import InputFile, input_file
-from gateway.cli.output import Document, byte_count
+from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
+from gateway.cli.warming_progress import ProgressLine, ProgressLines
 from gateway.maintenance.warm import WantedImage, WarmingFailure, warm_images
 from gateway.maintenance.warming_sources import WarmingSources
 from gateway.namespaces.group import HUB
@@ -108,12 +109,17 @@ async def _warm_repeatedly(session: Session, file: InputFile, group: str, interv
 
 async def _warm_once(session: Session, wanted: list[WantedImage], group: str) -> list[WarmingFailure]:
     await folder.require(session.settings)
-    logs.configure(session.settings.log_format)
-    async with open_services(session.settings) as services:
-        sources = WarmingSources(services, session.settings.data)
-        with byte_count("warming") as progress:
-            counts = WarmingCounts(advance=progress)
+    line = ProgressLine(sys.stderr) if sys.stderr.isatty() else None
+    logs.configure(session.settings.log_format, line)
+    counts = WarmingCounts(progress=line or (WarmingProgress() if session.as_json else ProgressLines()))
+    try:
+        async with open_services(session.settings) as services:
+            sources = WarmingSources(services, session.settings.data)
             failures = await warm_images(sources, wanted, group, counts)
+    finally:
+        if line is not None:
+            line.close()
+            logs.configure(session.settings.log_format)
     _report(session, counts, failures)
     return failures
 

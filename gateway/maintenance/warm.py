@@ -1,7 +1,8 @@
 """Warm: fetches a list of images into the cache before clients request them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cache.oci.closure import PlatformMissing
 from cache.oci.digest import Digest
@@ -41,7 +42,7 @@ async def warm_images(
     """
     failures = await _warm_all(sources, wanted, group, counts)
     if failures:
-        names, retried = {failure.image for failure in failures}, WarmingCounts(advance=counts.advance)
+        names, retried = {failure.image for failure in failures}, WarmingCounts(progress=counts.progress)
         failures = await _warm_all(sources, [one for one in wanted if str(one) in names], group, retried)
         counts.fetched, counts.bytes = counts.fetched + retried.fetched, counts.bytes + retried.bytes
     return failures
@@ -50,22 +51,30 @@ async def warm_images(
 async def _warm_all(
     sources: WarmingSources, wanted: Sequence[WantedImage], group: str, counts: WarmingCounts
 ) -> list[WarmingFailure]:
-    return [failure for one in wanted for failure in await _warm_image(sources, one, group, counts)]
+    failures: list[WarmingFailure] = []
+    for number, one in enumerate(wanted, 1):
+        begin = partial(counts.progress.begin, number=number, count=len(wanted))
+        failures += await _warm_image(sources, one, group, counts, begin)
+    return failures
 
 
 async def _warm_image(
-    sources: WarmingSources, wanted: WantedImage, group: str, counts: WarmingCounts
+    sources: WarmingSources, wanted: WantedImage, group: str, counts: WarmingCounts, begin: Callable[[str], None]
 ) -> list[WarmingFailure]:
+    begin(str(wanted))
     try:
         async with sources.open(wanted.image, group) as source:
             if ":" in wanted.reference:
                 await warm(source, Digest.parse(wanted.reference), wanted.platforms, counts)
+                counts.progress.end()
                 return []
             tags = await matching_tags(source, wanted.reference)
             if not tags:
                 return [WarmingFailure(str(wanted), "no tag of the upstream matches")]
             for tag in sorted(tags):
+                begin(f"{wanted.image}:{tag}")
                 await warm(source, tag, wanted.platforms, counts)
+                counts.progress.end()
             return []
     except QuotaReserved:
         return [WarmingFailure(str(wanted), "the upstream's quota leaves nothing to spare now: try again later")]

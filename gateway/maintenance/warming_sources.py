@@ -64,13 +64,22 @@ class LocalWarmingSource:
     async def manifest(self, reference: Tag | Digest) -> Manifest:
         return (await self._repository.manifest(reference)).manifest
 
-    async def fetch(self, digest: Digest) -> None:
+    async def fetch(self, digest: Digest, arrived: Callable[[int], None]) -> None:
         blob = (await self._repository.blob(digest)).blob
         try:
+            await self._watched(digest, arrived)
             await blob.verified()
             await self._committed(digest)
         finally:
             blob.close()
+
+    async def _watched(self, digest: Digest, arrived: Callable[[int], None]) -> None:
+        """Tell what arrives of a download until its outcome is known."""
+        flight, told = self._flights.find(self._source, digest), 0
+        while flight is not None and flight.state in (FlightState.WAITING, FlightState.STREAMING):
+            await flight.changed()
+            arrived(flight.written - told)
+            told = flight.written
 
     async def _committed(self, digest: Digest) -> None:
         """Wait until a verified blob is stored, since this process may exit next."""
@@ -96,17 +105,17 @@ class ServerWarmingSource:
     async def manifest(self, reference: Tag | Digest) -> Manifest:
         return await self._client.get_manifest(self._name, reference)
 
-    async def fetch(self, digest: Digest) -> None:
-        await asyncio.to_thread(self._drain, digest)
+    async def fetch(self, digest: Digest, arrived: Callable[[int], None]) -> None:
+        await asyncio.to_thread(self._drain, digest, arrived)
 
     async def tags(self, count: int, start: PageStart) -> TagPage:
         return await self._client.tags(self._name, page_query(count, start))
 
-    def _drain(self, digest: Digest) -> None:
+    def _drain(self, digest: Digest, arrived: Callable[[int], None]) -> None:
         buffer = memoryview(bytearray(_CHUNK))
         with self._client.open_blob(self._name, digest) as stream:
-            while stream.receive_into(buffer):
-                pass
+            while received := stream.receive_into(buffer):
+                arrived(received)
 
 
 class WarmingSources:

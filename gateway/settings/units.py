@@ -33,6 +33,13 @@ def format_bytes(count: int) -> str:
     return f"{count} byte{'' if count == 1 else 's'}"
 
 
+def format_share(count: int, total: int) -> str:
+    """Write how many of so many bytes there are, in the unit of the total: `120/300 MiB`."""
+    unit, scale = next(((unit, scale) for unit, scale in _BYTES.items() if total >= scale), ("bytes", 1))
+    digits = int(scale > 1 and total < 10 * scale)
+    return f"{count / scale:.{digits}f}/{total / scale:.{digits}f} {unit}"
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """A number of bytes, or a percentage of a file system."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import GatewayFactory, Publish
+from tests.gateway.cli.terminal import on_terminal
 from tests.parts import raw
 from tests.parts.gateway import ROOT, Gateway
 from tests.parts.hub import Hub
@@ -121,6 +123,25 @@ def test_a_platform_that_is_not_there_is_said(hub: Hub, published: Publish, gate
     assert server.cli("cache", "warm", write_list(server, "multi\n"), "--every=often").returncode == 1
 
 
+def test_a_person_sees_how_far_it_is(hub: Hub, published: Publish, gateway: GatewayFactory) -> None:
+    """On a terminal one line that is drawn anew, elsewhere a line for each image; nothing mixes with the log."""
+    published("tiny", repository="warm/first")
+    published("mid", repository="warm/second")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    piped = server.cli("cache", "warm", write_list(server, "warm/first\n"))
+    first, summary = piped.stdout.splitlines()
+    assert re.fullmatch(r"warmed 1/1 warm/first:latest [\d.]+ KiB", first)
+    assert summary.startswith("warmed 1 manifests: ")
+    assert "warming" not in piped.stderr
+    words = ["cache", "warm", write_list(server, "warm/first\nwarm/second\n"), "--data", str(server.data)]
+    code, shown = on_terminal(words)
+    assert code == 0
+    drawn = re.split("[\r\n]", shown.replace("\x1b[K", ""))
+    line = re.compile(r"warming 2/2 warm/second:latest [\d.]+/[\d.]+ MiB( [\d.]+ [KM]iB/s)?")
+    assert any(map(line.fullmatch, drawn))
+    assert shown.rpartition("\x1b[K")[2].startswith("warmed 2 manifests: ")
+
+
 def test_on_a_schedule_it_goes_on_until_it_is_stopped_and_brings_what_moved(
     hub: Hub, published: Publish, gateway: GatewayFactory, scratch: Path
 ) -> None:
@@ -132,6 +153,7 @@ def test_on_a_schedule_it_goes_on_until_it_is_stopped_and_brings_what_moved(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
+            assert process.stdout.readline().startswith("warmed 1/1 warm/scheduled:latest ")
             assert "0 were already cached" in process.stdout.readline()
             assert "0 blobs fetched" in process.stdout.readline()
             other = published("other", repository="warm/scheduled")

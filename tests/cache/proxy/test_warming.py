@@ -1,7 +1,7 @@
 """Warming: which tags match, which content is fetched, and where the quota stops it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ from cache.oci.errors import TagInvalid
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
 from cache.oci.names import Tag
-from cache.proxy.warming import QuotaReserved, WarmingCounts, matching_tags, own_platform, warm
+from cache.proxy.warming import QuotaReserved, WarmingCounts, WarmingProgress, matching_tags, own_platform, warm
 from cache.upstream.errors import Unavailable
 from cache.values import PageStart, TagPage
 from tests.cache.proxy.test_prefetch import image
@@ -48,11 +48,12 @@ class MemorySource:
         self.budget -= 1
         return self.manifests[reference]
 
-    async def fetch(self, digest: Digest) -> None:
+    async def fetch(self, digest: Digest, arrived: Callable[[int], None]) -> None:
         if digest == self.failing:
             raise Unavailable("the download broke off")
         self.budget -= 1
         self.fetched_blobs.append(digest)
+        arrived(1)
 
     async def tags(self, count: int, start: PageStart) -> TagPage:
         names = ["3.19", "3.20", "3.20.1", "edge", "latest"]
@@ -91,13 +92,26 @@ async def test_a_text_that_is_neither_tag_nor_glob_is_refused() -> None:
         await matching_tags(MemorySource(A), "-")
 
 
+class Seen(WarmingProgress):
+    """What a run told of its progress."""
+
+    expected = came = 0
+
+    def expect(self, size: int) -> None:
+        self.expected += size
+
+    def arrived(self, size: int) -> None:
+        self.came += size
+
+
 async def test_everything_of_the_platform_is_fetched_and_nothing_of_others() -> None:
-    source, sizes = MemorySource(index_of((A, AMD), (B, ARM)), A, B), list[int]()
-    counts = WarmingCounts(advance=sizes.append)
+    source, seen = MemorySource(index_of((A, AMD), (B, ARM)), A, B), Seen()
+    counts = WarmingCounts(progress=seen)
     await warm(source, LATEST, ["linux/amd64"], counts)
     assert sorted(map(str, source.fetched_blobs)) == sorted(map(str, A_BLOBS))
     assert (counts.manifests, counts.fetched, counts.held) == (2, 3, 0)
-    assert counts.bytes == sum(sizes) == sum(map(len, A_BLOBS.values()))
+    assert counts.bytes == seen.expected == sum(map(len, A_BLOBS.values()))
+    assert seen.came == len(A_BLOBS)
 
 
 async def test_cached_blobs_are_not_fetched_again() -> None:
