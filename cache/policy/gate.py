@@ -4,7 +4,6 @@ provides.
 Enforcement and explanation call the same functions with the same facts, so what is explained is what is served.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,6 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
-GLOB = re.compile(r"[a-z0-9._*?\[\]!-][a-z0-9._/*?\[\]!-]*")
 CONFIG_LIMIT = 1024 * 1024
 """Bytes of an image's config that are read for its date."""
 

@@ -27,7 +27,7 @@ from gateway.cli.image import IMAGE_HELP, GroupOption, ImageArgument, locate_arg
 from gateway.cli.output import Document, byte_count, print_columns, print_values, time_text
 from gateway.cli.plain_options import plain_app
 from gateway.cli.readable import cell, short_digest
-from gateway.cli.refusals import Refused
+from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
 from gateway.inspection.cached_content import CacheView, ContentReport
 from gateway.inspection.explain import Explanation, ImagePart
@@ -81,6 +81,11 @@ def explain(session: Session, image: ImageArgument, group: GroupOption = HUB) ->
     view = _open_view(session)
     location, reference = locate_argument(session, image, group)
     named = _image_key(session, location, reference)
+    from gateway.cli.idle_settings import find_idle_settings  # it knows the clients of upstreams, as this command does
+
+    for idle in find_idle_settings(session.settings):
+        if idle.concerns & {location.group.path, location.upstream}:
+            complain(f"warning: {idle.reason}: {idle.remedy}")
     document = _explanation_document(explain_image(view, location, named))
     session.print(document, lambda: print_values(document))
 

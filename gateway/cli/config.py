@@ -1,8 +1,6 @@
 """`config`: shows and checks the settings."""
 
-import asyncio
 import json
-import os
 
 from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
@@ -26,7 +24,7 @@ def show(session: Session) -> None:
 def check(session: Session) -> None:
     """Check the settings without doing anything; exit code 1 if `serve` would refuse them, or a file with a password is
     missing. What has no effect is told on stderr."""
-    from gateway.cli.idle_settings import find_proxy_groups, idle_settings  # `show` needs neither database nor clients
+    from gateway.cli.idle_settings import find_idle_settings  # `show` needs neither database nor clients
 
     given = sum(row.source != "default" for row in rows(session.loaded))
     missing = [
@@ -37,7 +35,7 @@ def check(session: Session) -> None:
     ]
     if missing:
         refuse("\n".join(missing))
-    for idle in idle_settings(session.settings, os.environ, asyncio.run(find_proxy_groups(session.settings))):
+    for idle in find_idle_settings(session.settings):
         complain(f"warning: {idle.reason}: {idle.remedy}")
     text = f"the settings are valid: {given} given, the others at their defaults"
     session.print(_documents(session), lambda: print(text))

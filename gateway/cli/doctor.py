@@ -1,7 +1,6 @@
 """`doctor`: finds faults of an installation, and names remedies."""
 
 import asyncio
-import os
 from dataclasses import replace
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
 from gateway.auth.exposure import is_loopback
 from gateway.cli.folder import read_groups
-from gateway.cli.idle_settings import find_proxy_groups, idle_settings
+from gateway.cli.idle_settings import find_idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
@@ -89,10 +88,7 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         remedy = "correct it; `registry-gateway config show` shows where each value comes from"
         return [failed("settings", problem, remedy) for problem in error.problems]
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
-    checks += [
-        warned(f"setting {idle.name}", idle.reason, idle.remedy)
-        for idle in idle_settings(settings, os.environ, asyncio.run(find_proxy_groups(settings)))
-    ]
+    checks += [warned(f"{idle.kind} {idle.name}", idle.reason, idle.remedy) for idle in find_idle_settings(settings)]
     if not settings.data.is_dir():
         why = f"there is no data folder {settings.data.absolute()}"
         return [*checks, failed("data folder", why, Remedy.SELECT_DATA_FOLDER)]

@@ -1,5 +1,6 @@
 """Options of `group create` and `group update` for the gate of a group."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,12 +11,13 @@ import typer
 from cache.oci.digest import Digest
 from cache.oci.errors import RegistryError
 from cache.oci.names import Tag
-from cache.policy.gate import GLOB, LONGEST_COOLDOWN, OPEN, CooldownAction, Gate, Pin
+from cache.policy.gate import LONGEST_COOLDOWN, OPEN, CooldownAction, Gate, Pin
 from gateway.cli.image import parse_image
 from gateway.cli.refusals import Refused
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, locate_image
+from gateway.settings.kinds import IMAGE_GLOB
 from gateway.settings.units import format_duration, parse_duration
 
 
@@ -132,8 +134,11 @@ def _locate_tag(text: str, group: Group, upstreams: Collection[str]) -> tuple[Pr
 def _globs(texts: Sequence[str]) -> tuple[str, ...]:
     globs = tuple(text for text in texts if text)
     for glob in globs:
-        if not GLOB.fullmatch(glob):
-            raise Refused(f"{glob!r} is no glob on image names: write lower case, without a tag, such as library/*")
+        if not re.fullmatch(IMAGE_GLOB, glob):
+            raise Refused(
+                f"{glob!r} is no glob on image names: write lower case, without a tag, and close each bracket, "
+                "such as library/*"
+            )
     return globs
 
 

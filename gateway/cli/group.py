@@ -149,11 +149,15 @@ def create(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     _print_done(session, group, "created")
     _warn_of_cooldown(session, group, gate)
     if group.proxy_enabled and not group.anonymous_pull and not has_members and not session.as_json:
-        print(
-            "nobody but administrators can pull through it yet: add members (`registry-gateway member add "
-            f"{path} USER guest`), or let everybody (`registry-gateway group update {path} --visibility public "
-            "--anonymous-pull`)"
-        )
+        print(f"nobody but administrators can pull through it yet: {way_in(path)}")
+
+
+def way_in(path: str) -> str:
+    """How people are let into a group through which nobody can pull."""
+    return (
+        f"add members (`registry-gateway member add {path} USER guest`), or let everybody "
+        f"(`registry-gateway group update {path} --visibility public --anonymous-pull`)"
+    )
 
 
 @app.command("list")

@@ -3,16 +3,21 @@
 They are what a person notices last. `config check`, `serve` and `doctor` all tell of them.
 """
 
-from collections.abc import Collection, Mapping
+import asyncio
+import os
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cache.sqlite import DatabaseUnusable
 from gateway.cli import folder
+from gateway.cli.group import way_in
 from gateway.cli.refusals import Refused
 from gateway.db import groups
 from gateway.db.connection import Connection
 from gateway.namespaces.group import HUB
+from gateway.namespaces.node import enumerate_paths
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
 from gateway.wiring.upstreams import configured_upstreams
@@ -23,20 +28,26 @@ _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class IdleSetting:
-    """A setting without effect: its dotted name, or that of a variable, why it has none, and what would give it one."""
+    """A setting without effect: its dotted name, or that of a variable, why it has none, and what would give it one.
+
+    `kind`: `group` for groups that nobody can use. `concerns`: the groups and upstreams that it is about.
+    """
 
     name: str
     reason: str
     remedy: str
+    kind: str = "setting"
+    concerns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyGroups:
     """Which groups may use an account: whether any with a dependency proxy requires a login, and the paths of those
-    among the listed ones that have a dependency proxy."""
+    among the listed ones that have a dependency proxy. `unreachable`: those through which nobody can pull yet."""
 
     any_requires_login: bool
     listed: frozenset[str]
+    unreachable: tuple[str, ...] = ()
 
 
 OF_NEW_FOLDER = ProxyGroups(any_requires_login=False, listed=frozenset({HUB}))
@@ -50,6 +61,7 @@ async def read_proxy_groups(connection: Connection, settings: Settings) -> Proxy
     return ProxyGroups(
         any_requires_login=await groups.any_requires_login(connection),
         listed=frozenset(group.path for group in found if group.proxy_enabled),
+        unreachable=tuple(await groups.list_unreachable(connection, datetime.now(UTC))),
     )
 
 
@@ -60,6 +72,11 @@ async def find_proxy_groups(settings: Settings) -> ProxyGroups:
             async with folder.open_existing(settings) as database, database.read() as connection:
                 return await read_proxy_groups(connection, settings)
     return OF_NEW_FOLDER
+
+
+def find_idle_settings(settings: Settings) -> list[IdleSetting]:
+    """Find the settings without effect in the groups that there are and the environment of this process."""
+    return idle_settings(settings, os.environ, asyncio.run(find_proxy_groups(settings)))
 
 
 def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGroups) -> list[IdleSetting]:
@@ -73,7 +90,20 @@ def idle_settings(settings: Settings, environ: Mapping[str, str], known: ProxyGr
         for name in _unused_variables(settings, environ)
     ]
     unused = [_unused_account(upstream, known) for upstream in configured_upstreams(settings)]
-    return [*variables, *(idle for idle in unused if idle is not None)]
+    alone = [_unreachable(known.unreachable)] if known.unreachable else []
+    return [*variables, *(idle for idle in unused if idle is not None), *alone]
+
+
+def _unreachable(paths: Sequence[str]) -> IdleSetting:
+    """Groups that were created, and that nobody has been let into."""
+    first = paths[0]
+    return IdleSetting(
+        first,
+        f"nobody but administrators can pull through {enumerate_paths(paths)} yet",
+        way_in(first),
+        kind="group",
+        concerns=frozenset(paths),
+    )
 
 
 def _unused_variables(settings: Settings, environ: Mapping[str, str]) -> list[str]:
@@ -90,13 +120,15 @@ def _unused_account(upstream: Upstream, known: ProxyGroups) -> IdleSetting | Non
     name = f'upstreams."{upstream.name}".{"groups" if upstream.groups else "username"}'
     if upstream.groups:
         reason = f"no group uses account {upstream.account}: {_names(upstream.groups)} with a dependency proxy"
-        return IdleSetting(name, reason, "create it (`registry-gateway group create`), or name another one")
+        remedy = "create it (`registry-gateway group create`), or name another one"
+        return IdleSetting(name, reason, remedy, concerns=frozenset({upstream.name}))
     return IdleSetting(
         name,
         f"no group uses account {upstream.account}: each dependency proxy is open to everybody, and such a group uses "
         "an account only if the setting groups of the upstream names it",
         f'name the group there, as in groups = ["{HUB}"] (everybody may then pull what the account may read), or '
         f"require a login (`registry-gateway group update {HUB} --no-anonymous-pull`)",
+        concerns=frozenset({upstream.name}),
     )
 
 

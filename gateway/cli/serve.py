@@ -80,7 +80,7 @@ def serve(
         accounts, start, known = open_accounts(made.lending, upstreams), made.start, made.known
         ready = partial(_print_urls, settings, start, made.open_groups, upstreams)
         idle = [
-            StartWarning("setting_has_no_effect", one.reason, one.remedy)
+            StartWarning(f"{one.kind}_has_no_effect", one.reason, one.remedy)
             for one in idle_settings(settings, os.environ, known)
         ]
         warnings = [*upgraded, *administrator.warnings_of(start), *idle]

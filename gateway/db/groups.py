@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, or_, select, union_all
+from sqlalchemy import ColumnElement, Row, Table, exists, or_, select, true, union_all
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -19,7 +19,7 @@ from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.gate_document import gate_from_document, gate_to_document
 from gateway.namespaces.group import HUB, Group, check_creation, check_deletion, check_update, new_group, unknown_group
-from gateway.namespaces.node import NAMED_AT_MOST, NodeKey, NodeKind, Visibility
+from gateway.namespaces.node import NAMED_AT_MOST, NodeKey, NodeKind, Visibility, prefixes_of
 from gateway.namespaces.paths import parent_path
 
 
@@ -76,6 +76,39 @@ async def any_requires_login(connection: AsyncConnection) -> bool:
     """Whether a group with a dependency proxy requires a login for pulls."""
     closed = select(schema.groups.c.id).where(schema.groups.c.proxy_enabled, ~schema.groups.c.anonymous_pull)
     return (await connection.execute(closed.limit(1))).first() is not None
+
+
+LOOKED_BELOW = 100
+"""Groups whose projects are looked at for somebody who may pull: a few are enough to tell of, and a start waits."""
+
+
+async def list_unreachable(connection: AsyncConnection, now: datetime) -> list[str]:
+    """Paths of the groups through whose dependency proxies nobody but administrators can pull: they require a login,
+    and neither such a group, nor one above it, nor a project below it has a member or a deploy token. Of many, some."""
+    named = schema.groups.c.path
+    closed = select(named).where(schema.groups.c.proxy_enabled, ~schema.groups.c.anonymous_pull).order_by(named)
+    paths_of_closed = (await connection.scalars(closed)).all()
+    if not paths_of_closed:
+        return []
+    joined = set((await connection.scalars(select(named).where(_has_party(schema.groups, "group_id", now)))).all())
+    alone = [path for path in paths_of_closed if joined.isdisjoint(prefixes_of(path))]
+    return [path for path in alone[:LOOKED_BELOW] if not await _has_party_below(connection, path, now)]
+
+
+def _has_party(table: Table, column: str, now: datetime) -> ColumnElement[bool]:
+    """Whether a node of a table has an active member or deploy token."""
+    found = []
+    for party in (schema.members, schema.deploy_tokens):
+        active = or_(party.c.expires_at.is_(None), party.c.expires_at > now)
+        valid = party.c.revoked_at.is_(None) if "revoked_at" in party.c else true()
+        found.append(exists().where(party.c[column] == table.c.id, active, valid))
+    return or_(*found)
+
+
+async def _has_party_below(connection: AsyncConnection, path: str, now: datetime) -> bool:
+    below = paths.is_below(schema.projects.c.path, path)
+    query = select(schema.projects.c.id).where(below, _has_party(schema.projects, "project_id", now))
+    return (await connection.execute(query.limit(1))).first() is not None
 
 
 async def find(connection: AsyncConnection, path: str) -> Group | None:

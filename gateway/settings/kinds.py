@@ -129,7 +129,10 @@ _proxy = AfterValidator(lambda text: text and _url(text, user=True))
 UpstreamName = Annotated[str, Field(max_length=upstream_names.MAX_LENGTH, pattern=upstream_names.PATTERN)]
 _GroupPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$")]
 GroupPathText = Annotated[_GroupPath, SettingKind('the path of a group like "hub"')]
-Glob = Annotated[str, Field(pattern=r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$")]
+IMAGE_GLOB = r"^(?:[a-z0-9._*?-]|\[!?[a-z0-9._-]+\])(?:[a-z0-9._/*?-]|\[!?[a-z0-9._-]+\])*$"
+"""A glob that some image name matches: one with a bracket that does not end matches none."""
+
+Glob = Annotated[str, Field(pattern=IMAGE_GLOB)]
 
 Text = Annotated[str, SettingKind("a text")]
 Switch = Annotated[bool, Strict(), SettingKind("true or false", _boolean)]

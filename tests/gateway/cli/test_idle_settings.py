@@ -50,7 +50,7 @@ def test_the_check_of_settings_tells_of_them_also_where_there_is_no_data_folder(
     assert "warning: no group uses account ann" in err
     assert not terminal.data.exists()
     terminal.done("group", "create", "team")
-    assert terminal.run("config", "check")[2] == ""
+    assert "no group uses account" not in terminal.run("config", "check")[2]
     terminal.done("group", "delete", "team")
     assert "no group uses account ann" in terminal.run("config", "check")[2]
     checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
@@ -98,3 +98,49 @@ def test_a_new_group_tells_who_may_pull_through_it(terminal: Terminal) -> None:
     terminal.done("user", "create", "ann", "--password-file", terminal.password(b"a good password 1"))
     terminal.done("member", "add", "team", "ann", "guest")
     assert "nobody" not in terminal.done("group", "create", "team/images")
+
+
+@pytest.mark.parametrize(
+    "let_in",
+    [
+        ["member add team ann guest"],
+        ["member add team/images ann guest"],
+        ["deploy-token create --group team --scope read_registry --name d"],
+        ["project create team/images/app", "member add team/images/app ann developer"],
+        [
+            "project create team/images/app",
+            "deploy-token create --project team/images/app --scope read_registry --name d",
+        ],
+        ["group update team --visibility public", "group update team/images --visibility public --anonymous-pull"],
+        ["group update team/images --no-proxy"],
+    ],
+)
+def test_a_group_that_nobody_can_pull_from_yet_is_told_of(terminal: Terminal, let_in: list[str]) -> None:
+    terminal.config.write_text("")
+    terminal.done("user", "create", "ann", "--password-file", terminal.password(b"a good password 1"))
+    terminal.done("group", "create", "team", "--no-proxy")
+    terminal.done("group", "create", "team/images")
+    warning = "warning: nobody but administrators can pull through team/images yet: add members"
+    assert warning in terminal.run("config", "check")[2]
+    assert warning in terminal.run("cache", "explain", "alpine", "--group", "team/images")[2]
+    assert terminal.run("cache", "explain", "alpine")[2] == ""
+    checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
+    assert "member add team/images USER guest" in checks["group team/images"]["remedy"]
+    for words in let_in:
+        terminal.done(*words.split())
+    assert terminal.run("config", "check")[2] == ""
+
+
+def test_a_revoked_token_lets_nobody_in(terminal: Terminal) -> None:
+    terminal.config.write_text("")
+    terminal.done("group", "create", "team")
+    terminal.done("deploy-token", "create", "--group", "team", "--scope", "read_registry", "--name", "d")
+    assert terminal.run("config", "check")[2] == ""
+    terminal.done("deploy-token", "revoke", "1")
+    assert "through team yet" in terminal.run("config", "check")[2]
+
+
+def test_an_explanation_begins_with_the_account_that_no_group_uses(terminal: Terminal) -> None:
+    terminal.done("group", "create", "team", "--no-proxy")
+    assert "no group uses account ann" in terminal.run("cache", "explain", "quay.io/a/b")[2]
+    assert terminal.run("cache", "explain", "alpine")[2] == ""

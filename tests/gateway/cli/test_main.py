@@ -154,6 +154,8 @@ def test_what_a_cooldown_refuses_depends_on_how_long_tags_were_seen(age: timedel
     [
         (("--allow", "Library/*"), "no glob on image names"),
         (("--deny", "alpine:latest"), "no glob on image names"),
+        (("--allow", "lib["), "no glob on image names"),
+        (("--deny", "a[]b"), "close each bracket"),
         (("--cooldown", "soon"), "--cooldown: not a duration"),
         (("--cooldown", "366d"), "write at most 365d"),
         (("--pin", "alpine:3.20"), "write IMAGE:TAG=DIGEST"),
