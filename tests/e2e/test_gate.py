@@ -72,6 +72,12 @@ def test_a_group_waits_for_a_tag_that_moved_and_pulls_what_it_meant_before(
     assert raw.head(server.proxied_url(f"{image}/manifests/latest", "careful")).headers["docker-content-digest"] == (
         old.digest
     )
+    for ask in (raw.get, raw.head):
+        served = ask(server.proxied_url(f"{image}/manifests/latest", "careful"))
+        assert f"{old.digest} is served, which it pointed to before" in served.headers["warning"]
+        assert served.headers["warning"].startswith('299 - "latest has pointed to')
+        assert "age" not in served.headers
+        assert "warning" not in ask(server.proxied_url(f"{image}/manifests/latest")).headers
     only_new = sorted(set(new.blobs) - set(old.blobs))
     for group in ("careful", "strict"):
         for digest in only_new:
