@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from cache.index.admin import CacheAdmin
 from cache.policy.gate import OPEN
+from cache.sqlite import DatabaseUnusable
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
@@ -241,8 +243,9 @@ def _print_done(session: Session, group: Group, done: str) -> None:
 
 def _warn_of_cooldown(session: Session, group: Group, gate: GateOptions) -> None:
     """Warn on stderr of a cooldown that was just set, which refuses what this server has not seen for long enough."""
-    index = session.folder.index
-    began = CacheAdmin(index).history_began() if index.exists() else None
+    index, began = session.folder.index, None
+    with suppress(DatabaseUnusable):  # the group is made, and the next server makes a damaged index again
+        began = CacheAdmin(index).history_began() if index.exists() else None
     if (warning := gate.cooldown_warning(group, began, datetime.now(UTC))) is not None:
         complain(f"warning: {warning}")
 

@@ -1,6 +1,8 @@
 """Command line: `registry-gateway` with all its commands, each imported when it is called."""
 
 import os
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -22,6 +24,8 @@ app = typer.Typer(
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["serve"]:  # SIGHUP waits until there is a server that acts on it: by default it ends a process
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     os.umask(0o077)  # whatever a command makes is for its own user, also what a library makes
     guarded(lambda: app(prog_name=PROGRAM))
 

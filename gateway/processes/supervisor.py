@@ -98,10 +98,12 @@ def serve(
 def ignore_signals() -> None:
     """Ignore the signals that end a process by default, and that are sent to servers for other purposes.
 
-    Call it as early as possible: one that comes before a server has workers is meant for it too.
+    Call it before the settings are read: SIGHUP waits until there are workers, and then has them read again.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+        if number != signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _check_tls(settings: Settings) -> None:

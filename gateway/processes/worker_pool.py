@@ -315,9 +315,13 @@ def _signals() -> Iterator[tuple[int, Callable[[], None]]]:
 
     before = {number: signal.signal(number, lambda *_: None) for number in _HANDLED_SIGNALS}
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, {signal.SIGHUP}
+    )  # one may have waited since before the settings were read
     try:
         yield reading, close
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         close()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import GatewayFactory
 from tests.gateway.processes.observed import begin_stalled, metric
 from tests.parts import raw
 from tests.parts.gateway import Gateway
 from tests.parts.liar import Liar
 from tests.parts.ports import free_port
-from tests.parts.processes import group_members, wait_until
+from tests.parts.processes import answers_http, group_members, wait_until
 
 Start = Callable[..., Gateway]
 PULLS = '{kind="blob",outcome="MISS"}'
@@ -143,6 +144,20 @@ def test_a_worker_ignores_the_signal_that_the_first_process_obeys(start: Start, 
     lie.hold.release()
     with stream:
         assert stream.read_all() == content
+    assert server.stop() == 0
+
+
+def test_a_signal_during_the_start_is_obeyed_after_it(gateway: GatewayFactory) -> None:
+    server = gateway({"workers": 1}, start=False)
+
+    def hung_up_and_ready() -> bool:
+        if server.data.exists():
+            server.process.signal(signal.SIGHUP)
+        return answers_http(f"{server.url}/-/ready")()
+
+    server.process.start(hung_up_and_ready)
+    wait_until(lambda: "reloaded" in server.log_text())
+    assert server.log_text().index("started") < server.log_text().index("reloaded")
     assert server.stop() == 0
 
 
