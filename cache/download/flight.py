@@ -4,7 +4,6 @@ A flight belongs to the app, never to a request: no reader waits for another, an
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from cache.download.progress import FlightState, Progress
 from cache.events import UNOBSERVED, CacheEvents, EndedDownload, QueuedDownload, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
+from cache.runtime.closing import close_soon
 from cache.runtime.failpoints import failpoint
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.runtime.line import Line, PlaceRequest
@@ -146,7 +146,7 @@ class Flight(Progress):
         if self._finished and not self._followers:
             files, self.files = self.files, []
             for file in files:
-                os.close(file.descriptor)
+                close_soon(file.descriptor)
 
     @property
     def joinable(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiofiles.os
 
 from cache.oci.digest import Digest
+from cache.runtime.closing import close_soon
 from cache.runtime.disk import sync_folder
 from cache.runtime.locks import locked_folder, try_lock
 from cache.store.base import Extent, LocalBlob, sendable
@@ -54,7 +55,7 @@ class StoredBlob(LocalBlob):
         return await read_exactly(self._descriptor, extent)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        close_soon(self._descriptor)
 
 
 class LockedBlob:

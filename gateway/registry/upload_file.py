@@ -96,6 +96,11 @@ class UploadFile:
         with self._using:
             return os.fstat(self._require_open()).st_nlink > 0
 
+    def frees(self) -> bool:
+        """Whether closing the file frees it, which takes a second for each GiB: it is open and has no name."""
+        with self._using:
+            return self._descriptor is not None and not os.fstat(self._descriptor).st_nlink
+
     def append(self, data: bytes | memoryview) -> None:
         """Write and hash the next bytes. Raises OSError; what was not hashed is then cut off again."""
         self._append(data, self._make_room)

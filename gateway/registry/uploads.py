@@ -237,9 +237,12 @@ class Uploads:
         """
         if _has_another_name(path) and not await self.intake.delete_unrecorded(path):
             return False
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        await self.delete_file(path)
         return True
+
+    async def delete_file(self, path: Path) -> None:
+        """Delete a file, which may be missing, in a thread: the kernel takes a second for each GiB. Raises OSError."""
+        await self.native.threads.run(path.unlink, missing_ok=True)
 
 
 def _has_another_name(path: Path) -> bool:
@@ -306,7 +309,7 @@ class NativeUpload:
                 await completed(self._fail(error))
             self._uploads.forget(self.id)
             with suppress(OSError):
-                file.path.unlink(missing_ok=True)  # what is left, the sweep deletes
+                file.path.unlink(missing_ok=True)  # not its last name; what is left, the sweep deletes
             self.received = file.size
 
     async def cancel(self) -> None:
@@ -346,14 +349,17 @@ class NativeUpload:
                 self.received = file.size
                 yield file, room
             finally:
-                file.close()
+                if file.frees():
+                    await self._native.threads.run(file.close)
+                else:
+                    file.close()
 
     async def _require_row(self, file: UploadFile) -> None:
         """Check whether an upload whose bytes are missing goes on. Raises UploadUnknown; deletes its file then."""
         try:
             await self.require_unfinished()
         except UploadUnknown:
-            file.path.unlink(missing_ok=True)
+            await self._uploads.delete_file(file.path)
             raise
 
     async def _copy(self, body: Body, writer: UploadWriter, room: UploadRoom, before: int, length: int | None) -> None:
@@ -405,7 +411,7 @@ class NativeUpload:
         self._upload = changed
         if not exists:
             self._uploads.forget(self.id)
-            file.path.unlink(missing_ok=True)
+            await self._uploads.delete_file(file.path)
             raise UploadUnknown(f"the upload {self.id} has ended meanwhile")
         self._uploads.remember(self._upload)
         failpoint("upload.recorded")

@@ -22,6 +22,7 @@ from cache.oci.errors import (
 from gateway.db import blobs, repositories, schema, uploads
 from gateway.db.connection import Connection
 from gateway.registry.base import ClientLeft
+from gateway.registry.upload_file import UploadFile
 from gateway.registry.upload_writer import AT_ONCE
 from gateway.registry.uploads import RECORDED, UNRECORDED_FOR, NativeUpload, UploadLimits, received_range
 from tests.gateway.registry.opened import NOW, Worker, left_behind, open_worker
@@ -307,6 +308,37 @@ async def test_a_body_of_another_length_counts_as_never_sent(worker: Worker, pie
     assert (await worker.uploads.find(session.id, 1, OWNER)).received == 5
     await session.append(body(b"6789"), 5, 4)
     await session.commit(Digest.of(b"123456789"))
+
+
+@pytest.mark.parametrize("ends", ["wrong digest", "cancelled"])
+async def test_what_has_arrived_is_freed_outside_the_event_loop(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """The kernel takes a second to free a gigabyte."""
+    freed: list[threading.Thread] = []
+    unlink, close = Path.unlink, UploadFile.close
+
+    def noted_unlink(path: Path, missing_ok: bool = False) -> None:
+        freed.append(threading.current_thread())
+        unlink(path, missing_ok)
+
+    def noted_close(file: UploadFile) -> None:
+        if file.frees():
+            freed.append(threading.current_thread())
+        close(file)
+
+    session = await worker.uploads.begin(1, OWNER)
+    await session.append(body(CONTENT))
+    monkeypatch.setattr(Path, "unlink", noted_unlink)
+    monkeypatch.setattr(UploadFile, "close", noted_close)
+    if ends == "cancelled":
+        await session.cancel()
+    else:
+        with pytest.raises(DigestInvalid):
+            await session.commit(Digest.of(b"other"))
+    assert await left_behind(worker) == []
+    assert len(freed) == (2 if ends == "wrong digest" else 1)
+    assert threading.main_thread() not in freed
 
 
 async def test_a_digest_that_does_not_hold_ends_the_upload(worker: Worker) -> None:
