@@ -4012,6 +4012,50 @@ THREATS = [
         Disarm("gateway/http/own_requests.py", "if key == _HEADER and self._name in value:", "if False:"),
     ),
     Threat(
+        "names that refused mounts leave",
+        "Who may mount and has no room left by a quota keeps a name of each cached blob, and evicting it frees nothing.",
+        "A mount that fails deletes the name that it has made, unless that alone leads to what is in the store.",
+        ("tests/gateway/registry/test_mount.py::test_a_cached_blob_whose_mount_fails_has_no_name_left",),
+        Disarm("gateway/registry/intake.py", "if upload is None and leads_nowhere:", "if False:"),
+    ),
+    Threat(
+        "hashes that hold up commits",
+        "Who mounts large cached blobs has them hashed in the threads that commit pushes; each push waits for minutes.",
+        "Mounts hash in a thread of their own, each file once at a time, and only while a client waits for it.",
+        (
+            "tests/gateway/registry/test_mount.py::test_while_files_are_hashed_for_mounts_others_push_and_each_file_is_hashed_once",
+            "tests/gateway/registry/test_mount.py::test_nothing_is_hashed_for_a_client_that_has_left",
+        ),
+        Disarm(
+            "gateway/registry/source_hashes.py", "                running.hashing.cancel()\n", "                pass\n"
+        ),
+    ),
+    Threat(
+        "mounts for which there is no room",
+        "A mount that a quota refuses is repeated for ever, and each time a large file is hashed first.",
+        "Quotas are looked at before anything is hashed.",
+        ("tests/gateway/registry/test_mount.py::test_a_mount_that_a_quota_refuses_hashes_nothing",),
+        Disarm(
+            "gateway/registry/intake.py",
+            "        if await blobs.stored_size(connection, digest) is None:\n            check_room(",
+            "        if False:\n            check_room(",
+        ),
+    ),
+    Threat(
+        "uploads that are freed in the loop",
+        "A client cancels an upload of many gigabytes, and its worker stands still while the kernel frees them.",
+        "What has arrived of an upload that ends is deleted, and closed, in a thread.",
+        ("tests/gateway/registry/test_uploads.py::test_what_has_arrived_is_freed_outside_the_event_loop",),
+        Disarm("gateway/registry/uploads.py", "if file.frees():", "if False:"),
+    ),
+    Threat(
+        "downloads that are freed in the loop",
+        "A client leaves a download of many gigabytes, and its worker stands still while the kernel frees them.",
+        "A large file that has no name left is closed in a thread.",
+        ("tests/cache/runtime/test_closing.py::test_a_large_file_without_a_name_is_closed_in_a_thread",),
+        Disarm("cache/runtime/closing.py", "if status.st_nlink or status.st_size < LARGE:", "if True:"),
+    ),
+    Threat(
         "pins on a disk that is full",
         "The disk is too full to open the file of uses, and the largest blob is evicted, or nothing at all if it is pinned.",
         "The largest blob that is not pinned is evicted.",

@@ -30,9 +30,10 @@ from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, LocalBlob, is_stored
 from cache.store.hashing import whole_digest
 from cache.store.spool import MakeRoom, no_room, with_room
-from gateway.db import blobs, uploads
+from gateway.db import blobs, quotas, uploads
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
+from gateway.namespaces.quota import check_room
 from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.storage_errors import storage_error
 from gateway.registry.threads import UploadThreads, completed
@@ -112,14 +113,19 @@ class BlobIntake:
         """Link a complete blob of another store on the same file system, by a second name of its file; whether that
         was possible. It is hashed first: what happened to the file since it was stored is not known.
 
-        `folder`: that of the uploads, where the file gets a name first. Raises StorageFull, StoreUnavailable,
-        DatabaseUnusable.
+        `folder`: that of the uploads, where the file gets a name first. Raises Denied where a quota has no room for it,
+        StorageFull, StoreUnavailable, DatabaseUnusable.
         """
         size = blob.size
         if size is None:
             return False
         await blob.verified()
-        found = await self._native.threads.run(whole_digest, blob.fileno(), blob.digest.algorithm)
+        await self._native.database.query(
+            partial(self._require_room, repository_id=repository_id, digest=blob.digest, size=size)
+        )
+        found = await self._native.threads.sources.digest(blob.fileno(), blob.digest.algorithm)
+        if found is None:
+            return False
         if found != blob.digest:
             log.error("mount_source_damaged", digest=str(blob.digest), found=str(found))
             return False
@@ -137,10 +143,14 @@ class BlobIntake:
                 await self.link_file(repository_id, blob.digest, size, name)
             except OSError as error:
                 raise storage_error(error) from error
-            # After a failure the name stays: it leads the sweep to what may be left in the store.
             with suppress(OSError):
                 name.unlink()
         return True
+
+    async def _require_room(self, connection: Connection, repository_id: int, digest: Digest, size: int) -> None:
+        """Check that a blob fits into the quotas that apply to a repository, unless it is stored. Raises Denied."""
+        if await blobs.stored_size(connection, digest) is None:
+            check_room(await quotas.levels_of(connection, repository_id, self._native.clock()), size)
 
     async def link_file(
         self, repository_id: int, digest: Digest, size: int, path: Path, upload: str | None = None
@@ -160,15 +170,24 @@ class BlobIntake:
                 raise UploadUnknown(f"the upload {upload} has ended meanwhile")
             await blobs.link(connection, repository_id, digest, size, native.clock())
 
-        async with self._exclusive(digest):
-            try:
-                # Also where the store has the file: that may have been damaged since, and this one was just verified.
-                await native.threads.run(self._give_name, path, digest)
-                await native.database.transact(link)
-            except BaseException:
-                await self._withdraw(digest)
-                raise
-            failpoint("upload.linked")
+        leads_nowhere = True
+        try:
+            async with self._exclusive(digest):
+                try:
+                    # Also where the store has the file: that may have been damaged since, this one was just verified.
+                    await native.threads.run(self._give_name, path, digest)
+                    await native.database.transact(link)
+                except BaseException:
+                    leads_nowhere = await self._withdraw(digest)
+                    raise
+                failpoint("upload.linked")
+        except BaseException:
+            # An upload may go on. A mounted file is only kept where it alone leads the sweep to what is in the store:
+            # no limit counts it, and it keeps the bytes of a blob that the cache has given up.
+            if upload is None and leads_nowhere:
+                with suppress(OSError):
+                    await native.threads.run(path.unlink)
+            raise
 
     def _give_name(self, path: Path, digest: Digest) -> None:
         """Make a file durable, and give it its name in the store as a second one. Raises OSError."""
@@ -204,10 +223,14 @@ class BlobIntake:
             return False
         return True
 
-    async def _withdraw(self, digest: Digest) -> None:
-        """Delete the file of a digest that has no row. Raises nothing: where that is not known, the file stays."""
-        with suppress(DatabaseUnusable, OSError):
+    async def _withdraw(self, digest: Digest) -> bool:
+        """Delete the file of a digest that has no row; False where it is not known whether it has one: the file stays,
+        as it does where it cannot be deleted. Raises nothing."""
+        try:
             await self._delete_without_row(digest)
+        except (DatabaseUnusable, OSError):
+            return False
+        return True
 
     async def _delete_without_row(self, digest: Digest) -> None:
         """Delete the file of a digest unless it has a row. Raises DatabaseUnusable, OSError."""

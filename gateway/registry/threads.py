@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from gateway.registry.source_hashes import SourceHashes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -20,6 +22,7 @@ class UploadThreads:
     def __init__(self) -> None:
         self._writers = ThreadPoolExecutor(WRITERS, "upload-write")
         self._syncers = ThreadPoolExecutor(SYNCERS, "upload-sync")
+        self.sources = SourceHashes()
         self._pending = 0
         self.gathered = 0
         """Bytes that the uploads of this process keep in memory until they are written."""
@@ -51,6 +54,7 @@ class UploadThreads:
         """Wait for the threads."""
         self._writers.shutdown()
         self._syncers.shutdown()
+        self.sources.close()
 
 
 async def completed(work: Awaitable[T]) -> T:

@@ -1,24 +1,30 @@
 """Mounts: a blob that the caller may read becomes one of a repository, without a copy."""
 
 import asyncio
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cache.lease.base import Lease, held
 from cache.oci.digest import Digest
-from cache.oci.errors import BlobUnknown, NameUnknown
+from cache.oci.errors import BlobUnknown, Denied, NameUnknown, StoreUnavailable
 from cache.oci.names import RepositoryName
+from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore, StoredBlob
-from gateway.db import repositories
+from cache.store.hashing import whole_digest
+from gateway.db import projects, repositories
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
 from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.native_store import NativeStore
+from gateway.registry.source_hashes import SourceHashes
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import OWNER, push_blob
 from tests.gateway.registry.test_native import read
+from tests.parts.processes import wait_until
 
 CONTENT = b"a layer of some bytes"
 DIGEST = Digest.of(CONTENT)
@@ -119,6 +125,112 @@ async def test_a_cached_blob_that_was_damaged_since_is_not_mounted(
     assert not (tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex).exists()
     await push_blob(repository, CONTENT)
     assert await read(repository, DIGEST) == CONTENT
+
+
+@pytest.mark.parametrize("fault", ["lease", "database"])
+async def test_a_cached_blob_whose_mount_fails_has_no_name_left(
+    repository: WritableRepository,
+    cached: FilesystemStore,
+    store: NativeStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    """A name that is left keeps the bytes from whoever evicts the blob, and counts for no quota."""
+    native, blob = store.uploads.native, opened(cached)
+    lease = native.leases.take(f"blob {DIGEST}") if fault == "lease" else None
+    monkeypatch.setattr("gateway.registry.intake.TURN_SECONDS", 0.2)
+    try:
+        if fault == "database":
+            monkeypatch.setattr("gateway.db.blobs.link", failing)
+        with pytest.raises(StoreUnavailable):
+            await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+        if lease is not None:
+            lease.release()
+    assert list((tmp_path / "spool" / "uploads").iterdir()) == []
+    assert cached.path(DIGEST).stat().st_nlink == 1
+
+
+async def failing(*_: object) -> None:
+    raise DatabaseUnusable("no room")
+
+
+async def test_a_mount_that_a_quota_refuses_hashes_nothing(
+    repository: WritableRepository,
+    cached: FilesystemStore,
+    database: Database,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with database.write() as connection:
+        await projects.update(connection, replace(project, quota=len(CONTENT) - 1))
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", None)
+    blob = opened(cached)
+    try:
+        with pytest.raises(Denied):
+            await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    assert list((tmp_path / "spool" / "uploads").iterdir()) == []
+
+
+async def test_while_files_are_hashed_for_mounts_others_push_and_each_file_is_hashed_once(
+    repository: WritableRepository,
+    other: WritableRepository,
+    cached: FilesystemStore,
+    store: NativeStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going_on, hashed, sources = threading.Event(), list[int](), store.uploads.native.threads.sources
+
+    def slow(descriptor: int, algorithm: str) -> Digest:
+        hashed.append(descriptor)
+        assert going_on.wait(100)
+        return whole_digest(descriptor, algorithm)
+
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", slow)
+    monkeypatch.setattr("gateway.registry.source_hashes.WAIT_SECONDS", 100)
+    blobs = [opened(cached) for _ in range(20)]
+    mounting = [asyncio.ensure_future(repository.mount(DIGEST, blob)) for blob in blobs]
+    try:
+        async with asyncio.timeout(60):
+            await push_blob(other, b"of somebody else")
+            await asyncio.to_thread(
+                wait_until, lambda: [one.waiting for one in sources._running.values()] == [len(blobs)]
+            )
+        going_on.set()
+        assert all(await asyncio.gather(*mounting))
+    finally:
+        going_on.set()
+        for blob in blobs:
+            blob.close()
+    assert len(hashed) == 1
+
+
+async def test_nothing_is_hashed_for_a_client_that_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    going_on, hashed, hashes = threading.Event(), list[int](), SourceHashes()
+
+    def slow(descriptor: int, algorithm: str) -> Digest:
+        hashed.append(descriptor)
+        assert going_on.wait(100)
+        return whole_digest(descriptor, algorithm)
+
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", slow)
+    (tmp_path / "one").write_bytes(CONTENT)
+    (tmp_path / "another").write_bytes(CONTENT)
+    with (tmp_path / "one").open("rb") as one, (tmp_path / "another").open("rb") as another:
+        first = asyncio.ensure_future(hashes.digest(one.fileno(), "sha256"))
+        leaving = asyncio.ensure_future(hashes.digest(another.fileno(), "sha256"))
+        await asyncio.sleep(0.1)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        going_on.set()
+        assert await first == DIGEST
+    hashes.close()
+    assert len(hashed) == 1
 
 
 async def test_a_mount_of_what_a_repository_has_waits_for_nobody(
