@@ -3954,8 +3954,8 @@ THREATS = [
         ),
         Disarm(
             "gateway/registry/uploads.py",
-            "            return False\n        with suppress(FileNotFoundError)",
-            "            pass\n        with suppress(FileNotFoundError)",
+            "            return False\n        await self.delete_file(path)",
+            "            pass\n        await self.delete_file(path)",
         ),
     ),
     Threat(
