@@ -38,7 +38,7 @@ def blob_url(server: Gateway, digest: str, image: str = "library/tiny") -> str:
 
 def await_departures(server: Gateway, digest: str, count: int) -> None:
     """Waits until the server has seen `count` clients of a blob leave in the middle."""
-    line = re.compile(rf"complete=False .*{digest}")
+    line = re.compile(rf"(?=.* complete=False).*{digest}.*")
     wait_until(lambda: len(line.findall(server.log_text())) >= count, what=f"{count} clients of {digest} have not left")
 
 

@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -398,7 +399,7 @@ def judge(stage: Stage, outcome: Outcome) -> None:
         if record.header("authorization") is not None:
             outcome.found("foreign data", f"the stranger received {record}")
     for server in stage.servers:
-        outcome.appended += server.log_text().count(" kind=upload method=PATCH ")
+        outcome.appended += len(re.findall(r" method=PATCH .* kind=upload ", server.log_text()))
         for line in trouble(server):
             outcome.found("log", line)
         server.stop()
