@@ -4056,6 +4056,13 @@ THREATS = [
         Disarm("cache/runtime/closing.py", "if status.st_nlink or status.st_size < LARGE:", "if True:"),
     ),
     Threat(
+        "a role that is left twice",
+        "A worker that stops leaves a role in two threads at once, which close its descriptor twice: then somebody's file.",
+        "One of them leaves the role, and the other waits for it.",
+        ("tests/gateway/test_roles.py::test_a_role_is_left_once_whenever_a_process_accepts_no_more",),
+        Disarm("gateway/wiring/roles.py", "        if closed.is_set():\n", "        if False:\n"),
+    ),
+    Threat(
         "pins on a disk that is full",
         "The disk is too full to open the file of uses, and the largest blob is evicted, or nothing at all if it is pinned.",
         "The largest blob that is not pinned is evicted.",

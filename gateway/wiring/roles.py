@@ -18,9 +18,12 @@ async def at_work(thread: RoleThread, closed: asyncio.Event) -> AsyncIterator[No
     try:
         yield
     finally:
-        leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
-        await asyncio.to_thread(thread.close)
+        if closed.is_set():
+            await leaving  # two threads that leave one role would close its descriptor twice
+        else:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            await asyncio.to_thread(thread.close)
 
 
 async def _close_after(closed: asyncio.Event, thread: RoleThread) -> None:
