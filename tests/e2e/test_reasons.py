@@ -1,23 +1,23 @@
 """Tests that the reason of a refusal reaches whoever pulls with a real client, and whoever reads the log."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.parts.clients import ClientFailed, Podman, Skopeo
+from tests.parts.clients import Podman, Skopeo
 from tests.parts.engines import Containerd, Dockerd
 from tests.parts.gateway import Gateway
 from tests.parts.images import Images
-from tests.parts.ports import HOST, free_port
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
 
 from .closed_group import ClosedGroup
 from .conftest import LongLived
+from .refused_pulls import RefusedPulls, failing_upstreams
 
 PROXIED = "dependency_proxy/containers"
 MESSAGE_CLIENTS = ("docker", "podman", "skopeo")
@@ -28,9 +28,7 @@ MESSAGE_CLIENTS = ("docker", "podman", "skopeo")
 def server(long_lived: LongLived, registry: Registry, images: Images) -> Gateway:
     """Starts a server with open, gated, cooled and closed groups, and an upstream that is down."""
     registry.push(images.tiny, "library/tiny", "latest")
-    nobody = {"url": f"http://{HOST}:{free_port()}", "private_addresses": True}
-    upstreams = {"docker.io": registry.settings(), "down.example": nobody, "refused.example": nobody | {"deny": ["*"]}}
-    server = long_lived({"upstreams": upstreams, "log_format": "json"})
+    server = long_lived({"upstreams": failing_upstreams(registry), "log_format": "json"})
     for path, *gate in (("gated", "--deny=library/tiny"), ("cool", "--cooldown=3d")):
         server.json("group", "create", path, "--visibility=public", "--anonymous-pull", *gate)
     ClosedGroup(server)
@@ -52,26 +50,8 @@ def containerd(workplace: Path, processes: None) -> Iterator[Containerd]:
 
 
 @pytest.fixture
-def printed(
-    dockerd: Dockerd, containerd: Containerd, podman: Podman, skopeo: Skopeo
-) -> Callable[[str], dict[str, str]]:
-    """What each client prints where it cannot pull an image, by its name."""
-
-    def by_skopeo(image: str) -> str:
-        with pytest.raises(ClientFailed) as failed:
-            skopeo.run("inspect", "--tls-verify=false", f"docker://{image}")
-        return failed.value.stderr
-
-    def pull(image: str) -> dict[str, str]:
-        runs = {
-            "docker": dockerd.run("pull", image, check=False),
-            "podman": podman.run("pull", "--tls-verify=false", image, check=False),
-            "ctr": containerd.pull("--plain-http", image, check=False),
-        }
-        assert [name for name, run in runs.items() if run.returncode == 0] == []
-        return {name: run.stderr for name, run in runs.items()} | {"skopeo": by_skopeo(image)}
-
-    return pull
+def printed(dockerd: Dockerd, containerd: Containerd, podman: Podman, skopeo: Skopeo) -> RefusedPulls:
+    return RefusedPulls(dockerd, containerd, podman, skopeo)
 
 
 @dataclass(frozen=True)
@@ -123,9 +103,7 @@ def lines_of(server: Gateway, event: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_client_prints_the_sentence_and_the_log_has_it(
-    case: Case, server: Gateway, printed: Callable[[str], dict[str, str]]
-) -> None:
+def test_a_client_prints_the_sentence_and_the_log_has_it(case: Case, server: Gateway, printed: RefusedPulls) -> None:
     said = printed(f"{server.host}/{case.image}")
     for client in MESSAGE_CLIENTS:
         assert case.sentence in said[client], (client, said[client])
@@ -147,7 +125,7 @@ def test_a_client_prints_the_sentence_and_the_log_has_it(
 
 
 def test_a_client_prints_the_status_of_an_unreachable_upstream_and_one_warning_has_the_sentence(
-    server: Gateway, printed: Callable[[str], dict[str, str]]
+    server: Gateway, printed: RefusedPulls
 ) -> None:
     said = printed(f"{server.host}/hub/{PROXIED}/down.example/a:1")
     for client in MESSAGE_CLIENTS:

@@ -1,11 +1,11 @@
 """Tests that what a real client prints about a failed pull leads to an entry of the page on troubleshooting."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.parts.clients import ClientFailed, Podman, Skopeo
+from tests.parts.clients import Podman, Skopeo
 from tests.parts.engines import Containerd, Dockerd
 from tests.parts.gateway import Gateway
 from tests.parts.pages import PAGES, code_spans, headings
@@ -14,6 +14,7 @@ from tests.parts.registry import Registry
 
 from .closed_group import ClosedGroup
 from .conftest import LongLived
+from .refused_pulls import RefusedPulls, failing_upstreams
 
 HUB, TEAM = "hub/dependency_proxy/containers", "team/dependency_proxy/containers"
 
@@ -21,9 +22,7 @@ HUB, TEAM = "hub/dependency_proxy/containers", "team/dependency_proxy/containers
 @pytest.fixture(scope="module")
 def server(long_lived: LongLived, registry: Registry) -> Gateway:
     """Starts a server with users, a closed group, an upstream whose images are refused, and one that is down."""
-    nobody = {"url": f"http://{HOST}:{free_port()}", "private_addresses": True}
-    upstreams = {"docker.io": registry.settings(), "down.example": nobody, "refused.example": nobody | {"deny": ["*"]}}
-    server = long_lived({"upstreams": upstreams})
+    server = long_lived({"upstreams": failing_upstreams(registry)})
     ClosedGroup(server)
     return server
 
@@ -43,24 +42,8 @@ def containerd(workplace: Path, processes: None) -> Iterator[Containerd]:
 
 
 @pytest.fixture
-def said(dockerd: Dockerd, containerd: Containerd, podman: Podman, skopeo: Skopeo) -> Callable[[str], dict[str, str]]:
-    """What each client prints where it cannot pull an image, by its name."""
-
-    def by_skopeo(image: str) -> str:
-        with pytest.raises(ClientFailed) as failed:
-            skopeo.run("inspect", "--tls-verify=false", f"docker://{image}")
-        return failed.value.stderr
-
-    def pull(image: str) -> dict[str, str]:
-        runs = {
-            "docker": dockerd.run("pull", image, check=False),
-            "podman": podman.run("pull", "--tls-verify=false", image, check=False),
-            "ctr": containerd.pull("--plain-http", image, check=False),
-        }
-        assert [name for name, run in runs.items() if run.returncode == 0] == []
-        return {name: run.stderr for name, run in runs.items()} | {"skopeo": by_skopeo(image)}
-
-    return pull
+def said(dockerd: Dockerd, containerd: Containerd, podman: Podman, skopeo: Skopeo) -> RefusedPulls:
+    return RefusedPulls(dockerd, containerd, podman, skopeo)
 
 
 ALL, STATUS = ("docker", "podman", "skopeo"), {"ctr": "failed with status code"}
@@ -85,7 +68,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("name", "texts"), FAILURES)
 def test_what_a_client_prints_leads_to_an_entry(
-    name: str, texts: dict[str, str], server: Gateway, said: Callable[[str], dict[str, str]]
+    name: str, texts: dict[str, str], server: Gateway, said: RefusedPulls
 ) -> None:
     printed = said(f"{server.host}/{name}")
     for client, text in texts.items():

@@ -8,6 +8,9 @@ import pytest
 from typer import testing
 from typer.main import get_command
 
+from gateway.cli import serve as serve_command
+from gateway.processes import supervisor
+from tests.gateway.cli.starts import Starts
 from tests.gateway.cli.terminal import Terminal
 
 
@@ -22,6 +25,15 @@ def commands_built_once() -> Iterator[None]:
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> Starts:
+    """Starts of `serve`, which serve nothing."""
+    starts = Starts()
+    monkeypatch.setattr(supervisor, "serve", starts.serve)
+    monkeypatch.setattr(serve_command, "print_briefly", lambda text: print(text, end=""))  # it needs a descriptor
+    return starts
 
 
 @pytest.fixture

@@ -2,51 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.auth.passwords import matches
-from gateway.cli import serve as serve_command
 from gateway.cli.folder import open_existing
 from gateway.db import users
 from gateway.keys import root_password
 from gateway.namespaces.user import User
-from gateway.processes import supervisor
 from gateway.processes.supervisor import StartWarning
 from gateway.settings.tables import Settings
+from tests.gateway.cli.starts import Starts
 from tests.gateway.cli.terminal import Terminal
 
 PASSWORD_LINE = "administrator root, password in {file} until it is changed"
-
-
-class Starts:
-    """Starts that serve nothing: the lines that each prints when it is ready, and its warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[list[StartWarning]] = []
-
-    def serve(
-        self,
-        settings: Settings,
-        accounts: object,
-        ready: Any,
-        read_again: object,
-        warnings: Sequence[StartWarning],
-        config: Path | None,
-    ) -> None:
-        self.warnings.append(list(warnings))
-        ready(["http://127.0.0.1:8080"])
-
-
-@pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starts]:
-    starts = Starts()
-    monkeypatch.setattr(supervisor, "serve", starts.serve)
-    monkeypatch.setattr(serve_command, "print_briefly", lambda text: print(text, end=""))  # it needs a descriptor
-    yield starts
 
 
 def root_of(terminal: Terminal) -> User | None:

@@ -4,10 +4,8 @@ import asyncio
 import json
 import runpy
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.migration import MigrationContext
@@ -17,7 +15,6 @@ from sqlalchemy.pool import NullPool
 
 from cache import sqlite
 from cache.index.sql import MIGRATIONS as CACHE_MIGRATIONS
-from gateway.cli import serve as serve_command
 from gateway.cli.folder import open_existing
 from gateway.db import groups, paths
 from gateway.keys.sealing import Sealer
@@ -27,8 +24,8 @@ from gateway.namespaces.group import Login
 from gateway.namespaces.node import NodeKind
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
-from gateway.processes.supervisor import StartWarning
 from gateway.settings.tables import Settings
+from tests.gateway.cli.starts import Starts
 from tests.gateway.cli.terminal import Terminal
 from tests.parts.canaries import CANARY
 
@@ -84,41 +81,18 @@ def old(terminal: Terminal) -> Path:
     return terminal.data
 
 
-@pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch) -> list[StartWarning]:
-    """The warnings of starts, which serve nothing."""
-    found: list[StartWarning] = []
-
-    def serve(
-        settings: Settings,
-        accounts: object,
-        ready: Any,
-        read_again: object,
-        warnings: Sequence[StartWarning],
-        config: Path | None,
-    ) -> None:
-        found.extend(warnings)
-        ready(["http://127.0.0.1:8080"])
-
-    monkeypatch.setattr(supervisor, "serve", serve)
-    monkeypatch.setattr(serve_command, "print_briefly", lambda text: print(text, end=""))
-    return found
-
-
 def other_files(data: Path) -> dict[str, bytes]:
     """What a start has no reason to change."""
     kept = [data / "keys" / "sealing.keys", data / "cache.db", *(data / "cache").rglob("*")]
     return {str(path): path.read_bytes() for path in kept if path.is_file()}
 
 
-def test_an_upgrade_keeps_groups_logins_keys_and_cache(
-    terminal: Terminal, old: Path, warnings: list[StartWarning]
-) -> None:
+def test_an_upgrade_keeps_groups_logins_keys_and_cache(terminal: Terminal, old: Path, starts: Starts) -> None:
     before = other_files(old)
     for _ in range(2):
         terminal.done("serve")
     assert other_files(old) == before
-    [warning] = [warning for warning in warnings if warning.event == "database_upgraded"]
+    [warning] = starts.warnings_of("database_upgraded")
     assert f"its revision was {LAST_REVISION} and is " in warning.reason
     [copy] = old.glob("before-upgrade-*/gateway.db")
     assert str(copy) in warning.remedy and sqlite.read_revision(copy) == LAST_REVISION
@@ -142,10 +116,10 @@ def test_an_upgrade_keeps_groups_logins_keys_and_cache(
 
 
 def test_a_group_of_the_administrators_name_is_warned_of_and_stays(
-    terminal: Terminal, old: Path, warnings: list[StartWarning]
+    terminal: Terminal, old: Path, starts: Starts
 ) -> None:
     assert "administrator" not in terminal.done("serve")
-    [warning] = [warning for warning in warnings if warning.event == "no_administrator"]
+    [warning] = starts.warnings_of("no_administrator")
     assert warning.reason == "there is no administrator, and 'root' is the path of a group"
     assert "`registry-gateway user create NAME --admin" in warning.remedy
     assert terminal.json("user", "list") == []
