@@ -171,29 +171,32 @@ class CacheAdmin:
     def pins(self, source: Source, image: RepositoryName) -> set[str]:
         with self._reading() as connection:
             image_id = find_image(connection, source, image)
-            return set(connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)))
+            return _pins(connection, image_id)
 
     def pinned(self) -> set[Digest]:
-        """What any pin protects, cached or not."""
+        """The digests that any pin protects, cached or not."""
         with self._reading() as connection:
             return select_pinned(connection)
 
-    def all_pins(self) -> list[tuple[Source, RepositoryName, str]]:
-        """List every pin with its image, by image and reference."""
+    def all_pins(self) -> list[tuple[Source, RepositoryName, str, set[Digest]]]:
+        """List every pin with its image, and with the digests that it protects now, by image and reference."""
         statement = select(images, pins.c.reference).join_from(pins, images)
         with self._reading() as connection:
             rows = connection.execute(statement.order_by(images.c.name, images.c.origin, pins.c.reference)).all()
-        return [(to_source(row), RepositoryName(row.name), row.reference) for row in rows]
+            digests = [protected_by(connection, row.id, row.reference) for row in rows]
+        keys = [(to_source(row), RepositoryName(row.name), row.reference) for row in rows]
+        return [(*key, protected) for key, protected in zip(keys, digests, strict=True)]
 
     def protected(self, source: Source, image: RepositoryName) -> dict[str, set[Digest]]:
-        """What each pin of an image protects now, by its reference."""
+        """The digests that each pin of an image protects now, by the reference of the pin."""
         with self._reading() as connection:
             image_id = find_image(connection, source, image)
-            references = connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)).all()
-            return {one: protected_by(connection, image_id, one) for one in references} if image_id else {}
+            if image_id is None:
+                return {}
+            return {one: protected_by(connection, image_id, one) for one in _pins(connection, image_id)}
 
     def linked_elsewhere(self, digests: Iterable[Digest], but: Iterable[tuple[Source, RepositoryName]]) -> set[Digest]:
-        """Those among digests to which another image has a link than these."""
+        """Those among `digests` to which an image has a link that is not among `but`."""
         with self._reading() as connection:
             known = {find_image(connection, source, image) for source, image in but}
             found: set[Digest] = set()
@@ -211,6 +214,11 @@ class CacheAdmin:
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return writing(self._engine, self._path)
+
+
+def _pins(connection: Connection, image_id: int | None) -> set[str]:
+    """References of the pins of an image; none of one that there is not."""
+    return set(connection.scalars(select(pins.c.reference).where(pins.c.image_id == image_id)))
 
 
 def _collect(connection: Connection, digests: Iterable[Digest]) -> set[Digest]:

@@ -48,7 +48,7 @@ def refusal(error: UpstreamError, unknown: type[RegistryError]) -> RegistryError
 
 
 def outage_kind(error: UpstreamOutage) -> OutageKind:
-    """What the upstream did, by the error of a request that was sent."""
+    """Find the kind of outage that the error of a request to an upstream shows."""
     match error:
         case RateLimited():
             return OutageKind.LIMITED

@@ -43,7 +43,7 @@ class QuotaReserved(Exception):
 
 
 class WarmingProgress:
-    """What a run tells whoever watches it; nobody does here."""
+    """Receives the progress of a warming run, and ignores it; a subclass shows it to a person."""
 
     def begin(self, image: str, number: int, count: int) -> None:
         """The image of this number in a list of `count` begins."""

@@ -86,7 +86,8 @@ def unused(
 
 @dataclass(frozen=True, slots=True)
 class ImageEviction:
-    """What a person's eviction takes of one image. `kept`: what pins of the image keep of it, by their references."""
+    """The content that a person's eviction takes of one image. `kept`: what pins of the image keep of that content, by
+    the references of the pins."""
 
     image: ImageKey
     tags: tuple[Tag, ...]
@@ -132,14 +133,9 @@ def evict_image(
 
     `progress` is called with the bytes of each deleted file.
     """
-    image, digests = eviction.image, eviction.digests
-    sizes = admin.sizes(digests)
-    blobs = admin.remove(image.source, image.name, eviction.tags, digests)
-    for digest in blobs:
-        store.delete(digest)
-        progress(sizes.get(digest, 0))
-    remaining = admin.sizes(digests)
-    return sum(size for digest, size in sizes.items() if digest not in remaining)
+    image, sizes = eviction.image, admin.sizes(eviction.digests)
+    blobs = admin.remove(image.source, image.name, eviction.tags, eviction.digests)
+    return _delete_files(admin, store, blobs, sizes, progress)
 
 
 def find_unlinked(admin: CacheAdmin) -> dict[Digest, int]:
@@ -150,7 +146,18 @@ def find_unlinked(admin: CacheAdmin) -> dict[Digest, int]:
 def evict_unlinked(admin: CacheAdmin, store: BlobStore, progress: Callable[[int], None] = lambda freed: None) -> int:
     """Evict what no image has a link to and no pin protects; return the bytes. `progress`: as for `evict_image`."""
     sizes = find_unlinked(admin)
-    for digest in admin.remove_unlinked(sizes):
+    return _delete_files(admin, store, admin.remove_unlinked(sizes), sizes, progress)
+
+
+def _delete_files(
+    admin: CacheAdmin,
+    store: BlobStore,
+    blobs: Iterable[Digest],
+    sizes: Mapping[Digest, int],
+    progress: Callable[[int], None],
+) -> int:
+    """Delete the files of blobs whose rows are gone; return the bytes of what had `sizes` and has no row any more."""
+    for digest in blobs:
         store.delete(digest)
         progress(sizes.get(digest, 0))
     remaining = admin.sizes(sizes)

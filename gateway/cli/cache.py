@@ -113,14 +113,12 @@ def evict(
     admin = open_admin(session)
     images = [ImageKey(*key) for key in admin.images()] if image is None else [_named_image(session, image, group)]
     planned = plan_evictions(images, admin)
-    if image is None and not dry_run:
-        confirm(f"evict all {format_bytes(admin.totals().bytes)} of the cache but what is pinned", yes)
     if dry_run:
         freed = freed_bytes(admin, planned) + (sum(find_unlinked(admin).values()) if everything else 0)
     else:
+        if everything:
+            confirm(f"evict all {format_bytes(admin.totals().bytes)} of the cache but what is pinned", yes)
         freed = _evict(session, admin, planned, everything)
-    if image is None and not dry_run:
-        admin.sweep_records(time.time())
     tags, kept = sum(len(one.tags) for one in planned), _kept_documents(admin, planned)
     if image is not None and not (tags or freed or kept):
         raise Refused(f"nothing of {image} is cached below group {group}: `registry-gateway cache list` shows what is")
@@ -139,7 +137,10 @@ def _evict(session: Session, admin: CacheAdmin, planned: Sequence[ImageEviction]
     with byte_count("evicting") as progress:
         reason, now = "by the command `cache evict`", datetime.now(UTC)
         freed = evict_images(planned, admin, store, happenings, reason, now, progress)
-        return freed + (evict_unlinked(admin, store, progress) if everything else 0)
+        if everything:
+            freed += evict_unlinked(admin, store, progress)
+            admin.sweep_records(time.time())
+        return freed
 
 
 def _kept_documents(admin: CacheAdmin, planned: Sequence[ImageEviction]) -> list[Document]:
@@ -169,8 +170,8 @@ def list_pins(session: Session) -> None:
     admin, names = open_admin(session), _upstream_names(session)
     documents: list[Document] = []
     shown: list[Document] = []
-    for source, image, reference in admin.all_pins():
-        sizes = admin.sizes(admin.protected(source, image)[reference])
+    for source, image, reference, digests in admin.all_pins():
+        sizes = admin.sizes(digests)
         protected: Document = {"protected": len(sizes), "protected_bytes": sum(sizes.values())}
         key = {"upstream": str(source.registry), **_pin_document(ImageKey(source, image), True), "reference": reference}
         documents.append({**key, **protected})

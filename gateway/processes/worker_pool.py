@@ -315,9 +315,8 @@ def _signals() -> Iterator[tuple[int, Callable[[], None]]]:
 
     before = {number: signal.signal(number, lambda *_: None) for number in _HANDLED_SIGNALS}
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, {signal.SIGHUP}
-    )  # one may have waited since before the settings were read
+    # One may have waited since before the settings were read.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
         yield reading, close
     finally:
