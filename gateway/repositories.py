@@ -11,7 +11,7 @@ from cache.proxy.repository import ProxiedRepository
 from cache.repository import HIT, FoundManifest, Repository
 from cache.runtime.fair_queue import Requester
 from cache.store.base import LocalBlob
-from cache.values import ImageKey
+from cache.values import Damage, ImageKey
 from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation, locate_image
 from gateway.namespaces.paths import parent_path
@@ -50,6 +50,10 @@ class OpenedRepository:
             return found.blob
         found.blob.close()  # it was evicted meanwhile
         return None
+
+    async def drop_damaged(self, blob: LocalBlob, damage: Damage) -> None:
+        """Take a blob that `held_blob` opened out of the cache: its bytes were read, and are damaged."""
+        await self.plain.blobs.drop_damaged(blob, damage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3931,6 +3931,35 @@ THREATS = [
         Disarm("gateway/registry/intake.py", "if found != blob.digest:", "if False:"),
     ),
     Threat(
+        "damage that a mount alone has seen",
+        "A mount refuses a cached blob that rotted, and the cache goes on to serve it: each pull is a hit with wrong bytes.",
+        "The mount sets the blob aside and drops it from the index, as the scrub does; the next pull fetches it anew.",
+        (
+            "tests/gateway/v2/test_uploads.py::test_a_mount_that_finds_a_cached_blob_damaged_takes_it_from_every_reader",
+            "tests/cache/proxy/test_stored_blobs.py::test_a_blob_whose_bytes_were_found_damaged_is_dropped",
+        ),
+        Disarm("gateway/v2/mounts.py", "        await origin.drop_damaged(held, error.damage)\n", ""),
+    ),
+    Threat(
+        "a mount of a native blob that rotted",
+        "A native blob rots, its size stays; a mount of it is confirmed, and the client with the right bytes sends none.",
+        "A native blob is hashed before a mount, once a day; a damaged one is set aside, and the push uploads it.",
+        (
+            "tests/gateway/registry/test_mount.py::test_a_native_blob_that_rotted_is_not_mounted_and_an_upload_mends_it",
+            "tests/gateway/registry/test_mount.py::test_a_native_blob_that_rotted_is_mended_by_a_mount_of_the_cached_one",
+        ),
+        Disarm("gateway/registry/native.py", " and await self._parts.sources.is_whole(digest, size)", ""),
+    ),
+    Threat(
+        "a hash for each mount",
+        "Every build mounts the layers of its base image, and the server reads gigabytes for each of them.",
+        "The hash of a file to which nobody writes stands for a day; where it takes too long, the scrub has to suffice.",
+        (
+            "tests/gateway/registry/test_mount.py::test_a_native_blob_is_hashed_once_for_many_mounts_until_somebody_writes_to_it",
+        ),
+        Disarm("gateway/registry/source_hashes.py", "if hashed and hashed.state == _state(status)", "if False"),
+    ),
+    Threat(
         "a thousand mounts of one digest",
         "All of them look again and again whether its lease is free, the server does nothing else, and a push starves.",
         "One of a process looks at a time, in the order of arrival; a repository that has the blob needs no lease.",

@@ -19,11 +19,11 @@ from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import Rights
 from cache.proxy.upstream_calls import SharedCall, UpstreamCalls
 from cache.repository import COALESCED, HIT, MISS, FoundBlob, FoundManifest, FoundSize
-from cache.store.base import OpenBlob
+from cache.store.base import LocalBlob, OpenBlob
 from cache.upstream.allowance import RequestKind
 from cache.upstream.client import UpstreamClient
 from cache.upstream.errors import AccessDenied, NoStatement, NotFound, UpstreamError
-from cache.values import Outcome
+from cache.values import Damage, Outcome
 
 
 class Unproved(Exception):
@@ -121,6 +121,10 @@ class ProxiedBlobs:
         """Whether a download of the blob runs that this image may join, such as one that was begun ahead."""
         flight = self._shared.flights.find(self._source, digest)
         return flight is not None and self._rights.may_join(flight)
+
+    async def drop_damaged(self, blob: LocalBlob, damage: Damage) -> None:
+        """Take a cached blob away whose bytes were read and are damaged: whoever requests it next fetches it anew."""
+        await self._shared.stored.drop_damaged(blob, damage)
 
     async def _open_held(self, digest: Digest) -> FoundBlob | None:
         """Open a cached blob to which the image has a link; None if there is none."""

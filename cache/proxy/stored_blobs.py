@@ -5,6 +5,7 @@ finds it under the blob's name, then its row is dropped from the index, and the 
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -15,7 +16,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
 from cache.runtime.exhaustion import is_exhausted
 from cache.sqlite import DatabaseUnusable
-from cache.store.base import BlobStore, OpenBlob
+from cache.store.base import BlobStore, LocalBlob, OpenBlob, has_name
 from cache.values import BlobInfo, Damage
 
 log = structlog.get_logger()
@@ -61,6 +62,13 @@ class StoredBlobs:
             return None
         return info
 
+    async def drop_damaged(self, blob: LocalBlob, damage: Damage) -> None:
+        """Set a blob aside whose bytes were read and are not its digest's, and drop it from the index, unless it was
+        fetched again meanwhile."""
+        size = await self._sizes.find_size(blob.digest)
+        if size is not None:
+            await self._report(blob.digest, size, damage, lambda: not has_name(self._store, blob))
+
     async def _report_error(self, digest: Digest, size: int, error: OSError) -> None:
         if is_exhausted(error):
             log.error("blob_not_opened", digest=str(digest), reason=error.strerror)
@@ -68,7 +76,11 @@ class StoredBlobs:
         log.error("blob_unreadable", digest=str(digest), reason=error.strerror)
         await self._report(digest, size, Damage.UNREADABLE)
 
-    async def _report(self, digest: Digest, size: int, damage: Damage) -> None:
+    async def _report(
+        self, digest: Digest, size: int, damage: Damage, replaced: Callable[[], bool] | None = None
+    ) -> None:
+        """Log and count a damage, set the file aside, and drop its row. `replaced`: whether another file has the name
+        now; by default, whether a file of the right size has it."""
         if damage is Damage.MISSING:
             log.info("blob_missing", digest=str(digest))  # as a rule it was evicted just before
         else:
@@ -77,7 +89,7 @@ class StoredBlobs:
         intact = partial(self._is_intact, digest, size)
         if damage is not Damage.MISSING:
             try:
-                await asyncio.to_thread(self._store.set_aside, digest, intact)
+                await asyncio.to_thread(self._store.set_aside, digest, replaced or intact)
             except OSError as error:  # it still counts as a miss
                 log.warning("blob_not_set_aside", digest=str(digest), reason=error.strerror)
         try:

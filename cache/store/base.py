@@ -1,5 +1,6 @@
 """BlobStore and OpenBlob: the protocols of every place that keeps bytes, and of every blob that is being read."""
 
+import os
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -83,6 +84,17 @@ class BlobStore(Protocol):
 def is_stored(store: BlobStore, digest: Digest, size: int | None) -> bool:
     """Whether a blob is in the store as it was recorded; `size` is None where nothing was recorded. Raises OSError."""
     return size is not None and store.stat(digest) == BlobInfo(digest, size)
+
+
+def has_name(store: BlobStore, blob: LocalBlob) -> bool:
+    """Whether the store has the very file of an open blob for its digest, and no other one. Raises OSError."""
+    named = store.open(blob.digest)
+    if named is None:
+        return False
+    try:
+        return isinstance(named, LocalBlob) and os.path.sameopenfile(named.fileno(), blob.fileno())
+    finally:
+        named.close()
 
 
 def sendable(arrived: int, stop: int | None, *, verified: bool) -> int:

@@ -8,6 +8,7 @@ from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
 from cache.repository import FoundReferrers, Repository
 from cache.store.base import LocalBlob
+from cache.values import Damage
 
 Body = AsyncIterator[bytes | memoryview]
 """Bytes of a request's body as they arrive. A memoryview is valid until the next piece is requested: it shows a buffer
@@ -16,6 +17,14 @@ that is then used again. Raises ClientLeft where the client has left before the 
 
 class ClientLeft(Exception):
     """The client has left before the end of its body."""
+
+
+class SourceDamaged(Exception):
+    """The open blob that was to be mounted is not what its digest says, or cannot be read."""
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(damage.value)
+        self.damage = damage
 
 
 class UploadSession(Protocol):
@@ -72,7 +81,7 @@ class WritableRepository(Repository, Protocol):
         """Take a blob over that the caller may read, without a copy; whether it is now in this repository.
 
         `source`: the open blob where it is not native content; None where it is. The caller has decided that whoever
-        asks may read it, and closes it.
+        asks may read it, and closes it. Raises SourceDamaged where the bytes of the `source` are not its digest's.
         """
 
     async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:

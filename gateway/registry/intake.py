@@ -25,15 +25,18 @@ import structlog
 from cache.lease.base import Lease, Leases, held
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable, UploadUnknown
+from cache.runtime.exhaustion import is_exhausted
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
 from cache.store.base import BlobStore, LocalBlob, is_stored
 from cache.store.hashing import whole_digest
 from cache.store.spool import MakeRoom, no_room, with_room
+from cache.values import Damage
 from gateway.db import blobs, quotas, uploads
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.namespaces.quota import check_room
+from gateway.registry.base import SourceDamaged
 from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.storage_errors import storage_error
 from gateway.registry.threads import UploadThreads, completed
@@ -51,7 +54,7 @@ is free."""
 class NativeBlobs:
     """Native blobs at rest: their rows, the store of their files, and the leases of their digests.
 
-    `make_room` frees disk space; see MakeRoom.
+    `make_room` frees disk space; see MakeRoom. `damaged` is called with each damage that a mount finds.
     """
 
     database: Database
@@ -60,6 +63,7 @@ class NativeBlobs:
     threads: UploadThreads
     clock: Callable[[], datetime]
     make_room: MakeRoom = no_room
+    damaged: Callable[[Damage], None] = lambda _: None
 
 
 def lease_of(name: str) -> str:
@@ -113,8 +117,8 @@ class BlobIntake:
         """Link a complete blob of another store on the same file system, by a second name of its file; whether that
         was possible. It is hashed first: what happened to the file since it was stored is not known.
 
-        `folder`: that of the uploads, where the file gets a name first. Raises Denied where a quota has no room for it,
-        StorageFull, StoreUnavailable, DatabaseUnusable.
+        `folder`: that of the uploads, where the file gets a name first. Raises SourceDamaged, Denied where a quota has
+        no room for it, StorageFull, StoreUnavailable, DatabaseUnusable.
         """
         size = blob.size
         if size is None:
@@ -123,12 +127,18 @@ class BlobIntake:
         await self._native.database.query(
             partial(self._require_room, repository_id=repository_id, digest=blob.digest, size=size)
         )
-        found = await self._native.threads.sources.digest(blob.fileno(), blob.digest.algorithm)
+        try:
+            found = await self._native.threads.sources.digest(blob.fileno(), blob.digest.algorithm)
+        except OSError as error:
+            if is_exhausted(error):
+                raise storage_error(error) from error
+            log.error("mount_source_unreadable", digest=str(blob.digest), reason=error.strerror)
+            raise SourceDamaged(Damage.UNREADABLE) from error
         if found is None:
             return False
         if found != blob.digest:
             log.error("mount_source_damaged", digest=str(blob.digest), found=str(found))
-            return False
+            raise SourceDamaged(Damage.DIGEST)
         name = folder / f"mount-{secrets.token_hex(16)}"
         lease = take_lease(self._native.leases, lease_of(name.name))
         if lease is None:

@@ -148,7 +148,8 @@ class NativeRepository:
             if size is None and source is None:
                 return False
             repository = await self._find() or await self._create()
-            if size is not None and await intake.link_stored(repository.id, digest):
+            is_whole = size is not None and await self._parts.sources.is_whole(digest, size)
+            if is_whole and await intake.link_stored(repository.id, digest):
                 return True
             return source is not None and await intake.link_open(repository.id, source, folder)
 

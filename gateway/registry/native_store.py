@@ -22,6 +22,7 @@ from gateway.registry.native import NativeRepository
 from gateway.registry.parts import NativeParts
 from gateway.registry.pushed import Readable
 from gateway.registry.storage_errors import database_errors
+from gateway.registry.stored_sources import StoredSources
 from gateway.registry.uploads import Uploads
 
 log = structlog.get_logger()
@@ -36,7 +37,8 @@ class NativeStore:
         self.uploads = uploads
         self._database = native.database
         memory = NativeMemory(native.database, parse_stored)
-        self._parts = NativeParts(native.database, uploads, BlobFiles(native.store), memory, native.clock)
+        files, sources = BlobFiles(native.store), StoredSources(native)
+        self._parts = NativeParts(native.database, uploads, files, sources, memory, native.clock)
 
     def repository(
         self, project: Project, name: RepositoryName, readable: Readable | None = None, who: Requester = NOBODY

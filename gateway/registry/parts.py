@@ -7,6 +7,7 @@ from datetime import datetime
 from gateway.db.engine import Database
 from gateway.registry.blob_files import BlobFiles
 from gateway.registry.memory import NativeMemory
+from gateway.registry.stored_sources import StoredSources
 from gateway.registry.uploads import Uploads
 
 
@@ -17,5 +18,6 @@ class NativeParts:
     database: Database
     uploads: Uploads
     files: BlobFiles
+    sources: StoredSources
     memory: NativeMemory
     clock: Callable[[], datetime]

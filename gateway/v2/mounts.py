@@ -12,6 +12,7 @@ from cache.oci.errors import NameInvalid, RegistryError, Unauthorized
 from cache.oci.names import RepositoryName
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
+from gateway.registry.base import SourceDamaged
 from gateway.repositories import Opened, OpenedNative
 from gateway.v2.challenges import MoreScopeNeeded
 from gateway.v2.opener import RepositoryOpener
@@ -83,5 +84,8 @@ async def _mount(digest: Digest, origin: Opened, target: OpenedNative) -> bool:
         return False
     try:
         return await target.repository.mount(digest, held)
+    except SourceDamaged as error:
+        await origin.drop_damaged(held, error.damage)
+        return False
     finally:
         held.close()

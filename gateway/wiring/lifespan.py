@@ -98,7 +98,13 @@ async def open_services(
         async with (
             _open_evictor(settings, folder, records, events, server_state.closed) as evictor,
             _open_pull_through(settings, folder, records, index, upstreams, evictor, events) as pull_through,
-            open_native(NativeFolder(settings.data), database, evictor.make_room, upload_limits(settings)) as native,
+            open_native(
+                NativeFolder(settings.data),
+                database,
+                evictor.make_room,
+                upload_limits(settings),
+                metrics.count_native_damage,
+            ) as native,
         ):
             directory, sealer = Directory(database, upstreams.names), Sealer(settings.data / KEYS_DIRECTORY)
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)

@@ -36,14 +36,21 @@ SWEEP_SECONDS = 3600.0
 
 @asynccontextmanager
 async def open_native(
-    folder: NativeFolder, database: Database, make_room: MakeRoom, limits: UploadLimits = DEFAULT_LIMITS
+    folder: NativeFolder,
+    database: Database,
+    make_room: MakeRoom,
+    limits: UploadLimits = DEFAULT_LIMITS,
+    damaged: Callable[[Damage], None] = lambda _: None,
 ) -> AsyncIterator[NativeStore]:
-    """Open the native store of a data folder. `make_room` frees disk space that the cache holds."""
+    """Open the native store of a data folder.
+
+    `make_room` frees disk space that the cache holds. `damaged` is called with each damage that a mount finds.
+    """
     folder.make()
     store = FilesystemStore(folder.blobs, _set_aside_in(folder))
     threads = UploadThreads()
     database = database.retrying(lambda: threads.run(make_database_room, folder.uploads, make_room))
-    native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room)
+    native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room, damaged)
     try:
         yield NativeStore(Uploads(native, folder.uploads, limits))
     finally:

@@ -11,6 +11,7 @@ from cache.events import CacheEvents
 from cache.oci.digest import Digest
 from cache.oci.errors import StoreUnavailable
 from cache.proxy.stored_blobs import StoredBlobs
+from cache.store.base import LocalBlob
 from cache.store.filesystem import FilesystemStore, StoredBlob
 from cache.values import BlobInfo, Damage
 from tests.cache.keeper import Keeper
@@ -97,6 +98,37 @@ async def test_a_file_of_another_size_is_absent_and_its_row_is_dropped(
     assert [path.stat().st_size for path in (keeper.folder / "quarantine").iterdir()] == [size]
     assert keeper.maintenance.blob_size(digest) is None
     assert keeper.maintenance.images_of(digest) == []
+
+
+async def test_a_blob_whose_bytes_were_found_damaged_is_dropped(
+    keeper: Keeper, blobs: StoredBlobs, found: list[Damage]
+) -> None:
+    """Its size is right, so whoever has read it says so."""
+    digest = await keeper.put(SIZE)
+    blob = await blobs.open(digest)
+    assert isinstance(blob, LocalBlob)
+    await blobs.drop_damaged(blob, Damage.DIGEST)
+    blob.close()
+    assert found == [Damage.DIGEST]
+    assert not keeper.file(digest).exists()
+    assert len(list((keeper.folder / "quarantine").iterdir())) == 1
+    assert await keeper.held(digest) == [False]
+    assert await blobs.open(digest) is None
+
+
+async def test_a_blob_that_was_fetched_again_is_not_dropped_for_the_file_that_was_damaged(
+    keeper: Keeper, blobs: StoredBlobs
+) -> None:
+    digest = await keeper.put(SIZE)
+    blob = await blobs.open(digest)
+    assert isinstance(blob, LocalBlob)
+    content = keeper.file(digest).read_bytes()
+    keeper.file(digest).unlink()
+    keeper.write(content)
+    await blobs.drop_damaged(blob, Damage.DIGEST)
+    blob.close()
+    assert keeper.file(digest).read_bytes() == content
+    assert await keeper.held(digest) == [True]
 
 
 async def test_a_missing_file_is_absent_and_its_row_is_dropped(

@@ -1,6 +1,8 @@
 """Mounts: a blob that the caller may read becomes one of a repository, without a copy."""
 
 import asyncio
+import errno
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,11 @@ from cache.oci.names import RepositoryName
 from cache.sqlite import DatabaseUnusable
 from cache.store.filesystem import FilesystemStore, StoredBlob
 from cache.store.hashing import whole_digest
+from cache.values import Damage
 from gateway.db import projects, repositories
 from gateway.db.engine import Database
 from gateway.namespaces.project import Project
-from gateway.registry.base import WritableRepository
+from gateway.registry.base import SourceDamaged, WritableRepository
 from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.native_store import NativeStore
 from gateway.registry.source_hashes import SourceHashes
@@ -43,6 +46,10 @@ def cached(tmp_path: Path) -> FilesystemStore:
     file.write_bytes(CONTENT)
     store.adopt(file, DIGEST)
     return store
+
+
+def native_file(data: Path) -> Path:
+    return data / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex
 
 
 def opened(store: FilesystemStore) -> StoredBlob:
@@ -75,7 +82,7 @@ async def test_a_blob_whose_file_is_gone_is_not_mounted(
     repository: WritableRepository, other: WritableRepository, tmp_path: Path
 ) -> None:
     await push_blob(repository, CONTENT)
-    (tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex).unlink()
+    native_file(tmp_path).unlink()
     assert not await other.mount(DIGEST, None)
     with pytest.raises(BlobUnknown):
         await other.stat_blob(DIGEST)
@@ -89,8 +96,7 @@ async def test_a_cached_blob_is_mounted_without_a_copy_and_outlives_its_eviction
         assert await repository.mount(DIGEST, blob)
     finally:
         blob.close()
-    native = tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex
-    assert native.stat().st_ino == cached.path(DIGEST).stat().st_ino
+    assert native_file(tmp_path).stat().st_ino == cached.path(DIGEST).stat().st_ino
     assert list((tmp_path / "spool" / "uploads").iterdir()) == []
     locked = cached.lock(DIGEST)
     assert locked is not None
@@ -119,12 +125,138 @@ async def test_a_cached_blob_that_was_damaged_since_is_not_mounted(
     cached.path(DIGEST).write_bytes(b"A" + CONTENT[1:])
     blob = opened(cached)
     try:
-        assert not await repository.mount(DIGEST, blob)
+        with pytest.raises(SourceDamaged) as refused:
+            await repository.mount(DIGEST, blob)
     finally:
         blob.close()
-    assert not (tmp_path / "blobs" / "sha256" / DIGEST.hex[:2] / DIGEST.hex).exists()
+    assert refused.value.damage is Damage.DIGEST
+    assert not native_file(tmp_path).exists()
     await push_blob(repository, CONTENT)
     assert await read(repository, DIGEST) == CONTENT
+
+
+async def test_a_cached_blob_that_cannot_be_read_is_not_mounted(
+    repository: WritableRepository, cached: FilesystemStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing_disk(*_: object) -> Digest:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", failing_disk)
+    blob = opened(cached)
+    try:
+        with pytest.raises(SourceDamaged) as refused:
+            await repository.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    assert refused.value.damage is Damage.UNREADABLE
+
+
+def rot(file: Path) -> None:
+    """Change bytes of a file, and not its size."""
+    file.chmod(0o644)
+    file.write_bytes(b"A" + CONTENT[1:])
+
+
+async def test_a_native_blob_that_rotted_is_not_mounted_and_an_upload_mends_it(
+    repository: WritableRepository, other: WritableRepository, tmp_path: Path
+) -> None:
+    """Its size is right, and so nothing but a new hash shows it."""
+    await push_blob(repository, CONTENT)
+    assert await other.mount(DIGEST, None)
+    rot(native_file(tmp_path))
+    for mounter in (repository, other):
+        assert not await mounter.mount(DIGEST, None)
+    assert not native_file(tmp_path).exists(), "no reader gets it any more"
+    await push_blob(other, CONTENT)
+    assert await read(repository, DIGEST) == CONTENT
+    assert await repository.mount(DIGEST, None)
+
+
+async def test_a_native_blob_that_rotted_is_mended_by_a_mount_of_the_cached_one(
+    repository: WritableRepository, other: WritableRepository, cached: FilesystemStore, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    rot(native_file(tmp_path))
+    blob = opened(cached)
+    try:
+        assert await other.mount(DIGEST, blob)
+    finally:
+        blob.close()
+    assert await read(repository, DIGEST) == CONTENT
+
+
+async def test_a_native_blob_that_was_misread_once_stays(
+    repository: WritableRepository, other: WritableRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = [Digest.of(b"a flipped bit"), DIGEST]
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", lambda *_: readings.pop(0))
+    await push_blob(repository, CONTENT)
+    assert await other.mount(DIGEST, None)
+    assert native_file(tmp_path).read_bytes() == CONTENT
+
+
+async def test_a_native_blob_whose_digest_is_being_pushed_is_left_to_that_push(
+    repository: WritableRepository, other: WritableRepository, store: NativeStore, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    rot(native_file(tmp_path))
+    lease = store.uploads.native.leases.take(f"blob {DIGEST}")
+    assert lease is not None
+    with held(lease):
+        assert not await other.mount(DIGEST, None)
+    assert native_file(tmp_path).exists()
+
+
+async def test_a_native_blob_is_hashed_once_for_many_mounts_until_somebody_writes_to_it(
+    repository: WritableRepository,
+    store: NativeStore,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed = list[int]()
+
+    def counted(descriptor: int, algorithm: str) -> Digest:
+        hashed.append(descriptor)
+        return whole_digest(descriptor, algorithm)
+
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", counted)
+    await push_blob(repository, CONTENT)
+    for number in range(10):
+        assert await store.repository(project, RepositoryName(f"team/app/{number}")).mount(DIGEST, None)
+    assert len(hashed) == 1
+    native_file(tmp_path).chmod(0o644)
+    native_file(tmp_path).write_bytes(CONTENT)
+    assert await repository.mount(DIGEST, None)
+    assert len(hashed) == 2
+    monkeypatch.setattr("gateway.registry.source_hashes.RECENT_SECONDS", 0)
+    assert await repository.mount(DIGEST, None)
+    assert len(hashed) == 3
+
+
+async def test_a_native_blob_whose_hash_takes_too_long_is_mounted_and_remembered(
+    repository: WritableRepository, other: WritableRepository, store: NativeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, begun, hashed = threading.Event(), threading.Event(), list[int]()
+
+    def slow(descriptor: int, algorithm: str) -> Digest:
+        hashed.append(descriptor)
+        begun.set()
+        assert going_on.wait(100)
+        return whole_digest(descriptor, algorithm)
+
+    monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", slow)
+    monkeypatch.setattr("gateway.registry.source_hashes.RECENT_WAIT_SECONDS", 0.2)
+    await push_blob(repository, CONTENT)
+    try:
+        assert await other.mount(DIGEST, None)
+        assert await asyncio.to_thread(begun.wait, 60)
+    finally:
+        going_on.set()
+    sources = store.uploads.native.threads.sources
+    await asyncio.to_thread(wait_until, lambda: len(sources._recent) == 1)
+    assert await repository.mount(DIGEST, None)
+    assert len(hashed) == 1
 
 
 @pytest.mark.parametrize("fault", ["lease", "database"])

@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 from starlette.types import Scope
 
+from cache.oci.digest import Digest
+from cache.store.filesystem import FilesystemStore
 from gateway.auth.principal import ANONYMOUS
 from gateway.v2 import routes
 from tests.gateway.v2.pushing import PushSurface, open_surface
@@ -265,6 +267,22 @@ async def test_a_cached_blob_of_an_upstream_is_mounted_without_a_request_to_it(s
     made = await surface.call("POST", f"{NAME}/blobs/uploads/?mount={digest}&from={source}", who="developer")
     assert made.status == 201
     await check_readable(surface, NAME, b"base layer")
+
+
+async def test_a_mount_that_finds_a_cached_blob_damaged_takes_it_from_every_reader(surface: PushSurface) -> None:
+    """Its size is right: until somebody hashes it, pulls would be hits with wrong bytes."""
+    digest = await surface.cache_blob("library/tiny", b"a rotten base layer")
+    store, parsed = surface.services.pull_through.store, Digest.parse(digest)
+    assert isinstance(store, FilesystemStore)
+    store.path(parsed).chmod(0o644)
+    store.path(parsed).write_bytes(b"A rotten base layer")
+    source = "hub/dependency_proxy/containers/tiny"
+    begun = await surface.call("POST", f"{NAME}/blobs/uploads/?mount={digest}&from={source}", who="developer")
+    assert begun.status == 202
+    assert not store.path(parsed).exists()
+    assert await surface.services.index.find_size(parsed) is None
+    counted = surface.services.metrics.exposition().decode()
+    assert 'gateway_cache_damaged_total{damage="digest"} 1.0' in counted
 
 
 async def test_what_an_image_of_an_upstream_does_not_hold_here_is_uploaded(surface: PushSurface) -> None:
