@@ -527,6 +527,20 @@ THREATS = [
         Disarm("gateway/v2/catalog.py", "await self._opener.remember_projects_of(projects.values())", "pass"),
     ),
     Threat(
+        "a flood of lists of repositories",
+        "150 connections without a login request pages of the list of 20,000 public projects; /-/ready takes 7 s.",
+        "Readers take turns, each person and each site one page at a time; who waits for 10 s is told to try again.",
+        (f"{CATALOG}::test_readers_take_turns_and_one_of_many_requests_keeps_nobody_else",),
+        Disarm("gateway/v2/catalog.py", "async with self._turns.turn(requester_of(principal, address)):", "if True:"),
+    ),
+    Threat(
+        "looks at all projects",
+        "A page of the list of repositories looks at every project of the server more often than once.",
+        "The first look is for as many projects as names are wanted, each of which has a repository.",
+        (f"{CATALOG}::test_a_page_of_as_many_projects_takes_one_look",),
+        Disarm("gateway/v2/catalog.py", "max(limit, PROJECTS_AT_ONCE)", "PROJECTS_AT_ONCE"),
+    ),
+    Threat(
         "telling what is cached",
         "A response reveals to a client without the right that a blob or image is cached.",
         "Without a link, the client's own credential is tried at the upstream, which refuses as without a cache.",
@@ -1507,8 +1521,8 @@ THREATS = [
         ),
         Disarm(
             "gateway/v2/catalog.py",
-            " if await self._opener.may_pull(principal, path)]",
-            "]",
+            "if await self._opener.may_pull(principal, path):",
+            "if True:",
         ),
     ),
     Threat(

@@ -1,5 +1,6 @@
 """The list of repositories shows to each what may be pulled, page by page, and names nothing else."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Collection
 from urllib.parse import quote, urlencode, urlsplit
@@ -7,10 +8,17 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 import pytest_asyncio
 from sqlalchemy import event
+from starlette.requests import Request
+from starlette.types import ASGIApp
 
+from cache.oci.errors import Busy
 from gateway.auth.principal import ANONYMOUS, Principal
+from gateway.namespaces.reach import PullReach
 from gateway.registry.native_store import NativeStore
 from gateway.v2 import catalog
+from gateway.v2.catalog import Catalog
+from gateway.v2.opener import RegistryOptions, RepositoryOpener
+from tests.gateway.asgi import scope_of
 from tests.gateway.v2.pushing import URL, PushSurface, open_surface
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -120,3 +128,59 @@ async def test_the_projects_of_a_page_are_read_together(surface: PushSurface) ->
     event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     assert (await pages(surface, "root", "_catalog"))[0] == [SEEN["root"]]
     assert len([statement for statement in statements if "FROM projects" in statement]) == 2
+
+
+async def test_a_page_of_as_many_projects_takes_one_look(surface: PushSurface, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look is at all projects of the server."""
+    store, looks = surface.services.native, list[int]()
+    listed = type(store).list_projects
+
+    async def note(
+        store: NativeStore, reach: PullReach, after: str, limit: int, also: Collection[str] = ()
+    ) -> list[tuple[int, str]]:
+        looks.append(limit)
+        return await listed(store, reach, after, limit, also)
+
+    monkeypatch.setattr(type(store), "list_projects", note)
+    monkeypatch.setattr(catalog, "PROJECTS_AT_ONCE", 1)
+    answer = await surface.call("GET", "_catalog?n=2", who="root")
+    assert json.loads(answer.body)["repositories"] == SEEN["root"][:2]
+    assert looks == [4]
+
+
+async def test_readers_take_turns_and_one_of_many_requests_keeps_nobody_else(
+    surface: PushSurface, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client requests a hundred pages at once: another reader has its own meanwhile."""
+    reading, begun, going_on = list[Principal](), asyncio.Event(), asyncio.Event()
+    read = Catalog._names
+
+    async def held(self: Catalog, last: str, limit: int, principal: Principal) -> list[str]:
+        reading.append(principal)
+        begun.set()
+        if principal.is_anonymous:
+            await going_on.wait()
+        return await read(self, last, limit, principal)
+
+    monkeypatch.setattr(Catalog, "_names", held)
+    monkeypatch.setattr(catalog, "READ_WAIT", 0.2)
+    handler = Catalog(surface.services.native, RepositoryOpener(surface.services, RegistryOptions(open_proxy=True)))
+
+    async def request(principal: Principal, address: str) -> ASGIApp:
+        scope = scope_of("GET", "/v2/_catalog") | {"client": (address, 50_000)}
+        return await handler.list_repositories(Request(scope), principal)
+
+    flood = [asyncio.ensure_future(request(ANONYMOUS, "192.0.2.1")) for _ in range(100)]
+    try:
+        async with asyncio.timeout(30):
+            await begun.wait()
+            await request(surface.person("developer"), "192.0.2.2")
+            assert reading.count(ANONYMOUS) == 1
+            refused = await asyncio.gather(*flood[1:], return_exceptions=True)
+        assert {type(one) for one in refused} == {Busy}
+        going_on.set()
+        await flood[0]
+    finally:
+        going_on.set()
+        for one in flood:
+            one.cancel()
