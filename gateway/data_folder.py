@@ -14,6 +14,7 @@ from cache.runtime import files
 from cache.runtime.disk import disk_space
 from cache.runtime.locks import open_lock_file, try_lock
 from cache.store.sidecar import boot_id
+from cache.upstream.loops import GATEWAY_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def server_name(data: Path) -> str:
     """Name, a token, that the processes of one server share, and that no other server has."""
     status = data.stat()
     parts = f"{boot_id()} {gethostname()} {status.st_dev} {status.st_ino}"
-    return f"registry-gateway-{sha256(parts.encode()).hexdigest()[:16]}"
+    return f"{GATEWAY_PREFIX}{sha256(parts.encode()).hexdigest()[:16]}"
 
 
 def exposed_mode(data: Path) -> str | None:

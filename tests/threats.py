@@ -534,6 +534,26 @@ THREATS = [
         Disarm("gateway/v2/catalog.py", "async with self._turns.turn(requester_of(principal, address)):", "if True:"),
     ),
     Threat(
+        "a circle of gateways",
+        "Two gateways are each other's upstream, or a redirect leads from one to the other: one pull keeps both busy.",
+        "A request names the gateways that have sent it on; one that comes back gets 508, as do more than 16 in a row.",
+        (
+            "tests/gateway/http/test_own_requests.py::test_gateways_that_sent_a_request_on_are_named_to_the_upstream",
+            "tests/e2e/test_lying_upstream.py::test_a_circle_through_another_gateway_ends_where_it_began",
+        ),
+        Disarm("cache/upstream/loops.py", "(*_passed_on.get(), sender)", "(sender,)"),
+    ),
+    Threat(
+        "a header that has upstreams refuse",
+        "A client names the upstream's own proxy in `CDN-Loop`; the upstream refuses a download that others wait for.",
+        "Only names of gateways are passed on, which nobody can guess.",
+        (
+            "tests/cache/upstream/test_loops.py::test_only_names_of_gateways_are_found",
+            "tests/gateway/http/test_own_requests.py::test_gateways_that_sent_a_request_on_are_named_to_the_upstream",
+        ),
+        Disarm("cache/upstream/loops.py", "if _GATEWAY.fullmatch(entry)]", "if entry]"),
+    ),
+    Threat(
         "looks at all projects",
         "A page of the list of repositories looks at every project of the server more often than once.",
         "The first look is for as many projects as names are wanted, each of which has a repository.",
@@ -4052,7 +4072,7 @@ THREATS = [
         "An upstream redirects to this gateway, and each request causes another one until connections run out.",
         "Each request to an upstream names its sender, and a server refuses what it has sent itself: RFC 8586.",
         ("tests/e2e/test_lying_upstream.py::test_a_redirect_back_to_the_gateway_is_not_served_again",),
-        Disarm("gateway/http/own_requests.py", "if key == _HEADER and self._name in value:", "if False:"),
+        Disarm("gateway/http/own_requests.py", "if self._name not in gateways and len", "if len"),
     ),
     Threat(
         "names that refused mounts leave",

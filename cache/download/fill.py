@@ -16,6 +16,7 @@ from cache.download.errors import abandoned
 from cache.download.incoming import Fetch, LimitedBody
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.ranges import Piece, Pieces
+from cache.runtime.context_threads import context_thread
 from cache.store.hashing import BUFFER, BufferPool, HashingWriter
 from cache.store.spool import Spool
 from cache.upstream.errors import Unavailable, UpstreamError
@@ -172,7 +173,7 @@ class FetchAttempt:
             with self._changed:
                 self._helpers += 1
             try:
-                threading.Thread(target=self._help, name="fill", daemon=True).start()
+                context_thread(self._help, "fill").start()
             except RuntimeError:  # no more threads: it continues with those that it has
                 self._end_help()
                 break

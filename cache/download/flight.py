@@ -4,7 +4,6 @@ A flight belongs to the app, never to a request: no reader waits for another, an
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from cache.events import UNOBSERVED, CacheEvents, EndedDownload, QueuedDownload,
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.closing import close_soon
+from cache.runtime.context_threads import context_thread
 from cache.runtime.failpoints import failpoint
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.runtime.line import Line, PlaceRequest
@@ -250,7 +250,7 @@ class Flights:
     async def _run(self, flight: Flight) -> None:
         began = time.monotonic()
         ended = asyncio.Event()
-        thread = threading.Thread(target=flight.run, args=(ended.set,), name="fill", daemon=True)
+        thread = context_thread(partial(flight.run, ended.set), "fill")
         try:
             if not await self._is_admitted(flight):
                 return

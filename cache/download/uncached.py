@@ -16,6 +16,7 @@ from cache.download.incoming import Fetch, LimitedBody, agreed_size
 from cache.download.limits import DEFAULT_LIMITS, DownloadLimits
 from cache.download.retry import download_into
 from cache.oci.digest import Digest
+from cache.runtime.context_threads import context_thread
 from cache.store.base import Extent, OpenBlob, sendable
 from cache.store.spool import DigestMismatch, LengthMismatch, check_content
 from cache.upstream.errors import Unavailable, UpstreamError
@@ -68,7 +69,7 @@ class UncachedBlob(OpenBlob):
         self._holds = False
         self._ended = ended
         self._sink = _ReaderSink(digest, fetch, size, prefix, self, limits)
-        threading.Thread(target=self._sink.run, name="uncached", daemon=True).start()
+        context_thread(self._sink.run, "uncached").start()
 
     @property
     def size(self) -> int | None:

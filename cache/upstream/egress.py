@@ -22,6 +22,7 @@ from cache.upstream.circuit_breaker import CircuitBreakers, GuardedRequest, Requ
 from cache.upstream.document_room import DocumentRoom, DocumentSpace
 from cache.upstream.errors import Unavailable
 from cache.upstream.kept_connections import CREDENTIAL
+from cache.upstream.loops import loop_headers
 from cache.upstream.reach import Identity, Reach
 from cache.upstream.resolver import Resolver
 from cache.upstream.statements import speaks_for_registry
@@ -48,9 +49,6 @@ _NOT_REACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "registry-gateway"}
 """Headers of every request to an upstream: it asks for uncompressed content, and names its sender."""
-
-LOOP_HEADER = "CDN-Loop"
-"""Header by which a proxy recognises requests of its own that come back to it: RFC 8586."""
 
 PIECES, LEAST_PIECE = 5000, 64
 """Pieces of a body that may be of any size, and bytes that further ones must have on average: each takes the library
@@ -116,7 +114,7 @@ class Egress:
         self.timings = reach.timings
         self.circuits = CircuitBreakers()
         self.documents = DocumentRoom()
-        self._own = {LOOP_HEADER: sender} if sender else {}
+        self._sender = sender
         self._reach = reach
         self._check = AddressCheck(reach, resolver)
         self._made: list[Clients] = []
@@ -234,7 +232,7 @@ class Egress:
     ) -> httpx2.Request:
         # Not by the client, which has no URL, headers or cookies of its own to add, and takes time to find that out.
         extensions = {CREDENTIAL: self._credential, "timeout": client.timeout.as_dict()}
-        return httpx2.Request(method, url, headers={**headers, **self._own}, extensions=extensions)
+        return httpx2.Request(method, url, headers={**headers, **loop_headers(self._sender)}, extensions=extensions)
 
     @contextmanager
     def _guarded(self, url: str, image: str, *, redirected: bool) -> Iterator[GuardedRequest]:

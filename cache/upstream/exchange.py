@@ -27,6 +27,7 @@ from cache.upstream.errors import (
 )
 from cache.upstream.flow import Drop, Flow, Open, Read
 from cache.upstream.guests import Guests
+from cache.upstream.loops import LOOPED
 from cache.upstream.quota import Quota
 from cache.upstream.statements import (
     ERROR_LIMIT,
@@ -160,7 +161,8 @@ class Exchange:
                 raise RateLimited(self._quota.reason(), heard.delay)
             case Meaning.NOTHING:
                 raise NoStatement(f"{spoke} responded with {status}, but not as a registry does")
-        raise Unavailable(f"{spoke} responded with {status}", retry_after(heard.response.headers))
+        circle = ": requests to it come back to it through its own upstreams" if status == LOOPED else ""
+        raise Unavailable(f"{spoke} responded with {status}{circle}", retry_after(heard.response.headers))
 
     def _authorized(self, request: RegistryRequest) -> Flow[Heard]:
         """Send a request, and again with a new token if that may change a refusal."""

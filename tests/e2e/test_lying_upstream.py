@@ -371,6 +371,21 @@ def test_a_redirect_back_to_the_gateway_is_not_served_again(behind: Liars, name:
     assert len(behind.plain.requests.select("liar", "GET", second)) == before == 0
 
 
+def test_a_circle_through_another_gateway_ends_where_it_began(
+    behind: Liars, name: str, gateway: GatewayFactory
+) -> None:
+    """Our upstream redirects to another gateway, whose upstream we are."""
+    first, second = (behind.plain.offer_blob(seeded(f"{name} {number}", SMALL)) for number in (1, 2))
+    ours = f"{behind.server.url}/hub/dependency_proxy/containers/plain.example"
+    other = gateway({"upstreams": {"docker.io": {"url": ours, "private_addresses": True}}})
+    behind.plain.behave(first, lies.redirected(other.proxied_url(f"{name}/blobs/{second}")))
+    answer = raw.get(behind.url("plain", f"{name}/blobs/{first}"))
+    assert answer.status == 503
+    assert behind.plain.requests.select("liar", "GET", second) == []
+    assert "through 1 other gateway" in behind.server.log_text()
+    assert "responded with 508: requests to it come back" in other.log_text()
+
+
 def test_a_gateway_may_stand_behind_another_one(behind: Liars, name: str, gateway: GatewayFactory) -> None:
     front = gateway(
         {

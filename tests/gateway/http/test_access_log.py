@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from cache.upstream.egress import LOOP_HEADER
+from cache.upstream.loops import GATEWAY_PREFIX, LOOP_HEADER
 from gateway.http.access_log import AccessLog
 from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
@@ -18,6 +18,7 @@ from gateway.http.own_requests import OwnRequests
 from gateway.http.request_id import new_request_id
 from tests.gateway.asgi import Client, Exchange, scope_of
 
+THIS = f"{GATEWAY_PREFIX}{7:016x}"
 OWN_ID = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 Events = list[MutableMapping[str, Any]]
 
@@ -112,7 +113,7 @@ async def test_a_request_is_one_line_in_the_log() -> None:
 @pytest.mark.parametrize(
     ("app", "headers", "status", "refusal"),
     [
-        (OwnRequests(pong, "this-server"), [(LOOP_HEADER, "a, this-server")], 508, "loop"),
+        (OwnRequests(pong, THIS), [(LOOP_HEADER, f"a, {THIS}")], 508, "loop"),
         (OwnHosts(pong, lambda host: False), [("Host", "other.example")], 421, "host"),
         (not_found, [], 404, "unsupported"),
         (failing, [], 500, "fault"),
