@@ -712,7 +712,7 @@ THREATS = [
         "A redirect's target names a token service that fails, and another image in its scope, whose circuit opens.",
         "Failures of its token services count for a name that no image has.",
         ("tests/cache/upstream/test_tokens.py::test_what_a_guest_names_counts_for_no_image_of_the_upstream",),
-        Disarm("cache/upstream/tokens.py", 'image = f"{image} of {self._origin}"', "pass"),
+        Disarm("cache/upstream/tokens.py", 'image = f"guest {self._origin.netloc}/{image}"', "pass"),
     ),
     Threat(
         "a refused right in memory",
@@ -2181,14 +2181,32 @@ THREATS = [
         "Images of one owner redirect to names whose lookup hangs, until the upstream's own host cannot be looked up.",
         "Hosts that the settings name have lookups of their own; all others share 32, of which an owner's images have 4.",
         ("tests/cache/upstream/test_lookups.py::test_names_that_hang_take_no_lookup_of_a_host_that_the_settings_name",),
-        Disarm("cache/upstream/transport.py", "None if self.reach.names(host, port) else _owner.get()", "_owner.get()"),
+        Disarm("cache/upstream/transport.py", "None if self.reach.names(host, port) else Requester", "Requester"),
     ),
     Threat(
         "an owner of many names that hang",
         "Images of one owner redirect to names whose lookup hangs, until no other image's redirect is looked up.",
         "Lookups of hosts that the settings do not name are shared between the owners of the images that lead there.",
         ("tests/cache/upstream/test_lookups.py::test_names_that_hang_for_one_owner_take_a_small_share_of_the_lookups",),
-        Disarm("cache/upstream/resolver.py", "owners.count(owner) >= OWNER_LIMIT or ", ""),
+        Disarm("cache/upstream/resolver.py", "of_owner >= OWNER_LIMIT or ", ""),
+    ),
+    Threat(
+        "a client of many owners whose names hang",
+        "A client pulls images of eight owners, all of which redirect to names that hang: no other redirect is followed.",
+        "Lookups are shared by those on whose behalf they are made, persons or sites; some are left for whoever has none.",
+        ("tests/cache/upstream/test_lookups.py::test_names_that_hang_for_one_client_leave_lookups_to_others",),
+        Disarm(
+            "cache/upstream/transport.py",
+            "Requester(current_requester().group, _owner.get())",
+            "Requester(0, _owner.get())",
+        ),
+    ),
+    Threat(
+        "lookups in another's name",
+        "A registry to which one image redirects names the scope of its token, and takes the lookups of another owner.",
+        "What a guest's token needs counts for that guest, whatever scope it names.",
+        ("tests/cache/upstream/test_tokens.py::test_what_a_guest_names_takes_no_lookups_of_another_owner",),
+        Disarm("cache/upstream/tokens.py", 'image = f"guest {self._origin.netloc}/{image}"', "pass"),
     ),
     Threat(
         "an upstream that is dead",

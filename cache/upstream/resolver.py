@@ -7,14 +7,17 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from cache.runtime.exhaustion import no_descriptor_left
+from cache.runtime.fair_queue import FairPlaces, Requester
 
 Resolver = Callable[[str, int], list[str]]
 
 LIMIT = 8
 """Concurrent lookups of hosts that the settings of one upstream name."""
 
-OTHERS_LIMIT = 32
-"""Concurrent lookups of all other hosts, to which its redirects lead: whoever owns an image chooses names that hang."""
+OTHERS_LIMIT, OTHERS_SPARE = 32, 8
+"""Concurrent lookups of all other hosts, to which its redirects lead: whoever owns an image chooses names that hang.
+They are shared by those on whose behalf the images are requested, and the spare ones are for those who have none: so
+nobody takes all by the images of many owners."""
 
 OWNER_LIMIT = 4
 """Concurrent lookups of other hosts for the images of one owner."""
@@ -29,33 +32,37 @@ class Lookups:
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
-        self._running: dict[tuple[str, int], tuple[Future[list[str] | Exception], str | None]] = {}
+        self._running: dict[tuple[str, int], tuple[Future[list[str] | Exception], Requester | None]] = {}
+        self._others = FairPlaces(OTHERS_LIMIT, OTHERS_SPARE)
         self._lock = threading.Lock()
 
-    def start(self, host: str, port: int, owner: str | None = None) -> "Future[list[str] | Exception]":
+    def start(self, host: str, port: int, party: Requester | None = None) -> "Future[list[str] | Exception]":
         """Start or join a lookup; the result is addresses, or an error as a value. Never cancel it: others may wait for
-        it. `owner`: whose image leads to the host; None for a host that the settings name."""
+        it. `party`: on whose behalf, and the owner of the image that leads to the host; None for a host that the
+        settings name."""
         with self._lock:
             running = self._running.get((host, port))
             if running is not None:
                 return running[0]
             future: Future[list[str] | Exception] = Future()
-            if self._is_full(owner):
+            if self._is_full(party):
                 future.set_result(NotLookedUp("too many names are being resolved already"))
                 return future
-            self._running[host, port] = future, owner
+            self._running[host, port] = future, party
+            if party is not None:
+                self._others.take(party)
         try:
             threading.Thread(target=self._look_up, args=(host, port, future), name="resolve", daemon=True).start()
         except RuntimeError:
             self._end(host, port, future, NotLookedUp("no thread is left"))
         return future
 
-    def _is_full(self, owner: str | None) -> bool:
-        owners = [each for _, each in self._running.values()]
-        named = owners.count(None)
-        if owner is None:
-            return named >= LIMIT
-        return owners.count(owner) >= OWNER_LIMIT or len(owners) - named >= OTHERS_LIMIT
+    def _is_full(self, party: Requester | None) -> bool:
+        parties = [each for _, each in self._running.values()]
+        if party is None:
+            return parties.count(None) >= LIMIT
+        of_owner = sum(each is not None and each.client == party.client for each in parties)
+        return of_owner >= OWNER_LIMIT or not self._others.allows(party)
 
     def _look_up(self, host: str, port: int, future: "Future[list[str] | Exception]") -> None:
         result: list[str] | Exception
@@ -70,7 +77,9 @@ class Lookups:
         self, host: str, port: int, future: "Future[list[str] | Exception]", result: list[str] | Exception
     ) -> None:
         with self._lock:
-            del self._running[host, port]
+            _, party = self._running.pop((host, port))
+            if party is not None:
+                self._others.release(party)
         with suppress(RuntimeError):  # the event loop of a waiter has been closed
             future.set_result(result)
 

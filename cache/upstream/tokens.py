@@ -295,7 +295,8 @@ class Tokens:
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query | ({'scope': scope} if scope else {}))}"
         image = scope.removeprefix("repository:").removesuffix(":pull")
         if self._of_guest:
-            image = f"{image} of {self._origin}"  # a guest names the scope: it must open the circuit of no other image
+            # A guest names the scope: it must neither open the circuit nor take the lookups of any image but its own.
+            image = f"guest {self._origin.netloc}/{image}"
         first, own = origin_of(url), True
         for _ in range(REDIRECT_LIMIT + 1):
             # A redirect to another host, even to one of `token_hosts`, carries no credential.

@@ -24,8 +24,10 @@ import anyio.lowlevel
 import httpcore2
 import httpx2
 
+from cache.runtime.fair_queue import Requester
 from cache.upstream.connection_pools import FAR, AsyncKeepingPools, Distances, KeepingPools
 from cache.upstream.kept_connections import CREDENTIAL
+from cache.upstream.on_behalf import current_requester
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.resolver import Lookups, NotLookedUp, Resolver, first_private
 from cache.values import CredentialId
@@ -190,7 +192,8 @@ class AddressCheck:
             raise httpcore2.ConnectTimeout("the name was not resolved in time") from error
 
     def _lookup(self, host: str, port: int) -> "Future[list[str] | Exception]":
-        return self._lookups.start(host, port, None if self.reach.names(host, port) else _owner.get())
+        party = None if self.reach.names(host, port) else Requester(current_requester().group, _owner.get())
+        return self._lookups.start(host, port, party)
 
     def _checked(self, addresses: list[str] | Exception) -> list[str]:
         if isinstance(addresses, NotLookedUp):

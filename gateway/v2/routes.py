@@ -8,7 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError, Unauthorized
 from cache.oci.names import RepositoryName
+from cache.upstream.on_behalf import on_behalf_of
 from gateway.auth.principal import Principal, describe
+from gateway.auth.requester import requester_of
 from gateway.auth.scopes import CATALOG_SCOPE
 from gateway.http.access_log import note_principal
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
@@ -86,7 +88,8 @@ class RegistryApi:
             handler = self._handlers.get((endpoint.kind, method))
             if handler is None:
                 raise wrong_method(method, [known for kind, known in self._handlers if kind is endpoint.kind])
-            return await handler(request, endpoint, principal)
+            with on_behalf_of(requester_of(principal, request.client.host if request.client else "")):
+                return await handler(request, endpoint, principal)
         except RegistryError as error:
             if endpoint is not None and error.facts:
                 error.facts["kind"] = _KINDS.get(endpoint.kind, endpoint.kind.name.lower())

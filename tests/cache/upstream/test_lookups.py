@@ -7,13 +7,17 @@ from socket import gaierror
 
 import pytest
 
+from cache.runtime.fair_queue import NOBODY, Requester
 from cache.upstream import resolver
 from cache.upstream.egress import Egress
 from cache.upstream.errors import Unavailable
+from cache.upstream.on_behalf import on_behalf_of
 from cache.upstream.reach import Reach
 from cache.values import Origin
 
 ORIGIN = Origin("https", "registry.example", 443)
+ONE_CLIENT = resolver.OTHERS_LIMIT * 3 // 4
+"""Lookups that one client gets if it is alone."""
 IMAGES = ["one", "two", "three", "four", "five"]
 
 
@@ -95,7 +99,7 @@ async def test_names_that_hang_take_no_lookup_of_a_host_that_the_settings_name(
     hosts = frozenset({ORIGIN.host, "*.cdn.example"})
     egress = Egress(Reach(hosts, private_addresses=True), names)
     images = [f"owner{number}/evil" for number in range(resolver.OTHERS_LIMIT)]
-    sent = await hang(egress, names, images, resolver.OTHERS_LIMIT)
+    sent = await hang(egress, names, images, ONE_CLIENT)
     for url in (f"{ORIGIN}/v2/", "https://a.cdn.example/"):
         with pytest.raises(Unavailable, match="has no address"):
             await (asyncio.to_thread(egress.send_blocking, "GET", url, {}) if blocking else egress.send("GET", url, {}))
@@ -120,6 +124,25 @@ async def test_names_that_hang_for_one_owner_take_a_small_share_of_the_lookups(
             else:
                 await egress.send("GET", "https://other.example/", {}, image, redirected=True)
     assert not names.begun.acquire(blocking=False)
+    names.over.set()
+    await asyncio.gather(*sent, return_exceptions=True)
+    await egress.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_names_that_hang_for_one_client_leave_lookups_to_others(names: HangingNames, blocking: bool) -> None:
+    """Each image is of another owner."""
+    egress = Egress(Reach(frozenset({ORIGIN.host}), private_addresses=True), names)
+    images = [f"owner{number}/evil" for number in range(2 * resolver.OTHERS_LIMIT)]
+    with on_behalf_of(Requester("192.0.2.1")):
+        sent = await hang(egress, names, images, ONE_CLIENT)
+    for who in (Requester("192.0.2.2"), Requester(7), NOBODY):
+        with on_behalf_of(who), pytest.raises(Unavailable, match="has no address"):
+            url = "https://other.example/"
+            if blocking:
+                await asyncio.to_thread(egress.send_blocking, "GET", url, {}, "other/app", redirected=True)
+            else:
+                await egress.send("GET", url, {}, "other/app", redirected=True)
     names.over.set()
     await asyncio.gather(*sent, return_exceptions=True)
     await egress.close()

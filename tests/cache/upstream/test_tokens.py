@@ -870,3 +870,10 @@ def test_what_a_guest_names_counts_for_no_image_of_the_upstream() -> None:
     guest = make_tokens(ALICE).anonymous(Origin("https", "guest.example", 443))
     step = next(guest.renewed(SCOPE, None, bearer(f"{OWN}/fails")))
     assert isinstance(step, Open) and step.redirected and " " in step.image
+
+
+def test_what_a_guest_names_takes_no_lookups_of_another_owner() -> None:
+    """Lookups are counted by the first part of an image's name."""
+    guest = make_tokens(ALICE).anonymous(Origin("https", "guest.example", 443))
+    step = next(guest.renewed(SCOPE, None, bearer(f"{OWN}/fails")))
+    assert isinstance(step, Open) and step.image.partition("/")[0] == "guest guest.example"
