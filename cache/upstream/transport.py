@@ -4,6 +4,7 @@ It neither follows redirects nor keeps cookies.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
@@ -215,6 +216,19 @@ def _attempts(addresses: list[str], timeout: float | None) -> Iterable[tuple[str
     return [(address, short) for address in addresses[:-1]] + [(addresses[-1], timeout)]
 
 
+def _in_words_of_the_system(error: Exception) -> Exception:
+    """The failure to connect with the system's reason, such as "connection refused".
+
+    Of one that ends a task, the library says that all attempts have failed, and no more.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(error, httpcore2.ConnectTimeout):
+        if isinstance(cause, OSError) and cause.errno:
+            return httpcore2.ConnectError(os.strerror(cause.errno).lower())
+        cause = cause.__cause__
+    return error
+
+
 # The library has one interface for threads and one for tasks, so the backend stands twice.
 
 
@@ -233,7 +247,7 @@ class _CheckedBackend(httpcore2.NetworkBackend):
                     stream = self._inner.connect_tcp(address, port, limit, *args, **kwargs)
                 return _DeadlineStream(stream, partial(self._distances.measured, host, port, "TLS"))
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
+                failure = _in_words_of_the_system(error)
         raise failure or httpcore2.ConnectError("no address")
 
 
@@ -256,7 +270,7 @@ class _CheckedAsyncBackend(httpcore2.AsyncNetworkBackend):
                 with self._distances.measured(host, port, "TCP"):
                     return await self._inner.connect_tcp(address, port, limit, *args, **kwargs)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
+                failure = _in_words_of_the_system(error)
         raise failure or httpcore2.ConnectError("no address")
 
     async def sleep(self, seconds: float) -> None:
