@@ -544,6 +544,17 @@ THREATS = [
         Disarm("cache/upstream/loops.py", "(*_passed_on.get(), sender)", "(sender,)"),
     ),
     Threat(
+        "a status line of one's own",
+        "What a client or an upstream wrote stands in the sentence of a refusal, and ends the status line: a header or a response of theirs follows.",
+        "The phrase has printable ASCII alone, all else becomes `?`, and at most 256 characters.",
+        ("tests/gateway/server/test_status_line.py::test_a_phrase_is_one_line_of_printable_ascii_and_bounded",),
+        Disarm(
+            "gateway/server/status_line.py",
+            '.encode("ascii", "replace").translate(_PRINTABLE)',
+            '.encode("ascii", "replace")',
+        ),
+    ),
+    Threat(
         "a header that has upstreams refuse",
         "A client names the upstream's own proxy in `CDN-Loop`; the upstream refuses a download that others wait for.",
         "Only names of gateways are passed on, which nobody can guess.",

@@ -7,10 +7,11 @@ registry at another path read it.
 from collections.abc import Iterable, Mapping
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from cache.oci.errors import EndpointUnknown, RegistryError, StoreUnavailable, Unsupported
 from gateway.http.access_log import note_refusal
+from gateway.server.status_line import REASON_PHRASE
 
 API_VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
 """Header by which old clients know a registry; every error of this server has it."""
@@ -22,12 +23,29 @@ READ_METHODS = {"Allow": "GET, HEAD"}
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
     """The response to a request that was refused; `headers` are sent beside the error's own.
 
-    Clients print `message` and drop `detail`, so a sentence is in both.
+    Clients print `message` and drop `detail`, so a sentence is in both, and in the status line: of some responses they
+    print no more than that.
     """
     message = error.detail if isinstance(error.detail, str) else error.message
     entry = {"code": error.code, "message": message, "detail": error.detail}
     every = {**API_VERSION, "X-Content-Type-Options": "nosniff", **(headers or {}), **error.headers}
-    return JSONResponse({"errors": [entry]}, error.status, every)
+    return _ErrorResponse(entry, error.status, every)
+
+
+class _ErrorResponse(JSONResponse):
+    """An error as the body of a response, and its message as the reason phrase."""
+
+    def __init__(self, entry: Mapping[str, object], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__({"errors": [entry]}, status, headers)
+        self._message = entry["message"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_phrase(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message[REASON_PHRASE] = self._message
+            await send(message)
+
+        await super().__call__(scope, receive, send_with_phrase)
 
 
 def unexpected_response() -> Response:

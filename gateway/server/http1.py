@@ -28,6 +28,7 @@ from gateway.server.connection_cap import Place
 from gateway.server.connection_reader import ConnectionReader
 from gateway.server.fast_connection import FastConnection
 from gateway.server.request_tasks import RequestTasks
+from gateway.server.status_line import REASON_PHRASE, status_line
 from gateway.server.strict_connection import StrictConnection
 from gateway.server.timings import ServerTimings
 from gateway.server.unsent import PIECE, Unsent
@@ -408,7 +409,7 @@ class _Stream(HTTPStream):
         if closes is not None:
             ending = b"Connection: close\r\n" if closes else b""
             content = b"" if suppress_body(self.scope["method"], status) else body
-            data = b"HTTP/1.1 %d \r\n%b%b\r\n" % (status, lines, ending)
+            data = b"%b%b%b\r\n" % (status_line(status, start.get(REASON_PHRASE, "")), lines, ending)
             if len(content) <= PIECE:
                 data += content
             else:  # is not copied, since other responses may send the same document
