@@ -565,6 +565,60 @@ THREATS = [
         Disarm("cache/upstream/loops.py", "if _GATEWAY.fullmatch(entry)]", "if entry]"),
     ),
     Threat(
+        "a revocation by a clock that was ahead",
+        "A token is revoked while the clock is 400 days ahead, and is valid again once the clock is put right.",
+        "What was revoked or finished has ended, whenever that was.",
+        (
+            "tests/gateway/namespaces/test_credential_rules.py::test_a_credential_ends_in_the_way_that_came_first",
+            "tests/gateway/auth/test_authenticator.py::test_a_token_that_was_revoked_by_a_clock_that_was_ahead_stays_revoked",
+        ),
+        Disarm("gateway/namespaces/credential_rules.py", "(at <= now or kind is not EndKind.EXPIRED)", "at <= now"),
+    ),
+    Threat(
+        "a job begun by a clock that was ahead",
+        "A job's token, which may last for an hour, lasts for 400 days, since the clock was that much ahead.",
+        "A job that began later than now is worth nothing.",
+        ("tests/gateway/namespaces/test_credential_rules.py::test_a_credential_ends_in_the_way_that_came_first",),
+        Disarm("gateway/namespaces/credential_rules.py", "if credential.created_at > now + AHEAD:", "if False:"),
+    ),
+    Threat(
+        "a Bearer token of a clock that was ahead",
+        "A Bearer token that was verified while the clock was ahead stays in memory, and its list counts for 400 days.",
+        "One that would last longer than any is verified anew, and refused as one of the future.",
+        (
+            "tests/gateway/auth/test_authenticator.py"
+            "::test_a_bearer_token_of_a_clock_that_was_ahead_is_refused_once_that_is_put_back",
+        ),
+        Disarm("gateway/auth/authenticator.py", " <= TOKEN_LIFETIME + CLOCK_SKEW:", ":"),
+    ),
+    Threat(
+        "a key replaced by a clock that was ahead",
+        "A signing key that somebody has is replaced while the clock is 400 days ahead, and verifies for as long.",
+        "A key that was replaced later than now verifies nothing.",
+        (
+            "tests/gateway/keys/test_signing.py"
+            "::test_a_key_that_was_replaced_by_a_clock_that_was_ahead_verifies_nothing",
+        ),
+        Disarm("gateway/keys/signing.py", "abs(now - self.retired_at) < OVERLAP", "now - self.retired_at < OVERLAP"),
+    ),
+    Threat(
+        "tokens that a clock deletes",
+        "A token is made while the clock is 400 days ahead, and all that expire within a month are deleted for good.",
+        "The newest thousand rows are kept, whatever the clock says.",
+        ("tests/gateway/db/test_personal_tokens.py::test_a_clock_that_is_ahead_for_a_moment_deletes_no_valid_token",),
+        Disarm("gateway/db/credential_rows.py", "newest - KEPT_NEWEST", "newest"),
+    ),
+    Threat(
+        "uploads dated to the future",
+        "Uploads begun while the clock is 400 days ahead keep room in a quota, and count for their owner, for as long.",
+        "The sweep dates them back, and deletes them once they have rested for a week.",
+        (
+            "tests/gateway/registry/test_uploads.py"
+            "::test_an_upload_that_a_clock_dated_to_the_future_is_dated_back_and_swept_in_its_time",
+        ),
+        Disarm("gateway/registry/uploads.py", "        await self._date_back(now)\n", ""),
+    ),
+    Threat(
         "looks at all projects",
         "A page of the list of repositories looks at every project of the server more often than once.",
         "The first look is for as many projects as names are wanted, each of which has a repository.",

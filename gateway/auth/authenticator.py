@@ -8,18 +8,18 @@ up again for each request, so it ends with its credential.
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Protocol
 
 from cachetools import LRUCache
 
 from cache.oci.errors import RegistryError, StoreUnavailable, TooManyRequests, Unauthorized
-from gateway.auth.bearer_tokens import Backing, Bearer, TokenRefused, TokenService
+from gateway.auth.bearer_tokens import CLOCK_SKEW, Backing, Bearer, TokenRefused, TokenService
 from gateway.auth.password_logins import PasswordLogins
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind, describe, principal_of, user_id_of
 from gateway.auth.refused_logins import LoginDelayed, LoginRefused
-from gateway.keys.signing import SigningKeysUnusable
+from gateway.keys.signing import TOKEN_LIFETIME, SigningKeysUnusable
 from gateway.namespaces.credential_rules import find_ending
 from gateway.namespaces.credentials import (
     SECRET_PREFIXES,
@@ -147,7 +147,8 @@ class Authenticator:
     async def _bearer_principal(self, text: bytes) -> Principal:
         key, now = sha256(text).digest(), self._clock()
         bearer: Bearer | None = self._bearers.get(key)
-        if bearer is None or now >= bearer.access.expires_at:
+        # A token of the future was verified by a clock that has been put back since: it is refused when looked at anew.
+        if bearer is None or not timedelta(0) < bearer.access.expires_at - now <= TOKEN_LIFETIME + CLOCK_SKEW:
             try:
                 bearer = self._tokens.verify(text.decode("latin-1"), now)
             except TokenRefused as error:

@@ -13,6 +13,10 @@ from gateway.namespaces.credentials import CredentialRef, Scope
 KEPT_AFTER_END = timedelta(days=365)
 """How long an ended token or job is kept, so that whoever presents it is told how it ended."""
 
+KEPT_NEWEST = 1_000
+"""Rows of a table that are kept whatever the clock says: one that is a year ahead for an hour must not delete tokens
+that are valid when it is right again."""
+
 LOOKED_AT = 100
 """Rows from the oldest on, and rows from somewhere in the table on, of which those that ended long ago are deleted when
 another one is created. The oldest alone may all be valid for years, with ended ones behind them."""
@@ -49,7 +53,12 @@ async def prune(connection: AsyncConnection, table: Table, ends: Sequence[Column
     somewhere = int(now.timestamp() * 1_000_000) % (newest + 1)
     ended: set[int] = set()
     for start in (0, somewhere):
-        rows = select(table.c.id, *ends).where(table.c.id >= start).order_by(table.c.id).limit(LOOKED_AT)
+        rows = (
+            select(table.c.id, *ends)
+            .where(table.c.id.between(start, newest - KEPT_NEWEST))
+            .order_by(table.c.id)
+            .limit(LOOKED_AT)
+        )
         for number, *times in await connection.execute(rows):
             if min(filter(None, times), default=now) < now - KEPT_AFTER_END:
                 ended.add(number)

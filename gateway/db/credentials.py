@@ -12,6 +12,8 @@ from gateway.namespaces.credentials import Credential, CredentialKind, Credentia
 
 USE_RESOLUTION = timedelta(minutes=1)
 """How much later a use must be than the one written down to be written too."""
+USE_AHEAD = timedelta(days=1)
+"""How much earlier it must be to be written all the same."""
 
 _USED = {
     CredentialKind.PERSONAL_TOKEN: schema.personal_tokens,
@@ -57,7 +59,8 @@ async def note_uses(connection: AsyncConnection, uses: Mapping[CredentialRef, da
     """Write down when credentials were last used; announces nothing, since no memory holds it.
 
     A secret of a job that stands for a deploy token is a use of both. A time that is not `USE_RESOLUTION` later than
-    the one written down changes nothing, and nor does a password.
+    the one written down changes nothing, unless that is `USE_AHEAD` later: a clock that was wrong has written it. Nor
+    does a password.
     """
     uses = {**await _of_tokens(connection, uses), **uses}
     for table in dict.fromkeys(_USED.values()):
@@ -85,12 +88,16 @@ async def _of_tokens(
 
 async def _note_uses(connection: AsyncConnection, table: Table, uses: Mapping[int, datetime]) -> None:
     before = table.c.last_used_at <= bindparam("before", type_=table.c.last_used_at.type)
+    ahead = table.c.last_used_at >= bindparam("ahead", type_=table.c.last_used_at.type)
     changed = (
         update(table)
-        .where(table.c.id == bindparam("number"), or_(table.c.last_used_at.is_(None), before))
+        .where(table.c.id == bindparam("number"), or_(table.c.last_used_at.is_(None), before, ahead))
         .values(last_used_at=bindparam("at", type_=table.c.last_used_at.type))
     )
-    rows = [{"number": number, "at": at, "before": at - USE_RESOLUTION} for number, at in uses.items()]
+    rows = [
+        {"number": number, "at": at, "before": at - USE_RESOLUTION, "ahead": at + USE_AHEAD}
+        for number, at in uses.items()
+    ]
     await connection.execute(changed, rows)
 
 

@@ -95,6 +95,18 @@ async def list_abandoned(connection: AsyncConnection, before: datetime, limit: i
     return list((await connection.execute(abandoned.limit(limit))).scalars())
 
 
+async def is_any_later(connection: AsyncConnection, latest: datetime) -> bool:
+    """Whether an upload is dated later than a moment."""
+    return (
+        await connection.execute(select(_uploads.c.id).where(_uploads.c.updated_at > latest).limit(1))
+    ).first() is not None
+
+
+async def date_back(connection: AsyncConnection, latest: datetime, now: datetime) -> None:
+    """Date uploads to now that are dated later than a moment."""
+    await connection.execute(update(_uploads).where(_uploads.c.updated_at > latest).values(updated_at=now))
+
+
 async def is_abandoned(connection: AsyncConnection, id: str, before: datetime) -> bool:
     """Whether nothing was appended to an upload since a time; False for one that has ended."""
     abandoned = select(_uploads.c.id).where(_uploads.c.id == id, _uploads.c.updated_at < before)

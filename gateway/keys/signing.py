@@ -58,7 +58,8 @@ class SigningKey:
         return None if self.retired_at is None else self.retired_at + OVERLAP
 
     def verifies(self, now: datetime) -> bool:
-        return self.verifies_until is None or now < self.verifies_until
+        """Whether the key verifies at a moment; not one that was replaced later than now, by a clock that was wrong."""
+        return self.retired_at is None or abs(now - self.retired_at) < OVERLAP
 
     def document(self) -> dict[str, str]:
         """The public key as a JSON Web Key (RFC 8037, section 2)."""

@@ -33,6 +33,9 @@ DEPLOY_TOKEN_SCOPES = frozenset({Scope.READ_REGISTRY, Scope.WRITE_REGISTRY})
 TOKEN_OF_JOBS = "gitlab-deploy-token"
 """Name of the deploy token that jobs are given as CI_DEPLOY_USER and CI_DEPLOY_PASSWORD, in GitLab and here."""
 
+AHEAD = timedelta(minutes=5)
+"""Time by which the clock of the host that started a job may be ahead of another one's."""
+
 NAME_LIMIT = 255
 REF_LIMIT = 255
 _USERNAME = re.compile(r"[a-zA-Z0-9.+_-]{1,255}")
@@ -44,6 +47,8 @@ class EndKind(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     FINISHED = "finished"
+    MISDATED = "misdated"
+    """Begun in the future, by a clock that was wrong: it would last as long as that was ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +60,27 @@ class Ending:
 
     def __str__(self) -> str:
         """The words that follow the name of the credential: `expired at 2030-01-31 18:00:00 UTC`."""
+        if self.kind is EndKind.MISDATED:
+            return f"was begun by a clock that was wrong, at {format_moment(self.at)}"
         verb = "expired" if self.kind is EndKind.EXPIRED else f"was {self.kind}"
         return f"{verb} at {format_moment(self.at)}"
 
 
 def find_ending(credential: Credential, now: datetime) -> Ending | None:
-    """Find out how a credential ended; None while it is valid by its own row. Its user may be blocked all the same."""
+    """Find out how a credential ended; None while it is valid by its own row. Its user may be blocked all the same.
+
+    What was revoked or finished has ended, whenever that was: where the clock was ahead then, it is later than now.
+    """
     match credential:
         case JobDeployToken():
             return find_ending(credential.job, now) or find_ending(credential.token, now)
         case Job():
             ends = {EndKind.FINISHED: credential.finished_at, EndKind.EXPIRED: credential.expires_at}
+            if credential.created_at > now + AHEAD:
+                ends[EndKind.MISDATED] = credential.created_at
         case PersonalToken() | DeployToken():
             ends = {EndKind.REVOKED: credential.revoked_at, EndKind.EXPIRED: credential.expires_at}
-    passed = [Ending(kind, at) for kind, at in ends.items() if at is not None and at <= now]
+    passed = [Ending(kind, at) for kind, at in ends.items() if at and (at <= now or kind is not EndKind.EXPIRED)]
     return min(passed, key=lambda end: end.at, default=None)
 
 

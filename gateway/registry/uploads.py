@@ -65,6 +65,8 @@ RECORDED = 1024 * 1024
 time than a transaction takes."""
 UNRECORDED_FOR = timedelta(hours=1)
 """How much older than its last request the row of such an upload may be, by which the sweep knows that it rests."""
+CLOCK_AHEAD = timedelta(hours=1)
+"""Time by which a row may be dated later than now: clocks of two hosts differ."""
 SWEPT_AT_ONCE = 100
 """Uploads that are looked at in one transaction of the sweep."""
 
@@ -186,10 +188,21 @@ class Uploads:
     async def sweep(self, now: datetime) -> int:
         """Delete uploads that nobody goes on with, and files whose upload has ended; return how many. Leaves alone what
         is in use. Raises DatabaseUnusable, OSError."""
+        await self._date_back(now)
         swept = await self._sweep_files() + await self._sweep_abandoned(now - self.limits.abandoned_after)
         if swept:
             log.info("uploads_swept", count=swept)
         return swept
+
+    async def _date_back(self, now: datetime) -> None:
+        """Correct what a clock has written that was ahead: such uploads would keep their room in quotas, and never be
+        abandoned, until that time comes."""
+        latest = now + CLOCK_AHEAD
+        async with self.native.database.read() as connection:
+            is_wrong = await uploads.is_any_later(connection, latest)
+        if is_wrong:
+            async with self.native.database.write() as connection:
+                await uploads.date_back(connection, latest, now)
 
     async def _sweep_files(self) -> int:
         names, swept = [path.name for path in self.folder.iterdir()], 0

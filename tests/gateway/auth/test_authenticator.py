@@ -426,3 +426,17 @@ async def test_what_was_let_in_by_a_bearer_token_is_renewed_after_that_has_expir
     bench.now += TOKEN_LIFETIME
     assert await bench.authenticator.renewed(principal) == replace(principal, limits=None)
     assert await bench.authenticator.renewed(ANONYMOUS) == ANONYMOUS
+
+
+async def test_a_bearer_token_of_a_clock_that_was_ahead_is_refused_once_that_is_put_back(bench: Bench) -> None:
+    """It was remembered as verified, and would last as long as the clock was ahead."""
+    bench.now += timedelta(days=400)
+    header = bench.bearer(await bench.with_header(basic("alice", "right")))
+    await bench.with_header(header)
+    bench.now -= timedelta(days=400)
+    assert await bench.refused(header) == LOGIN_AGAIN
+
+
+async def test_a_token_that_was_revoked_by_a_clock_that_was_ahead_stays_revoked(bench: Bench) -> None:
+    bench.stored.change("personal", revoked_at=bench.now + timedelta(days=400))
+    assert "was revoked" in str(await bench.refused(basic("alice", SECRETS["personal"])))

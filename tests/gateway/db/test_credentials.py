@@ -172,10 +172,14 @@ async def uses(database: Database, stored: Stored) -> list[timedelta | None]:
     return [at and at - NOW for at in used]
 
 
+AHEAD = 400 * 86_400
+"""Seconds by which a clock was wrong."""
+
+
 async def test_uses_are_written_down_a_minute_apart_and_announce_nothing(database: Database, stored: Stored) -> None:
     before = await last_number(database)
     personal, job = stored.personal.ref, CredentialRef(CredentialKind.JOB_TOKEN, stored.job.id)
-    for seconds, written in [(5, 5), (64, 5), (65, 65), (0, 65), (130, 130)]:
+    for seconds, written in [(5, 5), (64, 5), (65, 65), (0, 65), (130, 130), (AHEAD, AHEAD), (200, 200)]:
         at = NOW + seconds * SECOND
         async with database.write() as connection:
             await credentials.note_uses(connection, {personal: at, job: at, replace(job, id=job.id + 1): at})

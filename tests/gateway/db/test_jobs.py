@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.db import jobs
+from gateway.db import credential_rows, jobs
 from gateway.db.credential_rows import KEPT_AFTER_END
 from gateway.db.engine import Database
 from gateway.namespaces.credentials import CredentialKind, Job, hash_secret, new_secret
@@ -60,7 +60,10 @@ async def test_running_jobs_are_neither_finished_nor_expired(database: Database,
         assert await jobs.list_all(connection, job.project_id + 1) == []
 
 
-async def test_a_new_job_deletes_the_ones_that_ended_a_year_ago(database: Database, job: Job) -> None:
+async def test_a_new_job_deletes_the_ones_that_ended_a_year_ago(
+    database: Database, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credential_rows, "KEPT_NEWEST", 0)
     await create(database, job)
     later = NOW + KEPT_AFTER_END + HOUR
     kept = await create(database, replace(job, created_at=later, expires_at=later + HOUR))

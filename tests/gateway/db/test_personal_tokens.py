@@ -53,7 +53,10 @@ async def test_a_revoked_token_stays_and_keeps_the_time_of_its_first_revocation(
             await personal_tokens.revoke(connection, token.id + 1, NOW)
 
 
-async def test_a_new_token_deletes_the_ones_that_ended_a_year_ago(database: Database) -> None:
+async def test_a_new_token_deletes_the_ones_that_ended_a_year_ago(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credential_rows, "KEPT_NEWEST", 0)
     year = credential_rows.KEPT_AFTER_END
     expired, revoked = await create(database, "a"), await create(database, "b", expires_at=DAY * 5000)
     kept = await create(database, "c", expires_at=DAY * 3)
@@ -69,6 +72,7 @@ async def test_a_new_token_looks_at_a_bounded_number_of_rows(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credential_rows, "LOOKED_AT", 1)
+    monkeypatch.setattr(credential_rows, "KEPT_NEWEST", 0)
     for name in "abcde":
         await create(database, name)
     await create(database, "f", now=credential_rows.KEPT_AFTER_END + DAY * 2)
@@ -79,6 +83,7 @@ async def test_a_new_token_looks_at_a_bounded_number_of_rows(
 
 async def test_tokens_that_end_late_shield_no_later_ones(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credential_rows, "LOOKED_AT", 3)
+    monkeypatch.setattr(credential_rows, "KEPT_NEWEST", 0)
     for number in range(6):
         await create(database, f"late-{number}", expires_at=DAY * 5000)
     for number in range(6):
@@ -90,3 +95,12 @@ async def test_tokens_that_end_late_shield_no_later_ones(database: Database, mon
         left = await personal_tokens.list_all(connection)
     assert len(left) == 6 + 40
     assert all(token.expires_at is not None and token.expires_at > NOW + after for token in left)
+
+
+async def test_a_clock_that_is_ahead_for_a_moment_deletes_no_valid_token(database: Database) -> None:
+    """One is made while the clock is wrong, and another when it is right again."""
+    valid = await create(database, "valid", expires_at=DAY * 30)
+    ahead = await create(database, "ahead", now=DAY * 400)
+    after = await create(database, "after")
+    async with database.read() as connection:
+        assert await personal_tokens.list_all(connection) == [valid, ahead, after]

@@ -104,3 +104,12 @@ def test_a_key_cannot_be_given_the_id_of_another(tmp_path: Path) -> None:
     (tmp_path / SIGNING_KEY_FILE).write_text(f"another {line.split(maxsplit=1)[1]}")
     with pytest.raises(SigningKeysUnusable, match="is damaged"):
         SigningKeys(tmp_path).current(NOW)
+
+
+def test_a_key_that_was_replaced_by_a_clock_that_was_ahead_verifies_nothing(tmp_path: Path) -> None:
+    """Otherwise it would as long as the clock was ahead, though it was replaced because somebody has it."""
+    old = SigningKeys(tmp_path).current(NOW)
+    rotate(tmp_path, NOW + timedelta(days=400))
+    keys = SigningKeys(tmp_path)
+    assert keys.find(old.id, NOW) is None
+    assert len(keys.published(NOW)) == 1

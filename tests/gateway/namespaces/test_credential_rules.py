@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.namespaces.credential_rules import (
+    AHEAD,
     direct_group,
     find_ending,
     new_deploy_token,
@@ -171,6 +172,13 @@ JOB = Job(1, 2, 7, None, NOW, NOW + 2 * DAY)
         (replace(PERSONAL, revoked_at=NOW + 3 * DAY), 5, "expired at 2025-03-06T05:06:07Z"),
         (DEPLOY, 9999, None),
         (replace(DEPLOY, revoked_at=NOW), 0, "was revoked at 2025-03-04T05:06:07Z"),
+        (replace(PERSONAL, revoked_at=NOW + 400 * DAY), 1, "was revoked at 2026-04-08T05:06:07Z"),
+        (replace(DEPLOY, revoked_at=NOW + 400 * DAY), 1, "was revoked at 2026-04-08T05:06:07Z"),
+        (replace(JOB, finished_at=NOW + 400 * DAY), 1, "was finished at 2026-04-08T05:06:07Z"),
+        (JobDeployToken(JOB, replace(DEPLOY, revoked_at=NOW + 400 * DAY)), 1, "was revoked at 2026-04-08T05:06:07Z"),
+        (JOB, -400, "was begun by a clock that was wrong, at 2025-03-04T05:06:07Z"),
+        (replace(JOB, created_at=NOW + AHEAD), 0, None),
+        (PERSONAL, -400, None),
         (JOB, 1, None),
         (JOB, 2, "expired at 2025-03-06T05:06:07Z"),
         (replace(JOB, finished_at=NOW + DAY), 5, "was finished at 2025-03-05T05:06:07Z"),

@@ -543,3 +543,15 @@ async def test_files_whose_upload_has_ended_are_swept(worker: Worker) -> None:
         (worker.folder / name).touch()
     assert await worker.uploads.sweep(NOW) == 3
     assert await left_behind(worker) == [session.id]
+
+
+async def test_an_upload_that_a_clock_dated_to_the_future_is_dated_back_and_swept_in_its_time(worker: Worker) -> None:
+    session = await worker.uploads.begin(1, OWNER)
+    await session.append(body(CONTENT))
+    async with worker.database.write() as connection:
+        await uploads.advance(connection, session.id, len(CONTENT), None, NOW + timedelta(days=400), 1 << 30)
+    assert await worker.uploads.sweep(NOW) == 0
+    async with worker.database.read() as connection:
+        found = await uploads.find(connection, session.id, 1, OWNER)
+    assert found is not None and found.updated_at == NOW
+    assert await worker.uploads.sweep(NOW + timedelta(days=7, seconds=1)) == 1
