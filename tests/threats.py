@@ -619,6 +619,13 @@ THREATS = [
         Disarm("gateway/registry/uploads.py", "        await self._date_back(now)\n", ""),
     ),
     Threat(
+        "a flood of lists of tags",
+        "150 connections without a login request the 30,000 tags of a public repository; /-/ready takes more than 1 s.",
+        "Readers of lists take turns, persons and sites; who waits for 10 s is told to try again.",
+        ("tests/gateway/registry/test_listing.py::test_a_list_waits_for_its_reader_s_turn_and_for_nobody_else",),
+        Disarm("gateway/registry/parts.py", "async with self._listing.turn(who):", "if True:"),
+    ),
+    Threat(
         "looks at all projects",
         "A page of the list of repositories looks at every project of the server more often than once.",
         "The first look is for as many projects as names are wanted, each of which has a repository.",

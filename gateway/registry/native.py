@@ -109,7 +109,8 @@ class NativeRepository:
                 return FoundTags(TagPage([]), UNCACHED)  # no Link then (distribution-spec, "Listing Tags")
             limit = TAGS_LIMIT if count is None else count
             page = partial(tag_rows.list_page, repository_id=repository.id, after=start.after, limit=limit + 1)
-            names = await self._parts.database.query(page)
+            async with self._parts.listing(self._who):
+                names = await self._parts.database.query(page)
         following = PageStart(after=names[limit - 1]) if len(names) > limit else None
         return FoundTags(TagPage(names[:limit], following), UNCACHED)
 
