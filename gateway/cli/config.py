@@ -6,6 +6,7 @@ from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import complain, refuse
 from gateway.cli.session import Session, with_session
+from gateway.settings.files import UnusableFile, unusable_files
 from gateway.settings.load import rows
 
 app = plain_app()
@@ -22,23 +23,25 @@ def show(session: Session) -> None:
 @app.command()
 @with_session
 def check(session: Session) -> None:
-    """Check the settings without doing anything; exit code 1 if `serve` would refuse them, or a file with a password is
+    """Check the settings without doing anything; exit code 1 if `serve` would refuse them, or a file that they name is
     missing. What has no effect is told on stderr."""
     from gateway.cli.idle_settings import find_idle_settings  # `show` needs neither database nor clients
 
     given = sum(row.source != "default" for row in rows(session.loaded))
-    missing = [
-        f'upstreams."{name}".password_file = {json.dumps(str(upstream.password_file))}: there is no such file: '
-        "write the password there, or correct the setting"
-        for name, upstream in session.settings.upstreams.items()
-        if upstream.password_file is not None and not upstream.password_file.is_file()
-    ]
-    if missing:
+    files = unusable_files(session.settings)
+    if missing := [_line(file) for file in files if file.is_missing]:
         refuse("\n".join(missing))
+    for file in files:
+        complain(f"warning: {_line(file)}")
     for idle in find_idle_settings(session.settings):
         complain(f"warning: {idle.reason}: {idle.remedy}")
     text = f"the settings are valid: {given} given, the others at their defaults"
     session.print(_documents(session), lambda: print(text))
+
+
+def _line(file: UnusableFile) -> str:
+    remedy = "write it, or correct the setting" if file.is_missing else "let the user of the server read it"
+    return f"{file.setting} = {json.dumps(str(file.path))}: {file.reason}: {remedy}"
 
 
 def _documents(session: Session) -> list[Document]:

@@ -28,12 +28,14 @@ from gateway.doctor.machine import examine_machine
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.group import HUB
 from gateway.processes.urls import configured_urls, url_of
+from gateway.settings.files import unusable_files
 from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.v2.root_selection import hosts_of, url_with_host
 from gateway.wiring.upstreams import configured_upstreams
 
+_FILE_REMEDY = "write the file, let the user of the server read it, or correct the setting"
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
 _REMEDIES = {
     Remedy.SELECT_DATA_FOLDER: "name the right one with --data, or make it with `registry-gateway serve`",
@@ -89,6 +91,8 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         return [failed("settings", problem, remedy) for problem in error.problems]
     checks = [passed("settings", f"valid, from {session.config or 'defaults and the environment'}")]
     checks += [warned(f"{idle.kind} {idle.name}", idle.reason, idle.remedy) for idle in find_idle_settings(settings)]
+    for file in unusable_files(settings):
+        checks.append(failed(f"setting {file.setting}", f"{file.path}: {file.reason}", _FILE_REMEDY))
     if not settings.data.is_dir():
         why = f"there is no data folder {settings.data.absolute()}"
         return [*checks, failed("data folder", why, Remedy.SELECT_DATA_FOLDER)]

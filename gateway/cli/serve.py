@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cache.sqlite import DatabaseUnusable
 from gateway.cli import administrator, folder
 from gateway.cli.idle_settings import ProxyGroups, idle_settings, read_proxy_groups
 from gateway.cli.plain_options import plain_app
@@ -18,13 +19,14 @@ from gateway.cli.refusals import Refused, complain
 from gateway.cli.session import Session, with_session
 from gateway.cli.trial import GROUPS_READ, trial_lines
 from gateway.db import groups
+from gateway.db.connection import Connection
 from gateway.known_registries import DOCKER_HUB
 from gateway.maintenance.first_administrator import AdministratorStart
 from gateway.namespaces.group import Group
 from gateway.observability.logs import print_briefly
 from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
-from gateway.processes.supervisor import StartWarning
+from gateway.processes.supervisor import Findings, Rereading, StartWarning
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream, open_accounts
 from gateway.wiring.reach import open_proxy_allowed
@@ -32,6 +34,9 @@ from gateway.wiring.upstreams import configured_upstreams
 from gateway.wiring.values import configured_database
 
 app = plain_app()
+
+_REREAD_SECONDS = 2.0
+"""Time limit of a reload for the groups: a worker that dies meanwhile is not replaced."""
 
 
 class LogFormat(StrEnum):
@@ -76,19 +81,12 @@ def serve(
     upstreams = configured_upstreams(settings)
     upgraded = asyncio.run(_upgrade(settings))
     try:
-        made = asyncio.run(_make_folder(settings, {path for one in upstreams for path in one.groups}))
-        accounts, start, known = open_accounts(made.lending, upstreams), made.start, made.known
-        ready = partial(_print_urls, settings, start, made.open_groups, upstreams)
-        idle = [
-            StartWarning(f"{one.kind}_has_no_effect", one.reason, one.remedy)
-            for one in idle_settings(settings, os.environ, known)
-        ]
-        warnings = [*upgraded, *administrator.warnings_of(start), *idle]
-
-        def read_again() -> Settings:
-            return session.load_for_server(flags)[1]
-
-        supervisor.serve(settings, accounts, ready, read_again, warnings, config)
+        made = asyncio.run(_make_folder(settings))
+        ready = partial(_print_urls, settings, made.start, made.open_groups, upstreams)
+        found = _findings(settings, made.users)
+        told = Findings(found.accounts, [*upgraded, *administrator.warnings_of(made.start), *found.warnings])
+        rereading = Rereading(lambda: session.load_for_server(flags)[1], _find_again)
+        supervisor.serve(settings, told, ready, rereading, config)
     except (CannotStart, Refused):
         for done in upgraded:  # the log has not said so, and the next start has nothing to upgrade
             complain(f"{done.event}: {done.reason}; {done.remedy}")
@@ -109,27 +107,58 @@ async def _upgrade(settings: Settings) -> list[StartWarning]:
 
 
 @dataclass(frozen=True, slots=True)
-class _MadeFolder:
-    """What a start finds in its data folder: what was done about the administrator, groups that may show everybody what
-    an account reads, who may use accounts, and groups through which everybody may pull."""
+class _AccountUsers:
+    """Groups that may show everybody what an account reads, and who may use accounts."""
 
-    start: AdministratorStart
     lending: list[Group]
     known: ProxyGroups
+
+
+@dataclass(frozen=True, slots=True)
+class _MadeFolder:
+    """What a start finds in its data folder: what was done about the administrator, who may use accounts, and groups
+    through which everybody may pull."""
+
+    start: AdministratorStart
+    users: _AccountUsers
     open_groups: list[Group]
 
 
-async def _make_folder(settings: Settings, listed: Collection[str]) -> _MadeFolder:
-    """Make what a start needs and is missing. `listed`: paths of groups to which upstreams lend their accounts."""
+async def _make_folder(settings: Settings) -> _MadeFolder:
+    """Make what a start needs and is missing."""
     async with folder.open_made(settings) as database:
         start = await administrator.prepare(database, settings)
         async with database.read() as connection:
-            return _MadeFolder(
-                start,
-                await groups.list_lending(connection, listed),
-                await read_proxy_groups(connection, settings),
-                await groups.list_open(connection, GROUPS_READ),
-            )
+            users = await _read_users(connection, settings)
+            return _MadeFolder(start, users, await groups.list_open(connection, GROUPS_READ))
+
+
+async def _read_users(connection: Connection, settings: Settings) -> _AccountUsers:
+    listed = {path for upstream in settings.upstreams.values() for path in upstream.groups}
+    lending = await groups.list_lending(connection, listed)
+    return _AccountUsers(lending, await read_proxy_groups(connection, settings))
+
+
+def _findings(settings: Settings, users: _AccountUsers) -> Findings:
+    """What a server warns of with these settings and groups."""
+    idle = [
+        StartWarning(f"{one.kind}_has_no_effect", one.reason, one.remedy)
+        for one in idle_settings(settings, os.environ, users.known)
+    ]
+    return Findings(open_accounts(users.lending, configured_upstreams(settings)), idle)
+
+
+def _find_again(settings: Settings) -> Findings:
+    """What a reload warns of; nothing where the groups cannot be read at once."""
+
+    async def read() -> _AccountUsers:
+        async with folder.open_existing(settings) as database, database.read() as connection:
+            return await _read_users(connection, settings)
+
+    try:
+        return _findings(settings, asyncio.run(asyncio.wait_for(read(), _REREAD_SECONDS)))
+    except (Refused, DatabaseUnusable, TimeoutError):
+        return Findings()
 
 
 def _print_urls(

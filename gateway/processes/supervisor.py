@@ -37,6 +37,7 @@ from gateway.processes.listeners import bound, urls_of
 from gateway.processes.worker import GRACE_SECONDS, IGNORED, WorkerSetup, tls_files, work
 from gateway.processes.worker_pool import GENERATIONS, WorkerPool
 from gateway.server.tls import TlsUnusable, tls_context
+from gateway.settings.files import unusable_files
 from gateway.settings.load import SettingsError
 from gateway.settings.reload import reload
 from gateway.settings.tables import Settings
@@ -59,21 +60,36 @@ class StartWarning:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is to be warned of: accounts by which everybody may pull, and the rest."""
+
+    accounts: Sequence[OpenAccount] = ()
+    warnings: Sequence[StartWarning] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rereading:
+    """How a reload reads: `settings` raises SettingsError; `findings` finds what to warn of with settings, and leaves
+    no thread and no open database behind."""
+
+    settings: Callable[[], Settings]
+    findings: Callable[[Settings], Findings]
+
+
 def serve(
     settings: Settings,
-    accounts: Sequence[OpenAccount],
+    found: Findings,
     ready: Callable[[Sequence[str]], None],
-    read_again: Callable[[], Settings],
-    warnings: Sequence[StartWarning] = (),
+    rereading: Rereading,
     config: Path | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGQUIT. The data folder must exist. Raises CannotStart.
 
-    On SIGHUP, `read_again` reads the settings again, and workers with these take the place of the others; it raises
-    SettingsError.
+    On SIGHUP the settings are read again, and workers with these take the place of the others.
 
-    `accounts`: those to warn of. `ready` is called once, when the first worker serves, with the URLs of the main
-    address and of the listeners. `warnings`: what else to warn of. `config`: the settings file, for other commands.
+    `found`: what this start warns of. `ready` is called once, when the first worker serves, with the URLs of the main
+    address and of the listeners. `config`: the settings file, for other commands.
     """
     ignore_signals()
     logs.configure_supervisor(settings.log_format)
@@ -83,10 +99,10 @@ def serve(
             _check_tls(settings)  # raises before anything is printed
             _prepare(settings.data)
             urls = urls_of(settings, listening)
-            _warn(settings, urls, accounts)
-            for warning in warnings:
-                log.warning(warning.event, reason=warning.reason, remedy=warning.remedy)
-            workers = _Workers(settings, listening, config, read_again)
+            _warn_of_folder(settings)
+            _warn_of_closed_proxy(settings, urls)
+            _warn(settings, found)
+            workers = _Workers(settings, listening, config, rereading)
             with _announced(settings.data, workers.announce):
                 workers.run(partial(ready, urls))
         log.info("stopped")
@@ -110,6 +126,14 @@ def _check_tls(settings: Settings) -> None:
     """Raises TlsUnusable where the settings name a certificate that cannot be served."""
     if files := tls_files(settings):
         tls_context(files)
+
+
+def _check_new_files(before: Settings, after: Settings) -> None:
+    """Raises SettingsError where settings name a file that cannot be read, and it was not that way before."""
+    known = {(file.setting, file.path) for file in unusable_files(before)}
+    new = [file for file in unusable_files(after) if (file.setting, file.path) not in known]
+    if new:
+        raise SettingsError("\n".join(f"{file.setting} = {file.path}: {file.reason}" for file in new))
 
 
 def _prepare(data: Path) -> None:
@@ -143,12 +167,12 @@ class _Workers:
         settings: Settings,
         listening: Sequence[socket.socket],
         config: Path | None,
-        read_again: Callable[[], Settings],
+        rereading: Rereading,
     ) -> None:
         self._settings = settings
         self._listening = listening
         self._config = config
-        self._read_again = read_again
+        self._rereading = rereading
         self._urls = urls_of(settings, listening)
         self._count = worker_count(settings)
         self._own_place = GENERATIONS * self._count
@@ -200,8 +224,9 @@ class _Workers:
     def _reload(self) -> GenerationPlan | None:
         """Read the settings again; None where they cannot be used, which changes nothing."""
         try:
-            reloaded = reload(self._settings, self._read_again())
+            reloaded = reload(self._settings, self._rereading.settings())
             _check_tls(reloaded.settings)
+            _check_new_files(self._settings, reloaded.settings)
         except (SettingsError, TlsUnusable, OSError) as error:
             reason = "; ".join(str(error).splitlines())
             log.error("reload_refused", reason=reason, remedy="correct it and reload again; all is as it was")
@@ -211,11 +236,14 @@ class _Workers:
                 "restart_needed", settings=", ".join(reloaded.waiting), reason="they take effect when a server starts"
             )
         settings, urls = reloaded.settings, urls_of(reloaded.settings, self._listening)
+        found = self._rereading.findings(settings)
+        _end_threads()
 
         def serving() -> None:
             logs.configure_supervisor(settings.log_format)
             if open_proxy_allowed(self._settings, self._urls):
                 _warn_of_closed_proxy(settings, urls)
+            _warn(settings, found)
             self._settings, self._urls = settings, urls
             log.info("reloaded", changed=", ".join(reloaded.effective))
 
@@ -278,7 +306,7 @@ def _announced(data: Path, announce: Callable[[Sequence[int]], None]) -> Iterato
         data_folder.withdraw_server(data)
 
 
-def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccount]) -> None:
+def _warn_of_folder(settings: Settings) -> None:
     if mode := data_folder.exposed_mode(settings.data):
         log.warning(
             "data_folder_exposed",
@@ -287,8 +315,11 @@ def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccoun
             reason="other users of this machine may enter it",
             remedy=f"run chmod -R go= {settings.data.absolute()}",
         )
-    _warn_of_closed_proxy(settings, urls)
-    for account in accounts:
+
+
+def _warn(settings: Settings, found: Findings) -> None:
+    """Warn of what a start or a reload has found, and of files that cannot be read."""
+    for account in found.accounts:
         log.warning(
             "account_open_to_all",
             group=account.group,
@@ -296,6 +327,16 @@ def _warn(settings: Settings, urls: Sequence[str], accounts: Sequence[OpenAccoun
             setting=account.setting,
             reason=account.reason,
             remedy="turn off anonymous_pull of the group, or take the account from it",
+        )
+    for warning in found.warnings:
+        log.warning(warning.event, reason=warning.reason, remedy=warning.remedy)
+    for file in unusable_files(settings):
+        log.warning(
+            "file_of_setting_not_readable",
+            setting=file.setting,
+            path=str(file.path),
+            reason=file.reason,
+            remedy="write the file, let the user of the server read it, or correct the setting",
         )
 
 

@@ -1,10 +1,9 @@
 """Starts of `serve` that serve nothing."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.processes.supervisor import StartWarning
+from gateway.processes.supervisor import Findings, StartWarning
 from gateway.settings.tables import Settings
 
 
@@ -17,13 +16,12 @@ class Starts:
     def serve(
         self,
         settings: Settings,
-        accounts: object,
+        found: Findings,
         ready: Any,
-        read_again: object,
-        warnings: Sequence[StartWarning],
+        rereading: object,
         config: Path | None,
     ) -> None:
-        self.warnings.append(list(warnings))
+        self.warnings.append(list(found.warnings))
         ready(["http://127.0.0.1:8080"])
 
     def warnings_of(self, event: str) -> list[StartWarning]:

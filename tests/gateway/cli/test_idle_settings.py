@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.idle_settings import OF_NEW_FOLDER, ProxyGroups, idle_settings
+from gateway.settings.files import unusable_files
 from gateway.settings.load import load
 from tests.gateway.cli.terminal import Terminal
 
@@ -63,6 +64,44 @@ def test_the_check_of_settings_fails_for_a_password_that_is_missing(terminal: Te
     refused = terminal.refused("config", "check")
     assert refused.startswith('upstreams."quay.io".password_file = ')
     assert "there is no such file" in refused
+
+
+FILES = """metrics_token_file = "{folder}/metrics"
+tls_cert = "{folder}/tls"
+tls_key = "{folder}/tls"
+[database]
+url = "postgresql://ann@127.0.0.1/a"
+password_file = "{folder}/database"
+[upstreams."quay.io"]
+ca_file = "{folder}/ca"
+client_cert = "{folder}/client"
+client_key = "{folder}/client"
+headers = {{"X-Key" = "file:{folder}/header", "X-Other" = "value"}}
+"""
+
+
+def test_every_file_that_a_setting_names_is_looked_for(tmp_path: Path) -> None:
+    config = tmp_path / "files.toml"
+    config.write_text(FILES.format(folder=tmp_path))
+    settings = load(config, {}, {}).settings
+    assert {file.setting for file in unusable_files(settings)} == {
+        *("tls_cert", "tls_key", "metrics_token_file", "database.password_file"),
+        *(f'upstreams."quay.io".{name}' for name in ("ca_file", "client_cert", "client_key", "headers.X-Key")),
+    }
+    for name in ("metrics", "tls", "database", "ca", "client", "header"):
+        (tmp_path / name).touch()
+    assert unusable_files(settings) == []
+    (tmp_path / "ca").unlink()
+    (tmp_path / "ca").mkdir()
+    [folder] = unusable_files(settings)
+    assert (folder.reason, folder.path) == ("it is a folder", tmp_path / "ca")
+
+
+def test_doctor_fails_for_a_file_that_is_missing(terminal: Terminal) -> None:
+    (terminal.folder / "password").unlink()
+    checks = {check["name"]: check for check in json.loads(terminal.run("doctor", "--json")[1])}
+    found = checks['setting upstreams."quay.io".password_file']
+    assert (found["ok"], found["detail"].endswith("there is no such file")) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,38 @@ def test_a_bad_file_changes_nothing(text: str, complaint: str, start: Start, ups
         assert stream.read_all() == content
 
 
+def test_a_changed_setting_whose_file_is_missing_changes_nothing(start: Start, upstream: Liar) -> None:
+    server = start(1)
+    missing, before = server.directory / "password", server.workers
+    account = upstream.settings() | {"username": "ann", "password_file": str(missing)}
+    server.configure({"upstreams": {"docker.io": account}})
+    hang_up(server, "reload_refused")
+    assert f"password_file = {missing}: there is no such file" in line_of(server, "reload_refused")
+    assert server.workers == before
+    missing.write_text("secret")
+    reload(server)
+    missing.unlink()
+    reload(server)  # whoever replaces the file may still change another setting
+    assert 'setting=upstreams."docker.io".password_file' in line_of(server, "file_of_setting_not_readable")
+
+
+def test_a_reload_repeats_the_warnings_of_a_start(start: Start, upstream: Liar) -> None:
+    server = start(1)
+    (server.directory / "password").write_text("secret")
+    account = upstream.settings() | {"username": "ann", "password_file": str(server.directory / "password")}
+    server.configure({"upstreams": {"docker.io": account}})
+    reload(server)
+    assert "no group uses account ann" in line_of(server, "setting_has_no_effect")
+    assert "account_open_to_all" not in server.log_text()
+    server.configure({"upstreams": {"docker.io": account | {"groups": ["hub"]}}})
+    reload(server)
+    assert "everybody may pull what account ann may read" in line_of(server, "account_open_to_all")
+    assert server.log_text().count("setting_has_no_effect") == 1
+    os.kill(server.worker, signal.SIGKILL)
+    wait_until(lambda: "worker_died" in server.log_text())
+    wait_until(lambda: answers_http(f"{server.url}/-/ready"), what="the worker is not replaced")
+
+
 def test_settings_that_need_a_restart_are_named_and_others_take_effect(start: Start, upstream: Liar) -> None:
     server = start(1)
     listener = {"port": free_port(), "group": "hub"}
