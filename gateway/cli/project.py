@@ -166,9 +166,10 @@ async def _delete(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database:
         async with database.read() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
-        await empty_project(database, shown.project.id)
+        now = datetime.now(UTC)
+        await empty_project(database, shown.project.id, now)
         async with database.write() as connection:
-            await projects.delete(connection, path)
+            await projects.delete(connection, path, now)
         return shown
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -96,9 +97,10 @@ async def _delete(settings: Settings, path: str) -> _Shown:
     async with open_existing(settings) as database:
         async with database.read() as connection:
             shown = await _read(connection, path)
-        await empty_repository(database, RepositoryName.parse(path))
+        now = datetime.now(UTC)
+        await empty_repository(database, RepositoryName.parse(path), now)
         async with database.write() as connection:
-            await repositories.delete(connection, RepositoryName.parse(path))
+            await repositories.delete(connection, RepositoryName.parse(path), now)
         return shown
 
 

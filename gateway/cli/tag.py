@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -65,7 +66,7 @@ async def _delete(settings: Settings, repository: str, tag: Tag) -> Digest:
                 f"repository {repository!r} has no tag {tag.text!r}: "
                 f"`registry-gateway tag list {repository}` shows those it has"
             )
-        await tags.delete(connection, found.id, tag)
+        await tags.delete(connection, found.id, tag, datetime.now(UTC))
         return descriptor.digest
 
 

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.prepared import prepared
-from gateway.db import quotas, schema
+from gateway.db import quotas, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_or_correct, insert_unless_taken
+from gateway.db.reviews import EVERYWHERE, ReviewEvent
 
 _blobs = schema.blobs
 _links = schema.blob_links
@@ -30,6 +31,14 @@ async def size(connection: AsyncConnection, repository_id: int, digest: Digest) 
     """Find the size of a blob that is linked to a repository, in bytes; None where it is not linked."""
     values = {"repository": repository_id, "digest": str(digest)}
     return (await connection.execute(_LINKED_SIZE, values)).scalar_one_or_none()
+
+
+async def confirm(connection: AsyncConnection, repository_id: int, digest: Digest, now: datetime) -> int | None:
+    """Find what `size` finds, for somebody who relies on it: a pending review begins anew."""
+    found = await size(connection, repository_id, digest)
+    if found is not None:
+        await reviews.postpone_blob(connection, repository_id, digest, now)
+    return found
 
 
 async def stored_size(connection: AsyncConnection, digest: Digest) -> int | None:
@@ -54,7 +63,8 @@ async def repositories_with(connection: AsyncConnection, digest: Digest, limit: 
 
 
 async def link(connection: AsyncConnection, repository_id: int, digest: Digest, size: int, now: datetime) -> None:
-    """Link a blob whose verified file is in the store to a repository; no error where it is linked already.
+    """Link a blob whose verified file is in the store to a repository; one that is linked already has its review put
+    off.
 
     `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it.
     """
@@ -64,6 +74,9 @@ async def link(connection: AsyncConnection, repository_id: int, digest: Digest, 
     is_new = (await connection.execute(link, values | {"repository_id": repository_id})).first() is not None
     if is_new:
         await quotas.charge_blob(connection, repository_id, digest, size, now)
+        await reviews.review_blob(connection, repository_id, digest, ReviewEvent.BLOB_UPLOAD, now)
+    else:
+        await reviews.postpone_blob(connection, repository_id, digest, now)
     if is_new or is_changed:
         await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
 
@@ -75,8 +88,16 @@ def _inserts(dialect: str) -> tuple[Executable, Executable]:
     return prepared(stored), prepared(insert_unless_taken(dialect, _links).returning(_links.c.digest))
 
 
-async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
+async def unlink(connection: AsyncConnection, repository_id: int, digest: Digest, now: datetime) -> bool:
     """Take a blob out of a repository; whether it was linked. The blob stays stored for others, and for a review."""
+    is_linked = await take_out(connection, repository_id, digest)
+    if is_linked:
+        await reviews.review_blob(connection, EVERYWHERE, digest, ReviewEvent.BLOB_DELETE, now)
+    return is_linked
+
+
+async def take_out(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
+    """Take a blob out of a repository without a review of whether it is still needed; whether it was linked."""
     linked = delete(_links).where(_links.c.repository_id == repository_id, _links.c.digest == str(digest))
     if (await connection.execute(linked.returning(_links.c.digest))).first() is None:
         return False

@@ -1,5 +1,6 @@
 """Statements that each database engine words in its own way, in one place."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, text, type_coerce
@@ -29,6 +30,16 @@ def insert_or_correct(
     insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)
     new = insert.excluded[corrected.name]
     return insert.on_conflict_do_update(index_elements=[key], set_={corrected.name: new}, where=corrected != new)
+
+
+def insert_or_renew(
+    dialect: str, table: Table, keys: "Sequence[Column[Any]]", renewed: "Sequence[Column[Any]]"
+) -> "postgresql.Insert | sqlite.Insert":
+    """Make an INSERT that, where a row has the keys already, gives some columns of it the new values. A SELECT that it
+    inserts from needs a WHERE, as SQLite reads it."""
+    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)
+    values = {column.name: insert.excluded[column.name] for column in renewed}
+    return insert.on_conflict_do_update(index_elements=list(keys), set_=values)
 
 
 def unindexed(column: "Column[str]") -> ColumnElement[str]:

@@ -14,10 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from gateway.db import quotas, tags
+from gateway.db import quotas, reviews, tags
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
+from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import manifest_references, manifests, repositories
 from gateway.db.schema import tags as _tags
 
@@ -64,7 +65,8 @@ class Referrer:
 async def put(connection: AsyncConnection, repository_id: int, manifest: NewManifest, now: datetime) -> int:
     """Store a manifest unless the repository has it, and return its number. Raises Denied where a quota has no room.
 
-    One that is stored already changes in its media type alone, as whoever pushes it states it now.
+    One that is stored already changes in its media type alone, as whoever pushes it states it now. The pending reviews
+    of it and of its subject begin anew.
     """
     digest, media_type = manifest.descriptor.digest, manifest.descriptor.media_type
     values = {
@@ -78,8 +80,12 @@ async def put(connection: AsyncConnection, repository_id: int, manifest: NewMani
     }
     made = insert_unless_taken(connection.dialect.name, manifests).values(values).returning(manifests.c.id)
     number: int | None = (await connection.execute(made)).scalar()
+    if manifest.subject is not None:
+        await reviews.postpone_manifest(connection, repository_id, manifest.subject, now)
     if number is None:
+        await reviews.postpone_manifest(connection, repository_id, digest, now)
         return await _put_again(connection, repository_id, manifest)
+    await reviews.review_manifest(connection, number, ReviewEvent.MANIFEST_UPLOAD, now)
     rows = [
         {"manifest_id": number, "digest": str(reference.digest), "is_manifest": reference.is_manifest}
         for reference in manifest.references
@@ -171,13 +177,16 @@ async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[Stor
     return [StoredManifest(_descriptor(row), row.raw) for row in rows]
 
 
-async def delete(connection: AsyncConnection, repository_id: int, digest: Digest) -> bool:
-    """Delete a manifest with every tag that points to it; return whether there was one."""
+async def delete(connection: AsyncConnection, repository_id: int, digest: Digest, now: datetime) -> bool:
+    """Delete a manifest with every tag that points to it, and let what it needed be reviewed; return whether there was
+    one."""
     doomed = select(manifests.c.id, func.length(manifests.c.raw).label("size")).where(_is(repository_id, digest))
     row = (await connection.execute(doomed)).first()
     if row is None:
         return False
     await tags.announce_of(connection, repository_id, row.id)
+    await reviews.review_blobs_of(connection, repository_id, row.id, ReviewEvent.MANIFEST_DELETE, now)
+    await reviews.review_related_manifests(connection, repository_id, row.id, ReviewEvent.MANIFEST_DELETE, now)
     await connection.execute(delete_from(manifests).where(manifests.c.id == row.id))
     await quotas.release(connection, repository_id, row.size)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))

@@ -10,7 +10,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, groups, paths, quotas, schema
+from gateway.db import cascades, groups, paths, quotas, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import unindexed
@@ -33,6 +33,8 @@ RANGES_AT_ONCE = 50
 
 _projects = schema.projects
 _allowances = schema.job_allowances
+_links = schema.blob_links
+_repositories = schema.repositories
 
 
 async def create(
@@ -153,7 +155,7 @@ async def update(connection: AsyncConnection, project: Project) -> None:
     await announce(connection, Concern.PROJECT, project.path)
 
 
-async def delete(connection: AsyncConnection, path: str) -> Project:
+async def delete(connection: AsyncConnection, path: str, now: datetime) -> Project:
     """Delete a project with its repositories, memberships, tokens, jobs and allowances, and return it.
 
     Raises ProjectUnknown.
@@ -161,6 +163,7 @@ async def delete(connection: AsyncConnection, path: str) -> Project:
     project = await get(connection, path)
     await cascades.announce_all(connection, project.key)
     await quotas.release_project(connection, project)
+    await reviews.review_linked_blobs(connection, _is_link_of(project.id), now)
     await connection.execute(delete_from(_projects).where(_projects.c.id == project.id))
     await paths.release(connection, project.key)
     await announce(connection, Concern.PROJECT, path)
@@ -218,6 +221,11 @@ async def allow_jobs_of(connection: AsyncConnection, project: Project, allowed: 
     for place in places:
         check_allowance(project, place)
     await set_allowed_jobs(connection, project, [place.key for place in places])
+
+
+def _is_link_of(project_id: int) -> ColumnElement[bool]:
+    """Whether a link of a blob is that of a repository of the project."""
+    return _links.c.repository_id.in_(select(_repositories.c.id).where(_repositories.c.project_id == project_id))
 
 
 async def _check_audience(connection: AsyncConnection, project: Project, above: PathEntry | None) -> None:

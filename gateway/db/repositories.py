@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.db import paths, quotas
+from gateway.db import paths, quotas, reviews
 from gateway.db.batches import BATCH, batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import insert_unless_taken, unindexed
@@ -101,7 +101,7 @@ def adding_to_repository() -> Iterator[None]:
         raise NameUnknown("the repository was deleted meanwhile: push again") from error
 
 
-async def delete_part(connection: AsyncConnection, path: RepositoryName) -> bool:
+async def delete_part(connection: AsyncConnection, path: RepositoryName, now: datetime) -> bool:
     """Delete a part of what a repository holds, its tags first; return whether there was anything.
 
     A repository of any size is deleted by this in one transaction after the other, none of which holds other writers up
@@ -110,23 +110,27 @@ async def delete_part(connection: AsyncConnection, path: RepositoryName) -> bool
     repository = await find(connection, path)
     if repository is None:
         return False
-    for delete_some in (_delete_tags, _delete_manifests, _delete_links):
-        if await delete_some(connection, repository.id):
-            await announce(connection, Concern.REPOSITORY, path.text)
-            return True
-    return False
+    is_part = (
+        await _delete_tags(connection, repository.id)
+        or await _delete_manifests(connection, repository.id)
+        or await _delete_links(connection, repository.id, now)
+    )
+    if is_part:
+        await announce(connection, Concern.REPOSITORY, path.text)
+    return is_part
 
 
-async def delete(connection: AsyncConnection, path: RepositoryName) -> bool:
+async def delete(connection: AsyncConnection, path: RepositoryName, now: datetime) -> bool:
     """Delete a repository with its manifests, tags, links and uploads; return whether there was one.
 
-    Blobs stay stored, and so do files of uploads, until they are swept. One that may be large is emptied by
-    `delete_part` before.
+    Blobs stay stored until they are reviewed, and files of uploads until they are swept. One that may be large is
+    emptied by `delete_part` before.
     """
     repository = await find(connection, path)
     if repository is None:
         return False
     await quotas.release_repository(connection, repository.id)
+    await reviews.review_linked_blobs(connection, blob_links.c.repository_id == repository.id, now)
     await connection.execute(delete_from(repositories).where(repositories.c.id == repository.id))
     await announce(connection, Concern.REPOSITORY, path.text)
     return True
@@ -148,13 +152,15 @@ async def _delete_manifests(connection: AsyncConnection, repository_id: int) -> 
     return bool(rows)
 
 
-async def _delete_links(connection: AsyncConnection, repository_id: int) -> bool:
+async def _delete_links(connection: AsyncConnection, repository_id: int, now: datetime) -> bool:
     of_repository = blob_links.c.repository_id == repository_id
     some = select(blob_links.c.digest).where(of_repository).order_by(blob_links.c.digest).limit(BATCH)
     digests = list(await connection.scalars(some))
     if digests:
         await quotas.release_blobs(connection, repository_id, digests)
-        await connection.execute(delete_from(blob_links).where(of_repository, blob_links.c.digest.in_(digests)))
+        some_links = of_repository & blob_links.c.digest.in_(digests)
+        await reviews.review_linked_blobs(connection, some_links, now)
+        await connection.execute(delete_from(blob_links).where(some_links))
     return bool(digests)
 
 

@@ -1,17 +1,24 @@
-"""Rows that a restored database must not have: uploads whose files were left behind."""
+"""Rows that a restored database must not have as they were: uploads whose files were left behind, and reviews that the
+time since the backup has made due."""
 
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import create_engine, delete
+from sqlalchemy import create_engine, delete, update
 from sqlalchemy.pool import NullPool
 
 from cache import sqlite
 from gateway.db import schema
 
 
-def forget_uploads(path: Path) -> None:
-    """Delete every unfinished upload from an SQLite file of the newest revision. Raises DatabaseUnusable."""
+def renew(path: Path, now: datetime) -> None:
+    """Delete every unfinished upload from an SQLite file of the newest revision, and let every review begin anew.
+
+    Raises DatabaseUnusable.
+    """
     engine = create_engine(sqlite.url("sqlite", path), poolclass=NullPool)
     sqlite.listen(engine)
     with sqlite.writing(engine, path) as connection:
         connection.execute(delete(schema.uploads))
+        for table in (schema.blob_reviews, schema.manifest_reviews):
+            connection.execute(update(table).values(since=now))

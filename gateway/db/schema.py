@@ -289,6 +289,55 @@ uploads = Table(
     Column("reserved", BigInteger),
 )
 
+# Blobs whose need is reviewed once a delay has passed since an event: whether a repository still needs the blob that it
+# has, or, where `repository_id` is 0, whether any repository has it at all. A row outlives the repository.
+blob_reviews = Table(
+    "blob_reviews",
+    metadata,
+    Column("digest", DigestText, nullable=False),
+    Column("repository_id", StoredId, nullable=False),
+    Column("event", StoredText(16), nullable=False),
+    Column("since", Moment, nullable=False, index=True),
+    PrimaryKeyConstraint("digest", "repository_id"),
+)
+
+# Manifests whose need is reviewed once a delay has passed since an event.
+manifest_reviews = Table(
+    "manifest_reviews",
+    metadata,
+    Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    Column("event", StoredText(16), nullable=False),
+    Column("since", Moment, nullable=False, index=True),
+)
+
+# Blobs without a row whose files are still to be deleted. `due_at`: not before; `attempts`: deletions that failed.
+blob_removals = Table(
+    "blob_removals",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("due_at", Moment, nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+)
+
+# Garbage collection, one row. `seen_at`: when a collector last looked; `window_*`: how many objects there were and were
+# deleted since a time, by which a collector notices that it deletes too much; `stopped_reason`: why it has stopped.
+collection = Table(
+    "collection",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("seen_at", Moment),
+    Column("window_at", Moment),
+    Column("window_objects", BigInteger, nullable=False),
+    Column("window_deleted", BigInteger, nullable=False),
+    Column("deleted_manifests", BigInteger, nullable=False),
+    Column("deleted_blobs", BigInteger, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("stopped_at", Moment),
+    Column("stopped_reason", StoredText),
+    CheckConstraint("id = 1", name="one"),
+)
+
 # Mark of a prepared installation, at most one row: when it was given what every new one is given.
 installation = Table(
     "installation",

@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.prepared import prepared
+from gateway.db import reviews
 from gateway.db.changes import Concern, announce, announce_all, content_key
 from gateway.db.dialects import insert_unless_taken
+from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import manifests, tags
 from gateway.db.storable import SOUGHT_TEXT
 
@@ -36,15 +38,18 @@ class StoredTag:
 
 
 async def point(connection: AsyncConnection, repository_id: int, tag: Tag, manifest_id: int, now: datetime) -> bool:
-    """Make a tag point to a manifest of its repository; return whether it did not do so before."""
+    """Make a tag point to a manifest of its repository; return whether it did not do so before. The manifest that it
+    pointed to is reviewed."""
     values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
     times = {"created_at": now, "moved_at": now}
     made = insert_unless_taken(connection.dialect.name, tags).values(**values, **times).returning(tags.c.name)
     if (await connection.execute(made)).first() is None:
         elsewhere = and_(_is(repository_id, tag), tags.c.manifest_id != manifest_id)
-        moved = update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now)
-        if not (await connection.execute(moved)).rowcount:
+        former: int | None = await connection.scalar(select(tags.c.manifest_id).where(elsewhere))
+        if former is None:
             return False
+        await connection.execute(update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now))
+        await reviews.review_manifest(connection, former, ReviewEvent.TAG_SWITCH, now)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
 
@@ -72,11 +77,13 @@ async def list_details(
     ]
 
 
-async def delete(connection: AsyncConnection, repository_id: int, tag: Tag) -> bool:
-    """Delete a tag, whose manifest stays; return whether there was one."""
-    gone = delete_from(tags).where(_is(repository_id, tag))
-    if not (await connection.execute(gone)).rowcount:
+async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now: datetime) -> bool:
+    """Delete a tag, whose manifest stays until it is reviewed; return whether there was one."""
+    gone = delete_from(tags).where(_is(repository_id, tag)).returning(tags.c.manifest_id)
+    manifest_id: int | None = await connection.scalar(gone)
+    if manifest_id is None:
         return False
+    await reviews.review_manifest(connection, manifest_id, ReviewEvent.TAG_DELETE, now)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
 

@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,7 @@ from cache.runtime.failpoints import failpoint
 from cache.store.paths import blob_path
 from gateway.data_folder import CacheFolder, NativeFolder, server_lock
 from gateway.db.engine import DATABASE_FILE, DatabaseUnusable, migrate
-from gateway.db.restored import forget_uploads
+from gateway.db.restored import renew
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.maintenance.archive import BLOBS_DIRECTORY, ArchiveUnusable, BackupManifest, extract
 
@@ -123,7 +123,7 @@ def _stage(file: BinaryIO, manifest: BackupManifest, stage: Path, aside: str, st
             if sqlite.read_revision(database) != manifest.revision:
                 raise ArchiveUnusable(f"{DATABASE_FILE} does not have the revision {manifest.revision}: it is damaged")
             migrate(database)
-            forget_uploads(database)
+            renew(database, datetime.now(UTC))
             sqlite.check(database)
         except DatabaseUnusable as error:
             raise ArchiveUnusable(str(error).replace(str(database), f"its {DATABASE_FILE}")) from error

@@ -6,7 +6,7 @@ from typing import Protocol
 from cache.oci.digest import Digest
 from cache.oci.manifest import Manifest
 from cache.oci.names import Tag
-from cache.repository import FoundReferrers, Repository
+from cache.repository import FoundReferrers, FoundSize, FoundTarget, Repository
 from cache.store.base import LocalBlob
 from cache.values import Damage
 
@@ -67,6 +67,14 @@ class WritableRepository(Repository, Protocol):
         for clients, which refuse documents above 4 MiB. Empty where the repository does not exist: a registry with
         this endpoint never responds with 404 (distribution-spec, "Listing Referrers").
         """
+
+    async def confirm_manifest(self, digest: Digest) -> FoundTarget:
+        """Find what `stat_manifest` finds, for a client that may rely on it in a push: it is read from the database,
+        and not collected for one full delay from now. Raises ManifestUnknown."""
+
+    async def confirm_blob(self, digest: Digest) -> FoundSize:
+        """Find what `stat_blob` finds, for a client that may rely on it in a push: it is read from the database, and
+        not collected for one full delay from now. Raises BlobUnknown."""
 
     async def begin_upload(self, owner: str) -> UploadSession:
         """Begin an upload; the repository comes into being with it if it is the first. Raises TooManyRequests."""

@@ -32,7 +32,7 @@ from cache.store.base import BlobStore, LocalBlob, is_stored
 from cache.store.hashing import whole_digest
 from cache.store.spool import MakeRoom, no_room, with_room
 from cache.values import Damage
-from gateway.db import blobs, quotas, uploads
+from gateway.db import blobs, quotas, reviews, uploads
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.namespaces.quota import check_room
@@ -94,11 +94,16 @@ class BlobIntake:
     async def link_stored(self, repository_id: int, digest: Digest) -> bool:
         """Link a blob that is stored for some repository already; whether it is.
 
-        Where the repository has it already, nothing changes, and nobody is waited for. Raises StoreUnavailable where
-        others keep the digest's lease, DatabaseUnusable.
+        Where the repository has it already, nobody is waited for, and a review that is pending begins anew. Raises
+        StoreUnavailable where others keep the digest's lease, DatabaseUnusable.
         """
-        linked = partial(blobs.size, repository_id=repository_id, digest=digest)
-        if is_stored(self._native.store, digest, await self._native.database.query(linked)):
+        size, is_reviewed = await self._native.database.query(
+            partial(_linked_size, repository_id=repository_id, digest=digest)
+        )
+        if is_reviewed:
+            confirm = partial(blobs.confirm, repository_id=repository_id, digest=digest, now=self._native.clock())
+            size = await self._native.database.transact(confirm, durable=False)
+        if is_stored(self._native.store, digest, size):
             return True
         return await completed(self._link_stored(repository_id, digest))
 
@@ -270,6 +275,12 @@ class BlobIntake:
             await asyncio.sleep(interval)
             interval = min(longest, interval * 2)
         return lease
+
+
+async def _linked_size(connection: Connection, repository_id: int, digest: Digest) -> tuple[int | None, bool]:
+    """The size of a blob of a repository, None where it has none; and whether a review of it is pending."""
+    is_reviewed = await reviews.is_blob_reviewed(connection, repository_id, digest)
+    return await blobs.size(connection, repository_id, digest), is_reviewed
 
 
 def _digest_at(path: Path, algorithm: str) -> Digest:

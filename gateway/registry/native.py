@@ -4,11 +4,13 @@ Reads answer from memory, after a look for changes. Each write is one transactio
 process, when the method returns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
+from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, Denied, ManifestBlobUnknown, ManifestUnknown, NameUnknown, UploadUnknown
 from cache.oci.manifest import Manifest
@@ -25,7 +27,7 @@ from cache.repository import (
 from cache.runtime.fair_queue import NOBODY, Requester
 from cache.store.base import LocalBlob
 from cache.values import BEGINNING, PageStart, ReferrersPage, TagPage
-from gateway.db import blobs, manifests, projects, repositories
+from gateway.db import blobs, manifests, projects, repositories, reviews
 from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
@@ -42,6 +44,8 @@ from gateway.registry.pushed import (
 )
 from gateway.registry.referrers import PAGE_COUNT, cut_page
 from gateway.registry.storage_errors import database_errors, full_disk_named
+
+T = TypeVar("T")
 
 TAGS_LIMIT = 10_000
 """Names on a page of tags whose size the client does not state; a Link leads to the next one."""
@@ -99,6 +103,53 @@ class NativeRepository:
         size = await self._size_of(digest)
         await self._parts.files.check(digest, size)
         return FoundSize(size, UNCACHED)
+
+    async def confirm_manifest(self, digest: Digest) -> FoundTarget:
+        async def confirm(connection: Connection) -> tuple[Descriptor | None, int, bool]:
+            repository = await repositories.find(connection, self._name)
+            if repository is None:
+                return None, NO_REPOSITORY, False
+            found = await manifests.stat(connection, repository.id, digest)
+            return found, repository.id, await reviews.is_manifest_reviewed(connection, repository.id, digest)
+
+        found = await self._confirmed(confirm, partial(reviews.postpone_manifest, digest=digest))
+        if found is None:
+            raise self._no_manifest(digest)
+        return FoundTarget(found, UNCACHED)
+
+    async def confirm_blob(self, digest: Digest) -> FoundSize:
+        async def confirm(connection: Connection) -> tuple[int | None, int, bool]:
+            repository = await repositories.find(connection, self._name)
+            if repository is None:
+                return None, NO_REPOSITORY, False
+            size = await blobs.size(connection, repository.id, digest)
+            return size, repository.id, await reviews.is_blob_reviewed(connection, repository.id, digest)
+
+        size = await self._confirmed(confirm, partial(reviews.postpone_blob, digest=digest))
+        if size is None:
+            raise self._no_blob(digest)
+        await self._parts.files.check(digest, size)
+        return FoundSize(size, UNCACHED)
+
+    async def _confirmed(
+        self,
+        confirm: Callable[[Connection], Coroutine[Any, Any, tuple[T | None, int, bool]]],
+        postpone: Callable[..., Awaitable[None]],
+    ) -> T | None:
+        """Read from the database what is there; where its review is pending, read it again in the transaction that
+        postpones that. `confirm` returns the repository's id and whether a review is pending, too."""
+
+        async def read_and_postpone(connection: Connection) -> T | None:
+            found, repository_id, _ = await confirm(connection)
+            if found is not None:
+                await postpone(connection, repository_id, now=self._parts.clock())
+            return found
+
+        with self._writing():
+            found, _, is_pending = await self._parts.database.query(confirm)
+            if found is None or not is_pending:
+                return found
+            return await self._parts.database.transact(read_and_postpone, durable=False)
 
     async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         with database_errors():
@@ -200,7 +251,7 @@ class NativeRepository:
                 index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
                 if index is not None:
                     raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
-                if not await manifests.delete(connection, repository.id, digest):
+                if not await manifests.delete(connection, repository.id, digest, self._parts.clock()):
                     raise self._no_manifest(digest)
 
     async def delete_tag(self, tag: Tag) -> None:
@@ -208,7 +259,7 @@ class NativeRepository:
             if (repository := await self._find()) is None:
                 raise self._no_manifest(tag)
             async with self._parts.database.write() as connection:
-                if not await tag_rows.delete(connection, repository.id, tag):
+                if not await tag_rows.delete(connection, repository.id, tag, self._parts.clock()):
                     raise self._no_manifest(tag)
 
     async def delete_blob(self, digest: Digest) -> None:
@@ -219,7 +270,7 @@ class NativeRepository:
                 manifest = await manifests.find_needing(connection, repository.id, Reference(digest, False))
                 if manifest is not None:
                     raise Denied(f"the manifest {manifest} of {self._name} needs {digest}: delete that first")
-                if not await blobs.unlink(connection, repository.id, digest):
+                if not await blobs.unlink(connection, repository.id, digest, self._parts.clock()):
                     raise self._no_blob(digest)
 
     @contextmanager

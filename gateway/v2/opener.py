@@ -132,6 +132,11 @@ class RepositoryOpener:
         if not decision.allowed:
             raise _refused(decision, name, root, renewed, action, located)
 
+    async def may_push(self, name: RepositoryName, principal: Principal, root: Root | None) -> bool:
+        """Whether a principal may push to the repository that was opened for it. Raises DatabaseUnusable."""
+        located = self._services.directory.remembered(name, root) or await self._services.directory.locate(name, root)
+        return (await self._access.decide(principal, Action.PUSH, located, self._services.clock())).allowed
+
     async def may_pull(self, principal: Principal, path: str) -> bool:
         """Whether a principal may pull from the native repository of a path, of which it is told nothing otherwise.
 

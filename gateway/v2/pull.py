@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from cache.oci.digest import Digest
 from cache.oci.errors import ArtifactTypeInvalid, ManifestUnknown, PageInvalid, RegistryError
 from cache.oci.media_types import OCI_INDEX, SCHEMA_1, essence, is_media_type
 from cache.oci.names import Tag
@@ -19,6 +20,7 @@ from gateway.auth.principal import Principal
 from gateway.http.access_log import note_lookup, note_native_lookup
 from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
+from gateway.registry.base import WritableRepository
 from gateway.repositories import Opened, OpenedNative, OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.manifests import OLD_CLIENT
@@ -58,7 +60,11 @@ class Pull:
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         refuse_old_clients(request)
         opened = await self._open(request, endpoint, principal)
-        found = await opened.repository.stat_manifest(endpoint.reference)
+        pushed_to = await self._find_pushed_to(request, endpoint, principal, opened)
+        if isinstance(endpoint.target, Digest) and pushed_to is not None:
+            found = await pushed_to.confirm_manifest(endpoint.target)
+        else:
+            found = await opened.repository.stat_manifest(endpoint.reference)
         return ManifestResponse(found.descriptor, None, found.status, request.headers)
 
     async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -68,7 +74,8 @@ class Pull:
     async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
         digest = endpoint.digest
-        found = await opened.repository.stat_blob(digest)
+        pushed_to = await self._find_pushed_to(request, endpoint, principal, opened)
+        found = await (pushed_to.confirm_blob(digest) if pushed_to else opened.repository.stat_blob(digest))
         return BlobHead(digest, found.size, found.status)
 
     async def list_tags(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -105,6 +112,15 @@ class Pull:
             headers["Link"] = _link(request, f"{endpoint.name}/referrers/{endpoint.digest}", query)
         body = await asyncio.to_thread(_referrers_document, found.page, wanted)
         return DocumentResponse(self._documents.share(body), OCI_INDEX, headers)
+
+    async def _find_pushed_to(
+        self, request: Request, endpoint: Endpoint, principal: Principal, opened: Opened
+    ) -> WritableRepository | None:
+        """The repository that was opened, if the client may push to it, and so rely on what it is told is there."""
+        if not isinstance(opened, OpenedNative):
+            return None
+        root = chosen_root(request.scope).root
+        return opened.repository if await self._opener.may_push(endpoint.name, principal, root) else None
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root

@@ -142,7 +142,7 @@ async def _measure_changes(database: Database) -> dict[str, float]:
 
     async def delete_project(number: int) -> None:
         async with database.write() as connection:
-            await projects.delete(connection, f"group0/new{number}")
+            await projects.delete(connection, f"group0/new{number}", NOW)
 
     async def create_user(number: int) -> None:
         async with database.write() as connection:

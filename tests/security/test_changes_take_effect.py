@@ -192,7 +192,7 @@ async def _disable(planter: Planter, stored: Stored) -> None:
 
 
 async def _delete_project(planter: Planter, stored: Stored) -> None:
-    await projects.delete(planter.connection, stored.project)
+    await projects.delete(planter.connection, stored.project, planter.now)
 
 
 async def _turn_proxy_off(planter: Planter, stored: Stored) -> None:

@@ -147,7 +147,7 @@ def test_a_server_learns_of_each_deletion(pushed: Terminal) -> None:
 def test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated(
     what: str, pushed: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_connection: object, _id: int) -> bool:
+    async def fail(_connection: object, _id: int, _now: object) -> bool:
         raise DatabaseUnusable("the database went away: try again")
 
     with monkeypatch.context() as patch:

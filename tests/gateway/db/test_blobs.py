@@ -64,8 +64,8 @@ async def test_an_unlinked_blob_stays_in_other_repositories(database: Database, 
         await link(database, repository, LAYER, 5)
     announced = Announced(database)
     async with database.write() as connection:
-        assert await blobs.unlink(connection, here, LAYER)
-        assert not await blobs.unlink(connection, here, LAYER)
+        assert await blobs.unlink(connection, here, LAYER, NOW)
+        assert not await blobs.unlink(connection, here, LAYER, NOW)
     assert announced.take() == {(Concern.CONTENT, content_key(here, LAYER))}
     async with database.read() as connection:
         assert await blobs.size(connection, here, LAYER) is None

@@ -19,13 +19,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, create_engine, text
 
 from cache.index import sql
+from cache.oci.digest import Digest
+from cache.oci.names import Tag
 from cache.sqlite import Watcher, alone, newest_revision
-from gateway.db import groups, projects, revisions, schema
+from gateway.db import blobs, collection_state, groups, manifests, projects, revisions, schema, tags
 from gateway.db.engine import Database, DatabaseUnusable, migrate
+from gateway.db.manifests import Reference
 from gateway.db.sqlite_engine import SqliteTransactions
+from tests.gateway.db.native_rows import add_repository, new_manifest
 from tests.parts.gateway import ROOT
 
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
+COLLECTION = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
 SPAWN = multiprocessing.get_context("spawn")
 pytestmark = pytest.mark.usefixtures("real_migrations")
 
@@ -195,7 +200,16 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
         await groups.create(connection, "ci", NOW)
     before = groups_of(path)
     with closing(sqlite3.connect(path)) as file, file:
-        store = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
+        store = (
+            *COLLECTION,
+            "uploads",
+            "tags",
+            "manifest_references",
+            "manifests",
+            "blob_links",
+            "blobs",
+            "repositories",
+        )
         newer = ("paths", "job_allowances", "jobs", "deploy_tokens", "personal_tokens", "members", "projects", "users")
         for table in ("changes", *store, *newer, "compatibility"):
             file.execute(f"DROP TABLE {table}")
@@ -221,10 +235,38 @@ async def test_a_group_with_a_quota_is_told_what_it_stores_by_the_migration(tmp_
         file.execute("UPDATE projects SET stored_bytes = 10 + id")
         file.execute("UPDATE groups SET quota = 1000 WHERE path IN ('a', 'ab')")
         file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
+        for table in COLLECTION:
+            file.execute(f"DROP TABLE {table}")
         file.execute("UPDATE alembic_version SET version_num = '0007'")
     migrate(path)
     with closing(sqlite3.connect(path)) as file:
         assert dict(file.execute("SELECT path, stored_bytes FROM groups")) == {"a": 23, "a/b": 0, "ab": 13}
+
+
+async def test_what_nothing_needs_when_it_is_upgraded_is_reviewed(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    migrate(path)
+    needed, unneeded, nowhere = (Digest.of(text) for text in (b"needed", b"unneeded", b"nowhere"))
+    async with Database.open(path) as database, database.write() as connection:
+        repository = await add_repository(connection)
+        for digest in (needed, unneeded):
+            await blobs.link(connection, repository.id, digest, 1, NOW)
+        await blobs.link(connection, repository.id, nowhere, 1, NOW)
+        await blobs.unlink(connection, repository.id, nowhere, NOW)
+        tagged = await manifests.put(connection, repository.id, new_manifest("a", Reference(needed, False)), NOW)
+        await tags.point(connection, repository.id, Tag("v1"), tagged, NOW)
+        untagged = await manifests.put(connection, repository.id, new_manifest("b"), NOW)
+    with closing(sqlite3.connect(path)) as file, file:
+        for table in COLLECTION:
+            file.execute(f"DROP TABLE {table}")
+        file.execute("UPDATE alembic_version SET version_num = '0008'")
+    migrate(path)
+    with closing(sqlite3.connect(path)) as file:
+        reviews = set(file.execute("SELECT digest, repository_id, event FROM blob_reviews"))
+        assert reviews == {(str(unneeded), repository.id, "upgrade"), (str(nowhere), 0, "upgrade")}
+        assert list(file.execute("SELECT manifest_id, event FROM manifest_reviews")) == [(untagged, "upgrade")]
+    async with Database.open(path) as database, database.read() as connection:
+        assert (await collection_state.waiting(connection)).first is not None
 
 
 def groups_of(path: Path) -> list[tuple[object, ...]]:

@@ -101,11 +101,11 @@ async def test_a_deleted_manifest_takes_its_tags_and_references_with_it(
         assert await quotas.stored_bytes(connection, repository.project_id) == len(doomed.raw) + len(other.raw)
     announced, digest = Announced(database), doomed.descriptor.digest
     async with database.write() as connection:
-        assert await manifests.delete(connection, repository.id, digest)
+        assert await manifests.delete(connection, repository.id, digest, NOW)
     gone = (digest, Tag("a"), Tag("b"))
     assert announced.take() == {(Concern.CONTENT, content_key(repository.id, reference)) for reference in gone}
     async with database.write() as connection:
-        assert not await manifests.delete(connection, repository.id, digest)
+        assert not await manifests.delete(connection, repository.id, digest, NOW)
         assert await quotas.stored_bytes(connection, repository.project_id) == len(other.raw)
         assert await tags.list_page(connection, repository.id) == ["c"]
         assert list(await connection.scalars(select(schema.manifest_references.c.manifest_id))) == [kept]

@@ -130,7 +130,7 @@ async def test_memberships_end_with_their_node_and_their_user(database: Database
     await add(database, PROJECT, BOB, Role.GUEST)
     await add(database, OWN, BOB, Role.GUEST)
     async with database.write() as connection:
-        await projects.delete(connection, "a/b/p")
+        await projects.delete(connection, "a/b/p", NOW)
         assert [member.node for member in await members.of_user(connection, BOB)] == [OWN]
         await users.delete(connection, "bob")
     assert await listed(database, OWN) == []

@@ -137,10 +137,10 @@ async def test_a_group_with_projects_inside_is_not_deleted(database: Database) -
     async with database.write() as connection:
         with pytest.raises(NodeNotEmpty, match="group 'a/b' holds a/b/p: delete what is inside it first"):
             await groups.delete(connection, "a/b")
-        assert (await projects.delete(connection, "a/b/p")).path == "a/b/p"
+        assert (await projects.delete(connection, "a/b/p", NOW)).path == "a/b/p"
         await groups.delete(connection, "a/b")
         with pytest.raises(ProjectUnknown):
-            await projects.delete(connection, "a/b/p")
+            await projects.delete(connection, "a/b/p", NOW)
 
 
 async def test_projects_are_listed_below_a_path_and_in_pages(database: Database) -> None:
@@ -240,6 +240,6 @@ async def test_what_the_database_deletes_with_a_node_is_announced(
         elif doomed.kind is NodeKind.GROUP:
             await groups.delete(connection, "a/b")
         else:
-            await projects.delete(connection, "a/q")
+            await projects.delete(connection, "a/q", NOW)
     keys = {key if concern is Concern.CREDENTIAL else f"{concern}:{key}" for concern, key in announced.take()}
     assert keys == set(expected.split())

@@ -66,7 +66,7 @@ async def link(database: Database, repository: int, digest: Digest, size: int) -
 
 async def unlink(database: Database, repository: int, digest: Digest) -> None:
     async with database.write() as connection:
-        await blobs.unlink(connection, repository, digest)
+        await blobs.unlink(connection, repository, digest, NOW)
 
 
 async def begin(database: Database, repository: int, id: str, received: int = 0) -> None:
@@ -149,7 +149,7 @@ async def test_a_deleted_project_is_stored_no_more_by_its_groups(database: Datab
     await link(database, tree.web, LAYER, 100)
     await link(database, tree.other, LAYER, 100)
     async with database.write() as connection:
-        await projects.delete(connection, "team/app")
+        await projects.delete(connection, "team/app", NOW)
     assert await total(database, tree) == 100
 
 
@@ -217,14 +217,14 @@ async def test_what_a_project_stores_is_right_after_any_changes(database: Databa
                 case "link":
                     await blobs.link(connection, repository.id, Digest.of(content), len(content), NOW)
                 case "unlink":
-                    await blobs.unlink(connection, repository.id, Digest.of(content))
+                    await blobs.unlink(connection, repository.id, Digest.of(content), NOW)
                 case "put":
                     descriptor = Descriptor("application/json", Digest.of(content), len(content))
                     await manifests.put(connection, repository.id, NewManifest(descriptor, content), NOW)
                 case "delete":
-                    await manifests.delete(connection, repository.id, Digest.of(content))
+                    await manifests.delete(connection, repository.id, Digest.of(content), NOW)
                 case "delete repository" if chance.random() < 0.3:
-                    assert await repositories.delete(connection, RepositoryName.parse(path))
+                    assert await repositories.delete(connection, RepositoryName.parse(path), NOW)
             seen.add(change)
         expected = await counted(database)
         assert {project: await stored(database, project) for project in expected} == expected

@@ -104,10 +104,10 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
             await tags.point(connection, repository.id, Tag("latest"), number, NOW)
     announced = Announced(database)
     async with database.write() as connection:
-        assert await repositories.delete(connection, RepositoryName("team/app"))
+        assert await repositories.delete(connection, RepositoryName("team/app"), NOW)
     assert announced.take() == {(Concern.REPOSITORY, "team/app")}
     async with database.write() as connection:
-        assert not await repositories.delete(connection, RepositoryName("team/app"))
+        assert not await repositories.delete(connection, RepositoryName("team/app"), NOW)
         for table in (schema.manifests, schema.tags, schema.blob_links):
             owners = await connection.scalars(select(table.c.repository_id))
             assert list(owners) == [other.id]
@@ -152,7 +152,7 @@ async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
     steps, announced = [await left()], Announced(database)
     for _ in range(7):
         async with database.write() as connection:
-            assert await repositories.delete_part(connection, RepositoryName("team/app"))
+            assert await repositories.delete_part(connection, RepositoryName("team/app"), NOW)
         assert announced.take() == {(Concern.REPOSITORY, "team/app")}
         steps.append(await left())
     assert [step[:3] for step in steps] == [
@@ -165,11 +165,11 @@ async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
         *[5 * raw + 4 * blob, 4 * (raw + blob), 4 * (raw + blob), 4 * (raw + blob)],
     ]
     async with database.write() as connection:
-        assert not await repositories.delete_part(connection, RepositoryName("team/app"))
-        assert await repositories.delete(connection, RepositoryName("team/app"))
+        assert not await repositories.delete_part(connection, RepositoryName("team/app"), NOW)
+        assert await repositories.delete(connection, RepositoryName("team/app"), NOW)
         assert await quotas.stored_bytes(connection, project.id) == 4 * (raw + blob)
         assert await connection.scalar(select(func.count()).select_from(schema.tags)) == 8
-        while await repositories.delete_part(connection, RepositoryName("team/app/other")):
+        while await repositories.delete_part(connection, RepositoryName("team/app/other"), NOW):
             pass
         assert await quotas.stored_bytes(connection, project.id) == 0
 
@@ -177,7 +177,7 @@ async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
 async def test_what_is_added_to_a_deleted_repository_is_refused(database: Database, project: Project) -> None:
     [gone] = await create(database, project, "team/app")
     async with database.write() as connection:
-        await repositories.delete(connection, RepositoryName("team/app"))
+        await repositories.delete(connection, RepositoryName("team/app"), NOW)
     refused = pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again")
     with refused, repositories.adding_to_repository():
         async with database.write() as connection:
@@ -189,7 +189,7 @@ async def test_what_is_added_to_a_deleted_repository_is_refused(database: Databa
 async def test_the_id_of_a_deleted_repository_does_not_return(database: Database, project: Project) -> None:
     [first] = await create(database, project, "team/app")
     async with database.write() as connection:
-        await repositories.delete(connection, RepositoryName("team/app"))
+        await repositories.delete(connection, RepositoryName("team/app"), NOW)
     [second] = await create(database, project, "team/app")
     assert second.id > first.id
 
@@ -198,6 +198,6 @@ async def test_repositories_that_go_with_their_project_are_announced(database: D
     await create(database, project, "team/app", "team/app/a")
     announced = Announced(database)
     async with database.write() as connection:
-        await projects.delete(connection, "team/app")
+        await projects.delete(connection, "team/app", NOW)
         assert await connection.scalar(select(func.count()).select_from(schema.repositories)) == 0
     assert {(Concern.REPOSITORY, "team/app"), (Concern.REPOSITORY, "team/app/a")} <= announced.take()

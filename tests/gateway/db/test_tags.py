@@ -46,8 +46,8 @@ async def test_a_tag_is_made_moved_and_deleted_and_each_change_is_announced(
         moved = StoredTag(tag, two.descriptor.digest, NOW, LATER)
         assert await tags.list_details(connection, repository.id) == [moved]
     async with database.write() as connection:
-        assert await tags.delete(connection, repository.id, tag)
-        assert not await tags.delete(connection, repository.id, tag)
+        assert await tags.delete(connection, repository.id, tag, NOW)
+        assert not await tags.delete(connection, repository.id, tag, NOW)
     assert announced.take() == key
     async with database.read() as connection:
         assert await manifests.missing(connection, repository.id, [two.descriptor.digest]) == set()

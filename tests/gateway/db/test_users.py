@@ -168,8 +168,8 @@ async def test_a_user_with_projects_is_not_deleted(database: Database) -> None:
     with pytest.raises(NodeNotEmpty, match="the namespace of user 'alice' holds alice/a, alice/b: delete what is"):
         await delete(database, "alice")
     async with database.write() as connection:
-        await projects.delete(connection, "alice/a")
-        await projects.delete(connection, "alice/b")
+        await projects.delete(connection, "alice/a", NOW)
+        await projects.delete(connection, "alice/b", NOW)
     assert (await delete(database, "alice")).name == "alice"
     with pytest.raises(UserUnknown):
         await delete(database, "alice")

@@ -124,7 +124,7 @@ EVERYONE = {USER, TOKEN, DEPLOYER, JOBS}
 
 
 async def delete_project(connection: AsyncConnection, tree: Tree) -> None:
-    await projects.delete(connection, tree.project.path)
+    await projects.delete(connection, tree.project.path, NOW)
 
 
 CHANGES: dict[str, tuple[Change, set[PrincipalKind]]] = {
@@ -158,7 +158,10 @@ CHANGES: dict[str, tuple[Change, set[PrincipalKind]]] = {
         lambda connection, tree: projects.set_allowed_jobs(connection, tree.project, []),
         {JOBS},
     ),
-    "the project of the job is deleted": (lambda connection, tree: projects.delete(connection, "ann/tools"), {JOBS}),
+    "the project of the job is deleted": (
+        lambda connection, tree: projects.delete(connection, "ann/tools", NOW),
+        {JOBS},
+    ),
     "the project is deleted": (delete_project, EVERYONE),
 }
 
@@ -296,7 +299,7 @@ async def test_the_way_to_a_node_is_that_of_its_path(tree: Tree, directory: Dire
         assert await directory.way_to(inner) == (outer, inner)
         assert await directory.way_to(NodeKey(NodeKind.PROJECT, 99)) == ()
     async with changing(tree, directory) as connection:
-        await projects.delete(connection, tree.project.path)
+        await projects.delete(connection, tree.project.path, NOW)
         again = await projects.create(connection, tree.project.path, NOW)
     assert await directory.way_to(tree.project.key) == ()
     assert await directory.way_to(again.key) == (outer, inner, again.key)

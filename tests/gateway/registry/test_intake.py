@@ -15,6 +15,7 @@ from cache.oci.names import RepositoryName
 from cache.store.filesystem import FilesystemStore, StoredBlob
 from gateway.db import blobs, projects, repositories
 from gateway.registry.intake import BlobIntake
+from tests.gateway.db.identity_rows import NOW
 from tests.gateway.registry.opened import Worker, left_behind
 
 OWNER = "user:1"
@@ -182,7 +183,7 @@ async def test_a_body_of_an_upload_that_has_ended_is_not_taken_to_its_end(
                 await (await other.uploads.find(session.id, 1, OWNER)).cancel()
             elif count == 1:
                 async with other.database.write() as connection:
-                    assert await repositories.delete(connection, RepositoryName("alice/p"))
+                    assert await repositories.delete(connection, RepositoryName("alice/p"), NOW)
             yield piece
 
     with pytest.raises(UploadUnknown):

@@ -18,6 +18,7 @@ from gateway.db.sqlite_steps import Work
 from gateway.registry.base import WritableRepository
 from gateway.registry.memory import NativeMemory
 from gateway.registry.native_store import NativeStore, parse_stored
+from tests.gateway.db.identity_rows import NOW
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import push_blob, push_image
 
@@ -94,7 +95,7 @@ async def test_a_repository_that_was_deleted_and_made_again_shows_nothing_of_the
     pushed = await push_image(repository, "an image", V1)
     assert (await elsewhere.manifest(V1)).manifest == pushed
     async with database.write() as connection:
-        await repositories.delete(connection, NAME)
+        await repositories.delete(connection, NAME, NOW)
     with pytest.raises(ManifestUnknown):
         await elsewhere.manifest(V1)
     with pytest.raises(NameUnknown):
@@ -113,7 +114,7 @@ async def test_a_deleted_project_shows_nothing_to_any_worker(
     pushed = await push_image(repository, "an image", V1)
     assert (await elsewhere.manifest(V1)).manifest == pushed
     async with database.write() as connection:
-        await projects.delete(connection, "team/app")
+        await projects.delete(connection, "team/app", NOW)
     with pytest.raises(ManifestUnknown):
         await elsewhere.manifest(V1)
 

@@ -24,6 +24,7 @@ from gateway.registry.base import SourceDamaged, WritableRepository
 from gateway.registry.digest_turns import DigestTurns
 from gateway.registry.native_store import NativeStore
 from gateway.registry.source_hashes import SourceHashes
+from tests.gateway.db.identity_rows import NOW
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import OWNER, push_blob
 from tests.gateway.registry.test_native import read
@@ -446,7 +447,7 @@ async def test_a_repository_that_is_deleted_during_a_mount_is_named_in_the_refus
             while (lease := store.uploads.native.leases.take(f"blob {DIGEST}")) is not None:
                 lease.release()
                 await asyncio.sleep(0.01)
-        await repositories.delete(connection, NAME)
+        await repositories.delete(connection, NAME, NOW)
     with pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again"):
         await mounting
     assert await store.find(NAME) is None

@@ -31,6 +31,7 @@ from gateway.registry import referrers
 from gateway.registry.base import WritableRepository
 from gateway.registry.native import FEW_REFERENCES
 from gateway.registry.native_store import NativeStore
+from tests.gateway.db.identity_rows import NOW
 from tests.gateway.registry.conftest import NAME
 from tests.gateway.registry.stores import (
     CONFIG,
@@ -317,7 +318,7 @@ async def test_a_push_to_a_project_that_was_deleted_meanwhile_is_refused(
 ) -> None:
     pushed = await push_image(repository, "an image", V1)
     async with database.write() as connection:
-        await projects.delete(connection, "team/app")
+        await projects.delete(connection, "team/app", NOW)
     for request in (repository.begin_upload(OWNER), repository.put_manifest(pushed, (V1,))):
         with pytest.raises(NameUnknown, match="project 'team/app' was deleted: create it again"):
             await request

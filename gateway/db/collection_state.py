@@ -1,0 +1,93 @@
+"""Queries of the state of garbage collection: one row that all collectors of a database share."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.db import blob_removals, schema
+from gateway.db.schema import collection as _state
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """What collectors have noted. `seen_at`: when one last looked; `window_objects`: blobs and manifests that there
+    were at `window_at`; `window_deleted`: how many of them were deleted since. `stopped_reason`: why none goes on."""
+
+    seen_at: datetime | None
+    window_at: datetime | None
+    window_objects: int
+    window_deleted: int
+    deleted_manifests: int
+    deleted_blobs: int
+    freed_bytes: int
+    stopped_at: datetime | None
+    stopped_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits for its review, and files that wait for their deletion. `first`: time of the oldest event; None where
+    nothing waits."""
+
+    manifests: int
+    blobs: int
+    files: int
+    file_bytes: int
+    first: datetime | None
+
+
+async def read(connection: AsyncConnection) -> CollectionState:
+    """Read the state."""
+    columns = [column for column in _state.c if column.name != "id"]
+    return CollectionState(**(await connection.execute(select(*columns))).one()._mapping)
+
+
+async def waiting(connection: AsyncConnection) -> Waiting:
+    """Count what waits; it takes the longer, the more waits."""
+    tables = (schema.manifest_reviews, schema.blob_reviews)
+    counts = [int(await connection.scalar(select(func.count()).select_from(table)) or 0) for table in tables]
+    firsts = [await connection.scalar(select(func.min(table.c.since))) for table in tables]
+    files, file_bytes = await blob_removals.count(connection)
+    first = min((first for first in firsts if first is not None), default=None)
+    return Waiting(counts[0], counts[1], files, file_bytes, first)
+
+
+async def note_seen(connection: AsyncConnection, now: datetime) -> None:
+    """Note that a collector has looked."""
+    await connection.execute(update(_state).values(seen_at=now))
+
+
+async def begin_window(connection: AsyncConnection, now: datetime) -> int:
+    """Begin to count deletions anew, and return how many blobs and manifests there are."""
+    objects = 0
+    for table in (schema.blobs, schema.manifests):
+        objects += int(await connection.scalar(select(func.count()).select_from(table)) or 0)
+    await connection.execute(update(_state).values(window_at=now, window_objects=objects, window_deleted=0))
+    return objects
+
+
+async def note_deleted(connection: AsyncConnection, manifests: int = 0, blobs: int = 0) -> None:
+    """Count manifests and blobs that the same transaction deletes."""
+    counted = {
+        "window_deleted": _state.c.window_deleted + manifests + blobs,
+        "deleted_manifests": _state.c.deleted_manifests + manifests,
+        "deleted_blobs": _state.c.deleted_blobs + blobs,
+    }
+    await connection.execute(update(_state).values(counted))
+
+
+async def note_freed(connection: AsyncConnection, freed_bytes: int) -> None:
+    """Count bytes of files that were deleted."""
+    await connection.execute(update(_state).values(freed_bytes=_state.c.freed_bytes + freed_bytes))
+
+
+async def stop(connection: AsyncConnection, reason: str, now: datetime) -> None:
+    """Note why no collector goes on, until `go_on`."""
+    await connection.execute(update(_state).values(stopped_at=now, stopped_reason=reason))
+
+
+async def go_on(connection: AsyncConnection) -> None:
+    """Let collectors go on, and count their deletions from now on."""
+    await connection.execute(update(_state).values(stopped_at=None, stopped_reason=None, window_at=None))
