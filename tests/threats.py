@@ -32,6 +32,7 @@ AUTHORISATION = "tests/security/test_authorisation.py"
 UPLOADS = "tests/gateway/v2/test_uploads.py"
 MANIFESTS = "tests/gateway/v2/test_manifests.py"
 PUSHED_DOCUMENTS = "tests/gateway/v2/test_pushed_documents.py"
+COLLECTOR = "tests/gateway/registry/test_collector.py"
 NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
 CATALOG = "tests/gateway/v2/test_catalog.py"
 LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
@@ -515,9 +516,76 @@ THREATS = [
         ("tests/gateway/cli/test_repositories.py::test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated",),
         Disarm(
             "gateway/registry/deletion.py",
-            "            more = await repositories.delete_part(connection, path)\n",
+            "            more = await repositories.delete_part(connection, path, now)\n",
             "            more = False\n",
         ),
+    ),
+    Threat(
+        "a push that is told of content which is then collected",
+        "A client leaves out what the registry says is there; it is collected before the manifest arrives.",
+        "Whoever may push and is told of content puts its review off in the transaction that reads it.",
+        (f"{COLLECTOR}::test_a_push_step_before_a_review_that_is_due_puts_it_off",),
+        Disarm(
+            "gateway/db/reviews.py",
+            '{"which": str(digest), "repository": repository_id, "since": now}',
+            '{"which": str(digest), "repository": 0, "since": now}',
+        ),
+    ),
+    Threat(
+        "a file that goes while its content is pushed again",
+        "A blob is collected, pushed again before its file is deleted, and loses the file then.",
+        "The file goes under the lease that a push takes too, and only after a second look for the blob.",
+        (f"{COLLECTOR}::test_a_push_step_between_the_deletion_of_a_blob_and_of_its_file_is_told_the_truth",),
+        Disarm("gateway/registry/collector.py", "if recorded is None and self", "if self"),
+    ),
+    Threat(
+        "a signature that is collected",
+        "Signatures and other referrers have no tag, and go a day after they were pushed.",
+        "A referrer stays with its subject, and a subject with a referrer that something needs.",
+        (f"{COLLECTOR}::test_what_something_needs_stays_for_ever",),
+        Disarm(
+            "gateway/db/collection.py",
+            "    if await _subject_of(connection, row) is not None:\n        return True\n",
+            "",
+        ),
+    ),
+    Threat(
+        "a clock that makes everything due",
+        "The clock jumps ahead by a year, and what somebody pushes at the moment is collected.",
+        "A collector compares the clock with one that never jumps, and with what others have noted, and holds.",
+        (f"{COLLECTOR}::test_it_stops_where_the_clock_jumps",),
+        Disarm("gateway/registry/collector.py", "if reason is not None and not self._is_confirmed:", "if False:"),
+    ),
+    Threat(
+        "a collector with a database that lost its rows",
+        "A database was replaced by an older or a foreign one, and nothing in it needs what is stored.",
+        "A collector looks for the files that the database names, and asks before it deletes half of everything.",
+        (
+            f"{COLLECTOR}::test_it_stops_where_the_files_of_the_database_are_not_here",
+            f"{COLLECTOR}::test_it_stops_where_more_than_half_of_everything_would_go",
+        ),
+        Disarm(
+            "gateway/registry/collection_guard.py",
+            "return self.deleted >= max(FEW, self.objects * MOST_OF_WINDOW)",
+            "return False",
+        ),
+    ),
+    Threat(
+        "a backup that lacks what was collected meanwhile",
+        "The database is copied, then files go that the copy names.",
+        "No file of a deleted blob goes while a backup holds its lock.",
+        (f"{COLLECTOR}::test_no_file_goes_while_a_backup_runs",),
+        Disarm("gateway/registry/collector.py", "            if not is_free:\n                return\n", ""),
+    ),
+    Threat(
+        "a deletion that was interrupted",
+        "A process dies between the deletion of a blob and of its file, or of half a repository: nobody finds the rest.",
+        "The deletion of a blob notes its file, and content without a review is looked for every day.",
+        (
+            f"{COLLECTOR}::test_a_collector_that_dies_before_it_deletes_the_file_leaves_that_to_the_next",
+            f"{COLLECTOR}::test_an_interrupted_deletion_leaves_nothing_for_ever",
+        ),
+        Disarm("gateway/registry/collector.py", "        await self._look_for_forgotten()\n", ""),
     ),
     Threat(
         "a list that costs thousands of queries",

@@ -21,9 +21,9 @@ def open_lock_file(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def lock(descriptor: int) -> None:
-    """Wait for the exclusive lock of an open file."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+def lock(descriptor: int, *, shared: bool = False) -> None:
+    """Wait for the lock of an open file."""
+    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
@@ -53,12 +53,22 @@ def byte_is_locked(descriptor: int, offset: int) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Wait for the exclusive lock of a lock file and hold it within the block; yields the file's descriptor."""
+def locked(path: Path, *, shared: bool = False) -> Iterator[int]:
+    """Wait for the lock of a lock file and hold it within the block; yields the file's descriptor."""
     descriptor = open_lock_file(path)
     try:
-        lock(descriptor)
+        lock(descriptor, shared=shared)
         yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Whether the exclusive lock of a lock file was free, which is then held within the block. Raises OSError."""
+    descriptor = open_lock_file(path)
+    try:
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 

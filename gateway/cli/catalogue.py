@@ -126,6 +126,13 @@ CATALOGUE: Mapping[str, Entry] = {
             "delete": Entry("Delete a repository with its tags and manifests", "repository delete team/app"),
         },
     ),
+    "gc": Entry(
+        "Show and run the garbage collection of what was pushed",
+        commands={
+            "status": Entry("Show what waits for its review, and what was freed", "gc status"),
+            "run": Entry("Delete now what is due", "gc run --dry-run"),
+        },
+    ),
     "tag": Entry(
         "Show and delete tags of repositories",
         commands={

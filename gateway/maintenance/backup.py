@@ -18,6 +18,7 @@ from cache import sqlite
 from cache.oci.digest import Digest
 from cache.runtime import files
 from cache.runtime.disk import sync_folder
+from cache.runtime.locks import locked
 from cache.store.paths import blob_path
 from gateway.data_folder import NativeFolder
 from gateway.db.engine import DATABASE_FILE
@@ -49,7 +50,8 @@ def back_up(
     target, except by a process that is killed. Raises FileExistsError, ArchiveUnusable for a key file whose name no
     backup holds, DataFolderBusy if database and keys were replaced meanwhile, DatabaseUnusable, OSError.
     """
-    with _workshop(target) as workshop:
+    # Meanwhile no file of a deleted blob goes: the copy of the database may still name it.
+    with _workshop(target) as workshop, locked(NativeFolder(data).lock("backup"), shared=True):
         stage = workshop / "files"
         (stage / KEYS_DIRECTORY).mkdir(parents=True)
         names, revision = [], None

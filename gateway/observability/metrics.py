@@ -47,6 +47,9 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evictions": ("Blobs and manifests evicted", ()),
     "evicted_bytes": ("Bytes evicted", ()),
     "cache_damaged": ("Cached files that were not as they were written", ("damage",)),
+    "gc_reviews": ("Reviews of manifests and blobs of projects that have ended", ()),
+    "gc_deleted": ("Manifests and blobs of projects that were deleted because nothing needed them", ("kind",)),
+    "gc_freed_bytes": ("Bytes of the files of deleted blobs", ()),
     "native_damaged": ("Native blobs that were not as they were pushed", ("damage",)),
 }
 
@@ -56,6 +59,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...], Literal["livesum", "max", "mostre
     "requests_in_progress": ("Requests whose responses have not ended", (), "livesum"),
     "connections": ("Open connections of clients", (), "livesum"),
     "workers": ("Processes that serve", (), "livesum"),
+    "gc_stopped": ("1 while garbage collection waits for somebody, or for the clock", (), "livesum"),
     "build_info": ("1, for the version of this program and of Python", ("version", "python"), "max"),
     "miss_queue": ("Misses that wait for their upstream", ("upstream",), "livesum"),
     "upstream_quota_limit": ("Pulls that an upstream allows in a window", ("upstream",), "mostrecent"),
@@ -267,6 +271,15 @@ class Metrics:
 
     def count_native_damage(self, damage: Damage) -> None:
         self._counters["native_damaged"].labels(damage.value).inc()
+
+    def count_collected(self, reviewed: int, manifests: int, blobs: int, freed_bytes: int) -> None:
+        self._counters["gc_reviews"].inc(reviewed)
+        self._counters["gc_deleted"].labels("manifest").inc(manifests)
+        self._counters["gc_deleted"].labels("blob").inc(blobs)
+        self._counters["gc_freed_bytes"].inc(freed_bytes)
+
+    def show_collection_stopped(self, is_stopped: bool) -> None:
+        self._gauges["gc_stopped"].set(is_stopped)
 
     def show_upstreams(self, upstreams: Iterable[UpstreamFigures]) -> None:
         for each in upstreams:

@@ -177,6 +177,22 @@ class NativeSettings(Table):
     max_blob: ByteCount = Field(default=Size(100 << 30), description="The largest blob that may be pushed; 0: any.")
 
 
+class CollectionSettings(Table):
+    """Settings of garbage collection: what becomes of pushed content that nothing needs any more."""
+
+    delay: Duration = Field(
+        default=timedelta(days=1), description="How long pushed content stays that no tag and no image needs."
+    )
+    interval: Duration = Field(default=timedelta(seconds=5), description="How often such content is looked for.")
+
+    @field_validator("interval")
+    @classmethod
+    def _interval_passes(cls, interval: timedelta) -> timedelta:
+        if interval < timedelta(seconds=1):
+            raise ValueError("must be at least 1s")
+        return interval
+
+
 class ListenerSettings(Table):
     """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
@@ -258,6 +274,7 @@ class Settings(Table):
     cache: CacheSettings = CacheSettings()
     database: DatabaseSettings = DatabaseSettings()
     native: NativeSettings = NativeSettings()
+    gc: CollectionSettings = CollectionSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")

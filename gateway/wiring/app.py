@@ -31,7 +31,7 @@ from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
 from gateway.wiring.from_settings import ops_options
 from gateway.wiring.lifespan import open_services, scrubbing
-from gateway.wiring.native import scrubbing_native, sweeping_uploads
+from gateway.wiring.native import collecting, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
 
@@ -62,6 +62,14 @@ async def running(
             services.native,
             settings.cache.scrub_rate.number,
             services.metrics.count_native_damage,
+            services.server_state.closed,
+        ),
+        collecting(
+            NativeFolder(settings.data),
+            services.native,
+            settings.gc.delay,
+            settings.gc.interval,
+            services.metrics,
             services.server_state.closed,
         ),
         checking_upstreams(services) if check_upstreams else nullcontext(),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -21,6 +21,9 @@ from gateway.db.engine import Database
 from gateway.maintenance.native_inspector import NativeInspector
 from gateway.maintenance.native_rows import NativeRows
 from gateway.maintenance.native_scrub import NativeScrub
+from gateway.observability.metrics import Metrics
+from gateway.registry.collecting import CollectorThread
+from gateway.registry.collector import Collected, CollectionRule, Collector
 from gateway.registry.intake import NativeBlobs
 from gateway.registry.native_store import NativeStore
 from gateway.registry.storage_errors import make_database_room
@@ -89,6 +92,42 @@ async def scrubbing_native(
     scrub = NativeScrub(rows, inspector, ProcessRole(folder.lock("scrub")), rate, damaged)
     async with at_work(scrub, closed):
         yield
+
+
+@asynccontextmanager
+async def collecting(
+    folder: NativeFolder,
+    native: NativeStore,
+    delay: timedelta,
+    interval: timedelta,
+    metrics: Metrics,
+    closed: asyncio.Event,
+) -> AsyncIterator[None]:
+    """Collect content of the native store in the background that nothing needs. `closed`: as in `at_work`."""
+    loop = asyncio.get_running_loop()
+
+    def run(coroutine: Coroutine[Any, Any, Collected]) -> Collected:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    def count(done: Collected) -> None:
+        if done != Collected():
+            metrics.count_collected(done.reviewed, done.manifests, done.blobs, done.freed_bytes)
+
+    thread = CollectorThread(
+        Collector(native.uploads.native, collection_rule(folder, delay)),
+        run,
+        ProcessRole(folder.lock("collection")),
+        interval.total_seconds(),
+        count,
+        metrics.show_collection_stopped,
+    )
+    async with at_work(thread, closed):
+        yield
+
+
+def collection_rule(folder: NativeFolder, delay: timedelta) -> CollectionRule:
+    """Make the rule by which the native store of a data folder is collected."""
+    return CollectionRule(delay, folder.lock("backup"))
 
 
 def _set_aside_in(folder: NativeFolder) -> Quarantine:

@@ -201,6 +201,7 @@ TROUBLE = {
     "DiskFull": {"gateway_disk_free_bytes": "2e8x120", "gateway_cache_bytes": "2e9x120"},
     "WorkerRestarts": {"gateway_worker_restarts_total": "0x95 0+1x25"},
     "CacheDamaged": {'gateway_cache_damaged_total{damage="digest"}': "_x100 1x20"},
+    "CollectionStopped": {"gateway_gc_stopped": "1x120"},
     "ContentDamaged": {'gateway_native_damaged_total{damage="digest"}': "_x100 1x20"},
 }
 """By the alert that must fire, and no other: the samples that differ."""

@@ -1,8 +1,9 @@
 """Native stores over one database, as several workers open them, and what tests push to them."""
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
 @asynccontextmanager
-async def open_store(database: Database, data: Path) -> AsyncIterator[NativeStore]:
+async def open_store(
+    database: Database, data: Path, clock: Callable[[], datetime] = lambda: NOW
+) -> AsyncIterator[NativeStore]:
     """Open the native store of a data folder as one process does, with a database of its own."""
     folder, threads = data / "spool" / "uploads", UploadThreads()
     folder.mkdir(parents=True, exist_ok=True)
     store = FilesystemStore(data / "blobs", Quarantine(data / "quarantine"))
     leases = LocalLeases(folder.parent / "leases")
     try:
-        yield NativeStore(Uploads(NativeBlobs(database, store, leases, threads, lambda: NOW), folder))
+        yield NativeStore(Uploads(NativeBlobs(database, store, leases, threads, clock), folder))
     finally:
         threads.close()
 

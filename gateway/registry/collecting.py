@@ -1,0 +1,58 @@
+"""CollectorThread: the thread that collects, in one process of the host at a time."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from cache.oci.errors import StoreUnavailable
+from cache.retention.role_thread import RoleThread
+from cache.runtime.locks import ProcessRole
+from gateway.registry.collector import Collected, CollectionStopped, Collector
+
+log = structlog.get_logger()
+
+Run = Callable[[Coroutine[Any, Any, Collected]], Collected]
+"""Runs a coroutine on the event loop of the collector, and waits for its end."""
+
+
+class CollectorThread(RoleThread):
+    """Collects at intervals, and without a pause while more is due."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        run: Run,
+        role: ProcessRole,
+        interval: float,
+        collected: Callable[[Collected], None],
+        stopped: Callable[[bool], None],
+    ) -> None:
+        """`interval`: seconds. `collected` is called with what each step did, and `stopped` with whether nothing is
+        collected, in the thread."""
+        super().__init__("collection", role, interval)
+        self._collector = collector
+        self._run_on_loop = run
+        self._collected = collected
+        self._note_stop = stopped
+        self._reason: str | None = None
+
+    def step(self) -> float:
+        """Collect a page; return the seconds until the next step."""
+        try:
+            done = self._run_on_loop(self._collector.step())
+        except CollectionStopped as error:
+            if self._reason is None:
+                log.warning("collection_stopped", reason=str(error))
+            self._reason = str(error)
+            self._note_stop(True)
+            return self._interval
+        except StoreUnavailable as error:
+            log.warning("collection_failed", reason=str(error))
+            return self._interval
+        if self._reason is not None:
+            log.info("collection_goes_on")
+            self._reason = None
+            self._note_stop(False)
+        self._collected(done)
+        return 0.0 if done.has_more else self._interval

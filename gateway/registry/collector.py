@@ -1,0 +1,331 @@
+"""Collector: garbage collection of the native store, while it is pushed to and pulled from.
+
+                 reviewed when                          deleted unless
+manifest         it was pushed, or lost a tag, an       a tag points to it, an index lists it, its subject is there, or
+                 index, its subject, a referrer         a referrer of it is needed
+blob of a        it was pushed or mounted, or a         a manifest of the repository refers to it
+repository       manifest that needed it was deleted
+stored blob      its last repository gave it up         a repository has it
+
+A review is due one delay after the last event, see gateway.db.reviews. It is one transaction that decides anew and
+deletes; what it leaves without use is reviewed one delay later. Of a deleted blob the transaction notes that its file
+is to be deleted. The file goes after the commit is durable, under the lease of its digest, which whoever stores the
+same content takes too, and only if no blob has that digest then. A crash anywhere leaves a note, and at most a file
+that the next collector deletes.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from cache.lease.base import held
+from cache.runtime.failpoints import failpoint
+from cache.runtime.locks import try_locked
+from gateway.db import blob_removals, blobs, collection, collection_state, forgotten
+from gateway.db.blob_removals import BlobRemoval
+from gateway.db.collection import BlobReview, Deleted, ManifestReview
+from gateway.db.connection import Connection
+from gateway.registry.collection_guard import CollectionGuard, Window, jitter_of
+from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+PAGE = 500
+"""Reviews that are read at once."""
+FILES = 100
+"""Files that are deleted between two looks for reviews."""
+REST = 0.5
+"""Share of the time in which a collector with much to do does nothing, so that writers have their turns."""
+RETRY = timedelta(minutes=1)
+LONGEST_RETRY = timedelta(days=1)
+"""When the deletion of a file is tried again that failed; each failure doubles it, up to the longest."""
+SAMPLE, LEAST_SAMPLE = 50, 4
+"""Blobs whose files are looked for before the first deletion, and how few say nothing."""
+LOOK_EVERY = timedelta(minutes=10)
+"""How often a collector with nothing to do notes that it has looked."""
+CHECK_EVERY = timedelta(days=1)
+"""How often content is looked for that nothing needs and nobody reviews."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a step of a collector did, or several. `freed_bytes`: of files that were deleted."""
+
+    reviewed: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    freed_bytes: int = 0
+    has_more: bool = False
+    """Whether more is due already."""
+
+    def add(self, other: "Collected") -> None:
+        """Add what a later step did."""
+        self.reviewed += other.reviewed
+        self.manifests += other.manifests
+        self.blobs += other.blobs
+        self.freed_bytes += other.freed_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRule:
+    """`delay`: how long content stays that nothing needs. `backup_lock`: file that is locked while a backup runs."""
+
+    delay: timedelta
+    backup_lock: Path
+
+
+class CollectionStopped(Exception):
+    """Nothing is collected; the text says why, and how it goes on."""
+
+
+class Collector:
+    """Collects what is due. Several may do so at once. For one event loop."""
+
+    def __init__(self, native: NativeBlobs, rule: CollectionRule, passed: Callable[[], float] = time.monotonic) -> None:
+        """`passed`: seconds of a clock that never jumps."""
+        self._passed = passed
+        self._native = native
+        self._rule = rule
+        self._is_confirmed = False
+        self._is_own_store = False
+        self._guard = CollectionGuard()
+        self._looked_at: datetime | None = None
+        self._checked_at: datetime | None = None
+        self._manifest_place: int | None = None
+        self._blob_place: str | None = None
+
+    async def step(self) -> Collected:
+        """Review a page of manifests and one of blobs, and delete files.
+
+        Raises CollectionStopped, DatabaseUnusable, StoreUnavailable, OSError.
+        """
+        began, done = time.monotonic(), Collected()
+        if not await self._has_work():
+            return done
+        await self._require_safe()
+        await self._review_manifests(done)
+        await self._review_blobs(done)
+        await self._delete_files(done)
+        await self._look_for_forgotten()
+        if done.manifests or done.blobs or done.freed_bytes:
+            log.info("content_collected", manifests=done.manifests, blobs=done.blobs, freed_bytes=done.freed_bytes)
+        if done.has_more:
+            await asyncio.sleep((time.monotonic() - began) * REST / (1 - REST))
+        return done
+
+    async def confirm(self) -> None:
+        """Let all collectors go on that were stopped, and this one whatever the clock did: somebody has looked.
+
+        Raises DatabaseUnusable.
+        """
+        self._is_confirmed = True
+        await self._native.database.transact(collection_state.go_on)
+
+    async def examine(self) -> Collected:
+        """Find what is due, and what would be deleted of it now, and change nothing. Raises DatabaseUnusable."""
+        found, now = Collected(), self._native.clock()
+        before = now - self._rule.delay
+        manifest: ManifestReview | None = None
+        while manifests_due := await self._read(
+            partial(collection.list_manifests, before=before, limit=PAGE, after=manifest)
+        ):
+            for manifest in manifests_due:
+                if self._is_due(str(manifest.manifest_id), manifest.since, now):
+                    found.reviewed += 1
+                    size = await self._read(partial(collection.would_delete_manifest, review=manifest))
+                    found.manifests += size is not None
+        blob: BlobReview | None = None
+        while blobs_due := await self._read(partial(collection.list_blobs, before=before, limit=PAGE, after=blob)):
+            for blob in blobs_due:
+                if self._is_due(blob.digest.hex, blob.since, now):
+                    found.reviewed += 1
+                    size = await self._read(partial(collection.would_delete_blob, review=blob))
+                    found.blobs += size is not None
+                    found.freed_bytes += size or 0
+        return found
+
+    async def _read(self, query: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        async with self._native.database.read() as connection:
+            return await query(connection)
+
+    async def _has_work(self) -> bool:
+        """Whether anything is due, or was not looked at for long. An idle collector does nothing else."""
+        now = self._native.clock()
+        if self._looked_at is None or not timedelta(0) <= now - self._looked_at < LOOK_EVERY:
+            return True
+        if self._manifest_place is not None or self._blob_place is not None:
+            return True
+        return await self._native.database.query(
+            partial(collection.is_anything_due, before=now - self._rule.delay, now=now)
+        )
+
+    async def _require_safe(self) -> None:
+        """Check that nothing speaks against collecting, and note that a collector has looked. Raises
+        CollectionStopped."""
+        now = self._native.clock()
+        state = await self._read(collection_state.read)
+        reason = self._guard.decide(now, self._passed(), state.seen_at)
+        if reason is not None and not self._is_confirmed:
+            raise CollectionStopped(reason)
+        if state.stopped_reason is not None:
+            raise CollectionStopped(state.stopped_reason)
+        window = Window(state.window_at, state.window_objects, state.window_deleted)
+        if window.is_over(now):
+            await self._native.database.transact(partial(collection_state.begin_window, now=now))
+        elif window.is_used_up and not self._is_confirmed:
+            reason = (
+                f"{window.deleted} of {window.objects} blobs and manifests were deleted within a day: "
+                "collection goes on when somebody confirms that this is meant"
+            )
+            await self._native.database.transact(partial(collection_state.stop, reason=reason, now=now))
+            raise CollectionStopped(reason)
+        if not self._is_own_store:
+            await self._require_own_store()
+        if state.seen_at is None or not timedelta(0) <= now - state.seen_at < LOOK_EVERY:
+            await self._native.database.transact(partial(collection_state.note_seen, now=now), durable=False)
+        self._looked_at = now
+
+    async def _require_own_store(self) -> None:
+        """Check that the files of some blobs are in the store: those of another data folder's database are not. Raises
+        CollectionStopped."""
+        start = f"sha256:{secrets.token_hex(4)}"
+        some = await self._read(partial(collection.sample, after=start, limit=SAMPLE))
+        if len(some) < SAMPLE:
+            first = await self._read(partial(collection.sample, after="", limit=SAMPLE - len(some)))
+            some = list(dict.fromkeys([*some, *first]))
+        missing = sum(self._native.store.stat(digest) is None for digest in some)
+        if len(some) >= LEAST_SAMPLE and missing * 2 > len(some):
+            raise CollectionStopped(
+                f"{missing} of {len(some)} blobs that the database names have no file here: "
+                "the database and the data folder do not belong together, or files were lost"
+            )
+        self._is_own_store = True
+
+    async def _review_manifests(self, done: Collected) -> None:
+        now = self._native.clock()
+        before = now - self._rule.delay
+        due = await self._read(partial(collection.list_manifests, before=before, limit=PAGE))
+        if not due:
+            return
+        ended = await self._native.database.transact(
+            partial(collection.end_needless_of_manifests, due=due, before=before), durable=False
+        )
+        rest = [
+            review
+            for review in due
+            if review.manifest_id not in ended and self._is_due(str(review.manifest_id), review.since, now)
+        ]
+        for review in rest:
+            failpoint("gc.review")
+            if await self._native.database.transact(partial(self._collect_manifest, review=review), durable=False):
+                done.manifests += 1
+        done.reviewed += len(ended) + len(rest)
+        done.has_more |= len(due) == PAGE and bool(ended or rest)
+
+    async def _review_blobs(self, done: Collected) -> None:
+        now = self._native.clock()
+        before = now - self._rule.delay
+        due = await self._read(partial(collection.list_blobs, before=before, limit=PAGE))
+        if not due:
+            return
+        ended = await self._native.database.transact(
+            partial(collection.end_needless_of_blobs, due=due, before=before), durable=False
+        )
+        rest = [
+            review
+            for review in due
+            if (str(review.digest), review.repository_id) not in ended
+            and self._is_due(review.digest.hex, review.since, now)
+        ]
+        for review in rest:
+            failpoint("gc.review")
+            if await self._native.database.transact(partial(self._collect_blob, review=review), durable=False):
+                done.blobs += 1
+        done.reviewed += len(ended) + len(rest)
+        done.has_more |= len(due) == PAGE and bool(ended or rest)
+
+    def _is_due(self, key: str, since: datetime, now: datetime) -> bool:
+        return since + self._rule.delay + jitter_of(key, self._rule.delay) <= now
+
+    async def _collect_manifest(self, connection: Connection, review: ManifestReview) -> Deleted | None:
+        deleted = await collection.collect_manifest(connection, review, self._native.clock())
+        if deleted is not None:
+            await collection_state.note_deleted(connection, manifests=1)
+        return deleted
+
+    async def _collect_blob(self, connection: Connection, review: BlobReview) -> Deleted | None:
+        deleted = await collection.collect_blob(connection, review, self._native.clock())
+        if deleted is not None:
+            await collection_state.note_deleted(connection, blobs=1)
+        return deleted
+
+    async def _delete_files(self, done: Collected) -> None:
+        """Delete files of deleted blobs, unless a backup runs, which may still read them."""
+        now = self._native.clock()
+        due = await self._read(partial(blob_removals.list_due, now=now, limit=FILES))
+        if not due:
+            return
+        # The deletions of the blobs become durable before any of their files goes.
+        await self._native.database.transact(partial(collection_state.note_seen, now=now))
+        failpoint("gc.deleted")
+        with try_locked(self._rule.backup_lock) as is_free:
+            if not is_free:
+                return
+            for removal in due:
+                done.freed_bytes += await self._delete_file(removal)
+        done.has_more |= len(due) == FILES
+
+    async def _delete_file(self, removal: BlobRemoval) -> int:
+        """Delete the file of a deleted blob; return the bytes that were freed."""
+        lease = take_lease(self._native.leases, blob_lease(removal.digest))
+        if lease is None:  # somebody is storing the same content
+            return 0
+        with held(lease):
+            try:
+                return await self._free(removal)
+            except OSError as error:
+                wait = min(LONGEST_RETRY, RETRY * 2 ** min(removal.attempts, 20))
+                log.warning("blob_file_not_deleted", digest=str(removal.digest), reason=error.strerror)
+                later = partial(blob_removals.put_off, digest=removal.digest, due_at=self._native.clock() + wait)
+                await self._native.database.transact(later, durable=False)
+                return 0
+
+    async def _free(self, removal: BlobRemoval) -> int:
+        """Delete the file of a blob that has no row, under its lease; return the bytes that were freed."""
+        digest, freed = removal.digest, 0
+        recorded = await self._read(partial(blobs.stored_size, digest=digest))
+        if recorded is None and self._native.store.stat(digest) is not None:
+            failpoint("gc.unlink")
+            await self._native.threads.run(self._native.store.delete, digest)
+            freed = removal.size
+
+        async def end(connection: Connection) -> None:
+            await blob_removals.end(connection, digest)
+            await collection_state.note_freed(connection, freed)
+
+        await self._native.database.transact(end, durable=False)
+        return freed
+
+    async def _look_for_forgotten(self) -> None:
+        """Request the reviews that a page of content lacks; all of it has its turn once a day."""
+        now = self._native.clock()
+        if self._manifest_place is None and self._blob_place is None:
+            if self._checked_at is not None and now - self._checked_at < CHECK_EVERY:
+                return
+            self._checked_at, self._manifest_place, self._blob_place = now, 0, ""
+        if self._manifest_place is not None:
+            look = partial(forgotten.review_manifests, after=self._manifest_place, limit=PAGE, now=now)
+            self._manifest_place = await self._native.database.transact(look, durable=False)
+        elif self._blob_place is not None:
+            search = partial(forgotten.review_blobs, after=self._blob_place, limit=PAGE, now=now)
+            self._blob_place = await self._native.database.transact(search, durable=False)

@@ -1,0 +1,425 @@
+"""Garbage collection of a native store, on every database, with a clock of the test's own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cache.oci.digest import Digest
+from cache.oci.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown
+from cache.oci.names import RepositoryName, Tag
+from cache.runtime import failpoints
+from cache.runtime.locks import locked
+from gateway.db import blob_removals, collection_state, projects, quotas, repositories
+from gateway.db.engine import Database
+from gateway.namespaces.project import Project
+from gateway.registry.base import WritableRepository
+from gateway.registry.collector import Collected, CollectionRule, CollectionStopped, Collector
+from gateway.registry.native_store import NativeStore
+from tests.gateway.registry.conftest import NAME
+from tests.gateway.registry.opened import NOW
+from tests.gateway.registry.stores import (
+    CONFIG,
+    LAYER,
+    descriptor_of,
+    entry,
+    image,
+    index,
+    open_store,
+    push_blob,
+    push_image,
+)
+
+DELAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+V1 = Tag("v1")
+
+
+class Clock:
+    """A clock that tests move; it never jumps."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def passed(self) -> float:
+        return (self.now - NOW).total_seconds()
+
+    def wait(self, time: timedelta) -> None:
+        self.now += time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(database: Database, tmp_path: Path, clock: Clock) -> AsyncIterator[NativeStore]:
+    async with open_store(database, tmp_path, clock) as store:
+        yield store
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "backup.lock"
+
+
+@pytest.fixture
+def collector(store: NativeStore, lock: Path, clock: Clock) -> Collector:
+    return Collector(store.uploads.native, CollectionRule(DELAY, lock), clock.passed)
+
+
+async def collect(collector: Collector) -> Collected:
+    """Collect all that is due."""
+    total, more = Collected(), True
+    while more:
+        done = await collector.step()
+        total.add(done)
+        more = done.has_more
+    return total
+
+
+async def pass_time(collector: Collector, clock: Clock, days: int = 4) -> Collected:
+    """Let days pass in which the collector looks every hour."""
+    total = Collected()
+    for _ in range(days * 24):
+        clock.wait(HOUR)
+        total.add(await collect(collector))
+    return total
+
+
+@contextmanager
+def armed(specification: str) -> Iterator[None]:
+    failpoints.arm(specification)
+    try:
+        yield
+    finally:
+        failpoints.arm("")
+
+
+def files(data: Path) -> set[str]:
+    """The names of the files that the store has."""
+    return {path.name for path in (data / "blobs").rglob("*") if path.is_file()}
+
+
+async def test_an_image_without_a_tag_goes_after_a_delay_and_its_blobs_after_another(
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    store: NativeStore,
+    tmp_path: Path,
+    database: Database,
+    project: Project,
+) -> None:
+    manifest = await push_image(repository, "one", V1)
+    await repository.delete_tag(V1)
+    clock.wait(DELAY - HOUR)
+    assert await collect(collector) == Collected(reviewed=0)
+    await repository.manifest(manifest.descriptor.digest)
+    clock.wait(2 * HOUR)
+    assert await collect(collector) == Collected(reviewed=1, manifests=1)
+    with pytest.raises(ManifestUnknown):
+        await repository.manifest(manifest.descriptor.digest)
+    assert len(files(tmp_path)) == 2
+    clock.wait(DELAY + HOUR)
+    sizes = len(b"config of one") + len(b"layer of one")
+    assert await collect(collector) == Collected(reviewed=2, blobs=2, freed_bytes=sizes)
+    assert files(tmp_path) == set()
+    async with database.read() as connection:
+        assert await quotas.stored_bytes(connection, project.id) == 0
+        state = await collection_state.read(connection)
+        assert (state.deleted_manifests, state.deleted_blobs, state.freed_bytes) == (1, 2, sizes)
+        waiting = await collection_state.waiting(connection)
+        assert (waiting.manifests, waiting.blobs, waiting.files) == (0, 0, 0)
+
+
+async def test_what_something_needs_stays_for_ever(
+    repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    tagged = await push_image(repository, "tagged", V1)
+    child = await push_image(repository, "child")
+    await repository.put_manifest(index([descriptor_of(child)]), (Tag("list"),))
+    signature = await push_image(repository, "signature", subject=descriptor_of(tagged))
+    of_signature = await push_image(repository, "of-signature", subject=descriptor_of(signature))
+    untagged = await push_image(repository, "untagged")
+    attached = await push_image(repository, "attached", Tag("attached"), subject=descriptor_of(untagged))
+    kept = (tagged, child, signature, of_signature, untagged, attached)
+    done = await pass_time(collector, clock)
+    assert (done.manifests, done.blobs) == (0, 0)
+    for manifest in kept:
+        await repository.manifest(manifest.descriptor.digest)
+        for reference in manifest.references():
+            (await repository.blob(reference.digest)).blob.close()
+
+
+async def test_what_lost_its_last_use_goes_with_all_that_it_alone_kept(
+    repository: WritableRepository, collector: Collector, clock: Clock, tmp_path: Path
+) -> None:
+    child = await push_image(repository, "child")
+    await repository.put_manifest(index([descriptor_of(child)]), (V1,))
+    top = (await repository.stat_manifest(V1)).descriptor
+    signature = await push_image(
+        repository, "signature", subject={"mediaType": top.media_type, "digest": str(top.digest), "size": 1}
+    )
+    await push_image(repository, "of-signature", subject=descriptor_of(signature))
+    attached = await push_image(repository, "attached", Tag("attached"), subject=descriptor_of(child))
+    await pass_time(collector, clock)
+    await repository.delete_tag(V1)
+    await pass_time(collector, clock, days=6)
+    await repository.manifest(attached.descriptor.digest)
+    await repository.manifest(child.descriptor.digest)
+    with pytest.raises(ManifestUnknown):
+        await repository.manifest(signature.descriptor.digest)
+    await repository.delete_tag(Tag("attached"))
+    await pass_time(collector, clock, days=6)
+    assert files(tmp_path) == set()
+
+
+async def test_a_blob_of_another_repository_stays_there(
+    store: NativeStore, project: Project, repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    manifest = await push_image(repository, "shared", V1)
+    other = store.repository(project, RepositoryName("team/app/other"))
+    layer = manifest.references()[-1].digest
+    assert await other.mount(layer, None)
+    await pass_time(collector, clock)
+    with pytest.raises(BlobUnknown):
+        await other.blob(layer)
+    (await repository.blob(layer)).blob.close()
+
+
+async def test_an_interrupted_deletion_leaves_nothing_for_ever(
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    store: NativeStore,
+    tmp_path: Path,
+) -> None:
+    await push_image(repository, "one", V1)
+    await pass_time(collector, clock)
+    async with database.write() as connection:
+        assert await repositories.delete_part(connection, NAME, clock())
+    await pass_time(collector, clock, days=6)
+    assert files(tmp_path) == set()
+
+
+async def test_a_deleted_project_leaves_no_file(
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    store: NativeStore,
+    tmp_path: Path,
+) -> None:
+    await push_image(repository, "one", V1)
+    async with database.write() as connection:
+        await projects.delete(connection, "team/app", clock())
+    await pass_time(collector, clock)
+    assert files(tmp_path) == set()
+
+
+# Each step of a push against each step of a review: the push relies on what it was told.
+
+CONTENT = b"a layer that is pushed again"
+DIGEST = Digest.of(CONTENT)
+
+
+async def confirmed(repository: WritableRepository) -> bool:
+    """HEAD by somebody who may push."""
+    try:
+        await repository.confirm_blob(DIGEST)
+    except BlobUnknown:
+        return False
+    return True
+
+
+async def mounted(repository: WritableRepository) -> bool:
+    return await repository.mount(DIGEST, None)
+
+
+async def pushed(repository: WritableRepository) -> bool:
+    await push_blob(repository, CONTENT)
+    return True
+
+
+async def listed(repository: WritableRepository) -> bool:
+    """PUT of a manifest that needs the blob."""
+    try:
+        await repository.put_manifest(image(entry(CONFIG, DIGEST), [entry(LAYER, DIGEST)]), (V1,))
+    except ManifestBlobUnknown:
+        return False
+    return True
+
+
+PUSH_STEPS = (confirmed, mounted, pushed, listed)
+
+
+PushStep = Callable[[WritableRepository], Awaitable[bool]]
+
+
+async def require_usable(repository: WritableRepository, answer: bool, collector: Collector, clock: Clock) -> None:
+    """What was said to be there is there for most of a delay; what was not can be pushed."""
+    clock.wait(DELAY - HOUR)
+    await collect(collector)
+    if not answer:
+        await push_blob(repository, CONTENT)
+    (await repository.blob(DIGEST)).blob.close()
+    assert await listed(repository)
+    await pass_time(collector, clock)
+    found = (await repository.blob(DIGEST)).blob
+    try:
+        assert found.size == len(CONTENT)
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize("step", PUSH_STEPS)
+async def test_a_push_step_before_a_review_that_is_due_puts_it_off(
+    step: PushStep, repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    assert await step(repository)
+    assert (await collect(collector)).blobs == 0
+    await require_usable(repository, True, collector, clock)
+
+
+@pytest.mark.parametrize("step", PUSH_STEPS)
+async def test_a_push_step_between_the_deletion_of_a_blob_and_of_its_file_is_told_the_truth(
+    step: PushStep, repository: WritableRepository, collector: Collector, clock: Clock, lock: Path, database: Database
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    with locked(lock, shared=True):
+        assert (await collect(collector)).blobs == 1
+        answer = await step(repository)
+    assert answer is (step is pushed)
+    await collect(collector)
+    async with database.read() as connection:
+        assert await blob_removals.count(connection) == (0, 0)
+    await require_usable(repository, answer, collector, clock)
+
+
+@pytest.mark.parametrize("step", PUSH_STEPS)
+async def test_a_push_step_after_the_deletion_is_told_the_truth(
+    step: PushStep, repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    assert (await collect(collector)).freed_bytes == len(CONTENT)
+    answer = await step(repository)
+    assert answer is (step is pushed)
+    await require_usable(repository, answer, collector, clock)
+
+
+async def test_a_manifest_that_a_pusher_was_told_of_stays_for_a_delay(
+    repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    manifest = await push_image(repository, "one")
+    clock.wait(DELAY + HOUR)
+    await repository.confirm_manifest(manifest.descriptor.digest)
+    clock.wait(DELAY - HOUR)
+    assert (await collect(collector)).manifests == 0
+    await repository.stat_manifest(manifest.descriptor.digest)
+    clock.wait(2 * HOUR)
+    assert (await collect(collector)).manifests == 1, "nobody else's look counts"
+
+
+async def test_no_file_goes_while_a_backup_runs(
+    repository: WritableRepository, collector: Collector, clock: Clock, lock: Path, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    with locked(lock, shared=True):
+        assert (await collect(collector)).freed_bytes == 0
+        assert files(tmp_path) == {DIGEST.hex}
+    assert (await collect(collector)).freed_bytes == len(CONTENT)
+    assert files(tmp_path) == set()
+
+
+async def test_a_collector_that_dies_before_it_deletes_the_file_leaves_that_to_the_next(
+    repository: WritableRepository, collector: Collector, clock: Clock, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    with armed("gc.deleted=error:EIO@1"), pytest.raises(OSError, match=r"gc\.deleted"):
+        await collect(collector)
+    assert files(tmp_path) == {DIGEST.hex}
+    assert (await collect(collector)).freed_bytes == len(CONTENT)
+    assert files(tmp_path) == set()
+
+
+async def test_a_file_that_cannot_be_deleted_is_tried_again_later(
+    repository: WritableRepository, collector: Collector, clock: Clock, tmp_path: Path
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    with armed("gc.unlink=error:EIO@1"):
+        assert (await collect(collector)).freed_bytes == 0
+        assert (await collect(collector)).freed_bytes == 0, "it waits"
+        clock.wait(timedelta(minutes=2))
+        assert (await collect(collector)).freed_bytes == len(CONTENT)
+
+
+async def test_a_dry_run_finds_what_a_run_deletes(
+    repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    await push_image(repository, "tagged", V1)
+    await push_image(repository, "untagged")
+    await push_blob(repository, CONTENT)
+    assert await collector.examine() == Collected()
+    clock.wait(DELAY + HOUR)
+    expected = Collected(reviewed=7, manifests=1, blobs=1, freed_bytes=len(CONTENT))
+    assert await collector.examine() == expected
+    assert await collector.examine() == expected, "nothing was changed"
+    done = await collect(collector)
+    assert (done.manifests, done.blobs, done.freed_bytes) == (1, 1, len(CONTENT))
+
+
+async def test_it_stops_where_more_than_half_of_everything_would_go(
+    repository: WritableRepository, collector: Collector, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.registry.collection_guard.FEW", 3)
+    for number in range(6):
+        await push_blob(repository, b"%d" % number)
+    clock.wait(DELAY + HOUR)
+    await collector.step()
+    for number in range(6, 8):
+        await push_blob(repository, b"%d" % number)
+    clock.wait(DELAY - 2 * HOUR)
+    with pytest.raises(CollectionStopped, match="6 of 6 blobs and manifests were deleted within a day"):
+        await collector.step()
+    clock.wait(4 * HOUR)
+    with pytest.raises(CollectionStopped):
+        await collector.step()
+    await collector.confirm()
+    assert (await collect(collector)).blobs == 2
+
+
+async def test_it_stops_where_the_files_of_the_database_are_not_here(
+    repository: WritableRepository, collector: Collector, clock: Clock, store: NativeStore
+) -> None:
+    digests = [await push_blob(repository, b"%d" % number) for number in range(6)]
+    for digest in digests[:4]:
+        store.uploads.native.store.delete(digest)
+    clock.wait(DELAY + HOUR)
+    with pytest.raises(CollectionStopped, match="4 of 6 blobs that the database names have no file here"):
+        await collector.step()
+
+
+async def test_it_stops_where_the_clock_jumps(
+    repository: WritableRepository, store: NativeStore, lock: Path, clock: Clock
+) -> None:
+    await push_blob(repository, CONTENT)
+    collector = Collector(store.uploads.native, CollectionRule(DELAY, lock), lambda: 0.0)
+    await collector.step()
+    clock.wait(400 * DELAY)
+    with pytest.raises(CollectionStopped, match="the clock jumped"):
+        await collector.step()
+    (await repository.blob(DIGEST)).blob.close()
