@@ -117,7 +117,7 @@ def test_a_changed_setting_whose_file_is_missing_changes_nothing(start: Start, u
     reload(server)
     missing.unlink()
     reload(server)  # whoever replaces the file may still change another setting
-    assert 'setting=upstreams."docker.io".password_file' in line_of(server, "file_of_setting_not_readable")
+    assert 'upstreams."docker.io".password_file' in line_of(server, "file_of_setting_not_readable")
 
 
 def test_a_reload_repeats_the_warnings_of_a_start(start: Start, upstream: Liar) -> None:
