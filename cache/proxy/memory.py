@@ -68,6 +68,15 @@ class RecentManifests:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What an upstream has said of a reference that it does not have or show: why, when, and for how long it holds."""
+
+    reason: str
+    noted_at: datetime
+    ttl: timedelta
+
+
 class Absences:
     """References that an upstream does not have, or does not show. Bounded in number; all of a kind hold for the same
     time, so the oldest expire first."""
@@ -75,25 +84,25 @@ class Absences:
     def __init__(self, ttl: timedelta, limit: int = 10_000) -> None:
         self._ttl = ttl
         self._limit = limit
-        self._noted: dict[Hashable, tuple[datetime, timedelta]] = {}
+        self._noted: dict[Hashable, Absence] = {}
 
     def __len__(self) -> int:
         return len(self._noted)
 
-    def note(self, key: Hashable, now: datetime, *, briefly: bool = False) -> None:
+    def note(self, key: Hashable, now: datetime, reason: str, *, briefly: bool = False) -> None:
         """Remember an absence. `briefly`: it was a refusal, which a grant may end, so it holds for less time."""
         self._noted.pop(key, None)
-        self._noted[key] = now, self._ttl / REFUSAL_SHARE if briefly else self._ttl
+        self._noted[key] = Absence(reason, now, self._ttl / REFUSAL_SHARE if briefly else self._ttl)
         while self._noted and (len(self._noted) > self._limit or not self._is_recent(next(iter(self._noted)), now)):
             del self._noted[next(iter(self._noted))]
 
-    def holds(self, key: Hashable, now: datetime) -> bool:
-        return key in self._noted and self._is_recent(key, now)
+    def find(self, key: Hashable, now: datetime) -> Absence | None:
+        return self._noted[key] if key in self._noted and self._is_recent(key, now) else None
 
     def _is_recent(self, key: Hashable, now: datetime) -> bool:
         """Whether an absence holds at this moment; one of the future was noted by a clock that was wrong."""
-        noted_at, ttl = self._noted[key]
-        return timedelta(0) <= now - noted_at < ttl
+        noted = self._noted[key]
+        return timedelta(0) <= now - noted.noted_at < noted.ttl
 
     def forget(self, key: Hashable) -> None:
         """Drop an absence, since the reference was found or is to be looked up anew."""

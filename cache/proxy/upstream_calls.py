@@ -17,6 +17,7 @@ from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError
 from cache.oci.names import RepositoryName, Tag
 from cache.proxy.errors import outage_kind, refusal
+from cache.proxy.memory import Absence
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.queue import PullQueue
 from cache.proxy.rights import Rights
@@ -104,7 +105,10 @@ class UpstreamCalls:
 
     def is_absent(self, reference: Tag | Digest) -> bool:
         """Whether the upstream had no such manifest a moment ago."""
-        return self._shared.absences.holds(reference_key(self._source, self._image, reference), self._shared.clock())
+        return self._find_absence(reference) is not None
+
+    def _find_absence(self, reference: Tag | Digest) -> Absence | None:
+        return self._shared.absences.find(reference_key(self._source, self._image, reference), self._shared.clock())
 
     async def manifest(
         self,
@@ -114,8 +118,9 @@ class UpstreamCalls:
         turn: RequestKind | None = None,
     ) -> tuple[T, bool]:
         """The result of shared work on a manifest, and whether this request started it. Raises RegistryError."""
-        if self.is_absent(reference):
-            raise refusal(NotFound(f"{self._client.host} had no such manifest a moment ago"), ManifestUnknown)
+        if (absence := self._find_absence(reference)) is not None:
+            age = (self._shared.clock() - absence.noted_at).total_seconds()
+            raise refusal(NotFound(f"{absence.reason} (said {age:.0f} s ago)"), ManifestUnknown)
         task, first = self.share(call, reference, work, turn)
         async with self.for_client(ManifestUnknown):
             result = await asyncio.shield(task)
@@ -213,7 +218,7 @@ class UpstreamCalls:
         for a shorter one."""
         if isinstance(error, NotFound | AccessDenied):
             key, refused = reference_key(self._source, self._image, reference), isinstance(error, AccessDenied)
-            self._shared.absences.note(key, self._shared.clock(), briefly=refused)
+            self._shared.absences.note(key, self._shared.clock(), error.reason, briefly=refused)
         return refusal(error, ManifestUnknown)
 
     async def _settle(

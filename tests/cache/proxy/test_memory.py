@@ -6,7 +6,7 @@ import pytest
 
 from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_INDEX
-from cache.proxy.memory import Absences, AllowedDigests, CreationDates, OngoingOutage, Outages, RecentManifests
+from cache.proxy.memory import Absence, Absences, AllowedDigests, CreationDates, OngoingOutage, Outages, RecentManifests
 from cache.repository import CacheStatus, FoundManifest
 from cache.values import Outcome
 from tests.cache.samples import ALICE, ANONYMOUS, NOON
@@ -50,43 +50,44 @@ def test_it_is_bounded(memory: RecentManifests) -> None:
 
 
 TTL = timedelta(seconds=10)
+WHY = "the upstream refuses access"
 TICK = timedelta(microseconds=1)
 
 
 def test_an_absence_is_good_for_its_time() -> None:
     absences = Absences(TTL)
-    absences.note("a", NOON)
-    assert absences.holds("a", NOON + TTL - TICK)
-    assert not absences.holds("a", NOON + TTL)
-    assert not absences.holds("b", NOON)
-    assert not absences.holds("a", NOON - TICK), "the clock was set back"
+    absences.note("a", NOON, WHY)
+    assert absences.find("a", NOON + TTL - TICK) == Absence(WHY, NOON, TTL)
+    assert not absences.find("a", NOON + TTL)
+    assert not absences.find("b", NOON)
+    assert not absences.find("a", NOON - TICK), "the clock was set back"
 
 
 def test_what_was_found_after_all_is_not_absent() -> None:
     absences = Absences(TTL)
-    absences.note("a", NOON)
+    absences.note("a", NOON, WHY)
     absences.forget("a")
     absences.forget("never")
-    assert not absences.holds("a", NOON)
+    assert not absences.find("a", NOON)
 
 
 def test_without_a_time_nothing_is_remembered() -> None:
     absences = Absences(timedelta(0))
-    absences.note("a", NOON)
-    assert (absences.holds("a", NOON), len(absences)) == (False, 0)
+    absences.note("a", NOON, WHY)
+    assert (absences.find("a", NOON), len(absences)) == (None, 0)
 
 
 def test_only_so_many_are_remembered_and_the_oldest_expire() -> None:
     absences = Absences(TTL, limit=3)
     for key in "abcda":
-        absences.note(key, NOON)
-    assert [key for key in "abcd" if absences.holds(key, NOON)] == ["a", "c", "d"]
+        absences.note(key, NOON, WHY)
+    assert [key for key in "abcd" if absences.find(key, NOON)] == ["a", "c", "d"]
 
 
 def test_what_is_over_makes_room() -> None:
     absences = Absences(TTL)
     for second in range(100):
-        absences.note(second, NOON + timedelta(seconds=second))
+        absences.note(second, NOON + timedelta(seconds=second), WHY)
     assert len(absences) == 10
 
 

@@ -535,6 +535,21 @@ async def test_a_refusal_is_remembered_more_briefly_than_an_absence(bench: Bench
         await opened(liar, WEB).manifest(LATEST)
 
 
+async def test_what_is_remembered_is_refused_for_the_reason_that_the_upstream_had(
+    bench: Bench, opened: Open, liar: Liar
+) -> None:
+    liar.behave(f"{APP}/", lies.refused(403, "DENIED"))
+    for image, said in ((APP, f"refuses access to {APP}"), (WEB, f"does not have this content in {WEB}")):
+        reasons = []
+        for _ in range(2):
+            with pytest.raises(ManifestUnknown) as refused:
+                await opened(liar, image).manifest(LATEST)
+            reasons.append(refused.value.reason)
+            bench.clock.advance(timedelta(seconds=1))
+        assert said in reasons[0]
+        assert reasons[1] == f"{reasons[0]} (said 1 s ago)"
+
+
 # Some images do not speak for a registry.
 
 
