@@ -44,8 +44,8 @@ _REMEDIES = {
     Remedy.START_SERVER: "start it with `registry-gateway serve`",
     Remedy.NAME_IMAGE: _NAME_IMAGE,
     Remedy.NAME_OTHER_IMAGE: "see whether this image exists there and the account may pull it, or give another --image",
-    Remedy.ALLOW_PULL: "let everybody pull through the group (`registry-gateway group update --anonymous-pull`), or do "
-    "what the response contains",
+    Remedy.ALLOW_PULL: "do what the response says; for a group that is meant to serve everybody, "
+    "`registry-gateway group update PATH --anonymous-pull`",
     Remedy.CLOSE_GROUP: "turn off anonymous_pull (`registry-gateway group update --no-anonymous-pull`), drop the "
     'login of the group (--upstream-username ""), or take the group from the groups of the upstream',
     Remedy.CORRECT_LOGIN: "correct username and password_file of the upstream, or the login of the group "
@@ -105,9 +105,14 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
     checks += [installation.summary(), *installation.examine_accounts()]
     target: PullTarget | None = None
     try:
-        target = _named_target(session, installation, image, group) if image else installation.cached_target()
+        only = group if group != HUB else None
+        target = _named_target(session, installation, image, group) if image else installation.cached_target(only)
     except RegistryError as error:
         checks.append(failed("image", str(error), Remedy.NAME_IMAGE))
+    if not image and not installation.has_group(group):
+        checks.append(
+            failed("group", f"there is no group {group!r}", "give --group one of `registry-gateway group list`")
+        )
     checks += asyncio.run(installation.examine_upstreams(target if image else None))
     certificate = str(settings.tls_cert) if settings.tls_cert else None
     data = str(settings.data.absolute())

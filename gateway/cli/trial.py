@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from cache.policy.gate import OPEN, decide_image
-from gateway.known_registries import DOCKER_HUB, DOCKER_HUB_SAMPLE, short_names
+from gateway.known_registries import DOCKER_HUB, DOCKER_HUB_SAMPLE
 from gateway.namespaces.group import Group
 from gateway.namespaces.paths import proxied_name
 from gateway.upstreams import Upstream
@@ -21,7 +20,7 @@ def trial_lines(url: str, groups: Sequence[Group], docker_hub: Upstream, *, open
     """
     if not docker_hub.permits(DOCKER_HUB_SAMPLE):
         return []
-    group = next((group for group in groups if _serves_sample(group)), None)
+    group = next((group for group in groups if group.lets_through(DOCKER_HUB, DOCKER_HUB_SAMPLE)), None)
     if group is None:
         return [
             "no group lets everybody pull yet: `registry-gateway group create PATH --visibility public "
@@ -36,10 +35,3 @@ def trial_lines(url: str, groups: Sequence[Group], docker_hub: Upstream, *, open
     image = f"{url.partition('://')[2]}/{proxied_name(group.path, f'{upstream}alpine')}:latest"
     plain = " --tls-verify=false" if url.startswith("http://") else ""
     return [f"try:  docker pull {image}", f"or:   skopeo inspect{plain} docker://{image}"]
-
-
-def _serves_sample(group: Group) -> bool:
-    """Whether the gate of a group lets the sample through, of whatever age its tag is."""
-    gate = group.gate or OPEN
-    names = short_names(DOCKER_HUB, DOCKER_HUB_SAMPLE)
-    return not gate.cooldown and decide_image(gate, DOCKER_HUB, DOCKER_HUB_SAMPLE, names).allowed

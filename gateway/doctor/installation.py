@@ -9,11 +9,12 @@ from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
 from cache.store.base import BlobStore, is_stored
 from cache.upstream.registry_client import RegistryClient
+from cache.values import Source, TagPointer
 from gateway import known_registries
 from gateway.doctor.check import Check, Remedy, failed, not_run, passed, warned
 from gateway.doctor.clients import PROFILES, PullTarget, replay_all, unreadiness
 from gateway.doctor.upstreams import Sample, examine_clock, examine_upstream
-from gateway.namespaces.group import Group
+from gateway.namespaces.group import HUB, Group
 from gateway.namespaces.locate import ProxiedLocation
 from gateway.namespaces.paths import proxied_name, split_proxied_name
 from gateway.upstreams import Upstreams
@@ -33,7 +34,7 @@ class Installation:
 
     def summary(self) -> Check:
         """The check that passed when the databases were read, and how much they hold."""
-        return passed("databases", f"{len(self._groups)} groups, {len(self._pointers)} cached tags")
+        return passed("databases", f"groups: {len(self._groups)}, cached tags: {len(self._pointers)}")
 
     def examine_accounts(self) -> list[Check]:
         """Warn of accounts by which everybody may pull."""
@@ -55,18 +56,27 @@ class Installation:
         name = _repository_name(location.group, location.upstream, location.image)
         return PullTarget(name, location.upstream, reference or _LATEST)
 
-    def cached_target(self) -> PullTarget | None:
-        """A cached image that everybody may pull; None where there is none."""
-        for group in self._groups:
-            if not (group.proxy_enabled and group.anonymous_pull):
+    def has_group(self, path: str) -> bool:
+        return any(group.path == path for group in self._groups)
+
+    def cached_target(self, only: str | None = None) -> PullTarget | None:
+        """A cached image that everybody may pull, whatever its age; None where there is none. `only`: through the group
+        of this path; else `hub` is preferred."""
+        for group in sorted(self._groups, key=lambda group: group.path != HUB):
+            if not (group.proxy_enabled and group.anonymous_pull) or only not in (None, group.path):
                 continue
             for upstream in self._upstreams.names:
                 source = self._upstreams.source(group, upstream)
                 for pointer in self._pointers:
-                    if pointer.source == source and self._admin.manifest(pointer.target.digest):
+                    if pointer.source == source and self._serves(group, upstream, pointer):
                         name = _repository_name(group, upstream, pointer.image)
                         return PullTarget(name, upstream, pointer.tag, self._is_cached)
         return None
+
+    def _serves(self, group: Group, upstream: str, pointer: TagPointer) -> bool:
+        """Whether a cached tag is served, and nothing that the settings refuse."""
+        permitted = self._upstreams.get(upstream).permits(pointer.image) and group.lets_through(upstream, pointer.image)
+        return permitted and self._admin.manifest(pointer.target.digest) is not None
 
     async def examine_upstreams(self, named: PullTarget | None) -> list[Check]:
         """Check the clock, and every upstream with every credential; closes the upstreams' connections."""
@@ -77,22 +87,24 @@ class Installation:
                 if not (clients := self._clients(name)):
                     checks.append(not_run(f"upstream {name}", "no group has its dependency proxy on"))
                     continue
-                upstream, sample = self._upstreams.get(name), self._sample(name, named)
-                examined = await examine_upstream(upstream, clients, sample, lambda: datetime.now(UTC))
+                samples = [(client, self._sample(name, client.source, named)) for client in clients]
+                examined = await examine_upstream(self._upstreams.get(name), samples, lambda: datetime.now(UTC))
                 checks += examined.checks
                 skews.append(examined.skew)
         finally:
             await self._upstreams.close()
         return [examine_clock(skews), *checks]
 
-    def _sample(self, upstream: str, named: PullTarget | None) -> Sample | None:
-        """Choose the image for an upstream's checks: the named one, a pulled one, or one that is known to exist."""
+    def _sample(self, upstream: str, source: Source, named: PullTarget | None) -> Sample | None:
+        """Choose the image with which a credential is tried: the named one where its group uses that, one that was
+        pulled with it, or one that is known to exist. What an account reads, others may not."""
         if named is not None and named.upstream == upstream:
-            _, image = split_proxied_name(named.name) or ("", "")
-            return Sample(RepositoryName(image.partition("/")[2]), named.reference)
-        origins = {self._upstreams.source(group, upstream).origin for group in self._groups}
+            path, image = split_proxied_name(named.name) or ("", "")
+            group = next((group for group in self._groups if group.path == path), None)
+            if group is not None and self._upstreams.source(group, upstream) == source:
+                return Sample(RepositoryName(image.partition("/")[2]), named.reference)
         for pointer in self._pointers:
-            if pointer.source.origin in origins:
+            if pointer.source == source:
                 return Sample(pointer.image, pointer.tag)
         return Sample(known_registries.DOCKER_HUB_SAMPLE, _LATEST) if upstream == known_registries.DOCKER_HUB else None
 

@@ -76,15 +76,15 @@ def wrong_ping(ping: PingResult) -> WrongPing | None:
 
 
 async def examine_upstream(
-    upstream: Upstream, clients: Sequence[RegistryClient], sample: Sample | None, now: Callable[[], datetime]
+    upstream: Upstream, clients: Sequence[tuple[RegistryClient, Sample | None]], now: Callable[[], datetime]
 ) -> UpstreamChecks:
-    """Check one upstream. `clients`: one for each credential that is used there, at least one."""
+    """Check one upstream. `clients`: one for each credential that is used there, at least one, and what it pulls."""
     name = f"upstream {upstream.name}"
     stages = [] if upstream.proxy else [FailureStage.NAME, FailureStage.ADDRESS]
     stages += [FailureStage.CONNECTION, *([FailureStage.TLS] if upstream.url.startswith("https") else [])]
     own = _examine_secrets(upstream, now()) + await _examine_command(upstream)
     try:
-        ping = await clients[0].probe().ping()
+        ping = await clients[0][0].probe().ping()
     except Unavailable as error:
         return UpstreamChecks([*own, *_unreached(name, [*stages, FailureStage.RESPONSE], error)], None)
     skew = (ping.date - now()).total_seconds() if ping.date else None
@@ -92,7 +92,7 @@ async def examine_upstream(
     if (wrong := wrong_ping(ping)) is not None:
         return UpstreamChecks([*checks, failed(f"{name}: answer", wrong.detail, wrong.remedy)], skew)
     checks.append(passed(f"{name}: answer", f"GET /v2/ returned {ping.status}"))
-    for client in clients:
+    for client, sample in clients:
         checks += await _examine_as(name, client, ping, sample)
     return UpstreamChecks(checks, skew)
 
@@ -166,7 +166,8 @@ def _unreached(name: str, stages: list[FailureStage], error: Unavailable) -> Ite
 async def _examine_as(name: str, client: RegistryClient, ping: PingResult, sample: Sample | None) -> list[Check]:
     login, pull, quota = (f"{name}: {_with_account(what, client)}" for what in ("login", "pull", "quota"))
     if sample is None:
-        why = "no image of it is known"
+        account = client.source.credential.username
+        why = f"no image of it was pulled {f'as {account}' if account else 'without an account'}"
         return [not_run(check, why, Remedy.NAME_IMAGE) for check in (login, pull, quota)]
     probe = client.probe()
     authorization = None

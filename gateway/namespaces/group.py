@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from cache.policy.gate import Gate
+from cache.oci.names import RepositoryName
+from cache.policy.gate import OPEN, Gate, decide_image
 from gateway import known_registries
 from gateway.namespaces.errors import (
     AnonymousPullRefused,
@@ -56,6 +57,12 @@ class Group:
     @property
     def key(self) -> NodeKey:
         return NodeKey(NodeKind.GROUP, self.id)
+
+    def lets_through(self, upstream: str, image: RepositoryName) -> bool:
+        """Whether its gate lets the tags of an image through, however young they are."""
+        gate = self.gate or OPEN
+        names = known_registries.short_names(upstream, image)
+        return not gate.cooldown and decide_image(gate, upstream, image, names).allowed
 
     def without_login(self) -> "Group":
         """The group without an upstream login."""

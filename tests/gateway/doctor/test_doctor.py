@@ -1,6 +1,7 @@
 """`doctor`: a good installation, and one with each single fault; every failure says what to do."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -431,6 +432,42 @@ def test_accounts_by_which_everybody_may_pull_are_reported_by_serve_and_doctor(
     assert list(found) == ["account of group hub at lent.test", "account of group open at docker.io"]
     assert all(check.ok and "anonymous_pull" in str(check.remedy) for check in found.values())
     assert all("groups of" in check.detail or "upstream_username" in check.detail for check in found.values())
+
+
+def test_what_an_account_reads_is_not_expected_of_others(
+    liar: Liar, images: Images, gateway: GatewayFactory, scratch: Path
+) -> None:
+    (scratch / "password").write_text("a long secret")
+    account = {"username": "ada", "password_file": str(scratch / "password")}
+    server = gateway({"upstreams": {"docker.io": liar.settings(), "odd.example": liar.settings(**account)}})
+    for words in ("group create ci", "user create bob --password-file {}", "member add ci bob guest"):
+        assert server.cli(*words.format(scratch / "password").split()).returncode == 0
+    liar.offer(images["tiny"])
+    path = "/v2/ci/dependency_proxy/containers/odd.example/app/tiny/manifests/latest"
+    login = [("Authorization", f"Basic {base64.b64encode(b'bob:a long secret').decode()}")]
+    assert raw.get(f"{server.url}{path}", login).status == 200
+    checks = examined(server)
+    assert verdicts(checks, "upstream odd.example: pull of ada", "upstream odd.example: anonymous pull") == [True, None]
+    assert "was pulled without an account" in checks["upstream odd.example: anonymous pull"].detail
+
+
+def test_a_gate_of_another_group_fails_no_client(
+    hub: Hub, published: Publish, images: Images, gateway: GatewayFactory
+) -> None:
+    published("tiny")
+    server = gateway({"upstreams": {"docker.io": hub.settings()}})
+    for path, gate in (("cooled", "--cooldown=3d"), ("denied", "--deny=library/*"), ("open", "--allow=library/*")):
+        assert server.cli("group", "create", path, "--visibility=public", "--anonymous-pull", gate).returncode == 0
+    assert server.cli("group", "delete", "hub").returncode == 0
+    image = server.proxied_url("library/tiny/manifests/latest").replace("/hub/", "/open/")
+    assert raw.get(image, [("Accept", "application/vnd.oci.image.manifest.v1+json")]).status == 200
+    checks = examined(server)
+    assert verdicts(checks, "server", *PULLS) == [True] * 5
+    assert "open/dependency_proxy" in checks["pull as docker"].detail
+    completed = server.cli("doctor", "--group", "cooled")
+    assert (completed.returncode, "not run\tpull as docker" in completed.stdout) == (0, True)
+    completed = server.cli("doctor", "--group", "nowhere")
+    assert (completed.returncode, "there is no group 'nowhere'" in completed.stdout) == (1, True)
 
 
 def test_a_group_without_anonymous_pull_fails_every_client(
