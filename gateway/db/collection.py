@@ -46,10 +46,10 @@ class ManifestReview:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What one review deleted: a manifest of a repository, or a blob. `bytes` become free, for a blob with its file."""
+    """What one review deleted: a manifest of a repository, or a blob, and when that was stored."""
 
     digest: Digest
-    bytes: int
+    stored_at: datetime
 
 
 _FIRST_DUE = prepared(
@@ -167,7 +167,7 @@ async def collect_manifest(connection: AsyncConnection, review: ManifestReview, 
         return None
     digest = Digest.parse(row.digest)
     await manifests.delete(connection, row.repository_id, digest, now)
-    return Deleted(digest, row.size)
+    return Deleted(digest, row.pushed_at)
 
 
 async def collect_blob(connection: AsyncConnection, review: BlobReview, now: datetime) -> Deleted | None:
@@ -192,16 +192,17 @@ async def collect_blob(connection: AsyncConnection, review: BlobReview, now: dat
     )
     if (await connection.execute(is_kept)).first() is not None:
         return None
-    size: int | None = await connection.scalar(delete(_blobs).where(_blobs.c.digest == digest).returning(_blobs.c.size))
-    if size is None:
+    gone = delete(_blobs).where(_blobs.c.digest == digest).returning(_blobs.c.size, _blobs.c.created_at)
+    row = (await connection.execute(gone)).first()
+    if row is None:
         return None
-    await blob_removals.add(connection, review.digest, size, now)
-    return Deleted(review.digest, size)
+    await blob_removals.add(connection, review.digest, row.size, now)
+    return Deleted(review.digest, row.created_at)
 
 
 async def _manifest_of(connection: AsyncConnection, review: ManifestReview) -> Any:
     """The row of the manifest of a review; None where it was deleted."""
-    columns = (_manifests.c.repository_id, _manifests.c.digest, _manifests.c.subject)
+    columns = (_manifests.c.repository_id, _manifests.c.digest, _manifests.c.subject, _manifests.c.pushed_at)
     found = select(*columns, func.length(_manifests.c.raw).label("size")).where(_manifests.c.id == review.manifest_id)
     return (await connection.execute(found)).first()
 

@@ -12,8 +12,8 @@ from gateway.db.schema import collection as _state
 
 @dataclass(frozen=True, slots=True)
 class CollectionState:
-    """What collectors have noted. `seen_at`: when one last looked; `window_objects`: blobs and manifests that there
-    were at `window_at`; `window_deleted`: how many of them were deleted since. `stopped_reason`: why none goes on."""
+    """What collectors have noted. `seen_at`: when one last looked; `window_objects`: old blobs and manifests that there
+    were at `window_at`; `window_deleted`: how many old ones were deleted since. `stopped_reason`: why none goes on."""
 
     seen_at: datetime | None
     window_at: datetime | None
@@ -59,19 +59,18 @@ async def note_seen(connection: AsyncConnection, now: datetime) -> None:
     await connection.execute(update(_state).values(seen_at=now))
 
 
-async def begin_window(connection: AsyncConnection, now: datetime) -> int:
-    """Begin to count deletions anew, and return how many blobs and manifests there are."""
+async def begin_window(connection: AsyncConnection, now: datetime, before: datetime) -> None:
+    """Begin to count deletions anew; `before`: when the blobs and manifests were stored that count as old."""
     objects = 0
-    for table in (schema.blobs, schema.manifests):
-        objects += int(await connection.scalar(select(func.count()).select_from(table)) or 0)
+    for stored_at in (schema.blobs.c.created_at, schema.manifests.c.pushed_at):
+        objects += int(await connection.scalar(select(func.count()).where(stored_at <= before)) or 0)
     await connection.execute(update(_state).values(window_at=now, window_objects=objects, window_deleted=0))
-    return objects
 
 
-async def note_deleted(connection: AsyncConnection, manifests: int = 0, blobs: int = 0) -> None:
-    """Count manifests and blobs that the same transaction deletes."""
+async def note_deleted(connection: AsyncConnection, *, old: bool, manifests: int = 0, blobs: int = 0) -> None:
+    """Count a manifest or blob that the same transaction deletes; `old` ones count for the window, too."""
     counted = {
-        "window_deleted": _state.c.window_deleted + manifests + blobs,
+        "window_deleted": _state.c.window_deleted + int(old),
         "deleted_manifests": _state.c.deleted_manifests + manifests,
         "deleted_blobs": _state.c.deleted_blobs + blobs,
     }

@@ -14,15 +14,18 @@ LONG_ABSENCE = timedelta(days=1)
 HOLD = timedelta(hours=1)
 WINDOW = timedelta(days=1)
 """Time in which deletions are counted."""
+OLD_DELAYS = 7
+"""Delays after which stored content counts as old: a week by default. What pipelines push and delete every day is
+younger, and would use up any share."""
 MOST_OF_WINDOW = 0.5
-"""Share of all blobs and manifests that may be deleted in a window before somebody is asked."""
+"""Share of the old blobs and manifests that may be deleted in a window before somebody is asked."""
 FEW = 1000
-"""Blobs and manifests that may be deleted in a window whatever their share."""
+"""Old blobs and manifests that may be deleted in a window whatever their share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Deletions since a time; `objects`: blobs and manifests that there were then."""
+    """Deletions of old content since a time; `objects`: old blobs and manifests that there were then."""
 
     began_at: datetime | None
     objects: int

@@ -33,7 +33,7 @@ from gateway.db import blob_removals, blobs, collection, collection_state, forgo
 from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
 from gateway.db.connection import Connection
-from gateway.registry.collection_guard import CollectionGuard, Window, jitter_of
+from gateway.registry.collection_guard import OLD_DELAYS, CollectionGuard, Window, jitter_of
 from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
 
 log = structlog.get_logger()
@@ -181,10 +181,12 @@ class Collector:
             raise CollectionStopped(state.stopped_reason)
         window = Window(state.window_at, state.window_objects, state.window_deleted)
         if window.is_over(now):
-            await self._native.database.transact(partial(collection_state.begin_window, now=now))
+            await self._native.database.transact(
+                partial(collection_state.begin_window, now=now, before=now - OLD_DELAYS * self._rule.delay)
+            )
         elif window.is_used_up and not self._is_confirmed:
             reason = (
-                f"{window.deleted} of {window.objects} blobs and manifests were deleted within a day: "
+                f"{window.deleted} of {window.objects} old blobs and manifests were deleted within a day: "
                 "collection goes on when somebody confirms that this is meant"
             )
             await self._native.database.transact(partial(collection_state.stop, reason=reason, now=now))
@@ -260,14 +262,17 @@ class Collector:
     async def _collect_manifest(self, connection: Connection, review: ManifestReview) -> Deleted | None:
         deleted = await collection.collect_manifest(connection, review, self._native.clock())
         if deleted is not None:
-            await collection_state.note_deleted(connection, manifests=1)
+            await collection_state.note_deleted(connection, old=self._is_old(deleted), manifests=1)
         return deleted
 
     async def _collect_blob(self, connection: Connection, review: BlobReview) -> Deleted | None:
         deleted = await collection.collect_blob(connection, review, self._native.clock())
         if deleted is not None:
-            await collection_state.note_deleted(connection, blobs=1)
+            await collection_state.note_deleted(connection, old=self._is_old(deleted), blobs=1)
         return deleted
+
+    def _is_old(self, deleted: Deleted) -> bool:
+        return deleted.stored_at <= self._native.clock() - OLD_DELAYS * self._rule.delay
 
     async def _delete_files(self, done: Collected) -> None:
         """Delete files of deleted blobs, unless a backup runs, which may still read them."""

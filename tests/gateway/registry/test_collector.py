@@ -386,20 +386,23 @@ async def test_it_stops_where_more_than_half_of_everything_would_go(
     repository: WritableRepository, collector: Collector, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.registry.collection_guard.FEW", 3)
-    for number in range(6):
-        await push_blob(repository, b"%d" % number)
+    digests = [await push_blob(repository, b"%d" % number) for number in range(5)]
+    images = [image(entry(CONFIG, digest), []) for digest in digests]
+    for number, manifest in enumerate(images):
+        await repository.put_manifest(manifest, (Tag(f"v{number}"),))
+    await pass_time(collector, clock, days=9)
+    await push_blob(repository, b"young")
+    for number in range(5):
+        await repository.delete_tag(Tag(f"v{number}"))
     clock.wait(DELAY + HOUR)
-    await collector.step()
-    for number in range(6, 8):
-        await push_blob(repository, b"%d" % number)
-    clock.wait(DELAY - 2 * HOUR)
-    with pytest.raises(CollectionStopped, match="6 of 6 blobs and manifests were deleted within a day"):
+    assert (await collector.step()).manifests == 5
+    with pytest.raises(CollectionStopped, match="5 of 10 old blobs and manifests were deleted within a day"):
         await collector.step()
-    clock.wait(4 * HOUR)
+    clock.wait(2 * DELAY)
     with pytest.raises(CollectionStopped):
         await collector.step()
     await collector.confirm()
-    assert (await collect(collector)).blobs == 2
+    assert (await collect(collector)).blobs == 5
 
 
 async def test_it_stops_where_the_files_of_the_database_are_not_here(
