@@ -31,7 +31,8 @@ def parse_image(text: str) -> tuple[str, Tag | Digest | None]:
     name, reference = split_image(text)
     if reference.startswith("@"):
         return name, Digest.parse(reference[1:])
-    return name, Tag.parse(reference) if reference else None
+    is_named = bool(reference) or text.endswith(":")  # an empty variable of a script must not mean the whole image
+    return name, Tag.parse(reference) if is_named else None
 
 
 def locate_argument(session: Session, text: str, group: str) -> tuple[ProxiedLocation, Tag | Digest | None]:

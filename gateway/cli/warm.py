@@ -71,6 +71,8 @@ def _wanted(text: str, platforms: Sequence[str]) -> WantedImage:
         if platform != ALL_PLATFORMS and not 2 <= len(platform.split("/")) <= 3:
             raise Refused(f"{text}: {platform!r} is no platform: write os/architecture[/variant], or * for all")
     name, reference = split_image(text)
+    if text.endswith(":"):
+        raise Refused(f"{text} has an empty tag: write one, or leave the colon out for latest")
     return WantedImage(name, reference.removeprefix("@") or "latest", tuple(platforms) or (own_platform(),))
 
 
@@ -78,7 +80,8 @@ def _read_list(file: InputFile) -> list[WantedImage]:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the list {file} cannot be read ({error}): give another one") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise Refused(f"the list {file} cannot be read ({reason}): give another one") from error
     return parse_list(text, file.path.suffix == ".toml")
 
 

@@ -255,6 +255,8 @@ def test_a_person_is_asked_before_everything_goes(
     [
         (["evict", "tiny"], 1, "nothing of tiny is cached"),
         (["evict"], 2, "--all"),
+        (["evict", "tiny:", "--yes"], 1, "tag"),
+        (["pin", "tiny:"], 1, "tag"),
         (["refresh", "nowhere/nothing"], 1, "manifest unknown"),
         (["refresh", "TINY"], 1, "lower-case"),
         (["refresh", f"tiny@sha256:{'1' * 64}"], 1, "names a digest"),

@@ -41,6 +41,7 @@ def test_toml_has_images_and_platforms_for_all_of_them() -> None:
     ("text", "is_toml", "said"),
     [
         ("alpine amd64", False, "no platform"),
+        ("alpine:", False, "empty tag"),
         ("alpine linux/arm/v7/x", False, "no platform"),
         ("images = [", True, "no TOML"),
         ("images = 'alpine'", True, "lists of texts"),
