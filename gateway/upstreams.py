@@ -72,6 +72,11 @@ class Upstream:
         return self.username or ("client certificate" if self.client_cert else "fixed headers" if self.headers else "")
 
     @property
+    def account_id(self) -> CredentialId:
+        """The credential of that account."""
+        return CredentialId(self.account, upstream=self.name) if self.account else ANONYMOUS
+
+    @property
     def has_identity(self) -> bool:
         """Whether requests can show more to the upstream than a password."""
         return bool(self.client_cert or self.headers)
@@ -190,7 +195,7 @@ class Upstreams:
         if group.upstream_username is not None and name == group.default_upstream:
             return Source.at(registry, CredentialId(group.upstream_username, group.id))
         lent = upstream.lends_to(group)
-        return Source.at(registry, CredentialId(upstream.account, upstream=name) if lent else ANONYMOUS)
+        return Source.at(registry, upstream.account_id if lent else ANONYMOUS)
 
     def open_accounts(self, groups: Iterable[Group]) -> list[OpenAccount]:
         """List the accounts that groups with anonymous pull present to these upstreams."""

@@ -107,9 +107,7 @@ THREATS = [
         "Two upstreams name one registry, with accounts of one user name or none, and one shows what only the other may.",
         "The credential of a source holds the name of the upstream whose account it is.",
         ("tests/gateway/test_upstreams.py::test_accounts_of_two_upstreams_at_one_registry_are_two_sources",),
-        Disarm(
-            "gateway/upstreams.py", "CredentialId(upstream.account, upstream=name)", "CredentialId(upstream.account)"
-        ),
+        Disarm("gateway/upstreams.py", "CredentialId(self.account, upstream=self.name)", "CredentialId(self.account)"),
     ),
     Threat(
         "headers shown by a command",

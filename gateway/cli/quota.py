@@ -11,6 +11,7 @@ from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.inspection.quota import QuotaReport, report_quota
 from gateway.namespaces.expiry import format_moment
+from gateway.wiring.upstreams import configured_upstreams
 
 _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 
@@ -23,7 +24,13 @@ def quota(session: Session) -> None:
     """Show how many pulls upstreams still allow each credential, and when they will be used up."""
     asyncio.run(folder.require(session.settings))
     upstreams = {name: registry_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
-    reports = report_quota(upstreams, ledger.read(session.folder.quota), datetime.now(UTC).timestamp())
+    accounts = {
+        upstream.name: upstream.account_id
+        for upstream in configured_upstreams(session.settings)
+        if not upstream.account_id.is_anonymous
+    }
+    now = datetime.now(UTC).timestamp()
+    reports = report_quota(upstreams, ledger.read(session.folder.quota), now, accounts)
     documents = [_document(report) for report in reports]
     session.print(documents, lambda: print_columns(documents, _COLUMNS))
 

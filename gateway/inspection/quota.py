@@ -28,15 +28,23 @@ class QuotaReport:
     told_at: float | None
 
 
-def report_quota(upstreams: Mapping[str, Registry], known: Mapping[Source, Allowance], now: float) -> list[QuotaReport]:
-    """Report every credential whose quota is known, and one entry for an upstream that has stated nothing yet.
+def report_quota(
+    upstreams: Mapping[str, Registry],
+    known: Mapping[Source, Allowance],
+    now: float,
+    accounts: Mapping[str, CredentialId] | None = None,
+) -> list[QuotaReport]:
+    """Report every credential whose quota is known, every account, and one entry for an upstream that has none and has
+    stated nothing yet.
 
-    `upstreams`: registries by configured name.
+    `upstreams`: registries by configured name. `accounts`: those that the settings give, by the same names.
     """
+    accounts = accounts or {}
     reports: list[QuotaReport] = []
     for name, registry in sorted(upstreams.items()):
-        sources = sorted((source for source in known if source.registry == registry), key=str)
-        for source in sources or [Source.at(registry)]:
+        stated = {source for source in known if source.registry == registry}
+        own = {Source.at(registry, accounts[name])} if name in accounts else set()
+        for source in sorted(stated | own, key=str) or [Source.at(registry)]:
             reports.append(_report(name, source.credential, known.get(source, UNKNOWN), now))
     return reports
 

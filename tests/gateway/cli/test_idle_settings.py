@@ -59,6 +59,12 @@ def test_the_check_of_settings_tells_of_them_also_where_there_is_no_data_folder(
     assert "--no-anonymous-pull" in checks['setting upstreams."quay.io".username']["remedy"]
 
 
+def test_an_account_is_listed_before_its_upstream_states_a_limit(terminal: Terminal) -> None:
+    terminal.done("group", "create", "team")
+    listed = [(quota["upstream"], quota["credential"], quota["state"]) for quota in terminal.json("quota")]
+    assert listed == [("docker.io", "anonymous", "unknown"), ("quay.io", "upstream:quay.io:ann", "unknown")]
+
+
 def test_the_check_of_settings_fails_for_a_password_that_is_missing(terminal: Terminal) -> None:
     (terminal.folder / "password").unlink()
     refused = terminal.refused("config", "check")
