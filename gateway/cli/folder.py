@@ -10,7 +10,7 @@ import typer
 
 from gateway import data_folder
 from gateway.cli.owner import require_owner
-from gateway.cli.refusals import Refused
+from gateway.cli.refusals import Refused, complain
 from gateway.db import groups
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
@@ -36,7 +36,13 @@ async def open_made(settings: Settings) -> AsyncIterator[Database]:
 
     Raises Refused, DatabaseUnusable.
     """
+    in_passing = settings.data == Settings().data and not settings.data.exists()
     make(settings)
+    if in_passing:  # it lies where the command was called, perhaps far from that of a server
+        complain(
+            f"made data folder {settings.data.absolute()}, which no server uses yet: if one runs elsewhere, name its "
+            "folder with --data, or its settings with --config"
+        )
     address = configured_database(settings)
     await set_up(address)
     async with Database.open(address, turn_seconds=TURN_SECONDS) as database:

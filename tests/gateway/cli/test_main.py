@@ -16,6 +16,7 @@ from gateway.processes import supervisor
 from gateway.processes.errors import CannotStart
 from gateway.settings.tables import Settings
 from tests.gateway.cli.terminal import Terminal
+from tests.parts.commands import invoke
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -60,6 +61,14 @@ def test_create_makes_the_folder_with_the_hub_in_it(terminal: Terminal) -> None:
             "quota": None,
         },
     ]
+
+
+def test_a_data_folder_that_nobody_named_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = invoke(["group", "create", "a", "--json"]), invoke(["group", "create", "b", "--json"])
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert f"made data folder {tmp_path / 'registry-data'}, which no server uses yet" in first.stderr
+    assert "made data folder" not in second.stderr
 
 
 def test_every_option_of_a_group_can_be_chosen_and_changed(terminal: Terminal) -> None:
@@ -344,7 +353,7 @@ def test_every_flag_of_serve_is_a_setting(terminal: Terminal, monkeypatch: pytes
     [settings] = served
     others = {"upstreams", "cache", "database", "zero_copy", "ns_group", "listener", "virtual_host"}
     others |= {"metrics_access", "metrics_token_file", "registry_url", "admin_password_file", "trusted_proxies"}
-    others |= {"native", "check_upstreams"}
+    others |= {"native", "check_upstreams", "gc"}
     assert settings.model_dump(exclude=others) == {
         "host": "127.0.0.2",
         "port": 0,
