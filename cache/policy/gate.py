@@ -150,7 +150,7 @@ def _decide_tag_by(
         return Verdict(True, f"{current} is {in_words(age)} old", current)
     why = (
         f"{tag} has pointed to {current} for only {in_words(now - since)}, and the group waits "
-        f"{in_words(gate.cooldown)}: until {(since + gate.cooldown).isoformat(timespec='seconds')}"
+        f"{in_words(gate.cooldown)}: until {(since + gate.cooldown).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     )
     if gate.action is CooldownAction.REFUSE:
         return Verdict(False, why)

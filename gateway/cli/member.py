@@ -10,7 +10,7 @@ import typer
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_table
 from gateway.cli.plain_options import plain_app
-from gateway.cli.readable import moment_text
+from gateway.cli.readable import changes, moment_text
 from gateway.cli.session import Session, with_session
 from gateway.db import members, paths, users
 from gateway.namespaces.expiry import format_moment, parse_expiry
@@ -57,8 +57,12 @@ def add(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     expires_at = None if expires is None else parse_expiry(expires, now)
-    shown, new = asyncio.run(_add(session.settings, path, user, parsed, expires_at, now))
-    _print_done(session, shown, "added" if new else "changed")
+    shown, before = asyncio.run(_add(session.settings, path, user, parsed, expires_at, now))
+    if before is None:
+        _print_done(session, shown, "added")
+        return
+    told = changes(_changeable(before), _changeable(shown), now)
+    session.print(_document(shown), lambda: print(f"changed member {user} of {path}: {told}"))
 
 
 @app.command("list")
@@ -80,14 +84,15 @@ def remove(session: Session, path: NodePath, user: MemberName) -> None:
 
 async def _add(
     settings: Settings, path: str, name: str, role: Role, expires_at: datetime | None, now: datetime
-) -> tuple[_Shown, bool]:
-    """Store the membership; also returns whether it is a new one."""
+) -> tuple[_Shown, _Shown | None]:
+    """Store the membership; also returns the one that it replaces."""
     async with open_existing(settings) as database, database.write() as connection:
         node, user = (await paths.get(connection, path)).key, await users.get(connection, name)
-        new = await members.find(connection, node, user.id) is None
+        old = await members.find(connection, node, user.id)
         member = Member(node, user.id, role, expires_at, now)
-        await (members.add(connection, member) if new else members.update(connection, member, now))
-        return _Shown(name, role, path, expires_at), new
+        await (members.add(connection, member) if old is None else members.update(connection, member, now))
+        before = None if old is None else _Shown(name, old.role, path, old.expires_at)
+        return _Shown(name, role, path, expires_at), before
 
 
 async def _list(settings: Settings, path: str) -> list[_Shown]:
@@ -119,6 +124,10 @@ def _print_done(session: Session, shown: _Shown, done: str) -> None:
     end = "does not expire" if shown.expires_at is None else f"expires {format_moment(shown.expires_at)}"
     text = f"{done} member {shown.user} of {shown.source}: {shown.role.word}, {end}"
     session.print(_document(shown), lambda: print(text))
+
+
+def _changeable(shown: _Shown) -> Document:
+    return {name: value for name, value in _document(shown).items() if name in ("role", "expires")}
 
 
 def _row(shown: _Shown, now: datetime) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ NOTHING = "-"
 _SIZES = {"bytes", "size", "quota"}
 _TIMES = {"at", "created", "expires", "revoked", "finished", "last_used"}
 _UNITS = (("days", 86400), ("h", 3600), ("min", 60), ("s", 1))
-_LABELS = {"bytes": "size"}
+_LABELS = {"bytes": "size", "bytes_per_second": "speed"}
 _NEAR = timedelta(days=30)
 """Within this, a person thinks of how long ago a time was, and else of its date."""
 
@@ -77,7 +77,7 @@ def short_digest(digest: Digest | None) -> str | None:
 
 def label(name: str) -> str:
     """The words for the name of a value: `last used` for `last_used`, `sent` for `sent_bytes`."""
-    for ending in ("_at", "_bytes", "_seconds", "_per_second"):
+    for ending in ("_at", "_bytes", "_seconds"):
         name = name.removesuffix(ending)
     return _LABELS.get(name, name).replace("_", " ")
 

@@ -14,6 +14,7 @@ from cache.values import ImageKey, Source
 from gateway.inspection.cached_content import LATEST, CacheView, ContentReport, ContentState
 from gateway.inspection.verdicts import GateVerdict, explain_gate
 from gateway.namespaces.locate import ProxiedLocation
+from gateway.settings.units import format_bytes
 
 SLOW = 5_000_000
 """Bytes per second of downloads below which they are reported as slow."""
@@ -146,7 +147,7 @@ def _next_pull(parts: list[ImagePart]) -> str:
     if not absent:
         return f"all {len(blobs)} blobs of the cached manifests come from the cache"
     size = sum(part.size for part in absent)
-    return f"{len(absent)} of {len(blobs)} blobs, {size} bytes, must be fetched"
+    return f"{len(absent)} of {len(blobs)} blobs, {format_bytes(size)}, must be fetched"
 
 
 def _role(descriptor: Descriptor) -> str:

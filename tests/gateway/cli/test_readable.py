@@ -63,6 +63,7 @@ def test_a_time_is_told_from_now_or_as_a_date(ago: timedelta, text: str) -> None
         ("cooldown_seconds", 259200, "3d"),
         ("bytes_per_second", 47_185_920, "45 MiB/s"),
         ("hit_rate", 0.25, "25.0%"),
+        ("last_fill", {"bytes": 1024, "bytes_per_second": 2048}, "size 1.0 KiB, speed 2.0 KiB/s"),
         ("parts", {"size": 1024, "of": None, "here": False}, "size 1.0 KiB, here no"),
     ],
 )

@@ -215,7 +215,7 @@ def test_members_are_added_listed_with_their_source_changed_and_removed(tree: Te
         "alice\treporter\tteam\t2999-01-31",
         "alice\towner\tteam/app\tnever",
     ]
-    changed = "changed member alice of team/app: developer, does not expire\n"
+    changed = "changed member alice of team/app: role owner → developer\n"
     assert tree.done("member", "add", "team/app", "alice", "developer") == changed
     assert tree.json("member", "remove", "team/app", "alice") == own | {"role": "developer"}
     assert tree.json("member", "list", "team/app") == [inherited]
