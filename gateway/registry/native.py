@@ -5,7 +5,7 @@ process, when the method returns.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 TAGS_LIMIT = 10_000
 """Names on a page of tags whose size the client does not state; a Link leads to the next one."""
+FEW_TAGS = 100
+"""Names that take no longer to read than a manifest, so that nobody takes turns for them."""
 FEW_REFERENCES = 127
 """References of a manifest that are looked up within the writer's turn alone: images have no more layers."""
 NO_REPOSITORY = 0
@@ -160,7 +162,7 @@ class NativeRepository:
                 return FoundTags(TagPage([]), UNCACHED)  # no Link then (distribution-spec, "Listing Tags")
             limit = TAGS_LIMIT if count is None else count
             page = partial(tag_rows.list_page, repository_id=repository.id, after=start.after, limit=limit + 1)
-            async with self._parts.listing(self._who):
+            async with self._parts.listing(self._who) if limit > FEW_TAGS else nullcontext():
                 names = await self._parts.database.query(page)
         following = PageStart(after=names[limit - 1]) if len(names) > limit else None
         return FoundTags(TagPage(names[:limit], following), UNCACHED)

@@ -9,6 +9,7 @@ from cache.oci.errors import Busy
 from cache.runtime.fair_queue import Requester
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
+from gateway.registry.native import FEW_TAGS
 from gateway.registry.native_store import NativeStore
 from gateway.registry.parts import LISTS_AT_ONCE
 from tests.gateway.registry.conftest import NAME
@@ -32,6 +33,7 @@ async def test_a_list_waits_for_its_reader_s_turn_and_for_nobody_else(
             await held.enter_async_context(parts.listing(GREEDY))
         with pytest.raises(Busy):
             await read(GREEDY)
+        assert (await store.repository(project, NAME, who=GREEDY).tags(FEW_TAGS)).page.tags == []
         async with asyncio.timeout(10):
             await read(OTHER)
     await read(GREEDY)
