@@ -23,6 +23,7 @@ def main() -> int:
     words.add_argument("--workers", type=int, default=2)
     words.add_argument("--clients", type=int, default=20)
     words.add_argument("--pushers", type=int, default=Plan.pushers, help="clients that push to native repositories")
+    words.add_argument("--delay", type=float, help="seconds after which pushed content that nothing needs is collected")
     words.add_argument(
         "--faults", type=float, default=Plan.faults, help="the share of spoilt responses of the upstream"
     )
@@ -46,6 +47,7 @@ def main() -> int:
         deeds=deeds,
         pairs=[name for name in given.pairs.split(",") if name],
         small_disk=not given.keep,
+        delay=given.delay,
     )
     with tempfile.TemporaryDirectory(prefix="gateway-mix-") as directory:
         registry = Registry(Path(directory) / "registry")

@@ -18,7 +18,7 @@ from .ledger import Deed, Ledger
 from .library import MIB, Image, library
 from .mischief import Mischief
 from .push_checker import PushEvidence, judge_pushes
-from .push_ending import look_at_everything, native_leftovers
+from .push_ending import look_at_everything, native_leftovers, uncollected
 from .push_ledger import PushLedger
 from .pushers import Access, Pushers, create_pusher
 from .remains import leftovers, rest_of, unrest
@@ -53,7 +53,7 @@ class Plan:
     `pushers`: clients that push to native repositories meanwhile. `faults`: the share of spoilt responses. `pairs`:
     names of the pairs to draw from; empty: all of them. `small_disk`: whether the data folder is a file system of its
     own, which a pair can fill. `every_pair`: whether the run takes longer than `seconds`, up to LONGEST_RUN, where not
-    each pair was done.
+    each pair was done. `delay`: seconds after which pushed content that nothing needs is collected; None: the default.
     """
 
     seconds: float = 90.0
@@ -67,6 +67,7 @@ class Plan:
     pairs: Sequence[str] = ()
     small_disk: bool = True
     every_pair: bool = False
+    delay: float | None = None
 
     @property
     def hunted(self) -> bool:
@@ -80,21 +81,22 @@ def run(plan: Plan, directory: Path, registry: Registry) -> Report:
     with ExitStack() as stack:
         disk = stack.enter_context(SmallDisk(directory / "data", DISK)) if plan.small_disk else None
         upstream = stack.enter_context(FaultyHub(registry))
-        gateway = Gateway(directory, settings(upstream), arguments=[f"--workers={plan.workers}"])
+        gateway = Gateway(directory, settings(upstream, plan.delay), arguments=[f"--workers={plan.workers}"])
         gateway.start()
         stack.callback(gateway.kill)
         return _run(plan, Rig(gateway, upstream, images, disk))
 
 
-def settings(upstream: FaultyHub) -> dict[str, Any]:
+def settings(upstream: FaultyHub, delay: float | None = None) -> dict[str, Any]:
     """Settings of the server: tags are revalidated often, so that the upstream matters."""
-    return {"upstreams": {"docker.io": upstream.settings()}, "cache": {"ttl": "2s"}}
+    collection = {} if delay is None else {"gc": {"delay": f"{delay:.0f}s", "interval": "1s"}}
+    return {"upstreams": {"docker.io": upstream.settings()}, "cache": {"ttl": "2s"}, **collection}
 
 
 def _run(plan: Plan, rig: Rig) -> Report:
     gateway, upstream, images = rig.gateway, rig.upstream, rig.images
     ledger, weather = Ledger(), Weather(plan.seed, plan.faults)
-    pushes, access = PushLedger(), create_pusher(gateway)
+    pushes, access = PushLedger(plan.delay), create_pusher(gateway)
     base = warm_up(gateway, images, access)
     weather.bad = plan.faults > 0
     upstream.exposed_to(weather)
@@ -127,7 +129,9 @@ def _run(plan: Plan, rig: Rig) -> Report:
     against = judge(evidence)
     against |= {"not_healed": healed(gateway, images), "not_at_rest": at_rest(gateway, base)}
     against["wrong_at_the_end"] = settled(gateway, access, pushes)
-    pushed = PushEvidence(pushes.changes, pushes.looks, pushes.steps, ledger.done)
+    if plan.delay is not None:
+        against["not_collected"] = uncollected(gateway, plan.delay)
+    pushed = PushEvidence(pushes.changes, pushes.looks, pushes.steps, ledger.done, pushes.needs, plan.delay)
     against |= judge_pushes(pushed)
     against["bad_ends"] = [f"a stop ended with {status}" for status in (*mischief.ends, gateway.stop()) if status != 0]
     against["left_behind"] = [*leftovers(gateway), *native_leftovers(gateway.data)]

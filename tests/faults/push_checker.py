@@ -1,21 +1,24 @@
 """Checker of what pushers observed: pure functions from a ledger of pushes to sentences that describe violations."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .checker import EXCUSED_FOR, LONGEST_WAIT
 from .ledger import DEADLY, Deed, Done
-from .push_ledger import Change, Key, Look, Step, permitted
+from .push_ledger import Change, Key, Look, Step, may_be_collected, permitted
 
 
 @dataclass(frozen=True)
 class PushEvidence:
-    """Evidence that the pushers of a run left for the checker."""
+    """Evidence that the pushers of a run left for the checker. `needs`: what each manifest refers to; `delay`: seconds
+    for which the server keeps what nothing needs, None: for ever."""
 
     changes: Mapping[Key, Sequence[Change]]
     looks: Sequence[Look]
     steps: Sequence[Step]
     done: Sequence[Done]
+    needs: Mapping[Key, Sequence[Key]] = field(default_factory=dict)
+    delay: float | None = None
 
 
 Rule = Callable[[PushEvidence], Iterable[str]]
@@ -29,9 +32,12 @@ def wrong_pushed_bytes(evidence: PushEvidence) -> Iterable[str]:
 
 
 def lost_pushes(evidence: PushEvidence) -> Iterable[str]:
-    """Rule: what was acknowledged is there, and a tag is where its last acknowledged change has put it."""
+    """Rule: what was acknowledged is there, and a tag is where its last acknowledged change has put it.
+
+    A server that collects may have deleted what nothing has needed for its delay, and that alone.
+    """
     for look, possible in misled(evidence):
-        if None not in possible:
+        if None not in possible and not (look.value is None and is_collectable(look, evidence)):
             yield f"{look.key}{look.where} was {look.value} at {look.begun:.1f}, not {sentence(possible)}"
 
 
@@ -107,6 +113,13 @@ def misled(evidence: PushEvidence) -> Iterable[tuple[Look, set[str | None]]]:
         possible = permitted(evidence.changes.get(look.key, ()), look.begun, look.ended)
         if look.value not in possible:
             yield look, possible
+
+
+def is_collectable(look: Look, evidence: PushEvidence) -> bool:
+    """Whether what a look has not found may have been collected."""
+    if evidence.delay is None:
+        return False
+    return may_be_collected(look.key, look.begun, look.ended, evidence.delay, evidence.changes, evidence.needs)
 
 
 def disk_troubles(done: Sequence[Done]) -> list[Done]:

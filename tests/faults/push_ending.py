@@ -72,6 +72,30 @@ def look(
     client.ledger.looked(Look(key, value, begun, time.monotonic(), where))
 
 
+def uncollected(gateway: Gateway, delay: float) -> list[str]:
+    """Waits until nothing waits for its review any more; returns what is stored that nothing needs, or why it waits."""
+    deadline = time.monotonic() + 4 * delay + PATIENCE
+    while (status := gateway.json("gc", "status"))["waiting"]:
+        if status["stopped_reason"] or time.monotonic() > deadline:
+            return [f"collection does not end: {status}"]
+        time.sleep(1)
+    with closing(sqlite3.connect(gateway.data / "gateway.db")) as database:
+        return [f"nothing needs {what}, which is stored" for query in NEEDLESS for (what,) in database.execute(query)]
+
+
+NEEDLESS = (
+    "SELECT b.digest FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.digest = b.digest)",
+    "SELECT l.digest FROM blob_links l WHERE NOT EXISTS (SELECT 1 FROM manifest_references r "
+    "JOIN manifests m ON m.id = r.manifest_id WHERE r.digest = l.digest AND m.repository_id = l.repository_id)",
+    "SELECT m.digest FROM manifests m WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = m.id) "
+    "AND NOT EXISTS (SELECT 1 FROM manifest_references r JOIN manifests i ON i.id = r.manifest_id "
+    "WHERE r.digest = m.digest AND r.is_manifest AND i.repository_id = m.repository_id) "
+    "AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id "
+    "AND (s.digest = m.subject OR s.subject = m.digest))",
+)
+"""Blobs, links and manifests that nothing needs."""
+
+
 def native_leftovers(data: Path) -> Iterator[str]:
     """Rows and files of native content that do not belong together, in the data folder of an ended server.
 

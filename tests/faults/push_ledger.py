@@ -4,7 +4,7 @@ Pure but for its lock. Each tag, manifest and blob of a repository is a register
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -87,11 +87,16 @@ class Step:
 
 
 class PushLedger:
-    """All changes, looks and steps; every thread may write to them."""
+    """All changes, looks and steps; every thread may write to them.
 
-    def __init__(self) -> None:
+    `delay`: seconds for which the server keeps what nothing needs; None: for ever.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        self.delay = delay
         self._lock = threading.Lock()
         self._changes: dict[Key, list[Change]] = {}
+        self._needs: dict[Key, tuple[Key, ...]] = {}
         self._looks: list[Look] = []
         self._steps: list[Step] = []
 
@@ -99,6 +104,11 @@ class PushLedger:
         with self._lock:
             for change in changes:
                 self._changes.setdefault(change.key, []).append(change)
+
+    def needed(self, manifest: Key, needs: Sequence[Key]) -> None:
+        """Note what a manifest refers to."""
+        with self._lock:
+            self._needs[manifest] = tuple(needs)
 
     def looked(self, look: Look) -> None:
         with self._lock:
@@ -112,6 +122,11 @@ class PushLedger:
     def changes(self) -> dict[Key, list[Change]]:
         with self._lock:
             return {key: list(changes) for key, changes in self._changes.items()}
+
+    @property
+    def needs(self) -> dict[Key, tuple[Key, ...]]:
+        with self._lock:
+            return dict(self._needs)
 
     @property
     def looks(self) -> list[Look]:
@@ -133,6 +148,47 @@ class PushLedger:
         with self._lock:
             changes = list(self._changes.get(key, ()))
         return permitted(changes, moment, moment)
+
+    def keeps(self, key: Key, moment: float) -> bool:
+        """Whether the server surely has a key at a moment: it was pushed, and nothing has taken it away since."""
+        if self.now(key, moment) != {key.name}:
+            return False
+        return self.delay is None or not may_be_collected(key, moment, moment, self.delay, self.changes, self.needs)
+
+
+def may_be_collected(
+    key: Key,
+    begun: float,
+    ended: float,
+    delay: float,
+    changes: Mapping[Key, Sequence[Change]],
+    needs: Mapping[Key, Sequence[Key]],
+) -> bool:
+    """Whether a blob or manifest may be gone between two moments because nothing has needed it for a delay.
+
+    It may not if it was pushed within the delay, or if a tag surely points to what needs it.
+    """
+    if key.thing is Thing.TAG:
+        return False
+    if any(change.acknowledged and change.value and change.begun > ended - delay for change in changes.get(key, ())):
+        return False
+    for tag, moved in changes.items():
+        if tag.thing is Thing.TAG and tag.repository == key.repository:
+            held = [one and Key(tag.repository, Thing.MANIFEST, one) for one in permitted(moved, begun, ended)]
+            if all(manifest and key in closure(manifest, needs) for manifest in held):
+                return False
+    return True
+
+
+def closure(manifest: Key, needs: Mapping[Key, Sequence[Key]]) -> set[Key]:
+    """A manifest with all that it refers to, and what that refers to."""
+    found, waiting = set[Key](), [manifest]
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found.add(key)
+            waiting += needs.get(key, ())
+    return found
 
 
 def permitted(changes: Sequence[Change], begun: float, ended: float) -> set[str | None]:

@@ -22,6 +22,8 @@ TAGS = ("latest", "main", "v1", "v2", "feature-my-feature")
 BETWEEN = (0.02, 0.3)
 STOPS_WITHIN = 180.0
 KEPT_MANIFESTS = 40
+SOON = 5.0
+"""Seconds in which a request is done that relies on what is there."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Pusher:
         self._pushed += 1
         subject = self._chosen(repository) if self._chance.random() < 0.2 else None
         manifest = manifest_of(blobs[0], blobs[1:], f"{self._name} {self._pushed}", subject)
+        own = Key(repository, Thing.MANIFEST, manifest.digest)
+        self._client.ledger.needed(own, [Key(repository, Thing.BLOB, blob.digest) for blob in blobs])
         if self._put(repository, manifest, self._chance.choice(TAGS), MANIFEST, blobs, Thing.BLOB):
             self._client.look(Key(repository, Thing.BLOB, self._chance.choice(blobs).digest))
 
@@ -147,6 +151,8 @@ class Pusher:
         if children:
             self._pushed += 1
             index = index_of(children, f"{self._name} {self._pushed}")
+            own = Key(self._name, Thing.MANIFEST, index.digest)
+            self._client.ledger.needed(own, [Key(self._name, Thing.MANIFEST, child.digest) for child in children])
             self._put(self._name, index, f"index-{self._chance.choice(TAGS)}", INDEX, children, Thing.MANIFEST)
 
     def _move_tag(self) -> None:
@@ -227,6 +233,9 @@ class Pusher:
     def _holds(self, key: Key) -> bool:
         return self._client.ledger.now(key, time.monotonic()) == {key.name}
 
+    def _keeps(self, key: Key) -> bool:
+        return self._client.ledger.keeps(key, time.monotonic() + SOON)
+
     def _chosen(self, repository: str) -> Content | None:
         """One of the manifests that this pusher has pushed and not deleted."""
         manifests = self._manifests.get(repository)
@@ -246,7 +255,7 @@ class Pusher:
         `needed`: what it refers to; None where that may have been deleted meanwhile.
         """
         key, tag_key = Key(repository, Thing.MANIFEST, manifest.digest), Key(repository, Thing.TAG, tag)
-        complete = needed is not None and all(self._holds(Key(repository, kind, each.digest)) for each in needed)
+        complete = needed is not None and all(self._keeps(Key(repository, kind, each.digest)) for each in needed)
         expected = (201,) if complete else (201, 404)
         tries = 4
         for attempt in range(tries):
@@ -269,7 +278,9 @@ class Pusher:
     def _delete(self, key: Key, path: str, more: tuple[int, ...] = (), others_write: bool = False) -> Answer:
         """Deletes, and looks whether it is gone. `more`: statuses of a refusal, beside those that the ledger says."""
         certain = self._client.ledger.now(key, time.monotonic())
-        expected = {202, 404} if others_write or len(certain) > 1 else {404} if certain == {None} else {202}
+        is_kept = self._client.ledger.delay is None or key.thing is Thing.TAG or self._keeps(key)
+        is_open = others_write or len(certain) > 1 or not is_kept
+        expected = {404} if certain == {None} else {202, 404} if is_open else {202}
         answer = self._client.send(f"DELETE of a {key.thing.value}", "DELETE", path, expected | set(more))
         if answer.status in (0, 202) or answer.status >= 500:
             self._client.ledger.changed(Change(key, None, answer.begun, answer.until, answer.status == 202))

@@ -1,4 +1,4 @@
-"""Test of the mix of faults. MIX_SECONDS, MIX_SEED, MIX_WORKERS and MIX_CLIENTS in the environment change the run."""
+"""Test of the mix of faults. Variables MIX_SECONDS, MIX_SEED, MIX_WORKERS, MIX_CLIENTS and MIX_DELAY change the run."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,7 @@ def test_a_mix_of_faults_breaks_no_promise(scratch: Path, registry: Registry) ->
         seed=int(os.environ.get("MIX_SEED", "1")),
         workers=int(os.environ.get("MIX_WORKERS", "2")),
         clients=int(os.environ.get("MIX_CLIENTS", "20")),
+        delay=float(os.environ.get("MIX_DELAY", "20")),
     )
     report = run(plan, scratch / "mix", registry)
     print(report.line())

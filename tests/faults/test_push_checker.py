@@ -102,3 +102,32 @@ def test_an_unanswered_change_may_come_late_but_not_forever() -> None:
 def test_a_look_during_a_change_may_show_either() -> None:
     assert permitted([PUT, DELETE], 20, 20.5) == {ONE, None}
     assert permitted([PUT, DELETE], 12, 13) == {ONE}
+
+
+BLOB, MANIFEST = Key("pusher/mix", Thing.BLOB, ONE), Key("pusher/mix", Thing.MANIFEST, OTHER)
+PUSHED = Change(BLOB, ONE, 10, 11, acknowledged=True)
+TAGGED = (Change(MANIFEST, OTHER, 12, 13, acknowledged=True), Change(TAG, OTHER, 12, 13, acknowledged=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "moment", "delay", "is_lost"),
+    [
+        ((PUSHED,), 100, None, True),
+        ((PUSHED,), 100, 20, False),
+        ((PUSHED,), 25, 20, True),
+        ((PUSHED, *TAGGED), 100, 20, True),
+        ((PUSHED, *TAGGED, replace(DELETE, begun=90, until=91)), 100, 20, False),
+        ((PUSHED, *TAGGED, replace(UNKNOWN, key=TAG, value=ONE)), 100, 20, False),
+        ((PUSHED, replace(PUSHED, begun=95, until=96)), 100, 20, True),
+    ],
+    ids=["kept for ever", "unused", "young", "tagged", "untagged", "tag moved, perhaps", "pushed again"],
+)
+def test_only_what_nothing_has_needed_for_the_delay_may_be_gone(
+    changes: tuple[Change, ...], moment: float, delay: float | None, is_lost: bool
+) -> None:
+    by_key: dict[Key, list[Change]] = {}
+    for change in changes:
+        by_key.setdefault(change.key, []).append(change)
+    look = Look(BLOB, None, moment, moment + 1)
+    evidence = PushEvidence(by_key, [look], [], [], {MANIFEST: (BLOB,)}, delay)
+    assert bool(judge_pushes(evidence)["lost_pushes"]) is is_lost
