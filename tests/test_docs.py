@@ -20,12 +20,14 @@ import cache
 import gateway
 from cache.oci.errors import RefusalReason, RegistryError, error_codes
 from gateway.cli.example import Example
+from gateway.cli.recorded_help import read_record
 from gateway.help.pages import list_pages
 from gateway.known_registries import KNOWN_REGISTRIES
 from gateway.namespaces.credential_rules import default_username
 from gateway.observability.metrics import Metrics
 from gateway.settings.keys import ARRAYS, to_plain
 from gateway.settings.load import descriptions, load, rows, setting_names
+from tests.gateway.cli.help_record import record
 from tests.parts.commands import every_command, find_command
 from tests.parts.pages import (
     EVERYTHING,
@@ -64,6 +66,10 @@ def test_every_setting_is_documented() -> None:
 def test_every_command_is_documented() -> None:
     spans = code_spans(PAGES["commands"])
     assert [words for words in every_command() if words not in spans] == []
+
+
+def test_the_help_of_every_command_is_recorded_as_it_is() -> None:
+    assert read_record() == record(), "write it anew: python -m tests.gateway.cli.help_record"
 
 
 def test_every_option_is_documented() -> None:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gateway.cli.catalogue import CATALOGUE, PROGRAM, Entry, leaves
+from gateway.cli.recorded_help import RecordedCommand, read_record
 
 SETTINGS = {"help_option_names": ["--help", "-h"]}
 """Settings of every command and group."""
@@ -42,7 +43,10 @@ class LazyGroup(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         if name is None or listed is None:
             return name, listed, rest
-        return name, command_of(f"{self._path} {name}".strip(), self._entries[name]), rest
+        path, entry = f"{self._path} {name}".strip(), self._entries[name]
+        if len(rest) == 1 and rest[0] in SETTINGS["help_option_names"] and path in read_record():
+            return name, _with_example(RecordedCommand(name, read_record()[path], rich_markup_mode=None), entry), rest
+        return name, command_of(path, entry), rest
 
 
 @cache
@@ -69,7 +73,10 @@ def command_of(path: str, entry: Entry) -> Any:
             context_settings=SETTINGS,
             rich_markup_mode=None,
         )
-    command = commands_of(_module_of(path, entry))[last]
+    return _with_example(commands_of(_module_of(path, entry))[last], entry)
+
+
+def _with_example(command: Any, entry: Entry) -> Any:
     command.context_settings.update(SETTINGS)
     command.epilog = f"\b\nExample:\n  {PROGRAM} {entry.example}"
     return command

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 from cache.upstream import ledger
 from cache.upstream.urls import registry_of
+from cache.values import CredentialId
 from gateway.cli import folder
 from gateway.cli.output import Document, print_columns
 from gateway.cli.plain_options import plain_app
 from gateway.cli.session import Session, with_session
 from gateway.inspection.quota import QuotaReport, report_quota
 from gateway.namespaces.expiry import format_moment
-from gateway.wiring.upstreams import configured_upstreams
 
 _COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
 
@@ -25,9 +25,9 @@ def quota(session: Session) -> None:
     asyncio.run(folder.require(session.settings))
     upstreams = {name: registry_of(upstream.url) for name, upstream in session.settings.upstreams.items()}
     accounts = {
-        upstream.name: upstream.account_id
-        for upstream in configured_upstreams(session.settings)
-        if not upstream.account_id.is_anonymous
+        name: CredentialId(upstream.username, upstream=name)
+        for name, upstream in session.settings.upstreams.items()
+        if upstream.username
     }
     now = datetime.now(UTC).timestamp()
     reports = report_quota(upstreams, ledger.read(session.folder.quota), now, accounts)

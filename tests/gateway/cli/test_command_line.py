@@ -11,6 +11,8 @@ import pytest
 
 from gateway.cli.catalogue import CATALOGUE, PROGRAM, Entry, leaves
 from gateway.cli.lazy import commands_of
+from gateway.cli.recorded_help import RecordedCommand, read_record
+from tests.gateway.cli.help_record import context_of
 from tests.gateway.cli.terminal import Terminal
 from tests.parts.commands import find_command, invoke
 from tests.parts.pages import ROOT
@@ -51,7 +53,11 @@ def imported(*words: str) -> list[str]:
 
 @pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize(
-    "words", ["--help", "--version", "-h", "cache --help", "help", "help quota", "example systemd"]
+    "words",
+    [
+        *("--help", "--version", "-h", "cache --help", "help", "help quota", "example systemd"),
+        *("cache evict --help", "group create -h", "serve --help", "doctor --help"),
+    ],
 )
 def test_what_is_listed_or_printed_needs_no_heavy_library(words: str) -> None:
     assert imported(*words.split()) == []
@@ -66,14 +72,14 @@ CACHE = DATABASE | {"aiofiles"}
     ("words", "needed"),
     [
         ("config show", set()),
-        ("group list --help", DATABASE),
-        ("user create --help", DATABASE),
-        ("keys list --help", DATABASE),
-        ("quota --help", DATABASE),
-        ("access explain --help", DATABASE),
-        ("member add --help", DATABASE),
-        ("cache list --help", CACHE),
-        ("cache evict --help", CACHE),
+        ("group list --json --help", DATABASE),
+        ("user create --json --help", DATABASE),
+        ("keys list --json --help", DATABASE),
+        ("quota --json --help", DATABASE),
+        ("access explain --json --help", DATABASE),
+        ("member add --json --help", DATABASE),
+        ("cache list --json --help", CACHE),
+        ("cache evict --json --help", CACHE),
     ],
 )
 def test_a_command_imports_no_more_than_it_needs(words: str, needed: set[str]) -> None:
@@ -88,6 +94,16 @@ def test_the_line_of_a_command_is_how_its_help_begins(name: str, entry: Entry) -
     told = " ".join(find_command(name.split())[0].help.split())
     assert told.startswith(entry.summary)
     assert told[len(entry.summary)] in ".;:, "
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(("name", "entry"), COMMANDS)
+def test_recorded_help_reads_as_that_of_the_command(name: str, entry: Entry, width: int) -> None:
+    command = find_command(name.split())[0]
+    recorded = RecordedCommand(name.split()[-1], read_record()[name], rich_markup_mode=None, epilog=command.epilog)
+    texts = [each.get_help(context_of(name, each, width)) for each in (command, recorded)]
+    assert texts[0] == texts[1]
+    assert invoke([*name.split(), "--help"]).stdout == invoke([*name.split(), "--help", "--help"]).stdout
 
 
 @pytest.mark.parametrize("group", GROUPS)
