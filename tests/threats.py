@@ -692,6 +692,32 @@ THREATS = [
         Disarm("gateway/registry/parts.py", "async with self._listing.turn(who):", "if True:"),
     ),
     Threat(
+        "a clock that stops collection for good",
+        "The clock is 400 days ahead for some hours; afterwards nothing is collected for 400 days, and disks fill.",
+        "A later time that nobody has noted for an hour counts no more, and what was dated to the future is dated back.",
+        (
+            "tests/gateway/registry/test_collection_guard.py"
+            "::test_a_clock_that_was_ahead_stops_nothing_once_nobody_goes_by_it",
+        ),
+        Disarm(
+            "gateway/registry/collection_guard.py", "if passed - self._behind[1] >= HOLD.total_seconds():", "if False:"
+        ),
+    ),
+    Threat(
+        "reviews dated to the future",
+        "Content that loses its use while the clock is 400 days ahead keeps its place on the disk for as long.",
+        "Once a day a collector dates back what is requested or due later than anything can be.",
+        (
+            "tests/gateway/registry/test_collector.py"
+            "::test_what_was_requested_by_a_clock_that_was_ahead_is_reviewed_all_the_same",
+        ),
+        Disarm(
+            "gateway/db/reviews.py",
+            "await connection.execute(update(reviews).where(reviews.c.since > latest)",
+            "(update(reviews).where(reviews.c.since > latest)",
+        ),
+    ),
+    Threat(
         "looks at all projects",
         "A page of the list of repositories looks at every project of the server more often than once.",
         "The first look is for as many projects as names are wanted, each of which has a repository.",

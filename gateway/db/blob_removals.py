@@ -46,6 +46,11 @@ async def put_off(connection: AsyncConnection, digest: Digest, due_at: datetime)
     await connection.execute(later.values(due_at=due_at, attempts=_removals.c.attempts + 1))
 
 
+async def date_back(connection: AsyncConnection, latest: datetime, now: datetime) -> None:
+    """Let the files be deleted now that were to be deleted later than a moment."""
+    await connection.execute(update(_removals).where(_removals.c.due_at > latest).values(due_at=now))
+
+
 async def count(connection: AsyncConnection) -> tuple[int, int]:
     """Count the files that are to be deleted, and the bytes that they take."""
     row = (await connection.execute(select(func.count(), func.coalesce(func.sum(_removals.c.size), 0)))).one()

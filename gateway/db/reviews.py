@@ -139,6 +139,12 @@ async def postpone_manifest(connection: AsyncConnection, repository_id: int, dig
     await connection.execute(update(_manifest_reviews).where(reviewed).values(since=now))
 
 
+async def date_back(connection: AsyncConnection, latest: datetime, now: datetime) -> None:
+    """Date to now the reviews that were requested later than a moment."""
+    for reviews in (_blob_reviews, _manifest_reviews):
+        await connection.execute(update(reviews).where(reviews.c.since > latest).values(since=now))
+
+
 def _numbers_of(repository_id: int, digest: Digest) -> Select[tuple[int]]:
     return select(_manifests.c.id).where(
         _manifests.c.repository_id == repository_id, _manifests.c.digest == str(digest)

@@ -48,6 +48,7 @@ class CollectionGuard:
     def __init__(self) -> None:
         self._before: tuple[datetime, float] | None = None
         self._held_until: float | None = None
+        self._behind: tuple[datetime, float] | None = None
 
     def decide(self, now: datetime, passed: float, seen_at: datetime | None) -> str | None:
         """Why nothing may be collected now; None where nothing speaks against it.
@@ -71,8 +72,18 @@ class CollectionGuard:
         elif abs((now - before[0]) - timedelta(seconds=passed - before[1])) > CLOCK_TOLERANCE:
             return f"the clock jumped from {before[0]:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC"
         if seen_at is not None and seen_at - now > CLOCK_TOLERANCE:
-            return f"the clock is behind {seen_at:%Y-%m-%d %H:%M} UTC, when another process looked"
+            return self._wait_for(seen_at, passed)
+        self._behind = None
         return None
+
+    def _wait_for(self, seen_at: datetime, passed: float) -> str | None:
+        """Why nothing may be collected where somebody noted a later time; None once nobody has noted another for HOLD:
+        then no process goes by that clock any more, which was ahead, and would stop collection as long as it was."""
+        if self._behind is None or self._behind[0] != seen_at:
+            self._behind = seen_at, passed
+        if passed - self._behind[1] >= HOLD.total_seconds():
+            return None
+        return f"the clock is behind {seen_at:%Y-%m-%d %H:%M} UTC, when another process looked"
 
 
 def jitter_of(key: str, delay: timedelta) -> timedelta:

@@ -29,11 +29,11 @@ import structlog
 from cache.lease.base import held
 from cache.runtime.failpoints import failpoint
 from cache.runtime.locks import try_locked
-from gateway.db import blob_removals, blobs, collection, collection_state, forgotten
+from gateway.db import blob_removals, blobs, collection, collection_state, forgotten, reviews
 from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
 from gateway.db.connection import Connection
-from gateway.registry.collection_guard import OLD_DELAYS, CollectionGuard, Window, jitter_of
+from gateway.registry.collection_guard import CLOCK_TOLERANCE, OLD_DELAYS, CollectionGuard, Window, jitter_of
 from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
 
 log = structlog.get_logger()
@@ -55,6 +55,9 @@ LOOK_EVERY = timedelta(minutes=10)
 """How often a collector with nothing to do notes that it has looked."""
 CHECK_EVERY = timedelta(days=1)
 """How often content is looked for that nothing needs and nobody reviews."""
+LATEST = LONGEST_RETRY + CLOCK_TOLERANCE
+"""How much later than now anything can be due whose delay is not counted; what is dated later, a clock that was ahead
+has dated."""
 
 
 @dataclass(slots=True)
@@ -325,8 +328,9 @@ class Collector:
         """Request the reviews that a page of content lacks; all of it has its turn once a day."""
         now = self._native.clock()
         if self._manifest_place is None and self._blob_place is None:
-            if self._checked_at is not None and now - self._checked_at < CHECK_EVERY:
+            if self._checked_at is not None and timedelta(0) <= now - self._checked_at < CHECK_EVERY:
                 return
+            await self._native.database.transact(partial(_date_back, now=now), durable=False)
             self._checked_at, self._manifest_place, self._blob_place = now, 0, ""
         if self._manifest_place is not None:
             look = partial(forgotten.review_manifests, after=self._manifest_place, limit=PAGE, now=now)
@@ -334,3 +338,9 @@ class Collector:
         elif self._blob_place is not None:
             search = partial(forgotten.review_blobs, after=self._blob_place, limit=PAGE, now=now)
             self._blob_place = await self._native.database.transact(search, durable=False)
+
+
+async def _date_back(connection: Connection, now: datetime) -> None:
+    """Date to now what would wait as long as a clock was ahead by which it was requested."""
+    await reviews.date_back(connection, now + LATEST, now)
+    await blob_removals.date_back(connection, now + LATEST, now)

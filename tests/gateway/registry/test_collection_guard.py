@@ -32,6 +32,23 @@ def test_a_clock_behind_another_process_holds() -> None:
     assert "the clock is behind" in (CollectionGuard().decide(NOW, 10.0, NOW + 10 * MINUTE) or "")
 
 
+def test_a_clock_that_was_ahead_stops_nothing_once_nobody_goes_by_it() -> None:
+    """It was put right, and what it has noted last stays in the database."""
+    guard, ahead, hold = CollectionGuard(), NOW + 400 * DAY, HOLD.total_seconds()
+    for seconds in (0, 600, hold - 1):
+        assert "the clock is behind" in (guard.decide(NOW + seconds * SECOND, seconds, ahead) or "")
+    held = guard.decide(NOW + HOLD, hold, ahead)
+    assert held is not None and "was set recently" in held
+    assert guard.decide(NOW + 2 * HOLD, 2 * hold, ahead) is None
+
+
+def test_another_process_that_goes_by_a_later_clock_holds_for_as_long_as_it_does() -> None:
+    guard = CollectionGuard()
+    for minutes in range(0, 300, 10):
+        now = NOW + minutes * MINUTE
+        assert "the clock is behind" in (guard.decide(now, minutes * 60.0, now + DAY) or "")
+
+
 def test_a_clock_far_ahead_of_the_last_collector_holds_a_new_one() -> None:
     guard = CollectionGuard()
     assert "nothing was collected since 2025-03-02" in (guard.decide(NOW, 10.0, NOW - 2 * DAY) or "")

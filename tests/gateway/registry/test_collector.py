@@ -426,3 +426,13 @@ async def test_it_stops_where_the_clock_jumps(
     with pytest.raises(CollectionStopped, match="the clock jumped"):
         await collector.step()
     (await repository.blob(DIGEST)).blob.close()
+
+
+async def test_what_was_requested_by_a_clock_that_was_ahead_is_reviewed_all_the_same(
+    repository: WritableRepository, collector: Collector, clock: Clock, tmp_path: Path
+) -> None:
+    clock.wait(timedelta(days=400))
+    await push_blob(repository, b"a blob that no manifest needs")
+    clock.wait(timedelta(days=-400))
+    done = await pass_time(collector, clock)
+    assert (done.blobs, files(tmp_path)) == (1, set())
