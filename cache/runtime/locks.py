@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FLOCK = "hhqqi0q"
@@ -17,8 +17,18 @@ _FLOCK = "hhqqi0q"
 
 
 def open_lock_file(path: Path) -> int:
-    """Create the file if it is missing; return a descriptor. Raises OSError, also where the name is a link."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Create the file if it is missing; return a descriptor. Raises OSError, also where the name is a link.
+
+    What root creates belongs to the owner of the folder, whose processes lock it too.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    if os.geteuid() == 0:
+        with suppress(FileExistsError):
+            descriptor = os.open(path, flags | os.O_EXCL, 0o600)
+            folder = os.stat(path.parent)
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            return descriptor
+    return os.open(path, flags, 0o600)
 
 
 def lock(descriptor: int, *, shared: bool = False) -> None:
