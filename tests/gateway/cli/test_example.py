@@ -187,6 +187,10 @@ HEALTHY = {
     "gateway_cache_other_bytes": "1e9x120",
     "gateway_worker_restarts_total": "1x120",
     'gateway_cache_damaged_total{damage="size"}': "4x120",
+    'gateway_refusals_total{reason="gate"}': "0+10x120",
+    'gateway_refusals_total{reason="loop"}': "2x120",
+    'gateway_build_info{job="gateway",instance="a",version="1.0"}': "1x120",
+    'gateway_build_info{job="gateway",instance="b",version="1.0"}': "1x120",
 }
 """Samples, one a minute, of a server that needs nobody; what was wrong once and is over does not count."""
 
@@ -197,6 +201,11 @@ TROUBLE = {
     "QuotaLow": {'gateway_upstream_quota_remaining{upstream="docker.io"}': "60x10 9x110"},
     "PullsWait": {'gateway_miss_queue{upstream="docker.io"}': "101x120"},
     "Errors": {'gateway_responses_total{surface="registry",status="5xx"}': "0+100x120"},
+    "Misconfigured": {'gateway_refusals_total{reason="open_proxy"}': "_x115 1x5"},
+    "VersionsDiffer": {
+        'gateway_build_info{job="gateway",instance="a",version="1.0"}': "1x120",
+        'gateway_build_info{job="gateway",instance="b",version="1.1"}': "1x120",
+    },
     "DiskLow": {"gateway_disk_free_bytes": "3e9x120"},
     "DiskFull": {"gateway_disk_free_bytes": "2e8x120", "gateway_cache_bytes": "2e9x120"},
     "WorkerRestarts": {"gateway_worker_restarts_total": "0x95 0+1x25"},
