@@ -84,7 +84,8 @@ def serve(
         made = asyncio.run(_make_folder(settings))
         ready = partial(_print_urls, settings, made.start, made.open_groups, upstreams)
         found = _findings(settings, made.users)
-        told = Findings(found.accounts, [*upgraded, *administrator.warnings_of(made.start), *found.warnings])
+        first = [*upgraded, *administrator.warnings_of(made.start), *_unreadable(config)]
+        told = Findings(found.accounts, [*first, *found.warnings])
         rereading = Rereading(lambda: session.load_for_server(flags)[1], _find_again)
         supervisor.serve(settings, told, ready, rereading, config)
     except (CannotStart, Refused):
@@ -146,6 +147,14 @@ def _findings(settings: Settings, users: _AccountUsers) -> Findings:
         for one in idle_settings(settings, os.environ, users.known)
     ]
     return Findings(open_accounts(users.lending, configured_upstreams(settings)), idle)
+
+
+def _unreadable(config: Path | None) -> list[StartWarning]:
+    """Warn of settings that root has read, and that the owner of the data folder cannot read at a reload."""
+    if config is None or os.access(config, os.R_OK):
+        return []
+    reason = f"{config.absolute()} cannot be read by the user of this server: a reload will be refused"
+    return [StartWarning("settings_not_readable", reason, "let the owner of the data folder read it")]
 
 
 def _find_again(settings: Settings) -> Findings:

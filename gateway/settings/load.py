@@ -1,6 +1,8 @@
 """Loading: merges the sources of the settings, checks the result, and explains every problem."""
 
 import json
+import os
+import pwd
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -114,11 +116,21 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
     return f"there is no such setting; the nearest is {get_close_matches(name, candidates, n=1, cutoff=0.0)[0]}"
 
 
+def _own_user() -> str:
+    try:
+        return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a readable TOML file") from error
+        remedy = "name a readable TOML file"
+        if isinstance(error, PermissionError):
+            remedy = f"let {_own_user()} read it, and enter the folders above it, or name another file"
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError as error:

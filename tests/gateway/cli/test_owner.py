@@ -93,6 +93,23 @@ def test_a_server_that_root_starts_runs_as_the_owner(machine: Machine) -> None:
     assert machine.owners() == {OWNER}
 
 
+def test_settings_that_root_alone_reads_are_told_of_at_the_start_and_at_a_reload(machine: Machine) -> None:
+    config, log = machine.secret / "config.toml", machine.secret / "log"
+    config.write_text("")
+    with tempfile.TemporaryFile() as nothing, log.open("wb") as written:
+        words = ["serve", "--port=0", "--workers=1", "--data", str(machine.data), "--config", str(config)]
+        server = start([*COMMAND, *words], machine.environment, machine.public, (nothing, written, written))
+        try:
+            wait_until(lambda: b" started " in log.read_bytes())
+            assert f"{config} cannot be read by the user of this server" in log.read_text()
+            os.kill(server.pid, signal.SIGHUP)
+            wait_until(lambda: b"reload_refused" in log.read_bytes())
+            assert "let user nobody read it, and enter the folders above it" in log.read_text()
+        finally:
+            os.kill(server.pid, signal.SIGTERM)
+            assert server.wait(60) == 0, log.read_text()
+
+
 @pytest.mark.parametrize("mode", [0o700, 0o777])
 @pytest.mark.parametrize("words", [["group", "list"], ["quota"], ["user", "create", "eve"], ["serve", "--port=0"]])
 def test_another_user_is_told_as_whom_to_run_it(machine: Machine, words: list[str], mode: int) -> None:
