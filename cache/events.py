@@ -85,6 +85,9 @@ class CacheEvents:
     def download_ended(self, download: EndedDownload) -> None:
         """A download of this process has ended; one that another worker ran is reported by that worker alone."""
 
+    def download_followed(self, source: Source, digest: Digest) -> None:
+        """A download that began has ended here, for another worker ran it, or had stored its bytes."""
+
     def content_verified(self, source: Source, image: RepositoryName) -> None:
         """A blob that was downloaded for an image had its digest."""
 

@@ -276,7 +276,9 @@ class Flights:
                     async with asyncio.timeout(self.limits.stop_within):
                         await ended.wait()
             flight.finish(never_ran=thread.ident is None)
-            if flight.place.is_held and not (flight.begun_elsewhere or isinstance(flight.error, AlreadyStored)):
+            if flight.begun_elsewhere or isinstance(flight.error, AlreadyStored):
+                self._events.download_followed(flight.source, flight.digest)
+            elif flight.place.is_held:
                 self._events.download_ended(_ended(flight, time.monotonic() - began))
 
     async def _is_admitted(self, flight: Flight) -> bool:

@@ -93,6 +93,9 @@ class RecordedEvents(CacheEvents):
         )
         self._happenings.note(happening)
 
+    def download_followed(self, source: Source, digest: Digest) -> None:
+        log.info("fill_followed", digest=str(digest), upstream=self._name_of(source))
+
     def content_refused(self, refused: RefusedContent) -> None:
         upstream = self._name_of(refused.source)
         self._metrics.count_fault(upstream, refused.fault)

@@ -10,25 +10,35 @@ from cache.download.flight import Flight, Flights
 from cache.download.follower import Follower
 from cache.download.leased_spool import LEASES, DownloadStorage
 from cache.download.limits import DownloadLimits
-from cache.events import CacheEvents, RefusedContent
+from cache.events import CacheEvents, EndedDownload, RefusedContent
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName
 from cache.runtime.tasks import Tasks
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.errors import UpstreamError
+from cache.values import Source
 from tests.cache.download.scripted import ScriptedBody
 from tests.cache.samples import ANONYMOUS, APP
 
 
-class Refusals(CacheEvents):
-    """Notes the downloads whose content was refused."""
+class Noted(CacheEvents):
+    """Notes the downloads whose content was refused, and in words how downloads begin and end."""
 
-    def __init__(self, noted: list[RefusedContent]) -> None:
-        self._noted = noted
+    def __init__(self, refused: list[RefusedContent], told: list[str]) -> None:
+        self._refused, self._told = refused, told
 
     def content_refused(self, refused: RefusedContent) -> None:
-        self._noted.append(refused)
+        self._refused.append(refused)
+
+    def download_began(self, source: Source, digest: Digest) -> None:
+        self._told.append("began")
+
+    def download_ended(self, download: EndedDownload) -> None:
+        self._told.append("ended")
+
+    def download_followed(self, source: Source, digest: Digest) -> None:
+        self._told.append("followed")
 
 
 class FlightsRig:
@@ -48,9 +58,10 @@ class FlightsRig:
         self.quarantine = folder / "quarantine"
         self.store = FilesystemStore(folder / "blobs", Quarantine(self.quarantine))
         self.refused: list[RefusedContent] = []
+        self.told: list[str] = []
         storage = storage_class(self.spools, self.store, Quarantine(self.quarantine), boot=boot)
         limits = DownloadLimits(retry_pauses=(0.0, 0.0, 0.0), take_over_every=0.01)
-        self.flights = Flights(storage, self.tasks, self._record, Refusals(self.refused), limits=limits)
+        self.flights = Flights(storage, self.tasks, self._record, Noted(self.refused, self.told), limits=limits)
 
     def limit(self, **changes: Any) -> None:
         """Change limits, by their names in DownloadLimits, for the flights that begin from now on."""

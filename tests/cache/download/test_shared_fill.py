@@ -108,6 +108,7 @@ async def test_a_second_worker_follows_without_a_request(workers: Callable[..., 
     await all_ended(one)
     await all_ended(two)
     assert unused.opened == 0
+    assert (one.told, two.told) == (["began", "ended"], ["began", "followed"])
     assert one.recorded == two.recorded == [(DIGEST, {APP})]
     assert one.store.stat(DIGEST) == BlobInfo(DIGEST, SIZE)
 
