@@ -165,6 +165,8 @@ class Evictor:
                     freed = self._free(wanted, space)
                 finally:
                     _write_counts(descriptor, RoomCounts(counts.freed + freed, counts.in_vain + (not freed)))
+                if freed:
+                    log.info("room_made", bytes=freed, wanted=wanted)
                 return freed
         except (OSError, DatabaseUnusable) as error:
             log.warning("room_not_made", reason=str(error))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cache.events import CacheEvents, CacheLevel
 from cache.index import maintenance
@@ -254,7 +255,9 @@ async def test_what_exceeds_the_cap_or_all_that_can_be_free_cannot_be_kept(
 
 async def test_room_is_made_for_what_is_wanted(keeper: Keeper) -> None:
     digests = [await keeper.put(seed=number, age=1000 - number) for number in range(8)]
-    assert keeper.evictor.make_room(2500) == 3 * SIZE
+    with capture_logs() as logs:
+        assert keeper.evictor.make_room(2500) == 3 * SIZE
+    assert {"event": "room_made", "bytes": 3 * SIZE, "wanted": 2500, "log_level": "info"} in logs
     assert await keeper.held(*digests) == [False] * 3 + [True] * 5
 
 
