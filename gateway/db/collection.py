@@ -34,6 +34,11 @@ class BlobReview:
     event: ReviewEvent
     since: datetime
 
+    @property
+    def key(self) -> str:
+        """Text that no other pending review of a blob has."""
+        return f"{self.digest} {self.repository_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestReview:
@@ -42,6 +47,11 @@ class ManifestReview:
     manifest_id: int
     event: ReviewEvent
     since: datetime
+
+    @property
+    def key(self) -> str:
+        """Text that no other pending review of a manifest has."""
+        return str(self.manifest_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +129,8 @@ async def would_delete_blob(connection: AsyncConnection, review: BlobReview) -> 
 
 async def end_needless_of_manifests(
     connection: AsyncConnection, due: Sequence[ManifestReview], before: datetime
-) -> set[int]:
-    """End those of the reviews whose manifests have a tag or are listed by an index; return the manifests' numbers.
+) -> set[str]:
+    """End those of the reviews whose manifests have a tag or are listed by an index; return the keys of these reviews.
 
     A review that was postponed meanwhile stays.
     """
@@ -128,13 +138,11 @@ async def end_needless_of_manifests(
     ended = delete(_manifest_reviews).where(
         _manifest_reviews.c.manifest_id.in_(needed), _manifest_reviews.c.since <= before
     )
-    return set(await connection.scalars(ended.returning(_manifest_reviews.c.manifest_id)))
+    return set(map(str, await connection.scalars(ended.returning(_manifest_reviews.c.manifest_id))))
 
 
-async def end_needless_of_blobs(
-    connection: AsyncConnection, due: Sequence[BlobReview], before: datetime
-) -> set[tuple[str, int]]:
-    """End those of the reviews whose blobs a manifest of the repository needs; return digests and repositories.
+async def end_needless_of_blobs(connection: AsyncConnection, due: Sequence[BlobReview], before: datetime) -> set[str]:
+    """End those of the reviews whose blobs a manifest of the repository needs; return the keys of these reviews.
 
     A review that was postponed meanwhile stays.
     """
@@ -146,7 +154,7 @@ async def end_needless_of_blobs(
     )
     ended = delete(_blob_reviews).where(which, _blob_reviews.c.since <= before, needed, linked)
     rows = await connection.execute(ended.returning(_blob_reviews.c.digest, _blob_reviews.c.repository_id))
-    return {(row.digest, row.repository_id) for row in rows}
+    return {f"{row.digest} {row.repository_id}" for row in rows}
 
 
 async def collect_manifest(connection: AsyncConnection, review: ManifestReview, now: datetime) -> Deleted | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -39,6 +39,7 @@ from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
 log = structlog.get_logger()
 
 T = TypeVar("T")
+R = TypeVar("R", ManifestReview, BlobReview)
 
 PAGE = 500
 """Reviews that are read at once."""
@@ -91,6 +92,22 @@ class CollectionStopped(Exception):
     """Nothing is collected; the text says why, and how it goes on."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[R]):
+    """A kind of reviews, by its queries. `counted`: the count that one of its deletions adds to."""
+
+    list_due: Callable[..., Coroutine[Any, Any, list[R]]]
+    end_needless: Callable[..., Coroutine[Any, Any, set[str]]]
+    collect: Callable[[Connection, R, datetime], Coroutine[Any, Any, Deleted | None]]
+    counted: str
+
+
+_MANIFESTS = _Kind(
+    collection.list_manifests, collection.end_needless_of_manifests, collection.collect_manifest, "manifests"
+)
+_BLOBS = _Kind(collection.list_blobs, collection.end_needless_of_blobs, collection.collect_blob, "blobs")
+
+
 class Collector:
     """Collects what is due. Several may do so at once. For one event loop."""
 
@@ -116,8 +133,8 @@ class Collector:
         if not await self._has_work():
             return done
         await self._require_safe()
-        await self._review_manifests(done)
-        await self._review_blobs(done)
+        done.manifests = await self._review(_MANIFESTS, done)
+        done.blobs = await self._review(_BLOBS, done)
         await self._delete_files(done)
         await self._look_for_forgotten()
         if done.manifests or done.blobs or done.freed_bytes:
@@ -143,14 +160,14 @@ class Collector:
             partial(collection.list_manifests, before=before, limit=PAGE, after=manifest)
         ):
             for manifest in manifests_due:
-                if self._is_due(str(manifest.manifest_id), manifest.since, now):
+                if self._is_due(manifest.key, manifest.since, now):
                     found.reviewed += 1
                     size = await self._read(partial(collection.would_delete_manifest, review=manifest))
                     found.manifests += size is not None
         blob: BlobReview | None = None
         while blobs_due := await self._read(partial(collection.list_blobs, before=before, limit=PAGE, after=blob)):
             for blob in blobs_due:
-                if self._is_due(blob.digest.hex, blob.since, now):
+                if self._is_due(blob.key, blob.since, now):
                     found.reviewed += 1
                     size = await self._read(partial(collection.would_delete_blob, review=blob))
                     found.blobs += size is not None
@@ -216,66 +233,36 @@ class Collector:
             )
         self._is_own_store = True
 
-    async def _review_manifests(self, done: Collected) -> None:
-        now = self._native.clock()
+    async def _review(self, kind: "_Kind[R]", done: Collected) -> int:
+        """Review a page of what is due of a kind; return how many objects were deleted."""
+        now, deleted = self._native.clock(), 0
         before = now - self._rule.delay
-        due = await self._read(partial(collection.list_manifests, before=before, limit=PAGE))
+        due = await self._read(partial(kind.list_due, before=before, limit=PAGE))
         if not due:
-            return
-        ended = await self._native.database.transact(
-            partial(collection.end_needless_of_manifests, due=due, before=before), durable=False
-        )
-        rest = [
-            review
-            for review in due
-            if review.manifest_id not in ended and self._is_due(str(review.manifest_id), review.since, now)
-        ]
-        for review in rest:
+            return 0
+        end_needless = partial(kind.end_needless, due=due, before=before)
+        ended = await self._native.database.transact(end_needless, durable=False)
+        rest = [each for each in due if each.key not in ended and self._is_due(each.key, each.since, now)]
+        for each in rest:
             failpoint("gc.review")
-            if await self._native.database.transact(partial(self._collect_manifest, review=review), durable=False):
-                done.manifests += 1
+            collect = partial(self._collect, kind=kind, review=each)
+            deleted += await self._native.database.transact(collect, durable=False)
         done.reviewed += len(ended) + len(rest)
         done.has_more |= len(due) == PAGE and bool(ended or rest)
+        return deleted
 
-    async def _review_blobs(self, done: Collected) -> None:
+    async def _collect(self, connection: Connection, kind: "_Kind[R]", review: R) -> bool:
+        """Decide a review in a transaction that writes; whether its object was deleted."""
         now = self._native.clock()
-        before = now - self._rule.delay
-        due = await self._read(partial(collection.list_blobs, before=before, limit=PAGE))
-        if not due:
-            return
-        ended = await self._native.database.transact(
-            partial(collection.end_needless_of_blobs, due=due, before=before), durable=False
-        )
-        rest = [
-            review
-            for review in due
-            if (str(review.digest), review.repository_id) not in ended
-            and self._is_due(review.digest.hex, review.since, now)
-        ]
-        for review in rest:
-            failpoint("gc.review")
-            if await self._native.database.transact(partial(self._collect_blob, review=review), durable=False):
-                done.blobs += 1
-        done.reviewed += len(ended) + len(rest)
-        done.has_more |= len(due) == PAGE and bool(ended or rest)
+        deleted = await kind.collect(connection, review, now)
+        if deleted is None:
+            return False
+        is_old = deleted.stored_at <= now - OLD_DELAYS * self._rule.delay
+        await collection_state.note_deleted(connection, old=is_old, **{kind.counted: 1})
+        return True
 
     def _is_due(self, key: str, since: datetime, now: datetime) -> bool:
         return since + self._rule.delay + jitter_of(key, self._rule.delay) <= now
-
-    async def _collect_manifest(self, connection: Connection, review: ManifestReview) -> Deleted | None:
-        deleted = await collection.collect_manifest(connection, review, self._native.clock())
-        if deleted is not None:
-            await collection_state.note_deleted(connection, old=self._is_old(deleted), manifests=1)
-        return deleted
-
-    async def _collect_blob(self, connection: Connection, review: BlobReview) -> Deleted | None:
-        deleted = await collection.collect_blob(connection, review, self._native.clock())
-        if deleted is not None:
-            await collection_state.note_deleted(connection, old=self._is_old(deleted), blobs=1)
-        return deleted
-
-    def _is_old(self, deleted: Deleted) -> bool:
-        return deleted.stored_at <= self._native.clock() - OLD_DELAYS * self._rule.delay
 
     async def _delete_files(self, done: Collected) -> None:
         """Delete files of deleted blobs, unless a backup runs, which may still read them."""

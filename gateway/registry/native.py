@@ -4,13 +4,13 @@ Reads answer from memory, after a look for changes. Each write is one transactio
 process, when the method returns.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import BlobUnknown, Denied, ManifestBlobUnknown, ManifestUnknown, NameUnknown, UploadUnknown
 from cache.oci.manifest import Manifest
@@ -107,27 +107,13 @@ class NativeRepository:
         return FoundSize(size, UNCACHED)
 
     async def confirm_manifest(self, digest: Digest) -> FoundTarget:
-        async def confirm(connection: Connection) -> tuple[Descriptor | None, int, bool]:
-            repository = await repositories.find(connection, self._name)
-            if repository is None:
-                return None, NO_REPOSITORY, False
-            found = await manifests.stat(connection, repository.id, digest)
-            return found, repository.id, await reviews.is_manifest_reviewed(connection, repository.id, digest)
-
-        found = await self._confirmed(confirm, partial(reviews.postpone_manifest, digest=digest))
+        found = await self._confirmed(digest, manifests.stat, reviews.is_manifest_reviewed, reviews.postpone_manifest)
         if found is None:
             raise self._no_manifest(digest)
         return FoundTarget(found, UNCACHED)
 
     async def confirm_blob(self, digest: Digest) -> FoundSize:
-        async def confirm(connection: Connection) -> tuple[int | None, int, bool]:
-            repository = await repositories.find(connection, self._name)
-            if repository is None:
-                return None, NO_REPOSITORY, False
-            size = await blobs.size(connection, repository.id, digest)
-            return size, repository.id, await reviews.is_blob_reviewed(connection, repository.id, digest)
-
-        size = await self._confirmed(confirm, partial(reviews.postpone_blob, digest=digest))
+        size = await self._confirmed(digest, blobs.size, reviews.is_blob_reviewed, reviews.postpone_blob)
         if size is None:
             raise self._no_blob(digest)
         await self._parts.files.check(digest, size)
@@ -135,23 +121,31 @@ class NativeRepository:
 
     async def _confirmed(
         self,
-        confirm: Callable[[Connection], Coroutine[Any, Any, tuple[T | None, int, bool]]],
-        postpone: Callable[..., Awaitable[None]],
+        digest: Digest,
+        find: Callable[[Connection, int, Digest], Coroutine[Any, Any, T | None]],
+        is_reviewed: Callable[[Connection, int, Digest], Coroutine[Any, Any, bool]],
+        postpone: Callable[[Connection, int, Digest, datetime], Coroutine[Any, Any, None]],
     ) -> T | None:
-        """Read from the database what is there; where its review is pending, read it again in the transaction that
-        postpones that. `confirm` returns the repository's id and whether a review is pending, too."""
+        """Read from the database what is there; where a review of it is pending, read it again in the transaction that
+        postpones the review."""
+
+        async def read(connection: Connection) -> tuple[T | None, bool]:
+            repository = await repositories.find(connection, self._name)
+            if repository is None:
+                return None, False
+            found = await find(connection, repository.id, digest)
+            return found, found is not None and await is_reviewed(connection, repository.id, digest)
 
         async def read_and_postpone(connection: Connection) -> T | None:
-            found, repository_id, _ = await confirm(connection)
-            if found is not None:
-                await postpone(connection, repository_id, now=self._parts.clock())
-            return found
+            repository = await repositories.find(connection, self._name)
+            if repository is None:
+                return None
+            await postpone(connection, repository.id, digest, self._parts.clock())
+            return await find(connection, repository.id, digest)
 
         with self._writing():
-            found, _, is_pending = await self._parts.database.query(confirm)
-            if found is None or not is_pending:
-                return found
-            return await self._parts.database.transact(read_and_postpone, durable=False)
+            found, is_pending = await self._parts.database.query(read)
+            return await self._parts.database.transact(read_and_postpone, durable=False) if is_pending else found
 
     async def tags(self, count: int | None, start: PageStart = BEGINNING) -> FoundTags:
         with database_errors():
