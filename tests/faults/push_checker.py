@@ -38,9 +38,7 @@ def lost_pushes(evidence: PushEvidence) -> Iterable[str]:
     """
     for look, possible in misled(evidence):
         if None not in possible and not (look.value is None and is_collectable(look, evidence)):
-            pushed = max((change.begun for change in evidence.changes[look.key] if change.acknowledged), default=0.0)
-            seen = f"{look.key}{look.where} was {look.value} at {look.begun:.1f}"
-            yield f"{seen}, {look.begun - pushed:.1f} s after its last change, not {sentence(possible)}"
+            yield f"{look.key}{look.where} was {look.value} at {look.begun:.1f}, not {sentence(possible)}"
 
 
 def undone_deletes(evidence: PushEvidence) -> Iterable[str]:

@@ -170,8 +170,9 @@ def may_be_collected(
     """
     if key.thing is Thing.TAG:
         return False
-    if any(change.acknowledged and change.value and change.begun > ended - delay for change in changes.get(key, ())):
-        return False
+    for change in changes.get(key, ()):
+        if change.acknowledged and change.value and change.until <= begun and change.begun > ended - delay:
+            return False
     for tag, moved in changes.items():
         if tag.thing is Thing.TAG and tag.repository == key.repository:
             held = [one and Key(tag.repository, Thing.MANIFEST, one) for one in permitted(moved, begun, ended)]

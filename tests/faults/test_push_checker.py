@@ -119,8 +119,18 @@ TAGGED = (Change(MANIFEST, OTHER, 12, 13, acknowledged=True), Change(TAG, OTHER,
         ((PUSHED, *TAGGED, replace(DELETE, begun=90, until=91)), 100, 20, False),
         ((PUSHED, *TAGGED, replace(UNKNOWN, key=TAG, value=ONE)), 100, 20, False),
         ((PUSHED, replace(PUSHED, begun=95, until=96)), 100, 20, True),
+        ((PUSHED, replace(PUSHED, begun=105, until=106)), 100, 20, False),
     ],
-    ids=["kept for ever", "unused", "young", "tagged", "untagged", "tag moved, perhaps", "pushed again"],
+    ids=[
+        "kept for ever",
+        "unused",
+        "young",
+        "tagged",
+        "untagged",
+        "tag moved, perhaps",
+        "pushed again",
+        "pushed later",
+    ],
 )
 def test_only_what_nothing_has_needed_for_the_delay_may_be_gone(
     changes: tuple[Change, ...], moment: float, delay: float | None, is_lost: bool
