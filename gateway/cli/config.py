@@ -35,7 +35,8 @@ def check(session: Session) -> None:
         complain(f"warning: {_line(file)}")
     for idle in find_idle_settings(session.settings):
         complain(f"warning: {idle.reason}: {idle.remedy}")
-    text = f"the settings are valid: {given} given, the others at their defaults"
+    source = f", from {session.config}" if session.config else ""
+    text = f"the settings are valid: {given} given, the others at their defaults{source}"
     session.print(_documents(session), lambda: print(text))
 
 

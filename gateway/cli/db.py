@@ -8,6 +8,7 @@ import typer
 
 from gateway.cli import folder
 from gateway.cli.output import Document
+from gateway.cli.owner import require_owner
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import Session, with_session
@@ -57,7 +58,8 @@ def _print(address: DatabaseAddress, document: Document) -> None:
 
 
 def _existing(settings: Settings) -> DatabaseAddress:
-    """The address of the database. Raises Refused if it is a file that does not exist."""
+    """The address of the database. Raises Refused if it is a file that does not exist, or another user's."""
+    require_owner(settings.data)
     address = configured_database(settings)
     if isinstance(address, Path) and not address.exists():
         raise folder.absent(settings)

@@ -45,8 +45,8 @@ class UpstreamChecks:
 
 _REMEDIES = {
     FailureStage.NAME: "correct its url, or the name server of this machine",
-    FailureStage.ADDRESS: "set private_addresses = true for it if it is meant to lie in a private network; else "
-    "correct its url or the name server",
+    FailureStage.ADDRESS: "where it is not meant to lie in a private network, correct its url, or the name server of "
+    "this machine",
     FailureStage.CONNECTION: "see whether it is up, and whether a firewall or a missing proxy setting is in the way",
     FailureStage.TLS: "set ca_file to the PEM certificates of the authority that vouches for it; or correct its "
     "url, or the clock of this machine",

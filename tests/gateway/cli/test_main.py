@@ -324,7 +324,8 @@ def test_config_shows_every_setting_with_its_source(terminal: Terminal) -> None:
     assert shown['upstreams."quay.io".url']["source"] == f"file {terminal.config}"
     assert "port\t8080\tdefault" in terminal.done("config", "show").splitlines()
     assert terminal.json("config", "check") == list(shown.values())
-    assert terminal.done("config", "check") == "the settings are valid: 2 given, the others at their defaults\n"
+    told = f"the settings are valid: 2 given, the others at their defaults, from {terminal.config}\n"
+    assert terminal.done("config", "check") == told
     assert not terminal.data.exists()
 
 

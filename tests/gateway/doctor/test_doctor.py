@@ -175,7 +175,7 @@ def test_an_upstream_that_is_down_fails_at_the_connection(hub: Hub, doctor: Doct
 def test_an_upstream_in_a_private_network_fails_at_the_address(hub: Hub, doctor: Doctor) -> None:
     checks = doctor(hub.settings(private_addresses=False))
     assert verdicts(checks, *STAGES) == [True, False, None, None]
-    assert "private_addresses = true" in checks[f"{NAME}: address"].remedy
+    assert "private_addresses = true" in checks[f"{NAME}: address"].detail
     assert hub.log.select() == []
 
 
