@@ -46,9 +46,12 @@ def delete(
     if not colon or "@" in name or "/" in text:
         raise Refused(f"{tag!r} names no tag: give a repository and a tag of it, such as team/app:v1")
     parsed = Tag.parse(text)
-    digest = asyncio.run(_delete(session.settings, name, parsed))
-    document: Document = {"repository": name, "name": parsed.text, "digest": str(digest)}
-    session.print(document, lambda: print(f"deleted tag {tag}, which pointed to {digest}"))
+    now = datetime.now(UTC)
+    digest = asyncio.run(_delete(session.settings, name, parsed, now))
+    kept = format_moment(now + session.settings.gc.delay)
+    document: Document = {"repository": name, "name": parsed.text, "digest": str(digest), "kept_until": kept}
+    text = f"deleted tag {tag}, which pointed to {digest}: it can be pulled by this digest until {kept}, or longer"
+    session.print(document, lambda: print(text))
 
 
 async def _read_page(repository: str, connection: Connection, after: str, limit: int) -> Sequence[StoredTag]:
@@ -56,7 +59,7 @@ async def _read_page(repository: str, connection: Connection, after: str, limit:
     return await tags.list_details(connection, found.id, after, limit)
 
 
-async def _delete(settings: Settings, repository: str, tag: Tag) -> Digest:
+async def _delete(settings: Settings, repository: str, tag: Tag, now: datetime) -> Digest:
     """Delete a tag, and return the digest that it pointed to. Raises NameInvalid, Refused."""
     async with open_existing(settings) as database, database.write() as connection:
         found = await get_repository(connection, RepositoryName.parse(repository).text)
@@ -66,7 +69,7 @@ async def _delete(settings: Settings, repository: str, tag: Tag) -> Digest:
                 f"repository {repository!r} has no tag {tag.text!r}: "
                 f"`registry-gateway tag list {repository}` shows those it has"
             )
-        await tags.delete(connection, found.id, tag, datetime.now(UTC))
+        await tags.delete(connection, found.id, tag, now)
         return descriptor.digest
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -98,10 +99,13 @@ def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -
         f"v1\t{digest}\t2026-03-04",
     ]
     deleted = pushed.json("tag", "delete", "team/app:v1")
+    kept = datetime.fromisoformat(deleted.pop("kept_until"))
+    assert timedelta(hours=23) < kept - datetime.now(UTC) <= timedelta(days=1)
     assert deleted == {"repository": "team/app", "name": "v1", "digest": digest}
     assert [tag["name"] for tag in pushed.json("tag", "list", "team/app")] == ["latest"]
     text = pushed.done("tag", "delete", "team/app:latest")
-    assert text == f"deleted tag team/app:latest, which pointed to {digest}\n"
+    kept_for = "it can be pulled by this digest until "
+    assert text.startswith(f"deleted tag team/app:latest, which pointed to {digest}: {kept_for}")
     assert pushed.json("repository", "show", "team/app")["manifests"] == 1
 
 
