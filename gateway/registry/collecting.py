@@ -8,9 +8,13 @@ import structlog
 from cache.oci.errors import StoreUnavailable
 from cache.retention.role_thread import RoleThread
 from cache.runtime.locks import ProcessRole
-from gateway.registry.collector import Collected, CollectionStopped, Collector
+from cache.sqlite import DatabaseUnusable
+from gateway.registry.collector import Collected, CollectionStopped
 
 log = structlog.get_logger()
+
+FAILED_SECONDS = 30.0
+"""How long at least it waits after a failure, such as a database that does not respond."""
 
 Run = Callable[[Coroutine[Any, Any, Collected]], Collected]
 """Runs a coroutine on the event loop of the collector, and waits for its end."""
@@ -21,17 +25,17 @@ class CollectorThread(RoleThread):
 
     def __init__(
         self,
-        collector: Collector,
+        collect: Callable[[], Coroutine[Any, Any, Collected]],
         run: Run,
         role: ProcessRole,
         interval: float,
         collected: Callable[[Collected], None],
         stopped: Callable[[bool], None],
     ) -> None:
-        """`interval`: seconds. `collected` is called with what each step did, and `stopped` with whether nothing is
-        collected, in the thread."""
+        """`collect`: one step of a collector. `interval`: seconds. `collected` is called with what each step did, and
+        `stopped` with whether nothing is collected, in the thread."""
         super().__init__("collection", role, interval)
-        self._collector = collector
+        self._collect = collect
         self._run_on_loop = run
         self._collected = collected
         self._note_stop = stopped
@@ -40,16 +44,16 @@ class CollectorThread(RoleThread):
     def step(self) -> float:
         """Collect a page; return the seconds until the next step."""
         try:
-            done = self._run_on_loop(self._collector.step())
+            done = self._run_on_loop(self._collect())
         except CollectionStopped as error:
             if self._reason is None:
                 log.warning("collection_stopped", reason=str(error))
             self._reason = str(error)
             self._note_stop(True)
             return self._interval
-        except StoreUnavailable as error:
+        except (StoreUnavailable, DatabaseUnusable, OSError) as error:
             log.warning("collection_failed", reason=str(error))
-            return self._interval
+            return max(self._interval, FAILED_SECONDS)
         if self._reason is not None:
             log.info("collection_goes_on")
             self._reason = None

@@ -114,7 +114,7 @@ async def collecting(
             metrics.count_collected(done.reviewed, done.manifests, done.blobs, done.freed_bytes)
 
     thread = CollectorThread(
-        Collector(native.uploads.native, collection_rule(folder, delay)),
+        Collector(native.uploads.native, collection_rule(folder, delay)).step,
         run,
         ProcessRole(folder.lock("collection")),
         interval.total_seconds(),
