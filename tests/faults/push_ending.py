@@ -100,7 +100,7 @@ def native_leftovers(data: Path) -> Iterator[str]:
     """Rows and files of native content that do not belong together, in the data folder of an ended server.
 
     Unfinished uploads stay for a week: a row, and a file if anything has arrived. A killed commit may have given that
-    file its name in the store: the same commit goes on from there, or the sweep takes the name back.
+    file a second name, or its name in the store: the same commit goes on from there, or the sweep takes the name back.
     """
     with closing(sqlite3.connect(data / "gateway.db")) as database:
         sizes = dict(database.execute("SELECT digest, size FROM blobs").fetchall())
@@ -123,7 +123,7 @@ def native_leftovers(data: Path) -> Iterator[str]:
         if digest_of_file(path, digest.partition(":")[0]) != digest:
             yield f"{path.relative_to(data)} has another digest"
     for path in (data / "spool" / "uploads").iterdir():
-        if path.name not in uploads:
+        if path.name.removesuffix(".commit") not in uploads:
             yield f"{path.relative_to(data)} belongs to no upload"
 
 
