@@ -576,6 +576,53 @@ THREATS = [
         Disarm("gateway/registry/collector.py", "            if not is_free:\n                return\n", ""),
     ),
     Threat(
+        "a restore beside a collection",
+        "A command collects by the database that a restore has just replaced, and deletes files that the new one names.",
+        "Before a file goes, a collector looks whether its database is still the same.",
+        (f"{COLLECTOR}::test_no_file_goes_whose_database_was_replaced",),
+        Disarm("gateway/registry/collector.py", "            self._require_same_database()\n", ""),
+    ),
+    Threat(
+        "a file that goes while a restore counts on it",
+        "A restore leaves out what is stored already, which a collector then deletes.",
+        "A restore holds the lock by which files go from its first look to its end.",
+        ("tests/gateway/cli/test_backup.py::test_no_file_of_a_deleted_blob_goes_while_a_backup_is_restored",),
+        Disarm(
+            "gateway/maintenance/restore.py",
+            '        held.enter_context(locked(NativeFolder(data).lock("backup"), shared=True))\n',
+            "",
+        ),
+    ),
+    Threat(
+        "content that goes with what had kept it",
+        "A subject is kept by a referrer alone, and goes at once with that, though a pusher was told that it is there.",
+        "Its own review begins when it may have lost its last use, and takes one full delay.",
+        (f"{COLLECTOR}::test_a_subject_that_a_pusher_was_told_of_outlives_the_referrer_that_kept_it",),
+        Disarm(
+            "gateway/db/collection.py",
+            "review_unless_pending(connection, subject, review.event, now)",
+            "review_unless_pending(connection, subject, review.event, review.since)",
+        ),
+    ),
+    Threat(
+        "a layer that is taken for a manifest",
+        "A layer has the digest and the media type of a manifest of the repository, and is collected.",
+        "Any reference of a repository keeps what has its digest.",
+        (f"{COLLECTOR}::test_a_layer_stays_that_has_the_digest_and_the_media_type_of_a_manifest",),
+        Disarm(
+            "gateway/db/collection.py",
+            "_references.c.digest == digest)\n",
+            "_references.c.digest == digest, _references.c.is_manifest.is_(False))\n",
+        ),
+    ),
+    Threat(
+        "a layer that comes after its manifest",
+        "A layer is not here when its manifest is pushed, which that may lack, comes later, and is collected.",
+        "A manifest that is pushed again also refers to what came since.",
+        (f"{COLLECTOR}::test_a_layer_that_came_after_its_manifest_stays_once_that_is_pushed_again",),
+        Disarm("gateway/db/manifests.py", "!= len(manifest.references):", "> len(manifest.references):"),
+    ),
+    Threat(
         "a deletion that was interrupted",
         "A process dies between the deletion of a blob and of its file, or of half a repository: nobody finds the rest.",
         "The deletion of a blob notes its file, and content without a review is looked for every day.",

@@ -83,7 +83,8 @@ async def _collect(settings: Settings, *, confirmed: bool) -> Document:
                 total.add(done)
                 more = done.has_more
         except CollectionStopped as error:
-            raise Refused(f"{error}; `registry-gateway gc run --yes` does that") from error
+            way_out = "; if it may, let it go on by `registry-gateway gc run --yes`" if error.asks else ""
+            raise Refused(f"{error}{way_out}") from error
         except StoreUnavailable as error:
             raise Refused(str(error.detail)) from error
         finally:
@@ -108,6 +109,7 @@ async def _examine(settings: Settings) -> Document:
 
 def _collector(settings: Settings, database: Database, threads: UploadThreads) -> Collector:
     folder = NativeFolder(settings.data)
+    folder.make()
     store = FilesystemStore(folder.blobs, Quarantine(folder.damaged, bounded=False))
     native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, partial(datetime.now, UTC))
     return Collector(native, CollectionRule(settings.gc.delay, folder.lock("backup")))

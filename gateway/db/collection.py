@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, delete, exists, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.prepared import prepared
 from gateway.db import blob_removals, blobs, manifests, reviews, schema
-from gateway.db.reviews import EVERYWHERE, ReviewEvent
+from gateway.db.reviews import ReviewEvent
 
 _blob_reviews = schema.blob_reviews
 _manifest_reviews = schema.manifest_reviews
@@ -170,7 +170,7 @@ async def collect_manifest(connection: AsyncConnection, review: ManifestReview, 
         return None
     subject = await _subject_of(connection, row)
     if subject is not None:
-        await reviews.review_at_once(connection, subject, review.event, review.since)
+        await reviews.review_unless_pending(connection, subject, review.event, now)
     if await _is_needed(connection, review, row):
         return None
     digest = Digest.parse(row.digest)
@@ -241,10 +241,8 @@ async def _is_needed(connection: AsyncConnection, review: ManifestReview, row: A
 
 async def _is_needed_by_repository(connection: AsyncConnection, review: BlobReview) -> bool:
     """Whether a manifest of the repository of a review refers to the blob."""
-    if review.repository_id == EVERYWHERE:
-        return False
-    reference = manifests.Reference(review.digest, False)
-    return await manifests.find_needing(connection, review.repository_id, reference) is not None
+    needed = select(literal(1)).where(is_needed_blob(literal(review.repository_id), literal(str(review.digest))))
+    return (await connection.execute(needed)).first() is not None
 
 
 async def _has_needed_referrer(connection: AsyncConnection, repository_id: int, digest: str) -> bool:
@@ -264,22 +262,18 @@ async def _has_needed_referrer(connection: AsyncConnection, repository_id: int, 
 
 def is_anchored() -> ColumnElement[bool]:
     """Whether a manifest has a tag, or an index of its repository lists it."""
-    index = _manifests.alias("index_manifests")
     tagged = exists().where(_tags.c.manifest_id == _manifests.c.id)
     listed = exists().where(
+        _references.c.repository_id == _manifests.c.repository_id,
         _references.c.digest == _manifests.c.digest,
         _references.c.is_manifest.is_(True),
-        index.c.id == _references.c.manifest_id,
-        index.c.repository_id == _manifests.c.repository_id,
     )
     return or_(tagged, listed)
 
 
-def is_needed_blob(repository_id: "Column[int]", digest: "Column[str]") -> ColumnElement[bool]:
-    """Whether a manifest of a repository refers to a blob."""
-    return exists().where(
-        _references.c.digest == digest,
-        _references.c.is_manifest.is_(False),
-        _manifests.c.id == _references.c.manifest_id,
-        _manifests.c.repository_id == repository_id,
-    )
+def is_needed_blob(repository_id: ColumnElement[int], digest: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a manifest of a repository refers to a digest.
+
+    A digest may be that of a blob and of a manifest, as where a layer has the media type of one: either needs both.
+    """
+    return exists().where(_references.c.repository_id == repository_id, _references.c.digest == digest)

@@ -59,11 +59,16 @@ async def note_seen(connection: AsyncConnection, now: datetime) -> None:
     await connection.execute(update(_state).values(seen_at=now))
 
 
-async def begin_window(connection: AsyncConnection, now: datetime, before: datetime) -> None:
-    """Begin to count deletions anew; `before`: when the blobs and manifests were stored that count as old."""
+async def count_old(connection: AsyncConnection, before: datetime) -> int:
+    """Count the blobs and manifests that were stored before a time; it takes the longer, the more there are."""
     objects = 0
     for stored_at in (schema.blobs.c.created_at, schema.manifests.c.pushed_at):
         objects += int(await connection.scalar(select(func.count()).where(stored_at <= before)) or 0)
+    return objects
+
+
+async def begin_window(connection: AsyncConnection, now: datetime, objects: int) -> None:
+    """Begin to count deletions anew, of so many old blobs and manifests."""
     await connection.execute(update(_state).values(window_at=now, window_objects=objects, window_deleted=0))
 
 

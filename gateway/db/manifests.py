@@ -65,8 +65,8 @@ class Referrer:
 async def put(connection: AsyncConnection, repository_id: int, manifest: NewManifest, now: datetime) -> int:
     """Store a manifest unless the repository has it, and return its number. Raises Denied where a quota has no room.
 
-    One that is stored already changes in its media type alone, as whoever pushes it states it now. The pending reviews
-    of it and of its subject begin anew.
+    One that is stored already changes in its media type alone, as whoever pushes it states it now, and in references
+    that were not here before. The pending reviews of it and of its subject begin anew.
     """
     digest, media_type = manifest.descriptor.digest, manifest.descriptor.media_type
     values = {
@@ -86,15 +86,20 @@ async def put(connection: AsyncConnection, repository_id: int, manifest: NewMani
         await reviews.postpone_manifest(connection, repository_id, digest, now)
         return await _put_again(connection, repository_id, manifest)
     await reviews.review_manifest(connection, number, ReviewEvent.MANIFEST_UPLOAD, now)
-    rows = [
-        {"manifest_id": number, "digest": str(reference.digest), "is_manifest": reference.is_manifest}
-        for reference in manifest.references
-    ]
-    if rows:
+    if rows := _references_of(repository_id, number, manifest):
         await connection.execute(insert_into(manifest_references), rows)
     await quotas.charge(connection, repository_id, len(manifest.raw), now)
     await announce(connection, Concern.CONTENT, content_key(repository_id, digest))
     return number
+
+
+def _references_of(repository_id: int, number: int, manifest: NewManifest) -> list[dict[str, object]]:
+    """The rows of what a manifest refers to."""
+    own = {"manifest_id": number, "repository_id": repository_id}
+    return [
+        own | {"digest": str(reference.digest), "is_manifest": reference.is_manifest}
+        for reference in manifest.references
+    ]
 
 
 async def _put_again(connection: AsyncConnection, repository_id: int, manifest: NewManifest) -> int:
@@ -102,6 +107,11 @@ async def _put_again(connection: AsyncConnection, repository_id: int, manifest: 
     found = select(manifests.c.id, manifests.c.media_type).where(_is(repository_id, digest))
     row = (await connection.execute(found)).one()
     number: int = row.id
+    of_manifest = select(func.count()).where(manifest_references.c.manifest_id == number)
+    if await connection.scalar(of_manifest) != len(manifest.references):
+        # What was not here the first time, such as a non-distributable layer, may be by now, and is needed from now on.
+        added = insert_unless_taken(connection.dialect.name, manifest_references)
+        await connection.execute(added, _references_of(repository_id, number, manifest))
     if row.media_type != media_type:
         changed = update_of(manifests).where(manifests.c.id == number)
         await connection.execute(changed.values(media_type=media_type, artifact_type=manifest.artifact_type))
@@ -142,9 +152,9 @@ async def find_needing(connection: AsyncConnection, repository_id: int, referenc
     """Find a manifest of the repository that refers to a blob or manifest; None if there is none."""
     needing = select(manifests.c.digest).join(manifest_references, manifest_references.c.manifest_id == manifests.c.id)
     needing = needing.where(
+        manifest_references.c.repository_id == repository_id,
         manifest_references.c.digest == str(reference.digest),
         manifest_references.c.is_manifest == reference.is_manifest,
-        manifests.c.repository_id == repository_id,
     )
     found: str | None = await connection.scalar(needing.limit(1))
     return Digest.parse(found) if found is not None else None

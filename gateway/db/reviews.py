@@ -96,9 +96,12 @@ async def review_related_manifests(
     await connection.execute(requested.from_select(["manifest_id", "event", "since"], some))
 
 
-async def review_at_once(connection: AsyncConnection, manifest_id: int, event: ReviewEvent, since: datetime) -> None:
-    """Request the review of a manifest as of an earlier event, unless one is pending."""
-    values = {"manifest_id": manifest_id, "event": event, "since": since}
+async def review_unless_pending(
+    connection: AsyncConnection, manifest_id: int, event: ReviewEvent, now: datetime
+) -> None:
+    """Request the review of a manifest unless one is pending. It is due one delay from now, like any other: meanwhile
+    somebody may have been told that the manifest is there."""
+    values = {"manifest_id": manifest_id, "event": event, "since": now}
     await connection.execute(insert_unless_taken(connection.dialect.name, _manifest_reviews).values(values))
 
 

@@ -253,13 +253,16 @@ manifests = Table(
 )
 
 # What a manifest needs for a complete pull: blobs, and manifests of the same repository; each digest once.
+# `repository_id`: that of the manifest, so that what one repository needs is found without looking at all others.
 manifest_references = Table(
     "manifest_references",
     metadata,
     Column("manifest_id", StoredId, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False),
     Column("digest", DigestText, nullable=False, index=True),
     Column("is_manifest", Boolean, nullable=False),
+    Column("repository_id", StoredId, nullable=False, server_default="0"),
     PrimaryKeyConstraint("manifest_id", "digest"),
+    Index("ix_manifest_references_repository_id_digest", "repository_id", "digest"),
 )
 
 tags = Table(

@@ -26,6 +26,7 @@ from cache.oci.digest import Digest
 from cache.runtime import files
 from cache.runtime.disk import sync_folder
 from cache.runtime.failpoints import failpoint
+from cache.runtime.locks import locked
 from cache.store.paths import blob_path
 from gateway.data_folder import CacheFolder, NativeFolder, server_lock
 from gateway.db.engine import DATABASE_FILE, DatabaseUnusable, migrate
@@ -105,10 +106,12 @@ def _made(data: Path) -> Iterator[None]:
 
 @contextmanager
 def _exclusively(data: Path) -> Iterator[None]:
-    """Hold the locks of the server and of the writers. Raises DataFolderBusy, DatabaseUnusable, OSError."""
+    """Hold the locks of the server and of the writers, and that by which no file of a deleted blob goes: a blob that is
+    stored already is not written again. Raises DataFolderBusy, DatabaseUnusable, OSError."""
     with ExitStack() as held:
         if not held.enter_context(server_lock(data)):
             raise DataFolderBusy(f"a server uses the data folder {data.absolute()}")
+        held.enter_context(locked(NativeFolder(data).lock("backup"), shared=True))
         held.enter_context(sqlite.alone(data / DATABASE_FILE, sqlite.MIGRATION_TURN_SECONDS))
         yield
 

@@ -89,7 +89,11 @@ class CollectionRule:
 
 
 class CollectionStopped(Exception):
-    """Nothing is collected; the text says why, and how it goes on."""
+    """Nothing is collected; the text says why. `asks`: whether it goes on once somebody has confirmed it."""
+
+    def __init__(self, reason: str, *, asks: bool = False) -> None:
+        super().__init__(reason)
+        self.asks = asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class Collector:
         self._passed = passed
         self._native = native
         self._rule = rule
+        self._database_file = _inode(native.database.address)
         self._is_confirmed = False
         self._is_own_store = False
         self._guard = CollectionGuard()
@@ -196,21 +201,20 @@ class Collector:
         state = await self._read(collection_state.read)
         reason = self._guard.decide(now, self._passed(), state.seen_at)
         if reason is not None and not self._is_confirmed:
-            raise CollectionStopped(reason)
+            raise CollectionStopped(reason, asks=True)
         if state.stopped_reason is not None:
-            raise CollectionStopped(state.stopped_reason)
+            raise CollectionStopped(state.stopped_reason, asks=True)
         window = Window(state.window_at, state.window_objects, state.window_deleted)
         if window.is_over(now):
-            await self._native.database.transact(
-                partial(collection_state.begin_window, now=now, before=now - OLD_DELAYS * self._rule.delay)
-            )
+            old = await self._read(partial(collection_state.count_old, before=now - OLD_DELAYS * self._rule.delay))
+            await self._native.database.transact(partial(collection_state.begin_window, now=now, objects=old))
         elif window.is_used_up and not self._is_confirmed:
             reason = (
                 f"{window.deleted} of {window.objects} old blobs and manifests were deleted within a day: "
                 "collection goes on when somebody confirms that this is meant"
             )
             await self._native.database.transact(partial(collection_state.stop, reason=reason, now=now))
-            raise CollectionStopped(reason)
+            raise CollectionStopped(reason, asks=True)
         if not self._is_own_store:
             await self._require_own_store()
         if state.seen_at is None or not timedelta(0) <= now - state.seen_at < LOOK_EVERY:
@@ -276,9 +280,16 @@ class Collector:
         with try_locked(self._rule.backup_lock) as is_free:
             if not is_free:
                 return
+            self._require_same_database()
             for removal in due:
                 done.freed_bytes += await self._delete_file(removal)
         done.has_more |= len(due) == FILES
+
+    def _require_same_database(self) -> None:
+        """Check that the file of the database was not replaced since it was opened, as a restore does, which keeps the
+        files that its own database names. Raises CollectionStopped."""
+        if _inode(self._native.database.address) != self._database_file:
+            raise CollectionStopped("the database was replaced meanwhile: begin anew")
 
     async def _delete_file(self, removal: BlobRemoval) -> int:
         """Delete the file of a deleted blob; return the bytes that were freed."""
@@ -331,3 +342,13 @@ async def _date_back(connection: Connection, now: datetime) -> None:
     """Date to now what would wait as long as a clock was ahead by which it was requested."""
     await reviews.date_back(connection, now + LATEST, now)
     await blob_removals.date_back(connection, now + LATEST, now)
+
+
+def _inode(address: object) -> int | None:
+    """Number of the file of an SQLite database; None for a database elsewhere, and for a file that is missing."""
+    if not isinstance(address, Path):
+        return None
+    try:
+        return address.stat().st_ino
+    except FileNotFoundError:
+        return None

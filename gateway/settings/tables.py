@@ -185,12 +185,12 @@ class CollectionSettings(Table):
     )
     interval: Duration = Field(default=timedelta(seconds=5), description="How often such content is looked for.")
 
-    @field_validator("interval")
+    @field_validator("delay", "interval")
     @classmethod
-    def _interval_passes(cls, interval: timedelta) -> timedelta:
-        if interval < timedelta(seconds=1):
+    def _time_passes(cls, time: timedelta) -> timedelta:
+        if time < timedelta(seconds=1):
             raise ValueError("must be at least 1s")
-        return interval
+        return time
 
 
 class ListenerSettings(Table):

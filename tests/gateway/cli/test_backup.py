@@ -12,14 +12,17 @@ import tarfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache import sqlite as sqlite_files
 from cache.runtime.files import create
-from gateway.data_folder import server_lock
+from cache.runtime.locks import try_locked
+from gateway.data_folder import NativeFolder, server_lock
 from gateway.db.revisions import needed_revision
 from gateway.keys.sealing import Sealer
+from gateway.maintenance import restore
 from tests.gateway.cli.terminal import Terminal
 from tests.gateway.cli.test_db import BACK_TO_0004
 from tests.parts.canaries import CANARY
@@ -106,6 +109,22 @@ def test_what_was_there_is_kept_and_the_index_of_the_cache_is_not(filled: Termin
     assert names(filled.data) == {"gateway.db", "keys", "usage.db", kept.name}
     again = Path(filled.json("restore", str(backup))["kept"])
     assert again != kept and state(kept) == before
+
+
+def test_no_file_of_a_deleted_blob_goes_while_a_backup_is_restored(
+    filled: Terminal, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[bool] = []
+    complete = restore._complete
+
+    def looked(data: Path) -> Any:
+        with try_locked(NativeFolder(data).lock("backup")) as is_free:
+            free.append(is_free)
+        return complete(data)
+
+    monkeypatch.setattr(restore, "_complete", looked)
+    filled.done("restore", str(backup))
+    assert free == [False]
 
 
 def test_a_restore_is_refused_while_a_server_runs(filled: Terminal, backup: Path) -> None:

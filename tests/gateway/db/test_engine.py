@@ -235,8 +235,7 @@ async def test_a_group_with_a_quota_is_told_what_it_stores_by_the_migration(tmp_
         file.execute("UPDATE projects SET stored_bytes = 10 + id")
         file.execute("UPDATE groups SET quota = 1000 WHERE path IN ('a', 'ab')")
         file.execute("ALTER TABLE groups DROP COLUMN stored_bytes")
-        for table in COLLECTION:
-            file.execute(f"DROP TABLE {table}")
+        take_back_0009(file)
         file.execute("UPDATE alembic_version SET version_num = '0007'")
     migrate(path)
     with closing(sqlite3.connect(path)) as file:
@@ -257,8 +256,7 @@ async def test_what_nothing_needs_when_it_is_upgraded_is_reviewed(tmp_path: Path
         await tags.point(connection, repository.id, Tag("v1"), tagged, NOW)
         untagged = await manifests.put(connection, repository.id, new_manifest("b"), NOW)
     with closing(sqlite3.connect(path)) as file, file:
-        for table in COLLECTION:
-            file.execute(f"DROP TABLE {table}")
+        take_back_0009(file)
         file.execute("UPDATE alembic_version SET version_num = '0008'")
     migrate(path)
     with closing(sqlite3.connect(path)) as file:
@@ -267,6 +265,13 @@ async def test_what_nothing_needs_when_it_is_upgraded_is_reviewed(tmp_path: Path
         assert list(file.execute("SELECT manifest_id, event FROM manifest_reviews")) == [(untagged, "upgrade")]
     async with Database.open(path) as database, database.read() as connection:
         assert (await collection_state.waiting(connection)).first is not None
+
+
+def take_back_0009(file: sqlite3.Connection) -> None:
+    for table in COLLECTION:
+        file.execute(f"DROP TABLE {table}")
+    file.execute("DROP INDEX ix_manifest_references_repository_id_digest")
+    file.execute("ALTER TABLE manifest_references DROP COLUMN repository_id")
 
 
 def groups_of(path: Path) -> list[tuple[object, ...]]:

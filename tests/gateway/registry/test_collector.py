@@ -224,6 +224,72 @@ async def test_a_deleted_project_leaves_no_file(
     assert files(tmp_path) == set()
 
 
+async def test_a_subject_that_a_pusher_was_told_of_outlives_the_referrer_that_kept_it(
+    repository: WritableRepository, store: NativeStore, lock: Path, clock: Clock
+) -> None:
+    """The delay is shorter than a day, in which content without a review is looked for."""
+    collector = Collector(store.uploads.native, CollectionRule(2 * HOUR, lock), clock.passed)
+    await collect(collector)
+    subject = await push_image(repository, "subject")
+    await push_image(repository, "attached", V1, subject=descriptor_of(subject))
+    clock.wait(3 * HOUR)
+    await collect(collector)
+    await repository.delete_tag(V1)
+    clock.wait(HOUR)
+    await repository.confirm_manifest(subject.descriptor.digest)
+    for _ in range(11):
+        clock.wait(HOUR / 6)
+        await collect(collector)
+        await repository.manifest(subject.descriptor.digest)
+    for _ in range(10):
+        clock.wait(HOUR)
+        await collect(collector)
+    with pytest.raises(ManifestUnknown):
+        await repository.manifest(subject.descriptor.digest)
+
+
+async def test_a_layer_stays_that_has_the_digest_and_the_media_type_of_a_manifest(
+    repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    inner = await push_image(repository, "inner", Tag("inner"))
+    assert await push_blob(repository, inner.raw) == inner.descriptor.digest
+    config = await push_blob(repository, b"config of outer")
+    layer = entry(inner.descriptor.media_type, inner.descriptor.digest)
+    await repository.put_manifest(image(entry(CONFIG, config), [layer]), (V1,))
+    await pass_time(collector, clock)
+    (await repository.blob(inner.descriptor.digest)).blob.close()
+
+
+async def test_a_layer_that_came_after_its_manifest_stays_once_that_is_pushed_again(
+    repository: WritableRepository, collector: Collector, clock: Clock
+) -> None:
+    config, content = await push_blob(repository, b"config"), b"a layer from elsewhere"
+    foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+    manifest = image(entry(CONFIG, config), [entry(foreign, Digest.of(content))])
+    await repository.put_manifest(manifest, (V1,))
+    layer = await push_blob(repository, content)
+    await repository.put_manifest(manifest, (V1,))
+    await pass_time(collector, clock)
+    (await repository.blob(layer)).blob.close()
+
+
+async def test_no_file_goes_whose_database_was_replaced(
+    repository: WritableRepository, collector: Collector, clock: Clock, tmp_path: Path, database: Database
+) -> None:
+    await push_blob(repository, CONTENT)
+    clock.wait(DELAY + HOUR)
+    with armed("gc.deleted=error:EIO@1"), pytest.raises(OSError, match=r"gc\.deleted"):
+        await collect(collector)
+    if not isinstance(database.address, Path):
+        assert (await collect(collector)).freed_bytes == len(CONTENT), "a database elsewhere has no file"
+        return
+    database.address.rename(tmp_path / "aside.db")
+    database.address.write_bytes(b"")
+    with pytest.raises(CollectionStopped, match="the database was replaced meanwhile"):
+        await collect(collector)
+    assert files(tmp_path) == {DIGEST.hex}
+
+
 # Each step of a push against each step of a review: the push relies on what it was told.
 
 CONTENT = b"a layer that is pushed again"

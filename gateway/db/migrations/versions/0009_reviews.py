@@ -1,4 +1,5 @@
-"""Reviews of content that nothing may need any more. Programs of earlier revisions neither make nor postpone them.
+"""Reviews of content that nothing may need any more, and the repository of each reference, by which they are decided.
+Programs of earlier revisions neither make nor postpone reviews.
 
 Content that nothing refers to when the database is upgraded is reviewed one delay after that.
 """
@@ -17,10 +18,21 @@ MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    place_references()
     create_reviews()
     create_collection()
     review_what_is_unused()
     op.execute(f"UPDATE compatibility SET oldest_program = '{oldest_program}'")
+
+
+def place_references() -> None:
+    op.add_column("manifest_references", sa.Column("repository_id", sa.Integer, nullable=False, server_default="0"))
+    op.execute(
+        "UPDATE manifest_references SET repository_id = (SELECT manifests.repository_id FROM manifests "
+        "WHERE manifests.id = manifest_references.manifest_id)"
+    )
+    columns = ["repository_id", "digest"]
+    op.create_index("ix_manifest_references_repository_id_digest", "manifest_references", columns)
 
 
 def create_reviews() -> None:
@@ -83,8 +95,7 @@ def review_what_is_unused() -> None:
         "WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = m.id)",
         "INSERT INTO blob_reviews (digest, repository_id, event, since) "
         "SELECT l.digest, l.repository_id, 'upgrade', :now FROM blob_links l WHERE NOT EXISTS (SELECT 1 "
-        "FROM manifest_references r JOIN manifests m ON m.id = r.manifest_id "
-        "WHERE r.digest = l.digest AND NOT r.is_manifest AND m.repository_id = l.repository_id)",
+        "FROM manifest_references r WHERE r.digest = l.digest AND r.repository_id = l.repository_id)",
         "INSERT INTO blob_reviews (digest, repository_id, event, since) SELECT b.digest, 0, 'upgrade', :now "
         "FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.digest = b.digest)",
     ):
