@@ -196,7 +196,7 @@ class CacheAdmin:
             return {one: protected_by(connection, image_id, one) for one in _pins(connection, image_id)}
 
     def linked_elsewhere(self, digests: Iterable[Digest], but: Iterable[tuple[Source, RepositoryName]]) -> set[Digest]:
-        """Those among `digests` to which an image has a link that is not among `but`."""
+        """Find the digests to which an image has a link that is not among `but`."""
         with self._reading() as connection:
             known = {find_image(connection, source, image) for source, image in but}
             found: set[Digest] = set()

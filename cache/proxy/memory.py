@@ -70,7 +70,7 @@ class RecentManifests:
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """What an upstream has said of a reference that it does not have or show: why, when, and for how long it holds."""
+    """A statement of an upstream that it does not have a reference, or does not show it: why, when, for how long."""
 
     reason: str
     noted_at: datetime

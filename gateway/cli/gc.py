@@ -1,16 +1,14 @@
 """`gc`: garbage collection of what was pushed to projects."""
 
 import asyncio
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
 
-from cache.lease.local import LocalLeases
 from cache.oci.errors import StoreUnavailable
-from cache.store.filesystem import FilesystemStore
-from cache.store.quarantine import Quarantine
+from cache.store.spool import no_room
 from gateway.cli.folder import open_existing
 from gateway.cli.output import Document, print_line, print_values
 from gateway.cli.plain_options import plain_app
@@ -22,10 +20,9 @@ from gateway.db.collection_state import CollectionState, Waiting
 from gateway.db.engine import Database
 from gateway.namespaces.expiry import format_moment
 from gateway.observability import logs
-from gateway.registry.collector import Collected, CollectionRule, CollectionStopped, Collector
-from gateway.registry.intake import NativeBlobs
-from gateway.registry.threads import UploadThreads
+from gateway.registry.collector import Collected, CollectionStopped, Collector
 from gateway.settings.tables import Settings
+from gateway.wiring.native import collector_of, open_native
 
 app = plain_app()
 
@@ -71,10 +68,8 @@ async def _read(settings: Settings) -> tuple[CollectionState, Waiting]:
 async def _collect(settings: Settings, *, confirmed: bool) -> Document:
     """Collect until nothing more is due. Raises Refused where collection has stopped."""
     total = Collected()
-    async with open_existing(settings) as database:
-        threads = UploadThreads()
+    async with _open_collector(settings) as (collector, database):
         try:
-            collector = _collector(settings, database, threads)
             if confirmed:
                 await collector.confirm()
             more = True
@@ -87,39 +82,30 @@ async def _collect(settings: Settings, *, confirmed: bool) -> Document:
             raise Refused(f"{error}{way_out}") from error
         except StoreUnavailable as error:
             raise Refused(str(error.detail)) from error
-        finally:
-            await asyncio.to_thread(threads.close)
-        async with database.read() as connection:
-            waiting = await collection_state.waiting(connection)
-    return _document(total.reviewed, total.manifests + total.blobs, total.freed_bytes, waiting)
+        return await _document(total, database)
 
 
 async def _examine(settings: Settings) -> Document:
     """Find what is due, and change nothing."""
-    async with open_existing(settings) as database:
-        threads = UploadThreads()
-        try:
-            due = await _collector(settings, database, threads).examine()
-        finally:
-            await asyncio.to_thread(threads.close)
-        async with database.read() as connection:
-            waiting = await collection_state.waiting(connection)
-    return _document(due.reviewed, due.manifests + due.blobs, due.freed_bytes, waiting)
+    async with _open_collector(settings) as (collector, database):
+        return await _document(await collector.examine(), database)
 
 
-def _collector(settings: Settings, database: Database, threads: UploadThreads) -> Collector:
+@asynccontextmanager
+async def _open_collector(settings: Settings) -> AsyncIterator[tuple[Collector, Database]]:
+    """Open the native store of an existing data folder, and a collector of it."""
     folder = NativeFolder(settings.data)
-    folder.make()
-    store = FilesystemStore(folder.blobs, Quarantine(folder.damaged, bounded=False))
-    native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, partial(datetime.now, UTC))
-    return Collector(native, CollectionRule(settings.gc.delay, folder.lock("backup")))
+    async with open_existing(settings) as database, open_native(folder, database, no_room) as native:
+        yield collector_of(folder, native, settings.gc), database
 
 
-def _document(reviewed: int, deleted: int, freed_bytes: int, waiting: Waiting) -> Document:
+async def _document(done: Collected, database: Database) -> Document:
+    async with database.read() as connection:
+        waiting = await collection_state.waiting(connection)
     return {
-        "reviewed": reviewed,
-        "deleted": deleted,
-        "freed_bytes": freed_bytes,
+        "reviewed": done.reviewed,
+        "deleted": done.manifests + done.blobs,
+        "freed_bytes": done.freed_bytes,
         "waiting": waiting.manifests + waiting.blobs + waiting.files,
     }
 

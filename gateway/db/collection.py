@@ -31,13 +31,12 @@ class BlobReview:
 
     repository_id: int
     digest: Digest
-    event: ReviewEvent
     since: datetime
 
     @property
     def key(self) -> str:
         """Text that no other pending review of a blob has."""
-        return f"{self.digest} {self.repository_id}"
+        return _blob_key(self.digest, self.repository_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ async def list_blobs(
         known = (literal(after.since, schema.Moment), literal(str(after.digest)), literal(after.repository_id))
         due = due.where(tuple_(*place) > tuple_(*known))
     rows = await connection.execute(due.limit(limit))
-    return [BlobReview(row.repository_id, Digest.parse(row.digest), ReviewEvent(row.event), row.since) for row in rows]
+    return [BlobReview(row.repository_id, Digest.parse(row.digest), row.since) for row in rows]
 
 
 async def sample(connection: AsyncConnection, after: str, limit: int) -> list[Digest]:
@@ -109,10 +108,10 @@ async def sample(connection: AsyncConnection, after: str, limit: int) -> list[Di
     return [Digest.parse(text) for text in await connection.scalars(some)]
 
 
-async def would_delete_manifest(connection: AsyncConnection, review: ManifestReview) -> int | None:
-    """The size of the manifest that a review would delete now, in bytes; None where it would stay."""
+async def would_delete_manifest(connection: AsyncConnection, review: ManifestReview) -> bool:
+    """Whether a review would delete its manifest now."""
     row = await _manifest_of(connection, review)
-    return None if row is None or await _is_needed(connection, review, row) else row.size
+    return row is not None and not await _is_needed(connection, review, row, await _subject_of(connection, row))
 
 
 async def would_delete_blob(connection: AsyncConnection, review: BlobReview) -> int | None:
@@ -154,7 +153,7 @@ async def end_needless_of_blobs(connection: AsyncConnection, due: Sequence[BlobR
     )
     ended = delete(_blob_reviews).where(which, _blob_reviews.c.since <= before, needed, linked)
     rows = await connection.execute(ended.returning(_blob_reviews.c.digest, _blob_reviews.c.repository_id))
-    return {f"{row.digest} {row.repository_id}" for row in rows}
+    return {_blob_key(row.digest, row.repository_id) for row in rows}
 
 
 async def collect_manifest(connection: AsyncConnection, review: ManifestReview, now: datetime) -> Deleted | None:
@@ -171,7 +170,7 @@ async def collect_manifest(connection: AsyncConnection, review: ManifestReview, 
     subject = await _subject_of(connection, row)
     if subject is not None:
         await reviews.review_unless_pending(connection, subject, review.event, now)
-    if await _is_needed(connection, review, row):
+    if await _is_needed(connection, review, row, subject):
         return None
     digest = Digest.parse(row.digest)
     await manifests.delete(connection, row.repository_id, digest, now)
@@ -211,8 +210,7 @@ async def collect_blob(connection: AsyncConnection, review: BlobReview, now: dat
 async def _manifest_of(connection: AsyncConnection, review: ManifestReview) -> Any:
     """The row of the manifest of a review; None where it was deleted."""
     columns = (_manifests.c.repository_id, _manifests.c.digest, _manifests.c.subject, _manifests.c.pushed_at)
-    found = select(*columns, func.length(_manifests.c.raw).label("size")).where(_manifests.c.id == review.manifest_id)
-    return (await connection.execute(found)).first()
+    return (await connection.execute(select(*columns).where(_manifests.c.id == review.manifest_id))).first()
 
 
 async def _subject_of(connection: AsyncConnection, row: Any) -> int | None:
@@ -226,15 +224,16 @@ async def _subject_of(connection: AsyncConnection, row: Any) -> int | None:
     return number
 
 
-async def _is_needed(connection: AsyncConnection, review: ManifestReview, row: Any) -> bool:
+async def _is_needed(connection: AsyncConnection, review: ManifestReview, row: Any, subject: int | None) -> bool:
     """Whether something needs a manifest: a tag, an index, its subject, or a referrer that is needed itself.
 
-    A referrer, such as a signature, stays with its subject, whose own review then decides about both.
+    `subject`: the number of its subject, if the repository has it. A referrer, such as a signature, stays with its
+    subject, whose own review then decides about both.
     """
     own = _manifests.c.id == review.manifest_id
     if (await connection.execute(select(_manifests.c.id).where(own, is_anchored()))).first() is not None:
         return True
-    if await _subject_of(connection, row) is not None:
+    if subject is not None:
         return True
     return await _has_needed_referrer(connection, row.repository_id, row.digest)
 
@@ -277,3 +276,7 @@ def is_needed_blob(repository_id: ColumnElement[int], digest: ColumnElement[str]
     A digest may be that of a blob and of a manifest, as where a layer has the media type of one: either needs both.
     """
     return exists().where(_references.c.repository_id == repository_id, _references.c.digest == digest)
+
+
+def _blob_key(digest: Digest | str, repository_id: int) -> str:
+    return f"{digest} {repository_id}"

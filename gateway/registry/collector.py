@@ -167,8 +167,7 @@ class Collector:
             for manifest in manifests_due:
                 if self._is_due(manifest.key, manifest.since, now):
                     found.reviewed += 1
-                    size = await self._read(partial(collection.would_delete_manifest, review=manifest))
-                    found.manifests += size is not None
+                    found.manifests += await self._read(partial(collection.would_delete_manifest, review=manifest))
         blob: BlobReview | None = None
         while blobs_due := await self._read(partial(collection.list_blobs, before=before, limit=PAGE, after=blob)):
             for blob in blobs_due:

@@ -60,9 +60,10 @@ class Pull:
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         refuse_old_clients(request)
         opened = await self._open(request, endpoint, principal)
-        pushed_to = await self._find_pushed_to(request, endpoint, principal, opened)
-        if isinstance(endpoint.target, Digest) and pushed_to is not None:
-            found = await pushed_to.confirm_manifest(endpoint.target)
+        by_digest = isinstance(endpoint.target, Digest)
+        pushed_to = await self._find_pushed_to(request, endpoint, principal, opened) if by_digest else None
+        if pushed_to is not None:
+            found = await pushed_to.confirm_manifest(endpoint.digest)
         else:
             found = await opened.repository.stat_manifest(endpoint.reference)
         return ManifestResponse(found.descriptor, None, found.status, request.headers)

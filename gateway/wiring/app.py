@@ -67,8 +67,7 @@ async def running(
         collecting(
             NativeFolder(settings.data),
             services.native,
-            settings.gc.delay,
-            settings.gc.interval,
+            settings.gc,
             services.metrics,
             services.server_state.closed,
         ),

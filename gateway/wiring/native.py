@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -29,6 +29,7 @@ from gateway.registry.native_store import NativeStore
 from gateway.registry.storage_errors import make_database_room
 from gateway.registry.threads import UploadThreads
 from gateway.registry.uploads import DEFAULT_LIMITS, UploadLimits, Uploads
+from gateway.settings.tables import CollectionSettings
 from gateway.wiring.roles import at_work
 
 log = structlog.get_logger()
@@ -82,12 +83,8 @@ async def scrubbing_native(
     if not rate:
         yield
         return
-    loop, blobs = asyncio.get_running_loop(), native.uploads.native
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-    rows, store = NativeRows(blobs.database, run), FilesystemStore(folder.blobs, _set_aside_in(folder))
+    blobs = native.uploads.native
+    rows, store = NativeRows(blobs.database, _run_from_threads()), FilesystemStore(folder.blobs, _set_aside_in(folder))
     inspector = NativeInspector(rows, store, blobs.leases)
     scrub = NativeScrub(rows, inspector, ProcessRole(folder.lock("scrub")), rate, damaged)
     async with at_work(scrub, closed):
@@ -98,26 +95,21 @@ async def scrubbing_native(
 async def collecting(
     folder: NativeFolder,
     native: NativeStore,
-    delay: timedelta,
-    interval: timedelta,
+    settings: CollectionSettings,
     metrics: Metrics,
     closed: asyncio.Event,
 ) -> AsyncIterator[None]:
     """Collect content of the native store in the background that nothing needs. `closed`: as in `at_work`."""
-    loop = asyncio.get_running_loop()
-
-    def run(coroutine: Coroutine[Any, Any, Collected]) -> Collected:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     def count(done: Collected) -> None:
         if done != Collected():
             metrics.count_collected(done.reviewed, done.manifests, done.blobs, done.freed_bytes)
 
     thread = CollectorThread(
-        Collector(native.uploads.native, collection_rule(folder, delay)).step,
-        run,
+        collector_of(folder, native, settings).step,
+        _run_from_threads(),
         ProcessRole(folder.lock("collection")),
-        interval.total_seconds(),
+        settings.interval.total_seconds(),
         count,
         metrics.show_collection_stopped,
     )
@@ -125,9 +117,15 @@ async def collecting(
         yield
 
 
-def collection_rule(folder: NativeFolder, delay: timedelta) -> CollectionRule:
-    """Make the rule by which the native store of a data folder is collected."""
-    return CollectionRule(delay, folder.lock("backup"))
+def collector_of(folder: NativeFolder, native: NativeStore, settings: CollectionSettings) -> Collector:
+    """Make a collector of the native store of a data folder."""
+    return Collector(native.uploads.native, CollectionRule(settings.delay, folder.lock("backup")))
+
+
+def _run_from_threads() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Make a function by which threads run coroutines on this event loop, and wait for their ends."""
+    loop = asyncio.get_running_loop()
+    return lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
 
 def _set_aside_in(folder: NativeFolder) -> Quarantine:

@@ -397,6 +397,12 @@ async def test_a_manifest_that_a_pusher_was_told_of_stays_for_a_delay(
     assert (await collect(collector)).manifests == 1, "nobody else's look counts"
 
 
+async def require_freed(collector: Collector, data: Path) -> None:
+    """The next collection deletes the one file that there is."""
+    assert (await collect(collector)).freed_bytes == len(CONTENT)
+    assert files(data) == set()
+
+
 async def test_no_file_goes_while_a_backup_runs(
     repository: WritableRepository, collector: Collector, clock: Clock, lock: Path, tmp_path: Path
 ) -> None:
@@ -405,8 +411,7 @@ async def test_no_file_goes_while_a_backup_runs(
     with locked(lock, shared=True):
         assert (await collect(collector)).freed_bytes == 0
         assert files(tmp_path) == {DIGEST.hex}
-    assert (await collect(collector)).freed_bytes == len(CONTENT)
-    assert files(tmp_path) == set()
+    await require_freed(collector, tmp_path)
 
 
 async def test_a_collector_that_dies_before_it_deletes_the_file_leaves_that_to_the_next(
@@ -417,8 +422,7 @@ async def test_a_collector_that_dies_before_it_deletes_the_file_leaves_that_to_t
     with armed("gc.deleted=error:EIO@1"), pytest.raises(OSError, match=r"gc\.deleted"):
         await collect(collector)
     assert files(tmp_path) == {DIGEST.hex}
-    assert (await collect(collector)).freed_bytes == len(CONTENT)
-    assert files(tmp_path) == set()
+    await require_freed(collector, tmp_path)
 
 
 async def test_a_file_that_cannot_be_deleted_is_tried_again_later(

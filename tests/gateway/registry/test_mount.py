@@ -119,18 +119,23 @@ async def test_a_cached_blob_that_was_evicted_meanwhile_is_not_mounted(
         await repository.stat_blob(DIGEST)
 
 
-async def test_a_cached_blob_that_was_damaged_since_is_not_mounted(
-    repository: WritableRepository, cached: FilesystemStore, tmp_path: Path
-) -> None:
-    """Its size is right, and so nothing but a new hash shows it."""
-    cached.path(DIGEST).write_bytes(b"A" + CONTENT[1:])
+async def damage_of_mount(repository: WritableRepository, cached: FilesystemStore) -> Damage:
+    """The damage for which the mount of a cached blob is refused."""
     blob = opened(cached)
     try:
         with pytest.raises(SourceDamaged) as refused:
             await repository.mount(DIGEST, blob)
     finally:
         blob.close()
-    assert refused.value.damage is Damage.DIGEST
+    return refused.value.damage
+
+
+async def test_a_cached_blob_that_was_damaged_since_is_not_mounted(
+    repository: WritableRepository, cached: FilesystemStore, tmp_path: Path
+) -> None:
+    """Its size is right, and so nothing but a new hash shows it."""
+    cached.path(DIGEST).write_bytes(b"A" + CONTENT[1:])
+    assert await damage_of_mount(repository, cached) is Damage.DIGEST
     assert not native_file(tmp_path).exists()
     await push_blob(repository, CONTENT)
     assert await read(repository, DIGEST) == CONTENT
@@ -143,13 +148,7 @@ async def test_a_cached_blob_that_cannot_be_read_is_not_mounted(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("gateway.registry.source_hashes.whole_digest", failing_disk)
-    blob = opened(cached)
-    try:
-        with pytest.raises(SourceDamaged) as refused:
-            await repository.mount(DIGEST, blob)
-    finally:
-        blob.close()
-    assert refused.value.damage is Damage.UNREADABLE
+    assert await damage_of_mount(repository, cached) is Damage.UNREADABLE
 
 
 def rot(file: Path) -> None:
