@@ -2949,6 +2949,45 @@ THREATS = [
         Disarm("cache/retention/scrub.py", "return limiter.stopped or hasher.hexdigest() == digest.hex", "return True"),
     ),
     Threat(
+        "rotten bytes at every pull",
+        "A cached file rots and keeps its size: each pull is a hit, fails at the client, and the log has nothing but 200.",
+        "A blob that one client pulls whole twice within a minute is read at once, set aside, logged and fetched again.",
+        (
+            "tests/gateway/maintenance/test_repeated_pulls.py::test_a_client_that_pulls_a_whole_blob_again_makes_it_a_suspect",
+            "tests/e2e/test_damage.py::test_a_pull_that_is_tried_again_has_its_damaged_layer_fetched_again",
+            "tests/e2e/test_native_damage.py::test_a_damaged_blob_that_a_client_pulls_again_is_read_at_once",
+        ),
+        Disarm("gateway/maintenance/repeated_pulls.py", "self._suspect(suspect)", "pass"),
+    ),
+    Threat(
+        "blobs read for an attacker",
+        "A client pulls blobs twice each, all day, so that this server does nothing but hash them.",
+        "After each blob no process of the server reads the next one for nine times as long as it took.",
+        (
+            "tests/gateway/maintenance/test_repeated_pulls.py::test_after_each_blob_no_process_reads_for_nine_times_as_long",
+            "tests/gateway/maintenance/test_repeated_pulls.py::test_a_blob_is_read_when_all_processes_have_rested",
+        ),
+        Disarm(
+            "gateway/maintenance/repeated_pulls.py",
+            "while (left := self._memory.next_reading - self._clock()) > 0:",
+            "while (left := 0.0) > 0:",
+        ),
+    ),
+    Threat(
+        "one blob read for ever",
+        "Clients that pull one large blob again and again, as jobs of one host do, have it read each time.",
+        "A blob is read at most once in ten minutes, and eight wait at most.",
+        (
+            "tests/gateway/maintenance/test_repeated_pulls.py::test_a_blob_is_read_once_in_ten_minutes",
+            "tests/gateway/maintenance/test_repeated_pulls.py::test_few_wait_and_what_comes_beyond_them_is_not_read",
+        ),
+        Disarm(
+            "gateway/maintenance/repeated_pulls.py",
+            "if suspect in self._taken or self._waiting.qsize() >= MOST_WAITING:",
+            "if False:",
+        ),
+    ),
+    Threat(
         "evicted while it is read",
         "A file is deleted while clients read it, and still occupies space on the disk.",
         "A reader in any process holds a shared lock on its file; eviction skips locked files.",

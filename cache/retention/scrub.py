@@ -144,7 +144,13 @@ class Inspector:
             return None
         if not self._maintenance.remove([digest], unless=lambda _: is_stored(self._store, digest, size)):
             return None
-        log.error("blob_damaged", digest=str(digest), damage=damage.value)
+        log.error(
+            "blob_damaged",
+            digest=str(digest),
+            damage=damage.value,
+            path=str(self._store.path(digest)),
+            remedy="it was set aside: the next pull fetches it again; look at the disk if there are more",
+        )
         return Finding(digest, damage, False, images)
 
     def _remove_manifest(self, digest: Digest, raw: bytes) -> Finding:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import Receive
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, object]) -> None:
     """Run the work, and cancel it when the client disconnects. Raises what the work raises."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(receive))

@@ -60,7 +60,13 @@ class NativeInspector:
                     file.set_aside()
         if self._rows.size(blob.digest) != blob.size or self._is_whole_again(blob, damage):
             return None
-        log.error("native_blob_damaged", digest=str(blob.digest), damage=damage.value)
+        log.error(
+            "native_blob_damaged",
+            digest=str(blob.digest),
+            damage=damage.value,
+            path=str(self._store.path(blob.digest)),
+            remedy="push the same image again, or restore a backup; look at the disk if there are more",
+        )
         return NativeFinding(blob.digest, damage, self._rows.repositories_with(blob.digest, NAMED_REPOSITORIES))
 
     def _differs_again(self, blob: RecordedBlob, limiter: ReadLimiter | None) -> bool:

@@ -27,6 +27,7 @@ from gateway import data_folder
 from gateway.data_folder import CacheFolder
 from gateway.keys.sealing import KEYS_DIRECTORY
 from gateway.keys.shared_secret import delete_shared_secrets
+from gateway.maintenance.repeated_pulls import PullMemory
 from gateway.maintenance.restore import drop_draft
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -177,6 +178,7 @@ class _Workers:
         self._count = worker_count(settings)
         self._own_place = GENERATIONS * self._count
         self._counts = CountMemory(self._own_place + 1)
+        self._pull_memory = PullMemory()
         self._parent = os.getpid()
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -216,6 +218,7 @@ class _Workers:
                 listening=self._listening,
                 urls=urls,
                 place=CountPlace(self._counts, new.place),
+                pull_memory=self._pull_memory,
                 parent=self._parent,
                 report=new.report,
             )

@@ -13,6 +13,7 @@ import structlog
 
 from cache.runtime.failpoints import failpoint
 from cache.sqlite import DatabaseUnusable
+from gateway.maintenance.repeated_pulls import PullMemory
 from gateway.observability import logs
 from gateway.observability.log_lines import LineFile
 from gateway.observability.logs import AccessLines
@@ -50,14 +51,16 @@ class WorkerSetup:
     """All that a worker needs to serve; the supervisor makes it from its own settings and the pool's WorkerSlotStart.
 
     `listening` and `urls` are of the main address, then of the listeners. `place`: where the worker counts,
-    which the replacement of a dead worker takes over. `parent`: the supervisor's pid. The worker writes READY, or a
-    line that states why it cannot serve, to the descriptor `report`.
+    which the replacement of a dead worker takes over. `pull_memory`: what all workers know of recent pulls. `parent`:
+    the supervisor's pid. The worker writes READY, or a line that states why it cannot serve, to the descriptor
+    `report`.
     """
 
     settings: Settings
     listening: Sequence[socket.socket]
     urls: Sequence[str]
     place: CountPlace
+    pull_memory: PullMemory
     parent: int
     report: int
 
@@ -103,6 +106,7 @@ async def _run(setup: WorkerSetup, log_lines: LineFile) -> None:
             metrics=metrics,
             server_state=server_state,
             check_upstreams=setup.settings.check_upstreams,
+            pull_memory=setup.pull_memory,
         ) as (
             main,
             *others,

@@ -16,10 +16,11 @@ from cache.oci.names import Tag
 from cache.upstream.lists import PAGE_SIZE
 from cache.values import ReferrersPage, TagPage, WrittenDescriptor
 from gateway.auth.matrix import Action
-from gateway.auth.principal import Principal
+from gateway.auth.principal import Principal, describe
 from gateway.http.access_log import note_lookup, note_native_lookup
 from gateway.http.documents import DocumentResponse, Documents
 from gateway.http.errors import API_VERSION
+from gateway.maintenance.repeated_pulls import RepeatedPulls, WatchedPull
 from gateway.registry.base import WritableRepository
 from gateway.repositories import Opened, OpenedNative, OpenedRepository
 from gateway.v2.endpoint import Endpoint, EndpointKind
@@ -32,6 +33,7 @@ from gateway.v2.root_selection import chosen_root
 TAGS_NAMED = 5
 """Existing tags that the refusal of another one names."""
 
+_FROM_THE_START = "bytes=0-"
 _NAMES_AT_ONCE = 10_000
 _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 
@@ -39,9 +41,11 @@ _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 class Pull:
     """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
-    def __init__(self, opener: RepositoryOpener, links: PageLinks) -> None:
+    def __init__(self, opener: RepositoryOpener, links: PageLinks, repeated: RepeatedPulls | None = None) -> None:
+        """`repeated`: who is told of pulls of whole blobs."""
         self._opener = opener
         self._links = links
+        self._repeated = repeated
         self._documents = Documents()
 
     async def get_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -70,7 +74,8 @@ class Pull:
 
     async def get_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
-        return PulledBlob(partial(opened.repository.blob, endpoint.digest), request.headers)
+        find = partial(opened.repository.blob, endpoint.digest)
+        return PulledBlob(find, request.headers, watched=self._watched(request, endpoint.digest, principal))
 
     async def head_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         opened = await self._open(request, endpoint, principal)
@@ -123,16 +128,25 @@ class Pull:
         root = chosen_root(request.scope).root
         return opened.repository if await self._opener.may_push(endpoint.name, principal, root) else None
 
+    def _watched(self, request: Request, digest: Digest, principal: Principal) -> WatchedPull | None:
+        """The request for a blob as it is watched; None for one that continues a blob, or needs a part of it."""
+        if self._repeated is None or request.headers.get("range", _FROM_THE_START) != _FROM_THE_START:
+            return None
+        return self._repeated.watch(f"{_address(request)} {describe(principal)}", digest)
+
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root
-        address = request.client.host if request.client else ""
-        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, address)
+        opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, _address(request))
         kind = _KINDS[endpoint.kind]
         if isinstance(opened, OpenedNative):
             note_native_lookup(request.scope, kind, opened.project.path)
         else:
             note_lookup(request.scope, kind, opened.group, opened.upstream)
         return opened
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def refuse_old_clients(request: Request) -> None:

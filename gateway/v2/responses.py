@@ -13,12 +13,13 @@ from cache.oci.errors import RangeInvalid, RegistryError
 from cache.oci.media_types import OCTET_STREAM
 from cache.proxy.errors import headers_due
 from cache.proxy.pull_through import PullTimings
-from cache.repository import CacheStatus, FoundBlob
+from cache.repository import HIT, UNCACHED, CacheStatus, FoundBlob
 from cache.store.base import TAIL, Extent, LocalBlob, OpenBlob
 from gateway.http.conditional import ByteRange, Unsatisfiable, matches, parse_range, range_applies
 from gateway.http.disconnect import while_connected
 from gateway.http.documents import Document
 from gateway.http.errors import API_VERSION
+from gateway.maintenance.repeated_pulls import WatchedPull
 from gateway.server.zerocopy import EXTENSION
 
 CONTENT_DIGEST = "Docker-Content-Digest"
@@ -52,14 +53,17 @@ class BlobResponse:
         finally:
             self._blob.close()
 
-    async def respond(self, scope: Scope, send: Send) -> None:
-        """Respond to a client whose disconnection the caller watches for; the caller closes the blob."""
+    async def respond(self, scope: Scope, send: Send) -> bool:
+        """Respond to a client whose disconnection the caller watches for; the caller closes the blob.
+
+        Returns whether the client was sent the whole blob.
+        """
         blob, etag = self._blob, f'"{self._blob.digest}"'
         headers = blob_headers(blob.digest, self._status)
         if matches(self._request.get("if-none-match"), etag):
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
-            return
+            return False
         part = self._part(etag)
         if part is None and await self._must_be_verified(scope):
             async with headers_due(self._headers_seconds):
@@ -71,7 +75,9 @@ class BlobResponse:
         await _start(send, 206 if part else 200, headers)
         await send({"type": "http.response.body", "body": b"", **_MORE})  # sends the head now
         zero_copy = EXTENSION in scope.get("extensions", {})
-        await self._send_body(send, part, self._blob if zero_copy and isinstance(self._blob, LocalBlob) else None)
+        file = blob if zero_copy and isinstance(blob, LocalBlob) else None
+        complete = await self._send_body(send, part, file)
+        return complete and (part is None or part.stop - part.start == blob.size)
 
     def _part(self, etag: str) -> ByteRange | None:
         """The range to send; None for the whole blob, as for one of unknown size. Raises RangeInvalid."""
@@ -90,8 +96,9 @@ class BlobResponse:
         size = self._blob.size
         return scope["http_version"] == "1.0" if size is None else size <= TAIL
 
-    async def _send_body(self, send: Send, part: ByteRange | None, file: LocalBlob | None) -> None:
-        """Send the bytes as they become ready. `file`: the blob again, where the kernel can send it without a copy."""
+    async def _send_body(self, send: Send, part: ByteRange | None, file: LocalBlob | None) -> bool:
+        """Send the bytes as they become ready; whether all were. `file`: the blob again, where the kernel can send it
+        without a copy."""
         try:
             async for extent in self._blob.ready(part.start if part else 0, part.stop if part else None):
                 if extent.data is not None:
@@ -105,21 +112,27 @@ class BlobResponse:
                     data = await self._blob.read(piece)
                     await send({"type": "http.response.body", "body": data, **_MORE})
         except (RegistryError, EOFError, OSError):
-            return  # the headers are sent: ending short is the only signal left
+            return False  # the headers are sent: ending short is the only signal left
         await send({"type": "http.response.body"})
+        return True
 
 
 class PulledBlob:
     """Response with a blob that it opens first; a client that disconnects ends the wait for the blob."""
 
     def __init__(
-        self, find: Callable[[], Awaitable[FoundBlob]], request: Headers, headers_seconds: float = HEADERS_SECONDS
+        self,
+        find: Callable[[], Awaitable[FoundBlob]],
+        request: Headers,
+        headers_seconds: float = HEADERS_SECONDS,
+        watched: WatchedPull | None = None,
     ) -> None:
         """`find` opens the blob, and limits what it waits for. `headers_seconds`: until the response has its headers,
-        or fails, if the blob is still to be verified."""
+        or fails, if the blob is still to be verified. `watched` is told of a stored blob that is sent."""
         self._find = find
         self._request = request
         self._headers_seconds = headers_seconds
+        self._watched = watched
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await while_connected(receive, self._respond(scope, send))
@@ -129,7 +142,12 @@ class PulledBlob:
         found = await self._find()
         try:
             left = max(0.0, self._headers_seconds - (time.monotonic() - began))
-            await BlobResponse(found.blob, found.status, self._request, left).respond(scope, send)
+            watched = self._watched if found.status in (HIT, UNCACHED) else None
+            if watched is not None:
+                watched.began(is_native=found.status is UNCACHED)
+            complete = await BlobResponse(found.blob, found.status, self._request, left).respond(scope, send)
+            if watched is not None and complete:
+                watched.completed()
         finally:
             found.blob.close()
 

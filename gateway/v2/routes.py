@@ -14,6 +14,7 @@ from gateway.auth.requester import requester_of
 from gateway.auth.scopes import CATALOG_SCOPE
 from gateway.http.access_log import note_principal
 from gateway.http.errors import API_VERSION, unknown_path, wrong_method
+from gateway.maintenance.repeated_pulls import RepeatedPulls
 from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
 from gateway.server.client_connection import note_accepted
@@ -40,11 +41,12 @@ _KINDS = {EndpointKind.UPLOADS: "upload"}
 class RegistryApi:
     """App for every path under /v2, inside a RootSelection. Raises RegistryError for a refused request."""
 
-    def __init__(self, services: Services, opener: RepositoryOpener) -> None:
+    def __init__(self, services: Services, opener: RepositoryOpener, repeated: RepeatedPulls | None = None) -> None:
+        """`repeated`: as for Pull."""
         self._authenticator = services.authenticator
         self._directory = services.directory
         links = PageLinks(services.sealer)
-        pull, uploads = Pull(opener, links), BlobPushes(opener, Mounts(opener))
+        pull, uploads = Pull(opener, links, repeated), BlobPushes(opener, Mounts(opener))
         deletions = Deletions(opener)
         self._catalog = Catalog(services.native, opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {

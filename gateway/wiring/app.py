@@ -15,6 +15,7 @@ from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
 from gateway.http.own_requests import OwnRequests
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
+from gateway.maintenance.repeated_pulls import PullMemory, RepeatedPulls
 from gateway.namespaces.locate import Root
 from gateway.observability.access_line import AccessLine
 from gateway.observability.metrics import Metrics
@@ -29,8 +30,9 @@ from gateway.v2.opener import RegistryOptions, RepositoryOpener
 from gateway.v2.root_selection import RootSelection, RootTable, at_listener, root_table
 from gateway.v2.routes import RegistryApi
 from gateway.v2.token import TokenApi
+from gateway.wiring.checks import checking_suspects, scrubbing
 from gateway.wiring.from_settings import ops_options
-from gateway.wiring.lifespan import open_services, scrubbing
+from gateway.wiring.lifespan import open_services
 from gateway.wiring.native import collecting, scrubbing_native, sweeping_uploads
 from gateway.wiring.reach import open_proxy_allowed, own_hosts
 from gateway.wiring.upstream_checks import checking_upstreams
@@ -47,11 +49,13 @@ async def running(
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
     check_upstreams: bool = False,
+    pull_memory: PullMemory | None = None,
 ) -> AsyncIterator[list[ASGIApp]]:
     """Open the app of the main address and those of the listeners, in their order, with all that they need.
 
     `urls`: the URLs by which clients reach them. `check_upstreams`: whether to find out at once which upstreams can be
-    reached. The data folder must exist. Raises DatabaseUnusable.
+    reached. `pull_memory`: what the processes of a server know together. The data folder must exist. Raises
+    DatabaseUnusable.
     """
     async with (
         open_services(settings, metrics, server_state) as services,
@@ -72,6 +76,7 @@ async def running(
             services.server_state.closed,
         ),
         checking_upstreams(services) if check_upstreams else nullcontext(),
+        checking_suspects(settings, services, pull_memory or PullMemory()) as repeated,
     ):
         await services.directory.check()
         main_url, *other_urls = urls
@@ -95,6 +100,7 @@ async def running(
             log_access=log_access,
             stalls=stalls,
             drain=drain,
+            repeated=repeated,
         )
         yield [app, *(at_listener(app, number) for number in range(1, len(urls)))]
 
@@ -111,15 +117,16 @@ def create_app(
     log_access: Callable[[AccessLine], None] = log_at_once,
     stalls: StallLimits = DEFAULT_STALL_LIMITS,
     drain: DrainLimits = DEFAULT_DRAIN_LIMITS,
+    repeated: RepeatedPulls | None = None,
 ) -> ASGIApp:
     """Make the app of all addresses.
 
     `is_own_host`: whether requests for a host name are served; None: for every name. `zero_copy`: whether files are
-    sent without being read, where that is possible.
+    sent without being read, where that is possible. `repeated`: who is told of pulls of whole blobs.
     """
     opener = RepositoryOpener(services, registry)
     surfaces: ASGIApp = Surfaces(
-        ErrorRendering(RootSelection(RegistryApi(services, opener), roots)),
+        ErrorRendering(RootSelection(RegistryApi(services, opener, repeated), roots)),
         ErrorRendering(TokenApi(services, opener, roots)),
         ops_app(services, operations),
         not_found,

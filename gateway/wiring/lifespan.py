@@ -21,7 +21,6 @@ from cache.oci.names import RepositoryName
 from cache.proxy.prefetch import Prefetcher
 from cache.proxy.pull_through import PullThrough
 from cache.proxy.rights import record_arrival
-from cache.retention.scrub import Finding, Inspector, Scrub
 from cache.retention.sweep import Evictor, Sweeper
 from cache.runtime.locks import ProcessRole
 from cache.runtime.tasks import Tasks
@@ -40,7 +39,6 @@ from gateway.directory.directory import Directory
 from gateway.directory.last_uses import LastUses
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.signing import SigningKeys, SigningKeysUnusable
-from gateway.maintenance.heal import Healer
 from gateway.observability.cache_events import RecordedEvents, UpstreamTraffic, counting_into
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -261,34 +259,6 @@ async def _open_authenticator(
         logins.close()
         await tasks.close()
         await _flush_uses(uses)
-
-
-@asynccontextmanager
-async def scrubbing(settings: Settings, services: Services) -> AsyncIterator[None]:
-    """Check the cache for damage in the background, as fast as the settings allow."""
-    rate = settings.cache.scrub_rate.number
-    if not rate:
-        yield
-        return
-    folder, loop = services.folder, asyncio.get_running_loop()
-    usage = UsageFile(folder.usage)
-    maintenance = CacheMaintenance(folder.index, usage)
-    healer = Healer(services.directory, services.upstreams, services.pull_through)
-
-    def repair(finding: Finding) -> None:
-        healing = healer.heal(finding.digest, finding.images, is_manifest=finding.is_manifest)
-        loop.call_soon_threadsafe(lambda: tasks.start(healing, f"heal {finding.digest}"))
-
-    quarantine = Quarantine(folder.quarantine)
-    inspector = Inspector(maintenance, FilesystemStore(folder.blobs, quarantine), quarantine)
-    tasks = Tasks()
-    scrub = Scrub(maintenance, usage, inspector, ProcessRole(folder.lock("scrub")), rate, repair, services.events)
-    try:
-        async with at_work(scrub, services.server_state.closed):
-            yield
-    finally:
-        await tasks.close()
-        maintenance.close()
 
 
 def utc_now() -> datetime:

@@ -83,12 +83,17 @@ async def scrubbing_native(
     if not rate:
         yield
         return
-    blobs = native.uploads.native
-    rows, store = NativeRows(blobs.database, _run_from_threads()), FilesystemStore(folder.blobs, _set_aside_in(folder))
-    inspector = NativeInspector(rows, store, blobs.leases)
+    rows, inspector = native_inspector(folder, native)
     scrub = NativeScrub(rows, inspector, ProcessRole(folder.lock("scrub")), rate, damaged)
     async with at_work(scrub, closed):
         yield
+
+
+def native_inspector(folder: NativeFolder, native: NativeStore) -> tuple[NativeRows, NativeInspector]:
+    """Make an inspector of native blobs for threads beside this event loop, and the rows that it reads."""
+    blobs = native.uploads.native
+    rows = NativeRows(blobs.database, _run_from_threads())
+    return rows, NativeInspector(rows, FilesystemStore(folder.blobs, _set_aside_in(folder)), blobs.leases)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ import pytest
 from tests.cache.keeper import evicting
 from tests.conftest import GatewayFactory, Publish
 from tests.parts import raw
+from tests.parts.clients import ClientFailed, Skopeo
 from tests.parts.gateway import Gateway
 from tests.parts.hub import Hub
 from tests.parts.images import seeded
@@ -63,7 +64,7 @@ def lengthen(path: Path) -> None:
 def flip(path: Path) -> None:
     """Flips a byte without changing the size; in a new file, as a bad disk changes a file that nobody writes to."""
     content = bytearray(path.read_bytes())
-    content[SIZE // 2] ^= 1
+    content[len(content) // 2] ^= 1
     path.chmod(0o600)
     path.write_bytes(content)
 
@@ -181,6 +182,45 @@ def test_the_scrub_finds_and_heals_in_the_background(
     await_rest(server, IMAGE, digest)
     assert blob_file(server, digest).read_bytes() == content
     assert 'gateway_cache_damaged_total{damage="digest"} 1.0' in raw.get(f"{server.url}/-/metrics").body.decode()
+
+
+def found_broken(skopeo: Skopeo, reference: str, directory: Path) -> bool:
+    """Whether a client refuses what it pulls because of its digest."""
+    try:
+        skopeo.pull(reference, directory, every_platform=False)
+    except ClientFailed as failed:
+        assert "Digest did not match" in failed.stderr
+        return True
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_pull_that_is_tried_again_has_its_damaged_layer_fetched_again(
+    hub: Hub, published: Publish, gateway: GatewayFactory, tmp_path: Path, workers: int
+) -> None:
+    """The scrub is slow here: what finds the damage is that one client receives one blob twice."""
+    layout = published("tiny")
+    config = {"workers": workers, "upstreams": {"docker.io": hub.settings()}, "cache": {"scrub_rate": "1KiB"}}
+    server, skopeo = gateway(config), Skopeo(tmp_path / "skopeo")
+    reference = server.proxied(f"{IMAGE}:latest")
+    assert not found_broken(skopeo, reference, tmp_path / "cold")
+    layer = json.loads(layout.manifest_bytes)["layers"][0]["digest"]
+    await_rest(server, IMAGE, layer)
+    content = blob_file(server, layer).read_bytes()
+    flip(blob_file(server, layer))
+    server.stop()  # its memory of the pull ends with it
+    server.start()
+    hub.log.clear()
+    assert found_broken(skopeo, reference, tmp_path / "first")
+    assert "blob_damaged" not in server.log_text()
+    assert found_broken(skopeo, reference, tmp_path / "second")
+    wait_until(lambda: "healed" in server.log_text(), what="nothing was healed")
+    await_rest(server, IMAGE, layer)
+    assert not found_broken(skopeo, reference, tmp_path / "third")
+    assert blob_file(server, layer).read_bytes() == content
+    [line] = [line for line in server.log_text().splitlines() if "blob_damaged" in line]
+    assert all(part in line for part in (layer, "damage=digest", str(blob_file(server, layer)), "next pull fetches"))
+    assert hub.count("cdn", "GET", layer) == 1
 
 
 # A small cache.

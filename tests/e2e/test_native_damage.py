@@ -31,3 +31,21 @@ def test_the_scrub_of_a_server_sets_a_damaged_blob_aside(gateway: GatewayFactory
     wait_until(counted, what="the damage was not counted")
     done = server.cli("verify", "--json")
     assert (done.returncode, '"missing": 1' in done.stdout) == (1, True)
+
+
+def test_a_damaged_blob_that_a_client_pulls_again_is_read_at_once(gateway: GatewayFactory) -> None:
+    server = gateway({"cache": {"scrub_rate": "1KiB"}}, start=False)
+    server.json("group", "create", "team", "--visibility", "public")
+    server.json("project", "create", "team/app", "--visibility", "public")
+    layer = os.urandom(300_000)
+    push(server.data, "team/app", "team/app/web", [layer], "latest")
+    digest = Digest.of(layer)
+    damaged = blob_file(server.data, digest)
+    damaged.write_bytes(layer[:-1] + bytes([layer[-1] ^ 1]))
+    server.start()
+    url = f"{server.url}/v2/team/app/web/blobs/{digest}"
+    assert [raw.get(url).status for _ in range(2)] == [200, 200]
+    wait_until(lambda: "native_blob_damaged" in server.log_text(), what="it was not read")
+    [line] = [line for line in server.log_text().splitlines() if "native_blob_damaged" in line]
+    assert str(damaged) in line and "push the same image again" in line
+    assert raw.get(url).status == 404

@@ -14,23 +14,11 @@ from gateway.observability.metrics import FillResult, Metrics
 from gateway.observability.shared_counts import CountMemory, CountPlace
 from tests.conftest import GatewayFactory
 from tests.parts import raw
+from tests.parts.children import in_child
 from tests.parts.disk import SmallDisk
 from tests.parts.gateway import Gateway
 from tests.parts.liar import Liar
 from tests.parts.processes import wait_until
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Run something in a forked process, which must end well."""
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def value(metrics: Metrics, sample: str) -> float | None:
