@@ -23,11 +23,14 @@ READ_METHODS = {"Allow": "GET, HEAD"}
 def error_response(error: RegistryError, headers: Mapping[str, str] | None = None) -> Response:
     """The response to a request that was refused; `headers` are sent beside the error's own.
 
-    Clients print `message` and drop `detail`, so a sentence is in both, and in the status line: of some responses they
-    print no more than that.
+    Most clients print `message` alone, so a sentence stands there, and in the status line: of some responses they print
+    no more than that. A few print `detail` behind it, which is there only where it holds more than the sentence.
     """
-    message = error.detail if isinstance(error.detail, str) else error.message
-    entry = {"code": error.code, "message": message, "detail": error.detail}
+    entry: dict[str, object] = {"code": error.code, "message": error.message}
+    if isinstance(error.detail, str):
+        entry["message"] = error.detail
+    elif error.detail is not None:
+        entry["detail"] = error.detail
     every = {**API_VERSION, "X-Content-Type-Options": "nosniff", **(headers or {}), **error.headers}
     return _ErrorResponse(entry, error.status, every)
 

@@ -107,7 +107,7 @@ def test_a_namespace_reaches_what_is_configured_and_nothing_else(hub: Hub, publi
     for foreign in ("quay.io", "127.0.0.1:9999", "169.254.169.254", "docker.io.evil.example", "docker.io%2F..", "*"):
         answer = raw.get(f"{url}?ns={foreign}")
         assert (answer.status, error_of(answer)["code"]) == (404, "NAME_UNKNOWN"), foreign
-        assert f"configured are docker.io, {OTHER}" in error_of(answer)["detail"]
+        assert f"configured are docker.io, {OTHER}" in error_of(answer)["message"]
         assert "oci-namespace" not in answer.headers
     twice = raw.get(f"{url}?ns=docker.io&ns={OTHER}")
     assert (twice.status, error_of(twice)["code"]) == (404, "NAME_UNKNOWN")
@@ -120,7 +120,7 @@ def test_our_own_host_as_a_namespace_means_what_is_ours(hub: Hub, published: Pub
     published("tiny")
     answer = raw.get(f"{server.url}/v2/library/tiny/manifests/latest?ns={server.host}")
     assert (answer.status, error_of(answer)["code"]) == (401, "UNAUTHORIZED")
-    assert "is not a repository of this server" in error_of(answer)["detail"]
+    assert "is not a repository of this server" in error_of(answer)["message"]
     assert hub.log.select() == []
 
 
@@ -196,7 +196,7 @@ def test_one_address_beyond_this_machine_closes_what_is_open_to_strangers(
     ):
         answer = raw.get(url, headers)
         assert (answer.status, error_of(answer)["code"]) == (403, "DENIED")
-        assert "allow_open_proxy" in error_of(answer)["detail"]
+        assert "allow_open_proxy" in error_of(answer)["message"]
     assert hub.log.select() == []
 
 

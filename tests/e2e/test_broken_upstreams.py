@@ -102,7 +102,7 @@ def test_a_dead_upstream_is_refused_at_once_and_asked_again_by_itself(
         answer = raw.get(server.proxied_url(f"image/number{number}/manifests/latest"))
         assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
         assert 1 <= int(answer.headers["retry-after"]) <= 60
-    assert "failing since" in error_of(answer)["detail"]
+    assert "failing since" in error_of(answer)["message"]
 
     stale = raw.get(held)
     assert (stale.body, stale.headers["x-cache"]) == (layout.manifest_bytes, "STALE")
@@ -234,7 +234,7 @@ def test_a_certificate_that_nobody_vouches_for_is_an_outage(tls_liar: Liar, gate
     server = gateway({"upstreams": {"docker.io": {"url": tls_liar.url, "private_addresses": True}}})
     answer = raw.get(server.proxied_url("any/name/manifests/latest"))
     assert (answer.status, error_of(answer)["code"]) == (503, "UNAVAILABLE")
-    assert "certificate" in error_of(answer)["detail"]
+    assert "certificate" in error_of(answer)["message"]
     assert answer.headers["retry-after"]
 
 

@@ -93,7 +93,7 @@ def test_a_default_upstream_that_changes_changes_where_names_lead(
     assert answered(server, "hub") == (503, "UNAVAILABLE")
     answer = raw.get(server.proxied_url("absent.example/any/name/manifests/latest"))
     assert (answer.status, error_of(answer)["code"]) == (404, "NAME_UNKNOWN")
-    assert "dead.example, docker.io" in error_of(answer)["detail"]
+    assert "dead.example, docker.io" in error_of(answer)["message"]
 
 
 def test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so(
@@ -105,7 +105,7 @@ def test_strangers_are_served_beyond_loopback_only_if_the_settings_say_so(
     for headers in ({}, {"Host": "localhost"}, {"X-Forwarded-For": "127.0.0.1"}):
         answer = raw.get(guarded.proxied_url(TINY), headers)
         assert (answer.status, error_of(answer)["code"]) == (403, "DENIED")
-        assert "allow_open_proxy" in error_of(answer)["detail"]
+        assert "allow_open_proxy" in error_of(answer)["message"]
     assert "allow_open_proxy" in guarded.log_text()
     assert hub.log.select() == []
     opened = gateway(config, name="opened", arguments=["--allow-open-proxy"])

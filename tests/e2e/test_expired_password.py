@@ -38,7 +38,7 @@ def test_an_expired_password_is_reported_and_replaced_without_a_loss(
         assert get(f"blobs/{layer}").headers["x-cache"] == "HIT"
         unknown = get("manifests/latest", "acme/unknown")
         assert (unknown.status, error_of(unknown)["code"]) == (503, "UNAVAILABLE")
-        assert "AWS" in error_of(unknown)["detail"]
+        assert "AWS" in error_of(unknown)["message"]
         assert "upstream_credential_refused" in server.log_text()
         assert (metric(server, "gateway_upstream_credential_refusals_total") or 0) >= 1
 

@@ -105,7 +105,7 @@ def test_schema_1_is_refused_by_name_and_is_no_fault_of_the_host(
         for method in ("HEAD", "GET"):
             answer = raw.request(method, server.proxied_url(f"{name}/manifests/schema-1"))
             assert answer.status == 404
-    detail = error_of(answer)["detail"]
+    detail = error_of(answer)["message"]
     assert "schema 1" in detail and "push it" in detail
     metrics = raw.get(f"{server.url}/-/metrics").body.decode()
     assert not re.search(r"^gateway_upstream_faults_total{.* [1-9]", metrics, re.MULTILINE)

@@ -111,7 +111,7 @@ def test_a_group_that_wants_nothing_stale_is_refused_in_an_outage(
     assert manifest(server, "fresh/only").headers["x-cache"] == "STALE"
     refused = manifest(server, "fresh/only", group="strict")
     assert (refused.status, error_of(refused)["code"]) == (503, "UNAVAILABLE")
-    assert "fresh-only" in error_of(refused)["detail"]
+    assert "fresh-only" in error_of(refused)["message"]
     assert int(refused.headers["retry-after"]) >= 1
     assert raw.head(server.proxied_url("fresh/only/manifests/latest", "strict")).status == 503
     assert manifest(server, "fresh/only", layout.digest, "strict").headers["x-cache"] == "HIT"

@@ -86,7 +86,7 @@ def test_a_group_waits_for_a_tag_that_moved_and_pulls_what_it_meant_before(
                 assert ask(server.proxied_url(f"{image}/{kind}/{digest}", group)).status == 403
     refused = raw.get(server.proxied_url(f"{image}/manifests/latest", "strict"))
     assert (refused.status, error_of(refused)["code"]) == (403, "DENIED")
-    assert "waits 3 days" in error_of(refused)["detail"]
+    assert "waits 3 days" in error_of(refused)["message"]
 
     explained = server.json("cache", "explain", image, "--group=careful")
     assert (explained["gate"], old.digest in explained["gate_reason"]) == ("older", True)
@@ -149,7 +149,7 @@ def test_a_pinned_tag_means_its_digest_until_the_pin_is_taken_away(
     server.json("group", "update", "pinned", f"--pin=docker.io/{image}:latest=sha256:{'1' * 64}")
     refused = raw.get(server.proxied_url(f"{image}/manifests/latest", "pinned"))
     assert (refused.status, error_of(refused)["code"]) == (403, "DENIED")
-    assert "pins latest" in error_of(refused)["detail"]
+    assert "pins latest" in error_of(refused)["message"]
     shown = server.json("group", "update", "pinned", f"--unpin={image}:latest")
     assert shown["gate"] is None
     assert raw.get(server.proxied_url(f"{image}/manifests/latest", "pinned")).digest == new.digest

@@ -184,14 +184,14 @@ def test_referrers_without_end_are_refused_and_so_are_those_that_continue_elsewh
         link = f'<?page={number + 1}>; rel="next"'
         liar.behave("/referrers/", lies.answered(200, index, Content_Type=INDEX, Link=link).only(1))
     answer = raw.get(url)
-    assert (answer.status, "pages" in error_of(answer)["detail"]) == (502, True)
+    assert (answer.status, "pages" in error_of(answer)["message"]) == (502, True)
     assert liar.requests.count() <= REFERRERS_PAGES + 1
     liar.honest()
     liar.behave(
         "/referrers/", lies.answered(200, index, Content_Type=INDEX, Link='<http://x.example/?p=1>; rel="next"')
     )
     answer = raw.get(server.proxied_url(f"library/many/referrers/{digest_of(b'elsewhere')}"))
-    assert (answer.status, "another host" in error_of(answer)["detail"]) == (502, True)
+    assert (answer.status, "another host" in error_of(answer)["message"]) == (502, True)
     liar.behave("/referrers/", lies.answered(200, index, Content_Type=INDEX, Link='<?artifactType=>; rel="next"'))
     answer = raw.get(server.proxied_url(f"library/many/referrers/{digest_of(b'circle')}"))
     assert answer.status == 200
@@ -225,4 +225,4 @@ def test_a_list_is_served_up_to_32_mib_and_one_beyond_is_refused_with_the_reason
     too_large = body.replace(b"]", b',"' + b"x" * 1000 + b'"]')
     liar.behave("/tags/list", lies.answered(200, too_large, Content_Type="application/json"))
     answer = raw.get(server.proxied_url("library/larger/tags/list"))
-    assert (answer.status, f"more than {TAG_LIST_LIMIT} bytes" in error_of(answer)["detail"]) == (502, True)
+    assert (answer.status, f"more than {TAG_LIST_LIMIT} bytes" in error_of(answer)["message"]) == (502, True)

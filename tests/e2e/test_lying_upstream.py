@@ -138,7 +138,7 @@ def get_after_crowd(url: str, clients: int) -> RawResponse:
     def let_through() -> bool:
         responses.append(raw.get(url))
         last = responses[-1]
-        return clients == 1 or last.status != 503 or not REFUSED_BY_BREAKER.search(error_of(last)["detail"])
+        return clients == 1 or last.status != 503 or not REFUSED_BY_BREAKER.search(error_of(last)["message"])
 
     wait_until(let_through, what=f"the circuit breaker stays open for {url}")
     return responses[-1]
@@ -151,7 +151,7 @@ def assert_no_answer(answer: RawResponse, size: int) -> None:
         assert size > 32 * 1024 or "content-length" not in answer.headers, "a small blob waits for its verdict"
     else:
         assert answer.status in (502, 503)
-        assert error_of(answer)["detail"]
+        assert error_of(answer)["message"]
         assert ("retry-after" in answer.headers) == (answer.status == 503)
         assert "x-cache" not in answer.headers
 
@@ -341,7 +341,7 @@ def test_a_foreign_token_service_hears_nothing(
     for path in (f"any/name/blobs/{digest}", "any/name/manifests/latest"):
         answer = raw.get(server.proxied_url(path))
         assert answer.status == 503
-        assert "token_hosts" in error_of(answer)["detail"]
+        assert "token_hosts" in error_of(answer)["message"]
     assert all(record.header("authorization") is None for record in liar.requests.select())
 
 
@@ -367,7 +367,7 @@ def test_a_redirect_back_to_the_gateway_is_not_served_again(behind: Liars, name:
     before = len(behind.plain.requests.select("liar", "GET", second))
     answer = raw.get(behind.url("plain", f"{name}/blobs/{first}"))
     assert answer.status == 503
-    assert "508" in error_of(answer)["detail"]
+    assert "508" in error_of(answer)["message"]
     assert len(behind.plain.requests.select("liar", "GET", second)) == before == 0
 
 

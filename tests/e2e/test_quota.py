@@ -58,7 +58,7 @@ def test_a_herd_on_a_limit_that_is_used_up_sends_nothing_and_gets_all_that_is_ca
         if number % 2:
             assert (first.status, error_of(first)["code"]) == (503, "UNAVAILABLE")
             assert 1 <= int(first.headers["retry-after"]) <= 60
-            assert "docker.io's pull limit for anonymous users is used up until" in error_of(first)["detail"]
+            assert "docker.io's pull limit for anonymous users is used up until" in error_of(first)["message"]
         else:
             assert (first.body, first.headers["x-cache"]) == (layout.manifest_bytes, "STALE")
             assert "is used up until" in str(first.headers["warning"])

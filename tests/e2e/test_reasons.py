@@ -11,7 +11,9 @@ import pytest
 from tests.parts.clients import Podman, Skopeo
 from tests.parts.engines import Containerd, Dockerd
 from tests.parts.gateway import Gateway
+from tests.parts.go_clients import CRANE, ORAS, build_go_client
 from tests.parts.images import Images
+from tests.parts.logins import crane, oras
 from tests.parts.processes import wait_until
 from tests.parts.registry import Registry
 
@@ -122,6 +124,14 @@ def test_a_client_prints_the_sentence_and_the_log_has_it(case: Case, server: Gat
         assert line["reason"]
         assert line["group"] == case.image.partition("/")[0]
         assert line["outcome"] is None
+
+
+def test_clients_that_print_the_detail_too_print_the_sentence_once(server: Gateway, scratch: Path) -> None:
+    case = CASES["denied by a gate"]
+    clients = {"crane": crane(build_go_client(CRANE), scratch), "oras": oras(build_go_client(ORAS), scratch)}
+    for name, client in clients.items():
+        said = client.pull(scratch / name, f"{server.host}/{case.image}").text
+        assert said.count(case.sentence) == 1, (name, said)
 
 
 def test_a_client_prints_why_an_upstream_is_unreachable_and_one_warning_says_it(

@@ -122,7 +122,7 @@ def test_a_token_service_may_redirect_and_the_credential_goes_to_no_other_host(
         challenger.behave("/token", redirected(f"{stranger.url}/token"))
         answer = raw.get(url)
         assert (answer.status, stranger.connections) == (503, 0)
-        assert "token_hosts" in error_of(answer)["detail"]
+        assert "token_hosts" in error_of(answer)["message"]
 
         challenger.behave("/token", redirected(f"{known.url}/token"))
         assert raw.get(url).status == 200
@@ -137,4 +137,4 @@ def test_the_reason_of_a_token_service_is_shown(challenger: Challenger, gateway:
     server = gateway({"upstreams": {"docker.io": challenger.settings()}})
     challenger.behave("/token", answered(400, b'{"details":"the organisation is unknown"}'))
     answer = raw.get(server.proxied_url("acme/app/manifests/latest"))
-    assert (answer.status, "the organisation is unknown" in error_of(answer)["detail"]) == (503, True)
+    assert (answer.status, "the organisation is unknown" in error_of(answer)["message"]) == (503, True)

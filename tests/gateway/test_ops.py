@@ -267,7 +267,7 @@ async def test_without_a_token_they_are_read_on_a_loopback_server_alone(tmp_path
             for headers in ([], [("Host", "localhost")], [("X-Forwarded-For", "127.0.0.1")]):
                 refused = await send_request(app, "GET", "/-/metrics", headers)
                 assert refused.status == 403
-                assert "metrics_token_file" in refused.error["detail"]
+                assert "metrics_token_file" in refused.error["message"]
 
 
 @pytest.mark.parametrize(("access", "status"), [("open", 200), ("off", 404)])

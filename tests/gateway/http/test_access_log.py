@@ -176,7 +176,7 @@ async def test_what_nobody_caught_is_answered_500_and_told_once() -> None:
     found, events = await logged(failing)
     assert (found.status, found.complete) == (500, True)
     assert found.error["code"] == "UNKNOWN"
-    assert "log" in found.error["detail"]
+    assert "log" in found.error["message"]
     assert b"secret" not in found.body
     assert found.headers["content-type"] == "application/json"
     assert found.headers["docker-distribution-api-version"] == "registry/2.0"

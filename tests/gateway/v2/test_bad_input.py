@@ -131,10 +131,10 @@ def check(vector: Vector, found: Exchange, *, body: bool = True) -> None:
     if body:
         error = found.error
         assert error["code"] == vector.code
-        assert isinstance(error["detail"], str)
-        assert SENTENCE.fullmatch(error["detail"]), error["detail"]
-        assert vector.says in error["detail"]
-        assert len(error["detail"]) < 1_000
+        assert isinstance(error["message"], str)
+        assert SENTENCE.fullmatch(error["message"]), error["message"]
+        assert vector.says in error["message"]
+        assert len(error["message"]) < 1_000
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=str)

@@ -115,4 +115,4 @@ async def test_a_manifest_has_a_limited_time_to_arrive(surface: PushSurface, mon
     client = Client(scope, [b"{"], ends=False)
     refused = await client.request(create_app(surface.services, ROOTS, RegistryOptions(open_proxy=True)))
     assert (refused.status, refused.error["code"]) == (400, "MANIFEST_INVALID")
-    assert "did not arrive within" in str(refused.error["detail"])
+    assert "did not arrive within" in str(refused.error["message"])

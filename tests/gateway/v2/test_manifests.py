@@ -99,7 +99,7 @@ async def test_what_is_no_manifest_is_refused(surface: PushSurface, media_type: 
     headers = [("Content-Type", media_type)] if media_type else []
     refused = await surface.put_manifest(NAME, "refused", raw, headers=headers)
     assert (refused.status, refused.error["code"]) == (400, "MANIFEST_INVALID")
-    assert says in refused.error["detail"]
+    assert says in refused.error["message"]
     assert (await surface.call("GET", f"{NAME}/manifests/refused")).status == 404
 
 
@@ -119,7 +119,7 @@ async def test_a_manifest_of_more_than_four_mebibytes_is_refused(surface: PushSu
     headers = [("Content-Type", OCI_MANIFEST)]
     refused = await surface.call("PUT", f"{NAME}/manifests/larger", body, headers=headers)
     assert (refused.status, refused.error["code"]) == (413, "SIZE_INVALID")
-    assert str(SIZE_LIMIT) in refused.error["detail"]
+    assert str(SIZE_LIMIT) in refused.error["message"]
 
 
 async def test_a_manifest_whose_client_left_is_not_stored(surface: PushSurface) -> None:

@@ -147,6 +147,6 @@ async def test_a_refusal_names_no_more_than_twenty_missing_references(tmp_path: 
         raw = image(*(digest_of(b"%d" % number) for number in range(1000)))
         refused = await surface.put_manifest(NAME, "missing", raw)
     assert (refused.status, refused.error["code"]) == (404, "MANIFEST_BLOB_UNKNOWN")
-    assert str(refused.error["detail"]).count("sha256:") == 20
-    assert "1000 references" in refused.error["detail"]
-    assert refused.error["detail"].endswith("and 980 more")
+    assert str(refused.error["message"]).count("sha256:") == 20
+    assert "1000 references" in refused.error["message"]
+    assert refused.error["message"].endswith("and 980 more")

@@ -264,7 +264,7 @@ async def test_who_may_know_of_something_is_told_why(
 ) -> None:
     found = await surface.request(surface.person(who), method, f"/v2/{name}/manifests/v1")
     assert (found.status, found.error["code"]) == (status, code)
-    assert says in found.error["detail"]
+    assert says in found.error["message"]
 
 
 async def test_a_bearer_token_that_lists_too_little_is_told_so(surface: Surface) -> None:
@@ -273,7 +273,7 @@ async def test_a_bearer_token_that_lists_too_little_is_told_so(surface: Surface)
     for name, method, status in [("x", "GET", 404), ("x", "PUT", 401), ("y", "GET", 401)]:
         found = await surface.request(principal, method, f"/v2/closed/app/{name}/manifests/v1")
         assert found.status == status
-    assert "does not list pull of 'closed/app/y'" in found.error["detail"]
+    assert "does not list pull of 'closed/app/y'" in found.error["message"]
 
 
 @pytest.mark.parametrize(
