@@ -27,6 +27,16 @@ class EndedDownload:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """A manifest that came from an upstream, and is cached now; `tag`: None where it was requested by its digest."""
+
+    source: Source
+    image: RepositoryName
+    tag: Tag | None
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class QueuedDownload:
     """A download that waits for a connection to its upstream, or has waited for so many `seconds`."""
 
@@ -87,6 +97,9 @@ class CacheEvents:
 
     def download_followed(self, source: Source, digest: Digest) -> None:
         """A download that began has ended here, for another worker ran it, or had stored its bytes."""
+
+    def manifest_fetched(self, fetched: FetchedManifest) -> None:
+        """A manifest of an upstream was cached."""
 
     def content_verified(self, source: Source, image: RepositoryName) -> None:
         """A blob that was downloaded for an image had its digest."""

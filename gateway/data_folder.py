@@ -114,6 +114,11 @@ def _try_lock_folder(descriptor: int, shared: bool) -> bool:
         return True
 
 
+def audit_file(data: Path) -> Path:
+    """File of the audit log."""
+    return data / "audit.db"
+
+
 def run_file(data: Path) -> Path:
     """File in which a running server announces itself."""
     return data / "run.json"

@@ -13,7 +13,7 @@ from cache.runtime.fair_queue import Requester
 from cache.store.base import LocalBlob
 from cache.values import Damage, ImageKey
 from gateway.known_registries import short_names
-from gateway.namespaces.locate import ProxiedLocation, locate_image
+from gateway.namespaces.locate import ProxiedLocation, canonical_name, locate_image
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
@@ -23,15 +23,25 @@ from gateway.upstreams import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class OpenedRepository:
-    """A repository as its group may read it, the path of the group and the configured name of the upstream.
+    """A repository as its group may read it, the location of its image, and the one name of that.
 
     `plain`: the repository without the group's pins and cooldown.
     """
 
     repository: Repository
     plain: ProxiedRepository
-    group: str
-    upstream: str
+    location: ProxiedLocation
+    path: str
+
+    @property
+    def group(self) -> str:
+        """Path of the group."""
+        return self.location.group.path
+
+    @property
+    def upstream(self) -> str:
+        """Configured name of the upstream."""
+        return self.location.upstream
 
     def prefetch(self, found: FoundManifest) -> None:
         """Begin to download what a client that received a manifest requests next, if the manifest was not cached."""
@@ -58,10 +68,11 @@ class OpenedRepository:
 
 @dataclass(frozen=True, slots=True)
 class OpenedNative:
-    """A repository of a project, which may not exist before the first push."""
+    """A repository of a project, which may not exist before the first push, and its path."""
 
     repository: WritableRepository
     project: Project
+    path: str
 
     @property
     def group(self) -> str:
@@ -75,16 +86,19 @@ class OpenedNative:
 Opened = OpenedRepository | OpenedNative
 
 
-def open_repository(location: ProxiedLocation, services: Services, client: str = "") -> OpenedRepository:
+def open_repository(
+    location: ProxiedLocation, services: Services, client: str = "", path: str = ""
+) -> OpenedRepository:
     """Open the image of a location with the credential that serves its group; the caller has decided who may pull.
 
-    `client`: name of the client, for turns among the clients of the group; empty for maintenance. Raises Denied where
-    the settings of the upstream or the gate of the group refuse the image.
+    `client`: name of the client, for turns among the clients of the group; empty for maintenance. `path`: the
+    canonical name, where the caller knows it. Raises Denied where the settings of the upstream or the gate of the group
+    refuse the image.
     """
     withholds = _withholds(location)
     plain = open_allowed_image(location, services, client, ahead=bool(client) and not withholds)
     gated = _behind_gate(plain, location, services) if withholds else plain
-    return OpenedRepository(gated, plain, location.group.path, location.upstream)
+    return OpenedRepository(gated, plain, location, path or canonical_name(location))
 
 
 def open_allowed_image(

@@ -7,6 +7,7 @@ from datetime import datetime
 from cache.events import CacheEvents
 from cache.index.sql import SqlIndex
 from cache.proxy.pull_through import PullThrough
+from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.bearer_tokens import TokenService
 from gateway.data_folder import CacheFolder
@@ -31,6 +32,7 @@ class Services:
     native: NativeStore
     metrics: Metrics
     events: CacheEvents
+    audit: AuditLog
     index: SqlIndex
     folder: CacheFolder
     server_state: ServerState

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, partial
 
+from cache.events import FetchedManifest
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import ManifestUnknown, RegistryError, UpstreamUnavailable
@@ -310,6 +311,9 @@ class ProxiedRepository:
         else:
             await self._rights.record(manifest, link)
         self._shared.absences.forget(reference_key(self._source, self._image, reference))
+        tag = reference if isinstance(reference, Tag) else None
+        fetched = FetchedManifest(self._source, self._image, tag, manifest.descriptor.digest)
+        self._shared.events.manifest_fetched(fetched)
 
     async def _revalidate(self, pointer: TagPointer, held: Manifest, *, stale_allowed: bool) -> Manifest | None:
         """The manifest that the tag points to now; None while it still points to what is held, as a HEAD shows or,

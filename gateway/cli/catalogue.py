@@ -140,6 +140,10 @@ CATALOGUE: Mapping[str, Entry] = {
             "delete": Entry("Delete a tag", "tag delete team/app:v1"),
         },
     ),
+    "audit": Entry(
+        "Show who pulled, pushed and deleted what",
+        commands={"list": Entry("List events of the audit log", "audit list --since 2h --user alice")},
+    ),
     "cache": Entry(
         "Show, warm, pin and empty the cache",
         commands={

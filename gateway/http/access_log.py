@@ -60,14 +60,22 @@ def note_principal(scope: Scope, who: str) -> None:
         record.principal = who
 
 
+def request_id_of(scope: Scope) -> str | None:
+    """Find the id that a request has in the log; None outside an AccessLog."""
+    record: RequestRecord | None = scope.get("state", {}).get("request_record")
+    return None if record is None else record.request_id.decode()
+
+
 def log_refused_login(scope: Scope, account: str | None, reason: str) -> None:
     """Log a login that was refused. `account`: None unless it is one that exists; a name that nobody has may be a
     password that was typed into the wrong field."""
-    record: RequestRecord | None = scope.get("state", {}).get("request_record")
-    request_id = None if record is None else record.request_id.decode()
     client = scope.get("client")
     log.warning(
-        "login_refused", account=account, reason=reason, client=client[0] if client else None, request_id=request_id
+        "login_refused",
+        account=account,
+        reason=reason,
+        client=client[0] if client else None,
+        request_id=request_id_of(scope),
     )
 
 

@@ -1,4 +1,4 @@
-"""Expiry: the time at which a token, a job or a membership ends, as people write it."""
+"""Times as people write them: when a token, a job or a membership ends, and since when something is wanted."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,19 @@ def parse_expiry(text: str, now: datetime) -> datetime:
 
     A date means the beginning of that day in UTC, as in GitLab: on the day itself it has expired.
     """
-    expires_at = _parse(text, now)
+    expires_at = _parse(text, now, 1)
     if expires_at <= now:
         raise ExpiryInvalid(f"{text!r} is not in the future: use a later time")
     return expires_at
+
+
+def parse_past(text: str, now: datetime) -> datetime:
+    """Read a date, a time with its zone, or a duration before now. Raises ExpiryInvalid, also for what is later than
+    now."""
+    moment = _parse(text, now, -1)
+    if moment > now:
+        raise ExpiryInvalid(f"{text!r} is not in the past: use an earlier time")
+    return moment
 
 
 def check_lifetime(expires_at: datetime, longest: timedelta | None, now: datetime, what: str) -> None:
@@ -41,12 +50,13 @@ def format_moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _parse(text: str, now: datetime) -> datetime:
+def _parse(text: str, now: datetime, direction: int) -> datetime:
+    """Read a time; a duration counts from now, into the future if `direction` is 1, into the past if it is -1."""
     try:
         if _DATE.fullmatch(text):
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
         if _TIME.fullmatch(text):
             return datetime.fromisoformat(text).astimezone(UTC)
-        return now + parse_duration(text)
+        return now + direction * parse_duration(text)
     except (ValueError, OverflowError):
         raise ExpiryInvalid(f"{text!r} is not a time: use {FORMS}") from None

@@ -1,11 +1,20 @@
-"""RecordedEvents: the events of the cache as log lines, counts, and the recorded history of images and digests."""
+"""RecordedEvents: the events of the cache as log lines, counts, the recorded history of images and digests, and events
+of the audit log."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
-from cache.events import CacheEvents, CacheLevel, EndedDownload, EvictedContent, QueuedDownload, RefusedContent
+from cache.events import (
+    CacheEvents,
+    CacheLevel,
+    EndedDownload,
+    EvictedContent,
+    FetchedManifest,
+    QueuedDownload,
+    RefusedContent,
+)
 from cache.index.happenings import Happening, HappeningKind, HappeningLog
 from cache.index.usage import PullCount, UsageFile
 from cache.oci.digest import Digest
@@ -13,6 +22,8 @@ from cache.oci.names import RepositoryName, Tag
 from cache.runtime.throttle import LogThrottle
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, OutageKind, Source
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.audit.log import NO_AUDIT, AuditLog
 from gateway.observability.metrics import FillResult, Metrics, PullLabels, PullsCounted, ResponseTotals
 
 log = structlog.get_logger()
@@ -43,13 +54,20 @@ class RecordedEvents(CacheEvents):
     """`name_of` returns the configured name of a source's upstream. Refused bodies are kept in the quarantine."""
 
     def __init__(
-        self, metrics: Metrics, happenings: HappeningLog, quarantine: Quarantine, name_of: NameOf, clock: Clock
+        self,
+        metrics: Metrics,
+        happenings: HappeningLog,
+        quarantine: Quarantine,
+        name_of: NameOf,
+        clock: Clock,
+        audit: AuditLog = NO_AUDIT,
     ) -> None:
         self._metrics = metrics
         self._happenings = happenings
         self._quarantine = quarantine
         self._name_of = name_of
         self._clock = clock
+        self._audit = audit
         self._failing: dict[Source, OutageKind] = {}
         self._outages = LogThrottle()  # for an upstream that fails and works in turns
 
@@ -79,6 +97,7 @@ class RecordedEvents(CacheEvents):
         }
         if download.committed:
             log.info("fill_ended", **fields)
+            self._note_fill(Subject.BLOB, download.source, download.image, download.digest)
         else:
             log.warning("fill_ended", **fields, reason=download.reason or "it was not committed")
         happening = Happening(
@@ -95,6 +114,19 @@ class RecordedEvents(CacheEvents):
 
     def download_followed(self, source: Source, digest: Digest) -> None:
         log.info("fill_followed", digest=str(digest), upstream=self._name_of(source))
+
+    def manifest_fetched(self, fetched: FetchedManifest) -> None:
+        self._note_fill(Subject.MANIFEST, fetched.source, fetched.image, fetched.digest, fetched.tag)
+
+    def _note_fill(
+        self, subject: Subject, source: Source, image: RepositoryName, digest: Digest, tag: Tag | None = None
+    ) -> None:
+        """Note a fill for the audit log. It is nobody's: whoever requested the content first, all share it."""
+        at, path = self._clock().timestamp(), f"{self._name_of(source)}/{image}"
+        event = AuditEvent(
+            at, EventKind.FILL, subject, Surface.CACHE, path, tag=tag.text if tag else None, digest=str(digest)
+        )
+        self._audit.note(event)
 
     def content_refused(self, refused: RefusedContent) -> None:
         upstream = self._name_of(refused.source)

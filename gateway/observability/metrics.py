@@ -50,6 +50,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gc_reviews": ("Reviews of manifests and blobs of projects that have ended", ()),
     "gc_deleted": ("Manifests and blobs of projects that were deleted because nothing needed them", ("kind",)),
     "gc_freed_bytes": ("Bytes of the files of deleted blobs", ()),
+    "audit_events": ("Events of the audit log, by result", ("result",)),
     "native_damaged": ("Native blobs that were not as they were pushed", ("damage",)),
 }
 
@@ -180,6 +181,7 @@ class Metrics:
         }
         for origin in ("cache", "native", "upstream"):  # zero is shown as zero
             self._counters["sent_bytes"].labels(origin)
+        self.count_audited(0, 0)
         for reason in RefusalReason:
             self._counters["refusals"].labels(reason.value)
         for kind in _PULLED:
@@ -277,6 +279,11 @@ class Metrics:
         self._counters["gc_deleted"].labels("manifest").inc(manifests)
         self._counters["gc_deleted"].labels("blob").inc(blobs)
         self._counters["gc_freed_bytes"].inc(freed_bytes)
+
+    def count_audited(self, written: int, dropped: int) -> None:
+        """Count events of the audit log. From any thread."""
+        self._counters["audit_events"].labels("written").inc(written)
+        self._counters["audit_events"].labels("dropped").inc(dropped)
 
     def show_collection_stopped(self, is_stopped: bool) -> None:
         self._gauges["gc_stopped"].set(is_stopped)

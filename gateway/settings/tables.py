@@ -193,6 +193,18 @@ class CollectionSettings(Table):
         return time
 
 
+class AuditSettings(Table):
+    """Settings of the audit log: how long it keeps who pulled, pushed and deleted what."""
+
+    keep: Duration = Field(
+        default=timedelta(days=90), description="How long events stay in the audit log; 0s: none are recorded."
+    )
+    max_size: SizeOrShare = Field(
+        default=Size(1 << 30),
+        description="The maximum size of the audit log; beyond it, its oldest events go.",
+    )
+
+
 class ListenerSettings(Table):
     """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
@@ -275,6 +287,7 @@ class Settings(Table):
     database: DatabaseSettings = DatabaseSettings()
     native: NativeSettings = NativeSettings()
     gc: CollectionSettings = CollectionSettings()
+    audit: AuditSettings = AuditSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")

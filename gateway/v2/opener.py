@@ -105,11 +105,11 @@ class RepositoryOpener:
             repository = self._services.native.repository(
                 place.project, location.name, readable, requester_of(principal, address)
             )
-            return OpenedNative(repository, place.project)
+            return OpenedNative(repository, place.project, location.name.text)
         if not isinstance(location, ProxiedLocation):
             raise AssertionError("a name without a problem leads to an image or a repository")
         try:
-            return open_repository(location, self._services, principal.name or client_name(address))
+            return open_repository(location, self._services, principal.name or client_name(address), located.name)
         except Denied as error:
             error.facts = _facts(located)
             raise

@@ -23,6 +23,7 @@ from gateway.http.errors import API_VERSION
 from gateway.maintenance.repeated_pulls import RepeatedPulls, WatchedPull
 from gateway.registry.base import WritableRepository
 from gateway.repositories import Opened, OpenedNative, OpenedRepository
+from gateway.v2.audited import Audited
 from gateway.v2.endpoint import Endpoint, EndpointKind
 from gateway.v2.manifests import OLD_CLIENT
 from gateway.v2.opener import RepositoryOpener
@@ -41,10 +42,13 @@ _KINDS = {kind: kind.name.lower() for kind in EndpointKind}
 class Pull:
     """Handlers of the pull endpoints; each reads as the sentence in the specification."""
 
-    def __init__(self, opener: RepositoryOpener, links: PageLinks, repeated: RepeatedPulls | None = None) -> None:
+    def __init__(
+        self, opener: RepositoryOpener, links: PageLinks, audited: Audited, repeated: RepeatedPulls | None = None
+    ) -> None:
         """`repeated`: who is told of pulls of whole blobs."""
         self._opener = opener
         self._links = links
+        self._audited = audited
         self._repeated = repeated
         self._documents = Documents()
 
@@ -59,7 +63,8 @@ class Pull:
             raise
         opened.prefetch(found)
         manifest = self._documents.share(found.manifest.raw)
-        return ManifestResponse(found.manifest.descriptor, manifest, found.status, request.headers)
+        note = partial(self._audited.pulled, request, principal, opened, endpoint.reference, found)
+        return ManifestResponse(found.manifest.descriptor, manifest, found.status, request.headers, note)
 
     async def head_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         refuse_old_clients(request)

@@ -169,12 +169,19 @@ class ManifestResponse:
     """A manifest byte for byte, or 304 if the client has it; only the headers where `manifest` is None (HEAD)."""
 
     def __init__(
-        self, descriptor: Descriptor, manifest: Document | None, status: CacheStatus, request: Headers
+        self,
+        descriptor: Descriptor,
+        manifest: Document | None,
+        status: CacheStatus,
+        request: Headers,
+        sending: Callable[[], None] = lambda: None,
     ) -> None:
+        """`sending`: called when the manifest is about to be sent, and not for 304."""
         self._descriptor = descriptor
         self._manifest = manifest
         self._status = status
         self._request = request
+        self._sending = sending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         descriptor = self._descriptor
@@ -183,6 +190,7 @@ class ManifestResponse:
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
+        self._sending()
         if self._status.age is None:
             head = _kept_manifest_head(descriptor, self._status)
         else:

@@ -19,6 +19,7 @@ from gateway.namespaces.locate import Root
 from gateway.namespaces.paths import proxied_name
 from gateway.server.client_connection import note_accepted
 from gateway.services import Services
+from gateway.v2.audited import Audited
 from gateway.v2.catalog import Catalog
 from gateway.v2.challenges import CHALLENGE_HEADER, LoginOffered, MoreScopeNeeded, challenge, needed_scope
 from gateway.v2.deletions import Deletions
@@ -46,7 +47,8 @@ class RegistryApi:
         self._authenticator = services.authenticator
         self._directory = services.directory
         links = PageLinks(services.sealer)
-        pull, uploads = Pull(opener, links, repeated), BlobPushes(opener, Mounts(opener))
+        pull = Pull(opener, links, Audited(services), repeated)
+        uploads = BlobPushes(opener, Mounts(opener))
         deletions = Deletions(opener)
         self._catalog = Catalog(services.native, opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {

@@ -28,6 +28,7 @@ from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
 from cache.upstream.ledger import Ledger
 from cache.values import Source
+from gateway.audit.log import AuditLog
 from gateway.auth.authenticator import Authenticator
 from gateway.auth.bearer_tokens import TokenService
 from gateway.auth.login_delays import LoginDelays
@@ -46,6 +47,7 @@ from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import (
+    configured_audit,
     download_places,
     open_evictor,
     password_threads,
@@ -59,6 +61,7 @@ from gateway.wiring.values import configured_database, tag_rules
 log = structlog.get_logger()
 
 USAGE_FLUSH_SECONDS = 3.0
+AUDIT_FLUSH_SECONDS = 1.0
 FOLD_SECONDS = 1.0
 REPORT_SECONDS = 2.0
 CHANGE_CHECK_SECONDS = 0.005
@@ -73,6 +76,7 @@ class _Records:
     usage: UsageFile
     happenings: HappeningLog
     ledger: Ledger
+    audit: AuditLog
 
 
 @asynccontextmanager
@@ -88,7 +92,7 @@ async def open_services(
     metrics.show("connections", lambda: server_state.connections)
     async with (
         _open_index(folder) as index,
-        _open_records(folder, metrics) as records,
+        _open_records(settings, folder, metrics) as records,
         Database.open(configured_database(settings), CHANGE_CHECK_SECONDS) as database,
         _open_upstreams(settings, records) as upstreams,
     ):
@@ -117,6 +121,7 @@ async def open_services(
                     native=native,
                     metrics=metrics,
                     events=events,
+                    audit=records.audit,
                     index=index,
                     folder=folder,
                     server_state=server_state,
@@ -128,7 +133,8 @@ class _ServerEvents(RecordedEvents):
     """Records the events of the cache, and notifies the circuit breakers of upstreams that send valid content."""
 
     def __init__(self, records: _Records, folder: CacheFolder, upstreams: Upstreams) -> None:
-        super().__init__(records.metrics, records.happenings, Quarantine(folder.quarantine), upstreams.name_of, utc_now)
+        quarantine, name_of = Quarantine(folder.quarantine), upstreams.name_of
+        super().__init__(records.metrics, records.happenings, quarantine, name_of, utc_now, records.audit)
         self._upstreams = upstreams
 
     def content_verified(self, source: Source, image: RepositoryName) -> None:
@@ -150,18 +156,21 @@ async def _open_index(folder: CacheFolder) -> AsyncIterator[SqlIndex]:
 
 
 @asynccontextmanager
-async def _open_records(folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Records]:
-    records = _Records(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota))
+async def _open_records(settings: Settings, folder: CacheFolder, metrics: Metrics) -> AsyncIterator[_Records]:
+    audit = AuditLog(configured_audit(settings), metrics.count_audited)
+    records = _Records(metrics, UsageFile(folder.usage), HappeningLog(folder.usage), Ledger(folder.quota), audit)
     metrics.pulls_counted = counting_into(records.usage, utc_now)
     tasks = Tasks()
     tasks.start(_flush_at_intervals(records), "usage")
     tasks.start(_fold_at_intervals(metrics), "metrics")
+    tasks.start(_flush_audit_at_intervals(audit), "audit log")
     try:
         yield records
     finally:
         await tasks.close()
         metrics.fold()
         _flush(records)
+        audit.flush()
         records.ledger.flush()
 
 
@@ -276,6 +285,13 @@ async def _flush_at_intervals(records: _Records) -> None:
         await asyncio.sleep(USAGE_FLUSH_SECONDS)
         if records.usage.has_unwritten or records.happenings.has_unwritten:
             await asyncio.to_thread(_flush, records)
+
+
+async def _flush_audit_at_intervals(audit: AuditLog) -> None:
+    while True:
+        await asyncio.sleep(AUDIT_FLUSH_SECONDS)
+        if audit.is_due:
+            await asyncio.to_thread(audit.flush)
 
 
 async def _flush_uses_at_intervals(uses: LastUses) -> None:

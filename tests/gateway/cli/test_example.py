@@ -211,6 +211,7 @@ TROUBLE = {
     "WorkerRestarts": {"gateway_worker_restarts_total": "0x95 0+1x25"},
     "CacheDamaged": {'gateway_cache_damaged_total{damage="digest"}': "_x100 1x20"},
     "CollectionStopped": {"gateway_gc_stopped": "1x120"},
+    "AuditEventsDropped": {'gateway_audit_events_total{result="dropped"}': "0x110 1+1x10"},
     "ContentDamaged": {'gateway_native_damaged_total{damage="digest"}': "_x100 1x20"},
 }
 """By the alert that must fire, and no other: the samples that differ."""

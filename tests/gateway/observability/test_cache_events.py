@@ -1,15 +1,19 @@
 """Recorded events of the cache: what each becomes in metrics, in the history of an image, and in the quarantine."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from cache.events import CacheLevel, EndedDownload, EvictedContent, QueuedDownload, RefusedContent
+from cache.events import CacheLevel, EndedDownload, EvictedContent, FetchedManifest, QueuedDownload, RefusedContent
 from cache.index.happenings import HappeningLog
 from cache.oci.digest import Digest
 from cache.store.quarantine import Quarantine
 from cache.values import Damage, Fault, OutageKind, Source
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, read_events
+from gateway.audit.log import AuditLog
 from gateway.observability.cache_events import RecordedEvents
 from gateway.observability.metrics import Metrics
 from tests.cache.samples import ANONYMOUS, APP, LATEST, NOON
@@ -24,14 +28,25 @@ class Recording:
         self.metrics = Metrics()
         self.happenings = HappeningLog(folder / "usage.db")
         self.quarantine = folder / "quarantine"
+        self.audit_file = folder / "audit.db"
+        self.audit = AuditLog(AuditFile(self.audit_file, AuditLimits(timedelta(days=1), 1 << 30)))
         self.events = RecordedEvents(
-            self.metrics, self.happenings, Quarantine(self.quarantine), lambda source: "hub", lambda: NOON
+            self.metrics,
+            self.happenings,
+            Quarantine(self.quarantine),
+            lambda source: "hub",
+            lambda: NOON,
+            self.audit,
         )
 
     def metric(self, name: str) -> list[str]:
         """The samples of a metric, without its HELP and TYPE lines."""
         lines = self.metrics.exposition().decode().splitlines()
         return [line for line in lines if line.startswith(name)]
+
+    def audited(self) -> list[AuditEvent]:
+        self.audit.flush()
+        return [written.event for written in read_events(self.audit_file, AuditQuery(), None, 100)]
 
     def history(self, source: Source = ANONYMOUS) -> list[tuple[str, str, str]]:
         self.happenings.flush()
@@ -54,6 +69,16 @@ def test_a_failed_download_is_counted_and_remembered_with_its_reason(recording: 
     recording.events.download_ended(failed)
     assert recording.metric("gateway_fills_total") == ['gateway_fills_total{result="failed",upstream="hub"} 1.0']
     assert recording.history() == [("refused", str(DIGEST), "hub answered 503")]
+
+
+def test_what_was_fetched_into_the_cache_is_audited(recording: Recording) -> None:
+    recording.events.download_ended(EndedDownload(ANONYMOUS, APP, DIGEST, committed=True, size=700, seconds=2.0))
+    recording.events.download_ended(EndedDownload(ANONYMOUS, APP, DIGEST, committed=False, size=7, seconds=1.0))
+    recording.events.manifest_fetched(FetchedManifest(ANONYMOUS, APP, LATEST, DIGEST))
+    recording.events.manifest_fetched(FetchedManifest(ANONYMOUS, APP, None, DIGEST))
+    fill = AuditEvent(NOON.timestamp(), EventKind.FILL, Subject.BLOB, Surface.CACHE, f"hub/{APP}", digest=str(DIGEST))
+    manifest = fill._replace(subject=Subject.MANIFEST)
+    assert recording.audited() == [fill, manifest._replace(tag=LATEST.text), manifest]
 
 
 @pytest.mark.parametrize(("seconds", "verb"), [(0.0, "waits"), (4.2, "waited")])

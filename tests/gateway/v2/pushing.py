@@ -11,10 +11,11 @@ from urllib.parse import quote
 
 from cache.oci.digest import Digest
 from cache.oci.errors import Unauthorized
+from cache.oci.manifest import Manifest
 from cache.oci.media_types import OCI_MANIFEST
-from cache.oci.names import RepositoryName
+from cache.oci.names import RepositoryName, Tag
 from cache.store.filesystem import FilesystemStore
-from cache.values import BlobInfo, Link
+from cache.values import BlobInfo, Link, TagPointer
 from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKind
 from gateway.cli import folder
 from gateway.data_folder import CacheFolder
@@ -139,6 +140,17 @@ class PushSurface:
         link = Link(self.services.upstreams.source(hub, "docker.io"), RepositoryName(image), Digest.parse(digest))
         await self.services.pull_through.index.record(BlobInfo(Digest.parse(digest), len(content)), link)
         return digest
+
+    async def cache_manifest(self, name: str, tag: str) -> str:
+        """Put a manifest into the cache under a tag, as if it had been pulled a moment ago; return its digest."""
+        manifest = Manifest.parse(OCI_MANIFEST, image(digest_of(b"config")))
+        hub, cached = await self.services.directory.find_group("hub"), RepositoryName(name)
+        assert hub is not None
+        source = self.services.upstreams.source(hub, "docker.io")
+        link, now = Link(source, cached, manifest.descriptor.digest), self.services.clock()
+        pointer = TagPointer(source, cached, Tag(tag), manifest.descriptor, now)
+        await self.services.pull_through.index.record(manifest, link, pointer)
+        return str(manifest.descriptor.digest)
 
 
 def image(config: str, *layers: str, **fields: Any) -> bytes:

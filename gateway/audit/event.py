@@ -1,0 +1,54 @@
+"""AuditEvent: one thing that was done to content, by whom; values only."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class EventKind(Enum):
+    """What was done. A `fill` brought content of an upstream into the cache."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    FILL = "fill"
+
+
+class Subject(Enum):
+    """What it was done to. A manifest may have been named by a tag; `tag` means the tag alone."""
+
+    MANIFEST = "manifest"
+    TAG = "tag"
+    BLOB = "blob"
+    REPOSITORY = "repository"
+
+
+class Surface(Enum):
+    """Where it was done: by the registry's API, by a command, or by the cache for whoever pulls."""
+
+    REGISTRY = "registry"
+    COMMAND = "command"
+    CACHE = "cache"
+
+
+class AuditEvent(NamedTuple):
+    """One event. None means that there is no such thing, or that it is not known.
+
+    `at`: seconds since 1970. `path`: the repository as the main address names it; of a fill, the upstream and the image
+    there. `former`: the digest that a pushed tag pointed to before. `who`: whose credential was accepted, by names and
+    numbers that are no secrets. `user`: the name of that user or deploy token alone. `client`: the address of the
+    client. `outcome`: as X-Cache.
+    """
+
+    at: float
+    event: EventKind
+    subject: Subject
+    surface: Surface
+    path: str
+    tag: str | None = None
+    digest: str | None = None
+    former: str | None = None
+    who: str | None = None
+    user: str | None = None
+    client: str | None = None
+    outcome: str | None = None
+    request_id: str | None = None

@@ -1,0 +1,210 @@
+"""AuditFile: the file `audit.db`, to which several processes append, and from which commands read."""
+
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from cache.runtime.disk import disk_space
+from cache.sqlite import DatabaseUnusable, alone, create, explained
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.audit.steady_clock import SteadyClock
+
+log = structlog.get_logger()
+
+TRIM_STEP = 1000
+"""Old events that are deleted at once, beside twice as many as were added: a few milliseconds."""
+
+RESERVED_BYTES = 16 * 1024 * 1024
+"""Free space of the disk that the log leaves to others, which have no other place to write to."""
+
+_ROWS_AT_ONCE = 100
+"""Rows of one statement. Between statements the writing thread waits for its turn among threads that serve, so one
+statement for each row would take as many turns."""
+
+_SPARE_PAGES = 2048
+"""Unused pages that the file keeps for what comes next: 8 MiB."""
+
+_COLUMNS = AuditEvent._fields
+_LIST = ", ".join(f'"{name}"' for name in _COLUMNS)
+_TABLE = f"CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, {_LIST})"
+_INDEX = "CREATE INDEX IF NOT EXISTS ix_events_at ON events (at)"
+_ROW = f"({', '.join('?' * len(_COLUMNS))})"
+_OLDEST = "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?)"
+_EXPIRED = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at < ? ORDER BY at LIMIT ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLimits:
+    """Bounds of the log: how long events are kept, and how many bytes they may take."""
+
+    keep: timedelta
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which events are wanted; None for all. `since`: seconds since 1970. `path`: with all below it."""
+
+    since: float | None = None
+    event: EventKind | None = None
+    user: str | None = None
+    path: str | None = None
+    tag: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenEvent:
+    """An event with its number, by which events of one moment are told apart."""
+
+    id: int
+    event: AuditEvent
+
+
+class AuditFile:
+    """Access to `audit.db`. All methods block, and raise DatabaseUnusable."""
+
+    def __init__(self, path: Path, limits: AuditLimits, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: seconds since 1970."""
+        self._path = path
+        self._limits = limits
+        self._clock = clock
+        self._steady = SteadyClock(clock)
+
+    def append(self, events: Sequence[AuditEvent]) -> bool:
+        """Append events, and delete some of those that are too old or too many; return whether more are.
+
+        A damaged file is set aside before. Raises OSError, too, where the disk is full.
+        """
+        if events and disk_space(self._path.parent).free < RESERVED_BYTES:
+            raise OSError(errno.ENOSPC, f"the disk has less than {RESERVED_BYTES >> 20} MiB left")
+        with alone(self._path):
+            try:
+                return self._append(events)
+            except DatabaseUnusable as error:
+                if not _is_damage(error.__cause__):
+                    raise
+                self._set_aside(str(error))
+            return self._append(events)
+
+    def _append(self, events: Sequence[AuditEvent]) -> bool:
+        with self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                connection.execute(_TABLE)
+                connection.execute(_INDEX)
+                for start in range(0, len(events), _ROWS_AT_ONCE):
+                    rows = events[start : start + _ROWS_AT_ONCE]
+                    statement = f"INSERT INTO events ({_LIST}) VALUES {', '.join([_ROW] * len(rows))}"
+                    connection.execute(statement, tuple(chain.from_iterable(map(_values, rows))))
+                has_more = self._trim(connection, 2 * len(events) + TRIM_STEP)
+            _shrink(connection)
+            return has_more
+
+    def _trim(self, connection: sqlite3.Connection, step: int) -> bool:
+        """Delete at most so many events that are too old, and as many that are too many; return whether more may be."""
+        deleted = 0
+        if self._steady.is_trusted():
+            oldest = self._clock() - self._limits.keep.total_seconds()
+            deleted = connection.execute(_EXPIRED, (oldest, step)).rowcount
+        if _used_bytes(connection) > self._limits.max_bytes:
+            deleted = max(deleted, connection.execute(_OLDEST, (step,)).rowcount)
+        return deleted >= step
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with explained(self._path):
+            create(self._path)
+            with closing(sqlite3.connect(self._path, timeout=5, isolation_level=None)) as connection:
+                for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=OFF"):
+                    connection.execute(f"PRAGMA {pragma}").fetchall()
+                yield connection
+
+    def _set_aside(self, reason: str) -> None:
+        """Take a damaged file out of the way; one that was set aside before is replaced."""
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        os.replace(self._path, aside)
+        for suffix in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        log.error("audit_log_set_aside", file=str(aside), reason=reason)
+
+
+def read_events(path: Path, query: AuditQuery, after: WrittenEvent | None, limit: int) -> list[WrittenEvent]:
+    """Read at most `limit` of the events that are wanted, the earliest first; those after one that was read before.
+
+    Blocks. Raises DatabaseUnusable.
+    """
+    if not path.exists():
+        return []
+    conditions, values = _conditions(query)
+    if after is not None:
+        conditions.append("(at, id) > (?, ?)")
+        values += [after.event.at, after.id]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = f"SELECT id, {_LIST} FROM events {where} ORDER BY at, id LIMIT ?"
+    with explained(path), closing(sqlite3.connect(path, timeout=5)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchall():
+            return []
+        rows = connection.execute(statement, (*values, limit)).fetchall()
+    try:
+        return [WrittenEvent(number, _event(*row)) for number, *row in rows]
+    except ValueError as error:
+        raise DatabaseUnusable(f"{path} holds what this version does not know ({error}): use a newer one") from error
+
+
+def _conditions(query: AuditQuery) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if query.since is not None:
+        conditions.append("at >= ?")
+        values.append(query.since)
+    if query.path is not None:
+        conditions.append("(path = ? OR path >= ? AND path < ?)")
+        values += [query.path, f"{query.path}/", f"{query.path}0"]  # the sign after the slash
+    kind = None if query.event is None else query.event.value
+    for name, value in {"event": kind, "user": query.user, "tag": query.tag, "digest": query.digest}.items():
+        if value is not None:
+            conditions.append(f'"{name}" = ?')
+            values.append(value)
+    return conditions, values
+
+
+def _values(event: AuditEvent) -> tuple[float | str | None, ...]:
+    return (event.at, event.event.value, event.subject.value, event.surface.value, *event[4:])
+
+
+def _event(at: float, event: str, subject: str, surface: str, path: str, *rest: str | None) -> AuditEvent:
+    return AuditEvent(at, EventKind(event), Subject(subject), Surface(surface), path, *rest)
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    pages, free, size = (_pragma(connection, name) for name in ("page_count", "freelist_count", "page_size"))
+    return (pages - free) * size
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give some of the unused pages back to the disk if they are many; outside a transaction."""
+    pages, free = _pragma(connection, "page_count"), _pragma(connection, "freelist_count")
+    if free > max(_SPARE_PAGES, pages // 2):
+        connection.executescript(f"PRAGMA incremental_vacuum({_SPARE_PAGES})")  # `execute` would free one page
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    [value] = connection.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Whether an error means that the file is no database, or is damaged, whoever opens it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -1,0 +1,133 @@
+"""`audit`: who pulled, pushed and deleted what, and what was fetched into the cache."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cache.oci.digest import Digest
+from cache.oci.names import RepositoryName, Tag
+from gateway.audit.event import AuditEvent, EventKind
+from gateway.audit.file import AuditQuery, WrittenEvent, read_events
+from gateway.cli import readable
+from gateway.cli.folder import PAGE_SIZE, absent
+from gateway.cli.image import parse_image
+from gateway.cli.output import Document
+from gateway.cli.owner import require_owner
+from gateway.cli.plain_options import plain_app
+from gateway.cli.session import Session, with_session
+from gateway.data_folder import audit_file
+from gateway.namespaces.expiry import FORMS, format_moment, parse_past
+
+app = plain_app()
+
+_COLUMNS = ["at", "who", "event", "path", "digest", "from", "to"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilters:
+    """Options that select events; all of them must hold."""
+
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help=f"Only events since then: {FORMS}, which means so long ago."),
+    ] = None
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="NAME", help="Only those of a user, by any token or job, or of a deploy token."),
+    ] = None
+    path: Annotated[
+        str | None,
+        typer.Option(
+            "--path",
+            metavar="PATH[:TAG|@DIGEST]",
+            help="Only events of a repository, a project or a group, and of all below it.",
+        ),
+    ] = None
+    event: Annotated[EventKind | None, typer.Option("--event", help="Only events of this kind.")] = None
+
+    def query(self, now: datetime) -> AuditQuery:
+        """Parse the options. Raises NameInvalid, TagInvalid, DigestInvalid, ExpiryInvalid."""
+        path, reference = (None, None) if self.path is None else parse_image(self.path)
+        return AuditQuery(
+            since=None if self.since is None else parse_past(self.since, now).timestamp(),
+            event=self.event,
+            user=self.user,
+            path=None if path is None else RepositoryName.parse(path).text,
+            tag=reference.text if isinstance(reference, Tag) else None,
+            digest=str(reference) if isinstance(reference, Digest) else None,
+        )
+
+
+@app.callback()
+def callback() -> None:
+    """Show who pulled, pushed and deleted what."""
+
+
+@app.command("list")
+@with_session
+def list_all(session: Session, filters: AuditFilters) -> None:
+    """List events of the audit log, the earliest first."""
+    data, now = session.settings.data, datetime.now(UTC)
+    query = filters.query(now)
+    require_owner(data)
+    if not data.is_dir():
+        raise absent(session.settings)
+    pages = _read_pages(audit_file(data), query)
+    headings = readable.headings(_COLUMNS)
+    asyncio.run(session.print_pages(pages, _document, headings, lambda written: _row(written, now)))
+
+
+async def _read_pages(path: Path, query: AuditQuery) -> AsyncGenerator[Sequence[WrittenEvent], None]:
+    """Read the log page by page, at least one; no page holds up a server that writes."""
+    page = read_events(path, query, None, PAGE_SIZE)
+    yield page
+    while len(page) == PAGE_SIZE:
+        page = read_events(path, query, page[-1], PAGE_SIZE)
+        yield page
+
+
+def _document(written: WrittenEvent) -> Document:
+    event = written.event
+    former, latter = _move(event)
+    return {
+        "at": format_moment(datetime.fromtimestamp(event.at, UTC)),
+        "who": event.who,
+        "event": event.event.value,
+        "path": event.path,
+        "tag": event.tag,
+        "digest": event.digest,
+        "from": former,
+        "to": latter,
+        "subject": event.subject.value,
+        "surface": event.surface.value,
+        "user": event.user,
+        "client": event.client,
+        "outcome": event.outcome,
+        "request_id": event.request_id,
+    }
+
+
+def _row(written: WrittenEvent, now: datetime) -> Sequence[str]:
+    event = written.event
+    shown = {name: _short(digest) for name, digest in zip(("from", "to"), _move(event), strict=True)}
+    shown |= {"digest": _short(event.digest), "path": f"{event.path}:{event.tag}" if event.tag else event.path}
+    return readable.row({**_document(written), **shown}, _COLUMNS, now)
+
+
+def _move(event: AuditEvent) -> tuple[str | None, str | None]:
+    """What was there before an event, and what is after it."""
+    match event.event:
+        case EventKind.PUSH:
+            return event.former, event.digest
+        case EventKind.DELETE:
+            return event.digest, None
+    return None, None
+
+
+def _short(digest: str | None) -> str | None:
+    return None if digest is None else readable.short_digest(Digest.parse(digest))

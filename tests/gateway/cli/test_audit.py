@@ -1,0 +1,121 @@
+"""`audit list` as it is typed."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cache.oci.digest import Digest
+from gateway.audit.event import AuditEvent
+from gateway.audit.file import AuditFile, AuditLimits
+from gateway.cli import audit
+from gateway.data_folder import audit_file
+from tests.gateway.audit.samples import DIGEST, delete, pull
+from tests.gateway.cli.terminal import Terminal
+
+KEEP = AuditLimits(timedelta(days=90), 1 << 30)
+
+
+def append(data: Path, *events: AuditEvent) -> None:
+    data.mkdir(exist_ok=True)
+    AuditFile(audit_file(data), KEEP).append(events)
+
+
+def at(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_events_are_listed_the_earliest_first(terminal: Terminal) -> None:
+    now = int(time.time())
+    append(terminal.data, delete(now - 600), pull(now - 3600, outcome="HIT", request_id="r1"))
+    assert terminal.done("audit", "list").splitlines() == [
+        "At\tWho\tEvent\tPath\tDigest\tFrom\tTo",
+        f"1 h ago\tuser 'alice'\tpull\tteam/app:latest\t{DIGEST[:19]}\t-\t-",
+        "10 min ago\tcommand of root\tdelete\tteam/app\t-\t-\t-",
+    ]
+    first, second = terminal.json("audit", "list")
+    assert first == {
+        "at": at(now - 3600),
+        "who": "user 'alice'",
+        "event": "pull",
+        "path": "team/app",
+        "tag": "latest",
+        "digest": DIGEST,
+        "from": None,
+        "to": None,
+        "subject": "manifest",
+        "surface": "registry",
+        "user": "alice",
+        "client": "192.0.2.7",
+        "outcome": "HIT",
+        "request_id": "r1",
+    }
+    assert (second["event"], second["subject"], second["surface"]) == ("delete", "repository", "command")
+
+
+def test_filters_select_together(terminal: Terminal) -> None:
+    now, other = time.time(), str(Digest.of(b"other"))
+    append(
+        terminal.data,
+        pull(now - 86400 * 3),
+        pull(now - 10, "team/app/web", user="bob", digest=other),
+        pull(now - 5, "library/alpine", user="bob"),
+        delete(now),
+    )
+
+    def paths(*words: str) -> list[str]:
+        return [event["path"] for event in terminal.json("audit", "list", *words)]
+
+    assert paths("--since", "1d") == ["team/app/web", "library/alpine", "team/app"]
+    assert paths("--since", at(now - 86400 * 4), "--path", "team/app:latest") == ["team/app", "team/app/web"]
+    assert paths("--user", "bob") == ["team/app/web", "library/alpine"]
+    assert paths("--user", "bob", "--path", "team") == ["team/app/web"]
+    assert paths("--path", f"team@{other}") == ["team/app/web"]
+    assert paths("--event", "delete", "--since", "1d") == ["team/app"]
+    assert paths("--event", "push") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (("--since", "yesterday"), "'yesterday' is not a time"),
+        (("--since", "2999-01-01"), "'2999-01-01' is not in the past"),
+        (("--path", "Team/App"), "'Team/App' must be lower-case"),
+        (("--path", ""), "invalid repository name"),
+        (("--path", "team/app:-"), "'-'"),
+        (("--path", "team/app@sha256:1"), "sha256:1"),
+    ],
+)
+def test_bad_input_is_refused(terminal: Terminal, words: tuple[str, ...], refusal: str) -> None:
+    append(terminal.data, pull(time.time()))
+    assert refusal in terminal.refused("audit", "list", *words)
+
+
+def test_an_unknown_kind_of_event_is_wrong_usage(terminal: Terminal) -> None:
+    code, _, err = terminal.run("audit", "list", "--event", "look")
+    assert code == 2 and "'pull', 'push', 'delete', 'fill'" in err
+
+
+def test_a_log_without_events_is_empty(terminal: Terminal) -> None:
+    terminal.data.mkdir()
+    assert terminal.json("audit", "list") == []
+    assert terminal.done("audit", "list") == "At\tWho\tEvent\tPath\tDigest\tFrom\tTo\n"
+
+
+def test_a_missing_data_folder_is_named(terminal: Terminal) -> None:
+    assert "there is no data folder" in terminal.refused("audit", "list")
+
+
+def test_a_damaged_log_is_named(terminal: Terminal) -> None:
+    terminal.data.mkdir()
+    audit_file(terminal.data).write_bytes(os.urandom(5000))
+    assert f"{audit_file(terminal.data)} cannot be used" in terminal.refused("audit", "list")
+
+
+def test_a_long_log_is_read_in_pages(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "PAGE_SIZE", 4)
+    now = time.time()
+    append(terminal.data, *(pull(now - 100 + number, f"team/app{number}") for number in range(12)))
+    assert [event["path"] for event in terminal.json("audit", "list")] == [f"team/app{number}" for number in range(12)]
