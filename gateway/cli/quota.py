@@ -1,6 +1,7 @@
 """`quota`: shows how many pulls upstreams still allow each credential, and when they will be used up."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cache.upstream import ledger
@@ -13,7 +14,10 @@ from gateway.cli.session import Session, with_session
 from gateway.inspection.quota import QuotaReport, report_quota
 from gateway.namespaces.expiry import format_moment
 
-_COLUMNS = ["upstream", "credential", "limit", "remaining", "state", "resets_at", "empty_at"]
+GONE = "deleted"
+"""What stands for the path of a group whose login pulled, and that does not exist any more."""
+
+_COLUMNS = ["upstream", "account", "group", "limit", "remaining", "state", "resets_at", "empty_at"]
 
 app = plain_app()
 
@@ -31,19 +35,25 @@ def quota(session: Session) -> None:
     }
     now = datetime.now(UTC).timestamp()
     reports = report_quota(upstreams, ledger.read(session.folder.quota), now, accounts)
-    documents = [_document(report) for report in reports]
+    paths: dict[int, str] = {}
+    if any(report.credential.group_id is not None for report in reports):
+        paths = {group.id: group.path for group in asyncio.run(folder.read_groups(session.settings))}
+    documents = [_document(report, paths) for report in reports]
     session.print(documents, lambda: print_columns(documents, _COLUMNS))
 
 
-def _document(report: QuotaReport) -> Document:
-    """Build the JSON of a report.
+def _document(report: QuotaReport, paths: Mapping[int, str]) -> Document:
+    """Build the JSON of a report. `paths`: those of groups by id.
 
-    `credential` is written `upstream:UPSTREAM:NAME` for the configured account of an upstream, `group:ID:NAME` for a
-    group's own login.
+    `credential`, by which programs tell accounts apart, is written `upstream:UPSTREAM:NAME` for the configured account
+    of an upstream, `group:ID:NAME` for a group's own login; `account` and `group` are what people call it.
     """
+    owner = report.credential.group_id
     return {
         "upstream": report.upstream,
         "credential": str(report.credential) or "anonymous",
+        "account": report.credential.username or "anonymous",
+        "group": None if owner is None else paths.get(owner, GONE),
         "limit": report.limit,
         "remaining": report.remaining,
         "window_seconds": report.window,
