@@ -1,12 +1,12 @@
 """The version of this program, as it was installed."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 DISTRIBUTION = "registry-gateway"
 
 
 def installed_version() -> str | None:
     """The installed version; None where the program runs from a folder that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # takes a fifth of the time of a page of help
+
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:

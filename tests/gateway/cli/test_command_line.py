@@ -63,6 +63,15 @@ def test_what_is_listed_or_printed_needs_no_heavy_library(words: str) -> None:
     assert imported(*words.split()) == []
 
 
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("words", ["--help", "cache --help", "cache evict --help"])
+def test_what_only_other_commands_need_is_not_imported_for_help(words: str) -> None:
+    program = f"import sys; from gateway.cli.main import main; sys.argv[1:] = {words.split()!r}; main()"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True, cwd=ROOT)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert (done.returncode, imported & {"importlib.metadata", "pydantic"}) == (0, set())
+
+
 DATABASE = {"sqlalchemy", "cryptography"}
 CACHE = DATABASE | {"aiofiles"}
 
