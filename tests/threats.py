@@ -509,14 +509,39 @@ THREATS = [
     ),
     Threat(
         "a deletion that holds every push up",
-        "A repository of countless tags is deleted in one statement: nobody pushes meanwhile, or it never succeeds.",
-        "It is emptied in parts, each in a short transaction, and what was interrupted goes on.",
+        "A project of countless tags is deleted in one statement: nobody pushes meanwhile, or it never succeeds.",
+        "Its repositories are emptied in parts, each in a short transaction, and what was interrupted goes on.",
         ("tests/gateway/cli/test_repositories.py::test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated",),
         Disarm(
             "gateway/registry/deletion.py",
-            "            more = await repositories.delete_part(connection, path, now)\n",
+            "            more = await repositories.delete_part(connection, repository_id, now)\n",
             "            more = False\n",
         ),
+    ),
+    Threat(
+        "a repository that is deleted by mistake",
+        "A wrong name in a command deletes all images of a team, and nothing brings them back.",
+        "A deleted repository is purged one delay later, and restored as it was until then.",
+        (f"{COLLECTOR}::test_a_deleted_repository_is_kept_for_the_delay_and_leaves_no_file_after_it",),
+        Disarm("gateway/registry/collector.py", "now - self._rule.delay, now)\n", "now, now)\n"),
+    ),
+    Threat(
+        "a restore of a repository that is half gone",
+        "A deleted repository is restored while its purge runs, and shows tags whose images are missing.",
+        "The purge begins in a transaction after which it cannot be restored, and begins only if it was not.",
+        (
+            "tests/gateway/db/test_repositories.py::test_a_repository_is_not_restored_over_another_one_or_once_its_purge_has_begun",
+        ),
+        Disarm("gateway/db/repositories.py", ".values(deleted_name=None)", ".values(deleted_at=repository.deleted_at)"),
+    ),
+    Threat(
+        "content that is added to a repository after its deletion",
+        "An upload that began before the deletion is acknowledged, and nobody can pull it.",
+        "Uploads end with the deletion, and what adds a blob to a deleted repository is refused.",
+        (
+            "tests/gateway/db/test_repositories.py::test_what_was_being_added_to_a_repository_that_was_deleted_is_refused",
+        ),
+        Disarm("gateway/db/blobs.py", "        await repositories.require_present(connection, repository_id)\n", ""),
     ),
     Threat(
         "a push that is told of content which is then collected",

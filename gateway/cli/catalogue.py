@@ -124,6 +124,7 @@ CATALOGUE: Mapping[str, Entry] = {
             "list": Entry("List all repositories, or those of a project, group or user", "repository list team"),
             "show": Entry("Show one repository", "repository show team/app"),
             "delete": Entry("Delete a repository with its tags and manifests", "repository delete team/app"),
+            "restore": Entry("Restore a deleted repository", "repository restore team/app"),
         },
     ),
     "gc": Entry(
@@ -134,10 +135,12 @@ CATALOGUE: Mapping[str, Entry] = {
         },
     ),
     "tag": Entry(
-        "Show and delete tags of repositories",
+        "Show, delete and restore tags of repositories",
         commands={
             "list": Entry("List the tags of a repository", "tag list team/app"),
+            "history": Entry("List every change of a tag", "tag history team/app:v1"),
             "delete": Entry("Delete a tag", "tag delete team/app:v1"),
+            "restore": Entry("Restore a deleted or moved tag", "tag restore team/app:v1"),
         },
     ),
     "audit": Entry(

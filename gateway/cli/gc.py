@@ -95,7 +95,7 @@ async def _examine(settings: Settings) -> Document:
 async def _open_collector(settings: Settings) -> AsyncIterator[tuple[Collector, Database]]:
     """Open the native store of an existing data folder, and a collector of it."""
     folder = NativeFolder(settings.data)
-    async with open_existing(settings) as database, open_native(folder, database, no_room) as native:
+    async with open_existing(settings) as database, open_native(folder, database, no_room, settings.gc) as native:
         yield collector_of(folder, native, settings.gc), database
 
 
@@ -104,16 +104,17 @@ async def _document(done: Collected, database: Database) -> Document:
         waiting = await collection_state.waiting(connection)
     return {
         "reviewed": done.reviewed,
-        "deleted": done.manifests + done.blobs,
+        "deleted": done.deleted,
         "freed_bytes": done.freed_bytes,
-        "waiting": waiting.manifests + waiting.blobs + waiting.files,
+        "waiting": waiting.all,
     }
 
 
 def _state_document(settings: Settings, state: CollectionState, waiting: Waiting) -> Document:
     next_at = None if waiting.first is None else format_moment(waiting.first + settings.gc.delay)
     return {
-        "waiting": waiting.manifests + waiting.blobs + waiting.files,
+        "waiting": waiting.all,
+        "waiting_repositories": waiting.repositories,
         "waiting_manifests": waiting.manifests,
         "waiting_blobs": waiting.blobs,
         "waiting_files": waiting.files,

@@ -22,7 +22,7 @@ from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.paths import parse_project_path
 from gateway.namespaces.project import Project, RegistryAccess
-from gateway.registry.deletion import empty_project
+from gateway.registry.deletion import purge_repositories
 from gateway.settings.tables import Settings
 
 app = plain_app()
@@ -167,7 +167,7 @@ async def _delete(settings: Settings, path: str) -> _Shown:
         async with database.read() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
         now = datetime.now(UTC)
-        await empty_project(database, shown.project.id, now)
+        await purge_repositories(database, shown.project.id, now)
         async with database.write() as connection:
             await projects.delete(connection, path, now)
         return shown

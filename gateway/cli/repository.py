@@ -14,13 +14,13 @@ from gateway.cli.folder import open_existing, place_to_list, read_pages
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
-from gateway.cli.session import Session, with_session
+from gateway.cli.session import COMMAND_LINE, Session, with_session
 from gateway.db import paths, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
 from gateway.namespaces.expiry import format_moment
-from gateway.registry.deletion import empty_repository
+from gateway.registry.restoring import restore_repository
 from gateway.settings.tables import Settings
 from gateway.settings.units import format_bytes
 
@@ -62,11 +62,22 @@ def show(session: Session, path: RepositoryPath) -> None:
 @with_session
 def delete(session: Session, path: RepositoryPath) -> None:
     """Delete a repository with its tags and manifests; blobs that other repositories use stay there."""
-    shown = asyncio.run(_delete(session.settings, path))
-    figures = shown.figures
-    size = format_bytes(figures.bytes)
-    text = f"deleted repository {path}: {figures.tags} tags, {figures.manifests} manifests, {size}"
-    session.print(_full_document(shown), lambda: print(text))
+    now = datetime.now(UTC)
+    shown = asyncio.run(_delete(session.settings, path, now))
+    kept = format_moment(now + session.settings.gc.delay)
+    way_back = f"`registry-gateway repository restore {path}` restores it until {kept} at least"
+    session.print(
+        {**_full_document(shown), "kept_until": kept},
+        lambda: print(f"deleted repository {path}: {_content(shown)}; {way_back}"),
+    )
+
+
+@app.command()
+@with_session
+def restore(session: Session, path: RepositoryPath) -> None:
+    """Restore a deleted repository with its tags and manifests, while its content is kept."""
+    shown = asyncio.run(_restore(session.settings, path))
+    session.print(_full_document(shown), lambda: print(f"restored repository {path}: {_content(shown)}"))
 
 
 async def get_repository(connection: Connection, path: str) -> StoredRepository:
@@ -93,20 +104,27 @@ async def _get(settings: Settings, path: str) -> _Shown:
         return await _read(connection, path)
 
 
-async def _delete(settings: Settings, path: str) -> _Shown:
-    async with open_existing(settings) as database:
-        async with database.read() as connection:
-            shown = await _read(connection, path)
-        now = datetime.now(UTC)
-        await empty_repository(database, RepositoryName.parse(path), now)
-        async with database.write() as connection:
-            await repositories.delete(connection, RepositoryName.parse(path), now)
+async def _delete(settings: Settings, path: str, now: datetime) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        shown = await _read(connection, path)
+        await repositories.delete(connection, RepositoryName.parse(path), now, COMMAND_LINE)
         return shown
+
+
+async def _restore(settings: Settings, path: str) -> _Shown:
+    async with open_existing(settings) as database, database.write() as connection:
+        await restore_repository(connection, RepositoryName.parse(path))
+        return await _read(connection, path)
 
 
 async def _read(connection: Connection, path: str) -> _Shown:
     repository = await get_repository(connection, path)
     return _Shown(repository, (await figures_of(connection, [repository.id]))[repository.id])
+
+
+def _content(shown: _Shown) -> str:
+    figures = shown.figures
+    return f"{figures.tags} tags, {figures.manifests} manifests, {format_bytes(figures.bytes)}"
 
 
 def _document(shown: _Shown) -> Document:

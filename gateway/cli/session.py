@@ -115,6 +115,10 @@ class Session:
                 await print_table_pages(names, (list(map(make_row, page)) async for page in pages))
 
 
+COMMAND_LINE = "(command line)"
+"""Whom histories name for what a command did; no user has such a name."""
+
+
 def given(value: _T | None, otherwise: _T) -> _T:
     """The value of an option, or what stays where it was not given."""
     return otherwise if value is None else value

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.digest import Digest
 from cache.prepared import prepared
-from gateway.db import quotas, reviews, schema
+from gateway.db import quotas, repositories, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_or_correct, insert_unless_taken
@@ -58,7 +58,8 @@ async def missing(connection: AsyncConnection, repository_id: int, digests: Coll
 async def repositories_with(connection: AsyncConnection, digest: Digest, limit: int) -> list[str]:
     """List the paths of the first `limit` repositories, in the order of their paths, that a blob is linked to."""
     linked = select(_repositories.c.path).join(_links, _links.c.repository_id == _repositories.c.id)
-    first = linked.where(_links.c.digest == str(digest)).order_by(_repositories.c.path).limit(limit)
+    here = _links.c.digest == str(digest), _repositories.c.deleted_at.is_(None)
+    first = linked.where(*here).order_by(_repositories.c.path).limit(limit)
     return list((await connection.execute(first)).scalars())
 
 
@@ -66,13 +67,15 @@ async def link(connection: AsyncConnection, repository_id: int, digest: Digest, 
     """Link a blob whose verified file is in the store to a repository; one that is linked already has its review put
     off.
 
-    `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it.
+    `size`: bytes of the file, which become the blob's recorded size. Raises Denied where a quota has no room for it,
+    NameUnknown where the repository was deleted.
     """
     store, link = _inserts(connection.dialect.name)
     values = {"digest": str(digest), "created_at": now}
     is_changed = (await connection.execute(store, values | {"size": size})).first() is not None
     is_new = (await connection.execute(link, values | {"repository_id": repository_id})).first() is not None
     if is_new:
+        await repositories.require_present(connection, repository_id)
         await quotas.charge_blob(connection, repository_id, digest, size, now)
         await reviews.review_blob(connection, repository_id, digest, ReviewEvent.BLOB_UPLOAD, now)
     else:

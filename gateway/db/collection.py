@@ -66,14 +66,15 @@ _FIRST_DUE = prepared(
         select(func.min(_manifest_reviews.c.since)).scalar_subquery().label("manifests"),
         select(func.min(_blob_reviews.c.since)).scalar_subquery().label("blobs"),
         select(func.min(schema.blob_removals.c.due_at)).scalar_subquery().label("files"),
+        select(func.min(schema.repositories.c.deleted_at)).scalar_subquery().label("repositories"),
     )
 )
 
 
 async def is_anything_due(connection: AsyncConnection, before: datetime, now: datetime) -> bool:
-    """Whether a review was requested before a time, or a file is to be deleted by now."""
+    """Whether a review was requested, or a repository deleted, before a time, or a file is to be deleted by now."""
     row = (await connection.execute(_FIRST_DUE, {})).one()
-    limits = ((row.manifests, before), (row.blobs, before), (row.files, now))
+    limits = ((row.manifests, before), (row.blobs, before), (row.repositories, before), (row.files, now))
     return any(first is not None and first <= limit for first, limit in limits)
 
 
@@ -173,7 +174,7 @@ async def collect_manifest(connection: AsyncConnection, review: ManifestReview, 
     if await _is_needed(connection, review, row, subject):
         return None
     digest = Digest.parse(row.digest)
-    await manifests.delete(connection, row.repository_id, digest, now)
+    await manifests.delete(connection, row.repository_id, digest, now, "")
     return Deleted(digest, row.pushed_at)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import blob_removals, schema
+from gateway.db import blob_removals, repositories, schema
 from gateway.db.schema import collection as _state
 
 
@@ -28,14 +28,20 @@ class CollectionState:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits for its review, and files that wait for their deletion. `first`: time of the oldest event; None where
-    nothing waits."""
+    """What waits for its review, deleted repositories that wait to be purged, and files that wait for their deletion.
+    `first`: time of the oldest event; None where nothing waits."""
 
+    repositories: int
     manifests: int
     blobs: int
     files: int
     file_bytes: int
     first: datetime | None
+
+    @property
+    def all(self) -> int:
+        """How many objects wait."""
+        return self.repositories + self.manifests + self.blobs + self.files
 
 
 async def read(connection: AsyncConnection) -> CollectionState:
@@ -48,10 +54,12 @@ async def waiting(connection: AsyncConnection) -> Waiting:
     """Count what waits; it takes the longer, the more waits."""
     tables = (schema.manifest_reviews, schema.blob_reviews)
     counts = [int(await connection.scalar(select(func.count()).select_from(table)) or 0) for table in tables]
-    firsts = [await connection.scalar(select(func.min(table.c.since))) for table in tables]
+    events = [*(table.c.since for table in tables), schema.repositories.c.deleted_at]
+    firsts = [await connection.scalar(select(func.min(event))) for event in events]
     files, file_bytes = await blob_removals.count(connection)
     first = min((first for first in firsts if first is not None), default=None)
-    return Waiting(counts[0], counts[1], files, file_bytes, first)
+    deleted = await repositories.count_deleted(connection)
+    return Waiting(deleted, counts[0], counts[1], files, file_bytes, first)
 
 
 async def note_seen(connection: AsyncConnection, now: datetime) -> None:

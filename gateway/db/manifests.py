@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
-from gateway.db import quotas, reviews, tags
+from gateway.db import quotas, reviews, tag_events, tags
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce, content_key
 from gateway.db.dialects import insert_unless_taken
@@ -132,6 +132,12 @@ async def stat(connection: AsyncConnection, repository_id: int, reference: Tag |
     return _descriptor(row) if row else None
 
 
+async def find_number(connection: AsyncConnection, repository_id: int, digest: Digest) -> int | None:
+    """Find the number of a manifest of the repository; None if it has none of this digest."""
+    number: int | None = await connection.scalar(select(manifests.c.id).where(_is(repository_id, digest)))
+    return number
+
+
 async def missing(connection: AsyncConnection, repository_id: int, digests: Iterable[Digest]) -> set[Digest]:
     """Find the digests of which the repository has no manifest."""
     wanted, found = set(digests), set[str]()
@@ -144,7 +150,8 @@ async def missing(connection: AsyncConnection, repository_id: int, digests: Iter
 async def repositories_with(connection: AsyncConnection, digest: Digest, limit: int) -> list[str]:
     """List the paths of the first `limit` repositories, in the order of their paths, that have a manifest."""
     holders = select(repositories.c.path).join(manifests, manifests.c.repository_id == repositories.c.id)
-    first = holders.where(manifests.c.digest == str(digest)).order_by(repositories.c.path).limit(limit)
+    here = manifests.c.digest == str(digest), repositories.c.deleted_at.is_(None)
+    first = holders.where(*here).order_by(repositories.c.path).limit(limit)
     return list(await connection.scalars(first))
 
 
@@ -187,14 +194,15 @@ async def read_all(connection: AsyncConnection, ids: Sequence[int]) -> list[Stor
     return [StoredManifest(_descriptor(row), row.raw) for row in rows]
 
 
-async def delete(connection: AsyncConnection, repository_id: int, digest: Digest, now: datetime) -> bool:
+async def delete(connection: AsyncConnection, repository_id: int, digest: Digest, now: datetime, actor: str) -> bool:
     """Delete a manifest with every tag that points to it, and let what it needed be reviewed; return whether there was
-    one."""
+    one. `actor`: who does it, for the history of these tags."""
     doomed = select(manifests.c.id, func.length(manifests.c.raw).label("size")).where(_is(repository_id, digest))
     row = (await connection.execute(doomed)).first()
     if row is None:
         return False
     await tags.announce_of(connection, repository_id, row.id)
+    await tag_events.note_deletions(connection, repository_id, row.id, now, actor)
     await reviews.review_blobs_of(connection, repository_id, row.id, ReviewEvent.MANIFEST_DELETE, now)
     await reviews.review_related_manifests(connection, repository_id, row.id, ReviewEvent.MANIFEST_DELETE, now)
     await connection.execute(delete_from(manifests).where(manifests.c.id == row.id))

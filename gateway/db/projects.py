@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, true
+from sqlalchemy import ColumnElement, Row, and_, exists, or_, select, true
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
@@ -115,7 +115,7 @@ async def list_reached(
     index of paths would take the longer, the more hidden ones lie between two others, and so tell where those are.
     """
     path = unindexed(_projects.c.path)
-    holds = select(schema.repositories.c.id).where(schema.repositories.c.project_id == _projects.c.id).exists()
+    holds = exists().where(_repositories.c.project_id == _projects.c.id, _repositories.c.deleted_at.is_(None))
     listed = select(_projects.c.id, _projects.c.path).where(or_(path > after, path.in_(also)), holds)
     found: dict[int, str] = {}
     for which in await _reached(connection, reach):

@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, or_, select
+from sqlalchemy import Row, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
+from cache.prepared import prepared
 from gateway.db import paths, quotas, reviews
 from gateway.db.batches import BATCH, batches
-from gateway.db.changes import Concern, announce
+from gateway.db.changes import Concern, announce, announce_all
 from gateway.db.dialects import insert_unless_taken, unindexed
-from gateway.db.schema import blob_links, manifests, repositories, tags
+from gateway.db.schema import blob_links, manifests, projects, repositories, tag_events, tags, uploads
+from gateway.namespaces.errors import RestoreRefused
+from gateway.namespaces.node import prefixes_of
 
 TAGS_OF_PART = 5_000
+TOMBSTONE = "!"
+"""What paths of deleted repositories begin with, and no path that a client can name."""
 MANIFESTS_OF_PART = 100
 """Manifests that one transaction deletes, each with up to 10,000 references."""
 
@@ -32,6 +37,26 @@ class StoredRepository:
     project_id: int
     path: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedRepository:
+    """A deleted repository that is not purged yet. `path`: the one that it would have in its project now."""
+
+    id: int
+    project_id: int
+    path: str
+    deleted_at: datetime
+    deleted_by: str
+
+
+_DELETED_MEANWHILE = "the repository was deleted meanwhile: push again"
+_DELETED_AT = prepared(select(repositories.c.deleted_at).where(repositories.c.id == bindparam("which")))
+_DELETED = (
+    select(repositories, projects.c.path.label("project_path"))
+    .join(projects, projects.c.id == repositories.c.project_id)
+    .where(repositories.c.deleted_at.is_not(None))
+)
 
 
 async def find(connection: AsyncConnection, path: RepositoryName) -> StoredRepository | None:
@@ -67,11 +92,11 @@ async def list_page(
     return await _list(connection, listed, after, limit)
 
 
-async def list_of_project(
-    connection: AsyncConnection, project_id: int, after: str = "", limit: int | None = None
-) -> list[StoredRepository]:
-    """List the repositories of a project in the byte order of their paths, or the first ones after a path."""
-    return await _list(connection, select(repositories).where(repositories.c.project_id == project_id), after, limit)
+async def list_ids_of_project(connection: AsyncConnection, project_id: int, after: int, limit: int) -> list[int]:
+    """List the ids of the first repositories of a project after an id, deleted ones among them."""
+    of_project = repositories.c.project_id == project_id, repositories.c.id > after
+    listed = select(repositories.c.id).where(*of_project).order_by(repositories.c.id).limit(limit)
+    return list(await connection.scalars(listed))
 
 
 async def list_paths(connection: AsyncConnection, project_ids: Collection[int], after: str, limit: int) -> list[str]:
@@ -82,7 +107,8 @@ async def list_paths(connection: AsyncConnection, project_ids: Collection[int], 
     """
     path, found = unindexed(repositories.c.path), list[str]()
     for batch in batches(project_ids):
-        listed = select(repositories.c.path).where(repositories.c.project_id.in_(batch), path > after)
+        of_batch = repositories.c.project_id.in_(batch), repositories.c.deleted_at.is_(None)
+        listed = select(repositories.c.path).where(*of_batch, path > after)
         found += await connection.scalars(listed.order_by(path).limit(limit))
     return sorted(found)[:limit]
 
@@ -98,42 +124,108 @@ def adding_to_repository() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise NameUnknown("the repository was deleted meanwhile: push again") from error
+        raise NameUnknown(_DELETED_MEANWHILE) from error
 
 
-async def delete_part(connection: AsyncConnection, path: RepositoryName, now: datetime) -> bool:
-    """Delete a part of what a repository holds, its tags first; return whether there was anything.
+async def require_present(connection: AsyncConnection, repository_id: int) -> None:
+    """Check that a repository was not deleted since its id was found. Raises NameUnknown."""
+    if await connection.scalar(_DELETED_AT, {"which": repository_id}) is not None:
+        raise NameUnknown(_DELETED_MEANWHILE)
 
-    A repository of any size is deleted by this in one transaction after the other, none of which holds other writers up
-    for long, and then by `delete`. Whoever is interrupted leaves a repository that holds less, and begins anew.
+
+async def delete(connection: AsyncConnection, path: RepositoryName, now: datetime, actor: str) -> bool:
+    """Delete a repository, whose content stays until it is purged; return whether there was one.
+
+    Its path is free, and its uploads end. `actor`: who does it.
     """
     repository = await find(connection, path)
     if repository is None:
         return False
+    owner = select(projects.c.path).where(projects.c.id == repository.project_id)
+    name = path.text.removeprefix((await connection.execute(owner)).scalar_one()).removeprefix("/")
+    gone = {"path": f"{TOMBSTONE}{repository.id}", "deleted_at": now, "deleted_name": name, "deleted_by": actor}
+    await connection.execute(update(repositories).where(repositories.c.id == repository.id).values(gone))
+    await connection.execute(delete_from(uploads).where(uploads.c.repository_id == repository.id))
+    await announce(connection, Concern.REPOSITORY, path.text)
+    return True
+
+
+async def restore(connection: AsyncConnection, repository: DeletedRepository) -> None:
+    """Restore a repository that `find_deleted` found in the same transaction. Raises RestoreRefused
+    where another one has that."""
+    path = RepositoryName(repository.path)
+    if await find(connection, path) is not None:
+        raise RestoreRefused(f"another repository has the path {path.text!r} since: move or delete that first")
+    here = {"path": path.text, "deleted_at": None, "deleted_name": None, "deleted_by": None}
+    await connection.execute(update(repositories).where(repositories.c.id == repository.id).values(here))
+    await announce(connection, Concern.REPOSITORY, path.text)
+
+
+async def find_deleted(connection: AsyncConnection, path: RepositoryName) -> list[DeletedRepository]:
+    """Find the deleted repositories that had a path in a project, the latest deletion first."""
+    places = [path.text, *prefixes_of(path.text)]
+    named = [
+        and_(projects.c.path == place, repositories.c.deleted_name == path.text[len(place) :].removeprefix("/"))
+        for place in dict.fromkeys(places)
+    ]
+    rows = await connection.execute(_DELETED.where(or_(*named)).order_by(repositories.c.deleted_at.desc()))
+    return [_deleted(row) for row in rows]
+
+
+async def list_deleted(connection: AsyncConnection, before: datetime, limit: int) -> list[DeletedRepository]:
+    """List the first repositories that were deleted before a time, the earliest deletion first; also those whose purge
+    has begun."""
+    page = _DELETED.where(repositories.c.deleted_at <= before).order_by(repositories.c.deleted_at, repositories.c.id)
+    return [_deleted(row) for row in await connection.execute(page.limit(limit))]
+
+
+async def count_deleted(connection: AsyncConnection, before: datetime | None = None) -> int:
+    """Count the repositories that were deleted, before a time or at all, and are not purged yet."""
+    deleted = select(func.count()).where(repositories.c.deleted_at.is_not(None))
+    counted = deleted if before is None else deleted.where(repositories.c.deleted_at <= before)
+    return int(await connection.scalar(counted) or 0)
+
+
+async def begin_purge(connection: AsyncConnection, repository: DeletedRepository) -> bool:
+    """Let a deleted repository be restored no more; whether it is still deleted."""
+    which = repositories.c.id == repository.id, repositories.c.deleted_at == repository.deleted_at
+    return (await connection.execute(update(repositories).where(*which).values(deleted_name=None))).rowcount > 0
+
+
+async def delete_part(connection: AsyncConnection, repository_id: int, now: datetime) -> bool:
+    """Delete a part of what a repository holds, its tags first; return whether there was anything.
+
+    A repository of any size is purged by this in one transaction after the other, none of which holds other writers up
+    for long, and then by `purge`. Whoever is interrupted leaves a repository that holds less, and begins anew.
+    """
     is_part = (
-        await _delete_tags(connection, repository.id)
-        or await _delete_manifests(connection, repository.id)
-        or await _delete_links(connection, repository.id, now)
+        await _delete_tags(connection, repository_id)
+        or await _delete_events(connection, repository_id)
+        or await _delete_manifests(connection, repository_id)
+        or await _delete_links(connection, repository_id, now)
     )
     if is_part:
-        await announce(connection, Concern.REPOSITORY, path.text)
+        await _announce_content(connection, repository_id)
     return is_part
 
 
-async def delete(connection: AsyncConnection, path: RepositoryName, now: datetime) -> bool:
-    """Delete a repository with its manifests, tags, links and uploads; return whether there was one.
+async def purge(connection: AsyncConnection, repository_id: int, now: datetime) -> bool:
+    """Delete the row of a repository, with what it still holds; return whether there was one.
 
     Blobs stay stored until they are reviewed, and files of uploads until they are swept. One that may be large is
     emptied by `delete_part` before.
     """
-    repository = await find(connection, path)
-    if repository is None:
-        return False
-    await quotas.release_repository(connection, repository.id)
-    await reviews.review_linked_blobs(connection, blob_links.c.repository_id == repository.id, now)
-    await connection.execute(delete_from(repositories).where(repositories.c.id == repository.id))
-    await announce(connection, Concern.REPOSITORY, path.text)
-    return True
+    await _announce_content(connection, repository_id)
+    await quotas.release_repository(connection, repository_id)
+    await reviews.review_linked_blobs(connection, blob_links.c.repository_id == repository_id, now)
+    return (await connection.execute(delete_from(repositories).where(repositories.c.id == repository_id))).rowcount > 0
+
+
+async def _announce_content(connection: AsyncConnection, repository_id: int) -> None:
+    """Announce that what a repository holds is about to be deleted. Of a deleted one nobody remembers anything."""
+    here = repositories.c.id == repository_id, repositories.c.deleted_at.is_(None)
+    paths_found = await connection.scalars(select(repositories.c.path).where(*here))
+    await announce_all(connection, Concern.REPOSITORY, list(paths_found))
 
 
 async def _delete_tags(connection: AsyncConnection, repository_id: int) -> bool:
@@ -141,6 +233,11 @@ async def _delete_tags(connection: AsyncConnection, repository_id: int) -> bool:
     some = select(tags.c.name).where(of_repository).order_by(tags.c.name).limit(TAGS_OF_PART)
     deleted = await connection.execute(delete_from(tags).where(of_repository, tags.c.name.in_(some)))
     return deleted.rowcount > 0
+
+
+async def _delete_events(connection: AsyncConnection, repository_id: int) -> bool:
+    some = select(tag_events.c.id).where(tag_events.c.repository_id == repository_id).limit(TAGS_OF_PART)
+    return (await connection.execute(delete_from(tag_events).where(tag_events.c.id.in_(some)))).rowcount > 0
 
 
 async def _delete_manifests(connection: AsyncConnection, repository_id: int) -> bool:
@@ -167,9 +264,14 @@ async def _delete_links(connection: AsyncConnection, repository_id: int, now: da
 async def _list(
     connection: AsyncConnection, which: Select[Any], after: str, limit: int | None
 ) -> list[StoredRepository]:
-    page = which.where(repositories.c.path > after).order_by(repositories.c.path).limit(limit)
-    return [_repository(row) for row in await connection.execute(page)]
+    listed = which.where(repositories.c.path > after, repositories.c.deleted_at.is_(None))
+    return [_repository(row) for row in await connection.execute(listed.order_by(repositories.c.path).limit(limit))]
 
 
 def _repository(row: Row[Any]) -> StoredRepository:
-    return StoredRepository(**row._mapping)
+    return StoredRepository(row.id, row.project_id, row.path, row.created_at)
+
+
+def _deleted(row: Row[Any]) -> DeletedRepository:
+    path = f"{row.project_path}/{row.deleted_name}" if row.deleted_name else row.project_path
+    return DeletedRepository(row.id, row.project_id, path, row.deleted_at, row.deleted_by)

@@ -205,7 +205,8 @@ job_allowances = Table(
     sqlite_autoincrement=True,
 )
 
-# Native repositories of projects; `path` is the name that clients use.
+# Native repositories of projects; `path` is the name that clients use. A deleted one stays until it is purged, under a
+# path that no client can name; `deleted_name`: what it had below the path of its project, empty for that path itself.
 repositories = Table(
     "repositories",
     metadata,
@@ -213,6 +214,9 @@ repositories = Table(
     Column("project_id", StoredId, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("path", PathText, nullable=False, unique=True),
     Column("created_at", Moment, nullable=False),
+    Column("deleted_at", Moment, index=True),
+    Column("deleted_name", PathText),
+    Column("deleted_by", StoredText(255)),
     sqlite_autoincrement=True,
 )
 
@@ -274,6 +278,23 @@ tags = Table(
     Column("created_at", Moment, nullable=False),
     Column("moved_at", Moment, nullable=False),
     PrimaryKeyConstraint("repository_id", "name"),
+)
+
+# Every creation, move and deletion of a tag. `actor`: who did it. The digests outlive the manifests that they name.
+tag_events = Table(
+    "tag_events",
+    metadata,
+    Column("id", StoredId, primary_key=True),
+    Column("repository_id", StoredId, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("name", StoredText(128, bytewise=True), nullable=False),
+    Column("event", String(8), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("actor", StoredText(255), nullable=False),
+    Column("from_digest", DigestText),
+    Column("to_digest", DigestText),
+    CheckConstraint("event IN ('create', 'move', 'delete')", name="event"),
+    Index("ix_tag_events_repository_id_name_id", "repository_id", "name", "id"),
+    sqlite_autoincrement=True,
 )
 
 # Uploads that are not finished. `received`: bytes that have arrived in the file, which may have lost some of them where

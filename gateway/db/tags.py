@@ -12,12 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.prepared import prepared
-from gateway.db import reviews
+from gateway.db import reviews, tag_events
 from gateway.db.changes import Concern, announce, announce_all, content_key
 from gateway.db.dialects import insert_unless_taken
 from gateway.db.reviews import ReviewEvent
 from gateway.db.schema import manifests, tags
 from gateway.db.storable import SOUGHT_TEXT
+from gateway.db.tag_events import TagChange
 
 _NAMES = prepared(
     select(tags.c.name)
@@ -37,19 +38,23 @@ class StoredTag:
     moved_at: datetime
 
 
-async def point(connection: AsyncConnection, repository_id: int, tag: Tag, manifest_id: int, now: datetime) -> bool:
+async def point(
+    connection: AsyncConnection, repository_id: int, tag: Tag, manifest_id: int, now: datetime, actor: str
+) -> bool:
     """Make a tag point to a manifest of its repository; return whether it did not do so before. The manifest that it
-    pointed to is reviewed."""
+    pointed to is reviewed. `actor`: who does it, for the tag's history."""
+    change, former = TagChange.CREATE, None
     values = {"repository_id": repository_id, "name": tag.text, "manifest_id": manifest_id}
     times = {"created_at": now, "moved_at": now}
     made = insert_unless_taken(connection.dialect.name, tags).values(**values, **times).returning(tags.c.name)
     if (await connection.execute(made)).first() is None:
         elsewhere = and_(_is(repository_id, tag), tags.c.manifest_id != manifest_id)
-        former: int | None = await connection.scalar(select(tags.c.manifest_id).where(elsewhere))
+        change, former = TagChange.MOVE, await connection.scalar(select(tags.c.manifest_id).where(elsewhere))
         if former is None:
             return False
         await connection.execute(update_of(tags).where(elsewhere).values(manifest_id=manifest_id, moved_at=now))
         await reviews.review_manifest(connection, former, ReviewEvent.TAG_SWITCH, now)
+    await tag_events.note(connection, repository_id, tag, change, now, actor, former=former, present=manifest_id)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
 
@@ -77,13 +82,14 @@ async def list_details(
     ]
 
 
-async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now: datetime) -> bool:
-    """Delete a tag, whose manifest stays until it is reviewed; return whether there was one."""
+async def delete(connection: AsyncConnection, repository_id: int, tag: Tag, now: datetime, actor: str) -> bool:
+    """Delete a tag, whose manifest stays until it is reviewed; return whether there was one. `actor`: who does it."""
     gone = delete_from(tags).where(_is(repository_id, tag)).returning(tags.c.manifest_id)
     manifest_id: int | None = await connection.scalar(gone)
     if manifest_id is None:
         return False
     await reviews.review_manifest(connection, manifest_id, ReviewEvent.TAG_DELETE, now)
+    await tag_events.note(connection, repository_id, tag, TagChange.DELETE, now, actor, former=manifest_id)
     await announce(connection, Concern.CONTENT, content_key(repository_id, tag))
     return True
 

@@ -93,6 +93,10 @@ class ExpiryInvalid(TreeError):
     """The text is not a time at which something can expire, or the time is not allowed."""
 
 
+class RestoreRefused(TreeError):
+    """A tag or a repository cannot be restored; the text says why, and what can."""
+
+
 class CredentialInvalid(TreeError):
     """A token or job cannot be made with these properties."""
 

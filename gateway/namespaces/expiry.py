@@ -32,6 +32,14 @@ def parse_past(text: str, now: datetime) -> datetime:
     return moment
 
 
+def parse_as_of(text: str, now: datetime) -> datetime:
+    """Read the moment as of which something is shown, as `parse_past` does.
+
+    It is the end of that second: as output writes times, what it shows at a time has happened by then.
+    """
+    return min(now, parse_past(text, now).replace(microsecond=0) + timedelta(microseconds=999_999))
+
+
 def check_lifetime(expires_at: datetime, longest: timedelta | None, now: datetime, what: str) -> None:
     """Check that something expires in the future and soon enough.
 

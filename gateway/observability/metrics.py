@@ -48,7 +48,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "evicted_bytes": ("Bytes evicted", ()),
     "cache_damaged": ("Cached files that were not as they were written", ("damage",)),
     "gc_reviews": ("Reviews of manifests and blobs of projects that have ended", ()),
-    "gc_deleted": ("Manifests and blobs of projects that were deleted because nothing needed them", ("kind",)),
+    "gc_deleted": ("Repositories, manifests and blobs that were deleted because nothing needed them", ("kind",)),
     "gc_freed_bytes": ("Bytes of the files of deleted blobs", ()),
     "audit_events": ("Events of the audit log, by result", ("result",)),
     "native_damaged": ("Native blobs that were not as they were pushed", ("damage",)),
@@ -274,8 +274,9 @@ class Metrics:
     def count_native_damage(self, damage: Damage) -> None:
         self._counters["native_damaged"].labels(damage.value).inc()
 
-    def count_collected(self, reviewed: int, manifests: int, blobs: int, freed_bytes: int) -> None:
+    def count_collected(self, reviewed: int, repositories: int, manifests: int, blobs: int, freed_bytes: int) -> None:
         self._counters["gc_reviews"].inc(reviewed)
+        self._counters["gc_deleted"].labels("repository").inc(repositories)
         self._counters["gc_deleted"].labels("manifest").inc(manifests)
         self._counters["gc_deleted"].labels("blob").inc(blobs)
         self._counters["gc_freed_bytes"].inc(freed_bytes)

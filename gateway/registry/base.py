@@ -1,6 +1,7 @@
 """WritableRepository and UploadSession: the protocols by which a repository is pushed to and deleted from."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Protocol
 
 from cache.oci.digest import Digest
@@ -103,8 +104,9 @@ class WritableRepository(Repository, Protocol):
         """Delete a manifest with every tag that points to it. Raises ManifestUnknown; Denied where an index of the
         repository lists it."""
 
-    async def delete_tag(self, tag: Tag) -> None:
-        """Delete a tag; its manifest stays. Raises ManifestUnknown."""
+    async def delete_tag(self, tag: Tag) -> datetime:
+        """Delete a tag; its manifest stays. Return until when the tag can be restored at least. Raises
+        ManifestUnknown."""
 
     async def delete_blob(self, digest: Digest) -> None:
         """Take a blob out of the repository. Raises BlobUnknown; Denied where a manifest of the repository needs it."""

@@ -5,6 +5,7 @@ manifest         it was pushed, or lost a tag, an       a tag points to it, an i
                  index, its subject, a referrer         a referrer of it is needed
 blob of a        it was pushed or mounted, or a         a manifest of the repository refers to it
 repository       manifest that needed it was deleted
+repository       it was deleted                         it was restored
 stored blob      its last repository gave it up         a repository has it
 
 A review is due one delay after the last event, see gateway.db.reviews. It is one transaction that decides anew and
@@ -29,11 +30,12 @@ import structlog
 from cache.lease.base import held
 from cache.runtime.failpoints import failpoint
 from cache.runtime.locks import try_locked
-from gateway.db import blob_removals, blobs, collection, collection_state, forgotten, reviews
+from gateway.db import blob_removals, blobs, collection, collection_state, forgotten, repositories, reviews
 from gateway.db.blob_removals import BlobRemoval
 from gateway.db.collection import BlobReview, Deleted, ManifestReview
 from gateway.db.connection import Connection
 from gateway.registry.collection_guard import CLOCK_TOLERANCE, OLD_DELAYS, CollectionGuard, Window, jitter_of
+from gateway.registry.deletion import purge_due
 from gateway.registry.intake import NativeBlobs, blob_lease, take_lease
 
 log = structlog.get_logger()
@@ -66,15 +68,22 @@ class Collected:
     """What a step of a collector did, or several. `freed_bytes`: of files that were deleted."""
 
     reviewed: int = 0
+    repositories: int = 0
     manifests: int = 0
     blobs: int = 0
     freed_bytes: int = 0
     has_more: bool = False
     """Whether more is due already."""
 
+    @property
+    def deleted(self) -> int:
+        """How many objects were deleted; what a repository held is not counted with it."""
+        return self.repositories + self.manifests + self.blobs
+
     def add(self, other: "Collected") -> None:
         """Add what a later step did."""
         self.reviewed += other.reviewed
+        self.repositories += other.repositories
         self.manifests += other.manifests
         self.blobs += other.blobs
         self.freed_bytes += other.freed_bytes
@@ -138,12 +147,14 @@ class Collector:
         if not await self._has_work():
             return done
         await self._require_safe()
+        await self._purge(done)
         done.manifests = await self._review(_MANIFESTS, done)
         done.blobs = await self._review(_BLOBS, done)
         await self._delete_files(done)
         await self._look_for_forgotten()
-        if done.manifests or done.blobs or done.freed_bytes:
-            log.info("content_collected", manifests=done.manifests, blobs=done.blobs, freed_bytes=done.freed_bytes)
+        if done.deleted or done.freed_bytes:
+            counts = {"repositories": done.repositories, "manifests": done.manifests, "blobs": done.blobs}
+            log.info("content_collected", **counts, freed_bytes=done.freed_bytes)
         if done.has_more:
             await asyncio.sleep((time.monotonic() - began) * REST / (1 - REST))
         return done
@@ -160,6 +171,7 @@ class Collector:
         """Find what is due, and what would be deleted of it now, and change nothing. Raises DatabaseUnusable."""
         found, now = Collected(), self._native.clock()
         before = now - self._rule.delay
+        found.repositories = await self._read(partial(repositories.count_deleted, before=before))
         manifest: ManifestReview | None = None
         while manifests_due := await self._read(
             partial(collection.list_manifests, before=before, limit=PAGE, after=manifest)
@@ -235,6 +247,12 @@ class Collector:
                 "the database and the data folder do not belong together, or files were lost"
             )
         self._is_own_store = True
+
+    async def _purge(self, done: Collected) -> None:
+        """Purge repositories that were deleted one delay ago."""
+        now = self._native.clock()
+        done.repositories, has_more = await purge_due(self._native.database, now - self._rule.delay, now)
+        done.has_more |= has_more
 
     async def _review(self, kind: "_Kind[R]", done: Collected) -> int:
         """Review a page of what is due of a kind; return how many objects were deleted."""

@@ -70,14 +70,16 @@ class NativeRepository:
         name: RepositoryName,
         readable: Readable | None = None,
         who: Requester = NOBODY,
+        actor: str = "",
     ) -> None:
         """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them.
-        `who`: takes turns with others."""
+        `who`: takes turns with others. `actor`: whom the history of tags names."""
         self._parts = parts
         self._project = project
         self._name = name
         self._readable = readable
         self._who = who
+        self._actor = actor
 
     # Reading
 
@@ -228,7 +230,7 @@ class NativeRepository:
             found = await find_references(connection, repository.id, manifest)
             number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
             for tag in dict.fromkeys(tags):
-                await tag_rows.point(connection, repository.id, tag, number, now)
+                await tag_rows.point(connection, repository.id, tag, number, now, self._actor)
 
         with self._writing():
             try:
@@ -247,16 +249,18 @@ class NativeRepository:
                 index = await manifests.find_needing(connection, repository.id, Reference(digest, True))
                 if index is not None:
                     raise Denied(f"the index {index} of {self._name} lists {digest}: delete that first")
-                if not await manifests.delete(connection, repository.id, digest, self._parts.clock()):
+                if not await manifests.delete(connection, repository.id, digest, self._parts.clock(), self._actor):
                     raise self._no_manifest(digest)
 
-    async def delete_tag(self, tag: Tag) -> None:
+    async def delete_tag(self, tag: Tag) -> datetime:
+        now = self._parts.clock()
         with self._writing():
             if (repository := await self._find()) is None:
                 raise self._no_manifest(tag)
             async with self._parts.database.write() as connection:
-                if not await tag_rows.delete(connection, repository.id, tag, self._parts.clock()):
+                if not await tag_rows.delete(connection, repository.id, tag, now, self._actor):
                     raise self._no_manifest(tag)
+        return now + self._parts.kept
 
     async def delete_blob(self, digest: Digest) -> None:
         with self._writing():

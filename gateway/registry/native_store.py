@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from datetime import timedelta
 
 import structlog
 
@@ -31,24 +32,30 @@ log = structlog.get_logger()
 class NativeStore:
     """The native repositories of one data folder, as one process uses them. Raises only RegistryError."""
 
-    def __init__(self, uploads: Uploads) -> None:
-        """`uploads`: name the database and the store of blobs, too."""
+    def __init__(self, uploads: Uploads, kept: timedelta) -> None:
+        """`uploads`: name the database and the store of blobs, too. `kept`: how long content stays at least that
+        nothing needs."""
         native = uploads.native
         self.uploads = uploads
         self._database = native.database
         memory = NativeMemory(native.database, parse_stored)
         files, sources = BlobFiles(native.store), StoredSources(native)
-        self._parts = NativeParts(native.database, uploads, files, sources, memory, native.clock)
+        self._parts = NativeParts(native.database, uploads, files, sources, memory, native.clock, kept)
 
     def repository(
-        self, project: Project, name: RepositoryName, readable: Readable | None = None, who: Requester = NOBODY
+        self,
+        project: Project,
+        name: RepositoryName,
+        readable: Readable | None = None,
+        who: Requester = NOBODY,
+        actor: str = "",
     ) -> NativeRepository:
         """Open a repository of a project, which may not exist yet; the caller has located the name in the project.
 
         `readable`: tells which other repositories whoever pushes may read, for refusals that name one; None for none.
-        `who`: takes turns with others.
+        `who`: takes turns with others. `actor`: whom the history of tags names.
         """
-        return NativeRepository(self._parts, project, name, readable, who)
+        return NativeRepository(self._parts, project, name, readable, who, actor)
 
     async def find(self, name: RepositoryName) -> StoredRepository | None:
         """Find a repository by its name, as it is now."""

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cache.oci.errors import Busy
 from cache.runtime.fair_queue import Requester
@@ -22,7 +22,8 @@ LIST_WAIT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class NativeParts:
-    """Rows, files and uploads of native content, and what this process remembers of them."""
+    """Rows, files and uploads of native content, and what this process remembers of them. `kept`: how long content
+    stays at least that nothing needs."""
 
     database: Database
     uploads: Uploads
@@ -30,6 +31,7 @@ class NativeParts:
     sources: StoredSources
     memory: NativeMemory
     clock: Callable[[], datetime]
+    kept: timedelta
     _listing: Turns = field(init=False, default_factory=lambda: Turns(LISTS_AT_ONCE, SPARE_LISTS, LIST_WAIT))
 
     @asynccontextmanager

@@ -1,5 +1,8 @@
 """Deleting manifests, tags and blobs (distribution-spec, "Content Management")."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -9,6 +12,7 @@ from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_native_lookup
 from gateway.http.errors import API_VERSION
+from gateway.namespaces.expiry import format_moment
 from gateway.registry.base import WritableRepository
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener
@@ -23,24 +27,28 @@ class Deletions:
 
     async def delete_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of a digest: the manifest with every tag that points to it; of a tag: the tag alone."""
-        repository = await self._open(request, endpoint, principal)
         if isinstance(reference := endpoint.reference, Tag):
-            await repository.delete_tag(reference)
-        else:
-            await repository.delete_manifest(reference)
+            return await self._delete_tag(request, endpoint, principal, reference)
+        repository = await self._open(request, endpoint, principal)
+        await repository.delete_manifest(reference)
         return _accepted()
 
     async def delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of `tags/reference/TAG`, which GitLab's registry has: the tag alone."""
-        repository = await self._open(request, endpoint, principal)
-        await repository.delete_tag(endpoint.tag)
-        return _accepted()
+        return await self._delete_tag(request, endpoint, principal, endpoint.tag)
 
     async def delete_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of a blob from this repository; others keep it."""
         repository = await self._open(request, endpoint, principal)
         await repository.delete_blob(endpoint.digest)
         return _accepted()
+
+    async def _delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal, tag: Tag) -> ASGIApp:
+        """Delete a tag; a warning tells people until when it can be restored (distribution-spec, "Warnings")."""
+        repository = await self._open(request, endpoint, principal)
+        kept_until = format_moment(await repository.delete_tag(tag))
+        told = f"until {kept_until} at least, 'registry-gateway tag restore {endpoint.name}:{tag}' restores it"
+        return _accepted({"Warning": f'299 - "{told}"'})
 
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> WritableRepository:
         root = chosen_root(request.scope).root
@@ -49,5 +57,5 @@ class Deletions:
         return opened.repository
 
 
-def _accepted() -> Response:
-    return Response(status_code=202, headers=API_VERSION)
+def _accepted(headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    return Response(status_code=202, headers={**API_VERSION, **headers})

@@ -103,7 +103,7 @@ class RepositoryOpener:
             # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
             readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
             repository = self._services.native.repository(
-                place.project, location.name, readable, requester_of(principal, address)
+                place.project, location.name, readable, requester_of(principal, address), principal.name
             )
             return OpenedNative(repository, place.project, location.name.text)
         if not isinstance(location, ProxiedLocation):

@@ -104,6 +104,7 @@ async def open_services(
                 NativeFolder(settings.data),
                 database,
                 evictor.make_room,
+                settings.gc,
                 upload_limits(settings),
                 metrics.count_native_damage,
             ) as native,

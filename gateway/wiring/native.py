@@ -43,6 +43,7 @@ async def open_native(
     folder: NativeFolder,
     database: Database,
     make_room: MakeRoom,
+    settings: CollectionSettings,
     limits: UploadLimits = DEFAULT_LIMITS,
     damaged: Callable[[Damage], None] = lambda _: None,
 ) -> AsyncIterator[NativeStore]:
@@ -56,7 +57,7 @@ async def open_native(
     database = database.retrying(lambda: threads.run(make_database_room, folder.uploads, make_room))
     native = NativeBlobs(database, store, LocalLeases(folder.leases), threads, _utc_now, make_room, damaged)
     try:
-        yield NativeStore(Uploads(native, folder.uploads, limits))
+        yield NativeStore(Uploads(native, folder.uploads, limits), settings.delay)
     finally:
         await asyncio.to_thread(threads.close)
 
@@ -108,7 +109,7 @@ async def collecting(
 
     def count(done: Collected) -> None:
         if done != Collected():
-            metrics.count_collected(done.reviewed, done.manifests, done.blobs, done.freed_bytes)
+            metrics.count_collected(done.reviewed, done.repositories, done.manifests, done.blobs, done.freed_bytes)
 
     thread = CollectorThread(
         collector_of(folder, native, settings).step,

@@ -49,7 +49,7 @@ def push(
             manifest = NewManifest(described, raw, [Reference(digest, False) for digest in digests])
             number = await manifests.put(connection, repository.id, manifest, PUSHED)
             for name in names:
-                await tags.point(connection, repository.id, Tag.parse(name), number, PUSHED)
+                await tags.point(connection, repository.id, Tag.parse(name), number, PUSHED, "ada")
             return described.digest
 
     return asyncio.run(store())

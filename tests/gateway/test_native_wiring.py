@@ -11,7 +11,7 @@ import pytest
 from cache.store.spool import no_room
 from gateway.data_folder import NativeFolder
 from gateway.db.engine import Database
-from gateway.settings.tables import Settings
+from gateway.settings.tables import CollectionSettings, Settings
 from gateway.wiring.from_settings import upload_limits
 from gateway.wiring.native import open_native, sweeping_uploads
 from tests.gateway.db.native_rows import add_repository
@@ -30,7 +30,7 @@ async def swept(folder: Path, *kept: str) -> None:
 
 async def test_the_folders_of_native_content_are_made_for_this_user_alone(database: Database, tmp_path: Path) -> None:
     folder = NativeFolder(tmp_path)
-    async with open_native(folder, database, no_room):
+    async with open_native(folder, database, no_room, CollectionSettings()):
         for made in (folder.blobs, folder.uploads):
             assert stat.S_IMODE(os.stat(made).st_mode) == 0o700
 
@@ -39,7 +39,7 @@ async def test_a_server_clears_away_what_ended_uploads_left_and_no_other(databas
     folder = NativeFolder(tmp_path)
     async with database.write() as connection:
         repository = await add_repository(connection)
-    async with open_native(folder, database, no_room) as native:
+    async with open_native(folder, database, no_room, CollectionSettings()) as native:
         ended, going_on = str(uuid4()), await native.uploads.begin(repository.id, OWNER)
         for name in (ended, going_on.id):
             (folder.uploads / name).write_bytes(b"some bytes")

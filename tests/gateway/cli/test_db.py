@@ -22,7 +22,7 @@ from tests.parts.postgresql import PASSWORD, Databases
 REVIEWS = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
-    *(f"DROP TABLE {table}" for table in (*REVIEWS, *STORE)),
+    *(f"DROP TABLE {table}" for table in ("tag_events", *REVIEWS, *STORE)),
     "DROP TABLE compatibility",
     "ALTER TABLE groups DROP COLUMN quota",
     "ALTER TABLE groups DROP COLUMN stored_bytes",

@@ -69,17 +69,27 @@ def test_listings_are_read_page_by_page(pushed: Terminal, monkeypatch: pytest.Mo
         monkeypatch.undo()
 
 
-def test_a_deleted_repository_takes_nothing_from_others(pushed: Terminal) -> None:
+def test_a_deleted_repository_takes_nothing_from_others_and_is_restored(pushed: Terminal) -> None:
     shown = pushed.json("repository", "show", "team/app/web")
-    before = pushed.json("project", "show", "team/app")["stored_bytes"]
-    assert pushed.json("repository", "delete", "team/app/web") == shown
+    tagged = pushed.json("tag", "list", "team/app/web")
+    deleted = pushed.json("repository", "delete", "team/app/web")
+    kept = datetime.fromisoformat(deleted.pop("kept_until"))
+    assert timedelta(hours=23) < kept - datetime.now(UTC) <= timedelta(days=1)
+    assert deleted == shown
     assert [found["path"] for found in pushed.json("repository", "list", "team/app")] == ["team/app"]
-    [own] = raw_sizes(pushed, "team/app")
-    assert pushed.json("project", "show", "team/app")["stored_bytes"] == len(BASE) + len(APP) + own < before
     assert blob_file(pushed.data, Digest.of(BASE)).exists()
+    [own] = raw_sizes(pushed, "team/app")
     text = pushed.done("repository", "delete", "team/app")
-    assert text == f"deleted repository team/app: 2 tags, 1 manifests, {len(BASE) + len(APP) + own} bytes\n"
-    assert pushed.json("project", "show", "team/app")["stored_bytes"] == 0
+    content = f"2 tags, 1 manifests, {len(BASE) + len(APP) + own} bytes"
+    way_back = "`registry-gateway repository restore team/app` restores it until "
+    assert text.startswith(f"deleted repository team/app: {content}; {way_back}")
+    assert pushed.json("repository", "list", "team/app") == []
+    assert pushed.json("repository", "restore", "team/app/web") == shown
+    assert pushed.json("tag", "list", "team/app/web") == tagged
+    assert pushed.done("repository", "restore", "team/app") == f"restored repository team/app: {content}\n"
+    for path in ("team/app", "team/app/none", "team/none"):
+        refused = pushed.refused("repository", "restore", path)
+        assert refused.startswith(f"no deleted repository '{path}' is kept: it was never deleted, or its content is")
 
 
 def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -> None:
@@ -104,9 +114,59 @@ def test_tags_are_listed_with_what_they_point_to_and_deleted(pushed: Terminal) -
     assert deleted == {"repository": "team/app", "name": "v1", "digest": digest}
     assert [tag["name"] for tag in pushed.json("tag", "list", "team/app")] == ["latest"]
     text = pushed.done("tag", "delete", "team/app:latest")
-    kept_for = "it can be pulled by this digest until "
-    assert text.startswith(f"deleted tag team/app:latest, which pointed to {digest}: {kept_for}")
+    way_back = "`registry-gateway tag restore team/app:latest` restores it until "
+    assert text.startswith(f"deleted tag team/app:latest, which pointed to {digest}: {way_back}")
     assert pushed.json("repository", "show", "team/app")["manifests"] == 1
+
+
+def test_a_tag_is_restored_to_what_it_pointed_to_and_its_history_tells_all_of_it(pushed: Terminal) -> None:
+    [first] = {tag["digest"] for tag in pushed.json("tag", "list", "team/app")}
+    push(pushed.data, "team/app", "team/app", [APP], "v1")
+    second = pushed.json("tag", "list", "team/app")[1]["digest"]
+    assert second != first
+    pushed.done("tag", "delete", "team/app:v1")
+    assert pushed.json("tag", "restore", "team/app:v1") == {
+        "repository": "team/app",
+        "name": "v1",
+        "digest": second,
+    }
+    assert pushed.done("tag", "restore", "team/app:v1", "--digest", first) == (
+        f"restored tag team/app:v1, which points to {first}\n"
+    )
+    listed = pushed.json("tag", "history", "team/app:v1")
+    assert [(event["event"], event["from"], event["to"]) for event in listed] == [
+        ("move", second, first),
+        ("create", None, second),
+        ("delete", second, None),
+        ("move", first, second),
+        ("create", None, first),
+    ]
+    assert [event["by"] for event in listed[:3]] == ["(command line)"] * 3
+    assert [event["kept"] for event in listed] == [True, False, True, True, False]
+    assert len(pushed.done("tag", "history", "team/app:v1").splitlines()) == 6
+    at = pushed.json("tag", "list", "team/app", "--at", "2026-03-04T05:06:07Z")
+    assert [(tag["name"], tag["kept"]) for tag in at] == [("latest", True), ("v1", True)]
+    assert pushed.json("tag", "list", "team/app", "--at", "2026-03-04") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("tag restore team/app:v1", "tag team/app:v1 points to what it was created with: nothing came before"),
+        ("tag restore team/app:v9", "there never was a tag team/app:v9"),
+        ("tag history team/app:v9", "there never was a tag team/app:v9"),
+        ("tag restore team/app:v1 --at 2026-03-04", "there was no tag team/app:v1 at 2026-03-04T00:00:00Z"),
+        ("tag restore team/app:v1 --at 2099-01-01", "'2099-01-01' is not in the past: use an earlier time"),
+        ("tag list team/app --at soon", "'soon' is not a time: use a date such as"),
+        (f"tag restore team/app:v1 --digest {Digest.of(b'x')} --at 1h", "give --digest or --at, not both"),
+        (f"tag restore team/app:v1 --digest {Digest.of(b'x')}", "repository 'team/app' has no manifest sha256:"),
+        ("tag restore team/app:v1 --digest sha256:ab", "provided digest is not valid"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused_with_the_reason(pushed: Terminal, words: str, reason: str) -> None:
+    before = pushed.json("tag", "list", "team/app")
+    assert pushed.refused(*words.split()).startswith(reason)
+    assert pushed.json("tag", "list", "team/app") == before
 
 
 @pytest.mark.parametrize(
@@ -147,19 +207,18 @@ def test_a_server_learns_of_each_deletion(pushed: Terminal) -> None:
     }
 
 
-@pytest.mark.parametrize("what", ["repository", "project"])
 def test_a_deletion_that_was_interrupted_goes_on_when_it_is_repeated(
-    what: str, pushed: Terminal, monkeypatch: pytest.MonkeyPatch
+    pushed: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_connection: object, _id: int, _now: object) -> bool:
         raise DatabaseUnusable("the database went away: try again")
 
     with monkeypatch.context() as patch:
         patch.setattr(repositories, "_delete_links", fail)
-        assert "the database went away: try again" in pushed.refused(what, "delete", "team/app")
+        assert "the database went away: try again" in pushed.refused("project", "delete", "team/app")
     found = pushed.json("repository", "show", "team/app")
     assert (found["tags"], found["manifests"], found["bytes"]) == (0, 0, len(BASE) + len(APP))
-    pushed.done(what, "delete", "team/app")
+    pushed.done("project", "delete", "team/app")
     assert "team/app" not in [found["path"] for found in pushed.json("repository", "list")]
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from cache.index import sql
 from cache.oci.digest import Digest
 from cache.oci.names import Tag
 from cache.sqlite import Watcher, alone, newest_revision
-from gateway.db import blobs, collection_state, groups, manifests, projects, revisions, schema, tags
+from gateway.db import blobs, collection_state, groups, manifests, projects, revisions, schema, tag_events, tags
 from gateway.db.engine import Database, DatabaseUnusable, migrate
 from gateway.db.manifests import Reference
 from gateway.db.sqlite_engine import SqliteTransactions
@@ -202,6 +202,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
     with closing(sqlite3.connect(path)) as file, file:
         store = (
             *COLLECTION,
+            "tag_events",
             "uploads",
             "tags",
             "manifest_references",
@@ -253,7 +254,7 @@ async def test_what_nothing_needs_when_it_is_upgraded_is_reviewed(tmp_path: Path
         await blobs.link(connection, repository.id, nowhere, 1, NOW)
         await blobs.unlink(connection, repository.id, nowhere, NOW)
         tagged = await manifests.put(connection, repository.id, new_manifest("a", Reference(needed, False)), NOW)
-        await tags.point(connection, repository.id, Tag("v1"), tagged, NOW)
+        await tags.point(connection, repository.id, Tag("v1"), tagged, NOW, "ada")
         untagged = await manifests.put(connection, repository.id, new_manifest("b"), NOW)
     with closing(sqlite3.connect(path)) as file, file:
         take_back_0009(file)
@@ -267,7 +268,34 @@ async def test_what_nothing_needs_when_it_is_upgraded_is_reviewed(tmp_path: Path
         assert (await collection_state.waiting(connection)).first is not None
 
 
+async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    migrate(path)
+    async with Database.open(path) as database, database.write() as connection:
+        repository = await add_repository(connection)
+        for number, text in enumerate(("a", "b")):
+            moved = NOW + timedelta(hours=number)
+            manifest = await manifests.put(connection, repository.id, new_manifest(text), moved)
+            await tags.point(connection, repository.id, Tag("v1"), manifest, moved, "ada")
+    with closing(sqlite3.connect(path)) as file, file:
+        take_back_0010(file)
+        file.execute("UPDATE alembic_version SET version_num = '0009'")
+    migrate(path)
+    async with Database.open(path) as database, database.read() as connection:
+        [event] = await tag_events.list_page(connection, repository.id, Tag("v1"))
+        assert (event.before, event.after, event.at) == (None, new_manifest("b").descriptor.digest, moved)
+        assert await tag_events.list_at(connection, repository.id, NOW) == []
+
+
+def take_back_0010(file: sqlite3.Connection) -> None:
+    file.execute("DROP TABLE tag_events")
+    file.execute("DROP INDEX ix_repositories_deleted_at")
+    for column in ("deleted_at", "deleted_name", "deleted_by"):
+        file.execute(f"ALTER TABLE repositories DROP COLUMN {column}")
+
+
 def take_back_0009(file: sqlite3.Connection) -> None:
+    take_back_0010(file)
     for table in COLLECTION:
         file.execute(f"DROP TABLE {table}")
     file.execute("DROP INDEX ix_manifest_references_repository_id_digest")

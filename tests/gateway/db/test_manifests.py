@@ -34,7 +34,7 @@ async def test_a_manifest_is_found_byte_for_byte_by_its_digest_and_by_its_tags(
     async with database.write() as connection:
         number = await manifests.put(connection, repository.id, manifest, NOW)
         for name in ("v1", "latest"):
-            await tags.point(connection, repository.id, Tag(name), number, NOW)
+            await tags.point(connection, repository.id, Tag(name), number, NOW, "ada")
         other = await add_repository(connection, "other/app")
     async with database.read() as connection:
         for reference in (digest, Tag("v1"), Tag("latest")):
@@ -68,7 +68,7 @@ async def test_a_manifest_that_is_put_again_keeps_its_number_and_tells_nobody(
     announced = Announced(database)
     async with database.write() as connection:
         number = await manifests.put(connection, repository.id, manifest, NOW)
-        await tags.point(connection, repository.id, Tag("v1"), number, NOW)
+        await tags.point(connection, repository.id, Tag("v1"), number, NOW, "ada")
     digest = manifest.descriptor.digest
     keys = {(Concern.CONTENT, content_key(repository.id, reference)) for reference in (digest, Tag("v1"))}
     assert announced.take() == keys
@@ -95,17 +95,17 @@ async def test_a_deleted_manifest_takes_its_tags_and_references_with_it(
         number = await manifests.put(connection, repository.id, doomed, NOW)
         kept = await manifests.put(connection, repository.id, other, NOW)
         for name in ("a", "b"):
-            await tags.point(connection, repository.id, Tag(name), number, NOW)
-        await tags.point(connection, repository.id, Tag("c"), kept, NOW)
+            await tags.point(connection, repository.id, Tag(name), number, NOW, "ada")
+        await tags.point(connection, repository.id, Tag("c"), kept, NOW, "ada")
         await manifests.put(connection, repository.id, other, NOW)
         assert await quotas.stored_bytes(connection, repository.project_id) == len(doomed.raw) + len(other.raw)
     announced, digest = Announced(database), doomed.descriptor.digest
     async with database.write() as connection:
-        assert await manifests.delete(connection, repository.id, digest, NOW)
+        assert await manifests.delete(connection, repository.id, digest, NOW, "ada")
     gone = (digest, Tag("a"), Tag("b"))
     assert announced.take() == {(Concern.CONTENT, content_key(repository.id, reference)) for reference in gone}
     async with database.write() as connection:
-        assert not await manifests.delete(connection, repository.id, digest, NOW)
+        assert not await manifests.delete(connection, repository.id, digest, NOW, "ada")
         assert await quotas.stored_bytes(connection, repository.project_id) == len(other.raw)
         assert await tags.list_page(connection, repository.id) == ["c"]
         assert list(await connection.scalars(select(schema.manifest_references.c.manifest_id))) == [kept]

@@ -222,9 +222,9 @@ async def test_what_a_project_stores_is_right_after_any_changes(database: Databa
                     descriptor = Descriptor("application/json", Digest.of(content), len(content))
                     await manifests.put(connection, repository.id, NewManifest(descriptor, content), NOW)
                 case "delete":
-                    await manifests.delete(connection, repository.id, Digest.of(content), NOW)
+                    await manifests.delete(connection, repository.id, Digest.of(content), NOW, "ada")
                 case "delete repository" if chance.random() < 0.3:
-                    assert await repositories.delete(connection, RepositoryName.parse(path), NOW)
+                    assert await repositories.purge(connection, repository.id, NOW)
             seen.add(change)
         expected = await counted(database)
         assert {project: await stored(database, project) for project in expected} == expected

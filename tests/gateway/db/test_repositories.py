@@ -10,11 +10,12 @@ from cache.oci.descriptor import Descriptor
 from cache.oci.digest import Digest
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName, Tag
-from gateway.db import blobs, manifests, projects, quotas, repositories, schema, tags
+from gateway.db import blobs, manifests, projects, quotas, repositories, schema, tags, uploads
 from gateway.db.changes import Concern
 from gateway.db.engine import Database
 from gateway.db.manifests import NewManifest
 from gateway.db.repositories import StoredRepository
+from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.node import Visibility
 from gateway.namespaces.project import Project
 from gateway.namespaces.reach import PullReach
@@ -64,9 +65,10 @@ async def test_repositories_are_listed_in_byte_order_and_in_pages(database: Data
                 assert len(page) <= size
                 seen += [found.path for found in page]
             assert seen == ordered
-        of_project = await repositories.list_of_project(connection, project.id, "team/app/a-c", 1)
-        assert [found.path for found in of_project] == ["team/app/a_c"]
-        assert [found.path for found in await repositories.list_of_project(connection, other.id)] == ["team/app-2"]
+        [of_other] = [found.id for found in await repositories.list_page(connection) if found.path == "team/app-2"]
+        assert await repositories.list_ids_of_project(connection, other.id, 0, 10) == [of_other]
+        of_project = await repositories.list_ids_of_project(connection, project.id, 0, 10)
+        assert await repositories.list_ids_of_project(connection, project.id, of_project[1], 1) == of_project[2:3]
         of_ids = await repositories.list_of_ids(connection, [1, 2, 999])
         assert [found.path for found in of_ids] == ["team/app", "team/app/b"]
 
@@ -92,22 +94,20 @@ async def test_lists_for_readers_search_nothing_in_between(database: Database, p
         assert [plan for plan in plans if "(path>?)" in plan or ("SCAN" in plan and "_autoindex" in plan)] == []
 
 
-async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
-    database: Database, project: Project
-) -> None:
+async def test_a_purged_repository_takes_its_content_with_it_and_no_other(database: Database, project: Project) -> None:
     doomed, other = await create(database, project, "team/app", "team/app/other")
     async with database.write() as connection:
         blob = Digest.of(b"layer")
         for repository in (doomed, other):
             await blobs.link(connection, repository.id, blob, len(b"layer"), NOW)
             number = await manifests.put(connection, repository.id, new_manifest(), NOW)
-            await tags.point(connection, repository.id, Tag("latest"), number, NOW)
+            await tags.point(connection, repository.id, Tag("latest"), number, NOW, "ada")
     announced = Announced(database)
     async with database.write() as connection:
-        assert await repositories.delete(connection, RepositoryName("team/app"), NOW)
+        assert await repositories.purge(connection, doomed.id, NOW)
     assert announced.take() == {(Concern.REPOSITORY, "team/app")}
     async with database.write() as connection:
-        assert not await repositories.delete(connection, RepositoryName("team/app"), NOW)
+        assert not await repositories.purge(connection, doomed.id, NOW)
         for table in (schema.manifests, schema.tags, schema.blob_links):
             owners = await connection.scalars(select(table.c.repository_id))
             assert list(owners) == [other.id]
@@ -115,6 +115,77 @@ async def test_a_deleted_repository_takes_its_content_with_it_and_no_other(
         stored = len(b"layer") + len(new_manifest().raw)
         assert await quotas.stored_bytes(connection, project.id) == stored
     assert announced.take() == set()
+
+
+async def test_a_deleted_repository_is_restored_as_it_was_while_it_is_kept(
+    database: Database, project: Project
+) -> None:
+    doomed, other = await create(database, project, "team/app/web", "team/app")
+    await fill(database, doomed)
+    name = RepositoryName("team/app/web")
+    async with database.read() as connection:
+        before, stored = (
+            await tags.list_details(connection, doomed.id),
+            await quotas.stored_bytes(connection, project.id),
+        )
+    announced = Announced(database)
+    async with database.write() as connection:
+        assert await repositories.delete(connection, name, NOW, "ada")
+        assert not await repositories.delete(connection, name, NOW, "ada")
+    assert announced.take() == {(Concern.REPOSITORY, "team/app/web")}
+    async with database.read() as connection:
+        assert await repositories.find(connection, name) is None
+        assert [found.path for found in await repositories.list_page(connection)] == ["team/app"]
+        assert await repositories.list_paths(connection, [project.id], "", 10) == ["team/app"]
+        assert await blobs.repositories_with(connection, Digest.of(b"layer 0"), 5) == []
+        assert await manifests.repositories_with(connection, before[0].digest, 5) == []
+        assert await quotas.stored_bytes(connection, project.id) == stored
+        [found] = await repositories.find_deleted(connection, name)
+        assert await repositories.find_deleted(connection, RepositoryName("team/app")) == []
+        assert await repositories.list_deleted(connection, NOW, 10) == [found]
+        assert await repositories.list_deleted(connection, NOW - timedelta(seconds=1), 10) == []
+    assert (found.path, found.deleted_at, found.deleted_by) == ("team/app/web", NOW, "ada")
+    async with database.write() as connection:
+        await repositories.restore(connection, found)
+    assert announced.take() == {(Concern.REPOSITORY, "team/app/web")}
+    async with database.read() as connection:
+        assert await repositories.find(connection, name) == doomed
+        assert await tags.list_details(connection, doomed.id) == before
+        assert await repositories.find_deleted(connection, name) == []
+        assert other.path == "team/app"
+
+
+async def test_a_repository_is_not_restored_over_another_one_or_once_its_purge_has_begun(
+    database: Database, project: Project
+) -> None:
+    [first] = await create(database, project, "team/app")
+    name = RepositoryName("team/app")
+    async with database.write() as connection:
+        assert await repositories.delete(connection, name, NOW, "ada")
+        second = await repositories.find_or_create(connection, project.id, name, NOW)
+        [kept] = await repositories.find_deleted(connection, name)
+        with pytest.raises(RestoreRefused, match="another repository has the path 'team/app' since"):
+            await repositories.restore(connection, kept)
+        assert await repositories.delete(connection, name, NOW + timedelta(hours=1), "ada")
+        latest, earlier = await repositories.find_deleted(connection, name)
+        assert (latest.id, earlier.id) == (second.id, first.id)
+        assert await repositories.begin_purge(connection, latest)
+        assert await repositories.find_deleted(connection, name) == [earlier]
+        await repositories.restore(connection, earlier)
+        assert not await repositories.begin_purge(connection, earlier)
+        assert await repositories.list_deleted(connection, NOW + timedelta(days=9), 9) != []
+
+
+async def test_what_was_being_added_to_a_repository_that_was_deleted_is_refused(
+    database: Database, project: Project
+) -> None:
+    [gone] = await create(database, project, "team/app")
+    async with database.write() as connection:
+        await uploads.insert(connection, "an upload", gone.id, "user:1", NOW)
+        assert await repositories.delete(connection, RepositoryName("team/app"), NOW, "ada")
+        assert not await uploads.delete(connection, "an upload")
+        with pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again"):
+            await blobs.link(connection, gone.id, Digest.of(b"layer"), 5, NOW)
 
 
 async def fill(database: Database, repository: StoredRepository) -> None:
@@ -127,7 +198,7 @@ async def fill(database: Database, repository: StoredRepository) -> None:
             descriptor = Descriptor("application/json", Digest.of(raw), len(raw))
             id = await manifests.put(connection, repository.id, NewManifest(descriptor, raw), NOW)
             for tag in (f"a{number}", f"b{number}"):
-                await tags.point(connection, repository.id, Tag(tag), id, NOW)
+                await tags.point(connection, repository.id, Tag(tag), id, NOW, "ada")
 
 
 async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
@@ -144,32 +215,33 @@ async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
         async with database.read() as connection:
             counted = [
                 await connection.scalar(select(func.count()).where(table.c.repository_id == doomed.id))
-                for table in (schema.tags, schema.manifests, schema.blob_links)
+                for table in (schema.tags, schema.tag_events, schema.manifests, schema.blob_links)
             ]
             return (*counted, await quotas.stored_bytes(connection, project.id))
 
     raw, blob = len('{"number": 0}'), len(b"layer 0")
     steps, announced = [await left()], Announced(database)
-    for _ in range(7):
+    for _ in range(10):
         async with database.write() as connection:
-            assert await repositories.delete_part(connection, RepositoryName("team/app"), NOW)
+            assert await repositories.delete_part(connection, doomed.id, NOW)
         assert announced.take() == {(Concern.REPOSITORY, "team/app")}
         steps.append(await left())
-    assert [step[:3] for step in steps] == [
-        *[(8, 4, 4), (5, 4, 4), (2, 4, 4), (0, 4, 4)],
-        *[(0, 1, 4), (0, 0, 4)],
-        *[(0, 0, 1), (0, 0, 0)],
+    assert [step[:4] for step in steps] == [
+        *[(8, 8, 4, 4), (5, 8, 4, 4), (2, 8, 4, 4), (0, 8, 4, 4)],
+        *[(0, 5, 4, 4), (0, 2, 4, 4), (0, 0, 4, 4)],
+        *[(0, 0, 1, 4), (0, 0, 0, 4)],
+        *[(0, 0, 0, 1), (0, 0, 0, 0)],
     ]
-    assert [step[3] for step in steps] == [
-        *[4 * (2 * raw + blob)] * 4,
+    assert [step[4] for step in steps] == [
+        *[4 * (2 * raw + blob)] * 7,
         *[5 * raw + 4 * blob, 4 * (raw + blob), 4 * (raw + blob), 4 * (raw + blob)],
     ]
     async with database.write() as connection:
-        assert not await repositories.delete_part(connection, RepositoryName("team/app"), NOW)
-        assert await repositories.delete(connection, RepositoryName("team/app"), NOW)
+        assert not await repositories.delete_part(connection, doomed.id, NOW)
+        assert await repositories.purge(connection, doomed.id, NOW)
         assert await quotas.stored_bytes(connection, project.id) == 4 * (raw + blob)
         assert await connection.scalar(select(func.count()).select_from(schema.tags)) == 8
-        while await repositories.delete_part(connection, RepositoryName("team/app/other"), NOW):
+        while await repositories.delete_part(connection, other.id, NOW):
             pass
         assert await quotas.stored_bytes(connection, project.id) == 0
 
@@ -177,7 +249,7 @@ async def test_a_repository_is_deleted_in_parts_that_are_counted_at_once(
 async def test_what_is_added_to_a_deleted_repository_is_refused(database: Database, project: Project) -> None:
     [gone] = await create(database, project, "team/app")
     async with database.write() as connection:
-        await repositories.delete(connection, RepositoryName("team/app"), NOW)
+        await repositories.purge(connection, gone.id, NOW)
     refused = pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again")
     with refused, repositories.adding_to_repository():
         async with database.write() as connection:
@@ -189,7 +261,7 @@ async def test_what_is_added_to_a_deleted_repository_is_refused(database: Databa
 async def test_the_id_of_a_deleted_repository_does_not_return(database: Database, project: Project) -> None:
     [first] = await create(database, project, "team/app")
     async with database.write() as connection:
-        await repositories.delete(connection, RepositoryName("team/app"), NOW)
+        await repositories.purge(connection, first.id, NOW)
     [second] = await create(database, project, "team/app")
     assert second.id > first.id
 

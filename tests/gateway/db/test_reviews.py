@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from cache.oci.digest import Digest
-from cache.oci.names import RepositoryName, Tag
+from cache.oci.names import Tag
 from gateway.db import blobs, manifests, projects, repositories, schema, tags
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
@@ -49,7 +49,7 @@ async def tagged(connection: Connection, repository: int, content: str, *referen
         )
     )
     assert number is not None
-    await tags.point(connection, repository, V1, number, NOW)
+    await tags.point(connection, repository, V1, number, NOW, "ada")
     return digest
 
 
@@ -80,7 +80,7 @@ async def test_what_a_deleted_manifest_needed_is_reviewed_with_its_relatives(dat
         referrer = await put(connection, repository, "referrer", subject=index)
         await put(connection, repository, "unrelated")
         await forget_reviews(connection)
-        await manifests.delete(connection, repository, index, LATER)
+        await manifests.delete(connection, repository, index, LATER, "ada")
         expected = (ReviewEvent.MANIFEST_DELETE, True)
         relatives: list[object] = [(repository, LAYER), child, subject, referrer]
         assert await reviews_of(connection) == dict.fromkeys(relatives, expected)
@@ -93,10 +93,10 @@ async def test_a_manifest_that_loses_a_tag_is_reviewed(database: Database) -> No
         await forget_reviews(connection)
         number = await manifests.put(connection, repository, new_manifest("second"), NOW)
         await forget_reviews(connection)
-        await tags.point(connection, repository, V1, number, LATER)
+        await tags.point(connection, repository, V1, number, LATER, "ada")
         assert await reviews_of(connection) == {first: (ReviewEvent.TAG_SWITCH, True)}
         await forget_reviews(connection)
-        await tags.delete(connection, repository, V1, LATER)
+        await tags.delete(connection, repository, V1, LATER, "ada")
         assert await reviews_of(connection) == {
             new_manifest("second").descriptor.digest: (ReviewEvent.TAG_DELETE, True)
         }
@@ -107,18 +107,18 @@ async def unlink(connection: Connection, repository: int) -> object:
 
 
 async def delete_in_parts(connection: Connection, repository: int) -> object:
-    return await repositories.delete_part(connection, RepositoryName("team/app"), LATER)
+    return await repositories.delete_part(connection, repository, LATER)
 
 
-async def delete_repository(connection: Connection, repository: int) -> object:
-    return await repositories.delete(connection, RepositoryName("team/app"), LATER)
+async def purge_repository(connection: Connection, repository: int) -> object:
+    return await repositories.purge(connection, repository, LATER)
 
 
 async def delete_project(connection: Connection, repository: int) -> object:
     return await projects.delete(connection, "team/app", LATER)
 
 
-@pytest.mark.parametrize("event", [unlink, delete_in_parts, delete_repository, delete_project])
+@pytest.mark.parametrize("event", [unlink, delete_in_parts, purge_repository, delete_project])
 async def test_a_blob_that_a_repository_gives_up_is_reviewed_for_all_of_them(database: Database, event: Event) -> None:
     async with database.write() as connection:
         repository = (await add_repository(connection)).id

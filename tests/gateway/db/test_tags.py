@@ -34,20 +34,20 @@ async def test_a_tag_is_made_moved_and_deleted_and_each_change_is_announced(
         second = await manifests.put(connection, repository.id, two, NOW)
     announced.take()
     async with database.write() as connection:
-        assert await tags.point(connection, repository.id, tag, first, NOW)
+        assert await tags.point(connection, repository.id, tag, first, NOW, "ada")
     assert announced.take() == key
     async with database.write() as connection:
-        assert not await tags.point(connection, repository.id, tag, first, LATER)
+        assert not await tags.point(connection, repository.id, tag, first, LATER, "ada")
     assert announced.take() == set()
     async with database.write() as connection:
-        assert await tags.point(connection, repository.id, tag, second, LATER)
+        assert await tags.point(connection, repository.id, tag, second, LATER, "ada")
     assert announced.take() == key
     async with database.read() as connection:
         moved = StoredTag(tag, two.descriptor.digest, NOW, LATER)
         assert await tags.list_details(connection, repository.id) == [moved]
     async with database.write() as connection:
-        assert await tags.delete(connection, repository.id, tag, NOW)
-        assert not await tags.delete(connection, repository.id, tag, NOW)
+        assert await tags.delete(connection, repository.id, tag, NOW, "ada")
+        assert not await tags.delete(connection, repository.id, tag, NOW, "ada")
     assert announced.take() == key
     async with database.read() as connection:
         assert await manifests.missing(connection, repository.id, [two.descriptor.digest]) == set()
@@ -58,9 +58,9 @@ async def test_tags_are_listed_in_byte_order_and_in_pages(database: Database, re
     async with database.write() as connection:
         number = await manifests.put(connection, repository.id, new_manifest(), NOW)
         for name in reversed(ordered):
-            await tags.point(connection, repository.id, Tag(name), number, NOW)
+            await tags.point(connection, repository.id, Tag(name), number, NOW, "ada")
         other = await add_repository(connection, "other/app")
-        await tags.point(connection, other.id, Tag("b"), number, NOW)
+        await tags.point(connection, other.id, Tag("b"), number, NOW, "ada")
     async with database.read() as connection:
         assert await tags.list_page(connection, repository.id) == ordered
         for size in (1, 3, 20):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.registry.uploads import Uploads
 from tests.gateway.registry.opened import NOW
 
 OWNER = "user 1"
+KEPT = timedelta(days=1)
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 
@@ -36,7 +37,7 @@ async def open_store(
     store = FilesystemStore(data / "blobs", Quarantine(data / "quarantine"))
     leases = LocalLeases(folder.parent / "leases")
     try:
-        yield NativeStore(Uploads(NativeBlobs(database, store, leases, threads, clock), folder))
+        yield NativeStore(Uploads(NativeBlobs(database, store, leases, threads, clock), folder), KEPT)
     finally:
         threads.close()
 

@@ -14,14 +14,16 @@ from cache.runtime import failpoints
 from cache.runtime.locks import locked
 from gateway.db import blob_removals, collection_state, projects, quotas, repositories
 from gateway.db.engine import Database
+from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
 from gateway.registry.collector import Collected, CollectionRule, CollectionStopped, Collector
 from gateway.registry.native_store import NativeStore
-from tests.gateway.registry.conftest import NAME
+from gateway.registry.restoring import restore_repository, restore_tag
 from tests.gateway.registry.opened import NOW
 from tests.gateway.registry.stores import (
     CONFIG,
+    KEPT,
     LAYER,
     descriptor_of,
     entry,
@@ -35,6 +37,7 @@ from tests.gateway.registry.stores import (
 DELAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 V1 = Tag("v1")
+NAME = RepositoryName("team/app")
 
 
 class Clock:
@@ -204,9 +207,65 @@ async def test_an_interrupted_deletion_leaves_nothing_for_ever(
     await push_image(repository, "one", V1)
     await pass_time(collector, clock)
     async with database.write() as connection:
-        assert await repositories.delete_part(connection, NAME, clock())
+        assert await repositories.delete_part(connection, 1, clock())
     await pass_time(collector, clock, days=6)
     assert files(tmp_path) == set()
+
+
+async def test_a_deleted_repository_is_kept_for_the_delay_and_leaves_no_file_after_it(
+    repository: WritableRepository,
+    collector: Collector,
+    clock: Clock,
+    database: Database,
+    store: NativeStore,
+    project: Project,
+    tmp_path: Path,
+) -> None:
+    pushed = await push_image(repository, "one", V1)
+    async with database.write() as connection:
+        assert await repositories.delete(connection, NAME, clock(), "ada")
+    assert (await collect(collector)).deleted == 0
+    clock.wait(DELAY - HOUR)
+    assert (await collect(collector)).repositories == 0
+    async with database.write() as connection:
+        await restore_repository(connection, NAME)
+    assert (await repository.manifest(V1)).manifest == pushed
+    await pass_time(collector, clock)
+    assert (await repository.manifest(V1)).manifest == pushed
+    async with database.write() as connection:
+        assert await repositories.delete(connection, NAME, clock(), "ada")
+        stored = await quotas.stored_bytes(connection, project.id)
+    clock.wait(DELAY + HOUR)
+    done = await collector.examine()
+    assert done.repositories == 1 and stored > 0
+    assert (await collect(collector)).repositories == 1
+    async with database.write() as connection:
+        assert await quotas.stored_bytes(connection, project.id) == 0
+        with pytest.raises(RestoreRefused, match="no deleted repository 'team/app' is kept"):
+            await restore_repository(connection, NAME)
+    await pass_time(collector, clock)
+    assert files(tmp_path) == set()
+
+
+async def test_a_restored_tag_keeps_its_manifest_whenever_it_is_restored_before_the_review(
+    repository: WritableRepository, collector: Collector, clock: Clock, database: Database
+) -> None:
+    pushed = await push_image(repository, "one", V1)
+    kept_until = await repository.delete_tag(V1)
+    assert kept_until == clock() + KEPT
+    clock.wait(DELAY + HOUR)
+    async with database.write() as connection:
+        found = await repositories.find(connection, NAME)
+        assert found is not None
+        restored = await restore_tag(connection, found, V1, clock(), "ada")
+    assert restored == pushed.descriptor.digest
+    await pass_time(collector, clock)
+    assert (await repository.manifest(V1)).manifest == pushed
+    await repository.delete_tag(V1)
+    await pass_time(collector, clock)
+    async with database.write() as connection:
+        with pytest.raises(RestoreRefused, match="any more, nor any other that the tag pointed to"):
+            await restore_tag(connection, found, V1, clock(), "ada")
 
 
 async def test_a_deleted_project_leaves_no_file(

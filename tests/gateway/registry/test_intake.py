@@ -183,7 +183,7 @@ async def test_a_body_of_an_upload_that_has_ended_is_not_taken_to_its_end(
                 await (await other.uploads.find(session.id, 1, OWNER)).cancel()
             elif count == 1:
                 async with other.database.write() as connection:
-                    assert await repositories.delete(connection, RepositoryName("alice/p"), NOW)
+                    assert await repositories.delete(connection, RepositoryName("alice/p"), NOW, "ada")
             yield piece
 
     with pytest.raises(UploadUnknown):

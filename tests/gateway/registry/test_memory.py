@@ -95,7 +95,7 @@ async def test_a_repository_that_was_deleted_and_made_again_shows_nothing_of_the
     pushed = await push_image(repository, "an image", V1)
     assert (await elsewhere.manifest(V1)).manifest == pushed
     async with database.write() as connection:
-        await repositories.delete(connection, NAME, NOW)
+        await repositories.delete(connection, NAME, NOW, "ada")
     with pytest.raises(ManifestUnknown):
         await elsewhere.manifest(V1)
     with pytest.raises(NameUnknown):

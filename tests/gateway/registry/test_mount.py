@@ -446,7 +446,7 @@ async def test_a_repository_that_is_deleted_during_a_mount_is_named_in_the_refus
             while (lease := store.uploads.native.leases.take(f"blob {DIGEST}")) is not None:
                 lease.release()
                 await asyncio.sleep(0.01)
-        await repositories.delete(connection, NAME, NOW)
+        await repositories.delete(connection, NAME, NOW, "ada")
     with pytest.raises(NameUnknown, match="the repository was deleted meanwhile: push again"):
         await mounting
     assert await store.find(NAME) is None
