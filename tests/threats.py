@@ -36,6 +36,9 @@ COLLECTOR = "tests/gateway/registry/test_collector.py"
 NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
 CATALOG = "tests/gateway/v2/test_catalog.py"
 LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
+AUDIT_FILE = "tests/gateway/audit/test_file.py"
+AUDIT_LOG = "tests/gateway/audit/test_log.py"
+AUDITED = "tests/gateway/v2/test_audited.py"
 LOG_LINES = "tests/gateway/observability/test_log_lines.py"
 
 
@@ -4449,6 +4452,44 @@ THREATS = [
         "The command prints how much the pin protects now, and says where that is nothing.",
         ("tests/gateway/cli/test_cache.py::test_the_pin_of_a_tag_protects_nothing_that_was_pulled_by_digest_alone",),
         Disarm("gateway/cli/cache.py", "protected if sizes else nothing", "protected"),
+    ),
+    Threat(
+        "audit log that fills the disk",
+        "A flood of pulls makes the audit log grow until the disk is full.",
+        "Beyond its maximum size its oldest events are deleted beside each batch that is added.",
+        (f"{AUDIT_FILE}::test_the_oldest_events_go_where_the_log_is_too_large",),
+        Disarm("gateway/audit/file.py", "if _used_bytes(connection) > self._limits.max_bytes:", "if False:"),
+    ),
+    Threat(
+        "audit log on a full disk",
+        "The audit log cannot be written, and takes the last room of the disk or makes pulls fail.",
+        "Its events wait, and leave the last room of the disk to others; no request waits for them.",
+        (
+            f"{AUDIT_LOG}::test_what_cannot_be_written_waits_and_the_log_says_so_once",
+            f"{AUDIT_FILE}::test_nothing_is_written_to_a_disk_that_is_nearly_full",
+            "tests/e2e/test_audit.py::test_a_full_disk_makes_no_pull_fail_and_the_events_come_later",
+        ),
+        Disarm("gateway/audit/log.py", "            self._put_back(batch)", "            raise"),
+    ),
+    Threat(
+        "audit events that fill the memory",
+        "The audit log cannot be written for long, and the events of each pull wait in memory.",
+        "So many wait at most; the oldest are dropped, and counted.",
+        (f"{AUDIT_LOG}::test_of_what_cannot_be_written_the_oldest_is_dropped",),
+        Disarm("gateway/audit/log.py", "deque(maxlen=max_pending)", "deque(maxlen=1 << 40)"),
+    ),
+    Threat(
+        "wrong clock and the audit log",
+        "A clock that is ahead for a moment makes every event of the audit log too old.",
+        "Nothing is deleted for its age before the clock has gone right for an hour.",
+        (f"{AUDIT_FILE}::test_no_event_goes_for_its_age_before_the_clock_has_gone_right_for_an_hour",),
+        Disarm("gateway/audit/steady_clock.py", "return passed >= HOLD_SECONDS", "return True"),
+    ),
+    Threat(
+        "secrets in the audit log",
+        "The audit log repeats a credential or a signed query of a request.",
+        "An event has names and numbers of credentials, and the canonical name of a repository, and nothing else of a request.",
+        (f"{AUDITED}::test_the_audit_log_has_no_credential_and_no_query",),
     ),
 ]
 

@@ -12,14 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from cache.runtime.disk import disk_space
 from cache.sqlite import DatabaseUnusable, alone, create, explained
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.steady_clock import SteadyClock
-
-log = structlog.get_logger()
 
 TRIM_STEP = 1000
 """Old events that are deleted at once, beside twice as many as were added: a few milliseconds."""
@@ -64,6 +60,15 @@ class AuditQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an append. `has_more`: whether more events are to be deleted. `set_aside`: why the file that was
+    there was set aside as damaged; empty where it was not."""
+
+    has_more: bool
+    set_aside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenEvent:
     """An event with its number, by which events of one moment are told apart."""
 
@@ -81,23 +86,27 @@ class AuditFile:
         self._clock = clock
         self._steady = SteadyClock(clock)
 
-    def append(self, events: Sequence[AuditEvent]) -> bool:
-        """Append events, and delete some of those that are too old or too many; return whether more are.
+    def append(self, events: Sequence[AuditEvent]) -> Appended:
+        """Append events, and delete some of those that are too old or too many.
 
-        A damaged file is set aside before. Raises OSError, too, where the disk is full.
+        A damaged file is set aside before; without events none is made. Raises OSError, too, where the disk is full.
         """
+        if not events and not self._path.exists():
+            return Appended(has_more=False)
         if events and disk_space(self._path.parent).free < RESERVED_BYTES:
             raise OSError(errno.ENOSPC, f"the disk has less than {RESERVED_BYTES >> 20} MiB left")
         with alone(self._path):
             try:
-                return self._append(events)
+                return Appended(self._append(events))
             except DatabaseUnusable as error:
                 if not _is_damage(error.__cause__):
                     raise
-                self._set_aside(str(error))
-            return self._append(events)
+                damage = str(error)
+            self._set_aside()
+            return Appended(self._append(events), damage)
 
     def _append(self, events: Sequence[AuditEvent]) -> bool:
+        """Append to the file as it is; return whether more events are to be deleted."""
         with self._opened() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
@@ -130,13 +139,11 @@ class AuditFile:
                     connection.execute(f"PRAGMA {pragma}").fetchall()
                 yield connection
 
-    def _set_aside(self, reason: str) -> None:
+    def _set_aside(self) -> None:
         """Take a damaged file out of the way; one that was set aside before is replaced."""
-        aside = self._path.with_name(f"{self._path.name}.damaged")
-        os.replace(self._path, aside)
+        os.replace(self._path, self._path.with_name(f"{self._path.name}.damaged"))
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        log.error("audit_log_set_aside", file=str(aside), reason=reason)
 
 
 def read_events(path: Path, query: AuditQuery, after: WrittenEvent | None, limit: int) -> list[WrittenEvent]:

@@ -61,7 +61,7 @@ class AuditLog:
             batch = list(self._pending)
             self._pending.clear()
         try:
-            has_more = self._file.append(batch)
+            appended = self._file.append(batch)
         except (DatabaseUnusable, OSError) as error:
             self._put_back(batch)
             if self._warnings.due(type(error).__name__):
@@ -69,8 +69,10 @@ class AuditLog:
             return
         finally:
             self._trim_at = now + TRIM_SECONDS
-        if has_more:
+        if appended.has_more:
             self._trim_at = now
+        if appended.set_aside:
+            log.error("audit_log_set_aside", reason=appended.set_aside)
         self._count(len(batch))
 
     def _put_back(self, batch: list[AuditEvent]) -> None:

@@ -54,7 +54,7 @@ class AuditFilters:
         """Parse the options. Raises NameInvalid, TagInvalid, DigestInvalid, ExpiryInvalid."""
         path, reference = (None, None) if self.path is None else parse_image(self.path)
         return AuditQuery(
-            since=None if self.since is None else parse_past(self.since, now).timestamp(),
+            since=None if self.since is None else parse_past(self.since, now).replace(microsecond=0).timestamp(),
             event=self.event,
             user=self.user,
             path=None if path is None else RepositoryName.parse(path).text,

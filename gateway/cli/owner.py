@@ -23,7 +23,7 @@ class Owner:
 
     @property
     def name(self) -> str:
-        return _name(self.uid)
+        return name_of_user(self.uid)
 
 
 def owner_of(data: Path) -> Owner | None:
@@ -81,7 +81,7 @@ def require_owner(data: Path) -> None:
     if owner is None or own in (owner.uid, 0):
         return
     if owner.has_files or not os.access(data, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        raise _foreign(data, owner, f"this command runs as {_name(own)}")
+        raise _foreign(data, owner, f"this command runs as {name_of_user(own)}")
 
 
 def _foreign(data: Path, owner: Owner, reason: str) -> Refused:
@@ -89,7 +89,7 @@ def _foreign(data: Path, owner: Owner, reason: str) -> Refused:
     return Refused(f"data folder {data.absolute()} belongs to user {owner.name}, and {reason}: run it as {whom}")
 
 
-def _name(uid: int) -> str:
+def name_of_user(uid: int) -> str:
     """Name a user; one without a name as sudo takes a number."""
     try:
         return pwd.getpwuid(uid).pw_name

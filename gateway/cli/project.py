@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
@@ -16,7 +17,7 @@ from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import paths, projects, quotas
+from gateway.db import paths, projects, quotas, repositories
 from gateway.db.connection import Connection
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
@@ -127,7 +128,9 @@ def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None
 @with_session
 def delete(session: Session, path: ProjectPath) -> None:
     """Delete a project with its repositories, memberships, deploy tokens and jobs."""
-    _print_done(session, asyncio.run(_delete(session.settings, path)), "deleted")
+    shown, held = asyncio.run(_delete(session.settings, path))
+    note_deletions(session.settings, [Deletion(repository) for repository in held])
+    _print_done(session, shown, "deleted")
 
 
 async def _create(settings: Settings, path: str, options: ProjectOptions) -> _Shown:
@@ -162,7 +165,10 @@ async def _update(settings: Settings, path: str, options: ProjectOptions) -> tup
         return before, await _Shown.read(connection, project)
 
 
-async def _delete(settings: Settings, path: str) -> _Shown:
+async def _delete(settings: Settings, path: str) -> tuple[_Shown, list[str]]:
+    """Delete a project; returns it as it was, and the paths of its repositories."""
+    pages = read_pages(settings, partial(_read_repositories, path), lambda repository: repository)
+    held = [repository async for page in pages for repository in page]
     async with open_existing(settings) as database:
         async with database.read() as connection:
             shown = await _Shown.read(connection, await projects.get(connection, path))
@@ -170,7 +176,11 @@ async def _delete(settings: Settings, path: str) -> _Shown:
         await purge_repositories(database, shown.project.id, now)
         async with database.write() as connection:
             await projects.delete(connection, path, now)
-        return shown
+        return shown, held
+
+
+async def _read_repositories(project: str, connection: Connection, after: str, limit: int) -> list[str]:
+    return [found.path for found in await repositories.list_page(connection, after, limit, below=project)]
 
 
 def _print_done(session: Session, shown: _Shown, done: str) -> None:

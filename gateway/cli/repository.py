@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cache.oci.names import RepositoryName
+from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, place_to_list, read_pages
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
@@ -64,6 +65,7 @@ def delete(session: Session, path: RepositoryPath) -> None:
     """Delete a repository with its tags and manifests; blobs that other repositories use stay there."""
     now = datetime.now(UTC)
     shown = asyncio.run(_delete(session.settings, path, now))
+    note_deletions(session.settings, [Deletion(shown.repository.path)])
     kept = format_moment(now + session.settings.gc.delay)
     way_back = f"`registry-gateway repository restore {path}` restores it until {kept} at least"
     session.print(

@@ -10,6 +10,7 @@ import typer
 
 from cache.oci.digest import Digest
 from cache.oci.names import RepositoryName, Tag
+from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, read_pages
 from gateway.cli.output import Document
 from gateway.cli.plain_options import plain_app
@@ -89,6 +90,7 @@ def delete(session: Session, tag: TagName) -> None:
     name, parsed = _parse_tag(tag)
     now = datetime.now(UTC)
     digest = asyncio.run(_delete(session.settings, name, parsed, now))
+    note_deletions(session.settings, [Deletion(name, parsed, digest)])
     kept = format_moment(now + session.settings.gc.delay)
     document: Document = {"repository": name, "name": parsed.text, "digest": str(digest), "kept_until": kept}
     text = (

@@ -1,6 +1,7 @@
 """WritableRepository and UploadSession: the protocols by which a repository is pushed to and deleted from."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -26,6 +27,14 @@ class SourceDamaged(Exception):
     def __init__(self, damage: Damage) -> None:
         super().__init__(damage.value)
         self.damage = damage
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTag:
+    """A tag that was deleted: what it pointed to, and until when it can be restored at least."""
+
+    digest: Digest
+    kept_until: datetime
 
 
 class UploadSession(Protocol):
@@ -93,9 +102,10 @@ class WritableRepository(Repository, Protocol):
         asks may read it, and closes it. Raises SourceDamaged where the bytes of the `source` are not its digest's.
         """
 
-    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
+    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> Mapping[Tag, Digest]:
         """Store a manifest and point tags to it, in one transaction, in which the repository comes into being.
 
+        Return what the tags pointed to before, without those that are new.
         Raises ManifestBlobUnknown, which lists every reference that is not in this repository, ManifestInvalid where
         there are too many, Denied where a quota has no room, StorageFull.
         """
@@ -104,9 +114,8 @@ class WritableRepository(Repository, Protocol):
         """Delete a manifest with every tag that points to it. Raises ManifestUnknown; Denied where an index of the
         repository lists it."""
 
-    async def delete_tag(self, tag: Tag) -> datetime:
-        """Delete a tag; its manifest stays. Return until when the tag can be restored at least. Raises
-        ManifestUnknown."""
+    async def delete_tag(self, tag: Tag) -> DeletedTag:
+        """Delete a tag; its manifest stays. Raises ManifestUnknown."""
 
     async def delete_blob(self, digest: Digest) -> None:
         """Take a blob out of the repository. Raises BlobUnknown; Denied where a manifest of the repository needs it."""

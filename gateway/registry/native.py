@@ -4,7 +4,7 @@ Reads answer from memory, after a look for changes. Each write is one transactio
 process, when the method returns.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +33,7 @@ from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
 from gateway.db.repositories import StoredRepository
 from gateway.namespaces.project import Project
-from gateway.registry.base import UploadSession
+from gateway.registry.base import DeletedTag, UploadSession
 from gateway.registry.parts import NativeParts
 from gateway.registry.pushed import (
     Readable,
@@ -203,11 +203,11 @@ class NativeRepository:
                 return True
             return source is not None and await intake.link_open(repository.id, source, folder)
 
-    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> None:
+    async def put_manifest(self, manifest: Manifest, tags: tuple[Tag, ...]) -> Mapping[Tag, Digest]:
         pushed = await read_pushed(manifest)
         if len(manifest.references()) > FEW_REFERENCES:
             await self._require_references(manifest)
-        await self._put_manifest(manifest, pushed, tags)
+        return await self._put_manifest(manifest, pushed, tags)
 
     async def _require_references(self, manifest: Manifest) -> None:
         """Check that the repository has what a manifest refers to, without a writer's turn, for which others wait.
@@ -222,19 +222,26 @@ class NativeRepository:
             except ReferencesMissing as error:
                 raise await self._explained(error) from error
 
-    async def _put_manifest(self, manifest: Manifest, pushed: NewManifest, tags: tuple[Tag, ...]) -> None:
+    async def _put_manifest(
+        self, manifest: Manifest, pushed: NewManifest, tags: tuple[Tag, ...]
+    ) -> Mapping[Tag, Digest]:
         now = self._parts.clock()
 
-        async def put(connection: Connection) -> None:
+        async def put(connection: Connection) -> Mapping[Tag, Digest]:
+            former: dict[Tag, Digest] = {}
             repository = await self._find_or_create(connection)
             found = await find_references(connection, repository.id, manifest)
             number = await manifests.put(connection, repository.id, replace(pushed, references=found), now)
             for tag in dict.fromkeys(tags):
+                if before := await manifests.stat(connection, repository.id, tag):
+                    former[tag] = before.digest
                 await tag_rows.point(connection, repository.id, tag, number, now, self._actor)
+
+            return former
 
         with self._writing():
             try:
-                await self._parts.database.transact(put)
+                return await self._parts.database.transact(put)
             except ReferencesMissing as error:
                 raise await self._explained(error) from error
 
@@ -252,15 +259,17 @@ class NativeRepository:
                 if not await manifests.delete(connection, repository.id, digest, self._parts.clock(), self._actor):
                     raise self._no_manifest(digest)
 
-    async def delete_tag(self, tag: Tag) -> datetime:
+    async def delete_tag(self, tag: Tag) -> DeletedTag:
         now = self._parts.clock()
         with self._writing():
             if (repository := await self._find()) is None:
                 raise self._no_manifest(tag)
             async with self._parts.database.write() as connection:
-                if not await tag_rows.delete(connection, repository.id, tag, now, self._actor):
+                found = await manifests.stat(connection, repository.id, tag)
+                if found is None:
                     raise self._no_manifest(tag)
-        return now + self._parts.kept
+                await tag_rows.delete(connection, repository.id, tag, now, self._actor)
+            return DeletedTag(found.digest, now + self._parts.kept)
 
     async def delete_blob(self, digest: Digest) -> None:
         with self._writing():

@@ -1,5 +1,8 @@
-"""Audited: what requests pulled, as events of the audit log."""
+"""Audited: what requests pulled, pushed and deleted, as events of the audit log, and deletions as lines of the log."""
 
+from collections.abc import Mapping
+
+import structlog
 from starlette.requests import Request
 
 from cache.oci.digest import Digest
@@ -8,8 +11,13 @@ from cache.repository import FoundManifest
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.auth.principal import Principal, describe
 from gateway.http.access_log import request_id_of
-from gateway.repositories import Opened
+from gateway.repositories import Opened, OpenedNative
 from gateway.services import Services
+
+log = structlog.get_logger()
+
+ACCEPTED = 202
+"""Status of the response to a deletion."""
 
 
 class Audited:
@@ -23,19 +31,74 @@ class Audited:
         self, request: Request, principal: Principal, opened: Opened, reference: Tag | Digest, found: FoundManifest
     ) -> None:
         """Note that a manifest is sent."""
-        outcome, client = found.status.outcome, request.scope["client"]  # `request.client` makes an object each time
-        event = AuditEvent(
+        tag = reference.text if isinstance(reference, Tag) else None
+        outcome, digest = found.status.outcome, str(found.manifest.descriptor.digest)
+        cached = None if outcome is None else outcome.value
+        event = self._event(EventKind.PULL, Subject.MANIFEST, request, principal, opened, tag, digest, cached)
+        self._audit.note(event)
+
+    def pushed(
+        self,
+        request: Request,
+        principal: Principal,
+        opened: OpenedNative,
+        digest: Digest,
+        tags: Mapping[Tag, Digest | None],
+    ) -> None:
+        """Note that a manifest was pushed, once for each of its tags. `tags`: with what they pointed to before."""
+        event = self._event(EventKind.PUSH, Subject.MANIFEST, request, principal, opened, None, str(digest))
+        for tag, before in tags.items():
+            self._audit.note(event._replace(tag=tag.text, former=None if before is None else str(before)))
+        if not tags:
+            self._audit.note(event)
+
+    def deleted(
+        self,
+        request: Request,
+        principal: Principal,
+        opened: OpenedNative,
+        subject: Subject,
+        digest: Digest,
+        tag: Tag | None = None,
+    ) -> None:
+        """Note that something was deleted, and log it. `digest`: of a tag, what it pointed to."""
+        text = None if tag is None else tag.text
+        event = self._event(EventKind.DELETE, subject, request, principal, opened, text, str(digest))
+        self._audit.note(event)
+        log.info(
+            "deleted",
+            repository=event.path,
+            tag=event.tag,
+            digest=event.digest,
+            who=event.who,
+            surface=event.surface.value,
+            status=ACCEPTED,
+            request_id=event.request_id,
+        )
+
+    def _event(
+        self,
+        event: EventKind,
+        subject: Subject,
+        request: Request,
+        principal: Principal,
+        opened: Opened,
+        tag: str | None,
+        digest: str,
+        outcome: str | None = None,
+    ) -> AuditEvent:
+        client = request.scope["client"]  # `request.client` makes an object each time
+        return AuditEvent(
             self._clock().timestamp(),
-            EventKind.PULL,
-            Subject.MANIFEST,
+            event,
+            subject,
             Surface.REGISTRY,
             opened.path,
-            tag=reference.text if isinstance(reference, Tag) else None,
-            digest=str(found.manifest.descriptor.digest),
+            tag,
+            digest,
             who=describe(principal),
             user=principal.name or None,
             client=client[0] if client else None,
-            outcome=outcome.value if outcome else None,
+            outcome=outcome,
             request_id=request_id_of(request.scope),
         )
-        self._audit.note(event)

@@ -8,12 +8,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from cache.oci.names import Tag
+from gateway.audit.event import Subject
 from gateway.auth.matrix import Action
 from gateway.auth.principal import Principal
 from gateway.http.access_log import note_native_lookup
 from gateway.http.errors import API_VERSION
 from gateway.namespaces.expiry import format_moment
-from gateway.registry.base import WritableRepository
+from gateway.repositories import OpenedNative
+from gateway.v2.audited import ACCEPTED, Audited
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.root_selection import chosen_root
@@ -22,15 +24,17 @@ from gateway.v2.root_selection import chosen_root
 class Deletions:
     """Handlers of the endpoints by which content is deleted."""
 
-    def __init__(self, opener: RepositoryOpener) -> None:
+    def __init__(self, opener: RepositoryOpener, audited: Audited) -> None:
         self._opener = opener
+        self._audited = audited
 
     async def delete_manifest(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of a digest: the manifest with every tag that points to it; of a tag: the tag alone."""
         if isinstance(reference := endpoint.reference, Tag):
             return await self._delete_tag(request, endpoint, principal, reference)
-        repository = await self._open(request, endpoint, principal)
-        await repository.delete_manifest(reference)
+        opened = await self._open(request, endpoint, principal)
+        await opened.repository.delete_manifest(reference)
+        self._audited.deleted(request, principal, opened, Subject.MANIFEST, reference)
         return _accepted()
 
     async def delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -39,23 +43,26 @@ class Deletions:
 
     async def delete_blob(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
         """DELETE of a blob from this repository; others keep it."""
-        repository = await self._open(request, endpoint, principal)
-        await repository.delete_blob(endpoint.digest)
+        opened = await self._open(request, endpoint, principal)
+        await opened.repository.delete_blob(endpoint.digest)
+        self._audited.deleted(request, principal, opened, Subject.BLOB, endpoint.digest)
         return _accepted()
 
     async def _delete_tag(self, request: Request, endpoint: Endpoint, principal: Principal, tag: Tag) -> ASGIApp:
         """Delete a tag; a warning tells people until when it can be restored (distribution-spec, "Warnings")."""
-        repository = await self._open(request, endpoint, principal)
-        kept_until = format_moment(await repository.delete_tag(tag))
+        opened = await self._open(request, endpoint, principal)
+        deleted = await opened.repository.delete_tag(tag)
+        self._audited.deleted(request, principal, opened, Subject.TAG, deleted.digest, tag)
+        kept_until = format_moment(deleted.kept_until)
         told = f"until {kept_until} at least, 'registry-gateway tag restore {endpoint.name}:{tag}' restores it"
         return _accepted({"Warning": f'299 - "{told}"'})
 
-    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> WritableRepository:
+    async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> OpenedNative:
         root = chosen_root(request.scope).root
         opened = await self._opener.open_native(endpoint.name, principal, Action.DELETE, root)
         note_native_lookup(request.scope, endpoint.kind.name.lower(), opened.project.path)
-        return opened.repository
+        return opened
 
 
 def _accepted(headers: Mapping[str, str] = MappingProxyType({})) -> Response:
-    return Response(status_code=202, headers={**API_VERSION, **headers})
+    return Response(status_code=ACCEPTED, headers={**API_VERSION, **headers})

@@ -18,6 +18,7 @@ from gateway.auth.principal import Principal
 from gateway.http.access_log import note_native_lookup
 from gateway.http.bodies import refuse_encoded
 from gateway.http.errors import API_VERSION
+from gateway.v2.audited import Audited
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.opener import RepositoryOpener
 from gateway.v2.pushed_documents import PushedDocuments
@@ -34,8 +35,9 @@ OLD_CLIENT = "use Docker 17.12 or later, or another current client"
 class ManifestPushes:
     """Handler by which manifests are pushed."""
 
-    def __init__(self, opener: RepositoryOpener) -> None:
+    def __init__(self, opener: RepositoryOpener, audited: Audited) -> None:
         self._opener = opener
+        self._audited = audited
         self._documents = PushedDocuments()
 
     async def put(self, request: Request, endpoint: Endpoint, principal: Principal) -> ASGIApp:
@@ -52,7 +54,8 @@ class ManifestPushes:
             else:
                 manifest = await asyncio.to_thread(parse_pushed, content_type, raw, stated)
             await self._opener.decide_again(endpoint.name, principal, Action.PUSH, root)
-            await opened.repository.put_manifest(manifest, tuple(tags))
+            former = await opened.repository.put_manifest(manifest, tuple(tags))
+        self._audited.pushed(request, principal, opened, manifest.descriptor.digest, {t: former.get(t) for t in tags})
         return _created(endpoint, manifest, _parameters(request))
 
 

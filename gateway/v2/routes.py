@@ -47,14 +47,15 @@ class RegistryApi:
         self._authenticator = services.authenticator
         self._directory = services.directory
         links = PageLinks(services.sealer)
-        pull = Pull(opener, links, Audited(services), repeated)
+        audited = Audited(services)
+        pull = Pull(opener, links, audited, repeated)
         uploads = BlobPushes(opener, Mounts(opener))
-        deletions = Deletions(opener)
+        deletions = Deletions(opener, audited)
         self._catalog = Catalog(services.native, opener)
         self._handlers: dict[tuple[EndpointKind, str], Handler] = {
             (EndpointKind.MANIFEST, "GET"): pull.get_manifest,
             (EndpointKind.MANIFEST, "HEAD"): pull.head_manifest,
-            (EndpointKind.MANIFEST, "PUT"): ManifestPushes(opener).put,
+            (EndpointKind.MANIFEST, "PUT"): ManifestPushes(opener, audited).put,
             (EndpointKind.MANIFEST, "DELETE"): deletions.delete_manifest,
             (EndpointKind.BLOB, "GET"): pull.get_blob,
             (EndpointKind.BLOB, "HEAD"): pull.head_blob,

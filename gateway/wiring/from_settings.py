@@ -15,8 +15,7 @@ from cache.runtime.descriptors import raise_descriptor_limit, share_descriptors
 from cache.runtime.disk import disk_space
 from cache.store.filesystem import FilesystemStore
 from cache.store.quarantine import Quarantine
-from gateway.audit.file import AuditFile, AuditLimits
-from gateway.data_folder import CacheFolder, audit_file
+from gateway.data_folder import CacheFolder
 from gateway.ops import MetricsAccess, OpsOptions
 from gateway.registry.uploads import UploadLimits
 from gateway.settings.tables import Settings
@@ -80,15 +79,6 @@ def ops_options(settings: Settings, urls: Iterable[str]) -> OpsOptions:
         metrics_token_file=settings.metrics_token_file,
         loopback_only=on_loopback(settings, urls),
     )
-
-
-def configured_audit(settings: Settings) -> AuditFile | None:
-    """Make the access to the audit log of an existing data folder; None where no events are recorded."""
-    audit = settings.audit
-    if not audit.keep:
-        return None
-    limits = AuditLimits(audit.keep, audit.max_size.of(disk_space(settings.data).size))
-    return AuditFile(audit_file(settings.data), limits)
 
 
 def upload_limits(settings: Settings) -> UploadLimits:

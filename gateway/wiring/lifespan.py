@@ -47,7 +47,6 @@ from gateway.services import Services
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.wiring.from_settings import (
-    configured_audit,
     download_places,
     open_evictor,
     password_threads,
@@ -56,7 +55,7 @@ from gateway.wiring.from_settings import (
 from gateway.wiring.native import open_native
 from gateway.wiring.roles import at_work
 from gateway.wiring.upstreams import configured_upstreams
-from gateway.wiring.values import configured_database, tag_rules
+from gateway.wiring.values import configured_audit, configured_database, tag_rules
 
 log = structlog.get_logger()
 

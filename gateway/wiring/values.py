@@ -3,7 +3,10 @@
 from urllib.parse import unquote, urlsplit
 
 from cache.policy.freshness import TagRule, TagRules
+from cache.runtime.disk import disk_space
 from cache.upstream.urls import registry_of
+from gateway.audit.file import AuditFile, AuditLimits
+from gateway.data_folder import audit_file
 from gateway.db.address import DATABASE_FILE, POSTGRESQL_PORT, DatabaseAddress, PostgresqlAddress
 from gateway.settings.tables import Settings
 
@@ -22,6 +25,15 @@ def configured_database(settings: Settings) -> DatabaseAddress:
         port=(None if is_folder else url.port) or POSTGRESQL_PORT,
         password_file=settings.database.password_file,
     )
+
+
+def configured_audit(settings: Settings) -> AuditFile | None:
+    """Make the access to the audit log of an existing data folder; None where no events are recorded."""
+    audit = settings.audit
+    if not audit.keep:
+        return None
+    limits = AuditLimits(audit.keep, audit.max_size.of(disk_space(settings.data).size))
+    return AuditFile(audit_file(settings.data), limits)
 
 
 def tag_rules(settings: Settings) -> TagRules:

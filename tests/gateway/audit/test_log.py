@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from cache.sqlite import DatabaseUnusable
 from gateway.audit.event import AuditEvent
-from gateway.audit.file import AuditFile, AuditLimits, AuditQuery, read_events
+from gateway.audit.file import Appended, AuditFile, AuditLimits, AuditQuery, read_events
 from gateway.audit.log import NO_AUDIT, AuditLog
 from tests.gateway.audit.samples import pull
 
@@ -28,7 +28,7 @@ class FlakyFile(AuditFile):
 
     error: Exception | None = None
 
-    def append(self, events: Sequence[AuditEvent]) -> bool:
+    def append(self, events: Sequence[AuditEvent]) -> Appended:
         if self.error is not None:
             raise self.error
         return super().append(events)
@@ -104,7 +104,7 @@ def test_events_that_came_while_others_could_not_be_written_keep_their_order(fil
         def __str__(self) -> str:
             return "later"
 
-    def fail(events: Sequence[AuditEvent]) -> bool:
+    def fail(events: Sequence[AuditEvent]) -> Appended:
         log.note(pull(9))
         raise Later
 
@@ -122,4 +122,14 @@ def test_an_idle_log_looks_for_old_events_now_and_then(file: FlakyFile, path: Pa
     log = AuditLog(file)
     assert log.is_due
     log.flush()
-    assert not log.is_due and path.exists()
+    assert not log.is_due and not path.exists()
+
+
+def test_a_damaged_file_that_was_set_aside_is_logged(file: FlakyFile, path: Path) -> None:
+    path.write_bytes(b"no database at all, " * 100)
+    log = AuditLog(file)
+    log.note(pull(1))
+    with capture_logs() as lines:
+        log.flush()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("audit_log_set_aside", "error")]
+    assert times(path) == [1]

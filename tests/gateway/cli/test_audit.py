@@ -14,6 +14,7 @@ from gateway.cli import audit
 from gateway.data_folder import audit_file
 from tests.gateway.audit.samples import DIGEST, delete, pull
 from tests.gateway.cli.terminal import Terminal
+from tests.gateway.native_content import push
 
 KEEP = AuditLimits(timedelta(days=90), 1 << 30)
 
@@ -119,3 +120,52 @@ def test_a_long_log_is_read_in_pages(terminal: Terminal, monkeypatch: pytest.Mon
     now = time.time()
     append(terminal.data, *(pull(now - 100 + number, f"team/app{number}") for number in range(12)))
     assert [event["path"] for event in terminal.json("audit", "list")] == [f"team/app{number}" for number in range(12)]
+
+
+def deletions(terminal: Terminal) -> list[tuple[str, str, str | None, str | None, str | None]]:
+    return [
+        (event["subject"], event["path"], event["tag"], event["digest"], event["to"])
+        for event in terminal.json("audit", "list", "--event", "delete")
+    ]
+
+
+def test_what_commands_delete_is_noted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "carol")
+    terminal.done("group", "create", "team")
+    for project in ("team/app", "team/lib"):
+        terminal.done("project", "create", project)
+    digest = push(terminal.data, "team/app", "team/app", [b"one"], "v1")
+    for repository in ("team/app/web", "team/app/api"):
+        push(terminal.data, "team/app", repository, [b"one"], "v1")
+    push(terminal.data, "team/lib", "team/lib", [b"one"], "v1")
+    terminal.done("tag", "delete", "team/app:v1")
+    terminal.done("repository", "delete", "team/app/api")
+    terminal.done("project", "delete", "team/app")
+    found = deletions(terminal)
+    assert found[:2] == [("tag", "team/app", "v1", str(digest), None), ("repository", "team/app/api", None, None, None)]
+    assert sorted(found[2:]) == [("repository", path, None, None, None) for path in ("team/app", "team/app/web")]
+    listed = terminal.json("audit", "list")
+    assert {(event["who"], event["surface"], event["user"]) for event in listed} == {
+        ("command of carol", "command", None)
+    }
+    assert listed[0]["from"] == str(digest)
+
+
+def test_a_deletion_that_cannot_be_noted_is_done_and_says_so(terminal: Terminal) -> None:
+    terminal.done("group", "create", "team")
+    terminal.done("project", "create", "team/app")
+    push(terminal.data, "team/app", "team/app", [b"one"], "v1")
+    audit_file(terminal.data).mkdir()
+    code, out, err = terminal.run("tag", "delete", "team/app:v1")
+    assert (code, out.startswith("deleted tag")) == (0, True)
+    assert "warning: the audit log does not have this" in err
+
+
+def test_nothing_is_noted_where_no_events_are_kept(terminal: Terminal) -> None:
+    with terminal.config.open("a") as config:
+        config.write('[audit]\nkeep = "0s"\n')
+    terminal.done("group", "create", "team")
+    terminal.done("project", "create", "team/app")
+    push(terminal.data, "team/app", "team/app", [b"one"], "v1")
+    terminal.done("tag", "delete", "team/app:v1")
+    assert not audit_file(terminal.data).exists() and deletions(terminal) == []

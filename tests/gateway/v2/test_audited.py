@@ -4,13 +4,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
 from gateway.audit.file import AuditQuery, read_events
 from gateway.auth.principal import ANONYMOUS, Principal, PrincipalKind
 from gateway.data_folder import audit_file
 from gateway.namespaces.credentials import DeployToken, Scope
-from tests.gateway.v2.pushing import NOW, PushSurface, open_surface
+from tests.gateway.v2.pushing import NOW, PushSurface, image, open_surface
+from tests.parts.canaries import CANARY, found_below
+from tests.parts.images import digest_of
 
 NAME = "team/app/image"
 
@@ -77,6 +80,62 @@ async def test_what_sends_no_manifest_is_no_pull(surface: PushSurface) -> None:
     assert noted.new() == []
 
 
+async def test_a_push_is_noted_for_each_tag_with_what_that_pointed_to_before(surface: PushSurface) -> None:
+    name = "team/app/pushed"
+    first = await surface.push_image(name, "v1", text="first")
+    config, layer = await surface.push_blob(name, b"config"), await surface.push_blob(name, b"layer")
+    noted = Noted(surface)
+    raw = image(config, layer)
+    second = digest_of(raw)
+    assert (await surface.put_manifest(name, "v1?tag=v2&tag=v1", raw, who="developer")).status == 201
+    assert (await surface.put_manifest(name, second, raw, who="developer")).status == 201
+    assert (await surface.put_manifest(name, "v1", raw, who="reporter")).status == 403
+    moved, made, untagged = noted.new()
+    assert moved == AuditEvent(
+        at=moved.at,
+        event=EventKind.PUSH,
+        subject=Subject.MANIFEST,
+        surface=Surface.REGISTRY,
+        path=name,
+        tag="v1",
+        digest=second,
+        former=first,
+        who="user 'developer'",
+        user="developer",
+        client="127.0.0.1",
+        request_id=moved.request_id,
+    )
+    assert made == moved._replace(tag="v2", former=None)
+    assert (untagged.tag, untagged.digest, untagged.former) == (None, second, None)
+
+
+async def test_each_deletion_is_noted_and_logged_once(surface: PushSurface) -> None:
+    name = "team/app/deleted"
+    digest = await surface.push_image(name, "v1", "v2", text="doomed")
+    blob = await surface.push_blob(name, b"needed by nothing")
+    noted, chosen = Noted(surface), [("X-Request-Id", "two")]
+    with capture_logs() as lines:
+        for target in ("tags/reference/v1", "manifests/v2", f"manifests/{digest}", f"blobs/{blob}"):
+            assert (await surface.call("DELETE", f"{name}/{target}", headers=chosen)).status == 202
+        assert (await surface.call("DELETE", f"{name}/manifests/v1")).status == 404
+        assert (await surface.call("DELETE", f"{name}/manifests/v1", who="reporter")).status == 403
+    events = noted.new()
+    assert [(event.subject, event.tag, event.digest) for event in events] == [
+        (Subject.TAG, "v1", digest),
+        (Subject.TAG, "v2", digest),
+        (Subject.MANIFEST, None, digest),
+        (Subject.BLOB, None, blob),
+    ]
+    assert {(event.event, event.path, event.user, event.request_id) for event in events} == {
+        (EventKind.DELETE, name, "maintainer", "two")
+    }
+    facts = {"who": "user 'maintainer'", "surface": "registry", "status": 202, "request_id": "two"}
+    assert [line for line in lines if line["event"] == "deleted"] == [
+        {"event": "deleted", "log_level": "info", "repository": name, "tag": tag, "digest": deleted, **facts}
+        for tag, deleted in (("v1", digest), ("v2", digest), (None, digest), (None, blob))
+    ]
+
+
 async def test_a_deploy_token_is_named_by_its_number_and_its_user_name(surface: PushSurface) -> None:
     await surface.push_image(NAME, "v1")
     place = await surface.services.directory.find_project_place("team/app")
@@ -96,3 +155,14 @@ async def test_a_client_without_a_login_is_anonymous(surface: PushSurface) -> No
     assert {(event.who, event.user, event.path, event.outcome) for event in noted.new()} == {
         ("an anonymous client", None, "hub/dependency_proxy/containers/library/alpine", "HIT")
     }
+
+
+async def test_the_audit_log_has_no_credential_and_no_query(surface: PushSurface) -> None:
+    await surface.push_image(NAME, "v1")
+    headers = [("Authorization", f"Bearer {CANARY}"), ("X-Request-Id", f"{CANARY} x"), ("User-Agent", CANARY)]
+    noted = Noted(surface)
+    for method in ("GET", "DELETE"):
+        await surface.call(method, f"{NAME}/manifests/v1?signature={CANARY}", headers=headers)
+    assert [event.event for event in noted.new()] == [EventKind.PULL, EventKind.DELETE]
+    data = surface.services.folder.data
+    assert found_below(data) == {} and CANARY.encode() not in audit_file(data).read_bytes()

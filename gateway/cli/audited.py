@@ -1,0 +1,58 @@
+"""Deletions by commands, as events of the audit log."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache.oci.digest import Digest
+from cache.oci.names import Tag
+from cache.sqlite import DatabaseUnusable
+from gateway.audit.event import AuditEvent, EventKind, Subject, Surface
+from gateway.cli.owner import name_of_user
+from gateway.cli.refusals import complain
+from gateway.settings.tables import Settings
+from gateway.wiring.values import configured_audit
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a command deleted: a repository, or a tag of it with what that pointed to."""
+
+    path: str
+    tag: Tag | None = None
+    digest: Digest | None = None
+
+
+def note_deletions(settings: Settings, deletions: Sequence[Deletion]) -> None:
+    """Note deletions in the audit log; what it cannot take is told of on stderr, for the deletion itself is done."""
+    now, who = time.time(), f"command of {_user()}"
+    file = configured_audit(settings)
+    if file is None or not deletions:
+        return
+    try:
+        appended = file.append([_event(now, who, deletion) for deletion in deletions])
+    except (DatabaseUnusable, OSError) as error:
+        complain(f"warning: the audit log does not have this: {error}")
+        return
+    if appended.set_aside:
+        complain(f"warning: the audit log was damaged, and begun anew: {appended.set_aside}")
+
+
+def _event(now: float, who: str, deletion: Deletion) -> AuditEvent:
+    tag, digest = deletion.tag, deletion.digest
+    return AuditEvent(
+        now,
+        EventKind.DELETE,
+        Subject.REPOSITORY if tag is None else Subject.TAG,
+        Surface.COMMAND,
+        deletion.path,
+        tag=None if tag is None else tag.text,
+        digest=None if digest is None else str(digest),
+        who=who,
+    )
+
+
+def _user() -> str:
+    """The user who typed the command, as far as sudo tells; else the one that it runs as."""
+    return os.environ.get("SUDO_USER") or name_of_user(os.geteuid())
