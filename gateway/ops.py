@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from cache.oci.errors import Denied, EndpointUnknown, RegistryError, StoreUnavailable, Unauthorized
 from cache.runtime.disk import disk_space
+from cache.runtime.fair_queue import NOBODY
+from cache.runtime.on_behalf import on_behalf_of
 from cache.sqlite import DatabaseUnusable
 from gateway.data_folder import NEEDED_BYTES, NEEDED_FILES
 from gateway.http.access_log import note_refusal
@@ -79,8 +81,9 @@ def _routes(services: Services, options: OpsOptions) -> list[BaseRoute]:
         """
         if services.server_state.stopping:
             raise StoreUnavailable("this process is stopping")
-        await services.directory.check()
-        await services.index.check()
+        with on_behalf_of(NOBODY):  # behind no reads of a client that has requested many
+            await services.directory.check()
+            await services.index.check()
         folder = services.folder.blobs
         if not os.access(folder, os.R_OK | os.X_OK):
             raise StoreUnavailable("the data folder cannot be read")

@@ -22,6 +22,7 @@ LAYERS = [
     ["cache.proxy"],
     ["cache.retention"],
     ["gateway.known_registries", "gateway.upstream_names", "gateway.fixed_headers", "gateway.release", "gateway.help"],
+    ["gateway.client_name"],
     ["gateway.settings"],
     ["gateway.namespaces"],
     ["gateway.audit"],

@@ -2674,11 +2674,59 @@ THREATS = [
         ),
     ),
     Threat(
+        "a flood of small requests",
+        "Hundreds of connections request tokens for invented names, or pings: each turn of the event loop begins all of "
+        "them, and cached pulls and probes wait for many turns.",
+        "A turn begins few requests, fewer after a long one; kinds of requests take turns, then clients.",
+        (
+            "tests/gateway/http/test_request_turns.py::test_a_client_with_many_requests_leaves_the_next_turn_to_another",
+            "tests/gateway/http/test_request_turns.py::test_a_flood_of_one_kind_leaves_the_next_turn_to_another_kind",
+        ),
+        Disarm("gateway/http/request_turns.py", "if self._begun >= self._limit:", "if False:"),
+    ),
+    Threat(
+        "long turns of small requests",
+        "Each request of a flood takes milliseconds, so that a few of them make a turn of the event loop long.",
+        "After a turn of more than 5 ms the next one begins half as many requests.",
+        ("tests/gateway/http/test_request_turns.py::test_after_a_long_turn_the_next_one_begins_half_as_many",),
+        Disarm("gateway/http/request_turns.py", "max(1, self._limit // 2) if is_long", "self._limit if is_long"),
+    ),
+    Threat(
+        "a flood of names to look up",
+        "Hundreds of requests for invented names, users and tokens wait for the database, and whoever needs it waits "
+        "behind them.",
+        "Requesters take turns at the threads that read.",
+        ("tests/gateway/db/test_transactions.py::test_the_queries_of_one_requester_leave_the_next_one_to_another",),
+        Disarm(
+            "gateway/db/sqlite_reader.py",
+            "self._waiting.add(current_requester(), (work, outcome))",
+            "from cache.runtime.fair_queue import NOBODY; self._waiting.add(NOBODY, (work, outcome))",
+        ),
+    ),
+    Threat(
+        "probes behind a flood",
+        "A flood of names to look up, or of probes, makes /-/ready late, and the orchestrator takes the server out.",
+        "Probes at the same time share one look at each database, which waits for the reads of no client.",
+        ("tests/gateway/test_ops.py::test_probes_at_once_share_one_look_at_the_databases_that_waits_for_no_client",),
+        Disarm("gateway/ops.py", "with on_behalf_of(NOBODY):", "if True:"),
+    ),
+    Threat(
+        "verifications that take all processors",
+        "Logins with invented names keep every processor busy with passwords, and cached pulls wait for one.",
+        "The threads that verify passwords have a tenth of the priority of the event loop.",
+        ("tests/gateway/auth/test_passwords.py::test_verifications_give_way_to_the_event_loop",),
+        Disarm("gateway/auth/passwords.py", '"password", initializer=_give_way)', '"password")'),
+    ),
+    Threat(
         "many addresses of one machine",
         "A client takes another address of its IPv6 network for each request, and gets the turns of many clients.",
-        "For turns and places, all addresses of one IPv6 network of 64 bits are one client.",
-        ("tests/gateway/auth/test_client_name.py",),
-        Disarm("gateway/auth/client_name.py", "_ONE_NETWORK = 64", "_ONE_NETWORK = 128"),
+        "For turns, places, connections and delays, all addresses of one IPv6 network of 64 bits are one client.",
+        (
+            "tests/gateway/test_client_name.py",
+            "tests/gateway/server/test_connection_cap.py::test_a_client_is_an_address_or_a_network",
+            "tests/gateway/http/test_request_turns.py::test_a_client_that_changes_its_address_within_a_network_is_one",
+        ),
+        Disarm("gateway/client_name.py", "_ONE_NETWORK = 64", "_ONE_NETWORK = 128"),
     ),
     Threat(
         "mirrors that learn or decide too much",
@@ -3768,7 +3816,7 @@ THREATS = [
             "tests/gateway/auth/test_login_delays.py::test_a_few_addresses_do_not_add_up_over_hours",
             "tests/gateway/auth/test_login_delays.py::test_many_addresses_together_delay_an_account_but_where_it_logged_in_before",
         ),
-        Disarm("gateway/auth/login_delays.py", "    if _is_loopback(address):", "    if True:"),
+        Disarm("gateway/auth/login_delays.py", "    if is_loopback(address):", "    if True:"),
     ),
     Threat(
         "an address through a proxy",

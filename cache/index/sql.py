@@ -124,7 +124,7 @@ class SqlIndex:
 
     async def check(self) -> None:
         """Raise DatabaseUnusable if the file cannot be read, whatever is in memory."""
-        await self._read(lambda connection: connection.scalar(select(func.max(changes.c.seq))))
+        await self._read(lambda connection: connection.scalar(select(func.max(changes.c.seq))), "check")
 
     def mark(self) -> Hashable:
         self._drop_what_others_changed()

@@ -1,5 +1,6 @@
 """Fair queue and fair places: groups take turns, then the clients of each. Pure: nothing here waits or has a clock."""
 
+import sys
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class FairQueue(Generic[T]):
     an item of whoever has the most, so a group with no more than its share of the queue loses none to the others.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int = sys.maxsize) -> None:
         self._limit = limit
         self._groups: OrderedDict[Hashable, OrderedDict[Hashable, deque[T]]] = OrderedDict()
         self._counts: Counter[Hashable] = Counter()

@@ -26,9 +26,9 @@ import httpcore2
 import httpx2
 
 from cache.runtime.fair_queue import Requester
+from cache.runtime.on_behalf import current_requester
 from cache.upstream.connection_pools import FAR, AsyncKeepingPools, Distances, KeepingPools
 from cache.upstream.kept_connections import CREDENTIAL
-from cache.upstream.on_behalf import current_requester
 from cache.upstream.reach import Reach, UpstreamTimings
 from cache.upstream.resolver import Lookups, NotLookedUp, Resolver, first_private
 from cache.values import CredentialId

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from ipaddress import ip_address
 
 from cachetools import LRUCache
 
-from gateway.auth.client_name import client_name
+from gateway.client_name import client_name, is_loopback
 
 FREE_FAILURES = 5
 """Failures of an account at an address after which its logins from there are delayed: a person mistypes a password a
@@ -139,16 +138,9 @@ def _keys(account: str, address: str | None) -> _Keys:
         return _Keys(alone, None, None)
     client = client_name(address)
     of_address = _key("address", client)
-    if _is_loopback(address):
+    if is_loopback(address):
         return _Keys(alone, None, of_address)
     return _Keys(_key("account at an address", f"{client} {name}"), _key("account everywhere", name), of_address)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _key(kind: str, text: str) -> bytes:

@@ -11,9 +11,9 @@ from secrets import token_bytes
 from cache.oci.errors import TooManyRequests
 from cache.runtime.fair_queue import Requester
 from cache.runtime.line import Line, PlaceRequest
-from gateway.auth.client_name import client_name, site_name
 from gateway.auth.login_delays import LoginDelays
 from gateway.auth.passwords import Passwords
+from gateway.client_name import client_name, site_name
 from gateway.namespaces.user import User
 
 QUEUE_LENGTH = 64

@@ -1,8 +1,8 @@
 """The requester on whose behalf a principal's work is done: whoever takes turns with others."""
 
 from cache.runtime.fair_queue import Requester
-from gateway.auth.client_name import client_name, site_name
 from gateway.auth.principal import Principal
+from gateway.client_name import client_name, site_name
 from gateway.namespaces.credentials import DeployToken, JobDeployToken
 
 

@@ -1,7 +1,8 @@
 """Directory: the tree, its users, members and credentials, from memory where possible."""
 
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
@@ -26,12 +27,13 @@ KEPT_USERS = 10_000
 KEPT_MEMBERSHIPS = 200_000
 KEPT_CREDENTIALS = 20_000
 
+_CHECK = "check"
 _NO_PATH, _NO_ID = "", 0
 """A path and an id that nothing has."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-Read = Callable[[Connection], Awaitable[V | None]]
+Read = Callable[[Connection], Coroutine[Any, Any, V | None]]
 
 
 class Directory:
@@ -91,10 +93,12 @@ class Directory:
         every = tuple(dict.fromkeys(wanted))
         version = self._groups.version
 
+        async def work(connection: Connection) -> dict[str, GroupPlace]:
+            ways = dict.fromkeys(prefix for path in every for prefix in prefixes_of(path))
+            return await _read_groups(connection, every, await paths.find_all(connection, ways))
+
         async def read() -> dict[str, GroupPlace]:
-            async with self._database.read() as connection:
-                ways = dict.fromkeys(prefix for path in every for prefix in prefixes_of(path))
-                found = await _read_groups(connection, every, await paths.find_all(connection, ways))
+            found = await self._database.query(work)
             self._keep_groups(every, found, version)
             return found
 
@@ -132,8 +136,7 @@ class Directory:
 
     async def list_groups(self) -> list[Group]:
         """Every group, each after the one above it, read from the database."""
-        async with self._database.read() as connection:
-            return await groups.list_all(connection)
+        return await self._database.query(groups.list_all)
 
     async def locate(self, name: RepositoryName, root: Root | None = None) -> Located:
         """Locate a name below a root, or else by the name itself."""
@@ -173,15 +176,17 @@ class Directory:
             in_groups = {name: path for name in every if (path := _group_path(name, root)) is not None}
             wanted = dict.fromkeys(candidate for name in native for candidate in _candidates(name))
             wanted |= dict.fromkeys(prefix for path in in_groups.values() for prefix in prefixes_of(path))
-            found_projects: dict[str, ProjectPlace] = {}
-            found_groups: dict[str, GroupPlace] = {}
-            async with self._database.read() as connection:
+
+            async def work(connection: Connection) -> tuple[dict[str, ProjectPlace], dict[str, GroupPlace]]:
+                found_projects: dict[str, ProjectPlace] = {}
                 entries = await paths.find_all(connection, wanted)
                 if native:
                     of_projects = [entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT]
                     found_projects = await _read_projects(connection, of_projects, entries)
-                if in_groups:
-                    found_groups = await _read_groups(connection, set(in_groups.values()), entries)
+                wanted_groups = set(in_groups.values())
+                return found_projects, await _read_groups(connection, wanted_groups, entries) if in_groups else {}
+
+            found_projects, found_groups = await self._database.query(work)
             absences, of_projects_version, of_groups = versions
             for path, place in found_projects.items():
                 self._projects.keep(path, place, of_projects_version)
@@ -251,13 +256,12 @@ class Directory:
         for path in paths:
             self._groups.conceal(path, self._groups.version)
 
-    async def _pretend(self, memory: Memory[K, V], key: K, read: Callable[[Connection], Awaitable[object]]) -> None:
+    async def _pretend(self, memory: Memory[K, V], key: K, read: Read[object]) -> None:
         """Look a key up as if a memory had no value for it."""
         if memory.knows_concealed(key):
             return
         version = memory.version
-        async with self._database.read() as connection:
-            await read(connection)
+        await self._database.query(read)
         memory.conceal(key, version)
 
     # Users, members and credentials
@@ -285,8 +289,7 @@ class Directory:
         if self._has_logins is not None:
             return self._has_logins
         version = self._users.version
-        async with self._database.read() as connection:
-            found = bool(await users.list_all(connection, limit=1))
+        found = bool(await self._database.query(partial(users.list_all, limit=1)))
         if version == self._users.version:
             self._has_logins = found
         return found
@@ -326,15 +329,18 @@ class Directory:
         await self._database.changes.require_current()
 
     async def check(self) -> None:
-        """Check that the database can be read, whatever is in memory."""
-        async with self._database.read() as connection:
-            await groups.find(connection, HUB)
+        """Check that the database can be read, whatever is in memory: once for all that request this at once."""
+
+        async def check() -> None:
+            await self._database.query(partial(groups.find, path=HUB))
+
+        await self._reads.read(_CHECK, None, check)
 
     async def _find_user(
         self,
         memory: Memory[str, int],
         key: str,
-        find: Callable[[Connection, str], Awaitable[User | None]],
+        find: Callable[[Connection, str], Coroutine[Any, Any, User | None]],
         key_of: Callable[[User], str | None],
     ) -> User | None:
         async def read(connection: Connection) -> int | None:
@@ -357,8 +363,7 @@ class Directory:
         version = memory.version
 
         async def look_up() -> V | None:
-            async with self._database.read() as connection:
-                value = await read(connection)
+            value = await self._database.query(read)
             memory.keep(key, value, version)
             return value
 

@@ -6,12 +6,11 @@ a request without an accepted credential, therefore gives way to a new one where
 
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address, ip_network
+
+from gateway.client_name import client_name, is_loopback
 
 REJECTIONS = 100
 """Connections above the cap that are read before they are closed."""
-_CLIENT_BITS = 64
-"""Bits of an IPv6 address that tell clients apart: each of them has all addresses of such a network."""
 
 
 class Place:
@@ -95,13 +94,5 @@ class ConnectionCap:
 
 
 def client_of(address: str) -> str:
-    """Return the name of a peer's client: its address, or its network for IPv6; empty for all that are on loopback."""
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(ip, IPv6Address):
-        ip = ip.ipv4_mapped or ip
-    if ip.is_loopback:
-        return ""
-    return str(ip_network((ip, _CLIENT_BITS), strict=False)) if isinstance(ip, IPv6Address) else str(ip)
+    """Return the name of a peer's client; empty for all that are on loopback."""
+    return "" if is_loopback(address) else client_name(address)

@@ -8,11 +8,11 @@ from cache.oci.digest import Digest
 from cache.oci.errors import Denied, NameUnknown, RegistryError, Unauthorized, Unsupported
 from cache.oci.names import RepositoryName
 from gateway.auth.access import Access
-from gateway.auth.client_name import client_name
 from gateway.auth.matrix import Action
 from gateway.auth.permissions import Decision, Refusal, decide
 from gateway.auth.principal import Principal, PrincipalKind
 from gateway.auth.requester import requester_of
+from gateway.client_name import client_name
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
 from gateway.namespaces.paths import proxied_name

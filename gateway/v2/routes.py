@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cache.oci.errors import RegistryError, Unauthorized
 from cache.oci.names import RepositoryName
-from cache.upstream.on_behalf import on_behalf_of
+from cache.runtime.on_behalf import on_behalf_of
 from gateway.auth.principal import Principal, describe
 from gateway.auth.requester import requester_of
 from gateway.auth.scopes import CATALOG_SCOPE

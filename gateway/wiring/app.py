@@ -14,6 +14,7 @@ from gateway.http.drain import DEFAULT_DRAIN_LIMITS, DrainedRefusals, DrainLimit
 from gateway.http.errors import not_found, unexpected_response
 from gateway.http.own_hosts import OwnHosts
 from gateway.http.own_requests import OwnRequests
+from gateway.http.request_turns import RequestTurns
 from gateway.http.stalls import DEFAULT_STALL_LIMITS, StalledClients, StallLimits
 from gateway.maintenance.repeated_pulls import PullMemory, RepeatedPulls
 from gateway.namespaces.locate import Root
@@ -141,10 +142,17 @@ def create_app(
         if line.path not in PROBED or line.status >= 400:
             log_access(line)
 
-    access_log = AccessLog(surfaces, unexpected_response, count_and_log)
+    access_log = AccessLog(RequestTurns(surfaces, _kind_of), unexpected_response, count_and_log)
     metrics.show("requests_in_progress", lambda: access_log.in_progress)
     watched = StalledClients(DrainedRefusals(access_log, drain), stalls)
     return ConnectionInScope(ZeroCopy(ClientAddress(watched, trusted_proxies, CLIENT_ADDRESS), zero_copy))
+
+
+def _kind_of(path: str) -> str:
+    """The kind of a request, of which a flood leaves the others their turns."""
+    if path.startswith("/v2/"):
+        return "" if len(path) > len("/v2/") else "ping"
+    return next((prefix for prefix in ("/-/", "/jwt/") if path.startswith(prefix)), "other")
 
 
 class Surfaces:

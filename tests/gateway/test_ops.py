@@ -17,6 +17,9 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from cache.oci.errors import RefusalReason
+from cache.runtime.fair_queue import NOBODY
+from cache.runtime.on_behalf import current_requester
+from gateway.db.engine import Database
 from gateway.observability.logs import AccessLines
 from gateway.observability.metrics import Metrics
 from gateway.observability.server_state import ServerState
@@ -295,6 +298,22 @@ async def test_a_server_whose_database_is_broken_is_alive_and_not_ready(tmp_path
             connection.execute(f"DROP TABLE {table}")
         answer = await ready(app)
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_probes_at_once_share_one_look_at_the_databases_that_waits_for_no_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, queries = Database.query, []
+
+    def note_query(database: Database, work: Any) -> Any:
+        queries.append(current_requester())
+        return query(database, work)
+
+    async with served(tmp_path) as app:
+        monkeypatch.setattr(Database, "query", note_query)
+        answers = await asyncio.gather(*(send_request(app, "GET", "/-/ready") for _ in range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert queries == [NOBODY]
 
 
 async def test_a_server_without_its_data_is_not_ready(tmp_path: Path) -> None:

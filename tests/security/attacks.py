@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -234,6 +235,18 @@ def large_manifests(target: Target, chance: random.Random) -> None:
         pushed.response(connection)
 
 
+def flood_of_logins(target: Target, chance: random.Random) -> None:
+    """Logins with invented names and requests for tokens, one after another on a connection."""
+    with target.connect() as connection:
+        for _ in range(INVENTED):
+            name = f"u{chance.getrandbits(64)}"
+            secret = chance.choice((name, f"rgpat-{name}"))
+            login = "Authorization: Basic " + b64encode(f"{name}:{secret}".encode()).decode() + "\r\n"
+            path = f"/jwt/auth?service=registry-gateway&scope=repository:{name}/x:pull"
+            connection.sendall(head("GET", path, chance.choice((login, ""))))
+            pushed.response(connection)
+
+
 # Held connections.
 
 
@@ -284,6 +297,7 @@ ATTACKS: tuple[tuple[Attack, int], ...] = (
     (flood_of_sessions, 1),
     (wrong_pushes, 2),
     (large_manifests, 1),
+    (flood_of_logins, 4),
 )
 """Attacks, and the number of attackers of each kind."""
 

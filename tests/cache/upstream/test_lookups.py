@@ -8,10 +8,10 @@ from socket import gaierror
 import pytest
 
 from cache.runtime.fair_queue import NOBODY, Requester
+from cache.runtime.on_behalf import on_behalf_of
 from cache.upstream import resolver
 from cache.upstream.egress import Egress
 from cache.upstream.errors import Unavailable
-from cache.upstream.on_behalf import on_behalf_of
 from cache.upstream.reach import Reach
 from cache.values import Origin
 

@@ -1,6 +1,7 @@
 """Passwords: hashes, remembered successes, unknown users, and the bound of verifications at a time."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,6 +41,20 @@ async def test_a_success_is_remembered_until_the_password_changes(passwords: Pas
     assert not passwords.remembers(replace(ALICE, id=2), "right")
     assert not passwords.remembers(replace(ALICE, password_hash=hash_password("right")), "right")
     assert not passwords.remembers(replace(ALICE, password_hash=None), "right")
+
+
+async def test_verifications_give_way_to_the_event_loop(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def note_priority(_hash: str, _password: str) -> bool:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return False
+
+    monkeypatch.setattr(module, "matches", note_priority)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    await passwords.begin(ALICE, "wrong")
+    assert seen == [module.NICENESS]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 async def test_a_failure_is_not_remembered(passwords: Passwords) -> None:

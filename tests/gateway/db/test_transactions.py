@@ -13,6 +13,8 @@ import pytest
 from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from cache.runtime.fair_queue import Requester
+from cache.runtime.on_behalf import on_behalf_of
 from gateway.db import groups, schema
 from gateway.db.address import DatabaseAddress
 from gateway.db.changes import Concern
@@ -98,6 +100,38 @@ async def test_queries_at_once_each_get_what_they_read(database: Database) -> No
 
     found = await asyncio.gather(*(database.query(partial(number, wanted=wanted)) for wanted in range(20)))
     assert found == list(range(20))
+
+
+async def test_the_queries_of_one_requester_leave_the_next_one_to_another(database: Database, engine: str) -> None:
+    if engine != "sqlite":
+        pytest.skip("PostgreSQL reads with many connections at a time")
+    done: list[str] = []
+
+    async def query(client: str) -> None:
+        with on_behalf_of(Requester(client, client)):
+            await database.query(partial(groups.find, path=client))
+            done.append(client)
+
+    await asyncio.gather(*(query("one") for _ in range(200)), query("other"))
+    assert done.index("other") < 20
+    assert len(done) == 201
+
+
+async def test_a_query_whose_requester_has_left_is_not_begun(database: Database, engine: str) -> None:
+    if engine != "sqlite":
+        pytest.skip("PostgreSQL reads with many connections at a time")
+    done: list[int] = []
+
+    async def work(connection: Connection, number: int) -> None:
+        done.append(number)
+        await groups.find(connection, "a")
+
+    queries = [asyncio.create_task(database.query(partial(work, number=number))) for number in range(100)]
+    await asyncio.sleep(0)
+    for each in queries[50:]:
+        each.cancel()
+    await asyncio.gather(*queries, return_exceptions=True)
+    assert sorted(done) == list(range(50))
 
 
 async def test_a_query_that_fails_or_writes_leaves_nothing_to_those_after_it(database: Database) -> None:

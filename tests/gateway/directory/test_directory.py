@@ -3,27 +3,28 @@
 import asyncio
 import multiprocessing
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from timeit import timeit
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, event, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Engine, event, text
 
 from cache.oci.names import RepositoryName
 from gateway.db import groups
 from gateway.db.changes import Concern, announce
 from gateway.db.engine import Database, migrate
+from gateway.db.sqlite_steps import Work
 from gateway.directory.directory import Directory
 from gateway.directory.places import Located
 from gateway.namespaces.group import Group
 from gateway.namespaces.locate import ProxiedLocation, Root
 from gateway.namespaces.node import Visibility
 
+T = TypeVar("T")
 NOW = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)
 UPSTREAMS = ("quay.io", "docker.io", "localhost")
 HUB = Group(1, "hub", Visibility.PUBLIC, True, True, "docker.io", None, None, NOW)
@@ -46,7 +47,7 @@ def directory(database: Database) -> Directory:
 
 
 @pytest.fixture
-def statements(database: Database) -> Iterator[list[str]]:
+def statements() -> Iterator[list[str]]:
     """The statements that read groups from now on."""
     seen: list[str] = []
 
@@ -54,10 +55,9 @@ def statements(database: Database) -> Iterator[list[str]]:
         if "FROM groups" in statement:
             seen.append(statement)
 
-    engine = database._readers.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", note)
     yield seen
-    event.remove(engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 def at_once(lookup: Coroutine[Any, Any, Any]) -> Any:
@@ -169,13 +169,12 @@ class HeldDatabase(Database):
     has_read: asyncio.Event
     released: asyncio.Event
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        async with super().read() as connection:
-            yield connection
+    async def query(self, work: Work[T]) -> T:
+        result = await super().query(work)
         if not self.has_read.is_set():
             self.has_read.set()
             await self.released.wait()
+        return result
 
 
 async def test_a_group_that_changes_while_it_is_read_is_not_kept(database: Database) -> None:

@@ -11,7 +11,7 @@ from timeit import timeit
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.oci.names import RepositoryName
@@ -230,8 +230,7 @@ async def test_the_projects_of_many_names_are_read_together(tree: Tree, director
     apart = Directory(tree.database, ())
     assert await apart.locate(IMAGE)
     statements: list[str] = []
-    engine = tree.database._readers.sync_engine
-    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    event.listen(Engine, "before_cursor_execute", note := lambda *given: statements.append(given[2]))
     await directory.remember_projects_of([*names, RepositoryName("team/absent/image")])
     assert len([statement for statement in statements if statement.startswith("SELECT")]) <= 10
     for name in names:
@@ -239,6 +238,7 @@ async def test_the_projects_of_many_names_are_read_together(tree: Tree, director
     statements.clear()
     await directory.remember_projects_of(names)
     assert statements == []
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 @pytest.mark.parametrize("text", ["team", "team/inner", "team/inner/ap", "team/inner/apple/image", "ann", "x/y"])
@@ -305,11 +305,17 @@ async def test_the_way_to_a_node_is_that_of_its_path(tree: Tree, directory: Dire
     assert await directory.way_to(again.key) == (outer, inner, again.key)
 
 
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Database]:
+    """The database, once for each read from now on."""
+    query, reads = Database.query, []
+    monkeypatch.setattr(Database, "query", lambda database, work: reads.append(database) or query(database, work))
+    return reads
+
+
 async def test_many_who_want_a_credential_that_was_forgotten_share_one_read(
     tree: Tree, directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, reads = Database.read, []
-    monkeypatch.setattr(Database, "read", lambda database: reads.append(database) or read(database))
+    reads = count_reads(monkeypatch)
     found = await asyncio.gather(*(directory.credential_of_hash(PERSONAL) for _ in range(50)))
     assert set(found) == {await directory.credential_of_hash(PERSONAL)}
     assert len(reads) == 2  # of the hash, and of the credential that it leads to
@@ -354,8 +360,7 @@ async def test_a_concealed_user_costs_the_query_of_one_that_does_not_exist(
     assert await find(unknown) is None
     for memory in (directory._user_ids, directory._user_ids_by_email):
         memory.forget_absences()
-    read, reads = Database.read, []
-    monkeypatch.setattr(Database, "read", lambda database: reads.append(database) or read(database))
+    reads = count_reads(monkeypatch)
     counts = []
     for lookup in (find(known), directory.conceal_user(known), directory.conceal_user(known), find(unknown)):
         await lookup

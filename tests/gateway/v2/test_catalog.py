@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -124,9 +124,9 @@ async def test_the_projects_of_a_page_are_read_together(surface: PushSurface) ->
     await pages(surface, "root", "_catalog")
     directory._drop_project(None)
     statements: list[str] = []
-    engine = directory._database._readers.sync_engine
-    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    event.listen(Engine, "before_cursor_execute", note := lambda *given: statements.append(given[2]))
     assert (await pages(surface, "root", "_catalog"))[0] == [SEEN["root"]]
+    event.remove(Engine, "before_cursor_execute", note)
     assert len([statement for statement in statements if "FROM projects" in statement]) == 2
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from cache.runtime.fair_queue import NOBODY, Requester
-from cache.upstream.on_behalf import current_requester
+from cache.runtime.on_behalf import current_requester
 from gateway.auth.principal import ANONYMOUS, Principal
 from gateway.v2.endpoint import Endpoint
 from gateway.v2.pull import Pull

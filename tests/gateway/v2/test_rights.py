@@ -20,6 +20,7 @@ from gateway.auth.principal import ANONYMOUS, AccessList, Principal, PrincipalKi
 from gateway.auth.scopes import SCOPE_LIMIT
 from gateway.cli import folder
 from gateway.db import groups, members, projects, users
+from gateway.db.sqlite_engine import SqliteTransactions
 from gateway.namespaces.credentials import CredentialKind, CredentialRef, DeployToken, Job, Scope
 from gateway.namespaces.locate import Root
 from gateway.namespaces.member import Member
@@ -196,7 +197,9 @@ def statements(surface: Surface) -> Iterator[list[str]]:
         if statement.startswith("SELECT"):
             seen.append(statement)
 
-    engine = surface.services.directory._database._readers.sync_engine
+    transactions = surface.services.directory._database._transactions
+    assert isinstance(transactions, SqliteTransactions)
+    engine = transactions._reader._engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield seen
