@@ -35,6 +35,7 @@ from gateway.observability.shared_counts import CountMemory, CountPlace
 from gateway.processes.errors import CannotStart, NoWorkerReady
 from gateway.processes.generation import GenerationPlan, WorkerSlotStart
 from gateway.processes.listeners import bound, urls_of
+from gateway.processes.service_manager import READY, STOPPING, tell_service_manager
 from gateway.processes.worker import GRACE_SECONDS, IGNORED, WorkerSetup, tls_files, work
 from gateway.processes.worker_pool import GENERATIONS, WorkerPool
 from gateway.server.tls import TlsUnusable, tls_context
@@ -187,6 +188,7 @@ class _Workers:
         def serving() -> None:
             ready()
             log.info("started", urls=self._urls, workers=self._count, pid=self._parent)
+            tell_service_manager(READY)
 
         pool = WorkerPool(
             self._count,
@@ -257,6 +259,7 @@ class _Workers:
 
     def _close_listeners(self) -> None:
         log.info("stopping", grace=f"{GRACE_SECONDS:.0f} s")
+        tell_service_manager(STOPPING)
         for listener in self._listening:
             listener.close()
 

@@ -43,7 +43,7 @@ def test_the_service_of_the_page_starts_at_boot_and_serves(machine: BootedMachin
         "sed", "-i", f's#^external_url = .*#external_url = "http://{ADDRESS}"#', "/etc/registry-gateway/config.toml"
     )
     machine.run("systemctl", "restart", UNIT)
-    wait_until(lambda: is_ready(machine), what="the service is not ready")
+    assert is_ready(machine)
     machine.run(UNIT, "project", "create", "hub/app")
     assert "hub" in machine.run("runuser", "-u", UNIT, "--", UNIT, "group", "list").stdout
     password = machine.run("cat", "/var/lib/registry-gateway/keys/root-password").stdout.strip()
@@ -56,6 +56,12 @@ def test_the_service_of_the_page_starts_at_boot_and_serves(machine: BootedMachin
     wait_until(lambda: is_ready(machine), what="the service is not ready after a boot")
     pulling = ["skopeo", "inspect", "--tls-verify=false", f"--creds=root:{password}", f"docker://{ADDRESS}/hub/app:1"]
     assert json.loads(machine.run(*pulling).stdout)["Digest"] == images.tiny.digest
+
+    machine.run("sh", "-euc", f"cp {CONFIG} /root/before; sed -i 's/^data = /daat = /' {CONFIG}")
+    assert machine.run("systemctl", "restart", UNIT, check=False).returncode == 1
+    assert "daat" in machine.run("journalctl", "--unit", UNIT, "--lines=20").stdout
+    machine.run("sh", "-euc", f"cp /root/before {CONFIG}; systemctl restart {UNIT}")
+    assert is_ready(machine)
 
     before = machine.run("systemctl", "show", "--property=MainPID", "--value", UNIT).stdout
     machine.run("systemctl", "reload", UNIT)
