@@ -14,6 +14,7 @@ from cache.store.base import LocalBlob
 from cache.values import Damage, ImageKey
 from gateway.known_registries import short_names
 from gateway.namespaces.locate import ProxiedLocation, canonical_name, locate_image
+from gateway.namespaces.old_path import Former
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import Project
 from gateway.registry.base import WritableRepository
@@ -25,13 +26,15 @@ from gateway.upstreams import Upstreams
 class OpenedRepository:
     """A repository as its group may read it, the location of its image, and the one name of that.
 
-    `plain`: the repository without the group's pins and cooldown.
+    `plain`: the repository without the group's pins and cooldown. `former`: what the name was that led here, if it was
+    an old one.
     """
 
     repository: Repository
     plain: ProxiedRepository
     location: ProxiedLocation
     path: str
+    former: Former | None = None
 
     @property
     def group(self) -> str:
@@ -68,11 +71,13 @@ class OpenedRepository:
 
 @dataclass(frozen=True, slots=True)
 class OpenedNative:
-    """A repository of a project, which may not exist before the first push, and its path."""
+    """A repository of a project, which may not exist before the first push, and its path. `former`: as in
+    OpenedRepository."""
 
     repository: WritableRepository
     project: Project
     path: str
+    former: Former | None = None
 
     @property
     def group(self) -> str:

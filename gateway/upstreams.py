@@ -90,7 +90,9 @@ class Upstream:
         requires a login. An open group must not show everybody the content that the server's own account may read."""
         if not self.account:
             return False
-        return group.path in self.groups or (not self.groups and not group.anonymous_pull)
+        if self.groups:
+            return group.path in self.groups or not self.groups.isdisjoint(group.listed_as)
+        return not group.anonymous_pull
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ PUSHED_DOCUMENTS = "tests/gateway/v2/test_pushed_documents.py"
 COLLECTOR = "tests/gateway/registry/test_collector.py"
 NATIVE_NAMES = "tests/gateway/v2/test_native_names.py"
 CATALOG = "tests/gateway/v2/test_catalog.py"
+OLD_NAMES = "tests/gateway/v2/test_old_names.py"
+OLD_PATHS = "tests/gateway/directory/test_old_paths.py"
+MOVES = "tests/gateway/db/test_moves.py"
 LONG_PUSHES = "tests/gateway/v2/test_long_pushes.py"
 AUDIT_FILE = "tests/gateway/audit/test_file.py"
 AUDIT_LOG = "tests/gateway/audit/test_log.py"
@@ -1011,7 +1014,7 @@ THREATS = [
             "tests/gateway/test_upstreams.py",
             "tests/e2e/test_tags.py::test_an_open_group_that_is_not_named_is_a_stranger",
         ),
-        Disarm("gateway/upstreams.py", "or (not self.groups and not group.anonymous_pull)", "or not self.groups"),
+        Disarm("gateway/upstreams.py", "return not group.anonymous_pull", "return True"),
     ),
     Threat(
         "open proxies by accident",
@@ -1314,10 +1317,56 @@ THREATS = [
         "A name is read by the same statements whether anything is there or not, and so are the groups above it.",
         (f"{RIGHTS}::test_a_hidden_name_costs_the_queries_of_an_absent_one",),
         Disarm(
-            "gateway/directory/directory.py",
+            "gateway/directory/reading.py",
             "projects.find_all(connection, wanted or [_NO_PATH])",
             "projects.find_all(connection, wanted)",
         ),
+    ),
+    Threat(
+        "an old name that is read longer",
+        "A stranger times a name: the old one of what has moved to a hidden place is followed, and takes longer.",
+        "Every name is followed by at least the statements that an old one needs.",
+        (
+            f"{OLD_PATHS}::test_an_old_name_costs_the_statements_of_an_absent_one",
+            "tests/security/test_hidden.py::test_a_hidden_name_takes_as_long_as_one_that_does_not_exist",
+        ),
+        Disarm("gateway/directory/reading.py", "if past > 1 and not going:", "if not going:"),
+    ),
+    Threat(
+        "rights by an old name",
+        "A repository moves into a closed project, and whoever could pull it before goes on by its old name.",
+        "An old name is decided by the place where the repository is now, and hides what that hides.",
+        (
+            f"{OLD_NAMES}::test_rights_are_those_of_the_new_place_and_what_is_hidden_there_was_never_here",
+            f"{AUTHORISATION}::test_old_names_of_projects_are_for_whom_the_table_says",
+            "tests/security/test_hidden.py::test_a_hidden_name_is_answered_as_one_that_does_not_exist",
+        ),
+        Disarm(
+            "gateway/v2/opener.py",
+            "if moved.location is None or not (await self._access.decide(whoever, Action.PULL, moved, now)).allowed:",
+            "if moved.location is None:",
+        ),
+    ),
+    Threat(
+        "an old name for somebody else",
+        "Somebody makes a group where another was, and clients that still use the old name pull images of that.",
+        "Nothing is made at or below an old path until it ends, but what had it.",
+        (f"{MOVES}::test_nothing_is_made_at_or_below_an_old_path_before_its_end",),
+        Disarm("gateway/db/groups.py", "await old_paths.check_free(connection, path, MovedKind.GROUP, now)", "pass"),
+    ),
+    Threat(
+        "a push by an old name",
+        "A push by an old name makes a second repository there, or changes the one that has moved unnoticed.",
+        "What is pushed or deleted by an old name is refused, and told the new one.",
+        (f"{OLD_NAMES}::test_an_image_is_pulled_by_both_names_and_pushed_by_the_new_one",),
+        Disarm("gateway/v2/opener.py", "if opened.former is not None:", "if False:"),
+    ),
+    Threat(
+        "a reserved path that tells where",
+        "A push that would create a project at the old path of a group is told where that hidden group is now.",
+        "It is told that the path is not free.",
+        (f"{OLD_NAMES}::test_a_project_is_not_created_by_a_push_where_something_was",),
+        Disarm("gateway/v2/missing_projects.py", ": that path is not free", ": {error}"),
     ),
     Threat(
         "many scopes in one request",

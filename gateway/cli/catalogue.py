@@ -38,22 +38,24 @@ CATALOGUE: Mapping[str, Entry] = {
         "Print the configuration of a client that pulls here", "client-config containerd --upstream docker.io"
     ),
     "group": Entry(
-        "Create, show and change groups",
+        "Create, show, change and move groups",
         commands={
             "create": Entry("Create a group", "group create ci --default-upstream docker.io --cooldown 3d"),
             "list": Entry("List all groups", "group list"),
             "show": Entry("Show one group", "group show ci"),
             "update": Entry("Change the given properties of a group", "group update ci --allow 'library/*'"),
+            "move": Entry("Rename or move a group with everything in it", "group move ci build/ci"),
             "delete": Entry("Delete a group that holds no other group and no project", "group delete ci"),
         },
     ),
     "project": Entry(
-        "Create, show and change projects",
+        "Create, show, change and move projects",
         commands={
             "create": Entry("Create a project", "project create team/app --quota 10GiB"),
             "list": Entry("List all projects, or those of a group or user", "project list team"),
             "show": Entry("Show one project", "project show team/app"),
             "update": Entry("Change the given properties of a project", "project update team/app --registry private"),
+            "move": Entry("Rename or move a project with its repositories", "project move team/app team/shop"),
             "delete": Entry("Delete a project with its repositories", "project delete team/app"),
         },
     ),
@@ -119,10 +121,11 @@ CATALOGUE: Mapping[str, Entry] = {
         },
     ),
     "repository": Entry(
-        "Show and delete the repositories of projects",
+        "Show, move and delete the repositories of projects",
         commands={
             "list": Entry("List all repositories, or those of a project, group or user", "repository list team"),
             "show": Entry("Show one repository", "repository show team/app"),
+            "move": Entry("Rename or move a repository with its images", "repository move team/app team/app/web"),
             "delete": Entry("Delete a repository with its tags and manifests", "repository delete team/app"),
             "restore": Entry("Restore a deleted repository", "repository restore team/app"),
         },

@@ -12,7 +12,7 @@ from cache.oci.errors import RegistryError
 from cache.sqlite import DatabaseUnusable, set_up
 from cache.store.filesystem import FilesystemStore
 from gateway.auth.exposure import is_loopback
-from gateway.cli.folder import read_groups
+from gateway.cli.folder import read_formers, read_groups
 from gateway.cli.idle_settings import find_idle_settings
 from gateway.cli.image import IMAGE_HELP, GroupOption, locate_argument
 from gateway.cli.output import Document, print_table
@@ -25,6 +25,7 @@ from gateway.doctor.clients import PullTarget
 from gateway.doctor.fallback import examine_fallback, reaches
 from gateway.doctor.installation import Installation, examine_server
 from gateway.doctor.machine import examine_machine
+from gateway.doctor.moved_groups import examine_moved_groups
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.namespaces.group import HUB
 from gateway.processes.urls import configured_urls, url_of
@@ -33,7 +34,7 @@ from gateway.settings.load import SettingsError
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstreams
 from gateway.v2.root_selection import hosts_of, url_with_host
-from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.upstreams import configured_upstreams, groups_named
 
 _FILE_REMEDY = "write the file, let the user of the server read it, or correct the setting"
 _NAME_IMAGE = f"give --image {IMAGE_HELP}, below the group of --group"
@@ -103,6 +104,8 @@ def _examine(session: Session, image: str | None, group: str) -> list[Check]:
         remedy = find_remedy(error) or "restore it, or look at its owner and its disk"
         return [*checks, failed("databases", str(error), remedy)]
     checks += [installation.summary(), *installation.examine_accounts()]
+    named = groups_named(settings)
+    checks += examine_moved_groups(named, asyncio.run(read_formers(settings, {path for _, path in named})))
     target: PullTarget | None = None
     try:
         only = group if group != HUB else None

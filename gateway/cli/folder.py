@@ -1,6 +1,6 @@
 """Data folder and database: how commands open or make them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,14 +11,16 @@ import typer
 from gateway import data_folder
 from gateway.cli.owner import require_owner
 from gateway.cli.refusals import Refused, complain
-from gateway.db import groups
+from gateway.db import groups, old_paths
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.setup import read_revision, set_up
 from gateway.maintenance.restore import DataFolderBusy, finish_restore
 from gateway.maintenance.upgrade import DatabaseUpgrade, upgrade_database
 from gateway.namespaces.group import Group
+from gateway.namespaces.old_path import Former
 from gateway.settings.tables import Settings
+from gateway.wiring.upstreams import listed_groups
 from gateway.wiring.values import configured_database
 
 T = TypeVar("T")
@@ -62,7 +64,15 @@ async def open_existing(settings: Settings) -> AsyncIterator[Database]:
 async def read_groups(settings: Settings) -> list[Group]:
     """Every group, each after the one above it. Raises Refused, DatabaseUnusable."""
     async with open_existing(settings) as database, database.read() as connection:
-        return await groups.list_all(connection)
+        return await groups.with_listings(connection, await groups.list_all(connection), listed_groups(settings))
+
+
+async def read_formers(settings: Settings, names: Collection[str]) -> dict[str, Former]:
+    """What those of some names lead to that are old. Raises Refused, DatabaseUnusable."""
+    now = datetime.now(UTC)
+    async with open_existing(settings) as database, database.read() as connection:
+        found = await old_paths.follow_all(connection, names)
+        return {name: former for name, former in found.items() if former.until > now}
 
 
 def place_to_list(help: str) -> Any:

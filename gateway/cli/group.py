@@ -15,6 +15,7 @@ from cache.sqlite import DatabaseUnusable
 from gateway.cli.folder import open_existing, open_made, read_groups
 from gateway.cli.gate_options import GateOptions
 from gateway.cli.input_file import InputFile, input_file
+from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_table, print_values
 from gateway.cli.password_file import read_password
 from gateway.cli.plain_options import plain_app
@@ -22,7 +23,7 @@ from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import NOTHING, changes
 from gateway.cli.refusals import Refused, complain, warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import groups, members
+from gateway.db import groups, members, moves
 from gateway.keys.sealing import KEYS_DIRECTORY, Sealer
 from gateway.keys.upstream_login import seal_login
 from gateway.namespaces.expiry import format_moment
@@ -188,6 +189,15 @@ def update(session: Session, path: GroupPath, options: GroupOptions, gate: GateO
     told = _told(before, group, change)
     session.print(_document(group), lambda: print(f"updated group {path}: {told}"))
     _warn_of_cooldown(session, group, gate)
+
+
+@app.command("move")
+@with_session
+def move_group(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
+    """Rename a group, or move it into another one, with everything in it; no content is copied."""
+    moved = asyncio.run(move(session.settings, moves.move_group, old, new))
+    warn_of_host(new)
+    print_moved(session, moved)
 
 
 @app.command()

@@ -14,13 +14,13 @@ from cache.sqlite import DatabaseUnusable
 from gateway.cli import folder
 from gateway.cli.group import way_in
 from gateway.cli.refusals import Refused
-from gateway.db import groups
+from gateway.db import groups, old_paths
 from gateway.db.connection import Connection
 from gateway.namespaces.group import HUB
 from gateway.namespaces.node import enumerate_paths
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream
-from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.upstreams import configured_upstreams, listed_groups
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 """By which other programs find an outbound proxy."""
@@ -56,11 +56,13 @@ OF_NEW_FOLDER = ProxyGroups(any_requires_login=False, listed=frozenset({HUB}))
 
 async def read_proxy_groups(connection: Connection, settings: Settings) -> ProxyGroups:
     """Read what `idle_settings` needs of the groups."""
-    listed = {path for upstream in settings.upstreams.values() for path in upstream.groups}
-    found = await groups.find_all(connection, listed)
+    listed = listed_groups(settings)
+    formers = await old_paths.follow_all(connection, listed)
+    found = await groups.find_all(connection, {*listed, *(former.present for former in formers.values())})
+    proxies = await groups.with_listings(connection, [group for group in found if group.proxy_enabled], listed)
     return ProxyGroups(
         any_requires_login=await groups.any_requires_login(connection),
-        listed=frozenset(group.path for group in found if group.proxy_enabled),
+        listed=frozenset(path for group in proxies for path in (group.path, *group.listed_as)),
         unreachable=tuple(await groups.list_unreachable(connection, datetime.now(UTC))),
     )
 

@@ -11,13 +11,14 @@ import typer
 
 from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, open_made, place_to_list, read_pages
+from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.quota_option import QuotaOption, apply_quota
 from gateway.cli.readable import changes
 from gateway.cli.refusals import warn_of_host
 from gateway.cli.session import Session, given, with_session
-from gateway.db import paths, projects, quotas, repositories
+from gateway.db import moves, paths, projects, quotas, repositories
 from gateway.db.connection import Connection
 from gateway.namespaces.expiry import format_moment
 from gateway.namespaces.node import Visibility
@@ -122,6 +123,15 @@ def update(session: Session, path: ProjectPath, options: ProjectOptions) -> None
     before, shown = map(_full_document, asyncio.run(_update(session.settings, path, options)))
     told = changes(before, shown, datetime.now(UTC))
     session.print(shown, lambda: print(f"updated project {path}: {told}"))
+
+
+@app.command("move")
+@with_session
+def move_project(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
+    """Rename a project, or move it to another group or user, with its repositories; no content is copied."""
+    moved = asyncio.run(move(session.settings, moves.move_project, old, new))
+    warn_of_host(new)
+    print_moved(session, moved)
 
 
 @app.command()

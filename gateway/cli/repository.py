@@ -12,11 +12,12 @@ import typer
 from cache.oci.names import RepositoryName
 from gateway.cli.audited import Deletion, note_deletions
 from gateway.cli.folder import open_existing, place_to_list, read_pages
+from gateway.cli.moving import NewPathArgument, OldPathArgument, move, print_moved
 from gateway.cli.output import Document, print_values
 from gateway.cli.plain_options import plain_app
 from gateway.cli.refusals import Refused
 from gateway.cli.session import COMMAND_LINE, Session, with_session
-from gateway.db import paths, repositories
+from gateway.db import moves, paths, repositories
 from gateway.db.connection import Connection
 from gateway.db.repositories import StoredRepository
 from gateway.db.repository_figures import RepositoryFigures, figures_of
@@ -57,6 +58,13 @@ def show(session: Session, path: RepositoryPath) -> None:
     """Show one repository."""
     document = _full_document(asyncio.run(_get(session.settings, path)))
     session.print(document, lambda: print_values(document))
+
+
+@app.command("move")
+@with_session
+def move_repository(session: Session, old: OldPathArgument, new: NewPathArgument) -> None:
+    """Rename a repository, or move it to another project, with its images; no content is copied."""
+    print_moved(session, asyncio.run(move(session.settings, moves.move_repository, old, new)))
 
 
 @app.command()

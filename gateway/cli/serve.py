@@ -30,7 +30,7 @@ from gateway.processes.supervisor import Findings, Rereading, StartWarning
 from gateway.settings.tables import Settings
 from gateway.upstreams import Upstream, open_accounts
 from gateway.wiring.reach import open_proxy_allowed
-from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.upstreams import configured_upstreams, listed_groups
 from gateway.wiring.values import configured_database
 
 app = plain_app()
@@ -135,8 +135,7 @@ async def _make_folder(settings: Settings) -> _MadeFolder:
 
 
 async def _read_users(connection: Connection, settings: Settings) -> _AccountUsers:
-    listed = {path for upstream in settings.upstreams.values() for path in upstream.groups}
-    lending = await groups.list_lending(connection, listed)
+    lending = await groups.list_lending(connection, listed_groups(settings))
     return _AccountUsers(lending, await read_proxy_groups(connection, settings))
 
 

@@ -48,6 +48,9 @@ class Concern(StrEnum):
     another its identity, `KIND:ID`."""
     REPOSITORY = "repository"
     """The key is the path of the native repository, which may have been created or deleted."""
+    MOVE = "move"
+    """A node or a repository has moved, or an old path has ended: the key is its path, and everything that is kept by a
+    path, or holds one, is dropped, however much has moved."""
     CONTENT = "content"
     """The key is of a tag, or of a manifest or blob by its digest, that was made, moved or deleted in one native
     repository: the repository's id and the tag or digest, as `content_key` writes them."""

@@ -13,13 +13,14 @@ from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache.policy.gate import OPEN, Gate
-from gateway.db import cascades, paths, quotas, schema
+from gateway.db import cascades, old_paths, paths, quotas, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.gate_document import gate_from_document, gate_to_document
 from gateway.namespaces.group import HUB, Group, check_creation, check_deletion, check_update, new_group, unknown_group
 from gateway.namespaces.node import NAMED_AT_MOST, NodeKey, NodeKind, Visibility, prefixes_of
+from gateway.namespaces.old_path import MovedKind
 from gateway.namespaces.paths import parent_path
 
 
@@ -35,17 +36,27 @@ async def prepare(connection: AsyncConnection, now: datetime) -> None:
 async def create(connection: AsyncConnection, path: str, now: datetime) -> Group:
     """Store a private group with its dependency proxy on; `update` changes it further.
 
-    Raises PathInvalid, PathTaken, ParentUnknown.
+    Raises PathInvalid, PathTaken, PathReserved, ParentUnknown.
     """
     group = new_group(path, now)
     check_creation(group, await paths.find(connection, parent_path(path)))
     if taken := await paths.find(connection, path):
         raise PathTaken(path, taken.key.kind)
+    await old_paths.check_free(connection, path, MovedKind.GROUP, now)
     values = {**_columns(group), "path": path, "created_at": now}
     row = (await connection.execute(insert_into(schema.groups).values(values).returning(schema.groups))).one()
     await paths.take(connection, path, NodeKey(NodeKind.GROUP, row.id))
     await announce(connection, Concern.GROUP, path)
     return _group(row)
+
+
+async def with_listings(connection: AsyncConnection, found: Collection[Group], listed: Collection[str]) -> list[Group]:
+    """The groups, each with those of its old paths by which settings list it; a statement, if anything is listed."""
+    formers = await old_paths.follow_all(connection, listed)
+    return [
+        replace(group, listed_as=frozenset(path for path, former in formers.items() if former.present == group.path))
+        for group in found
+    ]
 
 
 async def list_all(connection: AsyncConnection, below: str | None = None) -> list[Group]:
@@ -58,11 +69,13 @@ async def list_all(connection: AsyncConnection, below: str | None = None) -> lis
 
 async def list_lending(connection: AsyncConnection, listed: Collection[str]) -> list[Group]:
     """List the groups that may show everybody what an account reads: those with anonymous pull that have an upstream
-    login of their own, or whose paths are `listed` by upstreams that lend theirs."""
+    login of their own, or that are `listed` by their paths, also by old ones, by upstreams that lend theirs."""
+    formers = await old_paths.follow_all(connection, listed)
+    named = {*listed, *(former.present for former in formers.values())}
     open_ones = schema.groups.c.proxy_enabled, schema.groups.c.anonymous_pull
-    with_account = or_(schema.groups.c.upstream_username.is_not(None), schema.groups.c.path.in_(listed))
+    with_account = or_(schema.groups.c.upstream_username.is_not(None), schema.groups.c.path.in_(named))
     lending = select(schema.groups).where(*open_ones, with_account).order_by(schema.groups.c.path)
-    return [_group(row) for row in await connection.execute(lending)]
+    return await with_listings(connection, [_group(row) for row in await connection.execute(lending)], listed)
 
 
 async def list_open(connection: AsyncConnection, limit: int) -> list[Group]:

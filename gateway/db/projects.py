@@ -10,12 +10,13 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, groups, paths, quotas, reviews, schema
+from gateway.db import cascades, groups, old_paths, paths, quotas, reviews, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.db.dialects import unindexed
 from gateway.namespaces.errors import PathTaken
 from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Visibility
+from gateway.namespaces.old_path import MovedKind
 from gateway.namespaces.paths import parent_path
 from gateway.namespaces.project import (
     Project,
@@ -47,13 +48,14 @@ async def create(
 ) -> Project:
     """Store a project below a group or a user's namespace, with its registry enabled; `update` changes it further.
 
-    Raises PathInvalid, PathTaken, ParentUnknown, VisibilityRefused.
+    Raises PathInvalid, PathTaken, PathReserved, ParentUnknown, VisibilityRefused.
     """
     project = new_project(path, now, visibility, created_by)
     above = await paths.find(connection, parent_path(path))
     check_place(project, above)
     if taken := await paths.find(connection, path):
         raise PathTaken(path, taken.key.kind)
+    await old_paths.check_free(connection, path, MovedKind.PROJECT, now)
     await _check_audience(connection, project, above)
     values = {**_columns(project), "path": path, "created_at": now, "created_by": created_by}
     row = (await connection.execute(insert_into(_projects).values(values).returning(_projects))).one()

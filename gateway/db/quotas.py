@@ -22,6 +22,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -93,7 +94,13 @@ async def levels_of(connection: AsyncConnection, repository_id: int, now: dateti
     if project.quota is not None:
         reserved = await _reserved(connection, _repositories.c.project_id == project.id, now)
         levels.append(QuotaLevel(NodeKind.PROJECT, project.path, project.quota, project.stored_bytes, reserved))
-    for group in (await connection.execute(*_limited_groups(prefixes_of(parent_path(project.path))))).all():
+    return levels + await _levels_of_groups(connection, prefixes_of(parent_path(project.path)), now)
+
+
+async def _levels_of_groups(connection: AsyncConnection, wanted: Sequence[str], now: datetime) -> list[QuotaLevel]:
+    """List the quotas of those of some groups that have one."""
+    levels = []
+    for group in (await connection.execute(*_limited_groups(wanted))).all():
         reserved = await _reserved(connection, paths.is_below(_repositories.c.path, group.path), now)
         levels.append(QuotaLevel(NodeKind.GROUP, group.path, group.quota, group.stored_bytes, reserved))
     return levels
@@ -163,16 +170,56 @@ async def release(connection: AsyncConnection, repository_id: int, size: int) ->
         await _add_to_groups(connection, _limited_above(path), -size)
 
 
+async def transfer(connection: AsyncConnection, old: str, new: str, now: datetime) -> None:
+    """Count what is stored at and below a path in the groups above its new path instead of those above the old one;
+    call it before the path changes. Raises Denied where a quota there has no room for it."""
+    before, after = prefixes_of(parent_path(old)), prefixes_of(parent_path(new))
+    left, entered = (
+        [path for path in some if path not in others] for some, others in ((before, after), (after, before))
+    )
+    at_or_below = or_(_projects.c.path == old, paths.is_below(_projects.c.path, old))
+    stored = await _sum(connection, select(func.sum(_projects.c.stored_bytes)).where(at_or_below))
+    coming = or_(_repositories.c.path == old, paths.is_below(_repositories.c.path, old))
+    levels = await _levels_of_groups(connection, entered, now)
+    check_room(levels, stored + (await _reserved(connection, coming, now) if levels else 0))
+    for places, size in ((left, -stored), (entered, stored)):
+        await _add_to_groups(connection, and_(_groups.c.path.in_(places), _groups.c.quota.is_not(None)), size)
+
+
+async def transfer_repository(connection: AsyncConnection, repository_id: int, project_id: int, now: datetime) -> None:
+    """Give a repository to another project, and count there what it stores; call it before its path changes.
+
+    Raises Denied where a quota there has no room for it.
+    """
+    before = await levels_of(connection, repository_id, now)
+    released = await release_repository(connection, repository_id)
+    of_repository = _repositories.c.id == repository_id
+    await connection.execute(update(_repositories).where(of_repository).values(project_id=project_id))
+    stored = await _stored_by(connection, repository_id)
+    levels = await levels_of(connection, repository_id, now)
+    kept = {level.path for level in before} if stored <= released else set()
+    check_room([level for level in levels if level.path not in kept], stored)
+    await _add(connection, repository_id, stored)
+    limited = [level.path for level in levels if level.kind is NodeKind.GROUP]
+    await _add_to_groups(connection, _groups.c.path.in_(limited), stored)
+
+
 async def release_project(connection: AsyncConnection, project: Project) -> None:
     """Count no more in its groups what a project stores that is about to be deleted."""
     await _add_to_groups(connection, _limited_above(project.path), -await stored_bytes(connection, project.id))
 
 
-async def release_repository(connection: AsyncConnection, repository_id: int) -> None:
-    """Count no more what a repository that is about to be deleted has for itself in its project."""
+async def release_repository(connection: AsyncConnection, repository_id: int) -> int:
+    """Count no more what a repository that is about to leave its project has for itself there; return how much."""
+    stored = await _stored_by(connection, repository_id)
+    await release(connection, repository_id, stored)
+    return stored
+
+
+async def _stored_by(connection: AsyncConnection, repository_id: int) -> int:
+    """Count the bytes of a repository's manifests, and of the blobs that no other one of its project has."""
     raw = select(func.sum(func.length(_manifests.c.raw))).where(_manifests.c.repository_id == repository_id)
-    own = await _sum(connection, _own_blobs(repository_id))
-    await release(connection, repository_id, own + await _sum(connection, raw))
+    return await _sum(connection, _own_blobs(repository_id)) + await _sum(connection, raw)
 
 
 async def release_blobs(connection: AsyncConnection, repository_id: int, digests: Sequence[str]) -> None:

@@ -14,13 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
 from cache.prepared import prepared
-from gateway.db import paths, quotas, reviews
+from gateway.db import old_paths, paths, quotas, reviews
 from gateway.db.batches import BATCH, batches
 from gateway.db.changes import Concern, announce, announce_all
 from gateway.db.dialects import insert_unless_taken, unindexed
 from gateway.db.schema import blob_links, manifests, projects, repositories, tag_events, tags, uploads
 from gateway.namespaces.errors import RestoreRefused
 from gateway.namespaces.node import prefixes_of
+from gateway.namespaces.old_path import MovedKind
 
 TAGS_OF_PART = 5_000
 TOMBSTONE = "!"
@@ -67,11 +68,15 @@ async def find(connection: AsyncConnection, path: RepositoryName) -> StoredRepos
 async def find_or_create(
     connection: AsyncConnection, project_id: int, path: RepositoryName, now: datetime
 ) -> StoredRepository:
-    """Find the repository of a path, or store a new one of the project; the caller has located the path there."""
+    """Find the repository of a path, or store a new one of the project; the caller has located the path there.
+
+    Raises PathReserved.
+    """
     values = {"project_id": project_id, "path": path.text, "created_at": now}
     row = insert_unless_taken(connection.dialect.name, repositories).values(values).returning(repositories)
     created = (await connection.execute(row)).first()
     if created is not None:
+        await old_paths.check_free(connection, path.text, MovedKind.REPOSITORY, now)
         await announce(connection, Concern.REPOSITORY, path.text)
         return _repository(created)
     found = await find(connection, path)

@@ -220,6 +220,21 @@ repositories = Table(
     sqlite_autoincrement=True,
 )
 
+# Paths that groups, projects and repositories had before they moved: `until` that time, one leads to what had it, and
+# nothing else is made there. A project and its repository may have had one path.
+old_paths = Table(
+    "old_paths",
+    metadata,
+    Column("path", PathText, nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("node_id", StoredId, nullable=False),
+    Column("moved_at", Moment, nullable=False),
+    Column("until", Moment, nullable=False, index=True),
+    PrimaryKeyConstraint("path", "kind"),
+    CheckConstraint("kind IN ('group', 'project', 'repository')", name="kind"),
+    Index("ix_old_paths_kind_node_id", "kind", "node_id"),
+)
+
 # Native blobs that are stored: a file without a row is not here.
 blobs = Table(
     "blobs",

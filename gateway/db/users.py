@@ -11,11 +11,11 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.db import cascades, paths, schema
+from gateway.db import cascades, old_paths, paths, schema
 from gateway.db.batches import batches
 from gateway.db.changes import Concern, announce
 from gateway.namespaces.errors import EmailTaken, PathTaken, UserUnknown
-from gateway.namespaces.node import NAMED_AT_MOST
+from gateway.namespaces.node import NAMED_AT_MOST, NodeKind
 from gateway.namespaces.user import User, check_change, check_departure, new_user, parse_email, unknown_user
 
 _users = schema.users
@@ -33,13 +33,14 @@ async def create(
 ) -> User:
     """Store a user, whose name becomes the path of the user's namespace.
 
-    Raises PathInvalid, PathTaken, EmailInvalid, EmailTaken.
+    Raises PathInvalid, PathTaken, PathReserved, EmailInvalid, EmailTaken.
     """
     user = new_user(name, now, email, admin, external)
     if password_hash is not None:
         user = user.with_password(password_hash, now)
     if taken := await paths.find(connection, name):
         raise PathTaken(name, taken.key.kind)
+    await old_paths.check_free(connection, name, NodeKind.USER, now)
     await _check_email(connection, user)
     values = {**_columns(user), "name": name, "created_at": now}
     row = (await connection.execute(insert_into(_users).values(values).returning(_users))).one()

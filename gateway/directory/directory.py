@@ -1,24 +1,27 @@
 """Directory: the tree, its users, members and credentials, from memory where possible."""
 
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from cache.oci.errors import NameUnknown
 from cache.oci.names import RepositoryName
-from gateway.db import credentials, groups, members, paths, projects, users
+from gateway.db import credentials, groups, members, paths, users
 from gateway.db.changes import Concern
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
 from gateway.db.shared_reads import SharedReads
 from gateway.directory.memory import Memory
 from gateway.directory.places import GroupPlace, Located, Place, ProjectPlace
+from gateway.directory.reading import FoundPlaces, candidates, group_path_at, located_in, read_groups, read_places
 from gateway.namespaces.credentials import Credential, CredentialRef
 from gateway.namespaces.group import HUB, Group
-from gateway.namespaces.locate import Root, canonical_name, group_path_of, locate, locate_below, native_location
+from gateway.namespaces.locate import Root, canonical_name, locate, locate_below
 from gateway.namespaces.member import Member
-from gateway.namespaces.node import NodeKey, NodeKind, PathEntry, Way, prefixes_of
-from gateway.namespaces.paths import NESTING_LIMIT
+from gateway.namespaces.node import NodeKey, NodeKind, Way, prefixes_of
+from gateway.namespaces.old_path import Former
+from gateway.namespaces.paths import proxied_name, split_proxied_name
 from gateway.namespaces.user import User
 
 KEPT_NODES = 10_000
@@ -28,8 +31,6 @@ KEPT_MEMBERSHIPS = 200_000
 KEPT_CREDENTIALS = 20_000
 
 _CHECK = "check"
-_NO_PATH, _NO_ID = "", 0
-"""A path and an id that nothing has."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -43,12 +44,15 @@ class Directory:
     whoever is given a member or a token asks for its expiry. All lookups raise DatabaseUnusable.
     """
 
-    def __init__(self, database: Database, upstreams: Collection[str]) -> None:
-        """`upstreams`: the names of those that are configured."""
+    def __init__(self, database: Database, upstreams: Collection[str], listed: Collection[str] = ()) -> None:
+        """`upstreams`: the names of those that are configured. `listed`: paths by which their settings name groups."""
         self._database = database
         self._upstreams = frozenset(upstreams)
+        self._listed = frozenset(listed)
         self._groups: Memory[str, GroupPlace] = Memory(KEPT_NODES)
         self._projects: Memory[str, ProjectPlace] = Memory(KEPT_NODES)
+        self._former_groups: Memory[str, Former] = Memory(KEPT_NODES)
+        self._former_projects: Memory[str, Former] = Memory(KEPT_NODES)
         self._located: Memory[tuple[Root | None, RepositoryName], Located] = Memory(KEPT_LOCATIONS)
         self._paths: Memory[NodeKey, str] = Memory(KEPT_NODES)
         self._users: Memory[int, User] = Memory(KEPT_USERS)
@@ -67,6 +71,7 @@ class Directory:
             Concern.USER: self._drop_user,
             Concern.MEMBER: self._drop_memberships,
             Concern.CREDENTIAL: self._drop_credential,
+            Concern.MOVE: self._drop_places,
         }.items():
             database.changes.subscribe(concern, drop)
 
@@ -95,7 +100,7 @@ class Directory:
 
         async def work(connection: Connection) -> dict[str, GroupPlace]:
             ways = dict.fromkeys(prefix for path in every for prefix in prefixes_of(path))
-            return await _read_groups(connection, every, await paths.find_all(connection, ways))
+            return await read_groups(connection, every, await paths.find_all(connection, ways), self._listed)
 
         async def read() -> dict[str, GroupPlace]:
             found = await self._database.query(work)
@@ -112,8 +117,7 @@ class Directory:
         """Find a project by its path, with the way to it."""
 
         async def read(connection: Connection) -> ProjectPlace | None:
-            entries = await paths.find_all(connection, prefixes_of(path))
-            return (await _read_projects(connection, [path], entries)).get(path)
+            return (await read_places(connection, [path], [])).projects.get(path)
 
         return await self._look_up(self._projects, path, read)
 
@@ -136,7 +140,11 @@ class Directory:
 
     async def list_groups(self) -> list[Group]:
         """Every group, each after the one above it, read from the database."""
-        return await self._database.query(groups.list_all)
+
+        async def work(connection: Connection) -> list[Group]:
+            return await groups.with_listings(connection, await groups.list_all(connection), self._listed)
+
+        return await self._database.query(work)
 
     async def locate(self, name: RepositoryName, root: Root | None = None) -> Located:
         """Locate a name below a root, or else by the name itself."""
@@ -146,74 +154,93 @@ class Directory:
     def remembered(self, name: RepositoryName, root: Root | None = None) -> Located | None:
         """Where a name leads as far as memory knows, also that it leads nowhere; None where that must be read."""
         self._database.changes.catch_up()
-        path = _group_path(name, root)
+        path = group_path_at(name, root)
         if path is None:
-            for candidate in reversed(_candidates(name)):
-                if (project := self._projects.find(candidate)) is not None:
-                    return _located_in(name, project)
-            return Located(name.text, None) if self._located.knows_absence((None, name)) else None
+            return self._remembered_native(name)
         if (known := self._located.find((root, name))) is not None:
             return known
-        if (group := self._groups.find(path)) is not None:
-            located = self._locate_image(name, root, group)
+        former = self._former_groups.find(path)
+        if (group := self._groups.find(path if former is None else former.present)) is not None:
+            located = self._locate_image(name, root, group, former)
             self._located.keep((root, name), located, self._located.version)
             return located
         return Located(name.text, None) if self._groups.knows_absence(path) else None
+
+    def _remembered_native(self, name: RepositoryName) -> Located | None:
+        for candidate in reversed(candidates(name.text)):
+            if (project := self._projects.find(candidate)) is not None:
+                return located_in(name, project)
+            former = self._former_projects.find(candidate)
+            if former is not None and (project := self._projects.find(former.present)) is not None:
+                present = former.present + name.text[len(candidate) :]
+                return _by_old_name(name, replace(former, present=present), project)
+        return Located(name.text, None) if self._located.knows_absence((None, name)) else None
 
     async def locate_all(
         self, names: Iterable[RepositoryName], root: Root | None = None
     ) -> dict[RepositoryName, Located]:
         """Read where names lead: any number with the statements of one, whether anything is there or not.
 
-        A native repository may have the path of its project. Only projects are remembered: names that clients invent
-        below one take no room.
+        Only projects and groups are remembered: names that clients invent below one take no room.
         """
         every = tuple(dict.fromkeys(names))
-        versions = self._located.version, self._projects.version, self._groups.version
+        memories = (self._located, self._projects, self._groups, self._former_projects, self._former_groups)
+        versions = tuple(memory.version for memory in memories)
 
         async def read() -> dict[RepositoryName, Located]:
-            native = [name for name in every if _group_path(name, root) is None]
-            in_groups = {name: path for name in every if (path := _group_path(name, root)) is not None}
-            wanted = dict.fromkeys(candidate for name in native for candidate in _candidates(name))
-            wanted |= dict.fromkeys(prefix for path in in_groups.values() for prefix in prefixes_of(path))
-
-            async def work(connection: Connection) -> tuple[dict[str, ProjectPlace], dict[str, GroupPlace]]:
-                found_projects: dict[str, ProjectPlace] = {}
-                entries = await paths.find_all(connection, wanted)
-                if native:
-                    of_projects = [entry.path for entry in entries if entry.key.kind is NodeKind.PROJECT]
-                    found_projects = await _read_projects(connection, of_projects, entries)
-                wanted_groups = set(in_groups.values())
-                return found_projects, await _read_groups(connection, wanted_groups, entries) if in_groups else {}
-
-            found_projects, found_groups = await self._database.query(work)
-            absences, of_projects_version, of_groups = versions
-            for path, place in found_projects.items():
-                self._projects.keep(path, place, of_projects_version)
-            self._keep_groups(in_groups.values(), found_groups, of_groups)
-            located: dict[RepositoryName, Located] = {}
-            for name in native:
-                project = next((found_projects[path] for path in _candidates(name) if path in found_projects), None)
-                if project is None:
-                    self._located.keep((None, name), None, absences)
-                located[name] = Located(name.text, None) if project is None else _located_in(name, project)
-            for name, path in in_groups.items():
-                group = found_groups.get(path)
-                located[name] = Located(name.text, None) if group is None else self._locate_image(name, root, group)
-            return located
+            native = [name.text for name in every if group_path_at(name, root) is None]
+            in_groups = dict.fromkeys(path for name in every if (path := group_path_at(name, root)) is not None)
+            work = partial(read_places, native=native, in_groups=in_groups, listed=self._listed)
+            found = await self._database.query(work)
+            self._keep_places(found, in_groups, versions)
+            return {name: self._located_by(found, name, root, versions[0]) for name in every}
 
         return await self._reads.read((self._located, root, every), versions, read)
 
-    def _locate_image(self, name: RepositoryName, root: Root | None, place: GroupPlace) -> Located:
-        known = {place.group.path: place.group}
+    def _keep_places(self, found: FoundPlaces, in_groups: Iterable[str], versions: Sequence[int]) -> None:
+        _, of_projects, of_groups, of_former_projects, of_former_groups = versions
+        for path, project in found.projects.items():
+            self._projects.keep(path, project, of_projects)
+        for path, former_project in found.former_projects.items():
+            self._former_projects.keep(path, former_project, of_former_projects)
+        for path in in_groups:
+            former = found.formers.get(path)
+            if former is not None:
+                self._former_groups.keep(path, former, of_former_groups)
+            self._keep_groups([path if former is None else former.present], found.groups, of_groups)
+
+    def _located_by(self, found: FoundPlaces, name: RepositoryName, root: Root | None, absences: int) -> Located:
+        """Where a name leads, by what was read of it."""
+        path = group_path_at(name, root)
+        former = found.formers.get(name.text if path is None else path)
+        if path is not None:
+            group = found.groups.get(path if former is None else former.present)
+            return Located(name.text, None) if group is None else self._locate_image(name, root, group, former)
+        project = found.project_of(name.text if former is None else former.present)
+        if project is None:
+            self._located.keep((None, name), None, absences)
+            return Located(name.text, None)
+        return located_in(name, project) if former is None else _by_old_name(name, former, project)
+
+    def _locate_image(
+        self, name: RepositoryName, root: Root | None, place: GroupPlace, former: Former | None
+    ) -> Located:
+        """Locate an image below a group, or below the old path of one: then the name goes on to have that in it."""
+        group, asked = place.group, name
+        if former is not None and root is None and (parts := split_proxied_name(name.text)) is not None:
+            asked = RepositoryName(proxied_name(group.path, parts[1]))
         try:
             if root is None:
-                location = locate(name, known, self._upstreams)
+                location = locate(asked, {group.path: group}, self._upstreams)
             else:
-                location = locate_below(root, name, known, self._upstreams)
+                location = locate_below(replace(root, group=group.path), asked, {group.path: group}, self._upstreams)
         except NameUnknown as error:
-            return Located(name.text, place, problem=str(error.detail))
-        return Located(canonical_name(location), place, location)
+            return Located(name.text, place, problem=str(error.detail), former=former)
+        canonical = canonical_name(location)
+        if former is None:
+            return Located(canonical, place, location)
+        by_old_name = f"{group_path_at(name, root)}{canonical[len(group.path) :]}"
+        return Located(by_old_name, place, location, former=replace(former, present=canonical))
 
     async def remember_projects_of(self, names: Iterable[RepositoryName]) -> None:
         """Read the projects of native repositories into memory, in a few queries however many they are.
@@ -237,14 +264,14 @@ class Directory:
         if unpaid:
             await self.locate_all(unpaid, root)
         for name in names:
-            if (path := _group_path(name, root)) is None:
+            if (path := group_path_at(name, root)) is None:
                 self._located.conceal((None, name), versions[0])
             else:
                 self._groups.conceal(path, versions[1])
 
     def is_concealed(self, name: RepositoryName, root: Root | None = None) -> bool:
         """Whether a name that must not be known costs nothing any more, like one that is known to lead nowhere."""
-        path = _group_path(name, root)
+        path = group_path_at(name, root)
         return self._located.knows_concealed((None, name)) if path is None else self.is_group_concealed(path)
 
     def is_group_concealed(self, path: str) -> bool:
@@ -389,6 +416,13 @@ class Directory:
         else:
             self._paths.forget_absences()
 
+    def _drop_places(self, _: str | None) -> None:
+        """Forget all that is found by a path: what lies below something that has moved, has moved too."""
+        self._former_groups.drop_all()
+        self._former_projects.drop_all()
+        self._drop_group(None)
+        self._drop_project(None)
+
     def _drop_user(self, key: str | None) -> None:
         """Forget a user by id, or the user that a name or an address leads to."""
         self._has_logins = None
@@ -415,53 +449,6 @@ def _drop(memory: Memory[K, V], key: K | None) -> None:
         memory.drop(key)
 
 
-def _way_of(entries: Collection[PathEntry]) -> Way:
-    return tuple(entry.key for entry in entries)
-
-
-def _group_path(name: RepositoryName, root: Root | None) -> str | None:
-    """The path of the group through which a name is pulled; None for a native repository."""
-    return group_path_of(name) if root is None else root.group
-
-
-def _candidates(name: RepositoryName) -> Sequence[str]:
-    """Paths that the project of a native repository may have."""
-    return prefixes_of(name.text)[: NESTING_LIMIT + 1]
-
-
-def _located_in(name: RepositoryName, place: ProjectPlace) -> Located:
-    try:
-        return Located(name.text, place, native_location(name, place.project.path))
-    except NameUnknown as error:
-        return Located(name.text, place, problem=str(error.detail))
-
-
-async def _read_groups(
-    connection: Connection, wanted: Collection[str], entries: Collection[PathEntry]
-) -> dict[str, GroupPlace]:
-    """Read the groups of some paths, where `entries` are those on the ways to them, the shortest first."""
-    by_path = {entry.path: entry for entry in entries}
-    return {
-        group.path: GroupPlace(group, _way_of([by_path[path] for path in prefixes_of(group.path) if path in by_path]))
-        for group in await groups.find_all(connection, wanted)
-    }
-
-
-async def _read_projects(
-    connection: Connection, wanted: Collection[str], entries: Collection[PathEntry]
-) -> dict[str, ProjectPlace]:
-    """Read the projects of some paths, where `entries` are those on the ways to them, the shortest first.
-
-    The number of statements tells nothing of whether there are any.
-    """
-    found = await projects.find_all(connection, wanted or [_NO_PATH])
-    allowances = await projects.all_allowed_jobs(connection, [project.id for project in found] or [_NO_ID])
-    by_path = {entry.path: entry for entry in entries}
-    return {
-        project.path: ProjectPlace(
-            project,
-            _way_of([by_path[path] for path in prefixes_of(project.path) if path in by_path]),
-            frozenset(allowances.get(project.id, ())),
-        )
-        for project in found
-    }
+def _by_old_name(name: RepositoryName, former: Former, project: ProjectPlace) -> Located:
+    """What an old name leads to, under the name that was asked for, by which Bearer tokens list it."""
+    return replace(located_in(RepositoryName(former.present), project), name=name.text, former=former)

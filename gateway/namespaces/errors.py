@@ -21,6 +21,14 @@ class PathTaken(TreeError):
         super().__init__(f"{kind} {path!r} exists already: choose another path, or update it")
 
 
+class PathReserved(TreeError):
+    """The path, or one above it, is the old path of something that has moved."""
+
+
+class MoveRefused(TreeError):
+    """A node or a repository cannot move to this path."""
+
+
 class GroupUnknown(TreeError):
     """No group has this path."""
 

@@ -38,7 +38,7 @@ class Group:
 
     `upstream_password_sealed` is None exactly when `upstream_username` is. `fresh_only`: stale content is refused.
     `gate`: None where every image passes. `quota`: bytes that the projects below it may store together, None where
-    there is no limit.
+    there is no limit. `listed_as`: old paths of it by which settings name it.
     """
 
     id: int
@@ -53,6 +53,7 @@ class Group:
     fresh_only: bool = False
     gate: Gate | None = None
     quota: int | None = None
+    listed_as: frozenset[str] = frozenset()
 
     @property
     def key(self) -> NodeKey:

@@ -18,7 +18,7 @@ from cache.oci.names import RepositoryName, Tag
 from cache.runtime.fair_queue import Requester
 from cache.runtime.turns import NoTurn, Turns
 from cache.values import WrittenDescriptor
-from gateway.db import blobs, manifests, repositories
+from gateway.db import blobs, manifests, old_paths, repositories
 from gateway.db.changes import Concern, content_key
 from gateway.db.connection import Connection
 from gateway.db.engine import Database
@@ -26,6 +26,7 @@ from gateway.db.manifests import Referrer, StoredManifest
 from gateway.db.repositories import StoredRepository
 from gateway.db.shared_reads import SharedReads
 from gateway.directory.memory import Memory
+from gateway.namespaces.old_path import Former
 from gateway.registry.referrers import describe
 
 V = TypeVar("V")
@@ -52,6 +53,7 @@ class NativeMemory:
         self._database = database
         self._parse = parse
         self._repositories: Memory[str, StoredRepository] = Memory(KEPT_REPOSITORIES)
+        self._formers: Memory[str, Former] = Memory(KEPT_REPOSITORIES)
         self._targets: Memory[str, Descriptor] = Memory(KEPT_TARGETS)
         self._manifests: Memory[str, Manifest] = Memory(KEPT_MANIFEST_BYTES, lambda manifest: manifest.memory)
         self._sizes: Memory[str, int] = Memory(KEPT_SIZES)
@@ -59,6 +61,7 @@ class NativeMemory:
         self._describing = Turns(1, 1, DESCRIBING_WAIT)
         self._reads = SharedReads()
         database.changes.subscribe(Concern.REPOSITORY, self._drop_repository)
+        database.changes.subscribe(Concern.MOVE, self._drop_names)
         database.changes.subscribe(Concern.CONTENT, self._drop_content)
 
     async def require_newest(self) -> None:
@@ -72,6 +75,14 @@ class NativeMemory:
             return await repositories.find(connection, name)
 
         return await self._recall(self._repositories, name.text, read)
+
+    async def former(self, name: RepositoryName) -> Former | None:
+        """What the old name of a repository leads to; None for any other name."""
+
+        async def read(connection: Connection) -> Former | None:
+            return (await old_paths.follow_all(connection, [name.text])).get(name.text)
+
+        return await self._recall(self._formers, name.text, read)
 
     async def manifest(self, repository_id: int, reference: Tag | Digest) -> Manifest | None:
         """The manifest of a digest, or the one that a tag points to; None if there is none."""
@@ -171,6 +182,10 @@ class NativeMemory:
             self._repositories.drop_all()
         else:
             self._repositories.drop(path)
+
+    def _drop_names(self, _: str | None) -> None:
+        self._repositories.drop_all()
+        self._formers.drop_all()
 
     def _drop_content(self, key: str | None) -> None:
         for memory in (self._targets, self._manifests, self._sizes, self._referrers):

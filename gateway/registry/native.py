@@ -32,6 +32,7 @@ from gateway.db import tags as tag_rows
 from gateway.db.connection import Connection
 from gateway.db.manifests import NewManifest, Reference
 from gateway.db.repositories import StoredRepository
+from gateway.namespaces.errors import PathReserved
 from gateway.namespaces.project import Project
 from gateway.registry.base import DeletedTag, UploadSession
 from gateway.registry.parts import NativeParts
@@ -71,15 +72,18 @@ class NativeRepository:
         readable: Readable | None = None,
         who: Requester = NOBODY,
         actor: str = "",
+        found: StoredRepository | None = None,
     ) -> None:
         """`readable`: which other repositories whoever pushes may read; None if no other one may be named to them.
-        `who`: takes turns with others. `actor`: whom the history of tags names."""
+        `who`: takes turns with others. `actor`: whom the history of tags names. `found`: the row of the repository, if
+        the request has found it already."""
         self._parts = parts
         self._project = project
         self._name = name
         self._readable = readable
         self._who = who
         self._actor = actor
+        self._found = found
 
     # Reading
 
@@ -293,6 +297,8 @@ class NativeRepository:
 
     async def _find(self) -> StoredRepository | None:
         """The row of the repository, after a look for changes."""
+        if self._found is not None:
+            return self._found
         memory = self._parts.memory
         await memory.require_newest()
         return await memory.repository(self._name)
@@ -301,14 +307,25 @@ class NativeRepository:
         return await self._parts.database.transact(self._find_or_create)
 
     async def _find_or_create(self, connection: Connection) -> StoredRepository:
-        """Find or create the repository in a transaction that writes. Raises NameUnknown where its project has been
-        deleted meanwhile."""
+        """Find or create the repository in a transaction that writes.
+
+        Raises NameUnknown where its project has been deleted or moved meanwhile, Denied where the name is an old one.
+        """
         found = await repositories.find(connection, self._name)
         if found is not None:
             return found
-        if await projects.find_by_id(connection, self._project.id) is None:
+        project = await projects.find_by_id(connection, self._project.id)
+        if project is None:
             raise NameUnknown(f"project {self._project.path!r} was deleted: create it again")
-        return await repositories.find_or_create(connection, self._project.id, self._name, self._parts.clock())
+        if project.path != self._project.path:
+            raise NameUnknown(f"project {self._project.path!r} has just moved to {project.path!r}: push there")
+        try:
+            return await repositories.find_or_create(connection, project.id, self._name, self._parts.clock())
+        except PathReserved as error:
+            raise Denied(
+                f"{self._name} is the old name of a repository that has moved, and stays reserved for it: "
+                "push to the new one, or choose another name"
+            ) from error
 
     async def _size_of(self, digest: Digest) -> int:
         with database_errors():

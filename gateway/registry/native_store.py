@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -12,9 +13,10 @@ from cache.oci.errors import StoreUnavailable
 from cache.oci.manifest import Manifest
 from cache.oci.names import RepositoryName
 from cache.runtime.fair_queue import NOBODY, Requester
-from gateway.db import blobs, projects, repositories
+from gateway.db import blobs, old_paths, projects, repositories
 from gateway.db.manifests import StoredManifest
 from gateway.db.repositories import StoredRepository
+from gateway.namespaces.old_path import Former
 from gateway.namespaces.project import Project
 from gateway.namespaces.reach import PullReach
 from gateway.registry.blob_files import BlobFiles
@@ -49,19 +51,33 @@ class NativeStore:
         readable: Readable | None = None,
         who: Requester = NOBODY,
         actor: str = "",
+        found: StoredRepository | None = None,
     ) -> NativeRepository:
         """Open a repository of a project, which may not exist yet; the caller has located the name in the project.
 
         `readable`: tells which other repositories whoever pushes may read, for refusals that name one; None for none.
-        `who`: takes turns with others. `actor`: whom the history of tags names.
+        `who`: takes turns with others. `actor`: whom the history of tags names. `found`: what `find` has returned for
+        the same request.
         """
-        return NativeRepository(self._parts, project, name, readable, who, actor)
+        return NativeRepository(self._parts, project, name, readable, who, actor, found)
 
     async def find(self, name: RepositoryName) -> StoredRepository | None:
         """Find a repository by its name, as it is now."""
         with database_errors():
             await self._parts.memory.require_newest()
             return await self._parts.memory.repository(name)
+
+    async def former(self, name: RepositoryName) -> Former | None:
+        """What a name leads to that `find` does not find, if it is the old one of something that has moved."""
+        with database_errors():
+            return await self._parts.memory.former(name)
+
+    async def forget_old_paths(self) -> None:
+        """Forget the old paths of what has moved that have ended."""
+        now = self._parts.clock()
+        with database_errors():
+            if await self._database.query(partial(old_paths.any_ended, now=now)):
+                await self._database.transact(partial(old_paths.sweep, now=now))
 
     async def create_project(self, path: str, created_by: int) -> None:
         """Create a private project for a push that lacks it; it is seen by this process when this returns.

@@ -205,6 +205,15 @@ class AuditSettings(Table):
     )
 
 
+class NameSettings(Table):
+    """Settings of names: how long what has moved keeps its old ones."""
+
+    old_paths: Duration = Field(
+        default=timedelta(days=90),
+        description="How long the old path of what has moved leads to it, and stays reserved; 0s: not at all.",
+    )
+
+
 class ListenerSettings(Table):
     """An additional address, at which every name is an image of one upstream, pulled through one group."""
 
@@ -288,6 +297,7 @@ class Settings(Table):
     native: NativeSettings = NativeSettings()
     gc: CollectionSettings = CollectionSettings()
     audit: AuditSettings = AuditSettings()
+    names: NameSettings = NameSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict)
     listener: Listeners = Field(default=(), description="Additional addresses, each for one group and upstream.")
     virtual_host: VirtualHosts = Field(default=(), description="Host names, each for one group and upstream.")

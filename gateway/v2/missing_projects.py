@@ -13,7 +13,7 @@ from gateway.auth.permissions import Refusal
 from gateway.auth.principal import Principal
 from gateway.directory.directory import Directory
 from gateway.directory.places import GroupPlace, Located
-from gateway.namespaces.errors import PathTaken, TreeError
+from gateway.namespaces.errors import PathReserved, PathTaken, TreeError
 from gateway.namespaces.locate import native_location
 from gateway.namespaces.node import NodeKey, NodeKind, Way, prefixes_of
 from gateway.namespaces.paths import NESTING_LIMIT, parse_project_path
@@ -71,6 +71,8 @@ class MissingProjects:
             await self._create(parse_project_path(path), principal.user.id)
         except PathTaken:  # another push has created it
             return True
+        except PathReserved as error:  # what has moved may be hidden from the principal
+            raise NameUnknown(f"the push cannot create project {path!r}: that path is not free") from error
         except TreeError as error:
             raise NameUnknown(f"the push cannot create project {path!r}: {error}") from error
         return True

@@ -15,6 +15,7 @@ from gateway.auth.requester import requester_of
 from gateway.client_name import client_name
 from gateway.directory.places import GroupPlace, Located, ProjectPlace
 from gateway.namespaces.locate import NativeLocation, ProxiedLocation, Root, group_path_of
+from gateway.namespaces.old_path import Former
 from gateway.namespaces.paths import proxied_name
 from gateway.namespaces.reach import PullReach
 from gateway.repositories import Opened, OpenedNative, open_repository
@@ -76,9 +77,25 @@ class RepositoryOpener:
         `address`: of the client, which stands for a principal without a name. Raises NameUnknown, Denied, Unsupported,
         Unauthorized, DatabaseUnusable.
         """
+        located = await self._decided(name, principal, action, root)
+        location = located.location
+        if isinstance(location, NativeLocation):
+            return await self._open_native(name, located, principal, action, address)
+        if not isinstance(location, ProxiedLocation):
+            raise AssertionError("a name without a problem leads to an image or a repository")
+        try:
+            present = located.name if located.former is None else located.former.present
+            opened = open_repository(location, self._services, principal.name or client_name(address), present)
+        except Denied as error:
+            error.facts = _facts(located)
+            raise
+        return opened if located.former is None else replace(opened, former=located.former)
+
+    async def _decided(self, name: RepositoryName, principal: Principal, action: Action, root: Root | None) -> Located:
+        """Where a name leads, after the decision that the principal may do this there. Raises as `open` does."""
         directory = self._services.directory
         remembered = directory.remembered(name, root)
-        located = remembered or await directory.locate(name, root)
+        located = (remembered or await directory.locate(name, root)).at(self._services.clock())
         lacks_project = located.place is None and action is Action.PUSH and _is_native(name, root)
         if lacks_project and await self._missing.create(name, principal, self._services.clock()):
             located = await directory.locate(name, root)
@@ -89,36 +106,72 @@ class RepositoryOpener:
             unknown = NameUnknown(located.problem)
             unknown.facts = _facts(located)
             raise unknown
-        if not decision.allowed:
-            if located.place is not None and decision.refusal in _NOTHING_THERE:
-                await directory.conceal([name], root, read=[name] if remembered is None else [])
-            error = _refused(decision, name, root, principal, action, located)
-            job = principal.kind is PrincipalKind.JOB_TOKEN  # creates no project, wherever one may be missing
-            if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root) and not job:
-                hint = await self._missing.explain(name, principal, self._services.clock())
-                error.detail = hint or error.detail
-            raise error
-        location, place = located.location, located.place
-        if isinstance(location, NativeLocation) and isinstance(place, ProjectPlace):
-            # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
-            readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
-            repository = self._services.native.repository(
-                place.project, location.name, readable, requester_of(principal, address), principal.name
-            )
-            return OpenedNative(repository, place.project, location.name.text)
-        if not isinstance(location, ProxiedLocation):
-            raise AssertionError("a name without a problem leads to an image or a repository")
-        try:
-            return open_repository(location, self._services, principal.name or client_name(address), located.name)
-        except Denied as error:
-            error.facts = _facts(located)
-            raise
+        if decision.allowed:
+            return located
+        if located.place is not None and decision.refusal in _NOTHING_THERE:
+            await directory.conceal([name], root, read=[name] if remembered is None else [])
+        error = _refused(decision, name, root, principal, action, located)
+        job = principal.kind is PrincipalKind.JOB_TOKEN  # creates no project, wherever one may be missing
+        if isinstance(error, NameUnknown) and action is Action.PUSH and _is_native(name, root) and not job:
+            hint = await self._missing.explain(name, principal, self._services.clock())
+            error.detail = hint or error.detail
+        raise error
+
+    async def _open_native(
+        self, name: RepositoryName, located: Located, principal: Principal, action: Action, address: str
+    ) -> OpenedNative:
+        """Open the native repository of a located name. One that does not exist may have moved: alone, or with what
+        holds it, after the directory has remembered that."""
+        native, directory = self._services.native, self._services.directory
+        stored = await native.find(_native_name(located))
+        if stored is None:
+            again = directory.remembered(name)
+            if again is None or again.place is not located.place:
+                located = await self._decided(name, principal, action, None)
+            located = await self._moved_alone(name, located, principal, action) or located
+            stored = await native.find(_native_name(located))
+        place = located.place
+        if not isinstance(place, ProjectPlace):
+            raise AssertionError("native repositories lie in projects")
+        # The list of a Bearer token names the repository of the push alone: what may be read elsewhere is a right.
+        readable = None if action is Action.PULL else partial(self.may_pull, replace(principal, limits=None))
+        who = requester_of(principal, address)
+        name = _native_name(located)
+        repository = native.repository(place.project, name, readable, who, principal.name, stored)
+        return OpenedNative(repository, place.project, name.text, located.former)
+
+    async def _moved_alone(
+        self, name: RepositoryName, located: Located, principal: Principal, action: Action
+    ) -> Located | None:
+        """Where a repository is now that has left its project; None where there is none, or where the principal may not
+        pull from it: then nothing tells that it was there. Raises Denied where it may pull, and not do this."""
+        native, now = self._services.native, self._services.clock()
+        former = await native.former(_native_name(located)) or await native.former(name)
+        if former is None or former.until <= now:
+            return None
+        present = await self._services.directory.locate(RepositoryName(former.present))
+        whoever, moved = replace(principal, limits=None), replace(present, name=name.text, former=former)
+        if moved.location is None or not (await self._access.decide(whoever, Action.PULL, moved, now)).allowed:
+            return None
+        if not (await self._access.decide(principal, action, moved, now)).allowed:
+            raise _has_moved(former, action)
+        return moved
 
     async def open_native(
         self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
     ) -> OpenedNative:
         """Open the native repository that a name leads to, to change it. Raises as `open` does; Unsupported for an
-        image of an upstream."""
+        image of an upstream, and Denied where the name is an old one."""
+        opened = await self.open_begun(name, principal, action, root)
+        if opened.former is not None:
+            raise _has_moved(opened.former, action)
+        return opened
+
+    async def open_begun(
+        self, name: RepositoryName, principal: Principal, action: Action, root: Root | None
+    ) -> OpenedNative:
+        """Open the native repository of what began under a name, which may be an old one by now. Otherwise as
+        `open_native`."""
         opened = await self.open(name, principal, action, root)
         if not isinstance(opened, OpenedNative):
             raise AssertionError("only native repositories can be changed")
@@ -126,16 +179,17 @@ class RepositoryOpener:
 
     async def decide_again(self, name: RepositoryName, principal: Principal, action: Action, root: Root | None) -> None:
         """Check that a principal may still do what was opened for it some time ago. Raises as `open` does."""
-        located = await self._services.directory.locate(name, root)
         renewed = await self._services.authenticator.renewed(principal)
+        located = (await self._services.directory.locate(name, root)).at(self._services.clock())
         decision = await self._access.decide(renewed, action, located, self._services.clock())
         if not decision.allowed:
             raise _refused(decision, name, root, renewed, action, located)
 
     async def may_push(self, name: RepositoryName, principal: Principal, root: Root | None) -> bool:
         """Whether a principal may push to the repository that was opened for it. Raises DatabaseUnusable."""
-        located = self._services.directory.remembered(name, root) or await self._services.directory.locate(name, root)
-        return (await self._access.decide(principal, Action.PUSH, located, self._services.clock())).allowed
+        located, now = self._services.directory.remembered(name, root), self._services.clock()
+        located = (located or await self._services.directory.locate(name, root)).at(now)
+        return (await self._access.decide(principal, Action.PUSH, located, now)).allowed
 
     async def may_pull(self, principal: Principal, path: str) -> bool:
         """Whether a principal may pull from the native repository of a path, of which it is told nothing otherwise.
@@ -201,7 +255,8 @@ class RepositoryOpener:
         root: Root | None,
     ) -> tuple[Permitted | None, bool]:
         """Decide what a principal may do at a place; also whether a place is there that must stay hidden from it."""
-        target, now = await self._access.target(principal, located), self._services.clock()
+        located, now = located.at(self._services.clock()), self._services.clock()
+        target = await self._access.target(principal, located)
         if located.location is None:
             is_free = located.place is None and _is_native(name, root)
             may_create = is_free and await self._missing.may_create(name, principal, now)
@@ -243,6 +298,16 @@ def _refused(
     error.reason = decision.reason
     error.facts = _facts(located)
     return error
+
+
+def _has_moved(former: Former, action: Action) -> Denied:
+    return Denied(f"no {action.value} by an old name: {former.told(former.present)}")
+
+
+def _native_name(located: Located) -> RepositoryName:
+    if not isinstance(located.location, NativeLocation):
+        raise AssertionError("the name leads to a native repository")
+    return located.location.name
 
 
 def _facts(located: Located) -> dict[str, str]:

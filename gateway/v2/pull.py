@@ -30,6 +30,7 @@ from gateway.v2.opener import RepositoryOpener
 from gateway.v2.paging import PageLinks, page_size
 from gateway.v2.responses import BlobHead, ManifestResponse, PulledBlob, cache_headers
 from gateway.v2.root_selection import chosen_root
+from gateway.v2.warnings import note_warning
 
 TAGS_NAMED = 5
 """Existing tags that the refusal of another one names."""
@@ -142,6 +143,8 @@ class Pull:
     async def _open(self, request: Request, endpoint: Endpoint, principal: Principal) -> Opened:
         root = chosen_root(request.scope).root
         opened = await self._opener.open(endpoint.name, principal, Action.PULL, root, _address(request))
+        if opened.former is not None and root is None:
+            note_warning(request.scope, opened.former.told(opened.former.present))
         kind = _KINDS[endpoint.kind]
         if isinstance(opened, OpenedNative):
             note_native_lookup(request.scope, kind, opened.project.path)

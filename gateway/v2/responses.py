@@ -21,6 +21,7 @@ from gateway.http.documents import Document
 from gateway.http.errors import API_VERSION
 from gateway.maintenance.repeated_pulls import WatchedPull
 from gateway.server.zerocopy import EXTENSION
+from gateway.v2.warnings import warning_value
 
 CONTENT_DIGEST = "Docker-Content-Digest"
 """Header by which clients learn the digest of a manifest or a blob."""
@@ -225,7 +226,7 @@ def cache_headers(status: CacheStatus) -> dict[str, str]:
     if status.age is not None:
         headers["Age"] = str(max(0, int(status.age.total_seconds())))
     if status.warning:
-        headers["Warning"] = f'299 - "{_quotable(status.warning)}"'
+        headers["Warning"] = warning_value(status.warning)
     return headers
 
 
@@ -237,11 +238,6 @@ def _content_headers(digest: Digest, media_type: str, status: CacheStatus) -> di
         **API_VERSION,
         **cache_headers(status),
     }
-
-
-def _quotable(text: str) -> str:
-    """Text without the characters that a quoted string in a header excludes (RFC 9110, section 5.6.4)."""
-    return "".join(character for character in text if " " <= character <= "~" and character not in '"\\')
 
 
 def _pieces(extent: Extent) -> Iterator[Extent]:

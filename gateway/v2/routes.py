@@ -31,6 +31,7 @@ from gateway.v2.paging import PageLinks
 from gateway.v2.pull import Pull
 from gateway.v2.root_selection import chosen_root
 from gateway.v2.uploads import BlobPushes
+from gateway.v2.warnings import with_warning
 
 Handler = Callable[[Request, Endpoint, Principal], Awaitable[ASGIApp]]
 
@@ -77,7 +78,7 @@ class RegistryApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._respond(Request(scope, receive))
-        await response(scope, receive, send)
+        await response(scope, receive, with_warning(scope, send))
 
     async def _respond(self, request: Request) -> ASGIApp:
         path, method = request.scope["path"], request.method

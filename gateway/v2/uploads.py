@@ -106,7 +106,9 @@ class BlobPushes:
         return opened
 
     async def _find(self, request: Request, endpoint: Endpoint, principal: Principal) -> UploadSession:
-        opened = await self._open(request, endpoint, principal)
+        """The session of an upload, which goes on where it began, also where the repository has moved meanwhile."""
+        opened = await self._opener.open_begun(endpoint.name, principal, Action.PUSH, chosen_root(request.scope).root)
+        note_native_lookup(request.scope, "upload", opened.project.path)
         if not _UPLOAD_ID.fullmatch(endpoint.upload):
             raise UploadUnknown("there is no upload of this id: begin another one")
         return await opened.repository.find_upload(endpoint.upload, owner_of(principal))

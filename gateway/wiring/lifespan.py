@@ -54,7 +54,7 @@ from gateway.wiring.from_settings import (
 )
 from gateway.wiring.native import open_native
 from gateway.wiring.roles import at_work
-from gateway.wiring.upstreams import configured_upstreams
+from gateway.wiring.upstreams import configured_upstreams, listed_groups
 from gateway.wiring.values import configured_audit, configured_database, tag_rules
 
 log = structlog.get_logger()
@@ -108,7 +108,10 @@ async def open_services(
                 metrics.count_native_damage,
             ) as native,
         ):
-            directory, sealer = Directory(database, upstreams.names), Sealer(settings.data / KEYS_DIRECTORY)
+            directory, sealer = (
+                Directory(database, upstreams.names, listed_groups(settings)),
+                Sealer(settings.data / KEYS_DIRECTORY),
+            )
             tokens = TokenService(SigningKeys(settings.data / KEYS_DIRECTORY), sealer)
             async with _open_authenticator(settings, database, directory, tokens) as authenticator:
                 yield Services(

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from cache.lease.local import LocalLeases
+from cache.oci.errors import RegistryError
 from cache.runtime.locks import ProcessRole
 from cache.runtime.tasks import Tasks
 from cache.sqlite import DatabaseUnusable
@@ -64,9 +65,9 @@ async def open_native(
 
 @asynccontextmanager
 async def sweeping_uploads(native: NativeStore) -> AsyncIterator[None]:
-    """Delete abandoned uploads in the background, at once and then at intervals."""
+    """Delete abandoned uploads in the background, and old paths that have ended, at once and then at intervals."""
     tasks = Tasks()
-    tasks.start(_sweep_at_intervals(native.uploads), "uploads")
+    tasks.start(_sweep_at_intervals(native), "uploads")
     try:
         yield
     finally:
@@ -138,11 +139,12 @@ def _set_aside_in(folder: NativeFolder) -> Quarantine:
     return Quarantine(folder.damaged, bounded=False)
 
 
-async def _sweep_at_intervals(uploads: Uploads) -> None:
+async def _sweep_at_intervals(native: NativeStore) -> None:
     while True:
         try:
-            await uploads.sweep(_utc_now())
-        except (DatabaseUnusable, OSError) as error:  # what is left is swept the next time
+            await native.uploads.sweep(_utc_now())
+            await native.forget_old_paths()
+        except (DatabaseUnusable, OSError, RegistryError) as error:  # what is left is swept the next time
             log.warning("uploads_not_swept", reason=str(error))
         await asyncio.sleep(SWEEP_SECONDS)
 

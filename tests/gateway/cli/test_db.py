@@ -19,7 +19,7 @@ from gateway.db.revisions import needed_revision
 from tests.gateway.cli.test_main import Terminal
 from tests.parts.postgresql import PASSWORD, Databases
 
-REVIEWS = ("collection", "blob_removals", "manifest_reviews", "blob_reviews")
+REVIEWS = ("old_paths", "collection", "blob_removals", "manifest_reviews", "blob_reviews")
 STORE = ("uploads", "tags", "manifest_references", "manifests", "blob_links", "blobs", "repositories")
 BACK_TO_0004 = (
     *(f"DROP TABLE {table}" for table in ("tag_events", *REVIEWS, *STORE)),

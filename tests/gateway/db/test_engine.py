@@ -201,6 +201,7 @@ async def test_a_data_folder_of_the_previous_version_keeps_everything(tmp_path: 
     before = groups_of(path)
     with closing(sqlite3.connect(path)) as file, file:
         store = (
+            "old_paths",
             *COLLECTION,
             "tag_events",
             "uploads",
@@ -288,7 +289,8 @@ async def test_the_history_of_tags_begins_with_what_they_point_to_at_the_upgrade
 
 
 def take_back_0010(file: sqlite3.Connection) -> None:
-    file.execute("DROP TABLE tag_events")
+    for table in ("old_paths", "tag_events"):
+        file.execute(f"DROP TABLE {table}")
     file.execute("DROP INDEX ix_repositories_deleted_at")
     for column in ("deleted_at", "deleted_name", "deleted_by"):
         file.execute(f"ALTER TABLE repositories DROP COLUMN {column}")
